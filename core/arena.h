@@ -1,0 +1,35 @@
+/* arena.h: memory is planned, then placed. The same plan code runs twice: first on an arena without
+   a base, which only counts; then on one with memory, which hands out pointers. So sizes cannot
+   disagree with pointers, and --plan prints a byte-exact table by name before anything is allocated.
+   An arena never grows after rt_arena_place. Every slot is 64-byte aligned. */
+#ifndef RT_ARENA_H
+#define RT_ARENA_H
+
+#include "core/err.h"
+
+RT_BEGIN
+
+typedef struct rt_slot { const char *name; int64_t bytes; } rt_slot; /* summed over equal names */
+
+typedef struct rt_arena {
+    const char *label;  /* "weights", "activations", ... in the plan */
+    uint8_t *base;      /* NULL while measuring */
+    int64_t used, size; /* size: bytes of memory behind base */
+    int64_t high;       /* high-water mark of used (mark/release inside a step) */
+    rt_slot slot[96];   /* table by name, for --plan */
+    int n_slots;
+} rt_arena;
+
+void rt_arena_init(rt_arena *a, const char *label);
+/* bytes of 64-byte-aligned memory, NULL while measuring. name must outlive the arena (a literal). */
+void *rt_arena_take(rt_arena *a, const char *name, int64_t bytes);
+/* Scratch inside a step: what was taken since mark is free again. high keeps the maximum. */
+int64_t rt_arena_mark(const rt_arena *a);
+void rt_arena_release(rt_arena *a, int64_t mark);
+/* After measuring: allocate `high` bytes (zeroed), reset used, keep the slot table. */
+int rt_arena_place(rt_arena *a, rt_err *err);
+void rt_arena_free(rt_arena *a);
+
+RT_END
+
+#endif

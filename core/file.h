@@ -1,0 +1,67 @@
+/* file.h: files read whole or by map, and files replaced atomically (write temp in the same
+   directory, fsync, rename, fsync directory). Nothing half-written ever stands under a final name.
+   Refuses: deciding formats; following a size it was told instead of the size it measures. */
+#ifndef RT_FILE_H
+#define RT_FILE_H
+
+#include "core/err.h"
+
+RT_BEGIN
+
+/* A read-only memory map of a regular file. bytes may be 0 (data is then a valid empty buffer). */
+typedef struct rt_map {
+    const uint8_t *data;
+    int64_t bytes;
+    void *base; /* private */
+} rt_map;
+
+int rt_map_open(rt_map *map, const char *path, rt_err *err);
+void rt_map_close(rt_map *map); /* accepts a zeroed map */
+
+/* Whole file, NUL-terminated after bytes (free() it); an error when larger than max_bytes. */
+int rt_file_read(char **data, int64_t *bytes, const char *path, int64_t max_bytes, rt_err *err);
+
+/* A file being written under PATH.tmp.PID; appears as PATH only by rt_out_commit. */
+typedef struct rt_out {
+    int fd;
+    char *path, *temp;
+    int64_t bytes;    /* written so far */
+    uint8_t *buffer;  /* private, write coalescing */
+    int64_t buffered; /* private */
+} rt_out;
+
+int rt_out_open(rt_out *out, const char *path, rt_err *err);
+int rt_out_write(rt_out *out, const void *data, int64_t bytes, rt_err *err);
+int rt_out_printf(rt_out *out, rt_err *err, const char *fmt, ...) RT_PRINTF(3, 4);
+int rt_out_flush(rt_out *out, rt_err *err);  /* hand buffered bytes to fd, for callers that use fd */
+int rt_out_commit(rt_out *out, rt_err *err); /* fsync, rename, fsync directory; closes in all cases */
+void rt_out_abort(rt_out *out);              /* removes the temp; accepts a zeroed or committed out */
+
+int rt_file_write(const char *path, const void *data, int64_t bytes, rt_err *err); /* atomic */
+
+/* Full write/read loops over EINTR and short counts. */
+int rt_fd_write(int fd, const void *data, int64_t bytes, const char *path, rt_err *err);
+
+bool rt_path_exists(const char *path);
+bool rt_path_is_dir(const char *path);
+int rt_path_size(const char *path, int64_t *bytes, rt_err *err);
+/* dir + "/" + name into a malloc'd string (never NULL: out of memory is rt_bug for short strings). */
+char *rt_path_join(const char *dir, const char *name);
+const char *rt_path_base(const char *path); /* after the last '/' */
+int rt_dir_make(const char *path, rt_err *err); /* mkdir -p */
+int rt_dir_sync(const char *path, rt_err *err); /* fsync of a directory */
+/* Names in a directory, sorted by bytes, without "." and ".."; free each and the list. */
+int rt_dir_list(char ***names, int *n, const char *path, rt_err *err);
+void rt_names_free(char **names, int n);
+/* Remove PATH.tmp.* left over by a killed writer, in one directory. */
+int rt_dir_clean_temps(const char *path, rt_err *err);
+
+/* XXH3-128 as 32 hex digits + NUL. Identity of content against accidents, not against an attacker. */
+typedef struct rt_hash { char hex[33]; } rt_hash;
+rt_hash rt_hash_bytes(const void *data, int64_t bytes);
+int rt_hash_file(rt_hash *hash, const char *path, rt_err *err);
+uint64_t rt_hash64(const void *data, int64_t bytes, uint64_t seed);
+
+RT_END
+
+#endif
