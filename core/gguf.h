@@ -1,0 +1,105 @@
+/* gguf.h: reading GGUF v2/v3 (docs/gguf.md of ggml) in place from a memory map: typed metadata keys
+   and tensors. As strict as ggml's loader or stricter: every count is checked against the bytes
+   that remain, strings <= 64 MiB, alignment a power of two <= 1 MiB, tensors contiguous in their
+   order, names unique and < 64 bytes, rank <= 4, every extent inside the file, no nested arrays.
+   Refuses: big-endian files, version 1, writing (quant/gguf_write.h). */
+#ifndef RT_GGUF_H
+#define RT_GGUF_H
+
+#include "core/file.h"
+#include "core/tensor.h"
+
+RT_BEGIN
+
+typedef enum rt_gguf_type {
+    RT_GGUF_U8,
+    RT_GGUF_I8,
+    RT_GGUF_U16,
+    RT_GGUF_I16,
+    RT_GGUF_U32,
+    RT_GGUF_I32,
+    RT_GGUF_F32,
+    RT_GGUF_BOOL,
+    RT_GGUF_STR,
+    RT_GGUF_ARRAY,
+    RT_GGUF_U64,
+    RT_GGUF_I64,
+    RT_GGUF_F64,
+    RT_GGUF_TYPE_COUNT
+} rt_gguf_type;
+
+typedef struct rt_gguf_str {
+    const char *text; /* not terminated, in the map */
+    int64_t bytes;
+} rt_gguf_str;
+
+typedef struct rt_gguf_key {
+    const char *name;
+    rt_gguf_type type; /* of the value, or of each element when array */
+    bool array;
+    int64_t n;           /* elements; 1 for a scalar */
+    const uint8_t *data; /* in the map, any alignment; a string is u64 length + bytes */
+    int64_t bytes;
+} rt_gguf_key;
+
+typedef struct rt_gguf_tensor {
+    const char *name;
+    rt_dtype dtype;   /* RT_DTYPE_COUNT when retort does not decode this type */
+    const char *type; /* "Q4_K", "IQ2_XXS", ... as ggml names it */
+    int rank;
+    int64_t dim[4]; /* OUTERMOST FIRST as rt_tensor (the file stores them reversed); unused are 1 */
+    const uint8_t *data; /* in the map, aligned as the file says */
+    int64_t bytes, elements;
+    int64_t offset; /* of data from the start of the file */
+} rt_gguf_tensor;
+
+typedef struct rt_gguf {
+    rt_map map;
+    char *path;
+    uint32_t version;
+    int64_t alignment;
+    rt_gguf_key *key; /* (n_keys) in file order */
+    int64_t n_keys;
+    rt_gguf_tensor *tensor; /* (n_tensors) in file order */
+    int64_t n_tensors;
+    int32_t *by_key, *by_tensor; /* private: positions ascending by name */
+    char *pool;                  /* private: names */
+} rt_gguf;
+
+int rt_gguf_open(rt_gguf *g, const char *path, rt_err *err); /* on failure nothing to close */
+void rt_gguf_close(rt_gguf *g);                              /* accepts a zeroed g */
+bool rt_gguf_magic(const char *path);                        /* does this file begin with "GGUF"? */
+
+const rt_gguf_key *rt_gguf_find_key(const rt_gguf *g, const char *name); /* or NULL */
+const rt_gguf_tensor *rt_gguf_find(const rt_gguf *g, const char *name);  /* or NULL */
+const char *rt_gguf_type_name(rt_gguf_type t);                           /* "u32", "str", ... */
+
+/* Getters. get = required; opt = leaves *out alone when the key is absent. A wrong type or range is
+   an error that names file and key. Integers of every width are one kind; f64 takes f32 and f64. */
+int rt_gguf_get_i64(const rt_gguf *g, const char *key, int64_t min, int64_t max, int64_t *out,
+                    rt_err *err);
+int rt_gguf_opt_i64(const rt_gguf *g, const char *key, int64_t min, int64_t max, int64_t *out,
+                    rt_err *err);
+int rt_gguf_get_f64(const rt_gguf *g, const char *key, double *out, rt_err *err);
+int rt_gguf_opt_f64(const rt_gguf *g, const char *key, double *out, rt_err *err);
+int rt_gguf_opt_bool(const rt_gguf *g, const char *key, bool *out, rt_err *err);
+int rt_gguf_get_str(const rt_gguf *g, const char *key, rt_gguf_str *out, rt_err *err);
+int rt_gguf_opt_str(const rt_gguf *g, const char *key, rt_gguf_str *out, rt_err *err);
+/* Arrays, malloc'd (free() them); *n elements. A scalar counts as an array of one (keys that may be
+   given a layer or once). An empty array gives a valid pointer and n = 0. */
+int rt_gguf_get_i64s(const rt_gguf *g, const char *key, int64_t **out, int64_t *n, rt_err *err);
+int rt_gguf_get_f32s(const rt_gguf *g, const char *key, float **out, int64_t *n, rt_err *err);
+int rt_gguf_get_strs(const rt_gguf *g, const char *key, rt_gguf_str **out, int64_t *n, rt_err *err);
+bool rt_gguf_str_is(rt_gguf_str s, const char *text);
+
+/* ggml's tensor types by id: what a reader must know to step over one it cannot decode. */
+typedef struct rt_ggml_type {
+    int32_t id;
+    const char *name;
+    int32_t block, block_bytes;
+} rt_ggml_type;
+const rt_ggml_type *rt_ggml_type_get(int64_t id); /* or NULL */
+
+RT_END
+
+#endif

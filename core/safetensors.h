@@ -1,0 +1,76 @@
+/* safetensors.h: weights in the safetensors format, one file or many with an index, read in place
+   from memory maps and written streaming, sharded and atomically. The format:
+   https://github.com/huggingface/safetensors (u64 header length, JSON header, one packed buffer).
+   Reading is strict: header <= 100 MB, offsets without overlap or hole that cover the buffer, shape
+   times dtype equal to the extent, no duplicate names, index file names without a path.
+   Refuses: pickle (.bin, .pt, .pth), converting dtypes, and trusting any number of the file. */
+#ifndef RT_SAFETENSORS_H
+#define RT_SAFETENSORS_H
+
+#include "core/file.h"
+#include "core/tensor.h"
+
+RT_BEGIN
+
+enum { RT_ST_RANK_MAX = 8 };
+
+typedef struct rt_st_tensor {
+    const char *name;
+    rt_dtype dtype;   /* RT_DTYPE_COUNT when retort has no such dtype; `type` then says which */
+    const char *type; /* as written in the file: "BF16", "F8_E4M3", "I64", ... */
+    int rank;         /* 0 for a scalar */
+    int64_t dim[RT_ST_RANK_MAX]; /* outermost first; unused are 1 */
+    const uint8_t *data;         /* in the map; ANY alignment (rt_decode_f32 reads any) */
+    int64_t bytes, elements;
+    int file;       /* index into rt_safetensors.path */
+    int64_t offset; /* of data in that file, for readers that bypass the map */
+} rt_st_tensor;
+
+typedef struct rt_safetensors {
+    rt_st_tensor *tensor; /* (n_tensors) ascending by name */
+    int64_t n_tensors;
+    char **path; /* (n_files) */
+    rt_map *map; /* (n_files) */
+    int n_files;
+    char *pool; /* private: names */
+} rt_safetensors;
+
+/* dir_or_file: a directory with model.safetensors or model.safetensors.index.json, one .safetensors
+   file, or an index file. Reads headers only. On failure nothing is left to close. */
+int rt_safetensors_open(rt_safetensors *st, const char *dir_or_file, rt_err *err);
+void rt_safetensors_close(rt_safetensors *st); /* accepts a zeroed st */
+const rt_st_tensor *rt_safetensors_find(const rt_safetensors *st, const char *name); /* or NULL */
+/* elements [first, first + n) as f32; an error names the tensor when its dtype has no conversion.
+ */
+int rt_safetensors_read_f32(float *out, const rt_st_tensor *t, int64_t first, int64_t n,
+                            rt_err *err);
+
+/* Writer. Declare every tensor, begin, push the data in the declared order in pieces of any size,
+   commit. dir_or_file ending in ".safetensors" is one file; else a directory (made when missing)
+   that receives model.safetensors, or model-00001-of-0000N.safetensors and the index when the data
+   exceed max_shard_bytes (0 = never split; a tensor is never split). Final names appear at commit.
+   The bytes are a function of names, dtypes, shapes and data only; data start 64-byte aligned. */
+typedef struct rt_safetensors_writer {
+    struct rt_st_decl *decl; /* private */
+    struct rt_st_shard *shard;
+    int64_t n_decl, cap_decl, at, at_bytes; /* at: tensor being pushed, at_bytes of it done */
+    int n_shards;
+    int64_t max_shard_bytes;
+    char *path;
+    bool single;
+} rt_safetensors_writer;
+
+int rt_safetensors_writer_init(rt_safetensors_writer *w, const char *dir_or_file,
+                               int64_t max_shard_bytes, rt_err *err);
+/* dim outermost first. A block dtype, a second use of a name or rank > 8 is our mistake. */
+void rt_safetensors_writer_add(rt_safetensors_writer *w, const char *name, rt_dtype dtype, int rank,
+                               const int64_t *dim);
+int rt_safetensors_writer_begin(rt_safetensors_writer *w, rt_err *err);
+int rt_safetensors_writer_push(rt_safetensors_writer *w, const void *data, int64_t bytes,
+                               rt_err *err);
+int rt_safetensors_writer_commit(rt_safetensors_writer *w, rt_err *err); /* frees in all cases */
+void rt_safetensors_writer_abort(rt_safetensors_writer *w); /* accepts zeroed and committed w */
+
+RT_END
+
+#endif
