@@ -1,0 +1,45 @@
+/* record.h: one JSONL line as a record: a problem, a conversation or a text. Four forms:
+     prompt    {"prompt": "...", "answer": "42"}             a problem; answer is the reference that
+               verification compares with, never training text. With "response" (or "completion"),
+               optionally "reasoning", it is also a training pair. "system" may precede.
+     messages  {"messages": [{"role": "user", "content": "..."}, ...]}   OpenAI; content may be
+   parts of type text; "reasoning_content" or "reasoning" or "thinking" is the thought. ShareGPT
+   {"conversations": [{"from": "human|gpt|system|tool", "value": "..."}]} text      {"text": "..."}
+   a document "answer" (reference) and "id" may stand beside every form. Other keys are kept in
+   meta. Refuses: two forms at once, a form without content, roles or types it does not know. */
+#ifndef RT_RECORD_H
+#define RT_RECORD_H
+
+#include "core/json.h"
+#include "corpora/source.h"
+
+RT_BEGIN
+
+typedef struct rt_message {
+    char *role;      /* "system", "user", "assistant", "tool", "developer" */
+    char *content;   /* never NULL, may be "" */
+    char *reasoning; /* the assistant's thought, or NULL */
+    char *extra; /* compact JSON object of the message's other keys (tool_calls, name), or NULL */
+} rt_message;
+
+typedef struct rt_record {
+    char *id;            /* "id" (string or integer), else 32 hex digits of a hash of the content */
+    rt_message *message; /* (n_messages) */
+    int n_messages;      /* 0 for a text */
+    char *text;          /* the document, or NULL */
+    char *answer;        /* reference answer as text (numbers keep their spelling), or NULL */
+    char *verify;        /* "verify" key: how to compare (corpora/verify.h), or NULL */
+    char *meta;          /* compact JSON object of all other keys, or NULL */
+} rt_record;
+
+/* Fill *r from one JSON object. where: the place in messages. On failure *r is empty. */
+int rt_record_parse(rt_record *r, const char *json, int64_t bytes, const char *where, rt_err *err);
+/* From a source item: a whole file that is not JSON becomes a text record. */
+int rt_record_from_item(rt_record *r, const rt_item *item, rt_err *err);
+/* {"messages": [...]} ready for a chat template: role, content, reasoning_content, extra keys. */
+cJSON *rt_record_messages(const rt_record *r);
+void rt_record_free(rt_record *r); /* accepts a zeroed record; leaves it zeroed */
+
+RT_END
+
+#endif

@@ -1,0 +1,39 @@
+/* source.h: lines and whole files out of what people have: a file, a directory (walked in byte
+   order), stdin ("-"), and .gz .zst .xz .bz2 streams or .tar (compressed too) and .zip archives
+   through libarchive.
+   Refuses: unpacking to disk; links, devices and names with ".." inside archives; lines, entries
+   and expansions beyond the caps below; a line that holds a NUL byte. */
+#ifndef RT_SOURCE_H
+#define RT_SOURCE_H
+
+#include "core/err.h"
+
+RT_BEGIN
+
+#define RT_SOURCE_MAX_LINE (64LL << 20)  /* bytes of one line or whole file */
+#define RT_SOURCE_MAX_ENTRY (64LL << 30) /* bytes of one expanded entry */
+#define RT_SOURCE_MAX_RATIO 1000         /* expanded : packed, checked after the first 16 MiB */
+#define RT_SOURCE_MAX_ENTRIES 1000000
+
+typedef struct rt_source rt_source;
+
+/* LINES: one item a line, without its newline (CR LF too); empty lines are skipped, a byte order
+   mark at the start of a file too. FILES: one item a file. RECORDS: by the entry's name: lines
+   for .jsonl .ndjson .json, whole for everything else. */
+typedef enum rt_source_mode { RT_SOURCE_LINES, RT_SOURCE_FILES, RT_SOURCE_RECORDS } rt_source_mode;
+
+typedef struct rt_item {
+    const char *data; /* NUL-terminated, valid until the next call */
+    int64_t bytes;
+    const char *where; /* "PATH:LINE", "A.zip/inner.jsonl:LINE"; "PATH" for whole files */
+    bool whole;        /* a whole file, not a line */
+} rt_item;
+
+int rt_source_open(rt_source **out, const char *path, rt_source_mode mode, rt_err *err);
+/* 1 = *item is filled, 0 = the end, -1 = failed. */
+int rt_source_next(rt_source *s, rt_item *item, rt_err *err);
+void rt_source_close(rt_source *s); /* accepts NULL */
+
+RT_END
+
+#endif

@@ -1,0 +1,48 @@
+/* verify.h: is this answer right? Rules only, exact arithmetic, no repair of malformed answers, and
+   three results, because "cannot tell" must not count as wrong without being seen.
+
+   Numbers: integers, decimals, percents (10% = 1/10), fractions a/b, \frac{a}{b}, mixed "1 1/2",
+   scientific 1.5e3 or 1.5 \times 10^3; an optional sign (ASCII or U+2212); thousands separators as
+   ',' or thin space between groups of exactly three digits; a leading currency sign; LaTeX dressing
+   ($..$, \text{..}, \left, \right, \,, \!) is dropped. A trailing unit (letters, at most three
+   words, or a degree sign) is dropped on both sides: "45 km" equals "45". Values are exact
+   rationals in checked 128-bit arithmetic; what overflows is "cannot tell". */
+#ifndef RT_VERIFY_H
+#define RT_VERIFY_H
+
+#include "core/err.h"
+
+RT_BEGIN
+
+typedef enum rt_verify_kind {
+    RT_VERIFY_NONE,   /* never judged: cannot tell */
+    RT_VERIFY_NUMBER, /* \boxed{} when there is one, else the last number of the text */
+    RT_VERIFY_BOXED,  /* the last balanced \boxed{}; by value when both sides are numbers, else as
+                         text */
+    RT_VERIFY_EXACT   /* the whole text, white space at the ends and runs of it ignored */
+} rt_verify_kind;
+
+typedef enum rt_verdict_result {
+    RT_VERDICT_NO = 0,
+    RT_VERDICT_YES = 1,
+    RT_VERDICT_UNKNOWN = 2
+} rt_verdict_result;
+
+typedef struct rt_verdict {
+    rt_verdict_result result;
+    const char *reason; /* a literal: "equal", "different", "no \\boxed{} in the text", ... */
+    char answer[256];   /* what was extracted, cut at a character boundary; "" = nothing */
+} rt_verdict;
+
+/* "number", "boxed", "exact", "none" -> kind; else a usage error that lists them. */
+int rt_verify_kind_parse(rt_verify_kind *kind, const char *name, rt_err *err);
+const char *rt_verify_kind_name(rt_verify_kind kind);
+const char *rt_verdict_name(rt_verdict_result result); /* "no", "yes", "unknown" */
+
+/* response: the text after the thought, NUL-terminated. A response without any answer is NO; a
+   reference that cannot be read as the kind asks is UNKNOWN. */
+rt_verdict rt_verify(rt_verify_kind kind, const char *response, const char *reference);
+
+RT_END
+
+#endif
