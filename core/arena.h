@@ -1,15 +1,25 @@
 /* arena.h: memory is planned, then placed. The same plan code runs twice: first on an arena without
    a base, which only counts; then on one with memory, which hands out pointers. So sizes cannot
    disagree with pointers, and --plan prints a byte-exact table by name before anything is allocated.
-   An arena never grows after rt_arena_place. Every slot is 64-byte aligned. */
+   An arena never grows after rt_arena_place. Every slot is 64-byte aligned.
+   The table shows, by name, what is live at the high-water mark: its rows add up to `high`. */
 #ifndef RT_ARENA_H
 #define RT_ARENA_H
 
+#include <stdio.h>
+
 #include "core/err.h"
+
+struct cJSON;
 
 RT_BEGIN
 
-typedef struct rt_slot { const char *name; int64_t bytes; } rt_slot; /* summed over equal names */
+/* Summed over equal names, padding to 64 bytes included. */
+typedef struct rt_slot {
+    const char *name;
+    int64_t bytes; /* live at the high-water mark */
+    int64_t live;  /* private: live now, while measuring */
+} rt_slot;
 
 typedef struct rt_arena {
     const char *label;  /* "weights", "activations", ... in the plan */
@@ -18,6 +28,8 @@ typedef struct rt_arena {
     int64_t high;       /* high-water mark of used (mark/release inside a step) */
     rt_slot slot[96];   /* table by name, for --plan */
     int n_slots;
+    int64_t n_takes, cap_takes; /* private: the takes not yet released, while measuring */
+    struct rt_take *take;       /* private */
 } rt_arena;
 
 void rt_arena_init(rt_arena *a, const char *label);
@@ -29,6 +41,10 @@ void rt_arena_release(rt_arena *a, int64_t mark);
 /* After measuring: allocate `high` bytes (zeroed), reset used, keep the slot table. */
 int rt_arena_place(rt_arena *a, rt_err *err);
 void rt_arena_free(rt_arena *a);
+
+/* The plan of one arena: rows "label  name  bytes", largest first, and their sum. */
+void rt_arena_table(const rt_arena *a, FILE *f);
+struct cJSON *rt_arena_json(const rt_arena *a); /* {"label", "bytes", "slots": {name: bytes}} */
 
 RT_END
 

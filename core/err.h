@@ -26,6 +26,9 @@ int rt_wrap(rt_err *err, const char *fmt, ...) RT_PRINTF(2, 3);
 _Noreturn void rt_bug(const char *fmt, ...) RT_PRINTF(1, 2);
 #endif
 
+/* Control bytes of text become '?' (newline and tab a blank), in place; returns text. */
+char *rt_text_clean(char *text);
+
 /* Set by the SIGINT/SIGTERM handler that retort.c installs; long loops poll it between steps. */
 bool rt_interrupted(void);
 void rt_interrupt_request(void); /* async-signal-safe */

@@ -22,8 +22,12 @@ int rt_json_save(const cJSON *json, const char *path, rt_err *err);
 
 /* Getters. get = required; opt = leaves *out alone when the key is absent or null. */
 const cJSON *rt_json_find(const cJSON *obj, const char *key);
-int rt_json_get_i64(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out, rt_err *err);
-int rt_json_opt_i64(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out, rt_err *err);
+int rt_json_get_i64(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out,
+                    rt_err *err);
+int rt_json_opt_i64(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out,
+                    rt_err *err);
+/* An unsigned 64-bit integer in a string, as rt_json_put_u64 writes it. */
+int rt_json_get_u64(const cJSON *obj, const char *key, uint64_t *out, rt_err *err);
 int rt_json_get_f64(const cJSON *obj, const char *key, double *out, rt_err *err);
 int rt_json_opt_f64(const cJSON *obj, const char *key, double *out, rt_err *err);
 int rt_json_opt_bool(const cJSON *obj, const char *key, bool *out, rt_err *err);
@@ -32,16 +36,19 @@ int rt_json_opt_str(const cJSON *obj, const char *key, const char **out, rt_err 
 int rt_json_get_array(const cJSON *obj, const char *key, const cJSON **out, rt_err *err);
 int rt_json_get_object(const cJSON *obj, const char *key, const cJSON **out, rt_err *err);
 
-/* Builders that abort on out-of-memory, so that callers stay readable. u64 goes in as a string. */
+/* Builders that abort on out-of-memory, so that callers stay readable. u64 goes in as a string.
+   On an array, put appends and key is not read. NaN and infinities are written as null, a NULL
+   string too. Keys are not checked for duplicates. */
 cJSON *rt_json_object(void);
 cJSON *rt_json_array(void);
 void rt_json_put(cJSON *obj, const char *key, cJSON *value);
 void rt_json_put_str(cJSON *obj, const char *key, const char *value);
 void rt_json_put_num(cJSON *obj, const char *key, double value);
-void rt_json_put_i64(cJSON *obj, const char *key, int64_t value); /* |value| <= 2^53, else rt_bug */
+void rt_json_put_i64(cJSON *obj, const char *key, int64_t value); /* |value| < 2^53, else rt_bug */
 void rt_json_put_u64(cJSON *obj, const char *key, uint64_t value); /* as a decimal string */
 void rt_json_put_bool(cJSON *obj, const char *key, bool value);
-char *rt_json_text(const cJSON *json); /* compact, no newline; free() it */
+char *rt_json_text(const cJSON *json);   /* compact, no newline; free() it */
+char *rt_json_pretty(const cJSON *json); /* as rt_json_save writes it; free() it */
 
 RT_END
 

@@ -24,6 +24,8 @@ typedef struct rt_progress {
     int64_t total, done;
     double begun, shown;
     int64_t resumed_from; /* work not done by this process; excluded from the rate */
+    char text[200];       /* private: the caller's part of the last update */
+    bool pending;         /* private: it has not been shown yet */
 } rt_progress;
 void rt_progress_begin(rt_progress *p, const char *label, int64_t done, int64_t total);
 void rt_progress_update(rt_progress *p, int64_t done, const char *fmt, ...) RT_PRINTF(3, 4);

@@ -1,0 +1,169 @@
+/* arena.c: measure and place. While measuring, every take is remembered until it is released, so
+   the table can say exactly what was live at the high-water mark; once placed, a take is a bounds
+   check and an addition. Sizes saturate: an absurd configuration fails in rt_arena_place, in words.
+   Under AddressSanitizer whatever is not taken is poisoned, so use after release is caught. */
+#include "core/arena.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/log.h"
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
+static const int64_t TOO_MUCH = INT64_MAX & ~(int64_t)(RT_CACHE_LINE - 1);
+
+struct rt_take {
+    int64_t end; // `used` after this take
+    int64_t bytes;
+    int slot;
+};
+
+void rt_arena_init(rt_arena *a, const char *label)
+{
+    memset(a, 0, sizeof *a);
+    a->label = label;
+}
+
+static int find_slot(rt_arena *a, const char *name)
+{
+    for (int i = 0; i < a->n_slots; i++)
+        if (a->slot[i].name == name || !strcmp(a->slot[i].name, name))
+            return i;
+    if (a->n_slots == RT_COUNT(a->slot))
+        rt_bug("arena %s: slot table is full at %s", a->label, name);
+    a->slot[a->n_slots].name = name;
+    return a->n_slots++;
+}
+
+static void measure(rt_arena *a, const char *name, int64_t bytes)
+{
+    if (a->n_takes == a->cap_takes) {
+        a->cap_takes = a->cap_takes ? 2 * a->cap_takes : 64;
+        a->take = realloc(a->take, (size_t)a->cap_takes * sizeof *a->take);
+        if (!a->take)
+            rt_bug("arena %s: out of memory while measuring", a->label);
+    }
+    int slot = find_slot(a, name);
+    if (bytes > TOO_MUCH - a->used)
+        bytes = TOO_MUCH - a->used;
+    a->used += bytes;
+    a->slot[slot].live += bytes;
+    a->take[a->n_takes++] = (struct rt_take){ .end = a->used, .bytes = bytes, .slot = slot };
+    if (a->used <= a->high)
+        return;
+    a->high = a->used;
+    for (int i = 0; i < a->n_slots; i++)
+        a->slot[i].bytes = a->slot[i].live;
+}
+
+void *rt_arena_take(rt_arena *a, const char *name, int64_t bytes)
+{
+    if (bytes < 0)
+        rt_bug("arena %s: %s asks for %lld bytes", a->label, name, (long long)bytes);
+    int64_t padded = bytes > TOO_MUCH ? TOO_MUCH : rt_align_up(bytes, RT_CACHE_LINE);
+    if (!a->base) {
+        measure(a, name, padded);
+        return NULL;
+    }
+    if (padded > a->size - a->used)
+        rt_bug("arena %s: %s asks for %lld bytes, %lld of %lld are left: the plan was not repeated",
+               a->label, name, (long long)bytes, (long long)(a->size - a->used),
+               (long long)a->size);
+    void *p = a->base + a->used;
+    ASAN_UNPOISON_MEMORY_REGION(p, (size_t)bytes);
+    a->used += padded;
+    return p;
+}
+
+int64_t rt_arena_mark(const rt_arena *a) { return a->used; }
+
+void rt_arena_release(rt_arena *a, int64_t mark)
+{
+    if (mark < 0 || mark > a->used)
+        rt_bug("arena %s: release of a mark that was not taken", a->label);
+    while (!a->base && a->n_takes && a->take[a->n_takes - 1].end > mark) {
+        a->n_takes--;
+        a->slot[a->take[a->n_takes].slot].live -= a->take[a->n_takes].bytes;
+    }
+    if (a->base)
+        ASAN_POISON_MEMORY_REGION(a->base + mark, (size_t)(a->used - mark));
+    a->used = mark;
+}
+
+int rt_arena_place(rt_arena *a, rt_err *err)
+{
+    char need[32], have[32];
+    int64_t memory = 0;
+    if (a->base)
+        rt_bug("arena %s: placed twice", a->label);
+    if (!rt_mul_ok(sysconf(_SC_PHYS_PAGES), sysconf(_SC_PAGESIZE), &memory))
+        memory = INT64_MAX;
+    if (a->high > memory)
+        return rt_fail(err,
+                       "%s: %s are needed, this machine has %s of memory; see --plan for what "
+                       "takes the most",
+                       a->label, rt_fmt_bytes(need, sizeof need, a->high),
+                       rt_fmt_bytes(have, sizeof have, memory));
+    void *base = NULL;
+    if (posix_memalign(&base, RT_CACHE_LINE, (size_t)rt_max(a->high, RT_CACHE_LINE)))
+        return rt_fail(err, "%s: out of memory for %s; see --plan for what takes the most",
+                       a->label, rt_fmt_bytes(need, sizeof need, a->high));
+    memset(base, 0, (size_t)a->high);
+    ASAN_POISON_MEMORY_REGION(base, (size_t)a->high);
+    free(a->take);
+    a->take = NULL;
+    a->n_takes = a->cap_takes = 0;
+    a->base = base;
+    a->size = a->high;
+    a->used = 0;
+    return 0;
+}
+
+void rt_arena_free(rt_arena *a)
+{
+    if (a->base)
+        ASAN_UNPOISON_MEMORY_REGION(a->base, (size_t)a->size);
+    free(a->base);
+    free(a->take);
+    rt_arena_init(a, a->label);
+}
+
+static int by_size(const void *pa, const void *pb)
+{
+    const rt_slot *a = pa, *b = pb;
+    if (a->bytes != b->bytes)
+        return a->bytes < b->bytes ? 1 : -1;
+    return strcmp(a->name, b->name);
+}
+
+void rt_arena_table(const rt_arena *a, FILE *f)
+{
+    rt_slot sorted[RT_COUNT(a->slot)];
+    char text[32];
+    memcpy(sorted, a->slot, sizeof sorted);
+    qsort(sorted, (size_t)a->n_slots, sizeof *sorted, by_size);
+    for (int i = 0; i < a->n_slots; i++)
+        fprintf(f, "  %-12s %-24s %16lld  %s\n", a->label, sorted[i].name,
+                (long long)sorted[i].bytes, rt_fmt_bytes(text, sizeof text, sorted[i].bytes));
+    fprintf(f, "  %-12s %-24s %16lld  %s\n", a->label, "total", (long long)a->high,
+            rt_fmt_bytes(text, sizeof text, a->high));
+}
+
+struct cJSON *rt_arena_json(const rt_arena *a)
+{
+    cJSON *json = rt_json_object(), *slots = rt_json_object();
+    rt_json_put_str(json, "label", a->label);
+    rt_json_put_num(json, "bytes", (double)a->high);
+    for (int i = 0; i < a->n_slots; i++)
+        rt_json_put_num(slots, a->slot[i].name, (double)a->slot[i].bytes);
+    rt_json_put(json, "slots", slots);
+    return json;
+}

@@ -1,0 +1,486 @@
+/* file.c: checked reading, memory maps, atomic replacement, directories, content hashes.
+   The write protocol: PATH.tmp.PID in the same directory, fsync, rename, fsync of the directory.
+   A failed fsync is never retried (Linux may have dropped the dirty pages): the temp is removed. */
+#include "core/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { OUT_BUFFER_BYTES = 256 << 10, READ_BLOCK_BYTES = 1 << 20 };
+
+static void *must(void *p)
+{
+    if (!p)
+        rt_bug("out of memory for a short string");
+    return p;
+}
+
+// --------------------------------------------------------------------------------- reading
+
+static int open_read(const char *path, struct stat *st, rt_err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return rt_fail(err, "%s: cannot open: %s", path, strerror(errno));
+    if (fstat(fd, st)) {
+        rt_fail(err, "%s: cannot stat: %s", path, strerror(errno));
+    } else if (S_ISDIR(st->st_mode)) {
+        rt_fail(err, "%s: is a directory, a file is needed", path);
+    } else {
+        return fd;
+    }
+    close(fd);
+    return -1;
+}
+
+int rt_map_open(rt_map *map, const char *path, rt_err *err)
+{
+    struct stat st;
+    *map = (rt_map){ 0 };
+    int fd = open_read(path, &st, err);
+    if (fd < 0)
+        return -1;
+    int rc = 0;
+    if (!S_ISREG(st.st_mode)) {
+        rc = rt_fail(err, "%s: not a regular file, so it cannot be mapped; copy it to disk first",
+                     path);
+    } else if (st.st_size == 0) {
+        map->data = (const uint8_t *)"";
+    } else {
+        void *base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (base == MAP_FAILED)
+            rc = rt_fail(err, "%s: cannot map %lld bytes: %s", path, (long long)st.st_size,
+                         strerror(errno));
+        else
+            *map = (rt_map){ .data = base, .bytes = st.st_size, .base = base };
+    }
+    close(fd);
+    return rc;
+}
+
+void rt_map_close(rt_map *map)
+{
+    if (map->base)
+        munmap(map->base, (size_t)map->bytes);
+    *map = (rt_map){ 0 };
+}
+
+// Up to `want` bytes, over EINTR and short counts; the count read, 0 at the end, -1 on error.
+static int64_t read_full(int fd, void *to, int64_t want)
+{
+    int64_t done = 0;
+    while (done < want) {
+        ssize_t n = read(fd, (char *)to + done, (size_t)(want - done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            break;
+        done += n;
+    }
+    return done;
+}
+
+int rt_file_read(char **data, int64_t *bytes, const char *path, int64_t max_bytes, rt_err *err)
+{
+    struct stat st;
+    int fd = open_read(path, &st, err);
+    if (fd < 0)
+        return -1;
+    // The size is only a first guess (0 for pipes and /proc); what counts is what read() returns.
+    int64_t cap = st.st_size > 0 ? st.st_size + 1 : 65536, used = 0;
+    char *text = NULL;
+    int rc = -1;
+    for (;;) {
+        if (cap > max_bytes + 1)
+            cap = max_bytes + 1;
+        char *grown = realloc(text, (size_t)cap + 1);
+        if (!grown) {
+            rt_fail(err, "%s: out of memory for %lld bytes", path, (long long)cap);
+            break;
+        }
+        text = grown;
+        int64_t n = read_full(fd, text + used, cap - used);
+        if (n < 0) {
+            rt_fail(err, "%s: read failed at byte %lld: %s", path, (long long)used,
+                    strerror(errno));
+            break;
+        }
+        used += n;
+        if (used > max_bytes) {
+            rt_fail(err, "%s: larger than the %lld bytes allowed here", path, (long long)max_bytes);
+            break;
+        }
+        if (used < cap) {
+            rc = 0;
+            break;
+        }
+        cap *= 2;
+    }
+    close(fd);
+    if (rc) {
+        free(text);
+        return -1;
+    }
+    text[used] = 0;
+    *data = text;
+    *bytes = used;
+    return 0;
+}
+
+// --------------------------------------------------------------------------------- writing
+
+int rt_fd_write(int fd, const void *data, int64_t bytes, const char *path, rt_err *err)
+{
+    int64_t done = 0;
+    while (done < bytes) {
+        ssize_t n = write(fd, (const char *)data + done, (size_t)(bytes - done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return rt_fail(err, "%s: write failed: %s%s", path, strerror(n ? errno : EIO),
+                           errno == ENOSPC ? "; free some space and run the command again" : "");
+        done += n;
+    }
+    return 0;
+}
+
+int rt_out_open(rt_out *out, const char *path, rt_err *err)
+{
+    *out = (rt_out){ .fd = -1 };
+    struct stat st;
+    // Renaming over a device or a directory would replace it: refuse before anything is written.
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return rt_fail(err, "%s: is %s, so it cannot be written as a file; name another path", path,
+                       S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+    char suffix[32];
+    snprintf(suffix, sizeof suffix, ".tmp.%ld", (long)getpid());
+    char *temp = must(malloc(strlen(path) + sizeof suffix));
+    strcpy(temp, path);
+    strcat(temp, suffix);
+    unlink(temp); // from a dead process that had our id
+    int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        rt_fail(err, "%s: cannot create: %s", path, strerror(errno));
+        free(temp);
+        return -1;
+    }
+    out->fd = fd;
+    out->temp = temp;
+    out->path = must(strdup(path));
+    out->buffer = must(malloc(OUT_BUFFER_BYTES));
+    return 0;
+}
+
+void rt_out_abort(rt_out *out)
+{
+    if (out->temp) {
+        if (out->fd >= 0)
+            close(out->fd);
+        unlink(out->temp);
+    }
+    free(out->path);
+    free(out->temp);
+    free(out->buffer);
+    *out = (rt_out){ .fd = -1 };
+}
+
+static int out_alive(const rt_out *out, rt_err *err)
+{
+    return out->temp ? 0 : rt_fail(err, "output file: not open (an earlier write failed)");
+}
+
+// Writes past the buffer; a failure aborts the whole file, so it can never be committed.
+static int out_through(rt_out *out, const void *data, int64_t bytes, rt_err *err)
+{
+    if (rt_fd_write(out->fd, data, bytes, out->path, err) == 0)
+        return 0;
+    rt_out_abort(out);
+    return -1;
+}
+
+int rt_out_flush(rt_out *out, rt_err *err)
+{
+    if (out_alive(out, err))
+        return -1;
+    int64_t n = out->buffered;
+    out->buffered = 0;
+    return n ? out_through(out, out->buffer, n, err) : 0;
+}
+
+int rt_out_write(rt_out *out, const void *data, int64_t bytes, rt_err *err)
+{
+    if (out_alive(out, err))
+        return -1;
+    if (bytes > OUT_BUFFER_BYTES - out->buffered) {
+        if (rt_out_flush(out, err))
+            return -1;
+        if (bytes >= OUT_BUFFER_BYTES) {
+            out->bytes += bytes;
+            return out_through(out, data, bytes, err);
+        }
+    }
+    if (bytes > 0)
+        memcpy(out->buffer + out->buffered, data, (size_t)bytes);
+    out->buffered += bytes;
+    out->bytes += bytes;
+    return 0;
+}
+
+int rt_out_printf(rt_out *out, rt_err *err, const char *fmt, ...)
+{
+    char small[512], *text = small;
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(small, sizeof small, fmt, args);
+    va_end(args);
+    if (n < 0)
+        return rt_fail(err, "%s: text could not be formatted", out->path ? out->path : "output");
+    if (n >= (int)sizeof small) {
+        text = must(malloc((size_t)n + 1));
+        va_start(args, fmt);
+        vsnprintf(text, (size_t)n + 1, fmt, args);
+        va_end(args);
+    }
+    int rc = rt_out_write(out, text, n, err);
+    if (text != small)
+        free(text);
+    return rc;
+}
+
+static char *path_parent(const char *path)
+{
+    const char *base = rt_path_base(path);
+    if (base == path)
+        return must(strdup("."));
+    size_t n = (size_t)(base - path);
+    return must(strndup(path, n > 1 ? n - 1 : n));
+}
+
+int rt_out_commit(rt_out *out, rt_err *err)
+{
+    if (rt_out_flush(out, err))
+        return -1;
+    int rc = 0;
+    if (fsync(out->fd))
+        rc = rt_fail(err, "%s: fsync failed: %s", out->path, strerror(errno));
+    int fd = out->fd;
+    out->fd = -1;
+    if (close(fd) && !rc)
+        rc = rt_fail(err, "%s: close failed: %s", out->path, strerror(errno));
+    if (!rc && rename(out->temp, out->path))
+        rc = rt_fail(err, "%s: cannot put the finished file in place: %s", out->path,
+                     strerror(errno));
+    if (!rc) {
+        free(out->temp);
+        out->temp = NULL;
+        char *dir = path_parent(out->path);
+        rc = rt_dir_sync(dir, err);
+        free(dir);
+    }
+    rt_out_abort(out); // removes the temp unless it was renamed
+    return rc;
+}
+
+int rt_file_write(const char *path, const void *data, int64_t bytes, rt_err *err)
+{
+    rt_out out;
+    int rc = rt_out_open(&out, path, err) || rt_out_write(&out, data, bytes, err) ||
+             rt_out_commit(&out, err);
+    rt_out_abort(&out);
+    return rc ? -1 : 0;
+}
+
+// --------------------------------------------------------------------------------- paths
+
+bool rt_path_exists(const char *path) { return access(path, F_OK) == 0; }
+
+bool rt_path_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int rt_path_size(const char *path, int64_t *bytes, rt_err *err)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return rt_fail(err, "%s: %s", path, strerror(errno));
+    *bytes = st.st_size;
+    return 0;
+}
+
+char *rt_path_join(const char *dir, const char *name)
+{
+    size_t n = strlen(dir);
+    char *path = must(malloc(n + strlen(name) + 2));
+    strcpy(path, dir);
+    if (n && dir[n - 1] != '/')
+        path[n++] = '/';
+    strcpy(path + n, name);
+    return path;
+}
+
+const char *rt_path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+int rt_dir_make(const char *path, rt_err *err)
+{
+    char *part = must(strdup(path));
+    int rc = 0;
+    for (char *p = part + 1; !rc; p++) {
+        if (*p != '/' && *p != 0)
+            continue;
+        char held = *p;
+        *p = 0;
+        if (mkdir(part, 0777) && errno != EEXIST)
+            rc = rt_fail(err, "%s: cannot make directory: %s", part, strerror(errno));
+        else if (!rt_path_is_dir(part))
+            rc = rt_fail(err, "%s: exists and is not a directory; move it or name another path",
+                         part);
+        *p = held;
+        if (!held)
+            break;
+    }
+    free(part);
+    return rc;
+}
+
+int rt_dir_sync(const char *path, rt_err *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return rt_fail(err, "%s: cannot open directory: %s", path, strerror(errno));
+    int rc = 0;
+    if (fsync(fd) && errno != EINVAL) // EINVAL: a file system without directory fsync
+        rc = rt_fail(err, "%s: fsync of the directory failed: %s", path, strerror(errno));
+    close(fd);
+    return rc;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int rt_dir_list(char ***names, int *n, const char *path, rt_err *err)
+{
+    DIR *dir = opendir(path);
+    if (!dir)
+        return rt_fail(err, "%s: cannot list: %s", path, strerror(errno));
+    char **list = NULL;
+    int count = 0, cap = 0;
+    errno = 0;
+    for (struct dirent *e; (e = readdir(dir)) != NULL; errno = 0) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        if (count == cap) {
+            cap = cap ? 2 * cap : 16;
+            list = must(realloc(list, (size_t)cap * sizeof *list));
+        }
+        list[count++] = must(strdup(e->d_name));
+    }
+    int failed = errno;
+    closedir(dir);
+    if (failed) {
+        rt_names_free(list, count);
+        return rt_fail(err, "%s: cannot list: %s", path, strerror(failed));
+    }
+    if (count)
+        qsort(list, (size_t)count, sizeof *list, by_bytes);
+    *names = list;
+    *n = count;
+    return 0;
+}
+
+void rt_names_free(char **names, int n)
+{
+    for (int i = 0; i < n; i++)
+        free(names[i]);
+    free(names);
+}
+
+// The writer's process id of a "NAME.tmp.PID", or 0 when the name is not one.
+static long temp_writer(const char *name)
+{
+    const char *at = strrchr(name, '.');
+    if (!at || at - name < 5 || strncmp(at - 4, ".tmp", 4))
+        return 0;
+    char *end;
+    long pid = strtol(at + 1, &end, 10);
+    return at[1] && !*end && pid > 0 ? pid : 0;
+}
+
+int rt_dir_clean_temps(const char *path, rt_err *err)
+{
+    char **names;
+    int n, rc = 0;
+    if (rt_dir_list(&names, &n, path, err))
+        return -1;
+    for (int i = 0; i < n && !rc; i++) {
+        long pid = temp_writer(names[i]);
+        if (!pid || (pid != (long)getpid() && (kill((pid_t)pid, 0) == 0 || errno != ESRCH)))
+            continue; // another writer is alive
+        char *file = rt_path_join(path, names[i]);
+        if (unlink(file) && errno != ENOENT)
+            rc = rt_fail(err, "%s: cannot remove a leftover: %s", file, strerror(errno));
+        free(file);
+    }
+    rt_names_free(names, n);
+    return rc;
+}
+
+// --------------------------------------------------------------------------------- hashes
+
+static rt_hash hash_hex(XXH128_hash_t h)
+{
+    rt_hash out;
+    snprintf(out.hex, sizeof out.hex, "%016llx%016llx", (unsigned long long)h.high64,
+             (unsigned long long)h.low64);
+    return out;
+}
+
+rt_hash rt_hash_bytes(const void *data, int64_t bytes)
+{
+    return hash_hex(XXH3_128bits(bytes ? data : "", (size_t)bytes));
+}
+
+uint64_t rt_hash64(const void *data, int64_t bytes, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(bytes ? data : "", (size_t)bytes, seed);
+}
+
+int rt_hash_file(rt_hash *hash, const char *path, rt_err *err)
+{
+    struct stat st;
+    int fd = open_read(path, &st, err);
+    if (fd < 0)
+        return -1;
+    XXH3_state_t *state = must(XXH3_createState());
+    char *block = must(malloc(READ_BLOCK_BYTES));
+    XXH3_128bits_reset(state);
+    int64_t n;
+    while ((n = read_full(fd, block, READ_BLOCK_BYTES)) > 0)
+        XXH3_128bits_update(state, block, (size_t)n);
+    int rc = n < 0 ? rt_fail(err, "%s: read failed: %s", path, strerror(errno)) : 0;
+    if (!rc)
+        *hash = hash_hex(XXH3_128bits_digest(state));
+    free(block);
+    XXH3_freeState(state);
+    close(fd);
+    return rc;
+}

@@ -1,0 +1,165 @@
+/* tensor.c: the dtype table, shapes, planned tensors, scalar conversions.
+   Sizes of absurd shapes saturate at INT64_MAX, so that rt_arena_place can refuse them in words. */
+#include "core/tensor.h"
+
+#include <string.h>
+
+// Block layouts and ids are facts of GGUF (ggml_type in ggml.h).
+static const rt_dtype_info DTYPES[RT_DTYPE_COUNT] = {
+    [RT_F32] = { "f32", 1, 4, 0, "F32" },       [RT_F16] = { "f16", 1, 2, 1, "F16" },
+    [RT_BF16] = { "bf16", 1, 2, 30, "BF16" },   [RT_I32] = { "i32", 1, 4, 26, "I32" },
+    [RT_U8] = { "u8", 1, 1, -1, "U8" },         [RT_Q8_0] = { "q8_0", 32, 34, 8, NULL },
+    [RT_Q4_0] = { "q4_0", 32, 18, 2, NULL },    [RT_Q4_K] = { "q4_K", 256, 144, 12, NULL },
+    [RT_Q6_K] = { "q6_K", 256, 210, 14, NULL },
+};
+
+const rt_dtype_info *rt_dtype_get(rt_dtype t)
+{
+    if ((unsigned)t >= RT_DTYPE_COUNT)
+        rt_bug("dtype %d does not exist", (int)t);
+    return &DTYPES[t];
+}
+
+int64_t rt_dtype_bytes(rt_dtype t, int64_t elements)
+{
+    const rt_dtype_info *info = rt_dtype_get(t);
+    int64_t bytes;
+    if (elements == INT64_MAX)
+        return INT64_MAX;
+    if (elements < 0 || elements % info->block)
+        rt_bug("%lld elements are not whole blocks of %s", (long long)elements, info->name);
+    return rt_mul_ok(elements / info->block, info->block_bytes, &bytes) ? bytes : INT64_MAX;
+}
+
+static rt_tensor make(void *data, rt_dtype t, int rank, int64_t a, int64_t b, int64_t c)
+{
+    rt_tensor x = { .data = data, .dtype = t, .rank = rank, .dim = { a, b, c, 1 } };
+    const rt_dtype_info *info = rt_dtype_get(t);
+    if (a < 0 || b < 0 || c < 0 || x.dim[rank - 1] % info->block)
+        rt_bug("(%lld, %lld, %lld) is no shape for %s", (long long)a, (long long)b, (long long)c,
+               info->name);
+    return x;
+}
+
+rt_tensor rt_tensor_1(void *data, rt_dtype t, int64_t a) { return make(data, t, 1, a, 1, 1); }
+
+rt_tensor rt_tensor_2(void *data, rt_dtype t, int64_t a, int64_t b)
+{
+    return make(data, t, 2, a, b, 1);
+}
+
+rt_tensor rt_tensor_3(void *data, rt_dtype t, int64_t a, int64_t b, int64_t c)
+{
+    return make(data, t, 3, a, b, c);
+}
+
+int64_t rt_tensor_elements(const rt_tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[i] == 0)
+            return 0;
+    for (int i = 0; i < t->rank; i++)
+        if (!rt_mul_ok(n, t->dim[i], &n))
+            return INT64_MAX;
+    return n;
+}
+
+int64_t rt_tensor_bytes(const rt_tensor *t)
+{
+    return rt_dtype_bytes(t->dtype, rt_tensor_elements(t));
+}
+
+rt_tensor rt_tensor_rows(const rt_tensor *t, int64_t first, int64_t n)
+{
+    if (first < 0 || n < 0 || n > t->dim[0] || first > t->dim[0] - n)
+        rt_bug("rows %lld + %lld of %lld", (long long)first, (long long)n, (long long)t->dim[0]);
+    rt_tensor view = *t;
+    view.panels = NULL;
+    view.dim[0] = first;
+    int64_t skip = rt_tensor_bytes(&view);
+    view.dim[0] = n;
+    rt_tensor_bytes(&view); // whole blocks
+    if (t->data)
+        view.data = (uint8_t *)t->data + skip;
+    return view;
+}
+
+bool rt_tensor_same_shape(const rt_tensor *a, const rt_tensor *b)
+{
+    return a->rank == b->rank && !memcmp(a->dim, b->dim, (size_t)a->rank * sizeof a->dim[0]);
+}
+
+static rt_tensor place(rt_arena *a, const char *name, rt_tensor t)
+{
+    t.data = rt_arena_take(a, name, rt_tensor_bytes(&t));
+    return t;
+}
+
+rt_tensor rt_plan_1(rt_arena *a, const char *name, rt_dtype t, int64_t d0)
+{
+    return place(a, name, rt_tensor_1(NULL, t, d0));
+}
+
+rt_tensor rt_plan_2(rt_arena *a, const char *name, rt_dtype t, int64_t d0, int64_t d1)
+{
+    return place(a, name, rt_tensor_2(NULL, t, d0, d1));
+}
+
+rt_tensor rt_plan_3(rt_arena *a, const char *name, rt_dtype t, int64_t d0, int64_t d1, int64_t d2)
+{
+    return place(a, name, rt_tensor_3(NULL, t, d0, d1, d2));
+}
+
+// --------------------------------------------------------------------------------- conversions
+
+static uint32_t bits_of(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static float float_of(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+float rt_bf16_to_f32(uint16_t h) { return float_of((uint32_t)h << 16); }
+
+uint16_t rt_f32_to_bf16(float f)
+{
+    uint32_t u = bits_of(f);
+    if ((u & 0x7fffffffu) > 0x7f800000u) // NaN: stays one, quiet
+        return (uint16_t)((u >> 16) | 0x40u);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+float rt_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, mag = h & 0x7fffu;
+    if (mag >= 0x7c00u) // infinity, NaN
+        return float_of(sign | 0x7f800000u | (mag & 0x3ffu) << 13);
+    if (mag >= 0x0400u)
+        return float_of(sign | ((mag << 13) + (112u << 23)));
+    float f = (float)mag * 0x1p-24f; // zero, subnormals: exact
+    return sign ? -f : f;
+}
+
+uint16_t rt_f32_to_f16(float f)
+{
+    uint32_t u = bits_of(f), sign = (u >> 16) & 0x8000u, mag = u & 0x7fffffffu;
+    if (mag > 0x7f800000u) // NaN: stays one, quiet
+        return (uint16_t)(sign | 0x7e00u | ((mag >> 13) & 0x3ffu));
+    if (mag >= 0x47800000u) // 65536 and more
+        return (uint16_t)(sign | 0x7c00u);
+    if (mag < 0x38800000u) {
+        // Below 2^-14: adding 0.5 leaves units of 2^-24 in the mantissa, rounded by the hardware.
+        return (uint16_t)(sign | (bits_of(float_of(mag) + 0.5f) - 0x3f000000u));
+    }
+    mag -= 112u << 23;
+    mag += 0xfffu + ((mag >> 13) & 1u); // carries into the exponent, up to infinity
+    return (uint16_t)(sign | (mag >> 13));
+}
