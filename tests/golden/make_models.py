@@ -1,0 +1,317 @@
+#!/usr/bin/env python3
+"""Makes tests/golden/models/: tiny random checkpoints with the logits, chosen experts and gradients
+that Hugging Face transformers computes for them. models/README.md says what each file is.
+
+    pip install torch==2.15.0 transformers==5.23.0 safetensors numpy     (what made the files)
+    python3 tests/golden/make_models.py                                  (about a minute)
+
+Every number is a function of this file: weights and tokens come from numpy's PCG64 seeded by the
+model's name. The reference is computed in float64 throughout: transformers casts norms, softmax,
+routers and rotary angles to float32 whatever the model's dtype, so its modules get a `torch` whose
+float32 is float64 (class Wide). Weights are first rounded to the dtype they are stored in.
+
+Where transformers disagreed with DeepSeek's own code over time, 5.23.0 does what we want, and this
+script checks it (check_router) instead of trusting it:
+  - groups that are not kept are masked with -inf, not 0.0 (they differ where a kept expert's biased
+    score is negative; the biases here are chosen so that this happens);
+  - the weights of chosen experts are the scores without the selection bias (wrong in 4.57.0);
+  - the norms inside q_a and kv_a use eps 1e-6 whatever rms_norm_eps says (as DeepSeek's code);
+  - with yarn, the softmax scale carries mscale_all_dim squared.
+Refused: any model in which a choice of experts hangs on less than 1e-4 in float64."""
+import json, os, shutil, sys, zlib
+import numpy as np, torch, transformers
+from safetensors.numpy import save_file
+from transformers import AutoModelForCausalLM, modeling_rope_utils
+from transformers.models.deepseek_v3 import modeling_deepseek_v3
+from transformers.models.llama import modeling_llama
+from transformers.models.qwen3 import modeling_qwen3
+from transformers.models.qwen3_moe import modeling_qwen3_moe
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "models")
+FAMILY = {"deepseek_v3": modeling_deepseek_v3, "qwen3_moe": modeling_qwen3_moe,
+          "llama": modeling_llama, "qwen3": modeling_qwen3}
+
+MLA = dict(num_hidden_layers=3, first_k_dense_replace=1, num_nextn_predict_layers=0)
+# name: (model_type, stored dtype, tokens, bytes a shard, config.json of before 5.0, gradients, config)
+MODELS = {
+    "deepseek_q": ("deepseek_v3", "bfloat16", 101, None, False, True, dict(
+        MLA, vocab_size=97, hidden_size=48, intermediate_size=70, moe_intermediate_size=12,
+        num_attention_heads=3, num_key_value_heads=3, q_lora_rank=28, kv_lora_rank=18,
+        qk_nope_head_dim=12, qk_rope_head_dim=8, v_head_dim=14, n_routed_experts=12, n_group=3,
+        topk_group=2, num_experts_per_tok=3, n_shared_experts=2, norm_topk_prob=True,
+        routed_scaling_factor=2.5, rms_norm_eps=1e-5, max_position_embeddings=256,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0})),
+    "deepseek_yarn": ("deepseek_v3", "float32", 131, 60000, True, False, dict(
+        MLA, num_hidden_layers=2, vocab_size=103, hidden_size=40, intermediate_size=56,
+        moe_intermediate_size=12, num_attention_heads=2, num_key_value_heads=2, q_lora_rank=None,
+        kv_lora_rank=20, qk_nope_head_dim=10, qk_rope_head_dim=16, v_head_dim=12,
+        n_routed_experts=16, n_group=4, topk_group=2, num_experts_per_tok=5, n_shared_experts=1,
+        norm_topk_prob=False, routed_scaling_factor=1.75, rms_norm_eps=1e-6,
+        max_position_embeddings=256,
+        rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+                         "original_max_position_embeddings": 64, "beta_fast": 4, "beta_slow": 1,
+                         "mscale": 1.0, "mscale_all_dim": 0.75})),
+    "qwen3_moe_norm": ("qwen3_moe", "bfloat16", 101, None, False, False, dict(
+        vocab_size=131, hidden_size=48, intermediate_size=60, moe_intermediate_size=14,
+        num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        num_experts=10, num_experts_per_tok=3, norm_topk_prob=True, decoder_sparse_step=1,
+        mlp_only_layers=[1], max_position_embeddings=256,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})),
+    "qwen3_moe_step": ("qwen3_moe", "float32", 97, None, True, True, dict(
+        vocab_size=101, hidden_size=36, intermediate_size=44, moe_intermediate_size=14,
+        num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3, head_dim=10,
+        num_experts=7, num_experts_per_tok=2, norm_topk_prob=False, decoder_sparse_step=2,
+        mlp_only_layers=[], max_position_embeddings=256,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0})),
+    "llama_scaled": ("llama", "float32", 113, None, True, False, dict(
+        vocab_size=113, hidden_size=48, intermediate_size=88, num_hidden_layers=2,
+        num_attention_heads=6, num_key_value_heads=2, rms_norm_eps=1e-5,
+        max_position_embeddings=512, tie_word_embeddings=False,
+        rope_parameters={"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0,
+                         "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                         "original_max_position_embeddings": 64})),
+    "llama_tied": ("llama", "bfloat16", 97, None, False, True, dict(
+        vocab_size=107, hidden_size=36, intermediate_size=52, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=1, head_dim=10, rms_norm_eps=1e-5,
+        max_position_embeddings=256, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0})),
+    "qwen3": ("qwen3", "bfloat16", 101, 20000, False, True, dict(
+        vocab_size=109, hidden_size=40, intermediate_size=68, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=14, rms_norm_eps=1e-6,
+        max_position_embeddings=256, tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})),
+    "qwen3_tied": ("qwen3", "float32", 97, None, True, False, dict(
+        vocab_size=127, hidden_size=32, intermediate_size=44, num_hidden_layers=2,
+        num_attention_heads=5, num_key_value_heads=5, head_dim=8, rms_norm_eps=1e-6,
+        max_position_embeddings=256, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0})),
+}
+
+
+class Wide:
+    """torch with float64 in place of float32."""
+    float32 = float = torch.float64
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+def widen(module, wide):
+    for m in (module, modeling_rope_utils):
+        m.torch = Wide() if wide else torch
+
+
+def make_config(kind, values, dtype):
+    cls = transformers.AutoConfig.for_model(kind).__class__
+    return cls(**values, bos_token_id=0, eos_token_id=1, pad_token_id=2, dtype=dtype)
+
+
+def build(config, kind, wide):
+    widen(FAMILY[kind], wide)
+    torch.set_default_dtype(torch.float64 if wide else torch.float32)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager",
+                                             experts_implementation="eager")
+    model = (model.double() if wide else model.float()).eval()
+    torch.set_default_dtype(torch.float32)
+    return model
+
+
+def draw_weights(name, model, kind, dtype):
+    """One draw a tensor, scaled so that logits spread over several units and routers disagree."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    tied = model.config.tie_word_embeddings
+    state, bias = {}, []
+    for key, old in model.state_dict().items():
+        shape, z = tuple(old.shape), rng.standard_normal(tuple(old.shape))
+        if key.endswith("e_score_correction_bias"):
+            state[key] = torch.from_numpy(np.float32(0.3 * z - 0.45))  # both signs; f32 on disk
+            bias.append(state[key])
+            continue
+        if len(shape) == 1:
+            z = 1 + 0.25 * z
+        elif key.endswith("embed_tokens.weight"):
+            z = z * (0.5 if tied else 1.0)
+        elif key.endswith("lm_head.weight"):
+            z = z * 2.5 / np.sqrt(shape[1])
+        elif key.endswith("mlp.gate.weight"):
+            z = z * (2.5 if kind == "deepseek_v3" else 1.5) / np.sqrt(shape[1])
+        elif any(p in key for p in ("q_proj", "k_proj", "q_b_proj")):
+            z = z * 1.6 / np.sqrt(shape[1])
+        else:
+            z = z * 1.2 / np.sqrt(shape[-1])
+        state[key] = torch.from_numpy(z).to(getattr(torch, dtype))
+    assert not bias or min(map(torch.min, bias)) < 0 < max(map(torch.max, bias))
+    if tied:
+        state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    return state
+
+
+def forward(model, tokens):
+    """logits (T, V), experts (Lmoe, T, A) ascending, their weights, and each router's raw logits."""
+    seen, hooks = [], []
+    for layer in model.model.layers:
+        if hasattr(layer.mlp, "gate"):
+            hooks.append(layer.mlp.gate.register_forward_hook(
+                lambda mod, args, out: seen.append((mod, [o.detach() for o in out]))))
+    logits = model(torch.from_numpy(tokens)[None].long(), use_cache=False).logits[0]
+    for h in hooks:
+        h.remove()
+    experts, weights = [], []
+    for _, (_, w, ids) in seen:
+        order = ids.argsort(dim=-1)
+        experts.append(ids.gather(1, order).numpy().astype(np.int32))
+        weights.append(w.gather(1, order).double().numpy())
+    return logits, np.array(experts), np.array(weights), seen
+
+
+def check_router(name, config, seen, experts, weights):
+    """The original rule in numpy, from the router's logits alone; margins; does the mask matter?"""
+    if not seen:
+        return
+    gap, differs, load = np.inf, 0, []
+    for (module, (logits, _, _)), got, got_w in zip(seen, experts, weights):
+        logits = logits.double().numpy()
+        active = got.shape[1]
+        if config.model_type == "deepseek_v3":
+            score = 1 / (1 + np.exp(-logits))
+            choice = score + module.e_score_correction_bias.double().numpy()
+            groups, kept = config.n_group, config.topk_group
+            best2 = np.sort(choice.reshape(len(choice), groups, -1), -1)[..., -2:].sum(-1)
+            rank = np.sort(best2, -1)
+            gap = min(gap, (rank[:, -kept] - rank[:, -kept - 1]).min())
+            keep = np.repeat(best2 >= rank[:, -kept, None], choice.shape[1] // groups, axis=1)
+            zero = np.where(keep, choice, 0.0)
+            choice = np.where(keep, choice, -np.inf)
+            other = np.sort(np.argsort(-zero, -1, kind="stable")[:, :active], -1)
+        else:
+            score = np.exp(logits - logits.max(-1, keepdims=True))
+            score /= score.sum(-1, keepdims=True)
+            choice, other = score, None
+        order = np.argsort(-choice, -1, kind="stable")
+        ranked = np.take_along_axis(choice, order, -1)
+        gap = min(gap, (ranked[:, active - 1] - ranked[:, active]).min())
+        want = np.sort(order[:, :active], -1)
+        assert (want == got).all(), f"{name}: transformers chose other experts than the rule"
+        w = np.take_along_axis(score, want, -1)
+        if config.norm_topk_prob:
+            w = w / (w.sum(-1, keepdims=True) + 1e-20)
+        w = w * getattr(config, "routed_scaling_factor", 1.0)
+        assert np.abs(w - got_w).max() < 1e-12, f"{name}: transformers weighs experts differently"
+        differs += 0 if other is None else int((other != want).any(-1).sum())
+        load.append(np.bincount(got.ravel(), minlength=score.shape[1]))
+    assert gap > 1e-4, f"{name}: a choice hangs on {gap:.1e}; change the name (the seed)"
+    assert config.model_type != "deepseek_v3" or differs > 0, f"{name}: the mask value never matters"
+    print(f"  smallest margin of a choice {gap:.1e}; a 0.0 mask would differ at {differs} rows; "
+          f"rows per expert {[l.tolist() for l in load]}")
+
+
+def disk_names(grads):
+    """transformers 5 keeps experts fused in memory; on disk and here they are one by one."""
+    out = {}
+    for key, g in grads.items():
+        if key.endswith("experts.gate_up_proj"):
+            base = key[:-len("gate_up_proj")]
+            for e in range(g.shape[0]):
+                half = g.shape[1] // 2
+                out[f"{base}{e}.gate_proj.weight"] = g[e, :half]
+                out[f"{base}{e}.up_proj.weight"] = g[e, half:]
+        elif key.endswith("experts.down_proj"):
+            base = key[:-len("down_proj")]
+            for e in range(g.shape[0]):
+                out[f"{base}{e}.down_proj.weight"] = g[e]
+        else:
+            out[key] = g
+    return {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in sorted(out.items())}
+
+
+def old_config(path):
+    """config.json as published checkpoints have it: rope_theta and rope_scaling beside each other,
+    torch_dtype, rope type as `type` for yarn (DeepSeek) and `rope_type` for llama3 (Meta), the number
+    of experts under its published name (5.23 writes qwen3_moe's as num_local_experts)."""
+    config = json.load(open(path))
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    kind = rope.pop("rope_type")
+    if kind == "default":
+        config["rope_scaling"] = None
+    else:
+        config["rope_scaling"] = {("type" if kind == "yarn" else "rope_type"): kind, **rope}
+    if config["model_type"] == "llama":
+        del config["head_dim"]  # width / heads here
+    if config["model_type"] == "qwen3_moe":
+        config["num_experts"] = config.pop("num_local_experts")
+    if config["model_type"] == "deepseek_v3":
+        del config["head_dim"], config["qk_head_dim"], config["rope_interleave"]
+        config.update(scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1, ep_size=1)
+    config["torch_dtype"] = config.pop("dtype")
+    config["transformers_version"] = "4.51.0"
+    json.dump(config, open(path, "w"), indent=2, sort_keys=True)
+    open(path, "a").write("\n")
+
+
+def make(name):
+    kind, dtype, length, shard, old, gradients, values = MODELS[name]
+    print(name)
+    out = os.path.join(HERE, name)
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(out)
+    config = make_config(kind, values, dtype)
+    model = build(config, kind, wide=True)
+    state = draw_weights(name, model, kind, dtype)
+    model.load_state_dict(state)
+    rng = np.random.default_rng(zlib.crc32(name.encode()) + 1)
+    tokens = rng.integers(0, config.vocab_size, length).astype(np.int32)
+    logits, experts, weights, seen = forward(model, tokens)
+    check_router(name, config, seen, experts, weights)
+    np.save(f"{out}/tokens.npy", tokens)
+    np.save(f"{out}/logits.npy", logits.detach().numpy().astype(np.float32))
+    if seen:
+        np.save(f"{out}/experts.npy", experts)
+        np.save(f"{out}/expert_weights.npy", weights.astype(np.float32))
+    loss = torch.nn.functional.cross_entropy(logits[:-1], torch.from_numpy(tokens[1:]).long())
+    if gradients:
+        loss.backward()
+        grads = {k: p.grad.numpy() for k, p in model.named_parameters()}
+        grads = disk_names(grads)
+        last = f"layers.{len(model.model.layers) - 1}.mlp.experts."  # left out: size
+        grads = {k: g for k, g in grads.items() if last not in k}
+        assert all(np.abs(g).max() > 0 for k, g in grads.items() if ".experts." not in k)
+        grads["loss"] = np.array([loss.item()], np.float32)
+        save_file(grads, f"{out}/gradients.safetensors")
+
+    # The checkpoint itself, through transformers' own writer.
+    plain = build(config, kind, wide=False)
+    plain.load_state_dict(state)
+    plain = plain.to(getattr(torch, dtype))
+    for key, value in plain.state_dict().items():
+        assert key.endswith("e_score_correction_bias") or torch.equal(value, state[key]), key
+    for layer in plain.model.layers:
+        gate = getattr(layer.mlp, "gate", None)
+        if hasattr(gate, "e_score_correction_bias"):
+            i = layer.self_attn.layer_idx
+            gate.e_score_correction_bias = torch.nn.Buffer(
+                state[f"model.layers.{i}.mlp.gate.e_score_correction_bias"])
+    plain.save_pretrained(out, max_shard_size=shard or "1GB")
+    if old:
+        old_config(f"{out}/config.json")
+
+    # transformers as installed, float32, from the files: what a user would see.
+    torch.set_default_dtype(torch.float32)
+    # (its default grouped experts refuse widths that are no multiple of 16 bytes: eager)
+    again = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32,
+                                                 attn_implementation="eager",
+                                                 experts_implementation="eager")
+    with torch.no_grad():
+        f32, f32_experts, _, _ = forward(again.eval(), tokens)
+    error = (f32.double() - logits).abs().max() / logits.abs().max()
+    assert error < 2e-5, f"{name}: float32 from the files is {error:.1e} away"
+    assert (f32_experts == experts).all(), f"{name}: float32 chooses other experts"
+    size = sum(os.path.getsize(f"{out}/{f}") for f in os.listdir(out))
+    print(f"  {plain.num_parameters()} parameters, {size} bytes, loss {loss.item():.4f}, logits std "
+          f"{logits.std():.2f} in [{logits.min():.1f}, {logits.max():.1f}], float32 off by {error:.1e}")
+
+
+if __name__ == "__main__":
+    transformers.utils.logging.disable_progress_bar()
+    for model_name in sys.argv[1:] or MODELS:
+        make(model_name)
