@@ -1,7 +1,8 @@
 /* option.h: ONE table per command gives its flags, recipe keys, defaults, bounds, help,
    --print-recipe and the copy stored in every output. default < recipe < flag.
    Flag --learning-rate is recipe key "learning_rate" in the section named after the command.
-   An unknown key or flag is an error that suggests the nearest name. */
+   An unknown key or flag is an error that suggests the nearest name. In a recipe a key that starts
+   with "//" is a comment and null means "not given"; a list given by flags replaces the recipe's. */
 #ifndef RT_OPTION_H
 #define RT_OPTION_H
 
@@ -61,10 +62,21 @@ typedef struct rt_command {
     int (*run)(void *options, rt_err *err);
 } rt_command;
 
-/* Fill *values (zeroed struct_bytes) from defaults, then recipe section (may be NULL), then argv.
-   argv excludes program and command names. --help is reported through *help. */
+/* Fill *values (zeroed here) from defaults, then recipe section (may be NULL), then argv.
+   argv excludes program and command names. --help is reported through *help and ends the parse.
+   Call rt_options_free(cmd, values) in every case, also after an error. */
 int rt_options_parse(const rt_command *cmd, void *values, const cJSON *section, int argc, char **argv,
                      bool *help, rt_err *err);
+
+/* The same, and where each value came from: origin[n_options], may be NULL. */
+typedef enum rt_origin { RT_FROM_DEFAULT, RT_FROM_RECIPE, RT_FROM_FLAG } rt_origin;
+int rt_options_parse_origins(const rt_command *cmd, void *values, const cJSON *section, int argc,
+                             char **argv, rt_origin *origin, bool *help, rt_err *err);
+/* The option called name (a flag's spelling without "--"), or NULL. */
+const rt_option *rt_option_find(const rt_command *cmd, const char *name);
+/* A table is sound: names unique and well spelled, help present, defaults parse within bounds and
+   choices, fields inside the struct, no two rows on one field. For tests. */
+int rt_options_check(const rt_command *cmd, rt_err *err);
 void rt_options_free(const rt_command *cmd, void *values);
 void rt_options_help(const rt_command *cmd); /* to stdout */
 /* Effective values as a recipe section; keys with '_' for '-'. cJSON_Delete it. */
