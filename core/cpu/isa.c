@@ -1,0 +1,17 @@
+/* isa.c: the inner loops of the CPU backend, compiled once for each instruction set. CMake defines
+   RT_ISA as scalar, avx2 or avx512 (and RT_ISA_<that>) and sets the compiler flags. Only static
+   functions here and in the isa_*.h files it includes, so that the three copies never meet in the
+   linker; what leaves is one table. */
+#include "core/cpu/isa.h"
+#include "core/cpu/simd.h"
+#include "core/cpu/isa_rows.h"
+
+#define ISA_JOIN(a, b) a##b
+#define ISA_NAME(isa) ISA_JOIN(rt_isa_, isa)
+#define ISA_TEXT_OF(isa) #isa
+#define ISA_TEXT(isa) ISA_TEXT_OF(isa)
+
+const struct rt_isa ISA_NAME(RT_ISA) = {
+    .name = ISA_TEXT(RT_ISA),
+    .rows = &isa_rows,
+};

@@ -1,0 +1,152 @@
+/* simd.h: rt_v16, sixteen f32 lanes, in three implementations with the same bits: one __m512, two
+   __m256, or a float[16] with fmaf. Lane i is element i. The 16 lanes of the numeric contract
+   (core/ops.h) are these lanes on every instruction set. Included by isa.c only. */
+#ifndef RT_CPU_SIMD_H
+#define RT_CPU_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
+#include <immintrin.h>
+#endif
+
+#define RT_V16_FN static inline __attribute__((always_inline, unused))
+
+#if defined(RT_ISA_avx512)
+
+typedef __m512 rt_v16;
+
+RT_V16_FN rt_v16 v16_zero(void) { return _mm512_setzero_ps(); }
+RT_V16_FN rt_v16 v16_set1(float x) { return _mm512_set1_ps(x); }
+RT_V16_FN rt_v16 v16_load(const float *p) { return _mm512_loadu_ps(p); }
+RT_V16_FN void v16_store(float *p, rt_v16 v) { _mm512_storeu_ps(p, v); }
+/* first n <= 16 lanes; the others load as 0 and are not stored */
+RT_V16_FN rt_v16 v16_load_n(const float *p, int n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
+}
+RT_V16_FN void v16_store_n(float *p, rt_v16 v, int n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), v);
+}
+RT_V16_FN rt_v16 v16_fma(rt_v16 a, rt_v16 b, rt_v16 c) { return _mm512_fmadd_ps(a, b, c); }
+RT_V16_FN rt_v16 v16_add(rt_v16 a, rt_v16 b) { return _mm512_add_ps(a, b); }
+RT_V16_FN rt_v16 v16_sub(rt_v16 a, rt_v16 b) { return _mm512_sub_ps(a, b); }
+RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { return _mm512_mul_ps(a, b); }
+RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { return _mm512_div_ps(a, b); }
+/* a > b ? a : b in every lane, so b where either is NaN */
+RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { return _mm512_max_ps(a, b); }
+
+#elif defined(RT_ISA_avx2)
+
+typedef struct {
+    __m256 lo, hi;
+} rt_v16;
+
+RT_V16_FN rt_v16 v16_of(__m256 lo, __m256 hi)
+{
+    rt_v16 v = { lo, hi };
+    return v;
+}
+RT_V16_FN rt_v16 v16_zero(void) { return v16_of(_mm256_setzero_ps(), _mm256_setzero_ps()); }
+RT_V16_FN rt_v16 v16_set1(float x) { return v16_of(_mm256_set1_ps(x), _mm256_set1_ps(x)); }
+RT_V16_FN rt_v16 v16_load(const float *p)
+{
+    return v16_of(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8));
+}
+RT_V16_FN void v16_store(float *p, rt_v16 v)
+{
+    _mm256_storeu_ps(p, v.lo);
+    _mm256_storeu_ps(p + 8, v.hi);
+}
+RT_V16_FN rt_v16 v16_load_n(const float *p, int n)
+{
+    float t[16] = { 0 };
+    memcpy(t, p, (size_t)n * sizeof(float));
+    return v16_load(t);
+}
+RT_V16_FN void v16_store_n(float *p, rt_v16 v, int n)
+{
+    float t[16];
+    v16_store(t, v);
+    memcpy(p, t, (size_t)n * sizeof(float));
+}
+RT_V16_FN rt_v16 v16_fma(rt_v16 a, rt_v16 b, rt_v16 c)
+{
+    return v16_of(_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi));
+}
+RT_V16_FN rt_v16 v16_add(rt_v16 a, rt_v16 b)
+{
+    return v16_of(_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi));
+}
+RT_V16_FN rt_v16 v16_sub(rt_v16 a, rt_v16 b)
+{
+    return v16_of(_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi));
+}
+RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b)
+{
+    return v16_of(_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi));
+}
+RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b)
+{
+    return v16_of(_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi));
+}
+RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b)
+{
+    return v16_of(_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi));
+}
+
+#else
+
+typedef struct {
+    float v[16];
+} rt_v16;
+
+#define RT_V16_LANES(expression)                                                                   \
+    rt_v16 r;                                                                                      \
+    for (int i = 0; i < 16; i++)                                                                   \
+        r.v[i] = (expression);                                                                     \
+    return r
+
+RT_V16_FN rt_v16 v16_zero(void) { RT_V16_LANES(0.0f); }
+RT_V16_FN rt_v16 v16_set1(float x) { RT_V16_LANES(x); }
+RT_V16_FN rt_v16 v16_load(const float *p) { RT_V16_LANES(p[i]); }
+RT_V16_FN void v16_store(float *p, rt_v16 v) { memcpy(p, v.v, sizeof(v.v)); }
+RT_V16_FN rt_v16 v16_load_n(const float *p, int n) { RT_V16_LANES(i < n ? p[i] : 0.0f); }
+RT_V16_FN void v16_store_n(float *p, rt_v16 v, int n) { memcpy(p, v.v, (size_t)n * sizeof(float)); }
+RT_V16_FN rt_v16 v16_fma(rt_v16 a, rt_v16 b, rt_v16 c)
+{
+    RT_V16_LANES(fmaf(a.v[i], b.v[i], c.v[i]));
+}
+RT_V16_FN rt_v16 v16_add(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] + b.v[i]); }
+RT_V16_FN rt_v16 v16_sub(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] - b.v[i]); }
+RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] * b.v[i]); }
+RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] / b.v[i]); }
+RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
+
+#endif
+
+/* The fixed tree of the contract over the 16 lanes: (l, l+8), (l, l+4), (l, l+2), (l, l+1). */
+RT_V16_FN float v16_sum(rt_v16 x)
+{
+    float t[16];
+    v16_store(t, x);
+    for (int step = 8; step > 0; step /= 2)
+        for (int i = 0; i < step; i++)
+            t[i] += t[i + step];
+    return t[0];
+}
+
+RT_V16_FN float v16_max_lane(rt_v16 x)
+{
+    float t[16];
+    v16_store(t, x);
+    for (int step = 8; step > 0; step /= 2)
+        for (int i = 0; i < step; i++)
+            t[i] = t[i] > t[i + step] ? t[i] : t[i + step];
+    return t[0];
+}
+
+#endif
