@@ -1,0 +1,172 @@
+/* doctor.c: `retort doctor`, what this machine offers: processor, memory, disk, libraries.
+   Lives here because corpora/ is the lowest folder that links every library. Asks /proc and the
+   libraries themselves; changes nothing, measures nothing. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <archive.h>
+#include <omp.h>
+#include <pcre2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#include <utf8proc.h>
+#include <xxhash.h>
+
+#include "core/json.h"
+#include "core/log.h"
+#include "core/option.h"
+
+typedef struct doctor_options {
+    bool json;
+} doctor_options;
+
+static const rt_option OPTIONS[] = {
+    OPT_BOOL(doctor_options, json, "json", "false", "one JSON object on stdout"),
+};
+
+// The rest of the first line of a /proc file that begins with key, after ':' and blanks; "" if
+// none.
+static void read_proc(char *out, size_t size, const char *path, const char *key)
+{
+    char line[512];
+    FILE *f = fopen(path, "r");
+    out[0] = 0;
+    while (f && !out[0] && fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, strlen(key)))
+            continue;
+        const char *value = line + strlen(key);
+        value += strspn(value, " \t:");
+        snprintf(out, size, "%.*s", (int)strcspn(value, "\n"), value);
+    }
+    if (f)
+        fclose(f);
+}
+
+static double proc_kib(const char *key)
+{
+    char text[64];
+    read_proc(text, sizeof text, "/proc/meminfo", key);
+    return strtod(text, NULL) * 1024;
+}
+
+static cJSON *processor(void)
+{
+    char model[128];
+    cJSON *json = rt_json_object(), *features = rt_json_array();
+    read_proc(model, sizeof model, "/proc/cpuinfo", "model name");
+    rt_json_put_str(json, "model", model[0] ? model : "unknown");
+    rt_json_put_num(json, "cores_online", (double)sysconf(_SC_NPROCESSORS_ONLN));
+    rt_json_put_num(json, "threads_used", (double)omp_get_max_threads());
+#ifdef __x86_64__
+#define FEATURE(name)                                                                              \
+    if (__builtin_cpu_supports(name))                                                              \
+        rt_json_put(features, NULL, cJSON_CreateString(name));
+    __builtin_cpu_init();
+    FEATURE("avx2")
+    FEATURE("fma") FEATURE("f16c") FEATURE("avx512f") FEATURE("avx512bw") FEATURE("avx512vl")
+        FEATURE("avx512vnni") FEATURE("avx512bf16")
+#undef FEATURE
+#endif
+            rt_json_put(json, "features", features);
+    return json;
+}
+
+static cJSON *backends(void)
+{
+    char driver[160];
+    cJSON *json = rt_json_object();
+    rt_json_put_str(json, "cpu", "ready");
+    read_proc(driver, sizeof driver, "/proc/driver/nvidia/version", "NVRM version");
+    if (driver[0])
+        rt_json_put_str(json, "nvidia_driver", driver);
+    rt_json_put_str(json, "cuda", "not in this build");
+    return json;
+}
+
+static cJSON *libraries(void)
+{
+    char pcre[64];
+    cJSON *json = rt_json_object();
+    pcre2_config(PCRE2_CONFIG_VERSION, pcre);
+    char xx[32];
+    unsigned v = XXH_versionNumber();
+    snprintf(xx, sizeof xx, "%u.%u.%u", v / 10000, v / 100 % 100, v % 100);
+    rt_json_put_str(json, "libarchive", archive_version_details());
+    rt_json_put_str(json, "cJSON", cJSON_Version());
+    rt_json_put_str(json, "PCRE2", pcre);
+    rt_json_put_str(json, "utf8proc", utf8proc_version());
+    rt_json_put_str(json, "xxHash", xx);
+    return json;
+}
+
+static int survey(cJSON *json, rt_err *err)
+{
+    struct statvfs disk;
+    if (statvfs(".", &disk))
+        return rt_fail(err, "the current directory cannot be examined; is it still there?");
+    rt_json_put_str(json, "retort", RT_VERSION);
+    rt_json_put_str(json, "compiler", __VERSION__);
+    rt_json_put(json, "backends", backends());
+    rt_json_put(json, "processor", processor());
+    cJSON *memory = rt_json_object(), *space = rt_json_object();
+    rt_json_put_num(memory, "total_bytes", proc_kib("MemTotal:"));
+    rt_json_put_num(memory, "available_bytes", proc_kib("MemAvailable:"));
+    rt_json_put(json, "memory", memory);
+    rt_json_put_num(space, "total_bytes", (double)disk.f_blocks * (double)disk.f_frsize);
+    rt_json_put_num(space, "free_bytes", (double)disk.f_bavail * (double)disk.f_frsize);
+    rt_json_put(json, "disk_here", space);
+    rt_json_put(json, "libraries", libraries());
+    return 0;
+}
+
+// "group  name  value", one line a leaf; bytes in units.
+static void print_tree(const cJSON *json, const char *group)
+{
+    for (const cJSON *c = json->child; c; c = c->next) {
+        if (cJSON_IsObject(c)) {
+            print_tree(c, c->string);
+            continue;
+        }
+        char size[32], name[32];
+        size_t n = strlen(c->string);
+        bool bytes = n > 6 && !strcmp(c->string + n - 6, "_bytes");
+        snprintf(name, sizeof name, "%.*s", (int)(bytes ? n - 6 : n), c->string);
+        printf("%-10s %-14s ", group, name);
+        if (bytes)
+            printf("%s", rt_fmt_bytes(size, sizeof size, (int64_t)c->valuedouble));
+        else if (cJSON_IsString(c))
+            printf("%s", c->valuestring);
+        else if (cJSON_IsNumber(c))
+            printf("%.0f", c->valuedouble);
+        for (const cJSON *item = c->child; item; item = item->next)
+            printf("%s%s", item->valuestring, item->next ? " " : "");
+        printf("\n");
+    }
+}
+
+static int run_doctor(void *options, rt_err *err)
+{
+    const doctor_options *o = options;
+    cJSON *json = rt_json_object();
+    int rc = survey(json, err);
+    if (!rc && o->json) {
+        char *text = rt_json_text(json);
+        printf("%s\n", text);
+        free(text);
+    } else if (!rc) {
+        print_tree(json, "retort");
+    }
+    cJSON_Delete(json);
+    return rc;
+}
+
+const rt_command rt_command_doctor = {
+    "doctor",
+    "what this machine has: backends, processor, memory, disk, libraries",
+    OPTIONS,
+    RT_COUNT(OPTIONS),
+    sizeof(doctor_options),
+    NULL,
+    run_doctor,
+};

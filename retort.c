@@ -1,0 +1,281 @@
+/* retort.c: the front door. Owns the command table, the global flags, signals, the check that
+   stdout was really written, and the exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
+   Refuses to do any work itself: a command is its table and its run function, in its own folder.
+   To add a command: one line in COMMANDS, and `const rt_command rt_command_NAME` in its file. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "core/log.h"
+#include "core/option.h"
+#include "core/process.h"
+
+// In the order `retort help` shows them.
+// clang-format off
+#define COMMANDS(X) \
+    X(doctor)
+// clang-format on
+
+#define DECLARE(name) extern const rt_command rt_command_##name;
+COMMANDS(DECLARE)
+#define ROW(name) &rt_command_##name,
+static const rt_command *const TABLE[] = { COMMANDS(ROW) };
+
+// --------------------------------------------------------------------------------- global flags
+
+typedef struct globals {
+    bool print_recipe;
+    const char *recipe, *section; // borrowed from argv
+    rt_log_level level;
+} globals;
+
+/* Takes a global flag at argv[*i] unless the command has an option of that name; false when it is
+   none of ours. */
+static bool take_global(globals *g, const rt_command *cmd, int argc, char **argv, int *i)
+{
+    const char *word = argv[*i];
+    const struct {
+        const char *name, **value;
+    } valued[] = { { "recipe", &g->recipe }, { "section", &g->section } };
+    if (!strncmp(word, "--", 2) && cmd && rt_option_find(cmd, word + 2))
+        return false;
+    for (int k = 0; cmd && k < RT_COUNT(valued); k++) {
+        size_t n = strlen(valued[k].name);
+        if (strncmp(word, "--", 2) || strncmp(word + 2, valued[k].name, n) ||
+            rt_option_find(cmd, valued[k].name))
+            continue;
+        if (word[2 + n] == '=') {
+            *valued[k].value = word + 3 + n;
+            return true;
+        }
+        if (!word[2 + n] && *i + 1 < argc) {
+            *valued[k].value = argv[++*i];
+            return true;
+        }
+    }
+    if (!strcmp(word, "-q") || !strcmp(word, "--quiet"))
+        g->level = RT_LOG_QUIET;
+    else if (!strcmp(word, "-v") || !strcmp(word, "--verbose"))
+        g->level = RT_LOG_DEBUG;
+    else if (cmd && !strcmp(word, "--print-recipe"))
+        g->print_recipe = true;
+    else
+        return false;
+    return true;
+}
+
+// Moves the global flags out of argv and returns the new argc; a flag's value is never looked into.
+static int take_globals(globals *g, const rt_command *cmd, int argc, char **argv)
+{
+    int kept = 0;
+    bool flags = true;
+    for (int i = 0; i < argc; i++) {
+        if (flags && take_global(g, cmd, argc, argv, &i))
+            continue;
+        const rt_option *o = strncmp(argv[i], "--", 2) ? NULL : rt_option_find(cmd, argv[i] + 2);
+        flags = flags && strcmp(argv[i], "--");
+        argv[kept++] = argv[i];
+        if (flags && o && o->kind != RT_OPT_BOOL && i + 1 < argc)
+            argv[kept++] = argv[++i];
+    }
+    return kept;
+}
+
+// --------------------------------------------------------------------------------- help
+
+static const rt_command *find_command(const char *name, rt_err *err)
+{
+    const char *names[RT_COUNT(TABLE) + 1] = { "help" };
+    for (int i = 0; i < RT_COUNT(TABLE); i++) {
+        if (!strcmp(TABLE[i]->name, name))
+            return TABLE[i];
+        names[i + 1] = TABLE[i]->name;
+    }
+    const char *near = rt_nearest(name, names, RT_COUNT(names));
+    rt_usage(err, "unknown command \"%s\"%s%s%s (retort help lists them)", name,
+             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return NULL;
+}
+
+static void print_commands(FILE *f)
+{
+    fputs("retort distils large mixture-of-experts language models into small dense ones.\n\n"
+          "usage: retort COMMAND [flags]\n\n",
+          f);
+    for (int i = 0; i < RT_COUNT(TABLE); i++)
+        fprintf(f, "  %-12s %s\n", TABLE[i]->name, TABLE[i]->help);
+    fputs(
+        "  help         this list, or the flags of one command\n\n"
+        "flags of every command:\n"
+        "  --help, -h        its flags      --recipe FILE     take its section of a JSON recipe\n"
+        "  --print-recipe    do not run; print the effective values as a recipe\n"
+        "  --section NAME    the recipe section to take instead of the one named like the command\n"
+        "  -q, --quiet       no chatter on stderr          -v, --verbose     more of it\n"
+        "  --version         (without a command)\n\n"
+        "A flag beats the recipe, the recipe beats the default. stdout is data, stderr is for "
+        "people.\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (run again to resume).\n",
+        f);
+}
+
+static void print_flags(const rt_command *cmd)
+{
+    rt_options_help(cmd);
+    printf("\nalso: -q -v --recipe FILE --section NAME --print-recipe (see retort help)\n");
+}
+
+static int check_tables(rt_err *err)
+{
+    for (int i = 0; i < RT_COUNT(TABLE); i++) {
+        if (rt_options_check(TABLE[i], err))
+            return -1;
+        for (int k = 0; k < i; k++)
+            if (!strcmp(TABLE[i]->name, TABLE[k]->name))
+                return rt_fail(err, "command %s occurs twice", TABLE[i]->name);
+        printf("%s: %d options\n", TABLE[i]->name, TABLE[i]->n_options);
+    }
+    return 0;
+}
+
+static int run_help(int argc, char **argv, rt_err *err)
+{
+    if (argc > 1)
+        return rt_usage(err, "one command at a time: retort help %s", argv[0]);
+    if (argc == 1 && !strcmp(argv[0], "--check-tables"))
+        return check_tables(err);
+    if (argc == 0 || !strcmp(argv[0], "help") || argv[0][0] == '-') {
+        print_commands(stdout);
+        return 0;
+    }
+    const rt_command *cmd = find_command(argv[0], err);
+    if (cmd)
+        print_flags(cmd);
+    return cmd ? 0 : -1;
+}
+
+// --------------------------------------------------------------------------------- running
+
+// Prints the effective values as a recipe; a comment key says where those not default came from.
+static void print_recipe(const rt_command *cmd, const char *section, const void *values,
+                         const rt_origin *origin)
+{
+    static const char *const FROM[] = { "", " (recipe)", " (flag)" };
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    if (!f)
+        rt_bug("out of memory");
+    for (int i = 0, n = 0; i < cmd->n_options; i++)
+        if (origin[i] != RT_FROM_DEFAULT)
+            fprintf(f, "%s %s%s", n++ ? "," : "not default:", cmd->options[i].name,
+                    FROM[origin[i]]);
+    fclose(f);
+    cJSON *json = rt_json_object();
+    rt_json_put_str(json, "//", text[0] ? text : "all defaults");
+    rt_json_put(json, section, rt_options_json(cmd, values));
+    free(text);
+    text = rt_json_pretty(json);
+    fputs(text, stdout);
+    free(text);
+    cJSON_Delete(json);
+}
+
+static int find_section(const cJSON *recipe, const globals *g, const char *name,
+                        const cJSON **section, rt_err *err)
+{
+    const char *names[64];
+    int n = 0;
+    if (!cJSON_IsObject(recipe))
+        return rt_usage(err, "%s: a recipe is an object with one section per stage", g->recipe);
+    for (const cJSON *c = recipe->child; c && n < RT_COUNT(names); c = c->next)
+        names[n++] = c->string;
+    *section = rt_json_find(recipe, name);
+    const char *near = *section ? NULL : rt_nearest(name, names, n);
+    return *section ? 0
+                    : rt_usage(err, "%s: has no section \"%s\"%s%s%s", g->recipe, name,
+                               near ? "; did you mean --section " : " (name one with --section)",
+                               near ? near : "", near ? "?" : "");
+}
+
+static int run_command(const rt_command *cmd, globals *g, int argc, char **argv, rt_err *err)
+{
+    const char *name = g->section ? g->section : cmd->name;
+    cJSON *recipe = NULL;
+    const cJSON *section = NULL;
+    bool help = false;
+    void *values = calloc(1, cmd->struct_bytes + 1);
+    rt_origin *origin = calloc((size_t)cmd->n_options + 1, sizeof *origin);
+    rt_option *rows = calloc((size_t)cmd->n_options + 1, sizeof *rows);
+    if (!values || !origin || !rows)
+        rt_bug("out of memory");
+    rt_command shown = *cmd; // --print-recipe also prints what a required option still lacks
+    memcpy(rows, cmd->options, (size_t)cmd->n_options * sizeof *rows);
+    for (int i = 0; i < cmd->n_options; i++)
+        rows[i].required = rows[i].required && !g->print_recipe;
+    shown.options = rows;
+    int rc = 0;
+    if (g->section && !g->recipe)
+        rc = rt_usage(err, "--section needs --recipe FILE");
+    if (!rc && g->recipe)
+        rc = rt_json_load(&recipe, g->recipe, err) || find_section(recipe, g, name, &section, err);
+    if (!rc)
+        rc = rt_options_parse_origins(&shown, values, section, argc, argv, origin, &help, err);
+    if (!rc && help)
+        print_flags(cmd);
+    else if (!rc && g->print_recipe)
+        print_recipe(cmd, name, values, origin);
+    else if (!rc)
+        rc = cmd->run(values, err);
+    rt_options_free(cmd, values);
+    free(rows);
+    free(origin);
+    free(values);
+    cJSON_Delete(recipe);
+    return rc ? -1 : 0;
+}
+
+static int finish(int rc, const char *name, rt_err *err)
+{
+    rt_err out = { 0 };
+    if (rt_process_close_stdout(&out) && rc == 0) {
+        *err = out;
+        rc = -1;
+    }
+    if (rc == 0)
+        return 0;
+    if (err->exit_code == 0)
+        rt_fail(err, "failed without saying why");
+    fprintf(stderr, "retort%s%s: %s\n", name ? " " : "", name ? name : "", err->text);
+    return rt_interrupted() ? 130 : err->exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    rt_err err = { 0 };
+    globals g = { .level = RT_LOG_NORMAL };
+    rt_process_prepare();
+    int at = 1;
+    while (at < argc && take_global(&g, NULL, argc, argv, &at))
+        at++;
+    const char *name = at < argc ? argv[at++] : NULL;
+    argc -= at;
+    argv += at;
+    rt_log_set_level(g.level);
+    if (!name) {
+        print_commands(stderr);
+        return 2;
+    }
+    if (!strcmp(name, "--version")) {
+        printf("retort %s\n", RT_VERSION);
+        return finish(0, NULL, &err);
+    }
+    if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h"))
+        return finish(run_help(argc, argv, &err), NULL, &err);
+    const rt_command *cmd = find_command(name, &err);
+    if (!cmd)
+        return finish(-1, NULL, &err);
+    argc = take_globals(&g, cmd, argc, argv);
+    rt_log_set_level(g.level);
+    return finish(run_command(cmd, &g, argc, argv, &err), name, &err);
+}
