@@ -1,0 +1,81 @@
+#!/bin/bash
+# The front door as a user meets it: what goes to stdout, what to stderr, and the exit codes.
+set -u
+retort=$1
+scratch=$2
+rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
+failed=0
+
+# expect CODE STDOUT-REGEX STDERR-REGEX arguments...; an empty regex means "nothing at all".
+expect() {
+    local code=$1 out=$2 err=$3 got
+    shift 3
+    "$retort" "$@" >out.txt 2>err.txt
+    got=$?
+    if [ $got != "$code" ] || ! matches "$out" out.txt || ! matches "$err" err.txt; then
+        echo "retort $*: exit $got, expected $code"
+        sed 's/^/  stdout: /' out.txt | head -5
+        sed 's/^/  stderr: /' err.txt | head -5
+        failed=1
+    fi
+}
+matches() {
+    if [ -z "$1" ]; then [ ! -s "$2" ]; else grep -qE -- "$1" "$2"; fi
+}
+
+expect 0 '^retort [0-9]+\.[0-9]+\.[0-9]+$' '' --version
+expect 0 '^  doctor ' '' help
+expect 0 '^  doctor ' '' --help
+expect 0 '^usage: retort doctor' '' help doctor
+expect 0 '^usage: retort doctor' '' doctor --help
+expect 0 '^usage: retort doctor' '' doctor -h
+expect 2 '' '^usage: retort COMMAND'
+expect 2 '' '^retort: unknown command "docter"; did you mean doctor\?' docter
+expect 2 '' '^retort: unknown command "qqqq" \(retort help' qqqq
+expect 2 '' '^retort: unknown command "--recipe"' --recipe x doctor
+expect 2 '' '^retort: unknown command "docter"' help docter
+expect 2 '' '^retort doctor: unknown flag --jsn; did you mean --json\?' doctor --jsn
+expect 2 '' '^retort doctor: unexpected word "more"' doctor more
+expect 2 '' '^retort doctor: --section needs --recipe' doctor --section x
+expect 0 '^memory +total ' '' doctor
+expect 0 '^memory +total ' '' -q doctor -v --quiet
+expect 0 '"memory":\{"total_bytes":[0-9]+,' '' doctor --json
+[ "$(wc -l <out.txt)" = 1 ] || { echo "doctor --json is not one line"; failed=1; }
+
+# Recipes: a section by name, provenance, comments, mistakes with the nearest name.
+echo '{"//":"mine","doctor":{"json":true,"// why":"scripts"},"look":{"json":true},"bad":{"jsn":1}}' >r.json
+expect 0 '^\{"retort"' '' doctor --recipe r.json
+expect 0 '^retort ' '' doctor --recipe=r.json --no-json
+expect 0 '^\{"retort"' '' doctor --recipe r.json --section look
+expect 0 '"//": "not default: json \(recipe\)"' '' doctor --recipe r.json --print-recipe
+expect 0 '"//": "not default: json \(flag\)"' '' doctor --recipe r.json --no-json --print-recipe
+expect 0 '"//": "all defaults"' '' doctor --print-recipe
+cp out.txt printed.json
+expect 0 '^retort ' '' doctor --recipe printed.json
+expect 2 '' 'unknown key "jsn"; did you mean json\?' doctor --recipe r.json --section bad
+expect 2 '' 'r.json: has no section "lok"; did you mean --section look\?' doctor --recipe r.json --section lok
+expect 1 '' '^retort doctor: none.json: cannot open: No such file' doctor --recipe none.json
+printf '{"doctor":{},}' >torn.json
+expect 1 '' '^retort doctor: torn.json:1:[0-9]+: malformed JSON' doctor --recipe torn.json
+
+# Every option table of every command is sound; help of every command exists and prints nothing else.
+expect 0 '^doctor: ' '' help --check-tables
+for command in $("$retort" help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
+    [ "$command" = help ] && continue
+    expect 0 "^usage: retort $command" '' "$command" --help
+    expect 0 "^  \"$command\": \{" '' "$command" --print-recipe
+done
+
+# stdout was really written: a full disk, a closed descriptor, a reader that left.
+if [ -e /dev/full ]; then
+    "$retort" help >/dev/full 2>err.txt
+    [ $? = 1 ] && grep -q '^retort: stdout: could not be written: No space left' err.txt ||
+        { echo "a full disk goes unnoticed"; failed=1; }
+    "$retort" doctor >/dev/full 2>err.txt
+    [ $? = 1 ] && grep -q '^retort doctor: stdout' err.txt || { echo "a full disk goes unnoticed"; failed=1; }
+fi
+"$retort" doctor >&- 2>err.txt
+[ $? = 1 ] && grep -q 'stdout: could not be written' err.txt || { echo "closed stdout goes unnoticed"; failed=1; }
+"$retort" doctor </dev/null 2>&- >out.txt || { echo "closed stderr breaks the command"; failed=1; }
+
+exit $failed

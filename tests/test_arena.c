@@ -1,0 +1,363 @@
+/* test_arena.c: the arena, tensors, scalar conversions and random numbers. Conversions are checked
+   against a formula in doubles, Philox against its published vectors through a second text of it.
+ */
+#include <check.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/rng.h"
+#include "core/tensor.h"
+
+static bool aborts(void (*fn)(void))
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct rlimit none = { 0, 0 };
+        setrlimit(RLIMIT_CORE, &none);
+        if (freopen("/dev/null", "w", stderr) == NULL)
+            _exit(99);
+        fn();
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+// --------------------------------------------------------------------------------- arena
+
+// A plan as layers write them: saved activations, and scratch that every layer takes again.
+static void plan(rt_arena *a, uint8_t *taken[64], int64_t bytes[64])
+{
+    static const char *const NAME[] = { "x", "attn.q", "ffn.gate" };
+    for (int i = 0; i < 64; i++) {
+        rt_u32x4 r = rt_rng_bits(5, RT_RNG_DATA, (uint64_t)i);
+        bytes[i] = r.v[0] % 5000;
+        taken[i] = rt_arena_take(a, NAME[i % 3], bytes[i]);
+        int64_t mark = rt_arena_mark(a);
+        rt_arena_take(a, "scratch", r.v[1] % 100000);
+        rt_tensor t = rt_plan_3(a, "scores", RT_F32, 3, 5, r.v[2] % 7);
+        ck_assert_int_eq(rt_tensor_bytes(&t), 60 * (int64_t)(r.v[2] % 7));
+        rt_arena_release(a, mark);
+    }
+}
+
+START_TEST(arena_measure_equals_place)
+{
+    rt_arena a;
+    rt_err err;
+    uint8_t *taken[64];
+    int64_t bytes[64], sum = 0;
+    rt_arena_init(&a, "activations");
+    plan(&a, taken, bytes);
+    int64_t measured = a.used, high = a.high;
+    ck_assert_ptr_null(taken[0]);
+    for (int i = 0; i < a.n_slots; i++)
+        sum += a.slot[i].bytes;
+    ck_assert_int_eq(sum, high); // the table adds up
+    ck_assert_int_gt(high, measured);
+    ck_assert_int_eq(rt_arena_place(&a, &err), 0);
+    ck_assert_int_eq(a.size, high);
+    for (int pass = 0; pass < 2; pass++) { // a released arena gives the same places again
+        plan(&a, taken, bytes);
+        ck_assert_int_eq(a.used, measured);
+        for (int i = 0; i < 64; i++) {
+            ck_assert_uint_eq((uintptr_t)taken[i] % RT_CACHE_LINE, 0);
+            ck_assert(taken[i] >= a.base && taken[i] + bytes[i] <= a.base + a.size);
+            for (int64_t b = 0; b < bytes[i] && pass == 0; b++)
+                ck_assert_uint_eq(taken[i][b], 0);
+            if (i > 0)
+                ck_assert(taken[i] >= taken[i - 1] + bytes[i - 1]);
+        }
+        rt_arena_release(&a, 0);
+    }
+    cJSON *json = rt_arena_json(&a);
+    double total = 0;
+    for (const cJSON *c = rt_json_find(json, "slots")->child; c; c = c->next)
+        total += c->valuedouble;
+    ck_assert(total == (double)a.size);
+    ck_assert(rt_json_find(json, "bytes")->valuedouble == total);
+    cJSON_Delete(json);
+    FILE *f = tmpfile();
+    rt_arena_table(&a, f);
+    rewind(f);
+    char line[200];
+    int rows = 0;
+    long long row_sum = 0, row = 0;
+    char name[64] = "";
+    while (fgets(line, sizeof line, f) && ++rows)
+        if (sscanf(line, " activations %63s %lld", name, &row) == 2 && strcmp(name, "total"))
+            row_sum += row;
+    ck_assert_int_eq(rows, a.n_slots + 1);
+    ck_assert(row_sum == a.size && row == a.size && !strcmp(name, "total"));
+    fclose(f);
+    rt_arena_free(&a);
+}
+END_TEST
+
+START_TEST(arena_refuses_too_much)
+{
+    rt_arena a;
+    rt_err err;
+    rt_arena_init(&a, "weights");
+    rt_plan_3(&a, "head", RT_F32, INT64_MAX / 2, 1 << 20, 1 << 20);
+    rt_plan_2(&a, "more", RT_Q4_K, INT64_MAX / 512, 256 << 20);
+    rt_arena_take(&a, "and more", INT64_MAX);
+    ck_assert_int_gt(a.high, INT64_MAX - 64);
+    ck_assert_int_eq(rt_arena_place(&a, &err), -1);
+    ck_assert_msg(strstr(err.text, "weights: 8.00 EiB are needed") != NULL, "%s", err.text);
+    rt_arena_free(&a);
+    ck_assert_int_eq(a.high, 0);
+}
+END_TEST
+
+static void ask_more_than_planned(void)
+{
+    rt_arena a;
+    rt_err err;
+    rt_arena_init(&a, "a");
+    rt_arena_take(&a, "x", 64);
+    if (rt_arena_place(&a, &err) == 0)
+        rt_arena_take(&a, "x", 65);
+}
+static void ask_negative(void)
+{
+    rt_arena a;
+    rt_arena_init(&a, "a");
+    rt_arena_take(&a, "x", -1);
+}
+static void fill_table(void)
+{
+    static char names[97][8];
+    rt_arena a;
+    rt_arena_init(&a, "a");
+    for (int i = 0; i < 97; i++) {
+        snprintf(names[i], sizeof names[i], "n%d", i);
+        rt_arena_take(&a, names[i], 1);
+    }
+}
+static void release_ahead(void)
+{
+    rt_arena a;
+    rt_arena_init(&a, "a");
+    rt_arena_release(&a, 64);
+}
+static void split_block(void) { rt_dtype_bytes(RT_Q4_0, 33); }
+static void rows_outside(void)
+{
+    float x[6];
+    rt_tensor t = rt_tensor_2(x, RT_F32, 3, 2);
+    rt_tensor_rows(&t, 2, 2);
+}
+
+START_TEST(bugs_abort)
+{
+    void (*const bug[])(void) = { ask_more_than_planned, ask_negative, fill_table,
+                                  release_ahead,         split_block,  rows_outside };
+    for (int i = 0; i < RT_COUNT(bug); i++)
+        ck_assert_msg(aborts(bug[i]), "case %d went through", i);
+}
+END_TEST
+
+// --------------------------------------------------------------------------------- tensors
+
+START_TEST(tensor_shapes)
+{
+    // name, elements a block, bytes a block, ggml_type, safetensors: facts of the two formats
+    const struct {
+        rt_dtype t;
+        const char *name;
+        int64_t elements, bytes;
+        int gguf;
+        const char *st;
+    } ROWS[] = {
+        { RT_F32, "f32", 1, 4, 0, "F32" },
+        { RT_F16, "f16", 1, 2, 1, "F16" },
+        { RT_BF16, "bf16", 1, 2, 30, "BF16" },
+        { RT_I32, "i32", 1, 4, 26, "I32" },
+        { RT_U8, "u8", 1, 1, -1, "U8" },
+        { RT_Q8_0, "q8_0", 32, 2 + 32, 8, NULL },
+        { RT_Q4_0, "q4_0", 32, 2 + 16, 2, NULL },
+        { RT_Q4_K, "q4_K", 256, 4 + 12 + 128, 12, NULL },
+        { RT_Q6_K, "q6_K", 256, 2 + 16 + 128 + 64, 14, NULL },
+    };
+    ck_assert_int_eq(RT_COUNT(ROWS), RT_DTYPE_COUNT);
+    for (int i = 0; i < RT_COUNT(ROWS); i++) {
+        const rt_dtype_info *d = rt_dtype_get(ROWS[i].t);
+        ck_assert_str_eq(d->name, ROWS[i].name);
+        ck_assert(d->block == ROWS[i].elements && d->gguf_type == ROWS[i].gguf);
+        ck_assert(ROWS[i].st ? !strcmp(d->safetensors, ROWS[i].st) : !d->safetensors);
+        uint8_t data[1];
+        rt_tensor t = rt_tensor_3(data, ROWS[i].t, 5, 7, 2 * ROWS[i].elements);
+        ck_assert_int_eq(rt_tensor_bytes(&t), 70 * ROWS[i].bytes);
+        t.panels = data;
+        rt_tensor view = rt_tensor_rows(&t, 2, 3);
+        ck_assert((uint8_t *)view.data == data + 28 * ROWS[i].bytes && view.panels == NULL);
+        ck_assert(view.dim[0] == 3 && view.dim[1] == 7 && !rt_tensor_same_shape(&view, &t));
+        view = rt_tensor_rows(&t, 0, 5);
+        ck_assert(rt_tensor_same_shape(&view, &t));
+    }
+    rt_tensor none = rt_tensor_2(NULL, RT_F32, INT64_MAX, 0);
+    ck_assert_int_eq(rt_tensor_bytes(&none), 0);
+}
+END_TEST
+
+// The nearest value with `digits` significand bits and exponents from `lowest`, ties to even; as a
+// double, so every step is exact. rint() rounds ties to even.
+static double nearest(double x, int digits, int lowest, double largest)
+{
+    if (x == 0 || !isfinite(x))
+        return x;
+    int e = ilogb(x) < lowest ? lowest : ilogb(x);
+    double y = ldexp(rint(ldexp(x, digits - 1 - e)), e - (digits - 1));
+    return fabs(y) > largest ? copysign(INFINITY, x) : y;
+}
+
+static void check_float(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    float half = rt_f16_to_f32(rt_f32_to_f16(f)), brain = rt_bf16_to_f32(rt_f32_to_bf16(f));
+    if (isnan(f)) {
+        ck_assert(isnan(half) && isnan(brain));
+        return;
+    }
+    if ((double)half != nearest(f, 11, -14, 65504) ||
+        (double)brain != nearest(f, 8, -126, 0x1.fep127) || signbit(half) != signbit(f) ||
+        signbit(brain) != signbit(f))
+        ck_abort_msg("%a became f16 %a, bf16 %a", (double)f, (double)half, (double)brain);
+}
+
+START_TEST(conversions)
+{
+    for (uint32_t h = 0; h < 65536; h++) {
+        int exponent = (int)(h >> 10 & 31), fraction = (int)(h & 1023);
+        double value = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+        if (exponent == 31)
+            value = fraction ? NAN : INFINITY;
+        float f = rt_f16_to_f32((uint16_t)h);
+        uint32_t bits = h << 16;
+        float brain;
+        memcpy(&brain, &bits, sizeof brain);
+        if (isnan(value)) {
+            ck_assert(isnan(f) && isnan(rt_f16_to_f32(rt_f32_to_f16(f))));
+        } else {
+            ck_assert((double)f == (h & 0x8000 ? -value : value));
+            ck_assert_uint_eq(rt_f32_to_f16(f), h); // and back, the sign of zero included
+        }
+        float widened = rt_bf16_to_f32((uint16_t)h);
+        ck_assert(memcmp(&widened, &brain, sizeof brain) == 0);
+        if (!isnan(brain))
+            ck_assert_uint_eq(rt_f32_to_bf16(brain), h);
+        for (uint32_t low = 0x7fff; low <= 0x8001; low++) // around the ties of bf16
+            check_float(bits | low);
+        memcpy(&bits, &f, sizeof bits);
+        for (uint32_t low = 0xfff; low <= 0x1001; low++) // around the ties of normal f16
+            check_float(bits | low);
+    }
+    // All ties of subnormal f16, and a grid over every f32.
+    for (int k = 0; k < 1024; k++)
+        for (int side = -1; side <= 1; side++) {
+            float tie = (float)ldexp(2 * k + 1, -25);
+            float f = side ? nextafterf(tie, side < 0 ? 0.0f : 1.0f) : tie;
+            uint32_t bits;
+            memcpy(&bits, &f, sizeof bits);
+            check_float(bits);
+        }
+    for (uint64_t bits = 0; bits < 1ull << 32; bits += 4093)
+        check_float((uint32_t)bits);
+}
+END_TEST
+
+// --------------------------------------------------------------------------------- random numbers
+
+// Philox4x32-10 with all four counter words, written from the paper.
+static rt_u32x4 philox(rt_u32x4 c, uint32_t k0, uint32_t k1)
+{
+    for (uint32_t r = 0; r < 10; r++) {
+        uint64_t p0 = 0xD2511F53ull * c.v[0], p1 = 0xCD9E8D57ull * c.v[2];
+        uint32_t key0 = k0 + r * 0x9E3779B9u, key1 = k1 + r * 0xBB67AE85u;
+        rt_u32x4 next = { { (uint32_t)(p1 >> 32) ^ c.v[1] ^ key0, (uint32_t)p1,
+                            (uint32_t)(p0 >> 32) ^ c.v[3] ^ key1, (uint32_t)p0 } };
+        c = next;
+    }
+    return c;
+}
+
+START_TEST(random_known_answers)
+{
+    // Random123's kat_vectors, "philox4x32 10": counter, key, answer.
+    const struct {
+        rt_u32x4 c;
+        uint32_t k[2];
+        rt_u32x4 out;
+    } KAT[] = {
+        { { { 0, 0, 0, 0 } }, { 0, 0 }, { { 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 } } },
+        { { { ~0u, ~0u, ~0u, ~0u } },
+          { ~0u, ~0u },
+          { { 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd } } },
+        { { { 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 } },
+          { 0xa4093822, 0x299f31d0 },
+          { { 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1 } } },
+    };
+    for (int i = 0; i < RT_COUNT(KAT); i++) {
+        rt_u32x4 out = philox(KAT[i].c, KAT[i].k[0], KAT[i].k[1]);
+        ck_assert_mem_eq(&out, &KAT[i].out, sizeof out);
+    }
+    // Ours is that function at counter (index low, index high, stream, 0) and key = seed. The
+    // fourth word is always 0, so of the published vectors only the first is ours to reach.
+    rt_u32x4 zero = rt_rng_bits(0, 0, 0);
+    ck_assert_mem_eq(&zero, &KAT[0].out, sizeof zero);
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint64_t seed = 0x9E3779B97F4A7C15ull * (i + 1), index = seed * 0xD1342543DE82EF95ull + i;
+        uint32_t stream = i % 7;
+        rt_u32x4 c = { { (uint32_t)index, (uint32_t)(index >> 32), stream, 0 } };
+        rt_u32x4 want = philox(c, (uint32_t)seed, (uint32_t)(seed >> 32));
+        rt_u32x4 got = rt_rng_bits(seed, stream, index);
+        ck_assert_mem_eq(&got, &want, sizeof got);
+        ck_assert_uint_eq(rt_rng_u32(seed, stream, index), want.v[0]);
+    }
+}
+END_TEST
+
+START_TEST(random_ranges)
+{
+    // Bins of a uniform: counts are binomial, sd = sqrt(n p (1 - p)) = 94; six of them.
+    enum { DRAWS = 100000, BINS = 10 };
+    int count[BINS] = { 0 }, below[BINS] = { 0 };
+    for (uint64_t i = 0; i < DRAWS; i++) {
+        float u = rt_rng_uniform(3, RT_RNG_DATA, i);
+        uint32_t k = rt_rng_below(4, RT_RNG_DATA, i, BINS);
+        ck_assert(u >= 0 && u < 1 && k < BINS);
+        count[(int)(u * BINS)]++;
+        below[k]++;
+    }
+    for (int b = 0; b < BINS; b++)
+        ck_assert(abs(count[b] - DRAWS / BINS) < 570 && abs(below[b] - DRAWS / BINS) < 570);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *tests[] = {
+        arena_measure_equals_place, arena_refuses_too_much, bugs_abort, tensor_shapes, conversions,
+        random_known_answers,       random_ranges
+    };
+    Suite *suite = suite_create("arena");
+    TCase *tc = tcase_create("arena");
+    tcase_set_timeout(tc, 60);
+    for (int i = 0; i < RT_COUNT(tests); i++)
+        tcase_add_test(tc, tests[i]);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
