@@ -279,6 +279,12 @@ static int read_section(const rt_command *cmd, void *values, const cJSON *sectio
     return 0;
 }
 
+/* What comes before the command's name on a command line. */
+static const char *program_of(const rt_command *cmd)
+{
+    return cmd->name[0] == '.' ? "" : "retort ";
+}
+
 static int unknown_flag(const rt_command *cmd, const char *word, rt_err *err)
 {
     const char **names = must(calloc((size_t)cmd->n_options + 1, sizeof *names));
@@ -287,8 +293,9 @@ static int unknown_flag(const rt_command *cmd, const char *word, rt_err *err)
     name[strcspn(name, "=")] = 0;
     for (int i = 0; i < cmd->n_options; i++)
         names[i] = cmd->options[i].name;
-    rt_usage(err, "unknown flag %.80s%s (retort %s --help lists them)", word,
-             suggest(hint, sizeof hint, "--", name, names, cmd->n_options), cmd->name);
+    rt_usage(err, "unknown flag %.80s%s (%s%s --help lists them)", word,
+             suggest(hint, sizeof hint, "--", name, names, cmd->n_options), program_of(cmd),
+             cmd->name);
     free(names);
     return -1;
 }
@@ -355,8 +362,8 @@ static int read_argv(const rt_command *cmd, void *values, int argc, char **argv,
             if (read_flag(cmd, values, argc, argv, &i, origin, err))
                 return -1;
         } else if (!bare || (bare_seen && bare->kind != RT_OPT_LIST)) {
-            return rt_usage(err, "unexpected word \"%s\" (retort %s --help shows what it takes)",
-                            word, cmd->name);
+            return rt_usage(err, "unexpected word \"%s\" (%s%s --help shows what it takes)",
+                            word, program_of(cmd), cmd->name);
         } else {
             bare_seen = true;
             if (set_flag(cmd, values, bare, word, bare->arg ? bare->arg : bare->name, origin, err))
@@ -469,7 +476,7 @@ static void print_limits(const rt_option *o)
 void rt_options_help(const rt_command *cmd)
 {
     const rt_option *bare = cmd->positional ? rt_option_find(cmd, cmd->positional) : NULL;
-    printf("usage: retort %s%s", cmd->name, cmd->n_options ? " [flags]" : "");
+    printf("usage: %s%s%s", program_of(cmd), cmd->name, cmd->n_options ? " [flags]" : "");
     if (bare)
         printf(bare->required ? " %s%s" : " [%s%s]", bare->arg ? bare->arg : bare->name,
                bare->kind == RT_OPT_LIST ? "..." : "");

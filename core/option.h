@@ -52,7 +52,7 @@ typedef struct rt_option {
     { name, RT_OPT_LIST, RT_OPT_FIELD(S, f, rt_strlist), NULL, 0, 0, NULL, arg, help, false }
 
 /* A command. run() gets its filled struct; argv words that are not flags are an error unless
-   positional names them. */
+   positional names them. A name "./NAME" is a program of its own, not a command of retort. */
 typedef struct rt_command {
     const char *name, *help;      /* help: one line for `retort help` */
     const rt_option *options;
