@@ -2,7 +2,6 @@
    forms and known answers; failures of the disk are provoked (size limit, /dev/full, no
    permission). */
 #include <check.h>
-#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -122,74 +121,6 @@ START_TEST(process_signals)
 END_TEST
 
 // --------------------------------------------------------------------------------- files
-
-static void expect_content(const char *path, const char *content)
-{
-    char *text;
-    int64_t bytes;
-    rt_err err;
-    ck_assert_int_eq(rt_file_read(&text, &bytes, path, 1 << 20, &err), 0);
-    ck_assert_int_eq(bytes, (int64_t)strlen(content));
-    ck_assert_str_eq(text, content);
-    free(text);
-}
-
-START_TEST(file_replace)
-{
-    rt_err err;
-    char *path = in_scratch("a.txt");
-    ck_assert_int_eq(rt_file_write(path, "old", 3, &err), 0);
-    rt_out out;
-    ck_assert_int_eq(rt_out_open(&out, path, &err), 0);
-    ck_assert_int_eq(rt_out_printf(&out, &err, "new %d %0*d", 7, 600, 1), 0);
-    expect_content(path, "old"); // not before the commit
-    ck_assert_int_eq(out.bytes, 606);
-    rt_out_abort(&out);
-    expect_content(path, "old");
-    ck_assert_int_eq(entries(scratch), 1);
-    ck_assert_int_eq(rt_out_open(&out, path, &err), 0);
-    ck_assert_int_eq(rt_out_write(&out, "new", 3, &err) || rt_out_commit(&out, &err), 0);
-    rt_out_abort(&out); // accepts a committed one
-    expect_content(path, "new");
-    ck_assert_int_eq(entries(scratch), 1);
-    free(path);
-}
-END_TEST
-
-START_TEST(file_write_fails)
-{
-    rt_err err = { 0 };
-    char *path = in_scratch("b.txt"), *block = calloc(1, 1 << 20);
-    ck_assert_int_eq(rt_file_write(path, "whole", 5, &err), 0);
-    struct rlimit held, small = { 4096, RLIM_INFINITY };
-    getrlimit(RLIMIT_FSIZE, &held);
-    small.rlim_max = held.rlim_max;
-    signal(SIGXFSZ, SIG_IGN);
-    setrlimit(RLIMIT_FSIZE, &small);
-    for (int64_t bytes = 5000; bytes <= 1 << 20; bytes *= 2) { // through the buffer and past it
-        rt_out out;
-        ck_assert_int_eq(rt_out_open(&out, path, &err), 0);
-        int wrote = rt_out_write(&out, block, bytes, &err), done = rt_out_commit(&out, &err);
-        ck_assert_int_eq(done, -1);
-        ck_assert(wrote == 0 || strstr(err.text, "not open"));
-        rt_out_abort(&out);
-    }
-    ck_assert_int_eq(rt_file_write(path, block, 1 << 20, &err), -1);
-    HAS(err, "b.txt: write failed: File too large");
-    setrlimit(RLIMIT_FSIZE, &held);
-    expect_content(path, "whole");
-    ck_assert_int_eq(entries(scratch), 1);
-
-    int full = open("/dev/full", O_WRONLY);
-    if (full >= 0) {
-        ck_assert_int_eq(rt_fd_write(full, block, 100, "disk", &err), -1);
-        HAS(err, "disk: write failed: No space left on device; free some space");
-        close(full);
-    }
-    free(block);
-    free(path);
-}
-END_TEST
 
 START_TEST(file_refusals)
 {
@@ -544,10 +475,9 @@ static void leave_scratch(void)
 
 int main(void)
 {
-    const TTest *tests[] = { err_texts,        process_signals, file_replace,
-                             file_write_fails, file_refusals,   file_maps_and_hashes,
-                             file_directories, json_traps,      json_getters,
-                             json_round_trip,  soft_rows,       log_formats };
+    const TTest *tests[] = { err_texts,        process_signals, file_refusals, file_maps_and_hashes,
+                             file_directories, json_traps,      json_getters,  json_round_trip,
+                             soft_rows,        log_formats };
     Suite *suite = suite_create("machine");
     TCase *tc = tcase_create("machine");
     tcase_add_checked_fixture(tc, enter_scratch, leave_scratch);

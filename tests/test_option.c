@@ -216,6 +216,7 @@ START_TEST(suggestions)
         const char *word, *near;
     } ROWS[] = {
         { "trian", "train" },
+        { "rtian", "train" },
         { "Train", "train" },
         { "quant", "quantize" },
         { "quantise", "quantize" },

@@ -1,0 +1,231 @@
+/* test_replace.c: a file under its final name is always whole. The system calls of the write
+   protocol are replaced here by ones that keep a log and fail on demand: every single call of a
+   replacement fails once, and each time the old content must stand untouched with nothing left
+   beside it. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/file.h"
+
+#define HAS(err, part)                                                                             \
+    ck_assert_msg(strstr((err).text, part) != NULL, "\"%s\" lacks \"%s\"", (err).text, part)
+
+// --------------------------------------------------------------------------------- faults
+
+static char calls[64]; // w write, s fsync, r rename: in the order they came
+static int fail_at = -1, fail_errno;
+static bool short_writes;
+
+// True when this call is the one that has to fail.
+static bool fault(char call)
+{
+    size_t n = strlen(calls);
+    if (n + 1 < sizeof calls)
+        calls[n] = call;
+    errno = fail_errno;
+    return (int)n == fail_at;
+}
+
+ssize_t write(int fd, const void *data, size_t bytes)
+{
+    if (fd <= 2) // the test's own report
+        return syscall(SYS_write, fd, data, bytes);
+    if (fault('w'))
+        return -1;
+    return syscall(SYS_write, fd, data, short_writes && bytes > 1000 ? 1000 : bytes);
+}
+
+int fsync(int fd) { return fault('s') ? -1 : (int)syscall(SYS_fsync, fd); }
+
+int rename(const char *from, const char *to)
+{
+    return fault('r') ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+static void arm(int at, int number)
+{
+    memset(calls, 0, sizeof calls);
+    fail_at = at;
+    fail_errno = number;
+}
+
+// --------------------------------------------------------------------------------- helpers
+
+static char *scratch; // an empty directory of this run
+static char *in_scratch(const char *name) { return rt_path_join(scratch, name); }
+
+static int entries(const char *dir)
+{
+    char **names;
+    int n;
+    rt_err err;
+    ck_assert_int_eq(rt_dir_list(&names, &n, dir, &err), 0);
+    rt_names_free(names, n);
+    return n;
+}
+
+static void expect_content(const char *path, const char *content)
+{
+    char *text;
+    int64_t bytes;
+    rt_err err;
+    ck_assert_int_eq(rt_file_read(&text, &bytes, path, 1 << 20, &err), 0);
+    ck_assert_int_eq(bytes, (int64_t)strlen(content));
+    ck_assert_str_eq(text, content);
+    free(text);
+}
+
+START_TEST(file_replace)
+{
+    rt_err err;
+    char *path = in_scratch("a.txt");
+    ck_assert_int_eq(rt_file_write(path, "old", 3, &err), 0);
+    rt_out out;
+    ck_assert_int_eq(rt_out_open(&out, path, &err), 0);
+    ck_assert_int_eq(rt_out_printf(&out, &err, "new %d %0*d", 7, 600, 1), 0);
+    expect_content(path, "old"); // not before the commit
+    ck_assert_int_eq(out.bytes, 606);
+    rt_out_abort(&out);
+    expect_content(path, "old");
+    ck_assert_int_eq(entries(scratch), 1);
+    ck_assert_int_eq(rt_out_open(&out, path, &err), 0);
+    ck_assert_int_eq(rt_out_write(&out, "new", 3, &err) || rt_out_commit(&out, &err), 0);
+    rt_out_abort(&out); // accepts a committed one
+    expect_content(path, "new");
+    ck_assert_int_eq(entries(scratch), 1);
+    free(path);
+}
+END_TEST
+
+START_TEST(file_write_fails)
+{
+    rt_err err = { 0 };
+    char *path = in_scratch("b.txt"), *block = calloc(1, 1 << 20);
+    ck_assert_int_eq(rt_file_write(path, "whole", 5, &err), 0);
+    struct rlimit held, small = { 4096, RLIM_INFINITY };
+    getrlimit(RLIMIT_FSIZE, &held);
+    small.rlim_max = held.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+    for (int64_t bytes = 5000; bytes <= 1 << 20; bytes *= 2) { // through the buffer and past it
+        rt_out out;
+        ck_assert_int_eq(rt_out_open(&out, path, &err), 0);
+        int wrote = rt_out_write(&out, block, bytes, &err), done = rt_out_commit(&out, &err);
+        ck_assert_int_eq(done, -1);
+        ck_assert(wrote == 0 || strstr(err.text, "not open"));
+        rt_out_abort(&out);
+    }
+    ck_assert_int_eq(rt_file_write(path, block, 1 << 20, &err), -1);
+    HAS(err, "b.txt: write failed: File too large");
+    setrlimit(RLIMIT_FSIZE, &held);
+    expect_content(path, "whole");
+    ck_assert_int_eq(entries(scratch), 1);
+
+    int full = open("/dev/full", O_WRONLY);
+    if (full >= 0) {
+        ck_assert_int_eq(rt_fd_write(full, block, 100, "disk", &err), -1);
+        HAS(err, "disk: write failed: No space left on device; free some space");
+        close(full);
+    }
+    free(block);
+    free(path);
+}
+END_TEST
+
+START_TEST(every_call_fails_once)
+{
+    enum { BYTES = 600000 };
+    rt_err err;
+    char *path = in_scratch("c.bin"), *data = malloc(BYTES + 1), *text;
+    int64_t bytes;
+    memset(data, 'n', BYTES);
+    data[BYTES] = 0;
+    arm(-1, 0);
+    ck_assert_int_eq(rt_file_write(path, "old", 3, &err), 0);
+    ck_assert_str_eq(calls, "wsrs"); // data, its fsync, the rename, the directory's fsync
+    int at = 0, failures = 0;
+    for (bool done = false; !done; at++) {
+        arm(at, at % 2 ? EIO : ENOSPC);
+        err = (rt_err){ 0 };
+        rt_out out;
+        int rc = rt_out_open(&out, path, &err);
+        for (int64_t i = 0; !rc && i < BYTES; i += 1000)
+            rc = rt_out_write(&out, data + i, 1000, &err);
+        rc = rc || rt_out_commit(&out, &err);
+        rt_out_abort(&out);
+        arm(-1, 0);
+        ck_assert_int_eq(entries(scratch), 1);
+        ck_assert_int_eq(rt_file_read(&text, &bytes, path, 1 << 20, &err), 0);
+        bool whole_old = bytes == 3 && !strcmp(text, "old"),
+             whole_new = bytes == BYTES && !strcmp(text, data);
+        free(text);
+        failures += rc != 0;
+        done = rc == 0;
+        // Only a failed fsync of the directory leaves the new file: whole, and reported.
+        ck_assert_msg(whole_new ? rc == 0 || at == 5 : whole_old && rc, "call %d: %d", at, rc);
+        if (whole_new)
+            ck_assert_int_eq(rt_file_write(path, "old", 3, &err), 0);
+    }
+    ck_assert_int_eq(failures, 6); // three blocks of data, fsync, rename, fsync
+    free(data);
+    free(path);
+}
+END_TEST
+
+START_TEST(interrupted_and_short_writes)
+{
+    rt_err err;
+    char *path = in_scratch("d.txt"), longer[5001];
+    memset(longer, 'x', 5000);
+    longer[5000] = 0;
+    short_writes = true;
+    arm(2, EINTR); // not a failure: the loop goes on
+    ck_assert_int_eq(rt_file_write(path, longer, 5000, &err), 0);
+    short_writes = false;
+    ck_assert_str_eq(calls, "wwwwwwsrs");
+    arm(-1, 0);
+    expect_content(path, longer);
+    free(path);
+}
+END_TEST
+
+static void enter_scratch(void)
+{
+    char name[] = "/tmp/retort-test-XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(name));
+    scratch = strdup(name);
+    arm(-1, 0);
+}
+
+static void leave_scratch(void)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", scratch);
+    ck_assert_int_eq(system(command), 0);
+    free(scratch);
+}
+
+int main(void)
+{
+    const TTest *tests[] = { file_replace, file_write_fails, every_call_fails_once,
+                             interrupted_and_short_writes };
+    Suite *suite = suite_create("replace");
+    TCase *tc = tcase_create("replace");
+    tcase_add_checked_fixture(tc, enter_scratch, leave_scratch);
+    for (int i = 0; i < RT_COUNT(tests); i++)
+        tcase_add_test(tc, tests[i]);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
