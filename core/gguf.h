@@ -34,7 +34,7 @@ typedef struct rt_gguf_str {
 } rt_gguf_str;
 
 typedef struct rt_gguf_key {
-    const char *name;
+    char *name;
     rt_gguf_type type; /* of the value, or of each element when array */
     bool array;
     int64_t n;           /* elements; 1 for a scalar */
@@ -43,7 +43,7 @@ typedef struct rt_gguf_key {
 } rt_gguf_key;
 
 typedef struct rt_gguf_tensor {
-    const char *name;
+    char *name;
     rt_dtype dtype;   /* RT_DTYPE_COUNT when retort does not decode this type */
     const char *type; /* "Q4_K", "IQ2_XXS", ... as ggml names it */
     int rank;
@@ -63,7 +63,6 @@ typedef struct rt_gguf {
     rt_gguf_tensor *tensor; /* (n_tensors) in file order */
     int64_t n_tensors;
     int32_t *by_key, *by_tensor; /* private: positions ascending by name */
-    char *pool;                  /* private: names */
 } rt_gguf;
 
 int rt_gguf_open(rt_gguf *g, const char *path, rt_err *err); /* on failure nothing to close */

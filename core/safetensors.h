@@ -15,7 +15,7 @@ RT_BEGIN
 enum { RT_ST_RANK_MAX = 8 };
 
 typedef struct rt_st_tensor {
-    const char *name;
+    char *name;
     rt_dtype dtype;   /* RT_DTYPE_COUNT when retort has no such dtype; `type` then says which */
     const char *type; /* as written in the file: "BF16", "F8_E4M3", "I64", ... */
     int rank;         /* 0 for a scalar */
@@ -32,7 +32,6 @@ typedef struct rt_safetensors {
     char **path; /* (n_files) */
     rt_map *map; /* (n_files) */
     int n_files;
-    char *pool; /* private: names */
 } rt_safetensors;
 
 /* dir_or_file: a directory with model.safetensors or model.safetensors.index.json, one .safetensors

@@ -1,0 +1,245 @@
+/* safetensors_write.c: the streaming, sharded, atomic writer. Owns the order of bytes: headers list
+   tensors as declared, are padded with spaces so that data start 64-byte aligned, and carry the
+   metadata {"format":"pt"} that Hugging Face readers ask for. Refuses: converting what it is given.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+
+struct rt_st_decl {
+    char *name;
+    rt_dtype dtype;
+    int rank, shard;
+    int64_t dim[RT_ST_RANK_MAX];
+    int64_t bytes, offset; /* in the data of its shard */
+};
+
+struct rt_st_shard {
+    rt_out out;
+    char *name; /* file name in the directory, or the whole path of a single file */
+    int64_t bytes;
+};
+
+int rt_safetensors_writer_init(rt_safetensors_writer *w, const char *dir_or_file,
+                               int64_t max_shard_bytes, rt_err *err)
+{
+    *w = (rt_safetensors_writer){ 0 };
+    size_t n = strlen(dir_or_file), m = strlen(".safetensors");
+    w->single = n > m && !strcmp(dir_or_file + n - m, ".safetensors");
+    w->max_shard_bytes = w->single || max_shard_bytes <= 0 ? INT64_MAX : max_shard_bytes;
+    w->path = strdup(dir_or_file);
+    return w->path ? 0 : rt_fail(err, "%s: out of memory", dir_or_file);
+}
+
+void rt_safetensors_writer_add(rt_safetensors_writer *w, const char *name, rt_dtype dtype, int rank,
+                               const int64_t *dim)
+{
+    if (w->n_shards || rank < 0 || rank > RT_ST_RANK_MAX || !rt_dtype_get(dtype)->safetensors)
+        rt_bug("safetensors writer: %s: declared after begin, or impossible rank or dtype", name);
+    if (w->n_decl == w->cap_decl) {
+        w->cap_decl = w->cap_decl ? 2 * w->cap_decl : 64;
+        w->decl = realloc(w->decl, (size_t)w->cap_decl * sizeof *w->decl);
+        if (!w->decl)
+            rt_bug("out of memory for %lld tensor names", (long long)w->cap_decl);
+    }
+    struct rt_st_decl *d = &w->decl[w->n_decl++];
+    *d = (struct rt_st_decl){ .name = strdup(name), .dtype = dtype, .rank = rank };
+    int64_t elements = 1;
+    for (int i = 0; i < rank; i++) {
+        d->dim[i] = dim[i];
+        if (!rt_mul_ok(elements, dim[i], &elements))
+            rt_bug("safetensors writer: %s: shape overflows", name);
+    }
+    d->bytes = rt_dtype_bytes(dtype, elements);
+    if (!d->name)
+        rt_bug("out of memory for a tensor name");
+}
+
+static int compare_strings(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void refuse_duplicates(const rt_safetensors_writer *w)
+{
+    char **name = calloc((size_t)w->n_decl + 1, sizeof *name);
+    if (!name)
+        rt_bug("out of memory for %lld names", (long long)w->n_decl);
+    for (int64_t i = 0; i < w->n_decl; i++)
+        name[i] = w->decl[i].name;
+    qsort(name, (size_t)w->n_decl, sizeof *name, compare_strings);
+    for (int64_t i = 1; i < w->n_decl; i++)
+        if (!strcmp(name[i], name[i - 1]))
+            rt_bug("safetensors writer: %s: declared twice", name[i]);
+    free(name);
+}
+
+/* Greedy in declared order: a shard closes when the next tensor would exceed the limit. */
+static void shards_assign(rt_safetensors_writer *w)
+{
+    int64_t used = 0;
+    int shard = 0;
+    for (int64_t i = 0; i < w->n_decl; i++) {
+        struct rt_st_decl *d = &w->decl[i];
+        if (used > 0 && d->bytes > w->max_shard_bytes - used) {
+            shard++;
+            used = 0;
+        }
+        if (used % (rt_dtype_bytes(d->dtype, 1)))
+            rt_bug("safetensors writer: %s: declare wider dtypes first (alignment)", d->name);
+        d->shard = shard;
+        d->offset = used;
+        used += d->bytes;
+    }
+    w->n_shards = shard + 1;
+}
+
+static int header_write(const rt_safetensors_writer *w, int shard, rt_err *err)
+{
+    cJSON *header = rt_json_object(), *meta = rt_json_object();
+    rt_json_put_str(meta, "format", "pt");
+    rt_json_put(header, "__metadata__", meta);
+    for (int64_t i = 0; i < w->n_decl; i++) {
+        const struct rt_st_decl *d = &w->decl[i];
+        if (d->shard != shard)
+            continue;
+        cJSON *j = rt_json_object(), *shape = rt_json_array(), *extent = rt_json_array();
+        rt_json_put_str(j, "dtype", rt_dtype_get(d->dtype)->safetensors);
+        for (int k = 0; k < d->rank; k++)
+            cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)d->dim[k]));
+        cJSON_AddItemToArray(extent, cJSON_CreateNumber((double)d->offset));
+        cJSON_AddItemToArray(extent, cJSON_CreateNumber((double)(d->offset + d->bytes)));
+        rt_json_put(j, "shape", shape);
+        rt_json_put(j, "data_offsets", extent);
+        rt_json_put(header, d->name, j);
+    }
+    char *text = rt_json_text(header);
+    cJSON_Delete(header);
+    int64_t bytes = (int64_t)strlen(text), padded = rt_align_up(8 + bytes, RT_CACHE_LINE) - 8;
+    uint8_t length[8], spaces[RT_CACHE_LINE];
+    for (int i = 0; i < 8; i++)
+        length[i] = (uint8_t)((uint64_t)padded >> (8 * i));
+    memset(spaces, ' ', sizeof spaces);
+    rt_out *out = &w->shard[shard].out;
+    int rc = rt_out_write(out, length, 8, err) || rt_out_write(out, text, bytes, err) ||
+             rt_out_write(out, spaces, padded - bytes, err);
+    free(text);
+    return rc ? -1 : 0;
+}
+
+int rt_safetensors_writer_begin(rt_safetensors_writer *w, rt_err *err)
+{
+    refuse_duplicates(w);
+    shards_assign(w);
+    w->shard = calloc((size_t)w->n_shards, sizeof *w->shard);
+    if (!w->shard || (!w->single && rt_dir_make(w->path, err))) {
+        int rc = w->shard ? -1 : rt_fail(err, "%s: out of memory", w->path);
+        w->n_shards = w->shard ? w->n_shards : 0;
+        return rc;
+    }
+    for (int s = 0; s < w->n_shards; s++) {
+        struct rt_st_shard *shard = &w->shard[s];
+        char name[64] = "model.safetensors";
+        if (w->n_shards > 1)
+            snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", s + 1, w->n_shards);
+        shard->name = strdup(name);
+        char *path = w->single ? strdup(w->path) : rt_path_join(w->path, name);
+        int rc = path && shard->name ? rt_out_open(&shard->out, path, err)
+                                     : rt_fail(err, "%s: out of memory", w->path);
+        free(path);
+        if (rc || header_write(w, s, err))
+            return -1;
+    }
+    return 0;
+}
+
+int rt_safetensors_writer_push(rt_safetensors_writer *w, const void *data, int64_t bytes,
+                               rt_err *err)
+{
+    const uint8_t *p = data;
+    while (bytes > 0) {
+        while (w->at < w->n_decl && w->at_bytes == w->decl[w->at].bytes) {
+            w->at++;
+            w->at_bytes = 0;
+        }
+        if (w->at == w->n_decl)
+            rt_bug("safetensors writer: %s: more data than was declared", w->path);
+        const struct rt_st_decl *d = &w->decl[w->at];
+        int64_t take = rt_min(bytes, d->bytes - w->at_bytes);
+        if (rt_out_write(&w->shard[d->shard].out, p, take, err))
+            return -1;
+        w->at_bytes += take;
+        p += take;
+        bytes -= take;
+    }
+    return 0;
+}
+
+static int index_write(const rt_safetensors_writer *w, const char *path, rt_err *err)
+{
+    cJSON *index = rt_json_object(), *meta = rt_json_object(), *map = rt_json_object();
+    int64_t total = 0;
+    for (int64_t i = 0; i < w->n_decl; i++) {
+        total += w->decl[i].bytes;
+        rt_json_put_str(map, w->decl[i].name, w->shard[w->decl[i].shard].name);
+    }
+    rt_json_put_i64(meta, "total_size", total);
+    rt_json_put(index, "metadata", meta);
+    rt_json_put(index, "weight_map", map);
+    int rc = rt_json_save(index, path, err);
+    cJSON_Delete(index);
+    return rc;
+}
+
+/* The other form, left by an earlier and larger or smaller model, must not outlive this one:
+   readers prefer model.safetensors to an index. */
+static int names_settle(const rt_safetensors_writer *w, rt_err *err)
+{
+    char *one = rt_path_join(w->path, "model.safetensors");
+    char *index = rt_path_join(w->path, "model.safetensors.index.json");
+    int rc = 0;
+    if (w->n_shards > 1) {
+        rc = index_write(w, index, err);
+        if (!rc && unlink(one) == 0)
+            rc = rt_dir_sync(w->path, err);
+    } else if (unlink(index) == 0) {
+        rc = rt_dir_sync(w->path, err);
+    }
+    free(one);
+    free(index);
+    return rc;
+}
+
+int rt_safetensors_writer_commit(rt_safetensors_writer *w, rt_err *err)
+{
+    int rc = 0;
+    int64_t left = 0;
+    for (int64_t i = w->at; i < w->n_decl; i++)
+        left += w->decl[i].bytes;
+    if (!w->n_shards || left != w->at_bytes)
+        rt_bug("safetensors writer: %s: commit before all declared data were pushed", w->path);
+    for (int s = 0; s < w->n_shards && !rc; s++)
+        rc = rt_out_commit(&w->shard[s].out, err);
+    if (!rc && !w->single)
+        rc = names_settle(w, err);
+    rt_safetensors_writer_abort(w);
+    return rc;
+}
+
+void rt_safetensors_writer_abort(rt_safetensors_writer *w)
+{
+    for (int s = 0; s < w->n_shards && w->shard; s++) {
+        rt_out_abort(&w->shard[s].out);
+        free(w->shard[s].name);
+    }
+    for (int64_t i = 0; i < w->n_decl; i++)
+        free(w->decl[i].name);
+    free(w->decl);
+    free(w->shard);
+    free(w->path);
+    *w = (rt_safetensors_writer){ 0 };
+}
