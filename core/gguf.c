@@ -356,7 +356,7 @@ static int64_t find_name(const char *name, const int32_t *order, int64_t n, cons
 {
     for (int64_t lo = 0, hi = n; lo < hi;) {
         int64_t mid = lo + (hi - lo) / 2;
-        char *const *at = (void *)((const char *)records + (size_t)order[mid] * stride);
+        const char *const *at = (const void *)((const char *)records + (size_t)order[mid] * stride);
         int side = strcmp(name, *at);
         if (side == 0)
             return order[mid];

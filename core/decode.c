@@ -1,0 +1,168 @@
+/* decode.c: block formats to f32, the exact values that GGUF readers see. Owns the layouts of
+   ggml-common.h and the order of operations: scale times sub-scale first, then times the code, each
+   rounded to f32, so that results equal the `gguf` Python package bit for bit. Input may have any
+   alignment. Refuses: encoding (quant/encode.h). All scales are little-endian f16. */
+#include <string.h>
+
+#include "core/err.h"
+#include "core/tensor.h"
+
+static float load_f16(const uint8_t *p) { return rt_f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
+
+/* 16 bytes of codes: low nibbles are elements 0-15, high nibbles 16-31. */
+static int nibble(const uint8_t *qs, int j) { return j < 16 ? qs[j] & 15 : qs[j - 16] >> 4; }
+
+static void decode_q8_0(float *y, const uint8_t *p) /* d, int8[32] */
+{
+    float d = load_f16(p);
+    for (int j = 0; j < 32; j++)
+        y[j] = d * (float)(int8_t)p[2 + j];
+}
+
+static void decode_q4_0(float *y, const uint8_t *p) /* d, nibbles */
+{
+    float d = load_f16(p);
+    for (int j = 0; j < 32; j++)
+        y[j] = d * (float)(nibble(p + 2, j) - 8);
+}
+
+static void decode_q4_1(float *y, const uint8_t *p) /* d, m, nibbles */
+{
+    float d = load_f16(p), m = load_f16(p + 2);
+    for (int j = 0; j < 32; j++)
+        y[j] = d * (float)nibble(p + 4, j) + m;
+}
+
+static int fifth_bit(const uint8_t *qh, int j) { return (qh[j / 8] >> (j % 8) & 1) << 4; }
+
+static void decode_q5_0(float *y, const uint8_t *p) /* d, fifth bits, nibbles */
+{
+    float d = load_f16(p);
+    for (int j = 0; j < 32; j++)
+        y[j] = d * (float)((nibble(p + 6, j) | fifth_bit(p + 2, j)) - 16);
+}
+
+static void decode_q5_1(float *y, const uint8_t *p) /* d, m, fifth bits, nibbles */
+{
+    float d = load_f16(p), m = load_f16(p + 2);
+    for (int j = 0; j < 32; j++)
+        y[j] = d * (float)(nibble(p + 8, j) | fifth_bit(p + 4, j)) + m;
+}
+
+static void decode_iq4_nl(float *y, const uint8_t *p) /* d, nibbles that index a table */
+{
+    static const int8_t value[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
+                                      1,    13,   25,  38,  53,  69,  89,  113 };
+    float d = load_f16(p);
+    for (int j = 0; j < 32; j++)
+        y[j] = d * (float)value[nibble(p + 2, j)];
+}
+
+/* Sub-block j of 8: six-bit scale and minimum out of 12 bytes. */
+static void scale_min(const uint8_t *s, int j, int *scale, int *min)
+{
+    if (j < 4) {
+        *scale = s[j] & 63;
+        *min = s[j + 4] & 63;
+    } else {
+        *scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
+        *min = s[j + 4] >> 4 | (s[j] >> 6) << 4;
+    }
+}
+
+/* d, dmin, scales[12], (q5: fifth bits[32],) nibbles[128]: bytes 32c .. 32c+31 hold sub-block 2c in
+   their low halves and 2c+1 in their high halves; bit b of fifth byte l belongs to sub-block b. */
+static void decode_q45_k(float *y, const uint8_t *p, bool five)
+{
+    float d = load_f16(p), dmin = load_f16(p + 2);
+    const uint8_t *qh = p + 16, *qs = five ? p + 48 : p + 16;
+    for (int j = 0; j < 8; j++) {
+        int scale, min, shift = j % 2 * 4;
+        scale_min(p + 4, j, &scale, &min);
+        float s = d * (float)scale, m = dmin * (float)min;
+        for (int l = 0; l < 32; l++) {
+            int q = qs[j / 2 * 32 + l] >> shift & 15;
+            if (five)
+                q |= (qh[l] >> j & 1) << 4;
+            y[32 * j + l] = s * (float)q - m;
+        }
+    }
+}
+
+static void decode_q4_k(float *y, const uint8_t *p) { decode_q45_k(y, p, false); }
+static void decode_q5_k(float *y, const uint8_t *p) { decode_q45_k(y, p, true); }
+
+/* low nibbles[128], high bits[64], int8 scales[16], d. Within each half of 128: quarter k (32
+   elements) has its low bits in half k/2 of bytes k%2*32 .., its high bits at 2k of qh. */
+static void decode_q6_k(float *y, const uint8_t *p)
+{
+    float d = load_f16(p + 208);
+    for (int i = 0; i < 256; i++) {
+        int half = i / 128, k = i % 128 / 32, l = i % 32;
+        int low = p[64 * half + k % 2 * 32 + l] >> (k / 2 * 4) & 15;
+        int high = p[128 + 32 * half + l] >> (2 * k) & 3;
+        float s = d * (float)(int8_t)p[192 + i / 16];
+        y[i] = s * (float)((low | high << 4) - 32);
+    }
+}
+
+static void decode_plain(float *out, const uint8_t *p, rt_dtype t, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, p + 2 * i, sizeof h);
+        out[i] = t == RT_F16 ? rt_f16_to_f32(h) : rt_bf16_to_f32(h);
+    }
+}
+
+void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n)
+{
+    const rt_dtype_info *info = rt_dtype_get(t);
+    const uint8_t *p = data;
+    void (*block)(float *, const uint8_t *) = NULL;
+    if (n < 0 || n % info->block)
+        rt_bug("rt_decode_f32: %lld elements of %s", (long long)n, info->name);
+    switch (t) {
+    case RT_F32:
+        if (n)
+            memcpy(out, data, (size_t)n * sizeof *out);
+        return;
+    case RT_F16:
+    case RT_BF16:
+        decode_plain(out, p, t, n);
+        return;
+    case RT_Q8_0:
+        block = decode_q8_0;
+        break;
+    case RT_Q4_0:
+        block = decode_q4_0;
+        break;
+    case RT_Q4_1:
+        block = decode_q4_1;
+        break;
+    case RT_Q5_0:
+        block = decode_q5_0;
+        break;
+    case RT_Q5_1:
+        block = decode_q5_1;
+        break;
+    case RT_Q4_K:
+        block = decode_q4_k;
+        break;
+    case RT_Q5_K:
+        block = decode_q5_k;
+        break;
+    case RT_Q6_K:
+        block = decode_q6_k;
+        break;
+    case RT_IQ4_NL:
+        block = decode_iq4_nl;
+        break;
+    case RT_I32:
+    case RT_U8:
+    case RT_DTYPE_COUNT:
+        rt_bug("rt_decode_f32: %s are not weights", info->name);
+    }
+    for (int64_t i = 0; i < n; i += info->block, p += info->block_bytes)
+        block(out + i, p);
+}
