@@ -10,7 +10,9 @@ static const rt_dtype_info DTYPES[RT_DTYPE_COUNT] = {
     [RT_BF16] = { "bf16", 1, 2, 30, "BF16" },   [RT_I32] = { "i32", 1, 4, 26, "I32" },
     [RT_U8] = { "u8", 1, 1, -1, "U8" },         [RT_Q8_0] = { "q8_0", 32, 34, 8, NULL },
     [RT_Q4_0] = { "q4_0", 32, 18, 2, NULL },    [RT_Q4_K] = { "q4_K", 256, 144, 12, NULL },
-    [RT_Q6_K] = { "q6_K", 256, 210, 14, NULL },
+    [RT_Q6_K] = { "q6_K", 256, 210, 14, NULL },  [RT_Q4_1] = { "q4_1", 32, 20, 3, NULL },
+    [RT_Q5_0] = { "q5_0", 32, 22, 6, NULL },    [RT_Q5_1] = { "q5_1", 32, 24, 7, NULL },
+    [RT_Q5_K] = { "q5_K", 256, 176, 13, NULL }, [RT_IQ4_NL] = { "iq4_nl", 32, 18, 20, NULL },
 };
 
 const rt_dtype_info *rt_dtype_get(rt_dtype t)

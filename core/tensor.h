@@ -19,6 +19,7 @@ RT_BEGIN
 typedef enum rt_dtype {
     RT_F32, RT_F16, RT_BF16, RT_I32, RT_U8,
     RT_Q8_0, RT_Q4_0, RT_Q4_K, RT_Q6_K, /* blocks along the innermost dimension */
+    RT_Q4_1, RT_Q5_0, RT_Q5_1, RT_Q5_K, RT_IQ4_NL, /* decoded only, no product of their own */
     RT_DTYPE_COUNT
 } rt_dtype;
 
