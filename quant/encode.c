@@ -112,20 +112,20 @@ static void encode_plain(uint8_t *p, const float *x, rt_dtype t, int64_t n)
 /* w (width). A column that calibration never excited still has to be something: its importance is
    at least a millionth of the mean. */
 static void row_weights(float *w, const float *x, int64_t width, const float *importance,
-                        float floor_)
+                        float least)
 {
     double square = 0;
     for (int64_t i = 0; i < width; i++)
         square += (double)x[i] * (double)x[i];
     float mean = (float)(square / (double)width);
     for (int64_t i = 0; i < width; i++) {
-        float busy = importance ? (importance[i] > floor_ ? importance[i] : floor_) : 1;
+        float busy = importance ? (importance[i] > least ? importance[i] : least) : 1;
         w[i] = busy * sqrtf(mean + x[i] * x[i]);
     }
 }
 
 static void encode_row(uint8_t *p, const float *x, float *w, rt_dtype t, int64_t width,
-                       const float *importance, float floor_)
+                       const float *importance, float least)
 {
     const rt_dtype_info *info = rt_dtype_get(t);
     block_encoder encode = encoder_of(t);
@@ -133,7 +133,7 @@ static void encode_row(uint8_t *p, const float *x, float *w, rt_dtype t, int64_t
         encode_plain(p, x, t, width);
         return;
     }
-    row_weights(w, x, width, importance, floor_);
+    row_weights(w, x, width, importance, least);
     memset(p, 0, (size_t)rt_dtype_bytes(t, width));
     for (int64_t i = 0; i < width; i += info->block, p += info->block_bytes)
         encode(p, x + i, w + i);
@@ -166,12 +166,12 @@ static int importance_floor(const float *importance, int64_t width, float *out, 
 int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width,
               const float *importance, rt_err *err)
 {
-    float floor_;
+    float least;
     if (!rt_encode_supported(t) || rows < 0 || width < 0)
         rt_bug("rt_encode: (%lld, %lld) as %s", (long long)rows, (long long)width,
                rt_dtype_get(t)->name);
     int64_t row_bytes = rt_dtype_bytes(t, width);
-    if (importance_floor(importance, width, &floor_, err))
+    if (importance_floor(importance, width, &least, err))
         return -1;
     int64_t unfit = find_unfit(x, t, rows * width);
     if (unfit >= 0)
@@ -190,7 +190,7 @@ int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width
         for (int64_t r = 0; r < rows; r++)
             if (w)
                 encode_row((uint8_t *)out + r * row_bytes, x + r * width, w, t, width, importance,
-                           floor_);
+                           least);
         free(w);
     }
     return failed ? rt_fail(err, "out of memory for %lld weights", (long long)width) : 0;
