@@ -32,7 +32,7 @@ static const struct {
     const struct rt_isa *isa;
     bool (*here)(void);
 } isas[] = {
-    /* best first */
+/* best first */
 #if defined(__x86_64__) || defined(__i386__)
     { &rt_isa_avx512, has_avx512 },
     { &rt_isa_avx2, has_avx2 },
@@ -121,6 +121,7 @@ int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
         .copy = copy_tensor,
         .zero = zero_tensor,
     };
+    rt_cpu_matmul_ops(&cpu->ops);
     rt_cpu_rows_ops(&cpu->ops);
     d->ops = &cpu->ops;
     d->state = cpu;

@@ -4,6 +4,7 @@
    linker; what leaves is one table. */
 #include "core/cpu/isa.h"
 #include "core/cpu/simd.h"
+#include "core/cpu/isa_matmul.h"
 #include "core/cpu/isa_rows.h"
 
 #define ISA_JOIN(a, b) a##b
@@ -13,5 +14,9 @@
 
 const struct rt_isa ISA_NAME(RT_ISA) = {
     .name = ISA_TEXT(RT_ISA),
+    .tile_rows = ISA_TILE_ROWS,
+    .tile = isa_tiles,
+    .pack_panels = pack_panels,
+    .pack_tile = pack_tile,
     .rows = &isa_rows,
 };

@@ -13,8 +13,32 @@ typedef void rt_row_fn(const void *args, int64_t begin, int64_t end, uint8_t *sc
 
 struct rt_isa_rows; /* core/cpu/rows.h: one rt_row_fn a row operation */
 
+/* Matrix products see b as panels of 32 columns, [k][32] f32, columns past the edge 0. */
+enum { RT_PANEL = 32, RT_K_BLOCK = 2048 /* of the numeric contract */ };
+
+/* The right operand before packing: element (k, n) is data[k * ld + n], or data[n * ld + k] when t.
+ */
+struct rt_matrix {
+    const void *data;
+    rt_dtype dtype;
+    bool t;
+    int64_t ld, n; /* elements between rows of data; columns of the operand */
+};
+
+/* c(m,32) = or += tile(k,m)ᵀ · panel(k,32); tile rows are lda floats apart, c's ldc. */
+typedef void rt_tile_fn(int64_t k, const float *tile, int64_t lda, const float *panel, float *c,
+                        int64_t ldc, bool add);
+
 struct rt_isa {
     const char *name;
+    int tile_rows;           /* most rows of a tile kernel */
+    rt_tile_fn *const *tile; /* [m], 1 <= m <= tile_rows */
+    /* rows [k0, k1) of panels [p0, p0 + count) to out, `stride` floats between panels; k0 and, for
+       blocked dtypes without t, p0 * 32 are multiples of 256 */
+    void (*pack_panels)(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
+                        int64_t count, int64_t k0, int64_t k1);
+    /* out(k,m) = a(m,k)ᵀ, or a(k,m) when ta; writes up to 15 floats past the end */
+    void (*pack_tile)(float *out, const float *a, int64_t lda, bool ta, int64_t m, int64_t k);
     const struct rt_isa_rows *rows;
 };
 

@@ -38,6 +38,39 @@ RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { return _mm512_mul_ps(a, b); }
 RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { return _mm512_div_ps(a, b); }
 /* a > b ? a : b in every lane, so b where either is NaN */
 RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { return _mm512_max_ps(a, b); }
+/* r[i] lane j <-> r[j] lane i */
+RT_V16_FN void v16_transpose(rt_v16 r[16])
+{
+    rt_v16 t[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + j + 2]);
+            r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+        /* r[i + j], i = 0, 4, 8, 12: column j of every quarter lane of rows i .. i + 3 */
+#pragma GCC unroll 16
+    for (int j = 0; j < 4; j++) {
+        rt_v16 a = _mm512_shuffle_f32x4(r[j], r[j + 4], 0x88);
+        rt_v16 b = _mm512_shuffle_f32x4(r[j], r[j + 4], 0xdd);
+        rt_v16 c = _mm512_shuffle_f32x4(r[j + 8], r[j + 12], 0x88);
+        rt_v16 d = _mm512_shuffle_f32x4(r[j + 8], r[j + 12], 0xdd);
+        t[j] = _mm512_shuffle_f32x4(a, c, 0x88);
+        t[j + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
+        t[j + 8] = _mm512_shuffle_f32x4(a, c, 0xdd);
+        t[j + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        r[i] = t[i];
+}
 
 #elif defined(RT_ISA_avx2)
 
@@ -97,6 +130,51 @@ RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b)
 {
     return v16_of(_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi));
 }
+RT_V16_FN void transpose_8x8(__m256 r[8])
+{
+    __m256 t[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0x44);
+            r[i + 2 * j + 1] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0xee);
+        }
+#pragma GCC unroll 8
+    for (int j = 0; j < 4; j++) {
+        t[j] = _mm256_permute2f128_ps(r[j], r[j + 4], 0x20);
+        t[j + 4] = _mm256_permute2f128_ps(r[j], r[j + 4], 0x31);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        r[i] = t[i];
+}
+RT_V16_FN void v16_transpose(rt_v16 r[16])
+{
+    for (int i = 0; i < 2; i++) { /* rows 8 i .. 8 i + 7 become lanes 8 i .. of every row */
+        __m256 lo[8], hi[8];
+        for (int j = 0; j < 8; j++) {
+            lo[j] = r[8 * i + j].lo;
+            hi[j] = r[8 * i + j].hi;
+        }
+        transpose_8x8(lo);
+        transpose_8x8(hi);
+        for (int j = 0; j < 8; j++) {
+            r[8 * i + j].lo = lo[j];
+            r[8 * i + j].hi = hi[j];
+        }
+    }
+    for (int j = 0; j < 8; j++) {
+        __m256 t = r[j].hi;
+        r[j].hi = r[8 + j].lo;
+        r[8 + j].lo = t;
+    }
+}
 
 #else
 
@@ -125,6 +203,15 @@ RT_V16_FN rt_v16 v16_sub(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] - b.v[i]); }
 RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] * b.v[i]); }
 RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] / b.v[i]); }
 RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
+RT_V16_FN void v16_transpose(rt_v16 r[16])
+{
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < i; j++) {
+            float t = r[i].v[j];
+            r[i].v[j] = r[j].v[i];
+            r[j].v[i] = t;
+        }
+}
 
 #endif
 

@@ -1,0 +1,375 @@
+/* test_matmul.c: every product of the CPU backend against its numeric contract: each output element
+   equals, bit for bit, a scalar chain of fused multiply-adds over ascending k in blocks of 2048, on
+   every instruction set this machine has, with 1, 2 and 3 threads, for any number of rows. */
+#include "core/ops.h"
+#include "core/rng.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEVICES_MAX = 9, K_BLOCK = 2048 };
+
+static rt_dev devices[DEVICES_MAX];
+static int n_devices;
+
+static void open_devices(void)
+{
+    static const char *const isas[] = { "scalar", "avx2", "avx512" };
+    rt_err err = { .text = "" };
+    for (int i = 0; i < 3; i++)
+        for (int threads = 1; threads <= 3; threads++) {
+            setenv("RETORT_ISA", isas[i], 1);
+            rt_dev *d = &devices[n_devices];
+            if (rt_dev_open(d, "cpu", threads, &err)) {
+                ck_assert_msg(i > 0, "%s", err.text); /* scalar is everywhere */
+                continue;
+            }
+            ck_assert_str_eq(d->isa, isas[i]);
+            rt_dev_need_matmul(d, 1, 1, 1); /* the least: large products go in several chunks */
+            ck_assert_msg(rt_dev_ready(d, &err) == 0, "%s", err.text);
+            n_devices++;
+        }
+    unsetenv("RETORT_ISA");
+}
+
+static void close_devices(void)
+{
+    while (n_devices > 0)
+        rt_dev_close(&devices[--n_devices]);
+}
+
+/* --- data ----------------------------------------------------------------------------------------
+ */
+
+static float *floats(int64_t n, uint64_t seed)
+{
+    float *p = malloc((size_t)rt_max(n, 1) * sizeof(float));
+    ck_assert_ptr_nonnull(p);
+    for (int64_t i = 0; i < n; i++)
+        p[i] = rt_rng_uniform(seed, RT_RNG_DATA, (uint64_t)i) * 2.0f - 1.0f;
+    return p;
+}
+
+/* n elements of any dtype and what they decode to. Bytes of blocks stay below 0x3c, so that no two
+   of them are an infinite f16 scale. */
+static void *elements(rt_dtype t, int64_t n, uint64_t seed, float **decoded)
+{
+    if (t == RT_F32)
+        return *decoded = floats(n, seed);
+    int64_t bytes = rt_dtype_bytes(t, n);
+    uint8_t *p = malloc((size_t)bytes);
+    *decoded = malloc((size_t)n * sizeof(float));
+    ck_assert(p && *decoded);
+    for (int64_t i = 0; i < bytes; i++)
+        p[i] = (uint8_t)rt_rng_below(seed, RT_RNG_DATA, (uint64_t)i, 0x3c);
+    if (t == RT_F16 || t == RT_BF16) /* and some negative ones */
+        for (int64_t i = 0; i < n; i += 3)
+            p[2 * i + 1] |= 0x80;
+    rt_decode_f32(*decoded, p, t, n);
+    return p;
+}
+
+static void release(void *data, float *decoded)
+{
+    if (data != decoded)
+        free(data);
+    free(decoded);
+}
+
+/* --- the contract, one element at a time
+ * ----------------------------------------------------------- */
+
+struct view {
+    const float *p;
+    int64_t row, col;
+}; /* element (i, j) is p[i * row + j * col] */
+
+static void chain(float *c, int64_t ldc, struct view a, struct view b, int64_t m, int64_t n,
+                  int64_t k, bool add)
+{
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            float *out = &c[i * ldc + j];
+            bool onto = add;
+            int64_t s = 0;
+            do {
+                float sum = 0.0f;
+                for (int64_t end = rt_min(k, s + K_BLOCK); s < end; s++)
+                    sum = fmaf(a.p[i * a.row + s * a.col], b.p[s * b.row + j * b.col], sum);
+                *out = onto ? *out + sum : sum;
+                onto = true;
+            } while (s < k);
+        }
+}
+
+static int64_t differing(const float *a, const float *b, int64_t n)
+{
+    int64_t bad = 0;
+    for (int64_t i = 0; i < n; i++)
+        bad += memcmp(a + i, b + i, sizeof(float)) != 0;
+    return bad;
+}
+
+static void poison(rt_dev *d) { memset(d->scratch, 0xff, (size_t)d->scratch_size); } /* NaN */
+
+/* c = a b + beta c on every device against the chain; the scalar device only when asked, it is
+ * slow. */
+static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_dtype t, bool add,
+                          bool packed)
+{
+    float *bf, *a = floats(m * k, 1), *before = floats(m * n, 3), *want = floats(m * n, 3);
+    void *b = elements(t, n * k, 2, &bf);
+    struct view va = { a, ta ? 1 : k, ta ? m : 1 }, vb = { bf, tb ? 1 : n, tb ? k : 1 };
+    chain(want, n, va, vb, m, n, k, add);
+    for (int i = 0; i < n_devices; i++) {
+        rt_dev *d = &devices[i];
+        float *c = malloc((size_t)(m * n) * sizeof(float));
+        memcpy(c, before, (size_t)(m * n) * sizeof(float));
+        rt_tensor tc = rt_tensor_2(c, RT_F32, m, n);
+        rt_tensor at = ta ? rt_tensor_2(a, RT_F32, k, m) : rt_tensor_2(a, RT_F32, m, k);
+        rt_tensor bt = tb ? rt_tensor_2(b, t, n, k) : rt_tensor_2(b, t, k, n);
+        void *panels = NULL;
+        poison(d);
+        if (packed) {
+            panels = d->ops->alloc(d, d->ops->panels_bytes(d, &bt));
+            d->ops->pack_weight(d, panels, &bt);
+            bt.panels = panels;
+            bt.data = NULL; /* must not be read */
+        }
+        d->ops->matmul(d, &tc, &at, ta, &bt, tb, add ? 1.0f : 0.0f);
+        int64_t bad = differing(c, want, m * n);
+        ck_assert_msg(bad == 0, "%s, %d threads: (%d,%d,%d) ta %d tb %d %s beta %d: %d bits differ",
+                      d->isa, d->threads, (int)m, (int)n, (int)k, ta, tb, rt_dtype_get(t)->name,
+                      add, (int)bad);
+        d->ops->release(d, panels);
+        free(c);
+    }
+    release(b, bf);
+    free(a);
+    free(before);
+    free(want);
+}
+
+static const int64_t odd[] = { 1, 5, 7, 11, 13, 31, 32, 33, 47, 64, 65, 100 };
+
+START_TEST(every_row_count) /* _i = 1 .. 40 rows */
+{
+    int64_t n = odd[(_i * 5) % RT_COUNT(odd)], k = odd[(_i * 7 + 3) % RT_COUNT(odd)];
+    for (int form = 0; form < 4; form++)
+        for (int add = 0; add < 2; add++)
+            check_product(_i, n, k, form & 1, form & 2, RT_F32, add, false);
+    check_product(_i, n, k, false, true, RT_F32, _i & 1, true);
+}
+END_TEST
+
+START_TEST(long_sums) /* blocks of 2048, and sizes around them */
+{
+    static const int64_t k[] = { 2047, 2048, 2049, 4096, 4101 };
+    for (int form = 0; form < 4; form++)
+        check_product(15, 33, k[_i], form & 1, form & 2, RT_F32, form & 1, false);
+    check_product(3, 33, k[_i], false, true, RT_F32, true, true);
+}
+END_TEST
+
+START_TEST(many_chunks) /* b does not fit into the workspace at once */
+{
+    check_product(3, 600, 2050, false, _i, RT_F32, true, false);
+}
+END_TEST
+
+START_TEST(many_tiles) /* more blocks of rows than threads; a wide edge */
+{
+    check_product(301, 70, 96, _i, !_i, RT_F32, false, false);
+}
+END_TEST
+
+START_TEST(every_dtype)
+{
+    if (rt_dtype_get((rt_dtype)_i)->block == 1 && _i != RT_F16 && _i != RT_BF16)
+        return;
+    for (int tb = 0; tb < 2; tb++) {
+        int64_t block = rt_dtype_get((rt_dtype)_i)->block, n = tb           ? 41
+                                                               : block == 1 ? 77
+                                                                            : 2 * block;
+        check_product(6, n, tb ? (block == 1 ? 301 : 3 * block) : 37, false, tb, (rt_dtype)_i, true,
+                      false);
+    }
+    check_product(2, 70, 512, false, true, (rt_dtype)_i, false, true);
+}
+END_TEST
+
+START_TEST(empty) /* no rows: nothing; no k: 0 or what was there */
+{
+    check_product(0, 5, 7, false, true, RT_F32, false, false);
+    check_product(4, 5, 0, false, true, RT_F32, false, false);
+    check_product(4, 5, 0, true, false, RT_F32, true, false);
+}
+END_TEST
+
+/* --- experts and heads
+ * ----------------------------------------------------------------------------- */
+
+enum { EXPERTS = 6 };
+static const int32_t expert_rows[EXPERTS + 1] = { 0, 3, 3, 20, 21, 61, 61 };
+
+static void check_grouped(bool ta, bool tb, rt_dtype t, bool add, bool packed, int64_t n, int64_t k)
+{
+    int64_t rows = expert_rows[EXPERTS], size = ta ? EXPERTS * k * n : rows * n;
+    float *bf, *a = floats(rows * k, 1), *before = floats(size, 3), *want = floats(size, 3);
+    void *b = elements(t, ta ? rows * n : EXPERTS * n * k, 2, &bf);
+    for (int e = 0; e < EXPERTS; e++) {
+        int64_t r0 = expert_rows[e], g = expert_rows[e + 1] - r0;
+        if (ta)
+            chain(want + e * k * n, n, (struct view){ a + r0 * k, 1, k },
+                  (struct view){ bf + r0 * n, n, 1 }, k, n, g, add);
+        else
+            chain(want + r0 * n, n, (struct view){ a + r0 * k, k, 1 },
+                  (struct view){ bf + e * n * k, tb ? 1 : n, tb ? k : 1 }, g, n, k, add);
+    }
+    rt_tensor at = rt_tensor_2(a, RT_F32, rows, k);
+    rt_tensor bt = ta ? rt_tensor_2(b, t, rows, n)
+                      : rt_tensor_3(b, t, EXPERTS, tb ? n : k, tb ? k : n);
+    int32_t offset[EXPERTS + 1];
+    memcpy(offset, expert_rows, sizeof(offset));
+    rt_tensor ot = rt_tensor_1(offset, RT_I32, EXPERTS + 1);
+    for (int i = 0; i < n_devices; i++) {
+        rt_dev *d = &devices[i];
+        float *c = malloc((size_t)size * sizeof(float));
+        memcpy(c, before, (size_t)size * sizeof(float));
+        rt_tensor ct = ta ? rt_tensor_3(c, RT_F32, EXPERTS, k, n) : rt_tensor_2(c, RT_F32, rows, n);
+        rt_tensor with = bt;
+        void *panels = NULL;
+        if (packed) {
+            panels = d->ops->alloc(d, d->ops->panels_bytes(d, &bt));
+            d->ops->pack_weight(d, panels, &bt);
+            with.panels = panels;
+            with.data = NULL;
+        }
+        poison(d);
+        d->ops->matmul_grouped(d, &ct, &at, ta, &with, tb, &ot, add ? 1.0f : 0.0f);
+        int64_t bad = differing(c, want, size);
+        ck_assert_msg(bad == 0, "%s, %d threads: grouped ta %d tb %d: %d bits differ", d->isa,
+                      d->threads, ta, tb, (int)bad);
+        d->ops->release(d, panels);
+        free(c);
+    }
+    release(b, bf);
+    free(a);
+    free(before);
+    free(want);
+}
+
+START_TEST(grouped)
+{
+    check_grouped(false, true, RT_F32, _i, false, 70, 45);
+    check_grouped(false, false, RT_F32, _i, false, 45, 70);
+    check_grouped(true, false, RT_F32, _i, false, 70, 45);
+    check_grouped(false, true, RT_F32, _i, true, 70, 45);
+    check_grouped(false, true, RT_BF16, _i, false, 33, 45);
+    check_grouped(false, true, RT_Q8_0, _i, true, 33, 64);
+    check_grouped(false, false, RT_Q4_K, _i, false, 512, 9);
+}
+END_TEST
+
+/* c(N,H,cw)[.., 3 : 3+out] = a(N,H,aw)[.., 2 : 2+in] · w_h, everything else of c untouched */
+static void check_heads(bool tb, rt_dtype t)
+{
+    enum { ROWS = 19, HEADS = 5, W0 = 4, N = 37, W_ROWS = 50, COLS = 64, WIDE = 80 };
+    int64_t in = tb ? COLS : N, out = tb ? N : COLS, total = ROWS * HEADS * WIDE;
+    float *wf, *a = floats(total, 1), *want = floats(total, 3);
+    void *w = elements(t, HEADS * W_ROWS * COLS, 2, &wf);
+    for (int64_t h = 0; h < HEADS; h++)
+        chain(want + h * WIDE + 3, HEADS * WIDE, (struct view){ a + h * WIDE + 2, HEADS * WIDE, 1 },
+              (struct view){ wf + (h * W_ROWS + W0) * COLS, tb ? 1 : COLS, tb ? COLS : 1 }, ROWS,
+              out, in, false);
+    for (int i = 0; i < n_devices; i++) {
+        rt_dev *d = &devices[i];
+        float *c = floats(total, 3);
+        rt_tensor ct = rt_tensor_3(c, RT_F32, ROWS, HEADS, WIDE);
+        rt_tensor at = rt_tensor_3(a, RT_F32, ROWS, HEADS, WIDE);
+        rt_tensor wt = rt_tensor_3(w, t, HEADS, W_ROWS, COLS);
+        poison(d);
+        d->ops->matmul_heads(d, &ct, 3, &at, 2, &wt, W0, N, tb);
+        ck_assert_msg(differing(c, want, total) == 0, "%s, %d threads: heads tb %d", d->isa,
+                      d->threads, tb);
+        free(c);
+    }
+    release(w, wf);
+    free(a);
+    free(want);
+}
+
+START_TEST(heads)
+{
+    check_heads(_i, RT_F32);
+    check_heads(_i, RT_BF16);
+    check_heads(_i, RT_Q8_0);
+}
+END_TEST
+
+/* --- the contract itself is a good sum
+ * --------------------------------------------------------------- */
+
+START_TEST(close_to_f64)
+{
+    enum { M = 17, N = 40, K = 4500 };
+    float *a = floats(M * K, 1), *b = floats(N * K, 2), *c = floats(M * N, 3);
+    rt_tensor at = rt_tensor_2(a, RT_F32, M, K), bt = rt_tensor_2(b, RT_F32, N, K);
+    rt_tensor ct = rt_tensor_2(c, RT_F32, M, N);
+    rt_dev *d = &devices[n_devices - 1];
+    d->ops->matmul(d, &ct, &at, false, &bt, true, 0.0f);
+    double worst = 0.0, norm = 0.0;
+    for (int64_t i = 0; i < M; i++)
+        for (int64_t j = 0; j < N; j++) {
+            double sum = 0.0;
+            for (int64_t s = 0; s < K; s++)
+                sum += (double)a[i * K + s] * (double)b[j * K + s];
+            worst = fmax(worst, fabs(sum - (double)c[i * N + j]));
+            norm = fmax(norm, fabs(sum));
+        }
+    ck_assert_msg(worst < 1e-6 * norm && worst > 0.0, "%.3g of %.3g", worst, norm);
+    free(a);
+    free(b);
+    free(c);
+}
+END_TEST
+
+START_TEST(unknown_isa)
+{
+    rt_dev d;
+    rt_err err = { .text = "" };
+    setenv("RETORT_ISA", "sse9", 1);
+    ck_assert_int_eq(rt_dev_open(&d, "cpu", 1, &err), -1);
+    unsetenv("RETORT_ISA");
+    ck_assert_ptr_nonnull(strstr(err.text, "sse9"));
+    ck_assert_int_eq(err.exit_code, 2);
+    ck_assert_int_eq(rt_dev_open(&d, "tpu", 1, &err), -1);
+    ck_assert_int_eq(rt_dev_open(&d, "cpu", -1, &err), -1);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("matmul");
+    TCase *c = tcase_create("matmul");
+    tcase_set_timeout(c, 300);
+    tcase_add_unchecked_fixture(c, open_devices, close_devices);
+    tcase_add_loop_test(c, every_row_count, 1, 41);
+    tcase_add_loop_test(c, long_sums, 0, 5);
+    tcase_add_loop_test(c, many_chunks, 0, 2);
+    tcase_add_loop_test(c, many_tiles, 0, 2);
+    tcase_add_loop_test(c, every_dtype, 0, RT_DTYPE_COUNT);
+    tcase_add_test(c, empty);
+    tcase_add_loop_test(c, grouped, 0, 2);
+    tcase_add_loop_test(c, heads, 0, 2);
+    tcase_add_test(c, close_to_f64);
+    tcase_add_test(c, unknown_isa);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
