@@ -21,6 +21,14 @@ static int level_of(float value, float unit)
     return unit > 0 ? clamp_int((int)(value / unit + 0.5f), 0, LEVELS) : 0;
 }
 
+/* The f16 super scale under which `value` is about `level`. Where it would vanish, the smallest f16
+   stands in: tiny weights then use few levels instead of being lost. */
+static float super_scale(float value, int level)
+{
+    float d = fit_f16(value / (float)level);
+    return d != 0 || value == 0 ? d : value / (float)level > 0 ? 0x1p-24f : -0x1p-24f;
+}
+
 /* The best levels of every sub-block within one step of where k has them. */
 static void levels_choose(super *k, const float *x, const float *w, float hi)
 {
@@ -90,8 +98,8 @@ static super fit_super(const float *x, const float *w, int hi)
     super best = { .err = INFINITY };
     for (int start = 0; start < STARTS; start++) { /* the largest level: 63, 61, 59 */
         super k = { 0 };
-        k.d = fit_f16(top_d / (float)(LEVELS - 2 * start));
-        k.dmin = fit_f16(top_m / (float)(LEVELS - 2 * start));
+        k.d = super_scale(top_d, LEVELS - 2 * start);
+        k.dmin = super_scale(top_m, LEVELS - 2 * start);
         for (int j = 0; j < SUBS; j++) {
             k.sc[j] = level_of(f[j].d, k.d);
             k.m[j] = level_of(f[j].m, k.dmin);
@@ -208,7 +216,7 @@ static super6 fit_super6(const float *x, const float *w)
         top = fabsf(free_scale[j]) > fabsf(top) ? free_scale[j] : top;
     }
     for (int start = 0; start < STARTS; start++) { /* the largest level: -128, -126, -124 */
-        super6 k = { .d = fit_f16(top / (float)(2 * start - 128)) };
+        super6 k = { .d = super_scale(top, 2 * start - 128) };
         for (int j = 0; j < SUBS6; j++)
             k.sc[j] = k.d != 0 ? clamp_int((int)lrintf(free_scale[j] / k.d), -128, 127) : 0;
         levels_choose6(&k, x, w);

@@ -115,13 +115,10 @@ rt_affine rt_fit_affine_codes(float *q, const float *x, const float *w, int n, f
         f.d = (W * XQ - Q * X) / det;
         f.m = (Q * XQ - QQ * X) / det;
     }
-    if (!(det > 0) || f.m < 0) { /* no offset */
-        f.m = 0;
-        f.d = QQ > 0 ? XQ / QQ : 0;
-    }
-    if (f.d < 0) { /* only an offset */
-        f.d = 0;
-        f.m = X < 0 ? -X / W : 0;
+    if (!(det > 0) || f.m < 0 || f.d < 0) { /* a scale alone, or an offset alone */
+        float scaled = QQ > 0 && XQ > 0 ? XQ * XQ / QQ : 0, moved = X < 0 ? X * X / W : 0;
+        f.d = scaled > moved ? XQ / QQ : 0;
+        f.m = moved >= scaled && X < 0 ? -X / W : 0;
     }
     f.err = fit_error(q, x, w, n, f.d, f.m);
     return f;
