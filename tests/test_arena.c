@@ -187,6 +187,11 @@ START_TEST(tensor_shapes)
         { RT_Q4_0, "q4_0", 32, 2 + 16, 2, NULL },
         { RT_Q4_K, "q4_K", 256, 4 + 12 + 128, 12, NULL },
         { RT_Q6_K, "q6_K", 256, 2 + 16 + 128 + 64, 14, NULL },
+        { RT_Q4_1, "q4_1", 32, 4 + 16, 3, NULL },
+        { RT_Q5_0, "q5_0", 32, 2 + 4 + 16, 6, NULL },
+        { RT_Q5_1, "q5_1", 32, 4 + 4 + 16, 7, NULL },
+        { RT_Q5_K, "q5_K", 256, 4 + 12 + 32 + 128, 13, NULL },
+        { RT_IQ4_NL, "iq4_nl", 32, 2 + 16, 20, NULL },
     };
     ck_assert_int_eq(RT_COUNT(ROWS), RT_DTYPE_COUNT);
     for (int i = 0; i < RT_COUNT(ROWS); i++) {
