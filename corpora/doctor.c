@@ -3,7 +3,6 @@
    libraries themselves; changes nothing, measures nothing. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <archive.h>
-#include <omp.h>
 #include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 
 #include "core/json.h"
 #include "core/log.h"
+#include "core/ops.h"
 #include "core/option.h"
 
 typedef struct doctor_options {
@@ -57,31 +57,38 @@ static cJSON *processor(void)
     read_proc(model, sizeof model, "/proc/cpuinfo", "model name");
     rt_json_put_str(json, "model", model[0] ? model : "unknown");
     rt_json_put_num(json, "cores_online", (double)sysconf(_SC_NPROCESSORS_ONLN));
-    rt_json_put_num(json, "threads_used", (double)omp_get_max_threads());
 #ifdef __x86_64__
 #define FEATURE(name)                                                                              \
     if (__builtin_cpu_supports(name))                                                              \
         rt_json_put(features, NULL, cJSON_CreateString(name));
     __builtin_cpu_init();
     FEATURE("avx2")
-    FEATURE("fma") FEATURE("f16c") FEATURE("avx512f") FEATURE("avx512bw") FEATURE("avx512vl")
-        FEATURE("avx512vnni") FEATURE("avx512bf16")
+    FEATURE("fma")
+    FEATURE("f16c") FEATURE("avx512f") FEATURE("avx512bw") FEATURE("avx512vl") FEATURE("avx512vnni")
+        FEATURE("avx512bf16")
 #undef FEATURE
 #endif
             rt_json_put(json, "features", features);
     return json;
 }
 
-static cJSON *backends(void)
+// Opens the backend, so what is reported is what a command would get (RETORT_ISA included).
+static int backends(cJSON **out, rt_err *err)
 {
-    char driver[160];
+    char text[160];
+    rt_dev d;
+    if (rt_dev_open(&d, "cpu", 0, err))
+        return -1;
     cJSON *json = rt_json_object();
-    rt_json_put_str(json, "cpu", "ready");
-    read_proc(driver, sizeof driver, "/proc/driver/nvidia/version", "NVRM version");
-    if (driver[0])
-        rt_json_put_str(json, "nvidia_driver", driver);
+    snprintf(text, sizeof text, "%s, %d threads", d.isa, d.threads);
+    rt_json_put_str(json, "cpu", text);
+    rt_dev_close(&d);
     rt_json_put_str(json, "cuda", "not in this build");
-    return json;
+    read_proc(text, sizeof text, "/proc/driver/nvidia/version", "NVRM version");
+    if (text[0])
+        rt_json_put_str(json, "nvidia_driver", text);
+    *out = json;
+    return 0;
 }
 
 static cJSON *libraries(void)
@@ -103,11 +110,14 @@ static cJSON *libraries(void)
 static int survey(cJSON *json, rt_err *err)
 {
     struct statvfs disk;
-    if (statvfs(".", &disk))
-        return rt_fail(err, "the current directory cannot be examined; is it still there?");
+    cJSON *devices;
     rt_json_put_str(json, "retort", RT_VERSION);
     rt_json_put_str(json, "compiler", __VERSION__);
-    rt_json_put(json, "backends", backends());
+    if (backends(&devices, err))
+        return -1;
+    rt_json_put(json, "backends", devices);
+    if (statvfs(".", &disk))
+        return rt_fail(err, "the current directory cannot be examined; is it still there?");
     rt_json_put(json, "processor", processor());
     cJSON *memory = rt_json_object(), *space = rt_json_object();
     rt_json_put_num(memory, "total_bytes", proc_kib("MemTotal:"));

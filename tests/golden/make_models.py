@@ -17,6 +17,8 @@ script checks it (check_router) instead of trusting it:
   - the weights of chosen experts are the scores without the selection bias (wrong in 4.57.0);
   - the norms inside q_a and kv_a use eps 1e-6 whatever rms_norm_eps says (as DeepSeek's code);
   - with yarn, the softmax scale carries mscale_all_dim squared.
+Gradients are checked against differences of the loss along one random direction a weight; that is
+how it showed that torch drops the gradient of the pad row (padding_idx), which build() takes out.
 Refused: any model in which a choice of experts hangs on less than 1e-4 in float64."""
 import json, os, shutil, sys, zlib
 import numpy as np, torch, transformers
@@ -32,7 +34,7 @@ FAMILY = {"deepseek_v3": modeling_deepseek_v3, "qwen3_moe": modeling_qwen3_moe,
           "llama": modeling_llama, "qwen3": modeling_qwen3}
 
 MLA = dict(num_hidden_layers=3, first_k_dense_replace=1, num_nextn_predict_layers=0)
-# name: (model_type, stored dtype, tokens, bytes a shard, config.json of before 5.0, gradients, config)
+# name: (model_type, stored dtype, tokens, bytes a shard, old config.json, gradients, config)
 MODELS = {
     "deepseek_q": ("deepseek_v3", "bfloat16", 101, None, False, True, dict(
         MLA, vocab_size=97, hidden_size=48, intermediate_size=70, moe_intermediate_size=12,
@@ -112,6 +114,7 @@ def build(config, kind, wide):
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager",
                                              experts_implementation="eager")
     model = (model.double() if wide else model.float()).eval()
+    model.model.embed_tokens.padding_idx = None  # else autograd drops the gradient of the pad row
     torch.set_default_dtype(torch.float32)
     return model
 
@@ -147,7 +150,7 @@ def draw_weights(name, model, kind, dtype):
 
 
 def forward(model, tokens):
-    """logits (T, V), experts (Lmoe, T, A) ascending, their weights, and each router's raw logits."""
+    """logits (T, V), experts (Lmoe, T, A) ascending, their weights, the routers' outputs."""
     seen, hooks = [], []
     for layer in model.model.layers:
         if hasattr(layer.mlp, "gate"):
@@ -200,9 +203,25 @@ def check_router(name, config, seen, experts, weights):
         differs += 0 if other is None else int((other != want).any(-1).sum())
         load.append(np.bincount(got.ravel(), minlength=score.shape[1]))
     assert gap > 1e-4, f"{name}: a choice hangs on {gap:.1e}; change the name (the seed)"
-    assert config.model_type != "deepseek_v3" or differs > 0, f"{name}: the mask value never matters"
+    assert config.model_type != "deepseek_v3" or differs > 0, f"{name}: the mask never matters"
     print(f"  smallest margin of a choice {gap:.1e}; a 0.0 mask would differ at {differs} rows; "
           f"rows per expert {[l.tolist() for l in load]}")
+
+
+def check_gradients(name, model, tokens):
+    """Central differences of the loss along one random direction a parameter."""
+    rng, labels = np.random.default_rng(1), torch.from_numpy(tokens[1:]).long()
+    for key, p in model.named_parameters():
+        z, ends = torch.from_numpy(rng.standard_normal(tuple(p.shape))), []
+        for step in (3e-7, -6e-7):
+            with torch.no_grad():
+                p += step * z
+                logits = model(torch.from_numpy(tokens)[None].long(), use_cache=False).logits[0]
+                ends.append(torch.nn.functional.cross_entropy(logits[:-1], labels).item())
+        with torch.no_grad():
+            p += 3e-7 * z
+        want, got = (ends[0] - ends[1]) / 6e-7, (p.grad * z).sum().item()
+        assert abs(got - want) < 1e-5 * (abs(want) + 1e-2), f"{name}: {key}: {got} is not {want}"
 
 
 def disk_names(grads):
@@ -226,8 +245,8 @@ def disk_names(grads):
 
 def old_config(path):
     """config.json as published checkpoints have it: rope_theta and rope_scaling beside each other,
-    torch_dtype, rope type as `type` for yarn (DeepSeek) and `rope_type` for llama3 (Meta), the number
-    of experts under its published name (5.23 writes qwen3_moe's as num_local_experts)."""
+    torch_dtype, rope type as `type` for yarn (DeepSeek) and `rope_type` for llama3 (Meta), the
+    number of experts under its published name (5.23 writes qwen3_moe's as num_local_experts)."""
     config = json.load(open(path))
     rope = config.pop("rope_parameters")
     config["rope_theta"] = rope.pop("rope_theta")
@@ -271,6 +290,7 @@ def make(name):
     loss = torch.nn.functional.cross_entropy(logits[:-1], torch.from_numpy(tokens[1:]).long())
     if gradients:
         loss.backward()
+        check_gradients(name, model, tokens)
         grads = {k: p.grad.numpy() for k, p in model.named_parameters()}
         grads = disk_names(grads)
         last = f"layers.{len(model.model.layers) - 1}.mlp.experts."  # left out: size
@@ -307,8 +327,8 @@ def make(name):
     assert error < 2e-5, f"{name}: float32 from the files is {error:.1e} away"
     assert (f32_experts == experts).all(), f"{name}: float32 chooses other experts"
     size = sum(os.path.getsize(f"{out}/{f}") for f in os.listdir(out))
-    print(f"  {plain.num_parameters()} parameters, {size} bytes, loss {loss.item():.4f}, logits std "
-          f"{logits.std():.2f} in [{logits.min():.1f}, {logits.max():.1f}], float32 off by {error:.1e}")
+    print(f"  {plain.num_parameters()} parameters, {size} bytes, loss {loss.item():.4f}, logits "
+          f"{logits.min():.1f} .. {logits.max():.1f}, float32 off by {error:.1e}")
 
 
 if __name__ == "__main__":
