@@ -22,26 +22,26 @@ typedef enum rt_verify_kind {
     RT_VERIFY_EXACT   /* the whole text, white space at the ends and runs of it ignored */
 } rt_verify_kind;
 
-typedef enum rt_verdict_result {
-    RT_VERDICT_NO = 0,
-    RT_VERDICT_YES = 1,
-    RT_VERDICT_UNKNOWN = 2
-} rt_verdict_result;
+typedef enum rt_judged {
+    RT_JUDGED_NO = 0,
+    RT_JUDGED_YES = 1,
+    RT_JUDGED_UNKNOWN = 2
+} rt_judged;
 
-typedef struct rt_verdict {
-    rt_verdict_result result;
+typedef struct rt_judgement {
+    rt_judged result;
     const char *reason; /* a literal: "equal", "different", "no \\boxed{} in the text", ... */
     char answer[256];   /* what was extracted, cut at a character boundary; "" = nothing */
-} rt_verdict;
+} rt_judgement;
 
 /* "number", "boxed", "exact", "none" -> kind; else a usage error that lists them. */
 int rt_verify_kind_parse(rt_verify_kind *kind, const char *name, rt_err *err);
 const char *rt_verify_kind_name(rt_verify_kind kind);
-const char *rt_verdict_name(rt_verdict_result result); /* "no", "yes", "unknown" */
+const char *rt_judgement_name(rt_judged result); /* "no", "yes", "unknown" */
 
 /* response: the text after the thought, NUL-terminated. A response without any answer is NO; a
    reference that cannot be read as the kind asks is UNKNOWN. */
-rt_verdict rt_verify(rt_verify_kind kind, const char *response, const char *reference);
+rt_judgement rt_verify(rt_verify_kind kind, const char *response, const char *reference);
 
 RT_END
 
