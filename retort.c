@@ -49,8 +49,8 @@ static bool take_global(globals *g, const rt_command *cmd, int argc, char **argv
             *valued[k].value = word + 3 + n;
             return true;
         }
-        if (!word[2 + n] && *i + 1 < argc) {
-            *valued[k].value = argv[++*i];
+        if (!word[2 + n]) {
+            *valued[k].value = *i + 1 < argc ? argv[++*i] : "";
             return true;
         }
     }
@@ -215,8 +215,10 @@ static int run_command(const rt_command *cmd, globals *g, int argc, char **argv,
         rows[i].required = rows[i].required && !g->print_recipe;
     shown.options = rows;
     int rc = 0;
-    if (g->section && !g->recipe)
-        rc = rt_usage(err, "--section needs --recipe FILE");
+    if ((g->section && !g->recipe) || (g->recipe && !g->recipe[0]))
+        rc = rt_usage(err, "%s",
+                      g->recipe ? "--recipe needs a value: --recipe FILE"
+                                : "--section needs --recipe FILE");
     if (!rc && g->recipe)
         rc = rt_json_load(&recipe, g->recipe, err) || find_section(recipe, g, name, &section, err);
     if (!rc)

@@ -37,6 +37,7 @@ expect 2 '' '^retort: unknown command "docter"' help docter
 expect 2 '' '^retort doctor: unknown flag --jsn; did you mean --json\?' doctor --jsn
 expect 2 '' '^retort doctor: unexpected word "more"' doctor more
 expect 2 '' '^retort doctor: --section needs --recipe' doctor --section x
+expect 2 '' '^retort doctor: --recipe needs a value' doctor --recipe
 expect 0 '^memory +total ' '' doctor
 expect 0 '^memory +total ' '' -q doctor -v --quiet
 expect 0 '"memory":\{"total_bytes":[0-9]+,' '' doctor --json
