@@ -107,7 +107,6 @@ typedef struct rt_trace_writer rt_trace_writer;
 int rt_trace_open_append(rt_trace_writer **w, const char *path, const rt_trace_manifest *m,
                          rt_err *err);
 bool rt_trace_has(const rt_trace_writer *w, const char *id);
-bool rt_trace_has_index(const rt_trace_writer *w, int64_t index);
 int64_t rt_trace_written(const rt_trace_writer *w); /* samples in the archive */
 /* Texts that are not valid UTF-8 get U+FFFD in place of bad bytes (the tokens are the truth). What
    cannot be represented (ids out of range, NaN, unsorted sets) is an error, the archive as it was.
@@ -147,16 +146,17 @@ typedef void rt_trace_report(void *ctx, const char *id, const char *text);
 
 /* Reads everything. Returns the number of problems (0 = whole) or -1 when PATH is no archive. */
 int64_t rt_trace_verify(const char *path, rt_trace_report *report, void *ctx, rt_err *err);
-/* Keep every readable sample; the damaged archive stays as PATH.damaged. Reports each id lost (or
-   "index N" when even the id is gone). Returns the number of samples lost, -1 on failure. */
+/* Keep every readable sample; the damaged archive stays as PATH.damaged. Reports each sample lost
+   by its id, or by its file when even that is gone. Returns the number of samples lost, -1 on
+   failure. A whole archive is left alone. */
 int64_t rt_trace_repair(const char *path, rt_trace_report *report, void *ctx, rt_err *err);
 /* The archive that one machine would have written: part 0/1, samples by index. OUT must not exist.
  */
 int rt_trace_merge(const char *out, const char *const *paths, int n, rt_err *err);
 
 typedef struct rt_trace_statistics {
-    int64_t samples, prompts, tokens, positions,
-        certain; /* positions: soft rows; certain: short form */
+    int64_t samples, prompts, tokens;
+    int64_t positions, certain; /* soft rows; those in the short form */
     int64_t verdicts[RT_VERDICT_COUNT];
     int64_t record_bytes, file_bytes;
     double bytes_per_position; /* coded soft rows only: record_bytes / positions */
@@ -171,7 +171,7 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
 
    shard-NNNNN.npz: ZIP, every entry STORED, no timestamps; .npy format 1.0, C order. n samples:
 
-     meta.json          {"format","version","shard","samples","vocab_size","temperatures",
+     meta.json          {"format","version","shard","samples","manifest":{...},
                          "entries":{NAME:{"bytes","xxh3"}}}: XXH3-128 of every other entry's bytes
      samples.jsonl      one JSON object a line: index, id, prompt_id, messages, reasoning, answer,
                         finish, verdict (name), reward, seed (decimal string)
@@ -200,7 +200,7 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
    error <= 2.5e-4 nat down to -31.99, where it saturates.
 
      1 bit     short
-     short row: the head is {taken}, nothing drawn, t < 0.0041
+     short row: the head is {taken}, nothing drawn, t < 0.0044
        8 bits  a: tail_logmass = -5.5 - a / 8; 255 = -inf. Then logp = taken_logp = log(1 - t)
        4 bits  b: entropy = -(1-t) log(1-t) - t log t + t * log(V) * b / 15
        then    log Z, as below
@@ -216,7 +216,7 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
        d x     gamma(hits)
        m x 16  q16(logp), in ascending id order, taken included
        16      q16(taken_logp), only when taken is not in the head
-       16      q16(tail_logmass); 65535 = -inf
+       16      q16(tail_logmass), at most 65534; 65535 = -inf
        16      q16(-entropy)
        then    log Z, as below
      log Z     16 bits for each temperature: two's complement, log Z * 1024, error <= 4.9e-4, +-32

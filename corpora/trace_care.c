@@ -1,0 +1,259 @@
+/* trace_care.c: archives made from archives: rebuild in index order, repair, merge. All three
+   gather the samples of some readers by index and write them anew beside the old, which changes
+   place only when the new one is whole. Refuses: touching a sample's content. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "corpora/trace_inside.h"
+
+// ---- directories ----
+
+static char *with_suffix(const char *path, const char *suffix)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    char *out = malloc(n + strlen(suffix) + 1);
+    if (!out)
+        rt_bug("out of memory for a path");
+    memcpy(out, path, n);
+    strcpy(out + n, suffix);
+    return out;
+}
+
+char *rt_trace_rebuild_path(const char *path) { return with_suffix(path, ".rebuild"); }
+
+static int sync_parent(const char *path, rt_err *err)
+{
+    char *clean = with_suffix(path, "");
+    char *slash = strrchr(clean, '/');
+    if (slash)
+        slash[slash == clean] = '\0';
+    int rc = rt_dir_sync(slash ? clean : ".", err);
+    free(clean);
+    return rc;
+}
+
+static bool ours(const char *name)
+{
+    return strcmp(name, "manifest.json") == 0 || strcmp(name, "journal") == 0 ||
+           strcmp(name, "lock") == 0 || strstr(name, ".tmp.") != NULL ||
+           (strncmp(name, "shard-", 6) == 0 && strstr(name, ".npz") != NULL);
+}
+
+int rt_trace_remove(const char *path, rt_err *err)
+{
+    char **names;
+    int n, rc = 0;
+    if (rt_dir_list(&names, &n, path, err))
+        return -1;
+    for (int i = 0; i < n && !rc; i++) {
+        char *file = rt_path_join(path, names[i]);
+        if (ours(names[i]) && unlink(file))
+            rc = rt_fail(err, "%s: cannot remove: %s", file, strerror(errno));
+        free(file);
+    }
+    rt_names_free(names, n);
+    if (!rc && rmdir(path))
+        rt_warn("%s: left in place, it holds files that are not the archive's", path);
+    return rc;
+}
+
+static int move(const char *from, const char *to, rt_err *err)
+{
+    if (rename(from, to))
+        return rt_fail(err, "%s: cannot move to %s: %s", from, to, strerror(errno));
+    return sync_parent(to, err);
+}
+
+int rt_trace_exchange(const char *a, const char *b, rt_err *err)
+{
+    if (renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0)
+        return sync_parent(b, err);
+    // a file system without it: in the gap `a` is whole, and opening for append would put it there
+    char *old = with_suffix(b, ".old");
+    int rc = move(b, old, err) || move(a, b, err) || move(old, a, err);
+    free(old);
+    return rc ? -1 : 0;
+}
+
+// ---- samples by index ----
+
+typedef struct source {
+    int64_t index, i;
+    uint64_t hash;
+    int reader;
+} source;
+
+static int by_index(const void *a, const void *b)
+{
+    const source *x = a, *y = b;
+    if (x->index != y->index)
+        return x->index < y->index ? -1 : 1;
+    return x->reader != y->reader ? x->reader - y->reader : x->i < y->i ? -1 : 1;
+}
+
+static int gather(source **out, int64_t *n, rt_trace_reader *const *readers, int n_readers,
+                  rt_err *err)
+{
+    int64_t total = 0, at = 0;
+    for (int k = 0; k < n_readers; k++)
+        total += rt_trace_count(readers[k]);
+    source *list = malloc((size_t)(total + 1) * sizeof *list);
+    if (!list)
+        return rt_fail(err, "out of memory for %lld samples", (long long)total);
+    for (int k = 0; k < n_readers; k++)
+        for (int64_t i = 0; i < rt_trace_count(readers[k]); i++) {
+            rt_trace_pieces p;
+            if (rt_trace_reader_pieces(readers[k], i, &p, err)) {
+                free(list);
+                return -1;
+            }
+            list[at++] = (source){ p.index, i, p.hash, k };
+        }
+    qsort(list, (size_t)total, sizeof *list, by_index);
+    *out = list;
+    *n = total;
+    return 0;
+}
+
+int rt_trace_rebuild(rt_trace_writer **w, const char *path, rt_trace_reader *const *readers, int n,
+                     const rt_trace_manifest *m, rt_err *err)
+{
+    source *list = NULL;
+    int64_t total = 0;
+    *w = NULL;
+    if (rt_path_exists(path) && rt_trace_remove(path, err))
+        return -1;
+    if (gather(&list, &total, readers, n, err))
+        return -1;
+    int rc = rt_trace_open_append(w, path, m, err);
+    for (int64_t i = 0; !rc && i < total; i++) {
+        rt_trace_pieces p;
+        bool again = i > 0 && list[i].index == list[i - 1].index;
+        if (again && list[i].hash != list[i - 1].hash)
+            rc = rt_fail(err,
+                         "two different samples have plan index %lld: these archives are not "
+                         "parts of one plan",
+                         (long long)list[i].index);
+        if (!rc && !again)
+            rc = rt_trace_reader_pieces(readers[list[i].reader], list[i].i, &p, err) ||
+                 rt_trace_append_pieces(*w, &p, err);
+    }
+    free(list);
+    if (rc) {
+        rt_err ignored;
+        rt_trace_close(*w, &ignored);
+        *w = NULL;
+    }
+    return rc ? -1 : 0;
+}
+
+// ---- repair ----
+
+// The rebuilt samples in fresh, the damaged archive aside, the rebuilt one in its place.
+static int replace(const char *path, rt_trace_reader *r, bool whole, rt_err *err)
+{
+    rt_trace_writer *w = NULL;
+    char *fresh = rt_trace_rebuild_path(path), *damaged = with_suffix(path, ".damaged");
+    int rc = 0;
+    if (rt_path_exists(damaged))
+        rc = rt_fail(err, "%s: stands there from an earlier repair; move it away first", damaged);
+    if (!rc)
+        rc = rt_trace_rebuild(&w, fresh, &r, 1, rt_trace_info(r), err);
+    if (!rc && whole)
+        rc = rt_trace_finish(w, err);
+    rc |= rt_trace_close(w, err);
+    if (!rc)
+        rc = move(path, damaged, err) || move(fresh, path, err);
+    free(fresh);
+    free(damaged);
+    return rc ? -1 : 0;
+}
+
+static void ignore_report(void *ctx, const char *id, const char *text)
+{
+    (void)ctx, (void)id, (void)text;
+}
+
+int64_t rt_trace_repair(const char *path, rt_trace_report *report, void *ctx, rt_err *err)
+{
+    int64_t problems = rt_trace_verify(path, ignore_report, NULL, err), lost = 0;
+    if (problems <= 0)
+        return problems;
+    rt_trace_reader *r;
+    int lock = -1;
+    if (rt_trace_lock(&lock, path, err))
+        return -1;
+    int rc = rt_trace_open_salvage(&r, path, report, ctx, &lost, err);
+    if (!rc) {
+        rc = replace(path, r, lost == 0 && rt_trace_info(r)->complete, err);
+        rt_trace_reader_close(r);
+    }
+    close(lock);
+    return rc ? -1 : lost;
+}
+
+// ---- merge ----
+
+static int check_parts(rt_trace_reader *const *readers, const char *const *paths, int n,
+                       rt_err *err)
+{
+    const rt_trace_manifest *first = rt_trace_info(readers[0]);
+    for (int k = 1; k < n; k++)
+        if (rt_trace_manifest_same(rt_trace_info(readers[k]), first, true, paths[k], err))
+            return -1;
+    for (int32_t part = 0; first->parts > 1 && part < first->parts; part++) {
+        int seen = 0;
+        for (int k = 0; k < n; k++)
+            seen += rt_trace_info(readers[k])->part == part;
+        if (seen != 1)
+            return rt_fail(err, "part %d of %d is given %d times; every part is needed once",
+                           (int)part, (int)first->parts, seen);
+    }
+    return 0;
+}
+
+int rt_trace_merge(const char *out, const char *const *paths, int n, rt_err *err)
+{
+    if (n < 1)
+        return rt_usage(err, "merge: name the archives to merge");
+    if (rt_path_exists(out))
+        return rt_fail(err, "%s: stands there already; name a new archive", out);
+    rt_trace_reader **readers = calloc((size_t)n, sizeof *readers);
+    if (!readers)
+        return rt_fail(err, "out of memory for %d archives", n);
+    char *temp = with_suffix(out, ".merge");
+    rt_trace_writer *w = NULL;
+    bool complete = true;
+    int rc = 0;
+    for (int k = 0; !rc && k < n; k++) {
+        rc = rt_trace_open_read(&readers[k], paths[k], err);
+        complete = !rc && complete && rt_trace_info(readers[k])->complete;
+    }
+    if (!rc)
+        rc = check_parts(readers, paths, n, err);
+    if (!rc) {
+        rt_trace_manifest m = *rt_trace_info(readers[0]);
+        m.part = 0;
+        m.parts = 1;
+        rc = rt_trace_rebuild(&w, temp, readers, n, &m, err);
+    }
+    if (!rc && complete)
+        rc = rt_trace_finish(w, err);
+    else if (!rc)
+        rt_warn("%s: not every input was finished, so the merged archive is not either", out);
+    rc |= rt_trace_close(w, err);
+    if (!rc)
+        rc = move(temp, out, err);
+    for (int k = 0; k < n; k++)
+        rt_trace_reader_close(readers[k]);
+    free(readers);
+    free(temp);
+    return rc ? -1 : 0;
+}

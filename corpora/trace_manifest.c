@@ -1,0 +1,378 @@
+/* trace_manifest.c: the manifest as JSON, one table line a field: printing, parsing and comparing
+   all follow from it. The file is canonical: what is read must print back to the same bytes and
+   carry the hash of its content, so a flipped bit anywhere in it is found.
+   Refuses: judging whether teacher and student fit (that is the trainer's question). */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "corpora/trace_inside.h"
+
+#define MANIFEST_BYTES_MAX (64LL << 20)
+#define SHARDS_MAX 100000
+
+enum field_kind { TEXT, HASH, I32, I64, U64, F32, F64 };
+
+typedef struct field {
+    const char *section, *key;
+    enum field_kind kind;
+    size_t offset, size;
+    bool may_differ;   // between runs into one archive
+    const char *words; // in "was made with another ..."
+} field;
+
+#define FIELD(section, key, kind, member, free, words)                                             \
+    {                                                                                              \
+        section, key, kind, offsetof(rt_trace_manifest, member),                                   \
+            sizeof(((rt_trace_manifest *)0)->member), free, words                                  \
+    }
+
+static const field FIELDS[] = {
+    FIELD("teacher", "name", TEXT, teacher, false, "teacher"),
+    FIELD("teacher", "config", HASH, config_hash, false, "teacher config hash"),
+    FIELD("teacher", "weights", HASH, weights_hash, false, "teacher weights hash"),
+    FIELD("teacher", "precision", TEXT, precision, false, "teacher precision"),
+    FIELD("teacher", "licence", TEXT, licence, true, "licence"),
+    FIELD("tokenizer", "fingerprint", HASH, tokenizer_hash, false, "tokenizer fingerprint"),
+    FIELD("tokenizer", "vocab_size", I32, vocab_size, false, "vocabulary size"),
+    FIELD("tokenizer", "template", HASH, template_hash, false, "chat template hash"),
+    FIELD("capture", "head_max", I32, capture.head_max, false, "capture head_max"),
+    FIELD("capture", "head_floor", F32, capture.head_floor, false, "capture head_floor"),
+    FIELD("capture", "tail_spacing", F32, capture.tail_spacing, false, "capture tail_spacing"),
+    FIELD("sampling", "mode", TEXT, mode, false, "mode"),
+    FIELD("sampling", "temperature", F64, temperature, false, "sampling temperature"),
+    FIELD("sampling", "top_p", F64, top_p, false, "sampling top_p"),
+    FIELD("sampling", "top_k", I32, top_k, false, "sampling top_k"),
+    FIELD("sampling", "samples_per_prompt", I32, samples_per_prompt, false, "samples per prompt"),
+    FIELD("sampling", "max_tokens", I64, max_tokens, false, "max_tokens"),
+    FIELD("sampling", "seed", U64, seed, false, "seed"),
+    FIELD("plan", "prompts", HASH, prompts_hash, false, "prompts hash"),
+    FIELD("plan", "planned", I64, planned, false, "number of planned samples"),
+    FIELD("plan", "part", I32, part, false, "part of the plan"),
+    FIELD("plan", "parts", I32, parts, false, "number of parts"),
+    FIELD("plan", "samples_per_shard", I64, samples_per_shard, false, "samples_per_shard"),
+    FIELD("plan", "bytes_per_shard", I64, bytes_per_shard, false, "bytes_per_shard"),
+};
+
+void rt_trace_manifest_init(rt_trace_manifest *m)
+{
+    memset(m, 0, sizeof *m);
+    strcpy(m->mode, "sample");
+    m->temperature = m->top_p = 1;
+    m->samples_per_prompt = m->parts = 1;
+    m->samples_per_shard = 4096;
+    m->bytes_per_shard = 64 << 20;
+}
+
+bool rt_trace_shard_full(const rt_trace_manifest *m, int64_t samples, int64_t content)
+{
+    return samples >= m->samples_per_shard || content >= m->bytes_per_shard;
+}
+
+void rt_trace_shard_name(char name[32], int64_t k)
+{
+    snprintf(name, 32, "shard-%05lld.npz", (long long)k);
+}
+
+// ---- bounds ----
+
+static bool hash_ok(const rt_hash *h)
+{
+    size_t n = strspn(h->hex, "0123456789abcdef");
+    return (n == 32 || n == 0) && h->hex[n] == '\0';
+}
+
+static bool text_ok(const char *text, size_t size)
+{
+    const char *end = memchr(text, '\0', size);
+    for (const char *p = text; end && p < end; p++)
+        if ((unsigned char)*p < 0x20)
+            return false;
+    return end != NULL;
+}
+
+int rt_trace_manifest_check(const rt_trace_manifest *m, rt_err *err)
+{
+    for (int i = 0; i < RT_COUNT(FIELDS); i++) {
+        const field *f = &FIELDS[i];
+        const char *at = (const char *)m + f->offset;
+        if ((f->kind == HASH && !hash_ok((const rt_hash *)(const void *)at)) ||
+            (f->kind == TEXT && !text_ok(at, f->size)))
+            return rt_fail(err, "manifest: %s.%s is damaged", f->section, f->key);
+    }
+    const rt_soft_config *c = &m->capture;
+    bool ok = m->vocab_size >= 1 && m->vocab_size <= RT_TRACE_VOCAB_MAX && c->head_max >= 0 &&
+              c->head_max <= RT_SOFT_HEAD_MAX && c->head_floor >= 0 && c->head_floor <= 1 &&
+              (c->tail_spacing == 0 ||
+               (c->tail_spacing >= 1.0f / RT_SOFT_DRAWS_MAX && c->tail_spacing <= 1)) &&
+              c->n_temperatures >= 0 && c->n_temperatures <= RT_SOFT_TEMPERATURES_MAX;
+    for (int t = 0; ok && t < c->n_temperatures; t++)
+        ok = isfinite(c->temperature[t]) && c->temperature[t] > 0;
+    if (!ok)
+        return rt_fail(err, "manifest: vocabulary size or capture settings out of range");
+    if (!(m->temperature >= 0 && m->temperature <= 100) || !(m->top_p > 0 && m->top_p <= 1) ||
+        m->top_k < 0 || m->samples_per_prompt < 1 || m->max_tokens < 0 ||
+        m->max_tokens > 1LL << 53 || m->planned < 0 || m->planned > 1LL << 53)
+        return rt_fail(err, "manifest: sampling settings out of range");
+    if (m->parts < 1 || m->part < 0 || m->part >= m->parts || m->samples_per_shard < 1 ||
+        m->samples_per_shard > 1 << 24 || m->bytes_per_shard < 1 || m->bytes_per_shard > 1LL << 31)
+        return rt_fail(err, "manifest: shard settings out of range");
+    return 0;
+}
+
+// ---- struct -> JSON ----
+
+static cJSON *field_value(const field *f, const rt_trace_manifest *m)
+{
+    const void *at = (const char *)m + f->offset;
+    char text[32];
+    switch (f->kind) {
+    case TEXT:
+    case HASH:
+        return cJSON_CreateString(at);
+    case I32:
+        return cJSON_CreateNumber(*(const int32_t *)at);
+    case I64:
+        return cJSON_CreateNumber((double)*(const int64_t *)at);
+    case U64:
+        snprintf(text, sizeof text, "%llu", (unsigned long long)*(const uint64_t *)at);
+        return cJSON_CreateString(text);
+    case F32:
+        return cJSON_CreateNumber((double)*(const float *)at);
+    case F64:
+        return cJSON_CreateNumber(*(const double *)at);
+    }
+    rt_bug("manifest field kind %d", (int)f->kind);
+}
+
+static cJSON *section_of(cJSON *json, const char *name)
+{
+    cJSON *section = cJSON_GetObjectItemCaseSensitive(json, name);
+    if (!section) {
+        section = rt_json_object();
+        rt_json_put(json, name, section);
+    }
+    return section;
+}
+
+cJSON *rt_trace_manifest_json(const rt_trace_manifest *m)
+{
+    cJSON *json = rt_json_object();
+    for (int i = 0; i < RT_COUNT(FIELDS); i++)
+        rt_json_put(section_of(json, FIELDS[i].section), FIELDS[i].key, field_value(&FIELDS[i], m));
+    cJSON *temperatures = rt_json_array();
+    for (int t = 0; t < m->capture.n_temperatures; t++)
+        rt_json_put(temperatures, NULL, cJSON_CreateNumber((double)m->capture.temperature[t]));
+    rt_json_put(section_of(json, "capture"), "temperatures", temperatures);
+    return json;
+}
+
+static cJSON *manifest_file_json(const rt_trace_manifest *m, const rt_trace_shards *s)
+{
+    cJSON *json = rt_trace_manifest_json(m), *list = rt_json_array();
+    for (int64_t k = 0; k < s->n; k++) {
+        const rt_trace_shard_info *info = &s->item[k];
+        cJSON *entry = rt_json_object();
+        char name[32];
+        rt_trace_shard_name(name, k);
+        rt_json_put_str(entry, "file", name);
+        rt_json_put_i64(entry, "samples", info->samples);
+        rt_json_put_i64(entry, "content", info->content);
+        rt_json_put_i64(entry, "bytes", info->bytes);
+        rt_json_put_str(entry, "xxh3", info->hash.hex);
+        rt_json_put(list, NULL, entry);
+    }
+    rt_json_put(json, "shards", list);
+    rt_json_put_bool(json, "complete", m->complete);
+    rt_json_put_str(json, "format", "retort-traces");
+    rt_json_put_i64(json, "version", RT_TRACE_VERSION);
+    char *text = rt_json_text(json);
+    rt_json_put_str(json, "hash", rt_hash_bytes(text, (int64_t)strlen(text)).hex);
+    free(text);
+    return json;
+}
+
+// ---- JSON -> struct ----
+
+static int read_field(const field *f, const cJSON *section, rt_trace_manifest *m, rt_err *err)
+{
+    void *at = (char *)m + f->offset;
+    const char *text = NULL;
+    int64_t i = 0;
+    double d = 0;
+    int rc = 0;
+    switch (f->kind) {
+    case TEXT:
+    case HASH:
+        rc = rt_json_get_str(section, f->key, &text, err);
+        if (!rc && strlen(text) >= f->size)
+            rc = rt_fail(err, "key \"%s\" is longer than %zu bytes", f->key, f->size - 1);
+        if (!rc)
+            strcpy(at, text);
+        break;
+    case I32:
+        rc = rt_json_get_i64(section, f->key, INT32_MIN, INT32_MAX, &i, err);
+        *(int32_t *)at = (int32_t)i;
+        break;
+    case I64:
+        rc = rt_json_get_i64(section, f->key, -(1LL << 53), 1LL << 53, &i, err);
+        *(int64_t *)at = i;
+        break;
+    case U64:
+        rc = rt_json_get_u64(section, f->key, at, err);
+        break;
+    case F32:
+        rc = rt_json_get_f64(section, f->key, &d, err);
+        *(float *)at = fabs(d) < 1e30 ? (float)d : 0;
+        break;
+    case F64:
+        rc = rt_json_get_f64(section, f->key, at, err);
+        break;
+    }
+    return rc;
+}
+
+int rt_trace_manifest_read(rt_trace_manifest *m, const cJSON *json, rt_err *err)
+{
+    memset(m, 0, sizeof *m);
+    const cJSON *section, *list;
+    for (int i = 0; i < RT_COUNT(FIELDS); i++)
+        if (rt_json_get_object(json, FIELDS[i].section, &section, err) ||
+            read_field(&FIELDS[i], section, m, err))
+            return rt_wrap(err, "manifest: %s", FIELDS[i].section);
+    if (rt_json_get_object(json, "capture", &section, err) ||
+        rt_json_get_array(section, "temperatures", &list, err))
+        return rt_wrap(err, "manifest: capture");
+    for (const cJSON *t = list->child; t; t = t->next) {
+        if (m->capture.n_temperatures == RT_SOFT_TEMPERATURES_MAX || !cJSON_IsNumber(t))
+            return rt_fail(err, "manifest: capture: temperatures are damaged");
+        m->capture.temperature[m->capture.n_temperatures++] = fabs(t->valuedouble) < 1e30
+                                                                  ? (float)t->valuedouble
+                                                                  : 0;
+    }
+    return rt_trace_manifest_check(m, err);
+}
+
+static int read_shards(rt_trace_shards *s, const cJSON *json, rt_err *err)
+{
+    const cJSON *list;
+    if (rt_json_get_array(json, "shards", &list, err))
+        return -1;
+    int n = cJSON_GetArraySize(list);
+    if (n > SHARDS_MAX || !(s->item = calloc((size_t)n + 1, sizeof *s->item)))
+        return rt_fail(err, "more than %d shards", SHARDS_MAX);
+    for (const cJSON *e = list->child; e; e = e->next) {
+        rt_trace_shard_info *info = &s->item[s->n++];
+        const char *hash = "";
+        if (rt_json_get_i64(e, "samples", 1, 1 << 24, &info->samples, err) ||
+            rt_json_get_i64(e, "content", 1, 1LL << 33, &info->content, err) ||
+            rt_json_get_i64(e, "bytes", 1, 1LL << 33, &info->bytes, err) ||
+            rt_json_get_str(e, "xxh3", &hash, err))
+            return -1;
+        snprintf(info->hash.hex, sizeof info->hash.hex, "%s", hash);
+    }
+    return 0;
+}
+
+static int parse_file(rt_trace_manifest *m, rt_trace_shards *s, const cJSON *json, const char *text,
+                      rt_err *err)
+{
+    int64_t version = 0;
+    const char *format = "";
+    if (rt_json_get_str(json, "format", &format, err) ||
+        rt_json_get_i64(json, "version", 0, 1 << 20, &version, err))
+        return -1;
+    if (strcmp(format, "retort-traces") != 0)
+        return rt_fail(err, "not a trace archive: format is \"%s\"", format);
+    if (version != RT_TRACE_VERSION)
+        return rt_fail(err, "format version %lld; this program reads version %d",
+                       (long long)version, RT_TRACE_VERSION);
+    if (rt_trace_manifest_read(m, json, err) || read_shards(s, json, err) ||
+        rt_json_opt_bool(json, "complete", &m->complete, err))
+        return -1;
+    cJSON *again = manifest_file_json(m, s);
+    char *canonical = rt_json_pretty(again);
+    bool same = strcmp(canonical, text) == 0;
+    cJSON_Delete(again);
+    free(canonical);
+    return same ? 0
+                : rt_fail(err, "its content does not match its hash (edited or damaged): run "
+                               "'retort archive repair'");
+}
+
+int rt_trace_manifest_load(const char *dir, rt_trace_manifest *m, rt_trace_shards *s, rt_err *err)
+{
+    char *path = rt_path_join(dir, "manifest.json"), *text = NULL;
+    cJSON *json = NULL;
+    int64_t bytes;
+    *s = (rt_trace_shards){ 0 };
+    int rc = rt_file_read(&text, &bytes, path, MANIFEST_BYTES_MAX, err) ||
+             rt_json_parse(&json, text, bytes, "JSON", err) || parse_file(m, s, json, text, err);
+    if (rc) {
+        if (text)
+            rt_wrap(err, "%s", path);
+        free(s->item);
+        *s = (rt_trace_shards){ 0 };
+    }
+    cJSON_Delete(json);
+    free(text);
+    free(path);
+    return rc ? -1 : 0;
+}
+
+int rt_trace_manifest_save(const char *dir, const rt_trace_manifest *m, const rt_trace_shards *s,
+                           rt_err *err)
+{
+    char *path = rt_path_join(dir, "manifest.json");
+    cJSON *json = manifest_file_json(m, s);
+    int rc = rt_json_save(json, path, err);
+    cJSON_Delete(json);
+    free(path);
+    return rc;
+}
+
+// ---- comparing ----
+
+static int fail_differs(const char *path, const char *words, cJSON *have, cJSON *want, rt_err *err)
+{
+    char *a = rt_json_text(have), *b = rt_json_text(want);
+    rt_fail(err,
+            "%s: made with another %s: the archive has %s, this run %s; use the same settings, or "
+            "another output",
+            path, words, a, b);
+    free(a);
+    free(b);
+    cJSON_Delete(have);
+    cJSON_Delete(want);
+    return -1;
+}
+
+static cJSON *temperature_list(const rt_soft_config *c)
+{
+    cJSON *list = rt_json_array();
+    for (int t = 0; t < c->n_temperatures; t++)
+        rt_json_put(list, NULL, cJSON_CreateNumber((double)c->temperature[t]));
+    return list;
+}
+
+int rt_trace_manifest_same(const rt_trace_manifest *have, const rt_trace_manifest *want,
+                           bool merging, const char *path, rt_err *err)
+{
+    for (int i = 0; i < RT_COUNT(FIELDS); i++) {
+        const field *f = &FIELDS[i];
+        if (f->may_differ || (merging && strcmp(f->key, "part") == 0))
+            continue;
+        cJSON *a = field_value(f, have), *b = field_value(f, want);
+        if (!cJSON_Compare(a, b, 1))
+            return fail_differs(path, f->words, a, b, err);
+        cJSON_Delete(a);
+        cJSON_Delete(b);
+    }
+    cJSON *a = temperature_list(&have->capture), *b = temperature_list(&want->capture);
+    if (!cJSON_Compare(a, b, 1))
+        return fail_differs(path, "list of capture temperatures", a, b, err);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    return 0;
+}

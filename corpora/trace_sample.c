@@ -1,0 +1,405 @@
+/* trace_sample.c: one sample <-> its pieces <-> the payload of a journal record. A shard holds the
+   same pieces in columns, so both are checked by one content hash and decoded by one function.
+   Also the growing buffer and the names of verdicts. Refuses: files. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "corpora/trace_inside.h"
+
+// ---- small things ----
+
+int rt_trace_buf_reserve(rt_trace_buf *b, int64_t more, rt_err *err)
+{
+    if (more <= b->cap - b->n)
+        return 0;
+    int64_t cap = rt_max(b->n + more, rt_max(4096, b->cap + b->cap / 2));
+    uint8_t *grown = realloc(b->data, (size_t)cap);
+    if (!grown)
+        return rt_fail(err, "trace archive: out of memory for %lld bytes", (long long)cap);
+    b->data = grown;
+    b->cap = cap;
+    return 0;
+}
+
+int rt_trace_buf_add(rt_trace_buf *b, const void *data, int64_t bytes, rt_err *err)
+{
+    if (rt_trace_buf_reserve(b, bytes, err))
+        return -1;
+    if (bytes > 0)
+        memcpy(b->data + b->n, data, (size_t)bytes);
+    b->n += bytes;
+    return 0;
+}
+
+static const char *const VERDICT[RT_VERDICT_COUNT] = { "unverified", "correct", "wrong",
+                                                       "unfinished" };
+
+const char *rt_verdict_name(rt_verdict v)
+{
+    if ((unsigned)v >= RT_VERDICT_COUNT)
+        rt_bug("verdict %d", (int)v);
+    return VERDICT[v];
+}
+
+bool rt_verdict_parse(rt_verdict *v, const char *name)
+{
+    for (int i = 0; i < RT_VERDICT_COUNT; i++)
+        if (strcmp(VERDICT[i], name) == 0) {
+            *v = (rt_verdict)i;
+            return true;
+        }
+    return false;
+}
+
+void rt_trace_sample_init(rt_trace_sample *s)
+{
+    memset(s, 0, sizeof *s);
+    rt_soft_init(&s->soft);
+}
+
+void rt_trace_sample_free(rt_trace_sample *s)
+{
+    rt_soft_free(&s->soft);
+    free(s->memory);
+    rt_trace_sample_init(s);
+}
+
+// ---- pieces <-> payload ----
+
+typedef struct fixed_part {
+    int64_t index;
+    int32_t tokens, prompt_tokens, soft_first, rows, spans, verdict;
+} fixed_part;
+_Static_assert(sizeof(fixed_part) == RT_TRACE_FIXED, "struct <q6i has no padding");
+
+static fixed_part fixed_of(const rt_trace_pieces *p)
+{
+    return (fixed_part){ p->index, p->tokens, p->prompt_tokens, p->soft_first,
+                         p->rows,  p->spans,  p->verdict };
+}
+
+uint64_t rt_trace_pieces_hash(const rt_trace_pieces *p)
+{
+    fixed_part fixed = fixed_of(p);
+    uint64_t h = rt_hash64(&fixed, sizeof fixed, 0);
+    h = rt_hash64(p->id, p->id_bytes, h);
+    h = rt_hash64(p->line, p->line_bytes, h);
+    h = rt_hash64(p->token, 4 * (int64_t)p->tokens, h);
+    h = rt_hash64(p->span, 8 * (int64_t)p->spans, h);
+    return rt_hash64(p->record, p->record_bytes, h);
+}
+
+int64_t rt_trace_payload_bytes(const rt_trace_pieces *p)
+{
+    return RT_TRACE_PAYLOAD_HEAD + p->id_bytes + p->line_bytes + 4 * (int64_t)p->tokens +
+           8 * (int64_t)p->spans + p->record_bytes;
+}
+
+int rt_trace_payload_add(rt_trace_buf *out, const rt_trace_pieces *p, rt_err *err)
+{
+    int64_t total = rt_trace_payload_bytes(p);
+    if (total > RT_TRACE_PAYLOAD_MAX)
+        return rt_fail(err, "the sample has %lld bytes, at most 1 GiB are kept", (long long)total);
+    if (rt_trace_buf_reserve(out, total, err))
+        return -1;
+    fixed_part fixed = fixed_of(p);
+    uint32_t sizes[3] = { (uint32_t)p->id_bytes, (uint32_t)p->line_bytes,
+                          (uint32_t)p->record_bytes };
+    bool bad = rt_trace_buf_add(out, &fixed, sizeof fixed, err) ||
+               rt_trace_buf_add(out, sizes, sizeof sizes, err) ||
+               rt_trace_buf_add(out, p->id, p->id_bytes, err) ||
+               rt_trace_buf_add(out, p->line, p->line_bytes, err) ||
+               rt_trace_buf_add(out, p->token, 4 * (int64_t)p->tokens, err) ||
+               rt_trace_buf_add(out, p->span, 8 * (int64_t)p->spans, err) ||
+               rt_trace_buf_add(out, p->record, p->record_bytes, err);
+    return bad ? -1 : 0;
+}
+
+int rt_trace_payload_parse(rt_trace_pieces *p, const uint8_t *payload, int64_t bytes, rt_err *err)
+{
+    fixed_part f;
+    uint32_t sizes[3];
+    memset(p, 0, sizeof *p);
+    if (bytes < RT_TRACE_PAYLOAD_HEAD)
+        return rt_fail(err, "a sample of %lld bytes is too short", (long long)bytes);
+    memcpy(&f, payload, sizeof f);
+    memcpy(sizes, payload + RT_TRACE_FIXED, sizeof sizes);
+    if (f.tokens < 0 || f.spans < 0)
+        return rt_fail(err, "negative counts in a sample");
+    p->index = f.index;
+    p->tokens = f.tokens;
+    p->prompt_tokens = f.prompt_tokens;
+    p->soft_first = f.soft_first;
+    p->rows = f.rows;
+    p->spans = f.spans;
+    p->verdict = f.verdict;
+    p->id_bytes = sizes[0];
+    p->line_bytes = sizes[1];
+    p->record_bytes = sizes[2];
+    if (rt_trace_payload_bytes(p) != bytes)
+        return rt_fail(err, "the lengths in a sample do not add up to its %lld bytes",
+                       (long long)bytes);
+    p->id = (const char *)payload + RT_TRACE_PAYLOAD_HEAD;
+    p->line = (const uint8_t *)p->id + p->id_bytes;
+    p->token = p->line + p->line_bytes;
+    p->span = p->token + 4 * (int64_t)f.tokens;
+    p->record = p->span + 8 * (int64_t)f.spans;
+    p->hash = rt_trace_pieces_hash(p);
+    return 0;
+}
+
+// ---- checks that hold for a sample on its way in and on its way out ----
+
+static const char *id_problem(const char *id, int64_t bytes)
+{
+    if (bytes < 1 || bytes > RT_TRACE_ID_MAX)
+        return "an id needs 1 to 255 bytes";
+    for (int64_t i = 0; i < bytes; i++)
+        if (id[i] < 0x21 || id[i] > 0x7e)
+            return "an id may hold only printable ASCII without spaces";
+    return NULL;
+}
+
+static const char *layout_problem(const rt_trace_pieces *p, int32_t vocab)
+{
+    if (p->index < 0 || p->index > (1LL << 53))
+        return "the plan index is out of range";
+    if (p->tokens < 1 || p->tokens > RT_TRACE_TOKENS_MAX)
+        return "the number of tokens is out of range";
+    if (p->prompt_tokens < 0 || p->prompt_tokens > p->tokens)
+        return "prompt_tokens is beyond the tokens";
+    if (p->soft_first < 0 || p->soft_first > p->tokens || p->rows < 0 ||
+        p->rows > p->tokens - p->soft_first)
+        return "soft rows reach beyond the tokens";
+    if (p->spans < 0 || p->spans > RT_TRACE_SPANS_MAX)
+        return "too many loss spans";
+    if ((uint32_t)p->verdict >= RT_VERDICT_COUNT)
+        return "unknown verdict";
+    for (int64_t i = 0; i < p->tokens; i++) {
+        uint32_t token;
+        memcpy(&token, p->token + 4 * i, 4);
+        if (token >= (uint32_t)vocab)
+            return "a token id is outside the vocabulary: the tokenizer is not the archive's";
+    }
+    int32_t last = 0;
+    for (int64_t i = 0; i < p->spans; i++) {
+        rt_trace_span span;
+        memcpy(&span, p->span + 8 * i, 8);
+        if (span.begin < last || span.end <= span.begin || span.end > p->tokens)
+            return "loss spans must be ascending, disjoint, not empty and inside the tokens";
+        last = span.end;
+    }
+    return id_problem(p->id, p->id_bytes);
+}
+
+// ---- sample -> payload ----
+
+/* text with U+FFFD in place of every byte that is not UTF-8; free() it. */
+static char *clean_utf8(const char *text)
+{
+    static const char MARK[] = "\xEF\xBF\xBD";
+    size_t n = strlen(text), at = 0;
+    char *out = malloc(3 * n + 1);
+    if (!out)
+        rt_bug("out of memory for a text of %zu bytes", n);
+    const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)text;
+    for (size_t i = 0; i < n;) {
+        utf8proc_int32_t code;
+        utf8proc_ssize_t used = utf8proc_iterate(p + i, (utf8proc_ssize_t)(n - i), &code);
+        memcpy(out + at, used > 0 ? text + i : MARK, used > 0 ? (size_t)used : 3);
+        at += used > 0 ? (size_t)used : 3;
+        i += used > 0 ? (size_t)used : 1;
+    }
+    out[at] = '\0';
+    return out;
+}
+
+static void put_clean(cJSON *obj, const char *key, const char *text)
+{
+    char *clean = clean_utf8(text ? text : "");
+    rt_json_put_str(obj, key, clean);
+    free(clean);
+}
+
+static int put_messages(cJSON *obj, const char *messages, rt_err *err)
+{
+    cJSON *json = NULL;
+    if (messages) {
+        char *clean = clean_utf8(messages);
+        int rc = rt_json_parse(&json, clean, (int64_t)strlen(clean), "messages", err);
+        free(clean);
+        if (rc)
+            return -1;
+    }
+    rt_json_put(obj, "messages", json ? json : cJSON_CreateNull());
+    return 0;
+}
+
+static int make_line(char **line, const rt_trace_sample *s, rt_err *err)
+{
+    if (!isfinite(s->reward))
+        return rt_fail(err, "the reward is not a finite number");
+    cJSON *obj = rt_json_object();
+    rt_json_put_i64(obj, "index", s->index);
+    rt_json_put_str(obj, "id", s->id);
+    put_clean(obj, "prompt_id", s->prompt_id);
+    int rc = put_messages(obj, s->messages, err);
+    put_clean(obj, "reasoning", s->reasoning);
+    put_clean(obj, "answer", s->answer);
+    put_clean(obj, "finish", s->finish);
+    rt_json_put_str(obj, "verdict", rt_verdict_name(s->verdict));
+    rt_json_put_num(obj, "reward", s->reward);
+    rt_json_put_u64(obj, "seed", s->seed);
+    *line = rc ? NULL : rt_json_text(obj);
+    cJSON_Delete(obj);
+    return rc;
+}
+
+int rt_trace_sample_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_trace_sample *s,
+                           rt_err *err)
+{
+    if (s->n_tokens > RT_TRACE_TOKENS_MAX || s->soft.n > s->n_tokens)
+        return rt_fail(err, "more tokens than a sample may have, or more soft rows than tokens");
+    rt_trace_pieces p = {
+        .index = s->index,
+        .tokens = (int32_t)s->n_tokens,
+        .prompt_tokens = s->prompt_tokens,
+        .soft_first = s->soft_first,
+        .rows = (int32_t)s->soft.n,
+        .spans = s->n_spans,
+        .verdict = (int32_t)s->verdict,
+        .id = s->id ? s->id : "",
+        .token = (const uint8_t *)s->tokens,
+        .span = (const uint8_t *)s->spans,
+    };
+    p.id_bytes = (int64_t)strlen(p.id);
+    const char *why = layout_problem(&p, c->vocab);
+    if (why)
+        return rt_fail(err, "%s", why);
+    rt_trace_buf rows = { 0 };
+    char *line = NULL;
+    int rc = rt_trace_rows_encode(c, &rows, &s->soft, s->tokens + s->soft_first, err) ||
+             make_line(&line, s, err);
+    if (!rc) {
+        p.line = (const uint8_t *)line;
+        p.line_bytes = (int64_t)strlen(line);
+        p.record = rows.data;
+        p.record_bytes = rows.n;
+        rc = p.line_bytes > RT_TRACE_TEXT_MAX ? rt_fail(err, "the texts have more than 64 MiB")
+                                              : rt_trace_payload_add(out, &p, err);
+    }
+    free(line);
+    free(rows.data);
+    return rc ? -1 : 0;
+}
+
+// ---- pieces -> sample ----
+
+/* Copies a string behind *at and moves it; NULL for a missing or wrong value. */
+static const char *take_text(char **at, const cJSON *obj, const char *key)
+{
+    const cJSON *v = rt_json_find(obj, key);
+    if (!cJSON_IsString(v))
+        return NULL;
+    char *copy = *at;
+    size_t n = strlen(v->valuestring) + 1;
+    memcpy(copy, v->valuestring, n);
+    *at += n;
+    return copy;
+}
+
+/* at: room for the line's bytes and one messages text. */
+static int take_line(rt_trace_sample *s, char **at, const cJSON *obj, char *messages, rt_err *err)
+{
+    int64_t index = -1;
+    rt_verdict verdict = RT_UNVERIFIED;
+    const char *id = take_text(at, obj, "id"), *name = take_text(at, obj, "verdict");
+    s->prompt_id = take_text(at, obj, "prompt_id");
+    s->reasoning = take_text(at, obj, "reasoning");
+    s->answer = take_text(at, obj, "answer");
+    s->finish = take_text(at, obj, "finish");
+    if (rt_json_get_i64(obj, "index", 0, 1LL << 53, &index, err) ||
+        rt_json_get_f64(obj, "reward", &s->reward, err) ||
+        rt_json_get_u64(obj, "seed", &s->seed, err))
+        return -1;
+    if (!id || !name || !s->prompt_id || !s->reasoning || !s->answer || !s->finish)
+        return rt_fail(err, "the JSON line lacks a text field");
+    if (strcmp(id, s->id) != 0 || index != s->index || !rt_verdict_parse(&verdict, name) ||
+        verdict != s->verdict)
+        return rt_fail(err, "the JSON line and the columns disagree on id, index or verdict");
+    if (messages) {
+        strcpy(*at, messages);
+        s->messages = *at;
+    }
+    return 0;
+}
+
+static int decode_text(rt_trace_sample *s, const rt_trace_pieces *p, char *at, int64_t room,
+                       rt_err *err)
+{
+    cJSON *obj;
+    if (rt_json_parse(&obj, (const char *)p->line, p->line_bytes, "JSON line", err))
+        return -1;
+    const cJSON *m = rt_json_find(obj, "messages");
+    char *messages = m && !cJSON_IsNull(m) ? rt_json_text(m) : NULL;
+    // reprinted numbers may be longer than they stood there: foreign archives only
+    int rc = messages && (int64_t)strlen(messages) >= room - p->line_bytes
+                 ? rt_fail(err, "the messages are not in the archive's own form")
+                 : take_line(s, &at, obj, messages, err);
+    free(messages);
+    cJSON_Delete(obj);
+    return rc;
+}
+
+int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, int parts,
+                           rt_trace_sample *s, int64_t *shorts, rt_err *err)
+{
+    const char *why = layout_problem(p, c->vocab);
+    if (rt_trace_pieces_hash(p) != p->hash)
+        why = "the content does not match its hash";
+    if (p->line_bytes > RT_TRACE_TEXT_MAX)
+        why = "the texts have more than 64 MiB";
+    if (why)
+        return rt_fail(err, "%s", why);
+    int64_t tokens = 4 * (int64_t)p->tokens, spans = 8 * (int64_t)p->spans, ignored = 0;
+    int64_t text = parts & RT_TRACE_TEXT ? 2 * p->line_bytes + 64 : 0;
+    void *memory = realloc(s->memory, (size_t)(tokens + spans + p->id_bytes + 1 + text));
+    if (!memory)
+        return rt_fail(err, "out of memory for a sample of %lld tokens", (long long)p->tokens);
+    rt_soft soft = s->soft;
+    rt_soft_clear(&soft);
+    char *at = memory;
+    memcpy(at, p->token, (size_t)tokens);
+    if (spans)
+        memcpy(at + tokens, p->span, (size_t)spans);
+    char *id = at + tokens + spans;
+    memcpy(id, p->id, (size_t)p->id_bytes);
+    id[p->id_bytes] = '\0';
+    *s = (rt_trace_sample){
+        .index = p->index,
+        .id = id,
+        .prompt_id = "",
+        .reasoning = "",
+        .answer = "",
+        .finish = "",
+        .verdict = (rt_verdict)p->verdict,
+        .tokens = memory,
+        .n_tokens = p->tokens,
+        .prompt_tokens = p->prompt_tokens,
+        .spans = (const rt_trace_span *)(void *)(at + tokens),
+        .n_spans = p->spans,
+        .soft_first = p->soft_first,
+        .soft = soft,
+        .hash = p->hash,
+        .memory = memory,
+    };
+    if ((parts & RT_TRACE_TEXT) && decode_text(s, p, id + p->id_bytes + 1, text, err))
+        return -1;
+    if (!(parts & RT_TRACE_SOFT))
+        return 0;
+    return rt_trace_rows_decode(c, &s->soft, p->record, p->record_bytes, p->rows,
+                                p->token + 4 * (int64_t)p->soft_first, shorts ? shorts : &ignored,
+                                err);
+}

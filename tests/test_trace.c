@@ -1,0 +1,661 @@
+/* test_trace.c: the trace archive's content: round trips within the stated error bounds, resume,
+   order, merging, hostile files. Kills and flipped bits are in test_trace_care.c. */
+#include "tests/trace_make.h"
+
+static char *scratch;
+static char *in_scratch(const char *name) { return rt_path_join(scratch, name); }
+
+// ---- rows ----
+
+typedef struct worst {
+    double logp, tail, tail_short, entropy, entropy_short, taken, logz;
+} worst;
+
+static void keep_max(double *worst_of, double a, double b)
+{
+    double error = a == b ? 0 : fabs(a - b);
+    ck_assert_msg(error == error, "NaN: %g %g", a, b);
+    if (error > *worst_of)
+        *worst_of = error;
+}
+
+// Ids, hits and order must be equal; numbers go into *w.
+static void compare_soft(const rt_soft *a, const rt_soft *b, int temps, worst *w)
+{
+    ck_assert_int_eq(a->n, b->n);
+    ck_assert_int_eq(a->n_items, b->n_items);
+    for (int64_t r = 0; r < a->n; r++) {
+        ck_assert_int_eq(a->offset[r + 1], b->offset[r + 1]);
+        ck_assert_int_eq(a->head_n[r], b->head_n[r]);
+        int64_t items = a->offset[r + 1] - a->offset[r];
+        for (int64_t i = a->offset[r]; i < a->offset[r + 1]; i++) {
+            ck_assert_int_eq(a->id[i], b->id[i]);
+            ck_assert_int_eq(a->hits[i], b->hits[i]);
+            keep_max(&w->logp, (double)a->logp[i], (double)b->logp[i]);
+        }
+        bool maybe_short = items == 1 && a->tail_logmass[r] < -5.4;
+        keep_max(maybe_short ? &w->tail_short : &w->tail, (double)a->tail_logmass[r],
+                 (double)b->tail_logmass[r]);
+        keep_max(maybe_short ? &w->entropy_short : &w->entropy, (double)a->entropy[r],
+                 (double)b->entropy[r]);
+        keep_max(&w->taken, (double)a->taken_logp[r], (double)b->taken_logp[r]);
+        for (int t = 0; t < temps; t++)
+            keep_max(&w->logz, (double)a->logz[r * temps + t], (double)b->logz[r * temps + t]);
+    }
+}
+
+static void check_bounds(const worst *w)
+{
+    ck_assert_double_le(w->logp, 2.5e-4);
+    ck_assert_double_le(w->taken, 2.5e-4);
+    ck_assert_double_le(w->tail, 2.5e-4);
+    ck_assert_double_le(w->entropy, 2.5e-4);
+    ck_assert_double_le(w->tail_short, 0.0626);
+    ck_assert_double_le(w->entropy_short, 5.1e-3);
+    ck_assert_double_le(w->logz, 4.9e-4);
+}
+
+START_TEST(rows_come_back_within_the_stated_bounds)
+{
+    static const int32_t VOCAB[] = { 97, 1024, 32000, 151936, 4000000 };
+    rt_err err;
+    for (int v = 0; v < RT_COUNT(VOCAB); v++)
+        for (int temps = 0; temps <= 2; temps++) {
+            rt_trace_manifest m;
+            make_manifest(&m, VOCAB[v], temps);
+            m.capture.head_max = 64;
+            rt_trace_codec c;
+            rt_trace_codec_init(&c, &m);
+            rt_soft a, b;
+            rt_soft_init(&a);
+            rt_soft_init(&b);
+            dice d = { .seed = (uint64_t)(100 * v + temps) };
+            enum { ROWS = 400 };
+            int32_t taken[ROWS];
+            for (int r = 0; r < ROWS; r++) {
+                taken[r] = roll_below(&d, VOCAB[v]);
+                make_row(&a, &d, &m, taken[r]);
+            }
+            rt_trace_buf out = { 0 };
+            int64_t shorts = 0;
+            worst w = { 0 };
+            OK(rt_trace_rows_encode(&c, &out, &a, taken, &err));
+            OK(rt_trace_rows_decode(&c, &b, out.data, out.n, ROWS, (uint8_t *)taken, &shorts,
+                                    &err));
+            compare_soft(&a, &b, temps, &w);
+            check_bounds(&w);
+            ck_assert_int_gt(shorts, ROWS / 4);
+            ck_assert_int_lt(shorts, ROWS / 2);
+            // one byte less, one more, another number of rows: never accepted
+            rt_soft_clear(&b);
+            ck_assert(rt_trace_rows_decode(&c, &b, out.data, out.n - 1, ROWS, (uint8_t *)taken,
+                                           &shorts, &err));
+            OK(rt_trace_buf_add(&out, "", 1, &err));
+            ck_assert(rt_trace_rows_decode(&c, &b, out.data, out.n, ROWS, (uint8_t *)taken, &shorts,
+                                           &err));
+            ck_assert(rt_trace_rows_decode(&c, &b, out.data, out.n - 1, ROWS - 1, (uint8_t *)taken,
+                                           &shorts, &err));
+            free(out.data);
+            rt_soft_free(&a);
+            rt_soft_free(&b);
+        }
+}
+END_TEST
+
+static void set_row(rt_soft *s, int32_t head, const int32_t *id, int32_t items)
+{
+    rt_err err;
+    int64_t r;
+    rt_soft_clear(s);
+    OK(rt_soft_add_row(s, items, 0, &r, &err));
+    for (int32_t i = 0; i < items; i++) {
+        s->id[i] = id[i];
+        s->logp[i] = i < head ? -1.0f : 0;
+        s->hits[i] = i < head ? 0 : 1;
+    }
+    s->head_n[0] = head;
+    s->tail_logmass[0] = -1;
+    s->entropy[0] = 2;
+    s->taken_logp[0] = -1;
+}
+
+START_TEST(a_certain_row_costs_thirteen_bits_and_extremes_saturate)
+{
+    rt_err err;
+    rt_trace_manifest m;
+    make_manifest(&m, 151936, 0);
+    rt_trace_codec c;
+    rt_trace_codec_init(&c, &m);
+    rt_soft s, back;
+    rt_soft_init(&s);
+    rt_soft_init(&back);
+    const int32_t id = 151935;
+    enum { ROWS = 80 };
+    int32_t taken[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        int64_t row;
+        OK(rt_soft_add_row(&s, 1, 0, &row, &err));
+        s.id[r] = taken[r] = id;
+        s.head_n[r] = 1;
+        s.tail_logmass[r] = r % 2 ? -INFINITY : -9;
+        s.logp[r] = s.taken_logp[r] = r % 2 ? 0 : (float)log1p(-exp(-9.0));
+        s.entropy[r] = r % 2 ? 0 : 0.0015f;
+    }
+    rt_trace_buf out = { 0 };
+    int64_t shorts = 0;
+    OK(rt_trace_rows_encode(&c, &out, &s, taken, &err));
+    ck_assert_int_eq(out.n, ROWS * 13 / 8);
+    OK(rt_trace_rows_decode(&c, &back, out.data, out.n, ROWS, (uint8_t *)taken, &shorts, &err));
+    ck_assert_int_eq(shorts, ROWS);
+    ck_assert(isinf(back.tail_logmass[1]) && back.tail_logmass[0] == -9);
+
+    set_row(&s, 1, &id, 1);
+    s.logp[0] = -1000; // nobody's head, but finite and negative
+    s.tail_logmass[0] = -INFINITY;
+    s.taken_logp[0] = -INFINITY;
+    taken[0] = 5;
+    out.n = 0;
+    rt_soft_clear(&back);
+    OK(rt_trace_rows_encode(&c, &out, &s, taken, &err));
+    OK(rt_trace_rows_decode(&c, &back, out.data, out.n, 1, (uint8_t *)taken, &shorts, &err));
+    ck_assert(back.logp[0] < -31.9f && back.taken_logp[0] < -31.9f && isinf(back.tail_logmass[0]));
+    free(out.data);
+    rt_soft_free(&s);
+    rt_soft_free(&back);
+}
+END_TEST
+
+START_TEST(rows_that_break_the_contract_are_refused)
+{
+    rt_err err;
+    rt_trace_manifest m;
+    make_manifest(&m, 100, 0);
+    rt_trace_codec c;
+    rt_trace_codec_init(&c, &m);
+    rt_soft s;
+    rt_soft_init(&s);
+    rt_trace_buf out = { 0 };
+    const int32_t taken = 4;
+#define REFUSED(words, head, change, ...)                                                          \
+    do {                                                                                           \
+        const int32_t ids[] = { __VA_ARGS__ };                                                     \
+        set_row(&s, head, ids, RT_COUNT(ids));                                                     \
+        change;                                                                                    \
+        FAILS(rt_trace_rows_encode(&c, &out, &s, &taken, &err), words);                            \
+    } while (0)
+    REFUSED("ascending", 2, (void)0, 5, 3);
+    REFUSED("ascending", 2, (void)0, 5, 5);
+    REFUSED("ascending", 1, (void)0, 100);
+    REFUSED("ascending", 1, (void)0, -1);
+    REFUSED("also in the head", 2, (void)0, 3, 5, 5);
+    REFUSED("without hits", 1, s.hits[1] = 0, 3, 5);
+    REFUSED("too many draws", 1, s.hits[1] = 257, 3, 5);
+    REFUSED("above 0 or NaN", 1, s.logp[0] = NAN, 3);
+    REFUSED("above 0 or NaN", 1, s.logp[0] = 0.5f, 3);
+    REFUSED("above 0 or NaN", 1, s.tail_logmass[0] = NAN, 3);
+    REFUSED("entropy", 1, s.entropy[0] = NAN, 3);
+    REFUSED("entropy", 1, s.entropy[0] = -1, 3);
+    REFUSED("two different", 2, s.taken_logp[0] = -2, 3, 4);
+    REFUSED("item counts", 0, (void)0, 3);
+    REFUSED("item counts", 2, (void)0, 3);
+    c.draws = false;
+    REFUSED("tail_spacing is 0", 1, (void)0, 3, 5);
+    c.soft = false;
+    REFUSED("without capture", 1, (void)0, 3);
+    free(out.data);
+    rt_soft_free(&s);
+}
+END_TEST
+
+START_TEST(random_bits_never_decode_to_a_broken_row)
+{
+    rt_trace_manifest m;
+    make_manifest(&m, 1000, 1);
+    rt_trace_codec c;
+    rt_trace_codec_init(&c, &m);
+    rt_soft s;
+    rt_soft_init(&s);
+    dice d = { .seed = 5 };
+    int64_t accepted = 0;
+    for (int k = 0; k < 20000; k++) {
+        uint8_t bytes[64];
+        int32_t taken[8], n = 1 + roll_below(&d, 64);
+        for (int i = 0; i < n; i++)
+            bytes[i] = (uint8_t)roll_below(&d, 256);
+        for (int i = 0; i < 8; i++)
+            taken[i] = roll_below(&d, 1000);
+        rt_err err;
+        int64_t shorts = 0;
+        rt_soft_clear(&s);
+        if (rt_trace_rows_decode(&c, &s, bytes, n, roll_below(&d, 8), (uint8_t *)taken, &shorts,
+                                 &err))
+            continue;
+        accepted++;
+        for (int64_t r = 0; r < s.n; r++)
+            for (int64_t i = s.offset[r]; i < s.offset[r + 1]; i++) {
+                bool first = i == s.offset[r] || i == s.offset[r] + s.head_n[r];
+                ck_assert(s.id[i] >= 0 && s.id[i] < 1000);
+                ck_assert(first || s.id[i] > s.id[i - 1]);
+                ck_assert(i < s.offset[r] + s.head_n[r] ? s.logp[i] <= 0 : s.hits[i] >= 1);
+            }
+    }
+    ck_assert_int_gt(accepted, 0);
+    rt_soft_free(&s);
+}
+END_TEST
+
+// ---- samples and archives ----
+
+static void compare_sample(const rt_trace_sample *a, const rt_trace_sample *b, int temps, worst *w)
+{
+    ck_assert_int_eq(a->index, b->index);
+    ck_assert_str_eq(a->id, b->id);
+    ck_assert_str_eq(a->prompt_id, b->prompt_id);
+    ck_assert_str_eq(a->reasoning, b->reasoning);
+    ck_assert_str_eq(a->answer, b->answer);
+    ck_assert_str_eq(a->finish, b->finish);
+    ck_assert_int_eq(a->verdict, b->verdict);
+    ck_assert(a->reward == b->reward);
+    ck_assert(a->seed == b->seed);
+    ck_assert_int_eq(a->n_tokens, b->n_tokens);
+    ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * 4);
+    ck_assert_int_eq(a->prompt_tokens, b->prompt_tokens);
+    ck_assert_int_eq(a->n_spans, b->n_spans);
+    ck_assert_mem_eq(a->spans, b->spans, (size_t)a->n_spans * sizeof *a->spans);
+    ck_assert_int_eq(a->soft_first, b->soft_first);
+    compare_soft(&a->soft, &b->soft, temps, w);
+}
+
+static void check_archive(const char *path, const rt_trace_manifest *m, int64_t n)
+{
+    rt_err err;
+    rt_trace_reader *r;
+    OK(rt_trace_open_read(&r, path, &err));
+    ck_assert_int_eq(rt_trace_count(r), n);
+    rt_trace_sample s;
+    rt_trace_sample_init(&s);
+    worst w = { 0 };
+    for (int64_t i = n - 1; i >= 0; i--) {
+        made x;
+        make_sample(&x, m, i);
+        OK(rt_trace_get(r, i, RT_TRACE_TEXT | RT_TRACE_SOFT, &s, &err));
+        compare_sample(&x.sample, &s, m->capture.n_temperatures, &w);
+        ck_assert(strstr(s.messages, "\"content\":") && strstr(s.messages, " = ?\\n\xC3\xA9"));
+        ck_assert_int_eq(rt_trace_verdict(r, i), x.sample.verdict);
+        ck_assert_int_eq(rt_trace_tokens(r, i), x.sample.n_tokens);
+        ck_assert_int_eq(rt_trace_find(r, x.id), i);
+        OK(rt_trace_get(r, i, 0, &s, &err));
+        ck_assert_int_eq(s.soft.n, 0);
+        ck_assert_str_eq(s.answer, "");
+        drop_sample(&x);
+    }
+    check_bounds(&w);
+    rt_trace_sample_free(&s);
+    rt_trace_reader_close(r);
+}
+
+START_TEST(samples_come_back_from_shards_and_from_the_journal)
+{
+    for (int temps = 0; temps <= 2; temps += 2)
+        for (int64_t n = 1; n <= 11; n += 2)
+            for (int finish = 0; finish <= 1; finish++) {
+                char *path = in_scratch("round.traces");
+                rt_trace_manifest m;
+                make_manifest(&m, 1000, temps);
+                make_archive(path, &m, n, finish);
+                check_archive(path, &m, n);
+                rt_err err;
+                ck_assert_int_eq(rt_trace_verify(path, NULL, NULL, &err), 0);
+                drop_dir(path);
+                free(path);
+            }
+}
+END_TEST
+
+START_TEST(the_filter_finds_verdicts_and_threads_agree)
+{
+    char *path = in_scratch("filter.traces");
+    rt_trace_manifest m;
+    rt_err err;
+    make_manifest(&m, 1000, 1);
+    make_archive(path, &m, 30, false);
+    rt_trace_reader *r;
+    OK(rt_trace_open_read(&r, path, &err));
+    int64_t *list, n;
+    OK(rt_trace_filter(r, 1u << RT_CORRECT | 1u << RT_WRONG, &list, &n, &err));
+    ck_assert_int_eq(n, 15); // index % 4 in {1, 2}
+    for (int64_t i = 0; i < n; i++)
+        ck_assert(list[i] % 4 == 1 || list[i] % 4 == 2);
+    free(list);
+    ck_assert_int_eq(rt_trace_find(r, "nobody"), -1);
+    int bad = 0;
+#pragma omp parallel for num_threads(4) reduction(+ : bad)
+    for (int64_t k = 0; k < 600; k++) {
+        rt_trace_sample s;
+        rt_err mine;
+        rt_trace_sample_init(&s);
+        bad += rt_trace_get(r, k % 30, RT_TRACE_TEXT | RT_TRACE_SOFT, &s, &mine) != 0;
+        bad += s.index != k % 30;
+        rt_trace_sample_free(&s);
+    }
+    ck_assert_int_eq(bad, 0);
+    rt_trace_reader_close(r);
+    free(path);
+}
+END_TEST
+
+START_TEST(a_reader_sees_a_running_archive)
+{
+    char *path = in_scratch("running.traces");
+    rt_trace_manifest m;
+    rt_err err;
+    rt_trace_writer *w;
+    make_manifest(&m, 1000, 0);
+    OK(rt_trace_open_append(&w, path, &m, &err));
+    rt_trace_reader *early = NULL;
+    for (int64_t n = 0; n <= 10; n++) {
+        check_archive(path, &m, n);
+        if (n == 3)
+            OK(rt_trace_open_read(&early, path, &err));
+        append_range(w, &m, n, n + 1, 1);
+    }
+    OK(rt_trace_finish(w, &err));
+    // what stood at open stays readable though its journal is long gone
+    rt_trace_sample s;
+    rt_trace_sample_init(&s);
+    ck_assert_int_eq(rt_trace_count(early), 3);
+    OK(rt_trace_get(early, 2, RT_TRACE_SOFT, &s, &err));
+    rt_trace_sample_free(&s);
+    rt_trace_reader_close(early);
+    OK(rt_trace_close(w, &err));
+    free(path);
+}
+END_TEST
+
+START_TEST(bytes_depend_on_the_samples_alone)
+{
+    char *a = in_scratch("once.traces"), *b = in_scratch("pieces.traces");
+    rt_trace_manifest m;
+    rt_err err;
+    make_manifest(&m, 1000, 1);
+    m.bytes_per_shard = 3000; // closes by bytes before it closes by count
+    make_archive(a, &m, 17, true);
+    // in many sessions, some finished in between, some not, with a reader around
+    static const int64_t STOP[] = { 1, 2, 3, 7, 8, 9, 14, 15, 16, 17 };
+    for (int i = 0; i < RT_COUNT(STOP); i++)
+        make_archive(b, &m, STOP[i], i % 3 != 1);
+    ck_assert_int_eq(rt_trace_verify(b, NULL, NULL, &err), 0);
+    rt_trace_writer *w;
+    OK(rt_trace_open_append(&w, b, &m, &err));
+    OK(rt_trace_finish(w, &err));
+    OK(rt_trace_finish(w, &err)); // twice is once
+    OK(rt_trace_close(w, &err));
+    ck_assert(same_hash(hash_dir(a), hash_dir(b)));
+    free(a);
+    free(b);
+}
+END_TEST
+
+START_TEST(samples_out_of_order_end_in_the_same_bytes)
+{
+    char *a = in_scratch("ordered.traces"), *b = in_scratch("unordered.traces");
+    rt_trace_manifest m;
+    rt_err err;
+    rt_trace_writer *w;
+    make_manifest(&m, 1000, 1);
+    make_archive(a, &m, 23, true);
+    OK(rt_trace_open_append(&w, b, &m, &err));
+    append_range(w, &m, 1, 23, 2);
+    append_range(w, &m, 0, 10, 2);
+    OK(rt_trace_close(w, &err));
+    OK(rt_trace_open_append(&w, b, &m, &err));
+    append_range(w, &m, 10, 23, 2);
+    OK(rt_trace_finish(w, &err));
+    ck_assert_int_eq(rt_trace_written(w), 23);
+    ck_assert(rt_trace_has(w, "p0/0") && !rt_trace_has(w, "p11/1"));
+    OK(rt_trace_close(w, &err));
+    ck_assert(same_hash(hash_dir(a), hash_dir(b)));
+    check_archive(b, &m, 23);
+    free(a);
+    free(b);
+}
+END_TEST
+
+START_TEST(parts_merge_to_what_one_machine_writes)
+{
+    char *whole = in_scratch("whole.traces"), *merged = in_scratch("merged.traces");
+    char *part[3];
+    rt_trace_manifest m;
+    rt_err err;
+    make_manifest(&m, 1000, 0);
+    make_archive(whole, &m, 25, true);
+    m.parts = 3;
+    for (int p = 0; p < 3; p++) {
+        char name[32];
+        snprintf(name, sizeof name, "part%d.traces", p);
+        part[p] = in_scratch(name);
+        rt_trace_writer *w;
+        m.part = p;
+        OK(rt_trace_open_append(&w, part[p], &m, &err));
+        append_range(w, &m, p, 25, 3);
+        OK(rt_trace_finish(w, &err));
+        OK(rt_trace_close(w, &err));
+    }
+    const char *two[] = { part[1], part[0] }, *all[] = { part[2], part[0], part[1] };
+    FAILS(rt_trace_merge(merged, two, 2, &err), "part 2 of 3 is given 0 times");
+    OK(rt_trace_merge(merged, all, 3, &err));
+    ck_assert(same_hash(hash_dir(whole), hash_dir(merged)));
+    FAILS(rt_trace_merge(merged, all, 3, &err), "stands there already");
+    for (int p = 0; p < 3; p++)
+        free(part[p]);
+    free(whole);
+    free(merged);
+}
+END_TEST
+
+START_TEST(another_manifest_is_refused_by_name)
+{
+    char *path = in_scratch("mine.traces");
+    rt_trace_manifest m, n;
+    rt_err err;
+    rt_trace_writer *w;
+    make_manifest(&m, 1000, 2);
+    make_archive(path, &m, 2, false);
+#define OTHER(change, words)                                                                       \
+    do {                                                                                           \
+        n = m;                                                                                     \
+        change;                                                                                    \
+        FAILS(rt_trace_open_append(&w, path, &n, &err), words);                                    \
+    } while (0)
+    OTHER(n.weights_hash = rt_hash_bytes("x", 1), "teacher weights hash");
+    OTHER(n.config_hash = rt_hash_bytes("x", 1), "teacher config hash");
+    OTHER(n.tokenizer_hash = rt_hash_bytes("x", 1), "tokenizer fingerprint");
+    OTHER(n.template_hash = rt_hash_bytes("x", 1), "chat template hash");
+    OTHER(n.prompts_hash = rt_hash_bytes("x", 1), "prompts hash");
+    OTHER(n.vocab_size++, "vocabulary size");
+    OTHER(n.capture.head_max = 4, "capture head_max");
+    OTHER(n.capture.tail_spacing = 0.5f, "capture tail_spacing");
+    OTHER(n.capture.temperature[1] = 3, "capture temperatures");
+    OTHER(n.temperature = 0.6, "sampling temperature");
+    OTHER(n.top_p = 0.95, "sampling top_p");
+    OTHER(n.seed--, "seed");
+    OTHER(n.samples_per_shard = 5, "samples_per_shard");
+    OTHER(n.parts = 2, "number of parts");
+    OTHER(strcpy(n.precision, "bf16"), "teacher precision");
+    OTHER(n.vocab_size = 0, "out of range");
+    OTHER(n.capture.head_max = 65, "out of range");
+    n = m;
+    strcpy(n.licence, "MIT"); // may differ
+    OK(rt_trace_open_append(&w, path, &n, &err));
+    OK(rt_trace_close(w, &err));
+    free(path);
+}
+END_TEST
+
+START_TEST(bad_samples_leave_the_archive_as_it_was)
+{
+    char *path = in_scratch("bad.traces"), long_id[400];
+    rt_trace_manifest m;
+    rt_err err;
+    rt_trace_writer *w, *second;
+    make_manifest(&m, 1000, 0);
+    OK(rt_trace_open_append(&w, path, &m, &err));
+    append_range(w, &m, 0, 3, 1);
+    OK(rt_trace_flush(w, &err));
+    rt_hash before = hash_dir(path);
+    memset(long_id, 'a', sizeof long_id - 1);
+    long_id[sizeof long_id - 1] = '\0';
+    made x;
+#define BAD(change, words)                                                                         \
+    do {                                                                                           \
+        make_sample(&x, &m, 9);                                                                    \
+        rt_trace_sample *s = &x.sample;                                                            \
+        change;                                                                                    \
+        FAILS(rt_trace_append(w, s, &err), words);                                                 \
+        drop_sample(&x);                                                                           \
+    } while (0)
+    BAD(s->id = "", "1 to 255 bytes");
+    BAD(s->id = long_id, "1 to 255 bytes");
+    BAD(s->id = "a b", "without spaces");
+    BAD(s->id = "p0/0", "id stands in the archive");
+    BAD(s->index = 1, "plan index stands in the archive");
+    BAD((s->id = "p0/1", s->index = 1), "stands in the archive already");
+    BAD(s->index = -1, "plan index is out of range");
+    BAD(x.tokens[2] = 1000, "outside the vocabulary");
+    BAD(x.tokens[2] = -1, "outside the vocabulary");
+    BAD(s->n_tokens = 0, "tokens");
+    BAD(s->prompt_tokens = 100, "prompt_tokens");
+    BAD(s->soft_first = 4, "beyond the tokens");
+    BAD(x.spans[0].end = 3, "loss spans");
+    BAD(x.spans[1].begin = 4, "loss spans");
+    BAD(x.spans[1].end = 1000, "loss spans");
+    BAD(s->verdict = (rt_verdict)7, "unknown verdict");
+    BAD(s->reward = NAN, "reward");
+    BAD(s->messages = "[1,", "messages");
+    BAD(s->soft.entropy[0] = -5, "sample p4/1: soft row 0");
+    FAILS(rt_trace_open_append(&second, path, &m, &err), "another retort is writing");
+    OK(rt_trace_flush(w, &err));
+    ck_assert(same_hash(before, hash_dir(path)));
+    append_range(w, &m, 3, 9, 1); // and it goes on
+    OK(rt_trace_close(w, &err));
+    check_archive(path, &m, 9);
+    free(path);
+}
+END_TEST
+
+START_TEST(broken_utf8_is_marked_and_bare_samples_work)
+{
+    char *path = in_scratch("text.traces");
+    rt_trace_manifest m;
+    rt_err err;
+    rt_trace_writer *w;
+    make_manifest(&m, 1000, 0);
+    m.capture = (rt_soft_config){ 0 }; // text and tokens only
+    OK(rt_trace_open_append(&w, path, &m, &err));
+    const int32_t token = 7;
+    rt_trace_sample s, back;
+    rt_trace_sample_init(&s);
+    rt_trace_sample_init(&back);
+    s.id = "x";
+    s.reasoning = "ok \xE2\x82 \xFF end\xC3";
+    s.tokens = &token;
+    s.n_tokens = 1;
+    OK(rt_trace_append(w, &s, &err));
+    OK(rt_trace_finish(w, &err));
+    OK(rt_trace_close(w, &err));
+    rt_trace_reader *r;
+    OK(rt_trace_open_read(&r, path, &err));
+    OK(rt_trace_get(r, 0, RT_TRACE_TEXT | RT_TRACE_SOFT, &back, &err));
+    ck_assert_str_eq(back.reasoning, "ok \xEF\xBF\xBD\xEF\xBF\xBD \xEF\xBF\xBD end\xEF\xBF\xBD");
+    ck_assert(back.messages == NULL);
+    rt_trace_statistics st;
+    OK(rt_trace_stats(r, &st, &err));
+    ck_assert_int_eq(st.positions, 0);
+    rt_trace_sample_free(&back);
+    rt_trace_reader_close(r);
+    free(path);
+}
+END_TEST
+
+START_TEST(statistics_count_what_was_made)
+{
+    char *path = in_scratch("stats.traces");
+    rt_trace_manifest m;
+    rt_err err;
+    make_manifest(&m, 1000, 0);
+    make_archive(path, &m, 21, false);
+    int64_t tokens = 0, rows = 0, items = 0, head = 0;
+    double entropy = 0, tail = 0;
+    for (int64_t i = 0; i < 21; i++) {
+        made x;
+        make_sample(&x, &m, i);
+        tokens += x.sample.n_tokens;
+        rows += x.sample.soft.n;
+        items += x.sample.soft.n_items;
+        for (int64_t k = 0; k < x.sample.soft.n; k++) {
+            head += x.sample.soft.head_n[k];
+            entropy += (double)x.sample.soft.entropy[k];
+            tail += exp((double)x.sample.soft.tail_logmass[k]);
+        }
+        drop_sample(&x);
+    }
+    rt_trace_reader *r;
+    rt_trace_statistics s;
+    OK(rt_trace_open_read(&r, path, &err));
+    OK(rt_trace_stats(r, &s, &err));
+    ck_assert_int_eq(s.samples, 21);
+    ck_assert_int_eq(s.prompts, 11);
+    ck_assert_int_eq(s.tokens, tokens);
+    ck_assert_int_eq(s.positions, rows);
+    ck_assert_int_eq(s.verdicts[RT_UNVERIFIED], 6);
+    ck_assert_int_eq(s.verdicts[RT_UNFINISHED], 5);
+    ck_assert_double_eq_tol(s.mean_unique_ids, (double)items / (double)rows, 1e-12);
+    ck_assert_double_eq_tol(s.mean_head, (double)head / (double)rows, 1e-12);
+    ck_assert_double_eq_tol(s.mean_entropy, entropy / (double)rows, 5e-4);
+    ck_assert_double_eq_tol(s.mean_tail_mass, tail / (double)rows, 5e-4);
+    ck_assert(s.entropy_p50 <= s.entropy_p90 && s.entropy_p90 <= s.entropy_p99);
+    ck_assert_double_eq_tol(s.bytes_per_position, (double)s.record_bytes / (double)rows, 1e-12);
+    rt_trace_reader_close(r);
+    free(path);
+}
+END_TEST
+
+static void setup(void)
+{
+    rt_log_set_level(RT_LOG_QUIET);
+    scratch = make_scratch();
+}
+
+static void teardown(void)
+{
+    drop_dir(scratch);
+    free(scratch);
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("trace");
+    TCase *c = tcase_create("trace");
+    tcase_set_timeout(c, 120);
+    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_test(c, rows_come_back_within_the_stated_bounds);
+    tcase_add_test(c, a_certain_row_costs_thirteen_bits_and_extremes_saturate);
+    tcase_add_test(c, rows_that_break_the_contract_are_refused);
+    tcase_add_test(c, random_bits_never_decode_to_a_broken_row);
+    tcase_add_test(c, samples_come_back_from_shards_and_from_the_journal);
+    tcase_add_test(c, the_filter_finds_verdicts_and_threads_agree);
+    tcase_add_test(c, a_reader_sees_a_running_archive);
+    tcase_add_test(c, bytes_depend_on_the_samples_alone);
+    tcase_add_test(c, samples_out_of_order_end_in_the_same_bytes);
+    tcase_add_test(c, parts_merge_to_what_one_machine_writes);
+    tcase_add_test(c, another_manifest_is_refused_by_name);
+    tcase_add_test(c, bad_samples_leave_the_archive_as_it_was);
+    tcase_add_test(c, broken_utf8_is_marked_and_bare_samples_work);
+    tcase_add_test(c, statistics_count_what_was_made);
+    suite_add_tcase(suite, c);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
