@@ -1,0 +1,165 @@
+/* data.h: team kernels that move rows and columns: gather, scatter, add, scale, column copies and the
+   expansion of the MLA latent. Shapes and aliasing: core/ops.h. Holds no arithmetic but sums. */
+#ifndef RT_KERNELS_DATA_H
+#define RT_KERNELS_DATA_H
+
+#include "core/kernels/team.h"
+
+/* Units of flat tensors are blocks of elements, units of sums over rows are blocks of columns. */
+enum { RT_FLAT_BLOCK = 4096, RT_COLUMN_BLOCK = 64 };
+
+struct rt_args_gather_rows {
+    rt_tensor y, x, index; /* (M,C) (·,C) (M) */
+};
+
+TEAM_FN float team_f16(uint16_t h)
+{
+    uint32_t u = (uint32_t)(h & 0x7fff) << 13;
+    float f = (h & 0x7c00) == 0x7c00 ? rt_float_of_bits(u | 0x7f800000u)
+                                     : rt_float_of_bits(u) * 0x1p112f;
+    return h & 0x8000 ? -f : f;
+}
+
+/* unit: row of y; x f32, f16 or bf16 (blocks of quantized weights are the backend's) */
+TEAM_FN void rt_gather_rows_unit(const struct rt_args_gather_rows *a, int64_t unit, float *scratch)
+{
+    int64_t c = a->y.dim[1], at = team_i32(&a->index)[unit] * c;
+    float *__restrict__ y = team_row(&a->y, unit, c);
+    (void)scratch;
+    if (a->x.dtype == RT_F32) {
+        const float *x = (const float *)a->x.data + at;
+        for (int64_t i = team_rank(); i < c; i += team_size())
+            y[i] = x[i];
+    } else if (a->x.dtype == RT_BF16) {
+        const uint16_t *x = (const uint16_t *)a->x.data + at;
+        for (int64_t i = team_rank(); i < c; i += team_size())
+            y[i] = rt_float_of_bits((uint32_t)x[i] << 16);
+    } else {
+        const uint16_t *x = (const uint16_t *)a->x.data + at;
+        for (int64_t i = team_rank(); i < c; i += team_size())
+            y[i] = team_f16(x[i]);
+    }
+}
+
+struct rt_args_scatter_add_rows {
+    rt_tensor x, y, index; /* (·,C) (M,C) (M) */
+};
+
+/* unit: block of columns; every column is a chain over ascending rows of y */
+TEAM_FN void rt_scatter_add_rows_unit(const struct rt_args_scatter_add_rows *a, int64_t unit,
+                                      float *scratch)
+{
+    int64_t m = a->y.dim[0], c = a->y.dim[1];
+    int64_t begin = unit * RT_COLUMN_BLOCK, width = rt_min(RT_COLUMN_BLOCK, c - begin);
+    const int32_t *index = team_i32(&a->index);
+    (void)scratch;
+    for (int64_t r = 0; r < m; r++) {
+        float *__restrict__ x = team_row(&a->x, index[r], c) + begin;
+        const float *__restrict__ y = team_row(&a->y, r, c) + begin;
+        for (int64_t i = team_rank(); i < width; i += team_size())
+            x[i] += y[i];
+    }
+}
+
+struct rt_args_add {
+    rt_tensor y, x; /* same shape */
+};
+
+/* unit: block of elements */
+TEAM_FN void rt_add_unit(const struct rt_args_add *a, int64_t unit, float *scratch)
+{
+    int64_t begin = unit * RT_FLAT_BLOCK;
+    int64_t n = rt_min(RT_FLAT_BLOCK, team_elements(&a->y) - begin);
+    float *y = team_f32(&a->y) + begin;
+    const float *x = team_f32(&a->x) + begin;
+    (void)scratch;
+    for (int64_t i = team_rank(); i < n; i += team_size())
+        y[i] += x[i];
+}
+
+struct rt_args_scale {
+    rt_tensor y;
+    float factor;
+};
+
+/* unit: block of elements */
+TEAM_FN void rt_scale_unit(const struct rt_args_scale *a, int64_t unit, float *scratch)
+{
+    int64_t begin = unit * RT_FLAT_BLOCK;
+    int64_t n = rt_min(RT_FLAT_BLOCK, team_elements(&a->y) - begin);
+    float *y = team_f32(&a->y) + begin, factor = a->factor;
+    (void)scratch;
+    for (int64_t i = team_rank(); i < n; i += team_size())
+        y[i] *= factor;
+}
+
+struct rt_args_copy_columns {
+    rt_tensor y, x; /* (N,H,·) (N,H|1,·) */
+    int64_t y0, x0, n;
+};
+
+/* unit: row */
+TEAM_FN void rt_copy_columns_unit(const struct rt_args_copy_columns *a, int64_t unit, float *scratch)
+{
+    int64_t heads = a->y.dim[1], dy = a->y.dim[2], hx = a->x.dim[1], dx = a->x.dim[2];
+    (void)scratch;
+    for (int64_t h = 0; h < heads; h++) {
+        float *__restrict__ y = team_row(&a->y, unit * heads + h, dy) + a->y0;
+        const float *__restrict__ x = team_row(&a->x, unit * hx + (hx > 1 ? h : 0), dx) + a->x0;
+        for (int64_t i = team_rank(); i < a->n; i += team_size())
+            y[i] = x[i];
+    }
+}
+
+struct rt_args_mla_expand_forward {
+    rt_tensor k, v, kvb, kr; /* (N,H,Dn+P) (N,H,Dv) (N,H,Dn+Dv) (N,R+P) */
+};
+
+/* unit: row */
+TEAM_FN void rt_mla_expand_forward_unit(const struct rt_args_mla_expand_forward *a, int64_t unit,
+                                        float *scratch)
+{
+    int64_t heads = a->k.dim[1], dk = a->k.dim[2], dv = a->v.dim[2], dn = a->kvb.dim[2] - dv;
+    const float *rope = team_row(&a->kr, unit + 1, a->kr.dim[1]) - (dk - dn);
+    (void)scratch;
+    for (int64_t h = 0; h < heads; h++) {
+        float *__restrict__ k = team_row(&a->k, unit * heads + h, dk);
+        float *__restrict__ v = team_row(&a->v, unit * heads + h, dv);
+        const float *__restrict__ kvb = team_row(&a->kvb, unit * heads + h, dn + dv);
+        for (int64_t i = team_rank(); i < dn; i += team_size())
+            k[i] = kvb[i];
+        for (int64_t i = team_rank(); i < dk - dn; i += team_size())
+            k[dn + i] = rope[i];
+        for (int64_t i = team_rank(); i < dv; i += team_size())
+            v[i] = kvb[dn + i];
+    }
+}
+
+struct rt_args_mla_expand_backward {
+    rt_tensor dkvb, dkr, dk, dv; /* shapes as forward */
+};
+
+/* unit: row; the shared rope key's gradient is a chain over ascending heads */
+TEAM_FN void rt_mla_expand_backward_unit(const struct rt_args_mla_expand_backward *a, int64_t unit,
+                                         float *scratch)
+{
+    int64_t heads = a->dk.dim[1], dk = a->dk.dim[2], dv = a->dv.dim[2];
+    int64_t dn = a->dkvb.dim[2] - dv, p = dk - dn;
+    float *__restrict__ rope = team_row(&a->dkr, unit + 1, a->dkr.dim[1]) - p;
+    (void)scratch;
+    for (int64_t i = team_rank(); i < p; i += team_size())
+        rope[i] = 0.0f;
+    for (int64_t h = 0; h < heads; h++) {
+        const float *__restrict__ k = team_row(&a->dk, unit * heads + h, dk);
+        const float *__restrict__ v = team_row(&a->dv, unit * heads + h, dv);
+        float *__restrict__ kvb = team_row(&a->dkvb, unit * heads + h, dn + dv);
+        for (int64_t i = team_rank(); i < dn; i += team_size())
+            kvb[i] = k[i];
+        for (int64_t i = team_rank(); i < p; i += team_size())
+            rope[i] += k[dn + i];
+        for (int64_t i = team_rank(); i < dv; i += team_size())
+            kvb[dn + i] = v[i];
+    }
+}
+
+#endif

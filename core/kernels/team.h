@@ -1,0 +1,216 @@
+/* team.h: the two meanings of the text in core/kernels. A team works on one unit (a row, a block of
+   columns): on the CPU it is one thread and `lanes` are the 16 lanes of the numeric contract
+   (core/ops.h); under nvcc it is a block of threads and a lane is one float a thread. So
+     for (i = team_rank(); i < n; i += team_size())       elements, gcc vectorizes
+     for (i = lanes_first(); i < n; i += lanes_step())    sums, through lanes_load .. team_sum_lanes
+   are each other's equals. Every rank of a team takes the same branches around team_sync and the
+   functions that hold one (team_*). solo_* functions are for one rank alone. Plain C11 that is C++17
+   too. Holds no operation. */
+#ifndef RT_KERNELS_TEAM_H
+#define RT_KERNELS_TEAM_H
+
+#include "core/kernels/math.h"
+#include "core/ops.h"
+#include "core/rng.h"
+
+#ifdef __CUDACC__
+
+#define TEAM_FN static __device__ inline
+#define TEAM_SHARED(type, name, count) __shared__ type name[count]
+#define TEAM_LOOP
+
+enum { TEAM_LANES = 1 };
+typedef float lanes;
+
+TEAM_FN int64_t team_rank(void) { return threadIdx.x; }
+TEAM_FN int64_t team_size(void) { return blockDim.x; }
+TEAM_FN void team_sync(void) { __syncthreads(); }
+
+TEAM_FN lanes lanes_set(float x) { return x; }
+TEAM_FN lanes lanes_load(const float *p, int64_t left, float fill) { return left > 0 ? *p : fill; }
+TEAM_FN void lanes_store(float *p, lanes x, int64_t left)
+{
+    if (left > 0)
+        *p = x;
+}
+TEAM_FN lanes lanes_add(lanes a, lanes b) { return a + b; }
+TEAM_FN lanes lanes_sub(lanes a, lanes b) { return a - b; }
+TEAM_FN lanes lanes_mul(lanes a, lanes b) { return a * b; }
+TEAM_FN lanes lanes_fma(lanes a, lanes b, lanes c) { return fmaf(a, b, c); }
+TEAM_FN lanes lanes_max(lanes a, lanes b) { return a > b ? a : b; }
+TEAM_FN float solo_sum_lanes(lanes x) { return x; }
+TEAM_FN float solo_max_lanes(lanes x) { return x; }
+
+/* Warps by shuffles, then the first warp over the warps' results. */
+TEAM_FN float team_sum_lanes(lanes x)
+{
+    __shared__ float part[32];
+    for (int step = 16; step > 0; step /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, step);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        part[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = threadIdx.x % 32 < (blockDim.x + 31) / 32 ? part[threadIdx.x % 32] : 0.0f;
+    for (int step = 16; step > 0; step /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+
+TEAM_FN float team_max_lanes(lanes x)
+{
+    __shared__ float part[32];
+    for (int step = 16; step > 0; step /= 2)
+        x = lanes_max(x, __shfl_xor_sync(0xffffffffu, x, step));
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        part[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = threadIdx.x % 32 < (blockDim.x + 31) / 32 ? part[threadIdx.x % 32] : -INFINITY;
+    for (int step = 16; step > 0; step /= 2)
+        x = lanes_max(x, __shfl_xor_sync(0xffffffffu, x, step));
+    return x;
+}
+
+/* Lowest i in [0, n) with x[i] == value, n when there is none. */
+TEAM_FN int64_t team_find(const float *x, int64_t n, float value)
+{
+    __shared__ unsigned long long found;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        found = (unsigned long long)n;
+    __syncthreads();
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
+        if (x[i] == value) {
+            atomicMin(&found, (unsigned long long)i);
+            break;
+        }
+    __syncthreads();
+    return (int64_t)found;
+}
+
+#else
+
+#include "core/cpu/simd.h"
+
+#define TEAM_FN static inline __attribute__((always_inline, unused))
+#define TEAM_SHARED(type, name, count) type name[count]
+/* Before a loop over TEAM_LANES: gcc would unroll it too early to make vectors of it. */
+#define TEAM_LOOP _Pragma("GCC unroll 1")
+
+enum { TEAM_LANES = 16 };
+typedef rt_v16 lanes;
+
+TEAM_FN int64_t team_rank(void) { return 0; }
+TEAM_FN int64_t team_size(void) { return 1; }
+TEAM_FN void team_sync(void) {}
+
+TEAM_FN lanes lanes_set(float x) { return v16_set1(x); }
+TEAM_FN lanes lanes_load(const float *p, int64_t left, float fill)
+{
+    float t[TEAM_LANES];
+    if (left >= TEAM_LANES)
+        return v16_load(p);
+    TEAM_LOOP for (int l = 0; l < TEAM_LANES; l++) t[l] = l < left ? p[l] : fill;
+    return v16_load(t);
+}
+TEAM_FN void lanes_store(float *p, lanes x, int64_t left)
+{
+    if (left >= TEAM_LANES)
+        v16_store(p, x);
+    else
+        v16_store_n(p, x, (int)left);
+}
+TEAM_FN lanes lanes_add(lanes a, lanes b) { return v16_add(a, b); }
+TEAM_FN lanes lanes_sub(lanes a, lanes b) { return v16_sub(a, b); }
+TEAM_FN lanes lanes_mul(lanes a, lanes b) { return v16_mul(a, b); }
+TEAM_FN lanes lanes_fma(lanes a, lanes b, lanes c) { return v16_fma(a, b, c); }
+TEAM_FN lanes lanes_max(lanes a, lanes b) { return v16_max(a, b); }
+TEAM_FN float solo_sum_lanes(lanes x) { return v16_sum(x); }
+TEAM_FN float solo_max_lanes(lanes x) { return v16_max_lane(x); }
+TEAM_FN float team_sum_lanes(lanes x) { return v16_sum(x); }
+TEAM_FN float team_max_lanes(lanes x) { return v16_max_lane(x); }
+
+/* Lowest i in [0, n) with x[i] == value, n when there is none. */
+TEAM_FN int64_t team_find(const float *x, int64_t n, float value)
+{
+    int64_t i = 0;
+    for (; i + 4 * TEAM_LANES <= n; i += 4 * TEAM_LANES) {
+        int hit = 0;
+        TEAM_LOOP for (int l = 0; l < 4 * TEAM_LANES; l++) hit |= x[i + l] == value;
+        if (hit)
+            break;
+    }
+    while (i < n && x[i] != value)
+        i++;
+    return i;
+}
+
+#endif
+
+TEAM_FN int64_t lanes_first(void) { return team_rank() * TEAM_LANES; }
+TEAM_FN int64_t lanes_step(void) { return team_size() * TEAM_LANES; }
+
+/* e^x of every lane */
+TEAM_FN lanes lanes_exp(lanes x)
+{
+    float t[TEAM_LANES];
+    lanes_store(t, x, TEAM_LANES);
+    TEAM_LOOP for (int l = 0; l < TEAM_LANES; l++) t[l] = rt_expf(t[l]);
+    return lanes_load(t, TEAM_LANES, 0.0f);
+}
+
+TEAM_FN float *team_f32(const rt_tensor *t) { return (float *)t->data; }
+TEAM_FN int32_t *team_i32(const rt_tensor *t) { return (int32_t *)t->data; }
+TEAM_FN int64_t team_elements(const rt_tensor *t)
+{
+    return t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3];
+}
+/* row i of a tensor whose rows are its outermost dimension, f32 */
+TEAM_FN float *team_row(const rt_tensor *t, int64_t i, int64_t width)
+{
+    return (float *)t->data + i * width;
+}
+
+TEAM_FN float team_sum(const float *x, int64_t n)
+{
+    lanes s = lanes_set(0.0f);
+    for (int64_t i = lanes_first(); i < n; i += lanes_step())
+        s = lanes_add(s, lanes_load(x + i, n - i, 0.0f));
+    return team_sum_lanes(s);
+}
+
+TEAM_FN float team_dot(const float *a, const float *b, int64_t n)
+{
+    lanes s = lanes_set(0.0f);
+    for (int64_t i = lanes_first(); i < n; i += lanes_step())
+        s = lanes_fma(lanes_load(a + i, n - i, 0.0f), lanes_load(b + i, n - i, 0.0f), s);
+    return team_sum_lanes(s);
+}
+
+TEAM_FN float team_max(const float *x, int64_t n)
+{
+    lanes s = lanes_set(-INFINITY);
+    for (int64_t i = lanes_first(); i < n; i += lanes_step())
+        s = lanes_max(lanes_load(x + i, n - i, -INFINITY), s);
+    return team_max_lanes(s);
+}
+
+/* Of one rank alone. */
+TEAM_FN float solo_sum(const float *x, int64_t n)
+{
+    lanes s = lanes_set(0.0f);
+    for (int64_t i = 0; i < n; i += TEAM_LANES)
+        s = lanes_add(s, lanes_load(x + i, n - i, 0.0f));
+    return solo_sum_lanes(s);
+}
+
+TEAM_FN float solo_max(const float *x, int64_t n)
+{
+    lanes s = lanes_set(-INFINITY);
+    for (int64_t i = 0; i < n; i += TEAM_LANES)
+        s = lanes_max(lanes_load(x + i, n - i, -INFINITY), s);
+    return solo_max_lanes(s);
+}
+
+#endif
