@@ -19,10 +19,16 @@
 #define RT_PRINTF(fmt_at, args_at) __attribute__((format(printf, fmt_at, args_at)))
 #define RT_CACHE_LINE 64
 
-static inline int64_t rt_min(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t rt_max(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t rt_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t rt_align_up(int64_t a, int64_t to) { return rt_ceil_div(a, to) * to; }
+#ifdef __CUDACC__
+#define RT_BOTH __host__ __device__ static inline
+#else
+#define RT_BOTH static inline
+#endif
+
+RT_BOTH int64_t rt_min(int64_t a, int64_t b) { return a < b ? a : b; }
+RT_BOTH int64_t rt_max(int64_t a, int64_t b) { return a > b ? a : b; }
+RT_BOTH int64_t rt_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+RT_BOTH int64_t rt_align_up(int64_t a, int64_t to) { return rt_ceil_div(a, to) * to; }
 
 /* Checked arithmetic for every size that comes from a file or a server: true when *out is valid. */
 static inline bool rt_mul_ok(int64_t a, int64_t b, int64_t *out)

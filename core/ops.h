@@ -222,11 +222,13 @@ typedef struct rt_ops {
     void (*loss)(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t,
                  const rt_loss_spec *spec, int64_t vocab, float scale, bool gradient);
     /* token(M) i32 drawn with rt_rng_uniform(seed[m], RT_RNG_SAMPLE, index[m]); seed (M,2) i32 halves of a
-       u64 (low, high), index(M) i32. Walks ids in descending probability (lowest id on ties). */
+       u64 (low, high), index(M) i32. Kept are the top_k most probable ids, then the fewest of those
+       whose mass reaches top_p of theirs (the one that crosses included, lowest ids first on ties);
+       the draw is the inverse of the kept ids' cumulative mass, ids ascending. */
     void (*sample)(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
                    const rt_tensor *index, const rt_sampling *s, int64_t vocab);
-    /* Soft targets of M rows; token(M) is what followed. Tail offset u = rt_rng_uniform(seed, RT_RNG_TAIL,
-       index). logits are clobbered. */
+    /* Soft targets of M rows; token(M) is what followed, -1 = unknown (taken = 0). Tail offset
+       u = rt_rng_uniform(seed, RT_RNG_TAIL, index). logits are clobbered. */
     void (*capture)(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token, const rt_tensor *seed,
                     const rt_tensor *index, const rt_soft_config *c, int64_t vocab);
     /* kl(M) = KL(p || q) of two sets of logits over [0, vocab); agree(M) 1 when the argmax is equal */
@@ -251,7 +253,8 @@ struct rt_dev {
 
 /* Checked calls, one for each entry above from `copy` on, with the same arguments: rt_matmul(d, ...),
    rt_rmsnorm_forward(d, ...). A wrong shape or dtype is rt_bug naming the operation and the shapes.
-   Declared at the end of this file. */
+   Declared at the end of this file; capture and adamw, where a type has the name, are
+   rt_capture_rows and rt_adamw_step. */
 
 /* name: "cpu". threads 0 = all cores. Environment RETORT_ISA=scalar|avx2|avx512 overrides the choice. */
 int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err);
@@ -268,6 +271,76 @@ int rt_dev_ready(rt_dev *d, rt_err *err);
 /* rt_arena_place with the device's memory. */
 int rt_dev_place(rt_dev *d, rt_arena *a, rt_err *err);
 void rt_dev_free(rt_dev *d, rt_arena *a);
+/* What loss, sample and capture want of rt_dev_need_rows. */
+int64_t rt_head_row_bytes(int64_t vocab);
+
+/* --- checked calls: arguments as in rt_ops -------------------------------------------------- */
+
+void rt_copy(rt_dev *d, rt_tensor *y, const rt_tensor *x);
+void rt_zero(rt_dev *d, rt_tensor *y);
+void rt_matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b, bool tb,
+               float beta);
+void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
+                       bool tb, const rt_tensor *offset, float beta);
+void rt_matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
+                     const rt_tensor *w, int64_t w0, int64_t n, bool tb);
+int64_t rt_panels_bytes(rt_dev *d, const rt_tensor *w);
+void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w);
+void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index);
+void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index);
+void rt_add(rt_dev *d, rt_tensor *y, const rt_tensor *x);
+void rt_scale(rt_dev *d, rt_tensor *y, float factor);
+void rt_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tensor *x,
+                        const rt_tensor *w, float eps);
+void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tensor *dy,
+                         const rt_tensor *x, const rt_tensor *w, const rt_tensor *rstd, float beta);
+void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *pos, int64_t first,
+             bool interleaved, bool backward);
+void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
+                          const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, float scale);
+void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv,
+                           const rt_tensor *dout, const rt_tensor *out, const rt_tensor *lse,
+                           const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
+                           const rt_rows *rows, float scale);
+int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv);
+void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
+                  const rt_rows *rows);
+void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
+                         const rt_rows *rows, float scale);
+void rt_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb,
+                           const rt_tensor *kr);
+void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk,
+                            const rt_tensor *dv);
+void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0,
+                     int64_t n);
+void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up);
+void rt_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
+                        const rt_tensor *gate, const rt_tensor *up);
+void rt_route_forward(rt_dev *d, rt_tensor *idx, rt_tensor *weight, rt_tensor *score,
+                      const rt_tensor *logits, const rt_tensor *bias, const rt_route_policy *p);
+void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight,
+                       const rt_tensor *idx, const rt_tensor *weight, const rt_tensor *score,
+                       const rt_route_policy *p);
+void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot,
+                   const rt_tensor *idx);
+void rt_route_balance(rt_dev *d, rt_tensor *bias, const rt_tensor *load, float rate);
+void rt_route_load(rt_dev *d, rt_tensor *load, const rt_tensor *offset);
+void rt_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_tensor *slot,
+                        const rt_tensor *weight);
+void rt_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt_tensor *dy,
+                         const rt_tensor *ys, const rt_tensor *slot, const rt_tensor *weight);
+void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t,
+             const rt_loss_spec *spec, int64_t vocab, float scale, bool gradient);
+void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
+               const rt_tensor *index, const rt_sampling *s, int64_t vocab);
+void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token,
+                     const rt_tensor *seed, const rt_tensor *index, const rt_soft_config *c,
+                     int64_t vocab);
+void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q,
+                int64_t vocab);
+void rt_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g);
+void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g,
+                   const rt_adamw *h);
 
 RT_END
 

@@ -1,17 +1,15 @@
-/* rows.h: the row operations one instruction set offers (struct rt_isa.rows). Private to core/cpu.
- */
+/* rows.h: the row operations one instruction set offers (struct rt_isa.rows): every team kernel of
+   core/kernels/list.h, over a range of units. Private to core/cpu. */
 #ifndef RT_CPU_ROWS_H
 #define RT_CPU_ROWS_H
 
 #include "core/cpu/isa.h"
+#include "core/kernels/list.h"
 
 struct rt_isa_rows {
-    rt_row_fn *add; /* struct rt_args_add */
+#define RT_ROWS_FIELD(name, args) rt_row_fn *name; /* struct rt_args_<args> */
+    RT_KERNELS(RT_ROWS_FIELD)
+#undef RT_ROWS_FIELD
 };
-
-struct rt_args_add {
-    float *y;
-    const float *x;
-}; /* y(n) += x(n); a row is one element */
 
 #endif

@@ -1,10 +1,11 @@
 /* capture.h: the team kernel that leaves the soft targets of a row (core/soft.h) when a teacher's
-   logits pass by: the exact head, the exact mass outside it, systematic draws from the tail, entropy,
-   log Z at other temperatures, the log-probability of the token that followed.
+   logits pass by: the exact head, the exact mass outside it, systematic draws from the tail,
+   entropy, log Z at other temperatures, the log-probability of the token that followed.
 
-   One pass takes the largest logit of every chunk of the row, one the exponentials' sums. A head item
-   is the best of the chunks' best; it is taken out of its chunk, whose sum is then made anew, so what
-   is left over is always a sum over the complement. Draws read only chunks that a point falls into. */
+   One pass takes the largest logit of every chunk of the row, one the exponentials' sums. A head
+   item is the best of the chunks' best; it is taken out of its chunk, whose sum is then made anew,
+   so what is left over is always a sum over the complement. Draws read only chunks that a point
+   falls into. */
 #ifndef RT_KERNELS_CAPTURE_H
 #define RT_KERNELS_CAPTURE_H
 
@@ -113,8 +114,8 @@ TEAM_FN void rt_capture_unit(const struct rt_args_capture *a, int64_t unit, floa
         float t = 1.0f / config->temperature[k];
         float at_t = team_exp_row(NULL, r.z, r.vocab, r.max, t).mass;
         if (team_rank() == 0)
-            team_f32(&a->out.logz)[unit * config->n_temperatures + k] =
-                fmaf(-t, r.log_mass, rt_logf(at_t));
+            team_f32(&a->out.logz)[unit * config->n_temperatures + k] = fmaf(-t, r.log_mass,
+                                                                             rt_logf(at_t));
     }
     int32_t token = team_i32(&a->token)[unit];
     if (team_rank() == 0) {

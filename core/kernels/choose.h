@@ -1,8 +1,8 @@
 /* choose.h: team kernels that choose a token from a row of logits, and that compare two rows.
    A sample is the inverse of the cumulative mass, ids ascending, over the kept set; top-k keeps the
-   k most probable ids, then top-p the fewest of those whose mass reaches its share of theirs, lowest
-   ids first among equals. The set's edge is found by bisection over the bits of a float: at most 30
-   sums of a row, whatever its shape, and no sort. */
+   k most probable ids, then top-p the fewest of those whose mass reaches its share of theirs,
+   lowest ids first among equals. The set's edge is found by bisection over the bits of a float: at
+   most 30 sums of a row, whatever its shape, and no sort. */
 #ifndef RT_KERNELS_CHOOSE_H
 #define RT_KERNELS_CHOOSE_H
 
@@ -31,7 +31,8 @@ TEAM_FN float choose_above(const float *e, int64_t n, float edge, bool counting)
     return team_sum_lanes(s);
 }
 
-/* Keep in e (0 <= e <= 1) the largest entries whose mass (or count) reaches target; zero the rest. */
+/* Keep in e (0 <= e <= 1) the largest entries whose mass (or count) reaches target; zero the rest.
+ */
 TEAM_FN void choose_keep(float *e, int64_t n, float target, bool counting)
 {
     uint32_t low = 0, high = rt_bits_of_float(1.0f) + 1; /* above(low) >= target > above(high) */

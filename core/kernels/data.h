@@ -1,5 +1,6 @@
-/* data.h: team kernels that move rows and columns: gather, scatter, add, scale, column copies and the
-   expansion of the MLA latent. Shapes and aliasing: core/ops.h. Holds no arithmetic but sums. */
+/* data.h: team kernels that move rows and columns: gather, scatter, add, scale, column copies and
+   the expansion of the MLA latent. Shapes and aliasing: core/ops.h. Holds no arithmetic but sums.
+ */
 #ifndef RT_KERNELS_DATA_H
 #define RT_KERNELS_DATA_H
 
@@ -99,7 +100,8 @@ struct rt_args_copy_columns {
 };
 
 /* unit: row */
-TEAM_FN void rt_copy_columns_unit(const struct rt_args_copy_columns *a, int64_t unit, float *scratch)
+TEAM_FN void rt_copy_columns_unit(const struct rt_args_copy_columns *a, int64_t unit,
+                                  float *scratch)
 {
     int64_t heads = a->y.dim[1], dy = a->y.dim[2], hx = a->x.dim[1], dx = a->x.dim[2];
     (void)scratch;

@@ -25,7 +25,8 @@ struct rt_args_swiglu_backward {
     rt_tensor dgate, dup, dy, gate, up; /* (N,F) each; dgate may be gate, dup may be up */
 };
 
-/* unit: block of elements. With s = sigmoid(gate): dup = dy gate s, dgate = dy up s (1 + gate (1 - s)) */
+/* unit: block of elements. With s = sigmoid(gate): dup = dy gate s, dgate = dy up s (1 + gate (1 -
+ * s)) */
 TEAM_FN void rt_swiglu_backward_unit(const struct rt_args_swiglu_backward *a, int64_t unit,
                                      float *scratch)
 {

@@ -1,5 +1,5 @@
-/* list.h: every team kernel, once. X(name, args) stands for rt_<name>_unit over struct rt_args_<args>;
-   a backend makes its launchers from this list. */
+/* list.h: every team kernel, once. X(name, args) stands for rt_<name>_unit over struct
+   rt_args_<args>; a backend makes its launchers from this list. */
 #ifndef RT_KERNELS_LIST_H
 #define RT_KERNELS_LIST_H
 

@@ -10,8 +10,9 @@
      renorm   sum_head r log(r/q), r = p / sum_head p                  g = -r
      reverse  sum_head,t q log(q/p)                                    g = q log(q/p)
      jsd      sum_head,t b p log(p/m) + (1-b) q log(q/m), m = b p + (1-b) q    g = (1-b) q log(q/m)
-   The last four are multiplied by T^2, value and gradient alike. A tail lighter than e^-69 on either
-   side counts as that heavy inside a logarithm; without a complement (head = V) it has no term. */
+   The last four are multiplied by T^2, value and gradient alike. A tail lighter than e^-69 on
+   either side counts as that heavy inside a logarithm; without a complement (head = V) it has no
+   term. */
 #ifndef RT_KERNELS_LOSS_H
 #define RT_KERNELS_LOSS_H
 
@@ -33,12 +34,12 @@ struct rt_args_loss {
 struct loss_row {
     int64_t n, head, padded; /* items, exact ones, exact ones padded */
     const int32_t *id;
-    float *g;     /* (n) d loss / d log q */
-    float *lp;    /* (head) log p at T */
-    float *lt;    /* (head) log q at T */
-    float *sum;   /* (n) summands */
-    float ratio;  /* g_t / q_t */
-    float g_sum;  /* G */
+    float *g;    /* (n) d loss / d log q */
+    float *lp;   /* (head) log p at T */
+    float *lt;   /* (head) log q at T */
+    float *sum;  /* (n) summands */
+    float ratio; /* g_t / q_t */
+    float g_sum; /* G */
 };
 
 TEAM_FN float loss_floor(float x) { return x < -1e4f ? -1e4f : x; } /* a -inf stays finite */
@@ -115,8 +116,8 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
     r.id = team_i32(&a->t.id) + first;
     r.g = g, r.lp = lp, r.lt = lt, r.sum = sum;
     r.ratio = 0.0f;
-    bool by_head = r.n > 0 && (s->bucket != 0.0f || s->renorm != 0.0f || s->reverse != 0.0f ||
-                               s->jsd != 0.0f);
+    bool by_head = r.n > 0 &&
+                   (s->bucket != 0.0f || s->renorm != 0.0f || s->reverse != 0.0f || s->jsd != 0.0f);
     bool by_tail = by_head && r.head < vocab &&
                    (s->bucket != 0.0f || s->reverse != 0.0f || s->jsd != 0.0f);
     bool tempered = by_head && s->temperature != 1.0f;
@@ -147,9 +148,7 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
         lq[i] = loss_floor(zi - log_1);
         lt[i] = i < r.head ? loss_floor(fmaf(zi, inverse_t, -log_t)) : -1e4f;
         lp[i] = i < r.head ? loss_floor(fmaf(logp[i], inverse_t, -logz)) : -1e4f;
-        float p = i < r.head ? rt_expf(logp[i])
-                  : i < r.n  ? (float)hits[i] * s->tail_spacing
-                             : 0.0f;
+        float p = i < r.head ? rt_expf(logp[i]) : i < r.n ? (float)hits[i] * s->tail_spacing : 0.0f;
         sum[i] = p * lq[i];
         g[i] = -s->drawn * p;
     }

@@ -144,8 +144,8 @@ struct rt_args_route_sort {
     rt_tensor offset, row, slot, idx; /* (E+1) (N*A) (N,A) (N,A) */
 };
 
-/* unit: the whole sort. Ranks below RT_ROUTE_SORTERS each own a run of choices; counting by (expert,
-   rank) keeps the order of choices inside an expert. */
+/* unit: the whole sort. Ranks below RT_ROUTE_SORTERS each own a run of choices; counting by
+   (expert, rank) keeps the order of choices inside an expert. */
 TEAM_FN void rt_route_sort_unit(const struct rt_args_route_sort *a, int64_t unit, float *scratch)
 {
     enum { SORTERS = TEAM_LANES > 1 ? 1 : 8 };
@@ -228,8 +228,7 @@ TEAM_FN void rt_combine_forward_unit(const struct rt_args_combine_forward *a, in
     float *__restrict__ y = team_row(&a->y, unit, c);
     (void)scratch;
     for (int64_t k = 0; k < active; k++) {
-        const float *__restrict__ ys =
-            team_row(&a->ys, team_i32(&a->slot)[unit * active + k], c);
+        const float *__restrict__ ys = team_row(&a->ys, team_i32(&a->slot)[unit * active + k], c);
         float w = team_f32(&a->weight)[unit * active + k];
         for (int64_t i = team_rank(); i < c; i += team_size())
             y[i] = fmaf(w, ys[i], y[i]);

@@ -21,7 +21,8 @@ TEAM_FN lanes row_exponent(const float *z, int64_t left, lanes max, lanes invers
 }
 
 /* e = exp((z - max) inverse_t); e may be z, or NULL for the sums alone */
-TEAM_FN struct row_sums team_exp_row(float *e, const float *z, int64_t n, float max, float inverse_t)
+TEAM_FN struct row_sums team_exp_row(float *e, const float *z, int64_t n, float max,
+                                     float inverse_t)
 {
     lanes mass = lanes_set(0.0f), energy = mass, top = lanes_set(max), it = lanes_set(inverse_t);
     for (int64_t i = lanes_first(); i < n; i += lanes_step()) {
@@ -65,8 +66,8 @@ TEAM_FN bool walk_stops(struct walk *w, float mass)
 }
 
 /* Drop the points of a chunk e(len) that starts at column `start`. The chunk's mass is that of its
-   lanes; what rounding leaves between it and the walk's f64 sum belongs to the last column with mass.
-   Every rank walks, rank 0 writes. */
+   lanes; what rounding leaves between it and the walk's f64 sum belongs to the last column with
+   mass. Every rank walks, rank 0 writes. */
 TEAM_FN void walk_chunk(struct walk *w, const float *e, int64_t len, int64_t start, float mass)
 {
     double sum = w->mass, next = w->first + (double)w->n * w->step;

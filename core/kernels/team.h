@@ -4,8 +4,8 @@
      for (i = team_rank(); i < n; i += team_size())       elements, gcc vectorizes
      for (i = lanes_first(); i < n; i += lanes_step())    sums, through lanes_load .. team_sum_lanes
    are each other's equals. Every rank of a team takes the same branches around team_sync and the
-   functions that hold one (team_*). solo_* functions are for one rank alone. Plain C11 that is C++17
-   too. Holds no operation. */
+   functions that hold one (team_*). solo_* functions are for one rank alone. Plain C11 that is
+   C++17 too. Holds no operation. */
 #ifndef RT_KERNELS_TEAM_H
 #define RT_KERNELS_TEAM_H
 
