@@ -14,6 +14,7 @@
 // In the order `retort help` shows them.
 // clang-format off
 #define COMMANDS(X) \
+    X(archive) \
     X(doctor)
 // clang-format on
 

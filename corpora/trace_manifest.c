@@ -123,6 +123,17 @@ int rt_trace_manifest_check(const rt_trace_manifest *m, rt_err *err)
 
 // ---- struct -> JSON ----
 
+// The shortest decimal that reads back to this float: 0.001, not 0.0010000000474974513.
+static cJSON *float_value(float x)
+{
+    char text[32];
+    int digits = 1;
+    do
+        snprintf(text, sizeof text, "%.*g", digits, (double)x);
+    while (strtof(text, NULL) != x && ++digits <= 9);
+    return cJSON_CreateNumber(strtod(text, NULL));
+}
+
 static cJSON *field_value(const field *f, const rt_trace_manifest *m)
 {
     const void *at = (const char *)m + f->offset;
@@ -139,7 +150,7 @@ static cJSON *field_value(const field *f, const rt_trace_manifest *m)
         snprintf(text, sizeof text, "%llu", (unsigned long long)*(const uint64_t *)at);
         return cJSON_CreateString(text);
     case F32:
-        return cJSON_CreateNumber((double)*(const float *)at);
+        return float_value(*(const float *)at);
     case F64:
         return cJSON_CreateNumber(*(const double *)at);
     }
@@ -156,21 +167,34 @@ static cJSON *section_of(cJSON *json, const char *name)
     return section;
 }
 
+static cJSON *temperature_list(const rt_soft_config *c)
+{
+    cJSON *list = rt_json_array();
+    for (int t = 0; t < c->n_temperatures; t++)
+        rt_json_put(list, NULL, float_value(c->temperature[t]));
+    return list;
+}
+
+static void put_sections(cJSON *json, const rt_trace_manifest *m)
+{
+    for (int i = 0; i < RT_COUNT(FIELDS); i++)
+        rt_json_put(section_of(json, FIELDS[i].section), FIELDS[i].key, field_value(&FIELDS[i], m));
+    rt_json_put(section_of(json, "capture"), "temperatures", temperature_list(&m->capture));
+}
+
 cJSON *rt_trace_manifest_json(const rt_trace_manifest *m)
 {
     cJSON *json = rt_json_object();
-    for (int i = 0; i < RT_COUNT(FIELDS); i++)
-        rt_json_put(section_of(json, FIELDS[i].section), FIELDS[i].key, field_value(&FIELDS[i], m));
-    cJSON *temperatures = rt_json_array();
-    for (int t = 0; t < m->capture.n_temperatures; t++)
-        rt_json_put(temperatures, NULL, cJSON_CreateNumber((double)m->capture.temperature[t]));
-    rt_json_put(section_of(json, "capture"), "temperatures", temperatures);
+    put_sections(json, m);
     return json;
 }
 
 static cJSON *manifest_file_json(const rt_trace_manifest *m, const rt_trace_shards *s)
 {
-    cJSON *json = rt_trace_manifest_json(m), *list = rt_json_array();
+    cJSON *json = rt_json_object(), *list = rt_json_array();
+    rt_json_put_str(json, "format", "retort-traces");
+    rt_json_put_i64(json, "version", RT_TRACE_VERSION);
+    put_sections(json, m);
     for (int64_t k = 0; k < s->n; k++) {
         const rt_trace_shard_info *info = &s->item[k];
         cJSON *entry = rt_json_object();
@@ -185,8 +209,6 @@ static cJSON *manifest_file_json(const rt_trace_manifest *m, const rt_trace_shar
     }
     rt_json_put(json, "shards", list);
     rt_json_put_bool(json, "complete", m->complete);
-    rt_json_put_str(json, "format", "retort-traces");
-    rt_json_put_i64(json, "version", RT_TRACE_VERSION);
     char *text = rt_json_text(json);
     rt_json_put_str(json, "hash", rt_hash_bytes(text, (int64_t)strlen(text)).hex);
     free(text);
@@ -346,14 +368,6 @@ static int fail_differs(const char *path, const char *words, cJSON *have, cJSON 
     cJSON_Delete(have);
     cJSON_Delete(want);
     return -1;
-}
-
-static cJSON *temperature_list(const rt_soft_config *c)
-{
-    cJSON *list = rt_json_array();
-    for (int t = 0; t < c->n_temperatures; t++)
-        rt_json_put(list, NULL, cJSON_CreateNumber((double)c->temperature[t]));
-    return list;
 }
 
 int rt_trace_manifest_same(const rt_trace_manifest *have, const rt_trace_manifest *want,

@@ -54,31 +54,34 @@ static void check_sample(check *c, const char *where, const rt_trace_pieces *p, 
 
 // ---- a shard ----
 
-static void check_entries(check *c, const char *name, const rt_npz *npz)
+static void check_entry(check *c, const char *name, const rt_trace_shard *s, const cJSON *want)
 {
-    const rt_npz_entry *meta = rt_npz_find(npz, "meta.json");
+    const rt_npz_entry *e = rt_npz_find(&s->npz, want->string);
+    const char *hash = "";
+    rt_err why;
+    if (!e) {
+        found(c, NULL, "%s: %s is missing", name, want->string);
+    } else if (rt_json_get_str(want, "xxh3", &hash, &why) ||
+               strcmp(rt_hash_bytes(e->data, e->bytes).hex, hash) != 0) {
+        long long begin = (long long)(e->data - s->map.data);
+        found(c, NULL, "%s: %s (bytes %lld to %lld) does not match its hash in meta.json", name,
+              want->string, begin, begin + (long long)e->bytes);
+    }
+}
+
+static void check_entries(check *c, const char *name, const rt_trace_shard *s)
+{
+    const rt_npz_entry *meta = rt_npz_find(&s->npz, "meta.json");
     cJSON *json = NULL;
     const cJSON *entries = NULL;
     rt_err why;
-    if (!meta) {
+    if (!meta)
         found(c, NULL, "%s: meta.json is missing", name);
-        return;
-    }
-    if (rt_json_parse(&json, (const char *)meta->data, meta->bytes, "meta.json", &why) ||
-        rt_json_get_object(json, "entries", &entries, &why)) {
+    else if (rt_json_parse(&json, (const char *)meta->data, meta->bytes, "meta.json", &why) ||
+             rt_json_get_object(json, "entries", &entries, &why))
         found(c, NULL, "%s: meta.json: %s", name, why.text);
-        cJSON_Delete(json);
-        return;
-    }
-    for (const cJSON *e = entries->child; e; e = e->next) {
-        const rt_npz_entry *entry = rt_npz_find(npz, e->string);
-        const char *hash = "";
-        if (!entry || rt_json_get_str(e, "xxh3", &hash, &why) ||
-            strcmp(rt_hash_bytes(entry->data, entry->bytes).hex, hash) != 0)
-            found(c, NULL, "%s: %s does not match its hash in meta.json (bytes %lld to %lld)", name,
-                  e->string, entry ? (long long)(entry->data - npz->entry[0].data) : -1LL,
-                  entry ? (long long)(entry->data - npz->entry[0].data + entry->bytes) : -1LL);
-    }
+    for (const cJSON *e = entries ? entries->child : NULL; e; e = e->next)
+        check_entry(c, name, s, e);
     cJSON_Delete(json);
 }
 
@@ -111,15 +114,15 @@ static void check_shard(check *c, const char *name, const rt_trace_shard_info *i
     rt_trace_shard s;
     rt_err why;
     int64_t before = c->problems;
-    bool differs = false;
     int rc = rt_trace_shard_open(&s, path, info ? info->bytes : -1, false, &why);
     if (rc) {
         found(c, NULL, "%s", why.text);
         rc = rt_trace_shard_open(&s, path, -1, true, &why);
     }
     if (rc == 0) {
-        differs = info && strcmp(rt_hash_bytes(s.map.data, s.map.bytes).hex, info->hash.hex) != 0;
-        check_entries(c, name, &s.npz);
+        bool differs = info &&
+                       strcmp(rt_hash_bytes(s.map.data, s.map.bytes).hex, info->hash.hex) != 0;
+        check_entries(c, name, &s);
         check_samples(c, name, &s, info);
         if (differs && c->problems == before)
             found(c, NULL,

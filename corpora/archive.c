@@ -1,0 +1,518 @@
+/* archive.c: the command `retort archive VERB ARCHIVE...`: list, show, verify, repair, merge,
+   stats, export. A verb is one line of VERBS and one function; all they know is corpora/trace.h.
+   Refuses: changing a sample, guessing which archive is meant. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/option.h"
+#include "corpora/trace.h"
+
+typedef struct archive_options {
+    rt_strlist words;
+    char *out, *verdict;
+    int64_t rows;
+    bool soft, json;
+} archive_options;
+
+static const rt_option OPTIONS[] = {
+    OPT_LIST(archive_options, words, "words", "VERB ARCHIVE...",
+             "list, show ARCHIVE [ID], verify, repair, merge, stats or export, then archives"),
+    OPT_STR(archive_options, out, "out", NULL, "PATH", "merge: the new archive; export: the file"),
+    OPT_STR(archive_options, verdict, "verdict", NULL, "V[,V]",
+            "export: only these of correct, wrong, unverified, unfinished"),
+    OPT_INT(archive_options, rows, "rows", "6", 0, 1 << 24, "show ID: soft rows to print"),
+    OPT_BOOL(archive_options, soft, "soft", "false", "export: tokens and decoded soft rows too"),
+    OPT_BOOL(archive_options, json, "json", "false", "report as JSON"),
+};
+
+static void print_json(cJSON *json)
+{
+    char *text = rt_json_text(json);
+    printf("%s\n", text);
+    free(text);
+    cJSON_Delete(json);
+}
+
+// ---- a sample as JSON ----
+
+static cJSON *number(double x) { return isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull(); }
+
+static cJSON *pair(double a, double b)
+{
+    cJSON *list = rt_json_array();
+    rt_json_put(list, NULL, number(a));
+    rt_json_put(list, NULL, number(b));
+    return list;
+}
+
+// {"head": [[id, logp]...], "draws": [[id, hits]...], ...}; null stands for -inf
+static cJSON *row_json(const rt_soft *s, int64_t r, int temps)
+{
+    cJSON *row = rt_json_object(), *head = rt_json_array(), *draws = rt_json_array();
+    for (int64_t i = s->offset[r]; i < s->offset[r + 1]; i++) {
+        bool exact = i < s->offset[r] + s->head_n[r];
+        rt_json_put(exact ? head : draws, NULL,
+                    pair(s->id[i], exact ? (double)s->logp[i] : s->hits[i]));
+    }
+    rt_json_put(row, "head", head);
+    rt_json_put(row, "draws", draws);
+    rt_json_put(row, "tail_logmass", number((double)s->tail_logmass[r]));
+    rt_json_put(row, "entropy", number((double)s->entropy[r]));
+    rt_json_put(row, "taken_logp", number((double)s->taken_logp[r]));
+    cJSON *logz = rt_json_array();
+    for (int t = 0; t < temps; t++)
+        rt_json_put(logz, NULL, number((double)s->logz[r * temps + t]));
+    rt_json_put(row, "log_z", logz);
+    return row;
+}
+
+static cJSON *sample_json(const rt_trace_sample *s, bool soft, int temps, rt_err *err)
+{
+    cJSON *messages = NULL;
+    if (s->messages &&
+        rt_json_parse(&messages, s->messages, (int64_t)strlen(s->messages), "messages", err))
+        return NULL;
+    cJSON *json = rt_json_object();
+    rt_json_put_i64(json, "index", s->index);
+    rt_json_put_str(json, "id", s->id);
+    rt_json_put_str(json, "prompt_id", s->prompt_id);
+    rt_json_put(json, "messages", messages ? messages : cJSON_CreateNull());
+    rt_json_put_str(json, "reasoning", s->reasoning);
+    rt_json_put_str(json, "answer", s->answer);
+    rt_json_put_str(json, "finish", s->finish);
+    rt_json_put_str(json, "verdict", rt_verdict_name(s->verdict));
+    rt_json_put_num(json, "reward", s->reward);
+    rt_json_put_u64(json, "seed", s->seed);
+    if (!soft)
+        return json;
+    cJSON *tokens = rt_json_array(), *spans = rt_json_array(), *rows = rt_json_array();
+    for (int64_t i = 0; i < s->n_tokens; i++)
+        rt_json_put(tokens, NULL, cJSON_CreateNumber(s->tokens[i]));
+    for (int32_t i = 0; i < s->n_spans; i++)
+        rt_json_put(spans, NULL, pair(s->spans[i].begin, s->spans[i].end));
+    for (int64_t r = 0; r < s->soft.n; r++)
+        rt_json_put(rows, NULL, row_json(&s->soft, r, temps));
+    rt_json_put(json, "tokens", tokens);
+    rt_json_put_i64(json, "prompt_tokens", s->prompt_tokens);
+    rt_json_put(json, "spans", spans);
+    rt_json_put_i64(json, "soft_first", s->soft_first);
+    rt_json_put(json, "soft", rows);
+    return json;
+}
+
+// ---- list ----
+
+static cJSON *archive_line(const char *path, rt_err *err)
+{
+    rt_trace_reader *r;
+    if (rt_trace_open_read(&r, path, err))
+        return NULL;
+    const rt_trace_manifest *m = rt_trace_info(r);
+    cJSON *json = rt_json_object();
+    rt_json_put_str(json, "path", path);
+    rt_json_put_i64(json, "samples", rt_trace_count(r));
+    rt_json_put_i64(json, "planned", m->planned);
+    rt_json_put_bool(json, "complete", m->complete);
+    rt_json_put_str(json, "mode", m->mode);
+    rt_json_put_str(json, "teacher", m->teacher);
+    rt_trace_reader_close(r);
+    return json;
+}
+
+// Archives named, or standing in a folder that is named.
+static int list_one(const char *path, cJSON *all, rt_err *err)
+{
+    char *manifest = rt_path_join(path, "manifest.json"), **names;
+    bool folder = rt_path_is_dir(path) && !rt_path_exists(manifest);
+    free(manifest);
+    if (!folder) {
+        cJSON *line = archive_line(path, err);
+        if (line)
+            rt_json_put(all, NULL, line);
+        return line ? 0 : -1;
+    }
+    int n, rc = 0;
+    if (rt_dir_list(&names, &n, path, err))
+        return -1;
+    for (int i = 0; i < n && !rc; i++) {
+        size_t length = strlen(names[i]);
+        if (length < 7 || strcmp(names[i] + length - 7, ".traces") != 0)
+            continue;
+        char *inside = rt_path_join(path, names[i]);
+        cJSON *line = archive_line(inside, err);
+        if (line)
+            rt_json_put(all, NULL, line);
+        else
+            rt_warn("%s", err->text); // the others are still worth listing
+        free(inside);
+    }
+    rt_names_free(names, n);
+    return rc;
+}
+
+static int run_list(const archive_options *o, char **path, int n, rt_err *err)
+{
+    cJSON *all = rt_json_array();
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++)
+        rc = list_one(path[i], all, err);
+    if (rc || o->json) {
+        if (rc)
+            cJSON_Delete(all);
+        else
+            print_json(all);
+        return rc;
+    }
+    for (const cJSON *a = all->child; a; a = a->next) {
+        double planned = rt_json_find(a, "planned")->valuedouble;
+        char of[32] = "";
+        if (planned > 0)
+            snprintf(of, sizeof of, " of %.0f", planned);
+        printf("%s: %.0f%s samples, %s, %s by %s\n", rt_json_find(a, "path")->valuestring,
+               rt_json_find(a, "samples")->valuedouble, of,
+               cJSON_IsTrue(rt_json_find(a, "complete")) ? "complete" : "unfinished",
+               strcmp(rt_json_find(a, "mode")->valuestring, "score") ? "sampled" : "scored",
+               rt_json_find(a, "teacher")->valuestring);
+    }
+    cJSON_Delete(all);
+    return 0;
+}
+
+// ---- show ----
+
+static void print_messages(const char *text)
+{
+    cJSON *messages = NULL;
+    rt_err ignored;
+    if (!text || rt_json_parse(&messages, text, (int64_t)strlen(text), "messages", &ignored))
+        return;
+    for (const cJSON *m = messages->child; m; m = m->next) {
+        const char *role = "?", *content = "";
+        rt_json_opt_str(m, "role", &role, &ignored);
+        rt_json_opt_str(m, "content", &content, &ignored);
+        printf("\n[%s]\n%s\n", role, content);
+    }
+    if (cJSON_IsString(messages))
+        printf("\n[prompt]\n%s\n", messages->valuestring);
+    cJSON_Delete(messages);
+}
+
+static void print_row(const rt_trace_sample *s, int64_t r)
+{
+    const rt_soft *q = &s->soft;
+    int32_t taken = s->tokens[s->soft_first + r];
+    printf("%6lld  token %-7d p %.4f  entropy %.3f  tail %.2e ", (long long)(s->soft_first + r),
+           (int)taken, exp((double)q->taken_logp[r]), (double)q->entropy[r],
+           exp((double)q->tail_logmass[r]));
+    for (int64_t i = q->offset[r]; i < q->offset[r + 1]; i++)
+        if (i < q->offset[r] + q->head_n[r])
+            printf(" %d:%.3f", (int)q->id[i], exp((double)q->logp[i]));
+        else
+            printf(" %d x%d", (int)q->id[i], (int)q->hits[i]);
+    printf("\n");
+}
+
+static void print_sample(const rt_trace_sample *s, int64_t rows)
+{
+    printf("%s  (plan index %lld, prompt %s)\n", s->id, (long long)s->index, s->prompt_id);
+    printf("verdict %s, reward %g, finish %s, seed %llu\n", rt_verdict_name(s->verdict), s->reward,
+           s->finish, (unsigned long long)s->seed);
+    printf("%lld tokens, %d of them the prompt; %lld soft rows\n", (long long)s->n_tokens,
+           (int)s->prompt_tokens, (long long)s->soft.n);
+    print_messages(s->messages);
+    printf("\n[reasoning]\n%s\n\n[answer]\n%s\n", s->reasoning, s->answer);
+    if (rows > 0 && s->soft.n > 0)
+        printf("\nposition, the token that followed, exact head id:p, drawn id xhits\n");
+    for (int64_t r = 0; r < rt_min(rows, s->soft.n); r++)
+        print_row(s, r);
+}
+
+static int show_sample(const archive_options *o, const rt_trace_reader *r, const char *id,
+                       rt_err *err)
+{
+    int64_t i = rt_trace_find(r, id);
+    if (i < 0)
+        return rt_fail(err, "no sample %s in the archive; 'retort archive export' lists all", id);
+    rt_trace_sample s;
+    rt_trace_sample_init(&s);
+    int rc = rt_trace_get(r, i, RT_TRACE_TEXT | RT_TRACE_SOFT, &s, err);
+    if (!rc && o->json) {
+        cJSON *json = sample_json(&s, true, rt_trace_info(r)->capture.n_temperatures, err);
+        rc = json ? 0 : -1;
+        if (json)
+            print_json(json);
+    } else if (!rc) {
+        print_sample(&s, o->rows);
+    }
+    rt_trace_sample_free(&s);
+    return rc;
+}
+
+static int run_show(const archive_options *o, char **path, int n, rt_err *err)
+{
+    if (n > 2)
+        return rt_usage(err, "show: one archive and at most one id");
+    rt_trace_reader *r;
+    if (rt_trace_open_read(&r, path[0], err))
+        return -1;
+    int rc = 0;
+    if (n == 2) {
+        rc = show_sample(o, r, path[1], err);
+    } else { // the manifest is the description
+        char *manifest = rt_path_join(path[0], "manifest.json"), *text;
+        int64_t bytes;
+        rc = rt_file_read(&text, &bytes, manifest, RT_JSON_MAX_BYTES, err);
+        if (!rc) {
+            fputs(text, stdout);
+            free(text);
+        }
+        free(manifest);
+    }
+    rt_trace_reader_close(r);
+    return rc;
+}
+
+// ---- verify, repair ----
+
+typedef struct findings {
+    const char *path;
+    cJSON *list; // NULL: print them
+    bool ids;    // ids to stdout, texts to stderr
+} findings;
+
+static void add_finding(void *ctx, const char *id, const char *text)
+{
+    findings *f = ctx;
+    if (f->list) {
+        cJSON *one = rt_json_object();
+        rt_json_put_str(one, "id", id);
+        rt_json_put_str(one, "text", text);
+        rt_json_put(f->list, NULL, one);
+    } else if (f->ids) {
+        rt_info("%s%s%s", id ? id : "", id ? ": " : "", text);
+        if (id)
+            printf("%s\n", id);
+    } else {
+        printf("%s: %s%s%s%s\n", f->path, text, id ? " (" : "", id ? id : "", id ? ")" : "");
+    }
+}
+
+static int care(const archive_options *o, char **path, int n, bool repair, rt_err *err)
+{
+    cJSON *all = rt_json_array();
+    int64_t total = 0;
+    for (int i = 0; i < n; i++) {
+        findings f = { path[i], o->json ? rt_json_array() : NULL, repair };
+        int64_t found = (repair ? rt_trace_repair : rt_trace_verify)(path[i], add_finding, &f, err);
+        if (found < 0) {
+            cJSON_Delete(f.list);
+            cJSON_Delete(all);
+            return -1;
+        }
+        total += found;
+        if (o->json) {
+            cJSON *one = rt_json_object();
+            rt_json_put_str(one, "path", path[i]);
+            rt_json_put_i64(one, repair ? "lost" : "problems", found);
+            rt_json_put(one, "findings", f.list);
+            rt_json_put(all, NULL, one);
+        } else if (repair) {
+            rt_info("%s: %lld samples lost; run the command that made it again to refill", path[i],
+                    (long long)found);
+        } else if (found == 0) {
+            printf("%s: whole\n", path[i]);
+        }
+    }
+    if (o->json)
+        print_json(all);
+    else
+        cJSON_Delete(all);
+    if (!repair && total > 0)
+        return rt_fail(err, "%lld problems; 'retort archive repair' keeps what is whole",
+                       (long long)total);
+    return 0;
+}
+
+static int run_verify(const archive_options *o, char **path, int n, rt_err *err)
+{
+    return care(o, path, n, false, err);
+}
+
+static int run_repair(const archive_options *o, char **path, int n, rt_err *err)
+{
+    return care(o, path, n, true, err);
+}
+
+// ---- merge, stats ----
+
+static int run_merge(const archive_options *o, char **path, int n, rt_err *err)
+{
+    if (!o->out)
+        return rt_usage(err, "merge: name the new archive with --out");
+    return rt_trace_merge(o->out, (const char *const *)path, n, err);
+}
+
+static cJSON *stats_json(const rt_trace_statistics *s)
+{
+    cJSON *json = rt_json_object(), *verdicts = rt_json_object(), *entropy = rt_json_object();
+    rt_json_put_i64(json, "samples", s->samples);
+    rt_json_put_i64(json, "prompts", s->prompts);
+    rt_json_put_i64(json, "tokens", s->tokens);
+    rt_json_put_i64(json, "positions", s->positions);
+    rt_json_put_i64(json, "short_rows", s->certain);
+    rt_json_put_i64(json, "file_bytes", s->file_bytes);
+    rt_json_put_i64(json, "record_bytes", s->record_bytes);
+    rt_json_put_num(json, "bytes_per_position", s->bytes_per_position);
+    rt_json_put_num(json, "mean_unique_ids", s->mean_unique_ids);
+    rt_json_put_num(json, "mean_head", s->mean_head);
+    rt_json_put_num(json, "mean_draws", s->mean_draws);
+    rt_json_put_num(json, "mean_tail_mass", s->mean_tail_mass);
+    rt_json_put_num(entropy, "mean", s->mean_entropy);
+    rt_json_put_num(entropy, "p50", s->entropy_p50);
+    rt_json_put_num(entropy, "p90", s->entropy_p90);
+    rt_json_put_num(entropy, "p99", s->entropy_p99);
+    rt_json_put_num(entropy, "share_below_0.01", s->share_certain_entropy);
+    rt_json_put(json, "entropy_nats", entropy);
+    for (int v = 0; v < RT_VERDICT_COUNT; v++)
+        rt_json_put_i64(verdicts, rt_verdict_name((rt_verdict)v), s->verdicts[v]);
+    rt_json_put(json, "verdicts", verdicts);
+    return json;
+}
+
+static int run_stats(const archive_options *o, char **path, int n, rt_err *err)
+{
+    rt_trace_reader *r;
+    rt_trace_statistics s;
+    if (n != 1)
+        return rt_usage(err, "stats: one archive at a time");
+    if (rt_trace_open_read(&r, path[0], err))
+        return -1;
+    int rc = rt_trace_stats(r, &s, err);
+    rt_trace_reader_close(r);
+    if (rc)
+        return rt_wrap(err, "%s", path[0]);
+    cJSON *json = stats_json(&s);
+    if (o->json) {
+        print_json(json);
+        return 0;
+    }
+    for (const cJSON *c = json->child; c; c = c->next) {
+        if (!cJSON_IsObject(c))
+            printf("%-20s %.6g\n", c->string, c->valuedouble);
+        for (const cJSON *i = c->child; i; i = i->next)
+            printf("%-13s %-6s %.6g\n", c->string, i->string, i->valuedouble);
+    }
+    cJSON_Delete(json);
+    return 0;
+}
+
+// ---- export ----
+
+static int parse_verdicts(const char *text, unsigned *mask, rt_err *err)
+{
+    *mask = text ? 0 : ~0u;
+    while (text) {
+        const char *comma = strchr(text, ',');
+        char name[32];
+        rt_verdict v;
+        snprintf(name, sizeof name, "%.*s", (int)(comma ? comma - text : 31), text);
+        if (!rt_verdict_parse(&v, name))
+            return rt_usage(
+                err, "--verdict: \"%s\" is none of correct, wrong, unverified, unfinished", name);
+        *mask |= 1u << v;
+        text = comma ? comma + 1 : NULL;
+    }
+    return 0;
+}
+
+static int export_all(const archive_options *o, const rt_trace_reader *r, unsigned mask,
+                      rt_out *out, rt_err *err)
+{
+    rt_trace_sample s;
+    rt_trace_sample_init(&s);
+    int rc = 0, parts = RT_TRACE_TEXT | (o->soft ? RT_TRACE_SOFT : 0);
+    for (int64_t i = 0; !rc && i < rt_trace_count(r) && !rt_interrupted(); i++) {
+        if (!(mask & (1u << rt_trace_verdict(r, i))))
+            continue;
+        rc = rt_trace_get(r, i, parts, &s, err);
+        cJSON *json = rc ? NULL
+                         : sample_json(&s, o->soft, rt_trace_info(r)->capture.n_temperatures, err);
+        if (!json) {
+            rc = -1;
+        } else if (out) {
+            char *text = rt_json_text(json);
+            rc = rt_out_printf(out, err, "%s\n", text);
+            free(text);
+            cJSON_Delete(json);
+        } else {
+            print_json(json);
+        }
+    }
+    rt_trace_sample_free(&s);
+    return rc;
+}
+
+static int run_export(const archive_options *o, char **path, int n, rt_err *err)
+{
+    rt_trace_reader *r;
+    rt_out out;
+    unsigned mask;
+    if (n != 1)
+        return rt_usage(err, "export: one archive at a time");
+    if (parse_verdicts(o->verdict, &mask, err) || rt_trace_open_read(&r, path[0], err))
+        return -1;
+    int rc = o->out ? rt_out_open(&out, o->out, err) : 0;
+    if (!rc) {
+        rc = export_all(o, r, mask, o->out ? &out : NULL, err);
+        if (o->out && !rc && !rt_interrupted())
+            rc = rt_out_commit(&out, err);
+        else if (o->out)
+            rt_out_abort(&out);
+    }
+    rt_trace_reader_close(r);
+    return rc;
+}
+
+// ---- the command ----
+
+static const struct {
+    const char *name;
+    int (*run)(const archive_options *o, char **path, int n, rt_err *err);
+} VERBS[] = {
+    { "list", run_list },     { "show", run_show },   { "verify", run_verify },
+    { "repair", run_repair }, { "merge", run_merge }, { "stats", run_stats },
+    { "export", run_export },
+};
+
+static int run_archive(void *options, rt_err *err)
+{
+    const archive_options *o = options;
+    const char *names[RT_COUNT(VERBS)];
+    if (o->words.n == 0)
+        return rt_usage(err,
+                        "a verb is needed: list, show, verify, repair, merge, stats or export");
+    for (int i = 0; i < RT_COUNT(VERBS); i++) {
+        names[i] = VERBS[i].name;
+        if (strcmp(o->words.item[0], names[i]) != 0)
+            continue;
+        if (o->words.n < 2)
+            return rt_usage(err, "%s: name an archive", names[i]);
+        return VERBS[i].run(o, o->words.item + 1, o->words.n - 1, err);
+    }
+    const char *near = rt_nearest(o->words.item[0], names, RT_COUNT(VERBS));
+    return rt_usage(err, "no verb \"%s\"%s%s%s", o->words.item[0], near ? "; did you mean " : "",
+                    near ? near : "", near ? "?" : "");
+}
+
+const rt_command rt_command_archive = {
+    "archive",
+    "trace archives: list, show, verify, repair, merge, stats, export",
+    OPTIONS,
+    RT_COUNT(OPTIONS),
+    sizeof(archive_options),
+    "words",
+    run_archive,
+};
