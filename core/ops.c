@@ -3,7 +3,7 @@
    operation, the rule that failed and the shapes that were given. Never looks into tensor data. */
 #include "core/ops.h"
 
-#include "core/kernels/loss.h"
+#include "core/kernels/softmax.h"
 #include "core/kernels/route.h"
 
 #include <math.h>
@@ -450,7 +450,7 @@ void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t
 {
     HAVE(d, loss);
     NEED("loss", f32(logits, 2) && f32_nk(stats, logits->dim[0], RT_LOSS_COLUMNS), stats, logits);
-    NEED("loss", vocab > 0 && vocab <= logits->dim[1] && vocab <= INT32_MAX, logits);
+    NEED("loss", vocab > 0 && vocab <= logits->dim[1] && vocab <= RT_VOCAB_MAX, logits);
     NEED("loss", isfinite(spec->temperature) && spec->temperature > 0.0f, logits);
     NEED("loss", spec->drawn == 0.0f || spec->temperature == 1.0f, logits);
     NEED("loss", spec->jsd_beta >= 0.0f && spec->jsd_beta <= 1.0f, logits);
@@ -465,7 +465,7 @@ void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_te
     NEED("sample", f32(logits, 2) && i32_n(token, logits->dim[0]), token, logits);
     NEED("sample", i32_nk(seed, token->dim[0], 2) && i32_n(index, token->dim[0]), token, seed,
          index);
-    NEED("sample", vocab > 0 && vocab <= logits->dim[1] && vocab <= INT32_MAX, logits);
+    NEED("sample", vocab > 0 && vocab <= logits->dim[1] && vocab <= RT_VOCAB_MAX, logits);
     NEED("sample", isfinite(s->temperature) && s->temperature >= 0.0f && s->top_k >= 0, logits);
     d->ops->sample(d, token, logits, seed, index, s, vocab);
 }
@@ -479,7 +479,7 @@ void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_ten
     HAVE(d, capture);
     NEED(op, f32(logits, 2) && i32_n(token, m) && i32_nk(seed, m, 2) && i32_n(index, m), logits,
          token, seed, index);
-    NEED(op, vocab > 0 && vocab <= logits->dim[1] && vocab <= INT32_MAX, logits);
+    NEED(op, vocab > 0 && vocab <= logits->dim[1] && vocab <= RT_VOCAB_MAX, logits);
     NEED(op, c->head_max >= 1 && c->head_max <= RT_SOFT_HEAD_MAX && c->head_floor >= 0.0f, logits);
     NEED(op, c->tail_spacing == 0.0f || c->tail_spacing >= 1.0f / RT_SOFT_DRAWS_MAX, logits);
     NEED(op, c->n_temperatures >= 0 && c->n_temperatures <= RT_SOFT_TEMPERATURES_MAX, logits);

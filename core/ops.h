@@ -12,6 +12,7 @@
      - attention scores are such chains over the head width, outputs such chains over ascending keys;
      - row sums (norms, softmax, log-sum-exp, dot products of rows) use 16 lanes, lane = index mod 16,
        each a chain over ascending index, then the fixed tree ((l, l+8), (l, l+4), (l, l+2), (l, l+1));
+       longer rows are cut into blocks of 2048, whose sums are added in order in f64 and rounded once;
      - sums over rows (dw of a norm, scatter_add) are chains over ascending row;
      - exp, log, sin and tanh are our own polynomials made of fused multiply-adds (core/kernels/math.h);
      - threads and tiles split outputs, never a sum.

@@ -7,6 +7,8 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const char *const isas[] = { "scalar", "avx2", "avx512" };
 
@@ -239,12 +241,268 @@ START_TEST(cases)
 }
 END_TEST
 
+/* --- the router's order --------------------------------------------------------------------------
+ */
+
+/* Rows of 8 experts by hand: score + bias, groups of 2 or 4, what must be chosen, in order. */
+static const struct {
+    const char *name;
+    rt_route_policy p;
+    float logits[8], bias[8];
+    int32_t chosen[3];
+} routes[] = {
+    { "ties go to the lowest index",
+      { RT_ROUTE_SOFTMAX, 8, 3, 1, 1, false, 1.0f },
+      { 0, 1, 0, 1, 0, 1, 0, 1 },
+      { 0 },
+      { 1, 3, 5 } },
+    { "all equal", { RT_ROUTE_SIGMOID, 8, 3, 4, 2, true, 1.0f }, { 0 }, { 0 }, { 0, 1, 2 } },
+    { "bias chooses, scores weigh",
+      { RT_ROUTE_SIGMOID, 8, 3, 1, 1, false, 1.0f },
+      { 3, 2, 1, 0, 0, -1, -2, -3 },
+      { -1, 0, 0, 0, 0, 0, 0, 2 },
+      { 7, 1, 2 } },
+    { "a group's score is its best two under sigmoid: {0,1} and {6,7}",
+      { RT_ROUTE_SIGMOID, 8, 3, 4, 2, false, 1.0f },
+      { 1, 1, 4, -9, -9, -9, 0.9f, 0.9f },
+      { 0 },
+      { 0, 1, 6 } },
+    { "and its best one under softmax: {0,1} and {2,3}",
+      { RT_ROUTE_SOFTMAX, 8, 3, 4, 2, false, 1.0f },
+      { 1, 1, 4, -9, -9, -9, 0.9f, 0.9f },
+      { 0 },
+      { 2, 0, 1 } },
+    { "a kept group's negative choices beat masked groups",
+      { RT_ROUTE_SIGMOID, 8, 3, 2, 1, true, 1.0f },
+      { 0, 0, 0, 0, 0, 0, 0, 0 },
+      { -0.9f, -0.8f, -0.7f, -0.6f, -2, -2, -2, -2 },
+      { 3, 2, 1 } },
+};
+
+START_TEST(router_order)
+{
+    rt_dev d;
+    rt_route_policy p = routes[_i].p;
+    int32_t idx[3];
+    float weight[3], score[8], sum = 0.0f;
+    rt_tensor ti = rt_tensor_2(idx, RT_I32, 1, 3), tw = rt_tensor_2(weight, RT_F32, 1, 3);
+    rt_tensor ts = rt_tensor_2(score, RT_F32, 1, 8);
+    rt_tensor logits = rt_tensor_2((void *)(uintptr_t)routes[_i].logits, RT_F32, 1, 8);
+    rt_tensor bias = rt_tensor_1((void *)(uintptr_t)routes[_i].bias, RT_F32, 8);
+    ck_assert(open_device(&d, isas[0], 1));
+    rt_route_forward(&d, &ti, &tw, &ts, &logits, &bias, &p);
+    for (int k = 0; k < 3; k++)
+        sum += score[routes[_i].chosen[k]];
+    for (int k = 0; k < 3; k++) {
+        ck_assert_msg(idx[k] == routes[_i].chosen[k], "%s: choice %d is %d", routes[_i].name, k,
+                      idx[k]);
+        ck_assert_float_eq_tol(weight[k], score[idx[k]] / (p.normalize ? sum : 1.0f), 1e-6f);
+    }
+    rt_dev_close(&d);
+}
+END_TEST
+
+START_TEST(router_sort_and_balance)
+{
+    enum { N = 301, A = 3, E = 13 };
+    int32_t idx[N * A], offset[E + 1], row[N * A], slot[N * A];
+    float load[E], bias[E] = { 0 };
+    rt_dev d;
+    rt_tensor ti = rt_tensor_2(idx, RT_I32, N, A), to = rt_tensor_1(offset, RT_I32, E + 1);
+    rt_tensor tr = rt_tensor_1(row, RT_I32, N * A), ts = rt_tensor_2(slot, RT_I32, N, A);
+    rt_tensor tl = rt_tensor_1(load, RT_F32, E), tb = rt_tensor_1(bias, RT_F32, E);
+    for (int i = 0; i < N * A; i++) {
+        int64_t e = ops_random(8, (uint64_t)i, E - 1);
+        idx[i] = (int32_t)(e == 4 ? E - 1 : e); /* expert 4 gets nothing */
+    }
+    for (int e = 0; e < E; e++)
+        load[e] = 5.0f;
+    ck_assert(open_device(&d, isas[0], 2));
+    rt_route_sort(&d, &to, &tr, &ts, &ti);
+    rt_route_load(&d, &tl, &to);
+    rt_route_balance(&d, &tb, &tl, 0.25f);
+    ck_assert_int_eq(offset[0], 0);
+    ck_assert_int_eq(offset[E], N * A);
+    bool taken[N * A] = { false };
+    for (int i = 0; i < N * A; i++) {
+        int e = idx[i], s = slot[i];
+        ck_assert(s >= offset[e] && s < offset[e + 1] && !taken[s]);
+        ck_assert_int_eq(row[s], i / A);
+        ck_assert(s == offset[e] || row[s - 1] <= row[s]);
+        taken[s] = true;
+    }
+    for (int e = 0; e < E; e++) {
+        float n = (float)(offset[e + 1] - offset[e]), mean = (float)(N * A) / E;
+        ck_assert(load[e] == 5.0f + n);
+        ck_assert(bias[e] == (n < mean ? 0.25f : -0.25f));
+    }
+    ck_assert(load[4] == 5.0f);
+    rt_dev_close(&d);
+}
+END_TEST
+
+/* --- gather of any dtype -------------------------------------------------------------------------
+ */
+
+static const rt_dtype gathered[] = { RT_F32, RT_F16, RT_BF16, RT_Q8_0, RT_Q4_0, RT_Q4_K, RT_Q6_K };
+
+/* Rows of random bytes (numbers of every kind, infinities and NaN too), as core/decode.c reads
+ * them. */
+START_TEST(gather_dtypes)
+{
+    enum { ROWS = 37, C = 512, M = 5 };
+    rt_dtype t = gathered[_i];
+    int64_t bytes = rt_dtype_bytes(t, C);
+    uint8_t *x = malloc((size_t)(bytes * ROWS));
+    float *y = floats((int64_t)M * C), *want = floats(C);
+    int32_t index[M] = { 3, 36, 0, 3, 11 };
+    for (int64_t i = 0; i < bytes * ROWS; i++)
+        x[i] = (uint8_t)ops_random(9, (uint64_t)i, 256);
+    rt_tensor tx = rt_tensor_2(x, t, ROWS, C), ty = rt_tensor_2(y, RT_F32, M, C);
+    rt_tensor ti = rt_tensor_1(index, RT_I32, M);
+    for (int i = 0; i < RT_COUNT(isas); i++) {
+        rt_dev d;
+        if (!open_device(&d, isas[i], 2))
+            continue;
+        rt_gather_rows(&d, &ty, &tx, &ti);
+        for (int r = 0; r < M; r++) {
+            rt_decode_f32(want, x + index[r] * bytes, t, C);
+            for (int k = 0; k < C; k++)
+                ck_assert_msg(!memcmp(&y[r * C + k], &want[k], 4) ||
+                                  (isnan(y[r * C + k]) && isnan(want[k])),
+                              "%s row %d column %d", rt_dtype_get(t)->name, r, k);
+        }
+        rt_dev_close(&d);
+    }
+    free(x), free(y), free(want);
+}
+END_TEST
+
+/* --- refusals ------------------------------------------------------------------------------------
+ */
+
+static float storage[4096];
+static int32_t integers[4096];
+
+static rt_tensor f2(int64_t a, int64_t b) { return rt_tensor_2(storage, RT_F32, a, b); }
+static rt_tensor f1(int64_t a) { return rt_tensor_1(storage, RT_F32, a); }
+static rt_tensor i1(int64_t a) { return rt_tensor_1(integers, RT_I32, a); }
+
+static void bad_add(rt_dev *d)
+{
+    rt_tensor y = f2(3, 5), x = f2(5, 3);
+    rt_add(d, &y, &x);
+}
+static void bad_alias(rt_dev *d)
+{
+    rt_tensor y = f2(3, 5), rstd = f1(3), w = f1(5);
+    rt_rmsnorm_forward(d, &y, &rstd, &y, &w, 0.0f);
+}
+static void bad_dtype(rt_dev *d)
+{
+    rt_tensor y = f2(3, 5), x = f2(9, 5), index = f1(3);
+    rt_gather_rows(d, &y, &x, &index);
+}
+static void bad_index(rt_dev *d)
+{
+    rt_tensor y = f2(3, 5), x = f2(9, 5), index = i1(3);
+    integers[2] = 9;
+    rt_gather_rows(d, &y, &x, &index);
+}
+static void bad_heads(rt_dev *d)
+{
+    rt_tensor y = rt_tensor_3(storage, RT_F32, 3, 4, 5), x = rt_tensor_3(storage, RT_F32, 3, 2, 5);
+    rt_copy_columns(d, &y, 0, &x, 0, 5);
+}
+static void bad_matmul(rt_dev *d)
+{
+    rt_tensor c = f2(3, 4), a = f2(3, 5), b = f2(5, 4);
+    rt_matmul(d, &c, &a, false, &b, true, 0.0f);
+}
+static void loss_of(rt_dev *d, rt_loss_spec s, int64_t vocab, bool gradient)
+{
+    rt_tensor stats = f2(1, RT_LOSS_COLUMNS), z = f2(1, 8);
+    rt_targets t = { i1(1), f1(1), i1(2), i1(1), i1(4), f1(4), i1(4), f1(1), f1(1), f1(1) };
+    rt_loss(d, &stats, &z, &t, &s, vocab, 1.0f, gradient);
+}
+static void bad_temperature(rt_dev *d)
+{
+    loss_of(d, (rt_loss_spec){ .drawn = 1, .temperature = 2 }, 8, true);
+}
+static void bad_vocab(rt_dev *d)
+{
+    loss_of(d, (rt_loss_spec){ .ce = 1, .temperature = 1 }, 9, true);
+}
+static void bad_scratch(rt_dev *d)
+{
+    loss_of(d, (rt_loss_spec){ .ce = 1, .temperature = 1 }, 8, false);
+}
+static void bad_label(rt_dev *d)
+{
+    integers[0] = 8;
+    loss_of(d, (rt_loss_spec){ .ce = 1, .temperature = 1 }, 8, true);
+}
+static void bad_route(rt_dev *d)
+{
+    rt_tensor idx = rt_tensor_2(integers, RT_I32, 2, 5), w = f2(2, 5), s = f2(2, 8);
+    rt_route_policy p = { RT_ROUTE_SIGMOID, 8, 5, 4, 2, true, 1.0f }; /* 2 groups hold 4 */
+    rt_route_forward(d, &idx, &w, &s, &s, NULL, &p);
+}
+
+static const struct {
+    void (*call)(rt_dev *d);
+    const char *says;
+} refusals[] = {
+    { bad_add, "add: f32_like(y, x)" },
+    { bad_alias, "f32(3,5)" },
+    { bad_dtype, "gather_rows:" },
+    { bad_index, "gather_rows: index 2 is 9, outside [0, 9)" },
+    { bad_heads, "copy_columns: x->dim[1] == y->dim[1]" },
+    { bad_matmul, "matmul:" },
+    { bad_temperature, "loss: spec->drawn == 0" },
+    { bad_vocab, "loss: vocab > 0" },
+    { bad_scratch, "needs 128 bytes of workspace" },
+    { bad_label, "loss label: index 0 is 8" },
+    { bad_route, "route_forward: p->active <=" },
+};
+
+/* The call ends the process with SIGABRT and says why. */
+START_TEST(refused)
+{
+    int fd[2], status;
+    char text[2048];
+    ck_assert_int_eq(pipe(fd), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        rt_dev d;
+        dup2(fd[1], 2);
+        if (open_device(&d, isas[0], 1))
+            refusals[_i].call(&d);
+        _exit(0);
+    }
+    close(fd[1]);
+    size_t n = 0;
+    for (ssize_t got; (got = read(fd[0], text + n, sizeof text - 1 - n)) > 0;)
+        n += (size_t)got;
+    text[n] = 0;
+    close(fd[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "not refused: %s", text);
+    ck_assert_msg(strstr(text, refusals[_i].says) != NULL, "it says: %s", text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("ops");
     TCase *t = tcase_create("rows");
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, cases, 0, RT_COUNT(ops_cases));
+    tcase_add_loop_test(t, router_order, 0, RT_COUNT(routes));
+    tcase_add_test(t, router_sort_and_balance);
+    tcase_add_loop_test(t, gather_dtypes, 0, RT_COUNT(gathered));
+    tcase_add_loop_test(t, refused, 0, RT_COUNT(refusals));
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

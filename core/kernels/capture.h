@@ -95,20 +95,27 @@ TEAM_FN void rt_capture_unit(const struct rt_args_capture *a, int64_t unit, floa
         best[c] = solo_max(r.z + c * r.width, rt_min(r.width, r.vocab - c * r.width));
     team_sync();
     r.max = team_max(best, r.chunks);
-    lanes mass = lanes_set(0.0f), energy = mass, top = lanes_set(r.max), one = lanes_set(1.0f);
+    lanes m = lanes_set(0.0f), h = m, top = lanes_set(r.max), one = lanes_set(1.0f);
+    double mass = 0.0, energy = 0.0; /* as team_exp_row adds them, bit for bit */
     for (int64_t c = team_rank(); c < r.chunks; c += team_size()) {
         const float *z = r.z + c * r.width;
         int64_t len = rt_min(r.width, r.vocab - c * r.width);
         lanes here = lanes_set(0.0f);
         for (int64_t i = 0; i < len; i += TEAM_LANES) {
             lanes d = row_exponent(z + i, len - i, top, one), x = lanes_exp(d);
-            mass = lanes_add(mass, x);
-            energy = lanes_fma(x, d, energy);
+            m = lanes_add(m, x);
+            h = lanes_fma(x, d, h);
             here = lanes_add(here, x);
         }
         part[c] = solo_sum_lanes(here);
+        if ((c + 1) * r.width % TEAM_BLOCK == 0) {
+            mass += (double)solo_sum_lanes(m);
+            energy += (double)solo_sum_lanes(h);
+            m = h = lanes_set(0.0f);
+        }
     }
-    float total = team_sum_lanes(mass), e = team_sum_lanes(energy);
+    float total = (float)(mass + (double)team_sum_lanes(m));
+    float e = (float)(energy + (double)team_sum_lanes(h));
     r.log_mass = rt_logf(total);
     for (int32_t k = 0; k < config->n_temperatures; k++) {
         float t = 1.0f / config->temperature[k];

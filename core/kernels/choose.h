@@ -17,18 +17,23 @@ struct rt_args_sample {
 /* Sum over e_j >= edge of e_j, or of 1 when counting. */
 TEAM_FN float choose_above(const float *e, int64_t n, float edge, bool counting)
 {
-    lanes s = lanes_set(0.0f);
-    for (int64_t i = lanes_first(); i < n; i += lanes_step()) {
-        float t[TEAM_LANES];
-        lanes_store(t, lanes_load(e + i, n - i, -1.0f), TEAM_LANES);
-        TEAM_LOOP for (int l = 0; l < TEAM_LANES; l++)
-        {
-            float x = counting ? 1.0f : t[l];
-            t[l] = t[l] >= edge ? x : 0.0f;
+    double sum = 0.0;
+    for (int64_t b = 0; b < n; b += TEAM_BLOCK) {
+        int64_t end = team_block_end(b, n);
+        lanes s = lanes_set(0.0f);
+        for (int64_t i = b + lanes_first(); i < end; i += lanes_step()) {
+            float t[TEAM_LANES];
+            lanes_store(t, lanes_load(e + i, end - i, -1.0f), TEAM_LANES);
+            TEAM_LOOP for (int l = 0; l < TEAM_LANES; l++)
+            {
+                float x = counting ? 1.0f : t[l];
+                t[l] = t[l] >= edge ? x : 0.0f;
+            }
+            s = lanes_add(s, lanes_load(t, TEAM_LANES, 0.0f));
         }
-        s = lanes_add(s, lanes_load(t, TEAM_LANES, 0.0f));
+        sum += (double)team_sum_lanes(s);
     }
-    return team_sum_lanes(s);
+    return (float)sum;
 }
 
 /* Keep in e (0 <= e <= 1) the largest entries whose mass (or count) reaches target; zero the rest.
@@ -124,16 +129,21 @@ TEAM_FN void rt_kl_rows_unit(const struct rt_args_kl_rows *a, int64_t unit, floa
     bool agree = team_find(p, n, p_max) == team_find(q, n, q_max);
     float p_log = rt_logf(team_exp_row(NULL, p, n, p_max, 1.0f).mass);
     float q_log = rt_logf(team_exp_row(NULL, q, n, q_max, 1.0f).mass);
-    lanes one = lanes_set(1.0f), sum = lanes_set(0.0f);
+    lanes one = lanes_set(1.0f), p_top = lanes_set(p_max), q_top = lanes_set(q_max);
+    double kl = 0.0;
     (void)scratch;
-    for (int64_t i = lanes_first(); i < n; i += lanes_step()) {
-        lanes lp = lanes_sub(row_exponent(p + i, n - i, lanes_set(p_max), one), lanes_set(p_log));
-        lanes lq = lanes_sub(row_exponent(q + i, n - i, lanes_set(q_max), one), lanes_set(q_log));
-        sum = lanes_fma(lanes_exp(lp), lanes_sub(lp, lq), sum);
+    for (int64_t b = 0; b < n; b += TEAM_BLOCK) {
+        int64_t end = team_block_end(b, n);
+        lanes s = lanes_set(0.0f);
+        for (int64_t i = b + lanes_first(); i < end; i += lanes_step()) {
+            lanes lp = lanes_sub(row_exponent(p + i, end - i, p_top, one), lanes_set(p_log));
+            lanes lq = lanes_sub(row_exponent(q + i, end - i, q_top, one), lanes_set(q_log));
+            s = lanes_fma(lanes_exp(lp), lanes_sub(lp, lq), s);
+        }
+        kl += (double)team_sum_lanes(s);
     }
-    float kl = team_sum_lanes(sum);
     if (team_rank() == 0) {
-        team_f32(&a->kl)[unit] = kl;
+        team_f32(&a->kl)[unit] = (float)kl;
         team_f32(&a->agree)[unit] = agree ? 1.0f : 0.0f;
     }
 }

@@ -41,13 +41,19 @@ TEAM_FN void rt_rmsnorm_backward_unit(const struct rt_args_rmsnorm_backward *a, 
     const float *__restrict__ x = team_row(&a->x, unit, a->x.dim[1]);
     const float *__restrict__ w = team_f32(&a->w);
     float rstd = team_f32(&a->rstd)[unit];
-    lanes s = lanes_set(0.0f);
+    double sum = 0.0;
     (void)scratch;
-    for (int64_t i = lanes_first(); i < c; i += lanes_step()) {
-        lanes g = lanes_mul(lanes_load(dy + i, c - i, 0.0f), lanes_load(w + i, c - i, 0.0f));
-        s = lanes_fma(g, lanes_load(x + i, c - i, 0.0f), s);
+    for (int64_t b = 0; b < c; b += TEAM_BLOCK) {
+        int64_t end = team_block_end(b, c);
+        lanes s = lanes_set(0.0f);
+        for (int64_t i = b + lanes_first(); i < end; i += lanes_step()) {
+            lanes g = lanes_mul(lanes_load(dy + i, end - i, 0.0f),
+                                lanes_load(w + i, end - i, 0.0f));
+            s = lanes_fma(g, lanes_load(x + i, end - i, 0.0f), s);
+        }
+        sum += (double)team_sum_lanes(s);
     }
-    float back = team_sum_lanes(s) * rstd * rstd / (float)c; /* of x: mean(g h) rstd */
+    float back = (float)sum * rstd * rstd / (float)c; /* of x: mean(g h) rstd */
     if (a->beta == 0.0f)
         for (int64_t i = team_rank(); i < c; i += team_size())
             dx[i] = rstd * fmaf(-back, x[i], dy[i] * w[i]);

@@ -1,12 +1,12 @@
 /* softmax.h: what the head's kernels share: exponentials of a row of logits with their sums, and
-   random points dropped on cumulative mass. A row of V is cut into at most RT_CHUNKS chunks of a
-   multiple of 16 columns, so that a walk over a row reads chunk sums first. */
+   random points dropped on cumulative mass. A row of V is cut into at most RT_CHUNKS chunks, so
+   that a walk over a row reads chunk sums first. */
 #ifndef RT_KERNELS_SOFTMAX_H
 #define RT_KERNELS_SOFTMAX_H
 
 #include "core/kernels/team.h"
 
-enum { RT_CHUNKS = 512 };
+enum { RT_CHUNKS = 512, RT_VOCAB_MAX = RT_CHUNKS * 2048 };
 
 struct row_sums {
     float mass;   /* sum of e_j = exp((z_j - max) / T) */
@@ -24,23 +24,32 @@ TEAM_FN lanes row_exponent(const float *z, int64_t left, lanes max, lanes invers
 TEAM_FN struct row_sums team_exp_row(float *e, const float *z, int64_t n, float max,
                                      float inverse_t)
 {
-    lanes mass = lanes_set(0.0f), energy = mass, top = lanes_set(max), it = lanes_set(inverse_t);
-    for (int64_t i = lanes_first(); i < n; i += lanes_step()) {
-        lanes d = row_exponent(z + i, n - i, top, it), x = lanes_exp(d);
-        mass = lanes_add(mass, x);
-        energy = lanes_fma(x, d, energy);
-        if (e)
-            lanes_store(e + i, x, n - i);
+    double mass = 0.0, energy = 0.0;
+    lanes top = lanes_set(max), it = lanes_set(inverse_t);
+    for (int64_t b = 0; b < n; b += TEAM_BLOCK) {
+        int64_t end = team_block_end(b, n);
+        lanes m = lanes_set(0.0f), h = m;
+        for (int64_t i = b + lanes_first(); i < end; i += lanes_step()) {
+            lanes d = row_exponent(z + i, end - i, top, it), x = lanes_exp(d);
+            m = lanes_add(m, x);
+            h = lanes_fma(x, d, h);
+            if (e)
+                lanes_store(e + i, x, end - i);
+        }
+        mass += (double)team_sum_lanes(m);
+        energy += (double)team_sum_lanes(h);
     }
-    struct row_sums s;
-    s.mass = team_sum_lanes(mass);
-    s.energy = team_sum_lanes(energy);
+    struct row_sums s = { (float)mass, (float)energy };
     return s;
 }
 
+/* A power of two, so that chunks do not straddle blocks of sums. */
 TEAM_FN int64_t chunk_width(int64_t n)
 {
-    return rt_max(64, rt_align_up(rt_ceil_div(n, RT_CHUNKS), 16));
+    int64_t width = 64;
+    while (width * RT_CHUNKS < n)
+        width *= 2;
+    return width;
 }
 
 TEAM_FN uint64_t team_seed(const rt_tensor *seed, int64_t row) /* (M,2) i32: low, high */

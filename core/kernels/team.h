@@ -20,6 +20,7 @@
 #define TEAM_LOOP
 
 enum { TEAM_LANES = 1 };
+#define TEAM_BLOCK (INT64_C(1) << 62)
 typedef float lanes;
 
 TEAM_FN int64_t team_rank(void) { return threadIdx.x; }
@@ -99,6 +100,7 @@ TEAM_FN int64_t team_find(const float *x, int64_t n, float value)
 #define TEAM_LOOP _Pragma("GCC unroll 1")
 
 enum { TEAM_LANES = 16 };
+#define TEAM_BLOCK INT64_C(2048)
 typedef rt_v16 lanes;
 
 TEAM_FN int64_t team_rank(void) { return 0; }
@@ -148,6 +150,10 @@ TEAM_FN int64_t team_find(const float *x, int64_t n, float value)
 
 #endif
 
+TEAM_FN int64_t team_block_end(int64_t begin, int64_t n)
+{
+    return n - begin > TEAM_BLOCK ? begin + TEAM_BLOCK : n;
+}
 TEAM_FN int64_t lanes_first(void) { return team_rank() * TEAM_LANES; }
 TEAM_FN int64_t lanes_step(void) { return team_size() * TEAM_LANES; }
 
@@ -172,20 +178,32 @@ TEAM_FN float *team_row(const rt_tensor *t, int64_t i, int64_t width)
     return (float *)t->data + i * width;
 }
 
+/* Sums run in blocks of TEAM_BLOCK elements, whose sums are added in order in f64: a chain over a
+   whole vocabulary would lose a light tail. */
 TEAM_FN float team_sum(const float *x, int64_t n)
 {
-    lanes s = lanes_set(0.0f);
-    for (int64_t i = lanes_first(); i < n; i += lanes_step())
-        s = lanes_add(s, lanes_load(x + i, n - i, 0.0f));
-    return team_sum_lanes(s);
+    double sum = 0.0;
+    for (int64_t b = 0; b < n; b += TEAM_BLOCK) {
+        int64_t end = team_block_end(b, n);
+        lanes s = lanes_set(0.0f);
+        for (int64_t i = b + lanes_first(); i < end; i += lanes_step())
+            s = lanes_add(s, lanes_load(x + i, end - i, 0.0f));
+        sum += (double)team_sum_lanes(s);
+    }
+    return (float)sum;
 }
 
-TEAM_FN float team_dot(const float *a, const float *b, int64_t n)
+TEAM_FN float team_dot(const float *x, const float *y, int64_t n)
 {
-    lanes s = lanes_set(0.0f);
-    for (int64_t i = lanes_first(); i < n; i += lanes_step())
-        s = lanes_fma(lanes_load(a + i, n - i, 0.0f), lanes_load(b + i, n - i, 0.0f), s);
-    return team_sum_lanes(s);
+    double sum = 0.0;
+    for (int64_t b = 0; b < n; b += TEAM_BLOCK) {
+        int64_t end = team_block_end(b, n);
+        lanes s = lanes_set(0.0f);
+        for (int64_t i = b + lanes_first(); i < end; i += lanes_step())
+            s = lanes_fma(lanes_load(x + i, end - i, 0.0f), lanes_load(y + i, end - i, 0.0f), s);
+        sum += (double)team_sum_lanes(s);
+    }
+    return (float)sum;
 }
 
 TEAM_FN float team_max(const float *x, int64_t n)
