@@ -1,0 +1,205 @@
+#include "core/ffn.h"
+
+static const unsigned matrix = RT_PARAM_DECAY | RT_PARAM_PRODUCT;
+
+static void mlp_params(rt_params *p, rt_mlp_w *w, const char *const names[3],
+                       const char *const gguf[3], int64_t experts, int64_t f, int64_t c)
+{
+    if (experts) {
+        rt_param_add(p, &w->gate, names[0], gguf[0], RT_INIT_NORMAL, matrix, experts, f, c);
+        rt_param_add(p, &w->up, names[1], gguf[1], RT_INIT_NORMAL, matrix, experts, f, c);
+        rt_param_add(p, &w->down, names[2], gguf[2], RT_INIT_OUTPUT, matrix, experts, c, f);
+    } else {
+        rt_param_add(p, &w->gate, names[0], gguf[0], RT_INIT_NORMAL, matrix, f, c, 0);
+        rt_param_add(p, &w->up, names[1], gguf[1], RT_INIT_NORMAL, matrix, f, c, 0);
+        rt_param_add(p, &w->down, names[2], gguf[2], RT_INIT_OUTPUT, matrix, c, f, 0);
+    }
+}
+
+void rt_ffn_params(rt_params *p, const rt_config *c, rt_ffn_w *w)
+{
+    static const char *const dense[] = { "mlp.gate_proj.weight", "mlp.up_proj.weight",
+                                         "mlp.down_proj.weight" };
+    static const char *const dense_gguf[] = { "ffn_gate", "ffn_up", "ffn_down" };
+    static const char *const routed[] = { "mlp.experts.%d.gate_proj.weight",
+                                          "mlp.experts.%d.up_proj.weight",
+                                          "mlp.experts.%d.down_proj.weight" };
+    static const char *const routed_gguf[] = { "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps" };
+    static const char *const shared[] = { "mlp.shared_experts.gate_proj.weight",
+                                          "mlp.shared_experts.up_proj.weight",
+                                          "mlp.shared_experts.down_proj.weight" };
+    static const char *const shared_gguf[] = { "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp" };
+    if (!rt_config_routed(c, p->layer)) {
+        mlp_params(p, &w->dense, dense, dense_gguf, 0, c->ffn_width, c->width);
+        return;
+    }
+    rt_param_add(p, &w->router, "mlp.gate.weight", "ffn_gate_inp", RT_INIT_NORMAL, matrix,
+                 c->experts, c->width, 0);
+    if (c->family->scoring == RT_ROUTE_SIGMOID)
+        rt_param_add(p, &w->bias, "mlp.gate.e_score_correction_bias", "exp_probs_b", RT_INIT_ZEROS,
+                     RT_PARAM_FIXED | RT_PARAM_RAW, c->experts, 0, 0);
+    mlp_params(p, &w->routed, routed, routed_gguf, c->experts, c->expert_width, c->width);
+    if (c->shared)
+        mlp_params(p, &w->shared, shared, shared_gguf, 0, c->shared * c->expert_width, c->width);
+}
+
+/* ---- one SwiGLU ---------------------------------------------------------------------------------
+ */
+
+static void mlp_plan(const rt_plan *p, rt_mlp_saved *s, int64_t rows, int64_t f)
+{
+    s->gate = rt_plan_2(p->arena, "ffn.gate", RT_F32, rows, f);
+    s->up = rt_plan_2(p->arena, "ffn.up", RT_F32, rows, f);
+    s->act = rt_plan_2(p->arena, "ffn.act", RT_F32, rows, f);
+}
+
+static void mlp_forward(rt_dev *d, const rt_mlp_w *w, rt_mlp_saved *s, rt_tensor *y,
+                        const rt_tensor *x)
+{
+    rt_matmul(d, &s->gate, x, false, &w->gate, true, 0.0f);
+    rt_matmul(d, &s->up, x, false, &w->up, true, 0.0f);
+    rt_swiglu_forward(d, &s->act, &s->gate, &s->up);
+    rt_matmul(d, y, &s->act, false, &w->down, true, 1.0f);
+}
+
+/* dx = ... + beta dx */
+static void mlp_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, const rt_mlp_saved *s,
+                         rt_mlp_saved *ds, rt_tensor *dx, const rt_tensor *dy, const rt_tensor *x,
+                         float beta)
+{
+    rt_matmul(d, &dw->down, dy, true, &s->act, false, 1.0f);
+    rt_matmul(d, &ds->act, dy, false, &w->down, false, 0.0f);
+    rt_swiglu_backward(d, &ds->gate, &ds->up, &ds->act, &s->gate, &s->up);
+    rt_matmul(d, &dw->gate, &ds->gate, true, x, false, 1.0f);
+    rt_matmul(d, &dw->up, &ds->up, true, x, false, 1.0f);
+    rt_matmul(d, dx, &ds->gate, false, &w->gate, false, beta);
+    rt_matmul(d, dx, &ds->up, false, &w->up, false, 1.0f);
+}
+
+/* ---- routed experts -----------------------------------------------------------------------------
+ */
+
+static void experts_forward(rt_dev *d, const rt_mlp_w *w, rt_ffn_saved *s)
+{
+    rt_matmul_grouped(d, &s->routed.gate, &s->xs, false, &w->gate, true, &s->offset, 0.0f);
+    rt_matmul_grouped(d, &s->routed.up, &s->xs, false, &w->up, true, &s->offset, 0.0f);
+    rt_swiglu_forward(d, &s->routed.act, &s->routed.gate, &s->routed.up);
+    rt_matmul_grouped(d, &s->ys, &s->routed.act, false, &w->down, true, &s->offset, 0.0f);
+}
+
+static void experts_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, rt_ffn_saved *s,
+                             rt_ffn_saved *ds)
+{
+    const rt_tensor *o = &s->offset;
+    rt_matmul_grouped(d, &dw->down, &ds->ys, true, &s->routed.act, false, o, 1.0f);
+    rt_matmul_grouped(d, &ds->routed.act, &ds->ys, false, &w->down, false, o, 0.0f);
+    rt_swiglu_backward(d, &ds->routed.gate, &ds->routed.up, &ds->routed.act, &s->routed.gate,
+                       &s->routed.up);
+    rt_matmul_grouped(d, &dw->gate, &ds->routed.gate, true, &s->xs, false, o, 1.0f);
+    rt_matmul_grouped(d, &dw->up, &ds->routed.up, true, &s->xs, false, o, 1.0f);
+    rt_matmul_grouped(d, &ds->xs, &ds->routed.gate, false, &w->gate, false, o, 0.0f);
+    rt_matmul_grouped(d, &ds->xs, &ds->routed.up, false, &w->up, false, o, 1.0f);
+}
+
+static void routed_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
+{
+    rt_arena *a = p->arena;
+    int64_t n = p->n, e = c->experts, k = c->active;
+    s->logits = rt_plan_2(a, "router.logits", RT_F32, n, e);
+    s->score = rt_plan_2(a, "router.score", RT_F32, n, e);
+    s->idx = rt_plan_2(a, "router.choice", RT_I32, n, k);
+    s->weight = rt_plan_2(a, "router.choice", RT_F32, n, k);
+    s->slot = rt_plan_2(a, "router.choice", RT_I32, n, k);
+    s->offset = rt_plan_1(a, "router.choice", RT_I32, e + 1);
+    s->row = rt_plan_1(a, "router.choice", RT_I32, n * k);
+    s->xs = rt_plan_2(a, "experts.rows", RT_F32, n * k, c->width);
+    s->ys = rt_plan_2(a, "experts.rows", RT_F32, n * k, c->width);
+    mlp_plan(p, &s->routed, n * k, c->expert_width);
+    rt_dev_need_matmul(p->dev, n, e, c->width);
+    rt_dev_need_grouped(p->dev, n * k, e, c->expert_width, c->width);
+    rt_dev_need_grouped(p->dev, n * k, e, c->width, c->expert_width);
+    if (c->shared)
+        mlp_plan(p, &s->shared, n, c->shared * c->expert_width);
+    rt_dev_need_matmul(p->dev, n, c->shared * c->expert_width, c->width);
+    rt_dev_need_matmul(p->dev, n, c->width, c->shared * c->expert_width);
+}
+
+static void routed_forward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt_ffn_saved *s,
+                           rt_tensor *y, const rt_tensor *x)
+{
+    rt_route_policy policy = rt_config_route(c);
+    const rt_tensor *bias = c->family->scoring == RT_ROUTE_SIGMOID ? &w->bias : NULL;
+    rt_matmul(d, &s->logits, x, false, &w->router, true, 0.0f);
+    rt_route_forward(d, &s->idx, &s->weight, &s->score, &s->logits, bias, &policy);
+    rt_route_sort(d, &s->offset, &s->row, &s->slot, &s->idx);
+    if (s->load.data)
+        rt_route_load(d, &s->load, &s->offset);
+    rt_gather_rows(d, &s->xs, x, &s->row);
+    experts_forward(d, &w->routed, s);
+    if (c->shared)
+        mlp_forward(d, &w->shared, &s->shared, y, x);
+    rt_combine_forward(d, y, &s->ys, &s->slot, &s->weight);
+}
+
+static void routed_backward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt_ffn_w *dw,
+                            rt_ffn_saved *s, rt_ffn_saved *ds, rt_tensor *dx, const rt_tensor *dy,
+                            const rt_tensor *x)
+{
+    rt_route_policy policy = rt_config_route(c);
+    rt_combine_backward(d, &ds->ys, &ds->weight, dy, &s->ys, &s->slot, &s->weight);
+    rt_route_backward(d, &ds->logits, &ds->weight, &s->idx, &s->weight, &s->score, &policy);
+    rt_matmul(d, &dw->router, &ds->logits, true, x, false, 1.0f);
+    rt_matmul(d, dx, &ds->logits, false, &w->router, false, 0.0f);
+    if (c->shared)
+        mlp_backward(d, &w->shared, &dw->shared, &s->shared, &ds->shared, dx, dy, x, 1.0f);
+    experts_backward(d, &w->routed, &dw->routed, s, ds);
+    rt_scatter_add_rows(d, dx, &ds->xs, &s->row);
+}
+
+/* ---- the layer ----------------------------------------------------------------------------------
+ */
+
+static void dense_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
+{
+    mlp_plan(p, &s->dense, p->n, c->ffn_width);
+    rt_dev_need_matmul(p->dev, p->n, c->ffn_width, c->width);
+    rt_dev_need_matmul(p->dev, p->n, c->width, c->ffn_width);
+}
+
+void rt_ffn_plan(const rt_plan *p, const rt_config *c, int64_t layer, rt_ffn_saved *s)
+{
+    if (rt_config_routed(c, layer))
+        routed_plan(p, c, s);
+    else
+        dense_plan(p, c, s);
+}
+
+void rt_ffn_plan_grads(const rt_plan *p, const rt_config *c, rt_ffn_saved *ds)
+{
+    bool dense = false, routed = false;
+    for (int64_t l = 0; l < c->layers; l++)
+        *(rt_config_routed(c, l) ? &routed : &dense) = true;
+    if (dense)
+        dense_plan(p, c, ds);
+    if (routed)
+        routed_plan(p, c, ds);
+}
+
+void rt_ffn_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w *w,
+                    rt_ffn_saved *s, rt_tensor *y, const rt_tensor *x)
+{
+    if (rt_config_routed(c, layer))
+        routed_forward(d, c, w, s, y, x);
+    else
+        mlp_forward(d, &w->dense, &s->dense, y, x);
+}
+
+void rt_ffn_backward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w *w, rt_ffn_w *dw,
+                     rt_ffn_saved *s, rt_ffn_saved *ds, rt_tensor *dx, const rt_tensor *dy,
+                     const rt_tensor *x)
+{
+    if (rt_config_routed(c, layer))
+        routed_backward(d, c, w, dw, s, ds, dx, dy, x);
+    else
+        mlp_backward(d, &w->dense, &dw->dense, &s->dense, &ds->dense, dx, dy, x, 0.0f);
+}

@@ -1,0 +1,103 @@
+#include "core/params.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/rng.h"
+
+void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *gguf,
+                  rt_param_init init, unsigned flags, int64_t d0, int64_t d1, int64_t d2)
+{
+    if (p->n == p->cap) {
+        p->cap = p->cap ? 2 * p->cap : 64;
+        p->item = realloc(p->item, (size_t)p->cap * sizeof *p->item);
+        if (!p->item)
+            rt_bug("out of memory for a list of %d weights", p->cap);
+    }
+    rt_param *w = &p->item[p->n++];
+    memset(w, 0, sizeof *w);
+    if (p->layer >= 0) {
+        snprintf(w->name, sizeof w->name, "model.layers.%d.%s", p->layer, name);
+        if (gguf)
+            snprintf(w->gguf, sizeof w->gguf, "blk.%d.%s", p->layer, gguf);
+    } else {
+        snprintf(w->name, sizeof w->name, "%s", name);
+        if (gguf)
+            snprintf(w->gguf, sizeof w->gguf, "%s", gguf);
+    }
+    w->layer = p->layer;
+    w->experts = d2 ? d0 : 0;
+    w->slot = slot;
+    w->init = init;
+    w->flags = flags;
+    *slot = d2   ? rt_tensor_3(NULL, RT_F32, d0, d1, d2)
+            : d1 ? rt_tensor_2(NULL, RT_F32, d0, d1)
+                 : rt_tensor_1(NULL, RT_F32, d0);
+    p->total += rt_tensor_elements(slot);
+}
+
+void rt_params_free(rt_params *p)
+{
+    free(p->item);
+    memset(p, 0, sizeof *p);
+}
+
+int rt_params_find(const rt_params *p, const char *name)
+{
+    for (int i = 0; i < p->n; i++)
+        if (strcmp(p->item[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t size)
+{
+    const char *hole = strstr(p->name, "%d");
+    if (!hole)
+        rt_bug("%s is not a stack over experts", p->name);
+    snprintf(out, size, "%.*s%lld%s", (int)(hole - p->name), p->name, (long long)expert, hole + 2);
+}
+
+void rt_params_plan(rt_params *p, rt_arena *a, const char *slot_name)
+{
+    for (int i = 0; i < p->n; i++) {
+        rt_tensor *t = p->item[i].slot;
+        t->dtype = RT_F32;
+        t->data = rt_arena_take(a, slot_name, rt_tensor_bytes(t));
+    }
+}
+
+/* Box-Muller on one counter: no state, so the order of filling does not matter. */
+static float normal(uint64_t seed, uint64_t index)
+{
+    rt_u32x4 bits = rt_rng_bits(seed, RT_RNG_INIT, index);
+    double u = ((double)bits.v[0] + 1) * 0x1p-32, v = (double)bits.v[1] * 0x1p-32;
+    return (float)(sqrt(-2 * log(u)) * cos(2 * M_PI * v));
+}
+
+int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed, rt_err *err)
+{
+    int64_t most = 0;
+    for (int i = 0; i < p->n; i++)
+        most = rt_max(most, rt_tensor_elements(p->item[i].slot));
+    float *host = malloc((size_t)most * sizeof *host);
+    if (!host)
+        return rt_fail(err, "initial weights: no memory for %lld numbers", (long long)most);
+    for (int i = 0; i < p->n; i++) {
+        const rt_param *w = &p->item[i];
+        int64_t n = rt_tensor_elements(w->slot);
+        float std = (float)cfg->init_std;
+        if (w->init == RT_INIT_OUTPUT)
+            std = (float)(cfg->init_std / sqrt(2.0 * (double)cfg->layers));
+        for (int64_t j = 0; j < n; j++)
+            host[j] = w->init == RT_INIT_ONES ? 1.0f
+                      : w->init == RT_INIT_ZEROS
+                          ? 0.0f
+                          : std * normal(seed, ((uint64_t)i << 40) + (uint64_t)j);
+        d->ops->upload(d, w->slot->data, host, n * (int64_t)sizeof *host);
+    }
+    free(host);
+    return 0;
+}

@@ -1,0 +1,452 @@
+#include "core/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/gguf.h"
+#include "core/safetensors.h"
+
+void rt_model_init(rt_model *m, const rt_config *cfg)
+{
+    memset(m, 0, sizeof *m);
+    m->cfg = *cfg;
+    rt_weights_init(&m->w, &m->cfg, "weights");
+}
+
+/* ---- reading: one view of a stored tensor, whatever the container
+ * -------------------------------- */
+
+typedef struct stored {
+    const uint8_t *data;
+    rt_dtype dtype;
+    const char *type; /* as the container names it */
+    int rank;
+    int64_t dim[4];
+} stored;
+
+typedef struct source {
+    const char *path;
+    bool is_gguf;
+    rt_gguf gguf;
+    rt_safetensors st;
+    uint8_t *used; /* per tensor of the container */
+} source;
+
+static int64_t source_count(const source *s)
+{
+    return s->is_gguf ? s->gguf.n_tensors : s->st.n_tensors;
+}
+
+static const char *source_name(const source *s, int64_t i)
+{
+    return s->is_gguf ? s->gguf.tensor[i].name : s->st.tensor[i].name;
+}
+
+static int source_open(source *s, const char *path, rt_err *err)
+{
+    memset(s, 0, sizeof *s);
+    s->path = path;
+    s->is_gguf = !rt_path_is_dir(path) && rt_gguf_magic(path);
+    if (s->is_gguf ? rt_gguf_open(&s->gguf, path, err) : rt_safetensors_open(&s->st, path, err))
+        return -1;
+    s->used = calloc((size_t)source_count(s) + 1, 1);
+    if (!s->used)
+        rt_bug("out of memory for a list of %lld tensors", (long long)source_count(s));
+    return 0;
+}
+
+static void source_close(source *s)
+{
+    rt_gguf_close(&s->gguf);
+    rt_safetensors_close(&s->st);
+    free(s->used);
+}
+
+static int source_find(source *s, const char *name, stored *out, rt_err *err)
+{
+    memset(out, 0, sizeof *out);
+    if (s->is_gguf) {
+        const rt_gguf_tensor *t = rt_gguf_find(&s->gguf, name);
+        if (!t)
+            return rt_fail(err, "%s: tensor %s is missing", s->path, name);
+        s->used[t - s->gguf.tensor] = 1;
+        *out = (stored){
+            t->data, t->dtype, t->type, t->rank, { t->dim[0], t->dim[1], t->dim[2], t->dim[3] }
+        };
+    } else {
+        const rt_st_tensor *t = rt_safetensors_find(&s->st, name);
+        if (!t)
+            return rt_fail(err, "%s: tensor %s is missing", s->path, name);
+        s->used[t - s->st.tensor] = 1;
+        *out = (stored){
+            t->data, t->dtype, t->type, t->rank, { t->dim[0], t->dim[1], t->dim[2], t->dim[3] }
+        };
+    }
+    if (out->dtype == RT_DTYPE_COUNT || out->dtype == RT_I32 || out->dtype == RT_U8)
+        return rt_fail(err, "%s: tensor %s is %s, which cannot be read as weights", s->path, name,
+                       out->type);
+    return 0;
+}
+
+static int check_shape(const source *s, const char *name, const stored *t, const rt_tensor *want,
+                       rt_err *err)
+{
+    bool same = t->rank == want->rank;
+    for (int i = 0; same && i < want->rank; i++)
+        same = t->dim[i] == want->dim[i];
+    if (same)
+        return 0;
+    char have[96] = "", need[96] = "";
+    for (int i = 0, at = 0; i < t->rank && i < 4; i++)
+        at += snprintf(have + at, sizeof have - (size_t)at, "%s%lld", i ? ", " : "",
+                       (long long)t->dim[i]);
+    for (int i = 0, at = 0; i < want->rank; i++)
+        at += snprintf(need + at, sizeof need - (size_t)at, "%s%lld", i ? ", " : "",
+                       (long long)want->dim[i]);
+    return rt_fail(err, "%s: tensor %s has shape (%s), config.json says (%s)", s->path, name, have,
+                   need);
+}
+
+/* One weight, all experts of a stack, as f32 rows in host. */
+static int read_param(source *s, const rt_param *p, float *host, rt_err *err)
+{
+    char name[160];
+    stored t;
+    if (s->is_gguf) { /* stacks are one tensor there */
+        bool bias = (p->flags & RT_PARAM_FIXED) != 0;
+        snprintf(name, sizeof name, "%s%s", p->gguf, bias ? ".bias" : ".weight");
+        if (source_find(s, name, &t, err) || check_shape(s, name, &t, p->slot, err))
+            return -1;
+        rt_decode_f32(host, t.data, t.dtype, rt_tensor_elements(p->slot));
+        return 0;
+    }
+    if (!p->experts) {
+        if (source_find(s, p->name, &t, err) || check_shape(s, p->name, &t, p->slot, err))
+            return -1;
+        rt_decode_f32(host, t.data, t.dtype, rt_tensor_elements(p->slot));
+        return 0;
+    }
+    rt_tensor one = rt_tensor_2(NULL, RT_F32, p->slot->dim[1], p->slot->dim[2]);
+    for (int64_t e = 0; e < p->experts; e++) {
+        rt_param_expert_name(p, e, name, sizeof name);
+        if (source_find(s, name, &t, err) || check_shape(s, name, &t, &one, err))
+            return -1;
+        rt_decode_f32(host + e * rt_tensor_elements(&one), t.data, t.dtype,
+                      rt_tensor_elements(&one));
+    }
+    return 0;
+}
+
+/* Tensors that a checkpoint may carry and that no forward pass here reads. */
+static bool may_ignore(const rt_config *c, const char *name)
+{
+    long long layer;
+    if (sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= c->layers)
+        return true; /* multi-token prediction layers */
+    if (strstr(name, "rotary_emb.inv_freq") || strcmp(name, "rope_freqs.weight") == 0)
+        return true;
+    return c->tied && (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "output.weight") == 0);
+}
+
+static int check_unknown(const source *s, const rt_config *c, rt_err *err)
+{
+    for (int64_t i = 0; i < source_count(s); i++)
+        if (!s->used[i] && !may_ignore(c, source_name(s, i)))
+            return rt_fail(err, "%s: tensor %s is not part of a %s model: refusing to leave it out",
+                           s->path, source_name(s, i), c->family->model_type);
+    return 0;
+}
+
+/* ---- placing ------------------------------------------------------------------------------------
+ */
+
+/* Frozen weights: panels for products, rows only where something else reads them. */
+static void plan_frozen(rt_dev *d, rt_params *p, rt_arena *a)
+{
+    for (int i = 0; i < p->n; i++) {
+        rt_tensor *t = p->item[i].slot;
+        bool product = (p->item[i].flags & RT_PARAM_PRODUCT) != 0;
+        t->data = !product || (p->item[i].flags & RT_PARAM_RAW)
+                      ? rt_arena_take(a, "weights", rt_tensor_bytes(t))
+                      : NULL;
+        t->panels = product ? rt_arena_take(a, "weights.panels", d->ops->panels_bytes(d, t)) : NULL;
+    }
+}
+
+static int place(rt_model *m, rt_dev *d, rt_err *err)
+{
+    if (!m->frozen)
+        return rt_weights_place(d, &m->w, err);
+    rt_arena_init(&m->w.arena, "weights");
+    plan_frozen(d, &m->w.params, &m->w.arena);
+    if (rt_dev_place(d, &m->w.arena, err))
+        return -1;
+    plan_frozen(d, &m->w.params, &m->w.arena);
+    return 0;
+}
+
+static int read_all(rt_model *m, rt_dev *d, source *s, rt_err *err)
+{
+    int64_t most = 0;
+    for (int i = 0; i < m->w.params.n; i++)
+        most = rt_max(most, rt_tensor_bytes(m->w.params.item[i].slot));
+    float *host = malloc((size_t)most);
+    void *staging = d->ops->alloc(d, most);
+    int bad = host && staging ? 0
+                              : rt_fail(err, "%s: no memory for a tensor of %lld bytes", s->path,
+                                        (long long)most);
+    for (int i = 0; !bad && i < m->w.params.n; i++) {
+        const rt_param *p = &m->w.params.item[i];
+        int64_t bytes = rt_tensor_bytes(p->slot);
+        bad = read_param(s, p, host, err);
+        if (!bad && p->slot->data)
+            d->ops->upload(d, p->slot->data, host, bytes);
+        if (!bad && p->slot->panels) {
+            rt_tensor rows = *p->slot;
+            rows.data = staging;
+            rows.panels = NULL;
+            d->ops->upload(d, staging, host, bytes);
+            d->ops->pack_weight(d, (void *)(uintptr_t)p->slot->panels, &rows);
+        }
+    }
+    if (staging)
+        d->ops->release(d, staging);
+    free(host);
+    return bad ? -1 : check_unknown(s, &m->cfg, err);
+}
+
+/* ---- configuration of a GGUF
+ * --------------------------------------------------------------------- */
+
+static int gguf_key(const rt_gguf *g, const char *arch, const char *key, bool need, int64_t *out,
+                    rt_err *err)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", arch, key);
+    return need ? rt_gguf_get_i64(g, name, 1, INT32_MAX, out, err)
+                : rt_gguf_opt_i64(g, name, 1, INT32_MAX, out, err);
+}
+
+static int gguf_number(const rt_gguf *g, const char *arch, const char *key, double *out,
+                       rt_err *err)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", arch, key);
+    return rt_gguf_opt_f64(g, name, out, err);
+}
+
+static int gguf_config(rt_config *c, const rt_gguf *g, const char *path, rt_err *err)
+{
+    rt_gguf_str text;
+    char arch[32];
+    memset(c, 0, sizeof *c);
+    if (rt_gguf_get_str(g, "general.architecture", &text, err))
+        return -1;
+    snprintf(arch, sizeof arch, "%.*s", (int)rt_min(text.bytes, 31), text.text);
+    c->family = rt_family_find_gguf(arch);
+    if (!c->family)
+        return rt_fail(err, "%s: architecture \"%s\" is not supported (llama and qwen3 are)", path,
+                       arch);
+    c->groups = c->groups_kept = 1;
+    c->route_scale = 1;
+    c->rope_theta = 10000;
+    c->init_std = 0.02;
+    c->bos = c->pad = -1;
+    c->interleaved = c->family->gguf_interleaved;
+    const rt_gguf_tensor *embed = rt_gguf_find(g, "token_embd.weight");
+    if (!embed)
+        return rt_fail(err, "%s: tensor token_embd.weight is missing", path);
+    c->vocab = embed->dim[0];
+    c->tied = rt_gguf_find(g, "output.weight") == NULL;
+    if (gguf_key(g, arch, "block_count", true, &c->layers, err) ||
+        gguf_key(g, arch, "embedding_length", true, &c->width, err) ||
+        gguf_key(g, arch, "feed_forward_length", true, &c->ffn_width, err) ||
+        gguf_key(g, arch, "attention.head_count", true, &c->heads, err) ||
+        gguf_key(g, arch, "context_length", true, &c->max_positions, err))
+        return -1;
+    c->kv_heads = c->heads;
+    c->head_dim = c->width / c->heads;
+    int64_t eos = -1;
+    if (gguf_key(g, arch, "attention.head_count_kv", false, &c->kv_heads, err) ||
+        gguf_key(g, arch, "attention.key_length", false, &c->head_dim, err) ||
+        gguf_number(g, arch, "attention.layer_norm_rms_epsilon", &c->norm_eps, err) ||
+        gguf_number(g, arch, "rope.freq_base", &c->rope_theta, err) ||
+        rt_gguf_opt_i64(g, "tokenizer.ggml.bos_token_id", 0, INT32_MAX, &c->bos, err) ||
+        rt_gguf_opt_i64(g, "tokenizer.ggml.padding_token_id", 0, INT32_MAX, &c->pad, err) ||
+        rt_gguf_opt_i64(g, "tokenizer.ggml.eos_token_id", 0, INT32_MAX, &eos, err))
+        return -1;
+    if (eos >= 0)
+        c->eos[c->n_eos++] = eos;
+    if (c->layers > 1024 || c->head_dim < 1)
+        return rt_fail(err, "%s: %lld layers of head width %lld are beyond any model", path,
+                       (long long)c->layers, (long long)c->head_dim);
+    const rt_gguf_tensor *freqs = rt_gguf_find(g, "rope_freqs.weight");
+    if (freqs) {
+        if (freqs->dtype != RT_F32 || freqs->elements != c->head_dim / 2)
+            return rt_fail(err, "%s: rope_freqs.weight is not %lld f32 values", path,
+                           (long long)c->head_dim / 2);
+        c->rope_freqs = (const float *)(const void *)freqs->data; /* valid while the file is open */
+    }
+    return rt_config_check(c, path, err);
+}
+
+int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
+{
+    if (rt_path_is_dir(path) || !rt_gguf_magic(path))
+        return rt_config_load(cfg, path, err);
+    rt_gguf g;
+    if (rt_gguf_open(&g, path, err))
+        return -1;
+    int bad = gguf_config(cfg, &g, path, err);
+    cfg->rope_freqs = NULL;
+    rt_gguf_close(&g);
+    return bad;
+}
+
+int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
+                  rt_err *err)
+{
+    rt_config cfg;
+    source s = { 0 };
+    memset(m, 0, sizeof *m);
+    if (!rt_path_exists(path))
+        return rt_fail(err, "%s: no such model: give a Hugging Face directory or a .gguf file",
+                       path);
+    bool gguf = !rt_path_is_dir(path) && rt_gguf_magic(path);
+    if (!gguf && rt_config_load(&cfg, path, err))
+        return -1;
+    if (source_open(&s, path, err) || (gguf && gguf_config(&cfg, &s.gguf, path, err))) {
+        source_close(&s);
+        return -1;
+    }
+    rt_model_init(m, &cfg);
+    m->frozen = frozen;
+    int bad = place(m, d, err) || read_all(m, d, &s, err) || rt_model_rope(m, d, positions, err);
+    m->cfg.rope_freqs = NULL;
+    source_close(&s);
+    if (bad)
+        rt_model_free(d, m);
+    return bad ? -1 : 0;
+}
+
+int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
+{
+    if (!rt_path_is_dir(path))
+        return rt_hash_file(hash, path, err);
+    source s;
+    if (source_open(&s, path, err)) {
+        source_close(&s);
+        return -1;
+    }
+    uint64_t lo = 1, hi = 2;
+    for (int64_t i = 0; i < s.st.n_tensors;
+         i++) { /* ascending by name, so sharding does not matter */
+        const rt_st_tensor *t = &s.st.tensor[i];
+        lo = rt_hash64(t->name, (int64_t)strlen(t->name), lo);
+        lo = rt_hash64(t->dim, (int64_t)sizeof t->dim, lo);
+        lo = rt_hash64(t->data, t->bytes, lo);
+        hi = rt_hash64(&lo, (int64_t)sizeof lo, hi);
+    }
+    snprintf(hash->hex, sizeof hash->hex, "%016llx%016llx", (unsigned long long)hi,
+             (unsigned long long)lo);
+    source_close(&s);
+    return 0;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------
+ */
+
+static rt_dtype stored_dtype(const rt_param *p, rt_dtype dtype)
+{
+    return p->flags & RT_PARAM_FIXED ? RT_F32 : dtype;
+}
+
+static void encode(void *out, const float *x, int64_t n, rt_dtype dtype)
+{
+    if (dtype == RT_F32) {
+        memcpy(out, x, (size_t)n * sizeof *x);
+        return;
+    }
+    uint16_t *h = out;
+    for (int64_t i = 0; i < n; i++)
+        h[i] = dtype == RT_BF16 ? rt_f32_to_bf16(x[i]) : rt_f32_to_f16(x[i]);
+}
+
+static void declare(rt_safetensors_writer *w, const rt_param *p, rt_dtype dtype)
+{
+    char name[160];
+    if (!p->experts) {
+        rt_safetensors_writer_add(w, p->name, dtype, p->slot->rank, p->slot->dim);
+        return;
+    }
+    for (int64_t e = 0; e < p->experts; e++) {
+        rt_param_expert_name(p, e, name, sizeof name);
+        rt_safetensors_writer_add(w, name, dtype, 2, p->slot->dim + 1);
+    }
+}
+
+static int save_weights(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err)
+{
+    rt_safetensors_writer w;
+    const rt_params *list = &m->w.params;
+    int64_t most = 0;
+    if (rt_safetensors_writer_init(&w, dir, (int64_t)4 << 30, err))
+        return -1;
+    for (int i = 0; i < list->n; i++) {
+        declare(&w, &list->item[i], stored_dtype(&list->item[i], dtype));
+        most = rt_max(most, rt_tensor_bytes(list->item[i].slot));
+    }
+    float *host = malloc((size_t)most);
+    void *out = malloc((size_t)most);
+    int bad = host && out ? rt_safetensors_writer_begin(&w, err)
+                          : rt_fail(err, "%s: no memory to write a tensor of %lld bytes", dir,
+                                    (long long)most);
+    for (int i = 0; !bad && i < list->n; i++) {
+        const rt_tensor *t = list->item[i].slot;
+        rt_dtype as = stored_dtype(&list->item[i], dtype);
+        int64_t n = rt_tensor_elements(t);
+        d->ops->download(d, host, t->data, rt_tensor_bytes(t));
+        encode(out, host, n, as);
+        bad = rt_safetensors_writer_push(&w, out, rt_dtype_bytes(as, n), err);
+    }
+    free(host);
+    free(out);
+    if (bad)
+        rt_safetensors_writer_abort(&w);
+    return bad ? -1 : rt_safetensors_writer_commit(&w, err);
+}
+
+static int save_generation_config(const rt_config *c, const char *dir, rt_err *err)
+{
+    cJSON *json = rt_json_object(), *full = rt_config_json(c, "float32");
+    static const char *const tokens[] = { "bos_token_id", "eos_token_id", "pad_token_id" };
+    for (int i = 0; i < RT_COUNT(tokens); i++) {
+        const cJSON *item = rt_json_find(full, tokens[i]);
+        if (item)
+            rt_json_put(json, tokens[i], cJSON_Duplicate(item, true));
+    }
+    char *path = rt_path_join(dir, "generation_config.json");
+    int bad = rt_json_save(json, path, err);
+    free(path);
+    cJSON_Delete(json);
+    cJSON_Delete(full);
+    return bad;
+}
+
+int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err)
+{
+    if (m->frozen)
+        rt_bug("saving frozen weights: their rows are gone");
+    if (rt_dir_make(dir, err) || save_weights(m, d, dir, dtype, err) ||
+        save_generation_config(&m->cfg, dir, err))
+        return -1;
+    const char *name = dtype == RT_F32 ? "float32" : dtype == RT_BF16 ? "bfloat16" : "float16";
+    cJSON *json = rt_config_json(&m->cfg,
+                                 name); /* last: a directory with config.json is complete */
+    char *path = rt_path_join(dir, "config.json");
+    int bad = rt_json_save(json, path, err);
+    free(path);
+    cJSON_Delete(json);
+    return bad;
+}
