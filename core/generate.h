@@ -1,0 +1,59 @@
+/* generate.h: many sequences at once through a cache: prompts are fed in chunks beside the single
+   tokens of sequences already running; a finished one leaves its slot to the next prompt at once.
+   Soft targets are captured from the same logits that chose the token: no second pass.
+   A sequence's tokens and targets do not depend on what runs beside it (numeric contract of ops.h).
+   Refuses: text, templates, verification, files. */
+#ifndef RT_GENERATE_H
+#define RT_GENERATE_H
+
+#include "core/capture.h"
+#include "core/model.h"
+
+RT_BEGIN
+
+typedef struct rt_request {
+    int64_t id;            /* the caller's own */
+    const int32_t *prompt; /* copied */
+    int64_t n_prompt;      /* >= 1 */
+    int64_t max_new;       /* tokens to generate at most, the stop token included */
+    uint64_t seed;
+} rt_request;
+
+typedef struct rt_completion {
+    int64_t id;
+    const int32_t *token; /* (n_prompt + n_new) prompt and what followed, stop token included */
+    int64_t n_prompt, n_new;
+    bool stopped;        /* by an end token; else by max_new */
+    const rt_soft *soft; /* one row for each new token; NULL when nothing is captured */
+} rt_completion;
+
+typedef struct rt_generate_options {
+    int64_t slots;        /* sequences at once */
+    int64_t length;       /* longest sequence, prompt included */
+    int64_t prefill_rows; /* prompt tokens a pass */
+    int64_t vocab;        /* real ids: columns of the head beyond it are never chosen */
+    rt_sampling sampling;
+    rt_soft_config capture; /* head_max 0: none */
+} rt_generate_options;
+
+typedef struct rt_generate_io {
+    void *ctx;
+    int (*next)(void *ctx, rt_request *r, rt_err *err); /* 1 filled, 0 no more, -1 failed */
+    int (*done)(void *ctx, const rt_completion *c, rt_err *err); /* in order of completion */
+    void (*tick)(void *ctx, int64_t tokens); /* tokens generated so far; or NULL */
+} rt_generate_io;
+
+typedef struct rt_generator rt_generator;
+
+/* Plans memory (rt_generator_table prints it); nothing is allocated on the device before run. */
+int rt_generator_open(rt_generator **g, rt_dev *d, const rt_model *m, const rt_generate_options *o,
+                      rt_err *err);
+const rt_arena *rt_generator_arena(const rt_generator *g, int i); /* i = 0, 1, ... until NULL */
+/* Until next() has no more and every sequence is done. An interrupt (err.h) ends it with exit 130.
+ */
+int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err);
+void rt_generator_close(rt_generator *g); /* accepts NULL */
+
+RT_END
+
+#endif
