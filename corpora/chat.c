@@ -1,0 +1,338 @@
+#include "corpora/chat.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/gguf.h"
+
+/* ---- opening ------------------------------------------------------------------------------------
+ */
+
+static bool read_marker(const rt_tokenizer *t, const char *text, rt_marker *m)
+{
+    int32_t id = rt_tokenizer_id(t, text);
+    m->n = id >= 0;
+    m->id[0] = id;
+    return id >= 0;
+}
+
+/* Which markers this vocabulary has decides the family; a model without any has no thoughts. */
+static void find_markers(rt_chat *c)
+{
+    const rt_tokenizer *t = c->tokenizer;
+    rt_reasoning *r = &c->reasoning;
+    static const char *const stops[] = { "<|return|>", "<|call|>", "<|im_end|>", "<|eot_id|>",
+                                         "<\xef\xbd\x9c"
+                                         "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>" };
+    memset(r, 0, sizeof *r);
+    if (rt_tokenizer_eos(t) >= 0)
+        r->stop[r->n_stops++] = rt_tokenizer_eos(t);
+    for (int i = 0; i < RT_COUNT(stops); i++) {
+        int32_t id = rt_tokenizer_id(t, stops[i]);
+        if (id >= 0 && id != rt_tokenizer_eos(t) && r->n_stops < RT_REASONING_STOPS_MAX)
+            r->stop[r->n_stops++] = id;
+    }
+    r->start = rt_tokenizer_id(t, "<|start|>");
+    r->channel = rt_tokenizer_id(t, "<|channel|>");
+    r->message = rt_tokenizer_id(t, "<|message|>");
+    r->end = rt_tokenizer_id(t, "<|end|>");
+    if (r->start >= 0 && r->channel >= 0 && r->message >= 0 && r->end >= 0 &&
+        read_marker(t, "analysis", &r->analysis) && read_marker(t, "final", &r->final)) {
+        read_marker(t, "commentary", &r->commentary);
+        r->kind = RT_REASONING_HARMONY;
+    } else if (read_marker(t, "</think>", &r->close)) {
+        read_marker(t, "<think>", &r->open);
+        r->kind = RT_REASONING_THINK;
+    }
+}
+
+static int optional_id(const rt_gguf *g, const char *key, int32_t *id, rt_err *err)
+{
+    int64_t value = -1;
+    if (rt_gguf_opt_i64(g, key, 0, INT32_MAX, &value, err))
+        return -1;
+    *id = (int32_t)value;
+    return 0;
+}
+
+typedef struct gguf_vocabulary {
+    rt_gguf_str *token, *merge;
+    int64_t *type;
+    float *score;
+    rt_str *token_str, *merge_str;
+    int32_t *type32;
+    char *model, *pre, *chat;
+} gguf_vocabulary;
+
+static char *copy_str(rt_gguf_str s)
+{
+    char *copy = malloc((size_t)s.bytes + 1);
+    if (!copy)
+        rt_bug("out of memory for a string of %lld bytes", (long long)s.bytes);
+    memcpy(copy, s.text, (size_t)s.bytes);
+    copy[s.bytes] = 0;
+    return copy;
+}
+
+static int read_text_key(const rt_gguf *g, const char *key, char **out, rt_err *err)
+{
+    rt_gguf_str s = { NULL, 0 };
+    if (rt_gguf_opt_str(g, key, &s, err))
+        return -1;
+    *out = s.text ? copy_str(s) : NULL;
+    return 0;
+}
+
+static rt_str *as_strs(const rt_gguf_str *from, int64_t n)
+{
+    rt_str *to = calloc((size_t)n + 1, sizeof *to);
+    if (!to)
+        rt_bug("out of memory for %lld strings", (long long)n);
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (rt_str){ from[i].text, from[i].bytes };
+    return to;
+}
+
+static int read_vocabulary(const rt_gguf *g, gguf_vocabulary *v, rt_tokenizer_parts *p, rt_err *err)
+{
+    int64_t n_types = 0, n_scores = 0;
+    if (read_text_key(g, "tokenizer.ggml.model", &v->model, err) ||
+        read_text_key(g, "tokenizer.ggml.pre", &v->pre, err) ||
+        read_text_key(g, "tokenizer.chat_template", &v->chat, err) ||
+        rt_gguf_get_strs(g, "tokenizer.ggml.tokens", &v->token, &p->n_tokens, err) ||
+        rt_gguf_get_i64s(g, "tokenizer.ggml.token_type", &v->type, &n_types, err))
+        return -1;
+    if (!v->model || n_types != p->n_tokens)
+        return rt_fail(err, "%s: tokenizer.ggml.token_type does not match the tokens", g->path);
+    if (rt_gguf_find_key(g, "tokenizer.ggml.merges") &&
+        rt_gguf_get_strs(g, "tokenizer.ggml.merges", &v->merge, &p->n_merges, err))
+        return -1;
+    if (rt_gguf_find_key(g, "tokenizer.ggml.scores") &&
+        (rt_gguf_get_f32s(g, "tokenizer.ggml.scores", &v->score, &n_scores, err) ||
+         n_scores != p->n_tokens))
+        return rt_fail(err, "%s: tokenizer.ggml.scores does not match the tokens", g->path);
+    v->type32 = calloc((size_t)n_types + 1, sizeof *v->type32);
+    if (!v->type32)
+        rt_bug("out of memory for %lld token types", (long long)n_types);
+    for (int64_t i = 0; i < n_types; i++)
+        v->type32[i] = (int32_t)v->type[i];
+    v->token_str = as_strs(v->token, p->n_tokens);
+    v->merge_str = as_strs(v->merge, p->n_merges);
+    p->model = v->model;
+    p->pre = v->pre;
+    p->token = v->token_str;
+    p->type = v->type32;
+    p->score = v->score;
+    p->merge = v->merge_str;
+    p->chat_template = v->chat;
+    return 0;
+}
+
+static int open_gguf(rt_chat *c, const char *path, rt_err *err)
+{
+    rt_gguf g;
+    gguf_vocabulary v = { 0 };
+    rt_tokenizer_parts p = { 0 };
+    if (rt_gguf_open(&g, path, err))
+        return -1;
+    p.space_prefix = true;
+    int bad = read_vocabulary(&g, &v, &p, err) ||
+              optional_id(&g, "tokenizer.ggml.bos_token_id", &p.bos, err) ||
+              optional_id(&g, "tokenizer.ggml.eos_token_id", &p.eos, err) ||
+              optional_id(&g, "tokenizer.ggml.padding_token_id", &p.pad, err) ||
+              optional_id(&g, "tokenizer.ggml.unknown_token_id", &p.unk, err) ||
+              rt_gguf_opt_bool(&g, "tokenizer.ggml.add_bos_token", &p.add_bos, err) ||
+              rt_gguf_opt_bool(&g, "tokenizer.ggml.add_eos_token", &p.add_eos, err) ||
+              rt_gguf_opt_bool(&g, "tokenizer.ggml.add_space_prefix", &p.space_prefix, err) ||
+              rt_tokenizer_from_parts(&c->tokenizer, &p, path, err);
+    free(v.token);
+    free(v.merge);
+    free(v.type);
+    free(v.score);
+    free(v.token_str);
+    free(v.merge_str);
+    free(v.type32);
+    free(v.model);
+    free(v.pre);
+    free(v.chat);
+    rt_gguf_close(&g);
+    return bad ? -1 : 0;
+}
+
+/* A GGUF keeps ids; templates want the tokens' text. */
+static cJSON *gguf_context(const rt_tokenizer *t)
+{
+    const struct {
+        const char *name;
+        int32_t id;
+    } names[] = { { "bos_token", rt_tokenizer_bos(t) },
+                  { "eos_token", rt_tokenizer_eos(t) },
+                  { "pad_token", rt_tokenizer_pad(t) },
+                  { "unk_token", rt_tokenizer_unk(t) } };
+    cJSON *json = rt_json_object();
+    for (int i = 0; i < RT_COUNT(names); i++)
+        if (names[i].id >= 0)
+            rt_json_put_str(json, names[i].name, rt_tokenizer_token(t, names[i].id).data);
+    return json;
+}
+
+int rt_chat_open(rt_chat *c, const char *path, rt_err *err)
+{
+    memset(c, 0, sizeof *c);
+    bool gguf = !rt_path_is_dir(path) && rt_gguf_magic(path);
+    int bad = gguf ? open_gguf(c, path, err) : rt_tokenizer_open(&c->tokenizer, path, err);
+    if (!bad && gguf)
+        c->context = gguf_context(c->tokenizer);
+    else if (!bad)
+        bad = rt_template_context(&c->context, path, err);
+    const char *source = bad ? NULL : rt_tokenizer_chat_template(c->tokenizer);
+    if (source) {
+        bad = rt_template_parse(&c->chat, source, (int64_t)strlen(source), err);
+        if (bad)
+            rt_wrap(err, "%s: chat template", path);
+        else
+            c->template_hash = rt_template_hash(c->chat);
+    }
+    if (bad) {
+        rt_chat_close(c);
+        return -1;
+    }
+    find_markers(c);
+    return 0;
+}
+
+void rt_chat_close(rt_chat *c)
+{
+    rt_tokenizer_close(c->tokenizer);
+    rt_template_free(c->chat);
+    cJSON_Delete(c->context);
+    memset(c, 0, sizeof *c);
+}
+
+/* ---- ids ----------------------------------------------------------------------------------------
+ */
+
+int rt_chat_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt_err *err)
+{
+    char *text = NULL;
+    int64_t bytes = 0;
+    if (!c->chat) { /* a base model: the contents one after the other */
+        const cJSON *m;
+        cJSON_ArrayForEach(m, messages)
+        {
+            const char *content = cJSON_GetStringValue(rt_json_find(m, "content"));
+            if (content && rt_tokenizer_encode(c->tokenizer, content, (int64_t)strlen(content),
+                                               ids->n ? 0 : RT_TOKENIZE_BOS, ids, err))
+                return -1;
+        }
+        return 0;
+    }
+    cJSON *context = cJSON_Duplicate(c->context, true);
+    rt_json_put(context, "messages", cJSON_Duplicate(messages, true));
+    rt_json_put_bool(context, "add_generation_prompt", true);
+    int bad = rt_template_render(c->chat, context, &text, &bytes, err) ||
+              rt_tokenizer_encode(c->tokenizer, text, bytes, RT_TOKENIZE_SPECIAL, ids, err);
+    free(text);
+    cJSON_Delete(context);
+    return bad ? -1 : 0;
+}
+
+static bool ends_inside_thought(const rt_chat *c, const int32_t *ids, int64_t n)
+{
+    const rt_reasoning *r = &c->reasoning;
+    if (r->kind != RT_REASONING_THINK || r->open.n != 1)
+        return false;
+    for (int64_t i = n - 1; i >= 0 && i >= n - 4; i--) { /* the opener, then white space at most */
+        if (ids[i] == r->open.id[0])
+            return true;
+        if (ids[i] == r->close.id[0])
+            return false;
+    }
+    return false;
+}
+
+int rt_chat_pair(const rt_chat *c, const cJSON *messages, rt_ids *ids, int64_t *n_prompt,
+                 rt_err *err)
+{
+    int count = cJSON_GetArraySize(messages);
+    const cJSON *last = count ? cJSON_GetArrayItem(messages, count - 1) : NULL;
+    const char *role = cJSON_GetStringValue(rt_json_find(last, "role"));
+    const char *content = cJSON_GetStringValue(rt_json_find(last, "content"));
+    const char *thought = cJSON_GetStringValue(rt_json_find(last, "reasoning_content"));
+    if (!role || strcmp(role, "assistant") != 0 || !content)
+        return rt_fail(err, "the last message is not the assistant's: there is nothing to learn");
+    cJSON *before = cJSON_Duplicate(messages, true);
+    cJSON_DeleteItemFromArray(before, count - 1);
+    int bad = rt_chat_prompt(c, before, ids, err);
+    cJSON_Delete(before);
+    if (bad)
+        return -1;
+    *n_prompt = ids->n;
+    bool opened = ends_inside_thought(c, ids->id, ids->n);
+    rt_text text = { 0 };
+    if (thought)
+        bad = rt_text_printf(&text, err, "%s%s\n</think>\n\n", opened ? "" : "<think>\n", thought);
+    if (!bad && opened && !thought && strncmp(content, "<think>", 7) == 0)
+        content += 7; /* the prompt has opened it already */
+    bad = bad || rt_text_puts(&text, content, err) ||
+          rt_tokenizer_encode(c->tokenizer, text.data, text.bytes, 0, ids, err);
+    if (!bad && rt_tokenizer_eos(c->tokenizer) >= 0)
+        bad = rt_ids_add(ids, rt_tokenizer_eos(c->tokenizer), err);
+    rt_text_free(&text);
+    return bad ? -1 : 0;
+}
+
+int rt_chat_text(const rt_chat *c, const char *text, int64_t bytes, rt_ids *ids, rt_err *err)
+{
+    int32_t eos = rt_tokenizer_eos(c->tokenizer);
+    if (rt_tokenizer_encode(c->tokenizer, text, bytes, RT_TOKENIZE_BOS, ids, err))
+        return -1;
+    if (eos >= 0 && (ids->n == 0 || ids->id[ids->n - 1] != eos))
+        return rt_ids_add(ids, eos, err);
+    return 0;
+}
+
+/* ---- responses ----------------------------------------------------------------------------------
+ */
+
+static void trim(rt_text *t)
+{
+    static const char space[] = " \t\r\n";
+    int64_t from = 0;
+    while (t->bytes > 0 && strchr(space, t->data[t->bytes - 1]))
+        t->data[--t->bytes] = 0;
+    while (from < t->bytes && strchr(space, t->data[from]))
+        from++;
+    if (from) {
+        memmove(t->data, t->data + from, (size_t)(t->bytes - from) + 1);
+        t->bytes -= from;
+    }
+}
+
+int rt_chat_split(const rt_chat *c, const int32_t *ids, int64_t n_prompt, int64_t n, rt_response *r,
+                  rt_err *err)
+{
+    const int32_t *response = ids + n_prompt;
+    rt_text_clear(&r->reasoning);
+    rt_text_clear(&r->answer);
+    rt_reasoning_split split = rt_reasoning_find(&c->reasoning, response, n - n_prompt,
+                                                 ends_inside_thought(c, ids, n_prompt));
+    r->unfinished = split.unfinished;
+    const rt_tokenizer *t = c->tokenizer;
+    if (rt_text_reserve(&r->reasoning, 1, err) || rt_text_reserve(&r->answer, 1, err) ||
+        rt_tokenizer_decode(t, response + split.reasoning.begin,
+                            split.reasoning.end - split.reasoning.begin, RT_DETOKENIZE_SKIP_SPECIAL,
+                            &r->reasoning, err) ||
+        rt_tokenizer_decode(t, response + split.answer.begin, split.answer.end - split.answer.begin,
+                            RT_DETOKENIZE_SKIP_SPECIAL, &r->answer, err))
+        return -1;
+    trim(&r->reasoning);
+    trim(&r->answer);
+    return 0;
+}
+
+void rt_response_free(rt_response *r)
+{
+    rt_text_free(&r->reasoning);
+    rt_text_free(&r->answer);
+}

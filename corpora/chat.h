@@ -1,0 +1,47 @@
+/* chat.h: a model's way of talking, bundled: tokenizer, chat template and reasoning markers, from a
+   Hugging Face directory or a GGUF. The prompts that sampling continues, the pairs that training
+   learns from and the split of a response are made here, once, so they cannot disagree.
+   Refuses: choosing messages, verification. */
+#ifndef RT_CHAT_H
+#define RT_CHAT_H
+
+#include "corpora/reasoning.h"
+#include "corpora/template.h"
+#include "corpora/tokenizer.h"
+
+RT_BEGIN
+
+typedef struct rt_chat {
+    rt_tokenizer *tokenizer;
+    rt_template *chat;     /* NULL when the model has no template: prompts are plain text */
+    cJSON *context;        /* bos_token, eos_token, ... */
+    rt_hash template_hash; /* empty when there is none */
+    rt_reasoning reasoning;
+} rt_chat;
+
+/* path: model directory or .gguf */
+int rt_chat_open(rt_chat *c, const char *path, rt_err *err);
+void rt_chat_close(rt_chat *c); /* accepts a zeroed chat */
+
+/* Append the ids of messages with the generation prompt: what a model continues. */
+int rt_chat_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt_err *err);
+/* The last message is the assistant's: ids of the prompt before it, then of what the assistant
+   would have generated (thought, closing marker, content, end token). *n_prompt: where that begins.
+ */
+int rt_chat_pair(const rt_chat *c, const cJSON *messages, rt_ids *ids, int64_t *n_prompt,
+                 rt_err *err);
+/* A document without roles: BOS as the tokenizer does it, the text, EOS. */
+int rt_chat_text(const rt_chat *c, const char *text, int64_t bytes, rt_ids *ids, rt_err *err);
+
+/* Thought and answer of generated ids that follow prompt (n_prompt ids before them in `ids`). */
+typedef struct rt_response {
+    rt_text reasoning, answer; /* trimmed of white space at both ends */
+    bool unfinished;
+} rt_response;
+int rt_chat_split(const rt_chat *c, const int32_t *ids, int64_t n_prompt, int64_t n, rt_response *r,
+                  rt_err *err);
+void rt_response_free(rt_response *r);
+
+RT_END
+
+#endif
