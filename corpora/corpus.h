@@ -7,8 +7,7 @@
 #define RT_CORPUS_H
 
 #include "core/soft.h"
-#include "corpora/template.h"
-#include "corpora/tokenizer.h"
+#include "corpora/chat.h"
 #include "corpora/trace.h"
 
 RT_BEGIN
@@ -16,46 +15,44 @@ RT_BEGIN
 typedef struct rt_corpus rt_corpus;
 
 typedef struct rt_corpus_options {
-    const rt_tokenizer *tokenizer;
-    const rt_template *chat;     /* for messages; NULL: a record with messages is an error */
-    const cJSON *chat_context;   /* bos_token, ...; borrowed */
-    int64_t max_length;          /* longer documents are left out (counted, reported) */
-    unsigned verdicts;           /* archives: bit 1 << rt_verdict of the samples to take */
-    bool need_soft;              /* a document without soft targets is an error */
-    int64_t limit;               /* documents taken at most, in order; 0 = all */
+    const rt_chat *chat; /* the student's: JSONL is tokenized with it, archives must match it */
+    int64_t max_length;  /* longer documents are left out (counted, reported) */
+    unsigned verdicts;   /* archives: bit 1 << rt_verdict of the samples to take */
+    bool need_soft;      /* a document without soft targets is an error */
+    int64_t limit;       /* documents taken at most, in order; 0 = all */
 } rt_corpus_options;
 
 typedef struct rt_document {
-    const int32_t *token;        /* (n) */
+    const int32_t *token; /* (n) */
     int64_t n;
-    const rt_trace_span *span;   /* (n_spans) tokens to learn */
+    const rt_trace_span *span; /* (n_spans) tokens to learn */
     int32_t n_spans;
-    int64_t soft_first;          /* soft row r predicts token soft_first + r */
-    const rt_soft *soft;         /* NULL or no rows: hard labels only */
+    int64_t soft_first;  /* soft row r predicts token soft_first + r */
+    const rt_soft *soft; /* NULL or no rows: hard labels only */
     char id[RT_TRACE_ID_MAX + 1];
-    rt_trace_sample sample;      /* private: memory of an archive's document */
+    rt_trace_span whole;    /* private: the one span of a pooled document */
+    rt_trace_sample sample; /* private: memory of an archive's document */
 } rt_document;
 
-int rt_corpus_open(rt_corpus **c, const char *const *paths, int n_paths, const rt_corpus_options *o, rt_err *err);
+int rt_corpus_open(rt_corpus **c, const char *const *paths, int n_paths, const rt_corpus_options *o,
+                   rt_err *err);
 void rt_corpus_close(rt_corpus *c); /* accepts NULL */
 int64_t rt_corpus_count(const rt_corpus *c);
-int64_t rt_corpus_tokens(const rt_corpus *c);    /* over all documents */
+int64_t rt_corpus_tokens(const rt_corpus *c); /* over all documents */
 int64_t rt_corpus_longest(const rt_corpus *c);
-int64_t rt_corpus_left_out(const rt_corpus *c);  /* longer than max_length */
-rt_hash rt_corpus_hash(const rt_corpus *c);      /* identity of the list: what a checkpoint was trained on */
+int64_t rt_corpus_left_out(const rt_corpus *c); /* longer than max_length */
+uint64_t
+rt_corpus_hash(const rt_corpus *c); /* identity of the list: what a checkpoint was trained on */
 /* Capture settings that every archive of the list shares; zeroed when there is none. */
 rt_soft_config rt_corpus_soft(const rt_corpus *c);
 int64_t rt_corpus_length(const rt_corpus *c, int64_t i); /* tokens, without decoding */
-int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err); /* doc zeroed or reused */
+int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc,
+                  rt_err *err); /* doc zeroed or reused */
 void rt_document_free(rt_document *doc);
 
-/* Document of place `at` of an epoch: a permutation of [0, n) by cycle-walking a Feistel network. */
+/* Document of place `at` of an epoch: a permutation of [0, n) by cycle-walking a Feistel network.
+ */
 int64_t rt_corpus_shuffle(int64_t n, uint64_t seed, int64_t epoch, int64_t at);
-
-/* Text of a model's template for messages plus the spans of assistant turns, as token ids: what
-   training learns from and what sampling continues are made here, once. */
-int rt_corpus_render(const rt_corpus_options *o, const cJSON *messages, bool generation_prompt, rt_ids *ids,
-                     rt_trace_span **spans, int32_t *n_spans, rt_err *err);
 
 RT_END
 

@@ -1,0 +1,279 @@
+#include "corpora/corpus.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/rng.h"
+#include "corpora/record.h"
+#include "corpora/source.h"
+
+typedef struct entry {
+    int32_t archive; /* index, or -1: tokens are in the pool */
+    int32_t n;       /* tokens */
+    int64_t at;      /* position in the archive, or offset in the pool */
+    int32_t learn;   /* pool: tokens [learn, n) are learned */
+} entry;
+
+struct rt_corpus {
+    rt_corpus_options o;
+    entry *entry;
+    int64_t n, cap, tokens, longest, left_out;
+    rt_ids pool;
+    rt_trace_reader **archive;
+    int n_archives;
+    rt_soft_config soft;
+    uint64_t hash;
+};
+
+static bool full(const rt_corpus *c) { return c->o.limit && c->n >= c->o.limit; }
+
+static void add_entry(rt_corpus *c, entry e)
+{
+    if (e.n > c->o.max_length || e.n < 2) {
+        c->left_out++;
+        return;
+    }
+    if (c->n == c->cap) {
+        c->cap = c->cap ? 2 * c->cap : 256;
+        c->entry = realloc(c->entry, (size_t)c->cap * sizeof *c->entry);
+        if (!c->entry)
+            rt_bug("out of memory for a list of %lld documents", (long long)c->cap);
+    }
+    c->entry[c->n++] = e;
+    c->tokens += e.n;
+    c->longest = rt_max(c->longest, e.n);
+}
+
+/* ---- archives -----------------------------------------------------------------------------------
+ */
+
+static bool same_soft(const rt_soft_config *a, const rt_soft_config *b)
+{
+    bool same = a->tail_spacing == b->tail_spacing && a->n_temperatures == b->n_temperatures;
+    for (int32_t i = 0; same && i < a->n_temperatures; i++)
+        same = a->temperature[i] == b->temperature[i];
+    return same;
+}
+
+static int check_archive(rt_corpus *c, const char *path, const rt_trace_manifest *m, rt_err *err)
+{
+    rt_hash ours = rt_tokenizer_fingerprint(c->o.chat->tokenizer);
+    if (strcmp(m->tokenizer_hash.hex, ours.hex) != 0)
+        return rt_fail(
+            err,
+            "%s: made with another tokenizer (%.8s, the student has %.8s): take a teacher with the "
+            "student's vocabulary, or train on the text alone (retort archive export, then --data "
+            "the JSONL)",
+            path, m->tokenizer_hash.hex, ours.hex);
+    if (c->o.need_soft && m->capture.head_max == 0)
+        return rt_fail(
+            err, "%s: holds no soft targets: use --loss hard, or score it first (retort score)",
+            path);
+    if (m->capture.head_max && c->soft.head_max && !same_soft(&c->soft, &m->capture))
+        return rt_fail(
+            err,
+            "%s: other capture settings than the archives before it: train on one kind at a time",
+            path);
+    if (m->capture.head_max)
+        c->soft = m->capture;
+    return 0;
+}
+
+static int add_archive(rt_corpus *c, const char *path, rt_err *err)
+{
+    rt_trace_reader *r = NULL;
+    if (rt_trace_open_read(&r, path, err))
+        return -1;
+    c->archive = realloc(c->archive, (size_t)(c->n_archives + 1) * sizeof(rt_trace_reader *));
+    if (!c->archive)
+        rt_bug("out of memory for a list of archives");
+    int32_t index = c->n_archives++;
+    c->archive[index] = r;
+    if (check_archive(c, path, rt_trace_info(r), err))
+        return -1;
+    for (int64_t i = 0; i < rt_trace_count(r) && !full(c); i++)
+        if (c->o.verdicts & (1u << rt_trace_verdict(r, i)))
+            add_entry(c, (entry){ .archive = index, .n = (int32_t)rt_trace_tokens(r, i), .at = i });
+    rt_hash weights = rt_trace_info(r)->weights_hash;
+    c->hash = rt_hash64(&weights, (int64_t)sizeof weights, c->hash);
+    return 0;
+}
+
+/* ---- JSONL and text
+ * ------------------------------------------------------------------------------ */
+
+static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_err *err)
+{
+    int64_t at = c->pool.n, learn = 0;
+    rt_ids ids = { 0 };
+    int bad;
+    if (r->text) {
+        bad = rt_chat_text(c->o.chat, r->text, (int64_t)strlen(r->text), &ids, err);
+        learn = 1;
+    } else {
+        cJSON *messages = rt_record_messages(r);
+        bad = rt_chat_pair(c->o.chat, messages, &ids, &learn, err);
+        cJSON_Delete(messages);
+    }
+    if (!bad && ids.n <= c->o.max_length) {
+        bad = rt_ids_reserve(&c->pool, ids.n, err);
+        for (int64_t i = 0; !bad && i < ids.n; i++)
+            bad = rt_ids_add(&c->pool, ids.id[i], err);
+    }
+    if (!bad)
+        add_entry(c, (entry){ .archive = -1,
+                              .n = (int32_t)rt_min(ids.n, INT32_MAX),
+                              .at = at,
+                              .learn = (int32_t)learn });
+    c->hash = rt_hash64(ids.id, ids.n * (int64_t)sizeof *ids.id, c->hash);
+    rt_ids_free(&ids);
+    return bad ? rt_wrap(err, "%s", where) : 0;
+}
+
+static int add_source(rt_corpus *c, const char *path, rt_err *err)
+{
+    rt_source *s = NULL;
+    rt_item item;
+    int got;
+    if (c->o.need_soft)
+        return rt_fail(
+            err,
+            "%s: text has no soft targets: score it with the teacher first (retort score), or use "
+            "--loss hard",
+            path);
+    if (rt_source_open(&s, path, RT_SOURCE_RECORDS, err))
+        return -1;
+    while (!full(c) && (got = rt_source_next(s, &item, err)) != 0) {
+        rt_record r = { 0 };
+        if (got < 0 || rt_record_from_item(&r, &item, err)) {
+            rt_source_close(s);
+            return -1;
+        }
+        int bad = add_record(c, &r, item.where, err);
+        rt_record_free(&r);
+        if (bad) {
+            rt_source_close(s);
+            return -1;
+        }
+    }
+    rt_source_close(s);
+    return 0;
+}
+
+/* ---- the list -----------------------------------------------------------------------------------
+ */
+
+static bool is_archive(const char *path)
+{
+    char *manifest = rt_path_join(path, "manifest.json");
+    bool yes = rt_path_is_dir(path) && rt_path_exists(manifest);
+    free(manifest);
+    return yes;
+}
+
+int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
+                   const rt_corpus_options *o, rt_err *err)
+{
+    rt_corpus *c = calloc(1, sizeof *c);
+    if (!c)
+        return rt_fail(err, "corpus: out of memory");
+    c->o = *o;
+    for (int i = 0; i < n_paths; i++)
+        if (is_archive(paths[i]) ? add_archive(c, paths[i], err) : add_source(c, paths[i], err)) {
+            rt_corpus_close(c);
+            return -1;
+        }
+    if (c->n == 0) {
+        int64_t left = c->left_out;
+        rt_corpus_close(c);
+        return rt_fail(
+            err,
+            "%s: no documents to learn from (%lld are longer than %lld tokens or shorter than 2)",
+            n_paths ? paths[0] : "no --data", (long long)left, (long long)o->max_length);
+    }
+    if (c->left_out)
+        rt_warn(
+            "%lld documents are longer than --max-length %lld (or shorter than 2) and are left out",
+            (long long)c->left_out, (long long)o->max_length);
+    c->hash = rt_hash64(&c->n, (int64_t)sizeof c->n, c->hash);
+    c->hash = rt_hash64(&c->tokens, (int64_t)sizeof c->tokens, c->hash);
+    *out = c;
+    return 0;
+}
+
+void rt_corpus_close(rt_corpus *c)
+{
+    if (!c)
+        return;
+    for (int i = 0; i < c->n_archives; i++)
+        rt_trace_reader_close(c->archive[i]);
+    free(c->archive);
+    free(c->entry);
+    rt_ids_free(&c->pool);
+    free(c);
+}
+
+int64_t rt_corpus_count(const rt_corpus *c) { return c->n; }
+int64_t rt_corpus_tokens(const rt_corpus *c) { return c->tokens; }
+int64_t rt_corpus_longest(const rt_corpus *c) { return c->longest; }
+int64_t rt_corpus_left_out(const rt_corpus *c) { return c->left_out; }
+rt_soft_config rt_corpus_soft(const rt_corpus *c) { return c->soft; }
+int64_t rt_corpus_length(const rt_corpus *c, int64_t i) { return c->entry[i].n; }
+uint64_t rt_corpus_hash(const rt_corpus *c) { return c->hash; }
+
+int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
+{
+    const entry *e = &c->entry[i];
+    if (e->archive < 0) {
+        doc->token = c->pool.id + e->at;
+        doc->n = e->n;
+        doc->whole = (rt_trace_span){ e->learn, e->n };
+        doc->span = &doc->whole;
+        doc->n_spans = 1;
+        doc->soft = NULL;
+        doc->soft_first = 0;
+        snprintf(doc->id, sizeof doc->id, "document %lld", (long long)i);
+        return 0;
+    }
+    rt_trace_sample *s = &doc->sample;
+    if (rt_trace_get(c->archive[e->archive], e->at, RT_TRACE_SOFT, s, err))
+        return -1;
+    doc->token = s->tokens;
+    doc->n = s->n_tokens;
+    doc->span = s->spans;
+    doc->n_spans = s->n_spans;
+    doc->soft = s->soft.n ? &s->soft : NULL;
+    doc->soft_first = s->soft_first;
+    snprintf(doc->id, sizeof doc->id, "%s", s->id);
+    if (c->o.need_soft && !doc->soft)
+        return rt_fail(err, "sample %s has no soft targets", s->id);
+    return 0;
+}
+
+void rt_document_free(rt_document *doc)
+{
+    rt_trace_sample_free(&doc->sample);
+    memset(doc, 0, sizeof *doc);
+}
+
+int64_t rt_corpus_shuffle(int64_t n, uint64_t seed, int64_t epoch, int64_t at)
+{
+    int half = 1;
+    while ((int64_t)1 << (2 * half) < n)
+        half++;
+    const uint64_t mask = ((uint64_t)1 << half) - 1;
+    uint64_t x = (uint64_t)at;
+    do { /* a permutation of [0, 4^half); walk until it falls inside [0, n) */
+        uint64_t left = x >> half, right = x & mask;
+        for (uint64_t round = 0; round < 4; round++) {
+            uint64_t index = ((uint64_t)epoch << 34) ^ (round << 32) ^ right;
+            uint64_t mixed = left ^ (rt_rng_u32(seed, RT_RNG_SHUFFLE, index) & mask);
+            left = right;
+            right = mixed;
+        }
+        x = left << half | right;
+    } while (x >= (uint64_t)n);
+    return (int64_t)x;
+}
