@@ -1,0 +1,80 @@
+#include "distill/optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 4096 }; /* elements a partial sum of the norm covers (ops.h) */
+
+void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, double beta2,
+                       double eps, double decay)
+{
+    memset(o, 0, sizeof *o);
+    rt_weights_init(&o->m, cfg, "moment 1");
+    rt_weights_init(&o->v, cfg, "moment 2");
+    rt_arena_init(&o->arena, "optimizer");
+    int64_t most = 0;
+    for (int i = 0; i < o->m.params.n; i++)
+        most = rt_max(most, rt_tensor_elements(o->m.params.item[i].slot));
+    o->partial = rt_plan_1(&o->arena, "norm", RT_F32, rt_ceil_div(most, BLOCK));
+    o->beta1 = beta1;
+    o->beta2 = beta2;
+    o->eps = eps;
+    o->decay = decay;
+}
+
+int rt_optimizer_place(rt_optimizer *o, rt_dev *d, rt_err *err)
+{
+    int64_t blocks = o->partial.dim[0];
+    if (rt_weights_place(d, &o->m, err) || rt_weights_place(d, &o->v, err) ||
+        rt_dev_place(d, &o->arena, err))
+        return -1;
+    o->partial = rt_plan_1(&o->arena, "norm", RT_F32, blocks);
+    o->host = calloc((size_t)blocks, sizeof *o->host);
+    return o->host ? 0 : rt_fail(err, "optimizer: out of memory");
+}
+
+void rt_optimizer_free(rt_optimizer *o, rt_dev *d)
+{
+    rt_weights_free(d, &o->m);
+    rt_weights_free(d, &o->v);
+    rt_dev_free(d, &o->arena);
+    free(o->host);
+    memset(o, 0, sizeof *o);
+}
+
+double rt_optimizer_norm(rt_dev *d, rt_optimizer *o, const rt_weights *grads)
+{
+    double sum = 0;
+    for (int i = 0; i < grads->params.n; i++) {
+        const rt_tensor *g = grads->params.item[i].slot;
+        if (grads->params.item[i].flags & RT_PARAM_FIXED)
+            continue;
+        o->partial.dim[0] = rt_ceil_div(rt_tensor_elements(g), BLOCK);
+        rt_sumsq(d, &o->partial, g);
+        d->ops->download(d, o->host, o->partial.data, rt_tensor_bytes(&o->partial));
+        for (int64_t b = 0; b < o->partial.dim[0]; b++)
+            sum += (double)o->host[b];
+    }
+    return sqrt(sum);
+}
+
+void rt_optimizer_update(rt_dev *d, rt_optimizer *o, rt_weights *w, const rt_weights *grads,
+                         double lr, double scale, int64_t step)
+{
+    rt_adamw h = { .lr = (float)lr,
+                   .beta1 = (float)o->beta1,
+                   .beta2 = (float)o->beta2,
+                   .eps = (float)o->eps,
+                   .bias1 = (float)(1 - pow(o->beta1, (double)step)),
+                   .bias2 = (float)(1 - pow(o->beta2, (double)step)),
+                   .grad_scale = (float)scale };
+    for (int i = 0; i < w->params.n; i++) {
+        const rt_param *p = &w->params.item[i];
+        if (p->flags & RT_PARAM_FIXED)
+            continue;
+        h.decay = p->flags & RT_PARAM_DECAY ? (float)o->decay : 0.0f;
+        rt_adamw_update(d, p->slot, o->m.params.item[i].slot, o->v.params.item[i].slot,
+                        grads->params.item[i].slot, &h);
+    }
+}

@@ -1,0 +1,32 @@
+/* optimizer.h: AdamW over the registry of weights (arXiv 1711.05101), in f32: first and second
+   moments are two more placements of the same list. Clipping by the global norm of the gradient.
+   Refuses: schedules, deciding whether a gradient is good. */
+#ifndef RT_OPTIMIZER_H
+#define RT_OPTIMIZER_H
+
+#include "core/model.h"
+
+RT_BEGIN
+
+typedef struct rt_optimizer {
+    rt_weights m, v;
+    rt_arena arena;    /* partial sums of the norm */
+    rt_tensor partial; /* (B) of the largest weight */
+    float *host;       /* (B) */
+    double beta1, beta2, eps, decay;
+} rt_optimizer;
+
+void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, double beta2,
+                       double eps, double decay);
+int rt_optimizer_place(rt_optimizer *o, rt_dev *d, rt_err *err);
+void rt_optimizer_free(rt_optimizer *o, rt_dev *d);
+
+/* Euclidean norm over all gradients, summed in f64 in registry order. */
+double rt_optimizer_norm(rt_dev *d, rt_optimizer *o, const rt_weights *grads);
+/* step 1, 2, ...; scale multiplies the gradients. */
+void rt_optimizer_update(rt_dev *d, rt_optimizer *o, rt_weights *w, const rt_weights *grads,
+                         double lr, double scale, int64_t step);
+
+RT_END
+
+#endif

@@ -1,0 +1,111 @@
+#include "distill/step.h"
+
+#include <string.h>
+
+void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape, int64_t longest,
+                  bool train, bool recompute)
+{
+    rt_pass_shape pass = { .mode = train ? RT_PLAN_TRAIN : RT_PLAN_SCORE,
+                           .recompute = recompute,
+                           .rows = shape->rows,
+                           .segments = shape->documents,
+                           .longest = longest,
+                           .head_rows = shape->head_rows };
+    memset(s, 0, sizeof *s);
+    s->d = d;
+    s->m = m;
+    s->train = train;
+    rt_acts_plan(&s->acts, d, m, &pass);
+    if (train)
+        rt_weights_init(&s->grads, &m->cfg, "gradients");
+    rt_arena_init(&s->arena, "targets");
+    rt_batch_plan(&s->batch, &s->arena, shape);
+}
+
+int rt_step_place(rt_step *s, rt_err *err)
+{
+    rt_batch_shape shape = s->batch.shape;
+    if (rt_acts_place(&s->acts, s->d, s->m, err) ||
+        (s->train && rt_weights_place(s->d, &s->grads, err)) || rt_dev_place(s->d, &s->arena, err))
+        return -1;
+    rt_batch_plan(&s->batch, &s->arena, &shape);
+    return rt_batch_open(&s->batch, err);
+}
+
+void rt_step_free(rt_step *s)
+{
+    if (!s->d)
+        return;
+    rt_acts_free(&s->acts, s->d);
+    if (s->train)
+        rt_weights_free(s->d, &s->grads);
+    rt_dev_free(s->d, &s->arena);
+    rt_batch_close(&s->batch);
+    memset(s, 0, sizeof *s);
+}
+
+const rt_arena *rt_step_arena(const rt_step *s, int i)
+{
+    const rt_arena *all[] = { &s->acts.arena, &s->arena, &s->grads.arena };
+    return i < (s->train ? 3 : 2) ? all[i] : NULL;
+}
+
+static void zero_gradients(rt_step *s)
+{
+    for (int i = 0; i < s->grads.params.n; i++)
+        rt_zero(s->d, s->grads.params.item[i].slot);
+    if (s->acts.load.data)
+        rt_zero(s->d, &s->acts.load);
+}
+
+/* Forward, loss and backward of the documents gathered in the batch. */
+static void run_pass(rt_step *s, float scale, rt_totals *totals)
+{
+    rt_batch *b = &s->batch;
+    rt_acts_rows(&s->acts, s->d, s->m, b->n, b->s, b->token, b->pos, b->offset, NULL);
+    rt_model_forward(s->d, s->m, &s->acts);
+    for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
+        const int32_t *index;
+        int64_t n = rt_batch_chunk(s->d, b, first, &index);
+        rt_model_logits(s->d, s->m, &s->acts, index, n);
+        rt_loss(s->d, &b->stats, &s->acts.logits, &b->targets, &s->spec, s->vocab, scale, s->train);
+        rt_batch_totals(s->d, b, first, n, totals);
+        if (s->train)
+            rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
+    }
+    if (s->train)
+        rt_model_backward(s->d, s->m, &s->grads, &s->acts);
+    rt_batch_clear(b);
+}
+
+void rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_totals *totals)
+{
+    int64_t tokens = 0;
+    memset(totals, 0, sizeof *totals);
+    for (int64_t i = 0; i < n; i++)
+        tokens += rt_document_learned(&docs[i]);
+    float scale = 1.0f / (float)rt_max(tokens, 1);
+    if (s->train)
+        zero_gradients(s);
+    rt_batch_clear(&s->batch);
+    for (int64_t i = 0; i < n; i++) {
+        if (!rt_batch_fits(&s->batch, docs[i].n))
+            run_pass(s, scale, totals);
+        rt_batch_add(&s->batch, &docs[i]);
+    }
+    if (s->batch.n)
+        run_pass(s, scale, totals);
+}
+
+void rt_step_balance(rt_step *s, double rate)
+{
+    const rt_config *c = &s->m->cfg;
+    if (!s->acts.load.data || c->family->scoring != RT_ROUTE_SIGMOID || rate == 0)
+        return;
+    for (int64_t l = 0; l < c->layers; l++) {
+        if (!rt_config_routed(c, l))
+            continue;
+        rt_tensor load = rt_tensor_1(rt_f32(&s->acts.load) + l * c->experts, RT_F32, c->experts);
+        rt_route_balance(s->d, &s->m->w.block[l].ffn.bias, &load, (float)rate);
+    }
+}

@@ -1,0 +1,39 @@
+/* step.h: one optimizer step: documents into passes, forward, the loss chunk by chunk, backward.
+   The denominator is one count of learned tokens over the whole step, so how documents fall into
+   passes changes memory and not the gradient's meaning.
+   Refuses: order of documents, schedules, files. */
+#ifndef RT_STEP_H
+#define RT_STEP_H
+
+#include "student/batch.h"
+
+RT_BEGIN
+
+typedef struct rt_step {
+    rt_dev *d;
+    rt_model *m;
+    rt_loss_spec spec;
+    int64_t vocab; /* real ids */
+    bool train;
+    rt_acts acts;
+    rt_weights grads;
+    rt_arena arena; /* targets */
+    rt_batch batch;
+} rt_step;
+
+/* train false: forward and statistics only. */
+void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape, int64_t longest,
+                  bool train, bool recompute);
+int rt_step_place(rt_step *s, rt_err *err);
+void rt_step_free(rt_step *s);
+const rt_arena *rt_step_arena(const rt_step *s, int i); /* i = 0, 1, ... until NULL */
+
+/* Gradients of the mean loss over the learned tokens of docs (n) are left in s->grads. */
+void rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_totals *totals);
+/* Router bias of every routed layer moves by rate against the load of the step (arXiv 2408.15664).
+ */
+void rt_step_balance(rt_step *s, double rate);
+
+RT_END
+
+#endif

@@ -1,0 +1,182 @@
+#include "student/batch.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t items_of_row(const rt_soft_config *c)
+{
+    if (c->head_max == 0)
+        return 0;
+    return c->head_max + (c->tail_spacing > 0 ? (int64_t)ceilf(1 / c->tail_spacing) + 1 : 0);
+}
+
+void rt_batch_plan(rt_batch *b, rt_arena *a, const rt_batch_shape *shape)
+{
+    static const char name[] = "targets";
+    int64_t m = shape->head_rows;
+    b->shape = *shape;
+    b->items = rt_max(m * items_of_row(&shape->soft), 1);
+    b->targets.label = rt_plan_1(a, name, RT_I32, m);
+    b->targets.weight = rt_plan_1(a, name, RT_F32, m);
+    b->targets.offset = rt_plan_1(a, name, RT_I32, m + 1);
+    b->targets.head_n = rt_plan_1(a, name, RT_I32, m);
+    b->targets.id = rt_plan_1(a, name, RT_I32, b->items);
+    b->targets.logp = rt_plan_1(a, name, RT_F32, b->items);
+    b->targets.hits = rt_plan_1(a, name, RT_I32, b->items);
+    b->targets.tail = rt_plan_1(a, name, RT_F32, m);
+    b->targets.entropy = rt_plan_1(a, name, RT_F32, m);
+    b->targets.logz = rt_plan_1(a, name, RT_F32, m);
+    b->stats = rt_plan_2(a, name, RT_F32, m, RT_LOSS_COLUMNS);
+}
+
+int rt_batch_open(rt_batch *b, rt_err *err)
+{
+    const rt_soft_config *c = &b->shape.soft;
+    b->temperature_index = -1;
+    for (int32_t i = 0; i < c->n_temperatures; i++)
+        if (fabs((double)c->temperature[i] - b->shape.temperature) < 1e-6)
+            b->temperature_index = i;
+    if (b->shape.temperature != 1 && b->temperature_index < 0)
+        return rt_fail(
+            err,
+            "temperature %g: the archive kept no normaliser for it (sample or score it again with "
+            "--temperatures %g)",
+            b->shape.temperature, b->shape.temperature);
+    int64_t n = b->shape.rows, m = b->shape.head_rows, s = b->shape.documents;
+    int64_t words = 2 * n + s + 1 + 8 * m + 1 + 3 * b->items + m * RT_LOSS_COLUMNS;
+    int64_t loss_bytes = n * (int64_t)sizeof(rt_loss_row);
+    b->host_bytes = loss_bytes + 4 * words;
+    b->host = calloc((size_t)b->host_bytes, 1);
+    if (!b->host)
+        return rt_fail(err, "batch: no memory for %lld bytes", (long long)b->host_bytes);
+    b->loss = b->host;
+    int32_t *i = (int32_t *)(void *)(b->loss + n);
+    int32_t **const ints[] = { &b->token,    &b->pos,     &b->offset, &b->h_label, &b->h_offset,
+                               &b->h_head_n, &b->h_index, &b->h_id,   &b->h_hits };
+    const int64_t int_words[] = { n, n, s + 1, m, m + 1, m, m, b->items, b->items };
+    for (int k = 0; k < RT_COUNT(ints); i += int_words[k++])
+        *ints[k] = i;
+    float *f = (float *)(void *)i;
+    float **const floats[] = { &b->h_logp,    &b->h_weight, &b->h_tail,
+                               &b->h_entropy, &b->h_logz,   &b->h_stats };
+    const int64_t float_words[] = { b->items, m, m, m, m, m * RT_LOSS_COLUMNS };
+    for (int k = 0; k < RT_COUNT(floats); f += float_words[k++])
+        *floats[k] = f;
+    return 0;
+}
+
+void rt_batch_close(rt_batch *b)
+{
+    free(b->host);
+    memset(b, 0, sizeof *b);
+}
+
+void rt_batch_clear(rt_batch *b) { b->n = b->s = b->n_loss = 0; }
+
+bool rt_batch_fits(const rt_batch *b, int64_t tokens)
+{
+    return b->s < b->shape.documents && tokens <= b->shape.rows - b->n;
+}
+
+static bool learned(const rt_document *doc, int64_t token)
+{
+    for (int32_t i = 0; i < doc->n_spans; i++)
+        if (token >= doc->span[i].begin && token < doc->span[i].end)
+            return true;
+    return false;
+}
+
+int64_t rt_document_learned(const rt_document *doc)
+{
+    int64_t n = 0;
+    for (int64_t t = 1; t < doc->n; t++)
+        n += learned(doc, t);
+    return n;
+}
+
+void rt_batch_add(rt_batch *b, const rt_document *doc)
+{
+    if (!rt_batch_fits(b, doc->n))
+        rt_bug("a document of %lld tokens does not fit the batch", (long long)doc->n);
+    bool soft = doc->soft && b->shape.soft.head_max;
+    b->offset[b->s++] = (int32_t)b->n;
+    for (int64_t t = 0; t < doc->n; t++, b->n++) {
+        b->token[b->n] = doc->token[t];
+        b->pos[b->n] = (int32_t)t;
+        if (t + 1 == doc->n || !learned(doc, t + 1))
+            continue;
+        int64_t row = t + 1 - doc->soft_first;
+        bool has = soft && row >= 0 && row < doc->soft->n;
+        b->loss[b->n_loss++] = (rt_loss_row){ (int32_t)b->n, doc->token[t + 1],
+                                              has ? doc->soft : NULL, row };
+    }
+    b->offset[b->s] = (int32_t)b->n;
+}
+
+static void upload(rt_dev *d, rt_tensor *t, const void *host, int64_t n)
+{
+    t->dim[0] = n;
+    if (n)
+        d->ops->upload(d, t->data, host, n * 4);
+}
+
+int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **index)
+{
+    int64_t n = rt_min(b->shape.head_rows, b->n_loss - first), at = 0;
+    int32_t temps = b->shape.soft.n_temperatures;
+    for (int64_t i = 0; i < n; i++) {
+        const rt_loss_row *l = &b->loss[first + i];
+        b->h_index[i] = l->row;
+        b->h_label[i] = l->label;
+        b->h_weight[i] = 1.0f;
+        b->h_offset[i] = (int32_t)at;
+        b->h_head_n[i] = 0;
+        b->h_tail[i] = -INFINITY;
+        b->h_entropy[i] = b->h_logz[i] = 0;
+        if (!l->soft)
+            continue;
+        const rt_soft *s = l->soft;
+        int64_t from = s->offset[l->soft_row], count = s->offset[l->soft_row + 1] - from;
+        if (at + count > b->items)
+            rt_bug("soft targets beyond the capture settings of their archive");
+        memcpy(b->h_id + at, s->id + from, (size_t)count * 4);
+        memcpy(b->h_logp + at, s->logp + from, (size_t)count * 4);
+        memcpy(b->h_hits + at, s->hits + from, (size_t)count * 4);
+        at += count;
+        b->h_head_n[i] = s->head_n[l->soft_row];
+        b->h_tail[i] = s->tail_logmass[l->soft_row];
+        b->h_entropy[i] = s->entropy[l->soft_row];
+        if (b->temperature_index >= 0)
+            b->h_logz[i] = s->logz[l->soft_row * temps + b->temperature_index];
+    }
+    b->h_offset[n] = (int32_t)at;
+    rt_targets *t = &b->targets;
+    upload(d, &t->label, b->h_label, n);
+    upload(d, &t->weight, b->h_weight, n);
+    upload(d, &t->offset, b->h_offset, n + 1);
+    upload(d, &t->head_n, b->h_head_n, n);
+    upload(d, &t->id, b->h_id, at);
+    upload(d, &t->logp, b->h_logp, at);
+    upload(d, &t->hits, b->h_hits, at);
+    upload(d, &t->tail, b->h_tail, n);
+    upload(d, &t->entropy, b->h_entropy, n);
+    upload(d, &t->logz, b->h_logz, n);
+    b->stats.dim[0] = n;
+    *index = b->h_index;
+    return n;
+}
+
+void rt_batch_totals(rt_dev *d, rt_batch *b, int64_t first, int64_t n, rt_totals *t)
+{
+    d->ops->download(d, b->h_stats, b->stats.data,
+                     n * RT_LOSS_COLUMNS * (int64_t)sizeof *b->h_stats);
+    for (int64_t i = 0; i < n; i++) {
+        bool soft = b->loss[first + i].soft != NULL;
+        for (int k = 0; k < RT_LOSS_COLUMNS; k++)
+            if (k != RT_LOSS_KL || soft)
+                t->sum[k] += (double)b->h_stats[i * RT_LOSS_COLUMNS + k];
+        t->soft_rows += soft;
+    }
+    t->rows += n;
+}

@@ -1,0 +1,65 @@
+/* batch.h: whole documents as the ragged rows of one pass, and the targets of its loss rows chunk
+   by chunk: a row is a loss row when the token after it is to be learned. Attention never crosses a
+   document, the last row of a document predicts nothing, prompts cost no head row.
+   Used by training and by evaluation, so both see the same targets. Refuses: order, losses. */
+#ifndef RT_BATCH_H
+#define RT_BATCH_H
+
+#include "core/model.h"
+#include "corpora/corpus.h"
+
+RT_BEGIN
+
+typedef struct rt_batch_shape {
+    int64_t rows, documents; /* of a pass at most */
+    int64_t head_rows;       /* loss rows of a chunk, M */
+    rt_soft_config soft;     /* head_max 0: hard labels only */
+    double temperature;      /* of the soft targets; must be 1 or one the archive kept log Z for */
+} rt_batch_shape;
+
+typedef struct rt_loss_row {
+    int32_t row, label;
+    const rt_soft *soft; /* NULL: hard label only */
+    int64_t soft_row;
+} rt_loss_row;
+
+typedef struct rt_batch {
+    rt_batch_shape shape;
+    int64_t n, s, n_loss;
+    int32_t *token, *pos, *offset; /* host (rows) (rows) (documents+1) */
+    rt_loss_row *loss;             /* host (rows) */
+    int64_t items;                 /* of a chunk at most */
+    int temperature_index;         /* into logz, -1 when T = 1 */
+    rt_targets targets;            /* device */
+    rt_tensor stats;               /* (M, RT_LOSS_COLUMNS) device */
+    int32_t *h_label, *h_offset, *h_head_n, *h_id, *h_hits, *h_index;
+    float *h_weight, *h_logp, *h_tail, *h_entropy, *h_logz, *h_stats;
+    void *host;
+    int64_t host_bytes;
+} rt_batch;
+
+void rt_batch_plan(rt_batch *b, rt_arena *a,
+                   const rt_batch_shape *shape); /* twice, like every plan */
+int rt_batch_open(rt_batch *b, rt_err *err);     /* host arrays, after placing */
+void rt_batch_close(rt_batch *b);
+
+void rt_batch_clear(rt_batch *b);
+bool rt_batch_fits(const rt_batch *b, int64_t tokens);
+void rt_batch_add(rt_batch *b, const rt_document *doc); /* borrowed until the pass is over */
+/* Tokens of doc that are learned: the document's share of the denominator. */
+int64_t rt_document_learned(const rt_document *doc);
+/* Upload the targets of loss rows [first, first + M): returns how many there are, *index their
+ * rows. */
+int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **index);
+
+/* Sums over loss rows of the columns of the loss operation. */
+typedef struct rt_totals {
+    double sum[RT_LOSS_COLUMNS];
+    int64_t rows, soft_rows; /* with any target; with a soft target (denominator of RT_LOSS_KL) */
+} rt_totals;
+/* Download the statistics of n rows beginning at loss row `first` and add them, ascending. */
+void rt_batch_totals(rt_dev *d, rt_batch *b, int64_t first, int64_t n, rt_totals *t);
+
+RT_END
+
+#endif
