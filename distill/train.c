@@ -1,0 +1,536 @@
+/* train.c: the command `retort train` and THE loop: evaluate, save, step, report.
+   Trains a model with hard labels or from an archive's soft targets; the output is a Hugging Face
+   directory. Killed at any moment and started again, it ends with the same bytes.
+   Refuses: sampling, quantizing; choosing a student's shape (its config.json says it). */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/option.h"
+#include "core/weights.h"
+#include "distill/objective.h"
+#include "distill/optimizer.h"
+#include "distill/schedule.h"
+#include "distill/step.h"
+#include "student/checkpoint.h"
+
+typedef struct train_options {
+    char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts;
+    rt_strlist data, eval_data;
+    int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup, seed, threads;
+    int64_t save_every, eval_every, eval_limit;
+    double learning_rate, min_rate, hard_weight, temperature, jsd_beta;
+    double beta1, beta2, eps, weight_decay, clip, balance_rate;
+    bool plan;
+} train_options;
+
+#define O train_options
+static const rt_option options[] = {
+    OPT_STR(O, model, "model", NULL, "DIR", "start from this model (its tokenizer too)"),
+    OPT_STR(O, config, "config", NULL, "FILE", "or start at random from this config.json"),
+    OPT_STR(O, tokenizer, "tokenizer", NULL, "DIR", "tokenizer and chat template; with --config"),
+    OPT_LIST(O, data, "data", "PATH",
+             "trace archive, JSONL (also .gz .zst .tar .zip) or text; may repeat"),
+    OPT_NEED(O, out, "out", "DIR", "where the trained model goes"),
+    OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
+               "objective; all but hard need an archive"),
+    OPT_FLOAT(O, hard_weight, "hard-weight", "0", 0, 1,
+              "share of cross-entropy beside a soft loss"),
+    OPT_FLOAT(O, temperature, "temperature", "1", 0.1, 20,
+              "of soft targets; not 1 needs bucket, renorm, reverse or jsd"),
+    OPT_FLOAT(O, jsd_beta, "jsd-beta", "0.5", 0.01, 0.99, "teacher's share of the mixture of jsd"),
+    OPT_STR(O, verdicts, "verdicts", "correct,unverified", "LIST",
+            "which samples of an archive to learn from"),
+    OPT_INT(O, steps, "steps", "1000", 1, 1e9, "optimizer steps"),
+    OPT_INT(O, batch_tokens, "batch-tokens", "8192", 2, 1e9, "tokens of a step (whole documents)"),
+    OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
+            "tokens of one forward and backward; bounds memory"),
+    OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head"),
+    OPT_INT(O, max_length, "max-length", "4096", 2, 1e9, "longer documents are left out"),
+    OPT_INT(O, limit, "limit", "0", 0, 1e15, "take at most this many documents; 0 = all"),
+    OPT_FLOAT(O, learning_rate, "learning-rate", "3e-4", 0, 10, "peak, after warm-up"),
+    OPT_INT(O, warmup, "warmup", "50", 0, 1e9, "steps of linear warm-up"),
+    OPT_CHOICE(O, schedule, "schedule", "cosine", RT_SCHEDULES, "of the learning rate"),
+    OPT_FLOAT(O, min_rate, "min-rate", "0.1", 0, 1,
+              "learning rate at the end, as a share of the peak"),
+    OPT_FLOAT(O, beta1, "beta1", "0.9", 0, 0.99999, "AdamW"),
+    OPT_FLOAT(O, beta2, "beta2", "0.98", 0, 0.99999, "AdamW"),
+    OPT_FLOAT(O, eps, "eps", "1e-8", 0, 1, "AdamW"),
+    OPT_FLOAT(O, weight_decay, "weight-decay", "0.05", 0, 10, "AdamW, on matrices"),
+    OPT_FLOAT(O, clip, "clip", "1", 0, 1e9, "largest norm of a gradient; 0 = no clipping"),
+    OPT_FLOAT(O, balance_rate, "balance-rate", "0.003", 0, 1,
+              "router bias against load, a step (sigmoid routers)"),
+    OPT_CHOICE(O, recompute, "recompute", "none", "none|block",
+               "block keeps only each block's input"),
+    OPT_CHOICE(O, dtype, "dtype", "f32", "f32|bf16|f16", "of the written weights"),
+    OPT_INT(O, seed, "seed", "0", 0, 1e15, "of start and order"),
+    OPT_INT(O, threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),
+    OPT_INT(O, save_every, "save-every", "200", 1, 1e9, "steps between checkpoints"),
+    OPT_LIST(O, eval_data, "eval-data", "PATH",
+             "held-out archive or JSONL, measured without learning"),
+    OPT_INT(O, eval_every, "eval-every", "200", 1, 1e9, "steps between measurements"),
+    OPT_INT(O, eval_limit, "eval-limit", "200", 1, 1e9, "held-out documents"),
+    OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop"),
+};
+#undef O
+
+typedef struct trainer {
+    const train_options *o;
+    rt_dev dev;
+    rt_chat chat;
+    rt_model model;
+    rt_corpus *corpus, *held_out;
+    rt_optimizer optimizer;
+    rt_step step, eval;
+    rt_position at;
+    char *checkpoint;
+    FILE *metrics;
+    rt_document *docs; /* (n_docs) of the running step */
+    int64_t n_docs, cap_docs;
+} trainer;
+
+/* ---- opening ------------------------------------------------------------------------------------
+ */
+
+static int parse_verdicts(const char *list, unsigned *mask, rt_err *err)
+{
+    char word[32];
+    *mask = 0;
+    for (const char *p = list; *p;) {
+        size_t n = strcspn(p, ",");
+        rt_verdict v;
+        snprintf(word, sizeof word, "%.*s", (int)rt_min((int64_t)n, 31), p);
+        if (!rt_verdict_parse(&v, word))
+            return rt_usage(
+                err, "--verdicts: \"%s\" is none of correct, wrong, unverified, unfinished", word);
+        *mask |= 1u << v;
+        p += n + (p[n] == ',');
+    }
+    return 0;
+}
+
+static int open_corpus(trainer *t, rt_corpus **c, const rt_strlist *paths, bool soft, int64_t limit,
+                       rt_err *err)
+{
+    rt_corpus_options o = {
+        .chat = &t->chat, .max_length = t->o->max_length, .need_soft = soft, .limit = limit
+    };
+    if (parse_verdicts(t->o->verdicts, &o.verdicts, err))
+        return -1;
+    return rt_corpus_open(c, (const char *const *)paths->item, paths->n, &o, err);
+}
+
+/* The student: a trained model to go on from, or a config.json whose vocabulary is the tokenizer's.
+ */
+static int open_model(trainer *t, rt_err *err)
+{
+    const train_options *o = t->o;
+    if (!o->model == !o->config)
+        return rt_usage(err, "give either --model DIR or --config FILE (with --tokenizer DIR)");
+    if (o->config && !o->tokenizer)
+        return rt_usage(err, "--config needs --tokenizer DIR: whose tokens the student speaks");
+    const char *speaks = o->tokenizer ? o->tokenizer : o->model;
+    if (rt_chat_open(&t->chat, speaks, err))
+        return -1;
+    int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
+    if (o->model) {
+        if (rt_model_open(&t->model, &t->dev, o->model, false, o->max_length, err))
+            return -1;
+    } else {
+        cJSON *json = NULL;
+        rt_config cfg;
+        if (rt_json_load(&json, o->config, err))
+            return -1;
+        if (!rt_json_find(json, "vocab_size"))
+            rt_json_put_i64(json, "vocab_size", vocab);
+        int bad = rt_config_parse(&cfg, json, o->config, err);
+        cJSON_Delete(json);
+        if (bad)
+            return -1;
+        cfg.bos = rt_tokenizer_bos(t->chat.tokenizer);
+        cfg.pad = rt_tokenizer_pad(t->chat.tokenizer);
+        cfg.eos[0] = rt_tokenizer_eos(t->chat.tokenizer);
+        cfg.n_eos = cfg.eos[0] >= 0;
+        rt_model_init(&t->model, &cfg);
+    }
+    if (t->model.cfg.vocab < vocab)
+        return rt_fail(
+            err, "%s: the tokenizer has %lld tokens, the model %lld: they do not belong together",
+            speaks, (long long)vocab, (long long)t->model.cfg.vocab);
+    return 0;
+}
+
+static int place_model(trainer *t, rt_err *err)
+{
+    if (t->o->model)
+        return 0; /* opening it has placed it */
+    return rt_weights_place(&t->dev, &t->model.w, err) ||
+                   rt_model_rope(&t->model, &t->dev, t->o->max_length, err) ||
+                   rt_params_init(&t->model.w.params, &t->dev, &t->model.cfg, (uint64_t)t->o->seed,
+                                  err)
+               ? -1
+               : 0;
+}
+
+static void plan_steps(trainer *t)
+{
+    const train_options *o = t->o;
+    rt_batch_shape shape = { .documents = rt_min(o->pass_tokens / 2, 4096),
+                             .head_rows = o->head_rows,
+                             .soft = rt_corpus_soft(t->corpus),
+                             .temperature = o->temperature };
+    shape.rows = rt_max(o->pass_tokens, rt_corpus_longest(t->corpus));
+    if (strcmp(o->loss, "hard") == 0)
+        shape.soft.head_max = 0;
+    rt_step_plan(&t->step, &t->dev, &t->model, &shape, rt_corpus_longest(t->corpus), true,
+                 strcmp(o->recompute, "block") == 0);
+    rt_optimizer_plan(&t->optimizer, &t->model.cfg, o->beta1, o->beta2, o->eps, o->weight_decay);
+    if (!t->held_out)
+        return;
+    shape.soft = rt_corpus_soft(t->held_out);
+    shape.temperature = 1;
+    shape.rows = rt_max(o->pass_tokens, rt_corpus_longest(t->held_out));
+    rt_step_plan(&t->eval, &t->dev, &t->model, &shape, rt_corpus_longest(t->held_out), false,
+                 false);
+    t->eval.spec = (rt_loss_spec){ .ce = 1,
+                                   .temperature = 1,
+                                   .tail_spacing = shape.soft.tail_spacing };
+}
+
+/* What a resume must find unchanged: every option but where, how fast and how often. */
+static uint64_t recipe_hash(const trainer *t)
+{
+    const train_options *o = t->o;
+    char text[512];
+    int n = snprintf(
+        text, sizeof text, "%s|%g|%g|%g|%lld|%lld|%lld|%lld|%g|%lld|%s|%g|%g|%g|%g|%g|%g|%g|%lld",
+        o->loss, o->hard_weight, o->temperature, o->jsd_beta, (long long)o->steps,
+        (long long)o->batch_tokens, (long long)o->pass_tokens, (long long)o->head_rows,
+        o->learning_rate, (long long)o->warmup, o->schedule, o->min_rate, o->beta1, o->beta2,
+        o->eps, o->weight_decay, o->clip, o->balance_rate, (long long)o->seed);
+    uint64_t data = rt_corpus_hash(t->corpus);
+    return rt_hash64(text, n, data);
+}
+
+static int open_trainer(trainer *t, rt_err *err)
+{
+    const train_options *o = t->o;
+    rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta };
+    rt_loss_spec spec;
+    if (o->data.n == 0)
+        return rt_usage(err, "--data is missing: give a trace archive or a JSONL file");
+    if (rt_dev_open(&t->dev, "cpu", (int)o->threads, err) || open_model(t, err) ||
+        open_corpus(t, &t->corpus, &o->data, rt_objective_soft(&objective), o->limit, err))
+        return -1;
+    if (o->eval_data.n && open_corpus(t, &t->held_out, &o->eval_data, false, o->eval_limit, err))
+        return -1;
+    rt_soft_config soft = rt_corpus_soft(t->corpus);
+    if (rt_objective_spec(&spec, &objective, &soft, err))
+        return -1;
+    plan_steps(t);
+    t->step.spec = spec;
+    t->step.vocab = t->eval.vocab = rt_tokenizer_vocab(t->chat.tokenizer);
+    t->at.recipe = recipe_hash(t);
+    t->checkpoint = rt_path_join(o->out, "checkpoint.safetensors");
+    return 0;
+}
+
+static int place_trainer(trainer *t, rt_err *err)
+{
+    if (place_model(t, err) || rt_step_place(&t->step, err) ||
+        rt_optimizer_place(&t->optimizer, &t->dev, err) ||
+        (t->held_out && rt_step_place(&t->eval, err)) || rt_dev_ready(&t->dev, err))
+        return -1;
+    if (!rt_path_exists(t->checkpoint))
+        return 0;
+    if (rt_checkpoint_load(t->checkpoint, &t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
+                           &t->at, err))
+        return -1;
+    rt_info("resuming after step %lld", (long long)t->at.step);
+    return 0;
+}
+
+static void close_trainer(trainer *t)
+{
+    for (int64_t i = 0; i < t->cap_docs; i++)
+        rt_document_free(&t->docs[i]);
+    free(t->docs);
+    if (t->metrics)
+        fclose(t->metrics);
+    free(t->checkpoint);
+    rt_step_free(&t->step);
+    rt_step_free(&t->eval);
+    rt_optimizer_free(&t->optimizer, &t->dev);
+    rt_corpus_close(t->corpus);
+    rt_corpus_close(t->held_out);
+    rt_model_free(&t->dev, &t->model);
+    rt_chat_close(&t->chat);
+    rt_dev_close(&t->dev);
+}
+
+/* ---- the loop's parts ---------------------------------------------------------------------------
+ */
+
+static rt_document *next_slot(trainer *t)
+{
+    if (t->n_docs == t->cap_docs) {
+        int64_t cap = t->cap_docs ? 2 * t->cap_docs : 64;
+        t->docs = realloc(t->docs, (size_t)cap * sizeof *t->docs);
+        if (!t->docs)
+            rt_bug("out of memory for %lld documents", (long long)cap);
+        memset(t->docs + t->cap_docs, 0, (size_t)(cap - t->cap_docs) * sizeof *t->docs);
+        t->cap_docs = cap;
+    }
+    return &t->docs[t->n_docs++];
+}
+
+/* Documents of the next step: in shuffled order until batch_tokens are reached. */
+static int gather_documents(trainer *t, rt_err *err)
+{
+    int64_t count = rt_corpus_count(t->corpus), tokens = 0;
+    t->n_docs = 0;
+    while (tokens < t->o->batch_tokens) {
+        int64_t epoch = t->at.document / count, place = t->at.document % count;
+        int64_t i = rt_corpus_shuffle(count, (uint64_t)t->o->seed, epoch, place);
+        if (t->n_docs && tokens + rt_corpus_length(t->corpus, i) > t->o->batch_tokens)
+            break;
+        rt_document *doc = next_slot(t);
+        if (rt_corpus_get(t->corpus, i, doc, err))
+            return -1;
+        doc->span = doc->soft || doc->sample.tokens ? doc->span : &doc->whole;
+        tokens += doc->n;
+        t->at.document++;
+    }
+    return 0;
+}
+
+static int measure_held_out(trainer *t, rt_totals *totals, rt_err *err)
+{
+    rt_document doc = { 0 };
+    rt_totals one;
+    memset(totals, 0, sizeof *totals);
+    for (int64_t i = 0; i < rt_corpus_count(t->held_out); i++) {
+        if (rt_corpus_get(t->held_out, i, &doc, err)) {
+            rt_document_free(&doc);
+            return -1;
+        }
+        rt_step_run(&t->eval, &doc, 1, &one);
+        for (int k = 0; k < RT_LOSS_COLUMNS; k++)
+            totals->sum[k] += one.sum[k];
+        totals->rows += one.rows;
+        totals->soft_rows += one.soft_rows;
+    }
+    rt_document_free(&doc);
+    return 0;
+}
+
+static double mean(const rt_totals *t, int column)
+{
+    int64_t n = column == RT_LOSS_KL ? t->soft_rows : t->rows;
+    return n ? t->sum[column] / (double)n : 0;
+}
+
+/* metrics.jsonl: one line a step; a resumed run drops the lines of steps it does again. */
+static int open_metrics(trainer *t, rt_err *err)
+{
+    char *path = rt_path_join(t->o->out, "metrics.jsonl"), *text = NULL;
+    int64_t bytes = 0, keep = 0;
+    int bad = 0;
+    if (rt_path_exists(path))
+        bad = rt_file_read(&text, &bytes, path, (int64_t)1 << 32, err);
+    long long step;
+    for (const char *line = text;
+         !bad && line && sscanf(line, "{\"step\":%lld", &step) == 1 && step <= t->at.step;) {
+        const char *end = strchr(line, '\n');
+        if (!end)
+            break;
+        line = end + 1;
+        keep = line - text;
+    }
+    if (!bad)
+        bad = rt_file_write(path, text ? text : "", keep, err);
+    if (!bad && !(t->metrics = fopen(path, "a")))
+        bad = rt_fail(err, "%s: cannot be opened for appending", path);
+    free(text);
+    free(path);
+    return bad ? -1 : 0;
+}
+
+static void log_step(trainer *t, const rt_totals *s, const rt_totals *held_out, double norm,
+                     double rate, double seconds)
+{
+    fprintf(t->metrics,
+            "{\"step\":%lld,\"loss\":%.6g,\"ce\":%.6g,\"kl\":%.6g,\"accuracy\":%.6g,\"norm\":%.6g,"
+            "\"rate\":%.6g,\"tokens\":%lld,\"seconds\":%.4g",
+            (long long)t->at.step, mean(s, RT_LOSS_TOTAL), mean(s, RT_LOSS_CE), mean(s, RT_LOSS_KL),
+            mean(s, RT_LOSS_CORRECT), norm, rate, (long long)t->at.tokens, seconds);
+    if (held_out)
+        fprintf(t->metrics,
+                ",\"eval_ce\":%.6g,\"eval_kl\":%.6g,\"eval_entropy\":%.6g,\"eval_accuracy\":%.6g",
+                mean(held_out, RT_LOSS_CE), mean(held_out, RT_LOSS_KL),
+                mean(held_out, RT_LOSS_ENTROPY), mean(held_out, RT_LOSS_CORRECT));
+    fputs("}\n", t->metrics);
+    fflush(t->metrics);
+}
+
+static int save_checkpoint(trainer *t, rt_err *err)
+{
+    return rt_checkpoint_save(t->checkpoint, &t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
+                              &t->at, err);
+}
+
+/* ---- THE loop -----------------------------------------------------------------------------------
+ */
+
+static int train(trainer *t, rt_err *err)
+{
+    const train_options *o = t->o;
+    rt_progress progress;
+    rt_totals totals, held_out;
+    char memory[32], rate_text[32];
+    double begun = rt_now();
+    int64_t seen = 0;
+    rt_progress_begin(&progress, "train", t->at.step, o->steps);
+    while (t->at.step < o->steps) {
+        double start = rt_now();
+        if (gather_documents(t, err))
+            return -1;
+        rt_step_run(&t->step, t->docs, t->n_docs, &totals);
+        double norm = rt_optimizer_norm(&t->dev, &t->optimizer, &t->step.grads);
+        if (!isfinite(norm) || !isfinite(totals.sum[RT_LOSS_TOTAL]))
+            return rt_fail(
+                err,
+                "step %lld: the loss or its gradient is not finite (first document %s): lower "
+                "--learning-rate; the last checkpoint is good",
+                (long long)t->at.step + 1, t->docs[0].id);
+        t->at.step++;
+        t->at.tokens += totals.rows;
+        double rate = rt_schedule_rate(o->schedule, o->learning_rate, o->min_rate, o->warmup,
+                                       o->steps, t->at.step);
+        double scale = o->clip > 0 && norm > o->clip ? o->clip / norm : 1;
+        rt_optimizer_update(&t->dev, &t->optimizer, &t->model.w, &t->step.grads, rate, scale,
+                            t->at.step);
+        rt_step_balance(&t->step, o->balance_rate * rate / o->learning_rate);
+
+        bool last = t->at.step == o->steps;
+        bool measured = t->held_out && (last || t->at.step % o->eval_every == 0);
+        if (measured && measure_held_out(t, &held_out, err))
+            return -1;
+        for (int64_t i = 0; i < t->n_docs; i++)
+            seen += t->docs[i].n;
+        log_step(t, &totals, measured ? &held_out : NULL, norm, rate, rt_now() - start);
+        rt_progress_update(
+            &progress, t->at.step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s | %s%s",
+            mean(&totals, RT_LOSS_TOTAL), norm, rate,
+            rt_fmt_count(rate_text, sizeof rate_text, (double)seen / (rt_now() - begun)),
+            rt_fmt_bytes(memory, sizeof memory, rt_peak_rss_bytes()),
+            measured ? " | measured" : "");
+        if (measured)
+            rt_info("step %lld: held-out cross-entropy %.4f, KL to the teacher %.4f, top-1 %.1f %%",
+                    (long long)t->at.step, mean(&held_out, RT_LOSS_CE), mean(&held_out, RT_LOSS_KL),
+                    100 * mean(&held_out, RT_LOSS_CORRECT));
+        bool stop = rt_interrupted();
+        if ((stop || t->at.step % o->save_every == 0) && !last && save_checkpoint(t, err))
+            return -1;
+        if (stop && !last) {
+            rt_fail(err, "interrupted after step %lld: run the same command again to go on",
+                    (long long)t->at.step);
+            err->exit_code = 130;
+            return -1;
+        }
+    }
+    rt_progress_end(&progress);
+    return 0;
+}
+
+/* ---- the command --------------------------------------------------------------------------------
+ */
+
+static void print_plan(const trainer *t)
+{
+    const rt_arena *all[] = { &t->model.w.arena, &t->optimizer.m.arena, &t->optimizer.v.arena,
+                              &t->optimizer.arena };
+    char text[32];
+    int64_t sum = t->dev.scratch_need;
+    const rt_arena *a;
+    for (int i = 0; i < RT_COUNT(all); i++) {
+        rt_arena_table(all[i], stdout);
+        sum += all[i]->high;
+    }
+    for (int i = 0; (a = rt_step_arena(&t->step, i)); i++) {
+        rt_arena_table(a, stdout);
+        sum += a->high;
+    }
+    for (int i = 0; t->held_out && (a = rt_step_arena(&t->eval, i)); i++) {
+        rt_arena_table(a, stdout);
+        sum += a->high;
+    }
+    printf("  %-12s %-24s %16lld  %s\n", "workspace", "operations", (long long)t->dev.scratch_need,
+           rt_fmt_bytes(text, sizeof text, t->dev.scratch_need));
+    printf("  %-37s %16lld  %s\n", "all", (long long)sum, rt_fmt_bytes(text, sizeof text, sum));
+}
+
+/* Tokenizer files go with the model they belong to. */
+static int copy_tokenizer(const char *from, const char *to, rt_err *err)
+{
+    static const char *const names[] = { "tokenizer.json", "tokenizer_config.json",
+                                         "chat_template.jinja", "special_tokens_map.json" };
+    for (int i = 0; i < RT_COUNT(names); i++) {
+        char *a = rt_path_join(from, names[i]), *b = rt_path_join(to, names[i]), *data = NULL;
+        int64_t bytes = 0;
+        int bad = 0;
+        if (rt_path_exists(a))
+            bad = rt_file_read(&data, &bytes, a, RT_JSON_MAX_BYTES, err) ||
+                  rt_file_write(b, data, bytes, err);
+        free(data);
+        free(a);
+        free(b);
+        if (bad)
+            return -1;
+    }
+    return 0;
+}
+
+static int finish(trainer *t, rt_err *err)
+{
+    const train_options *o = t->o;
+    rt_dtype dtype = strcmp(o->dtype, "bf16") == 0  ? RT_BF16
+                     : strcmp(o->dtype, "f16") == 0 ? RT_F16
+                                                    : RT_F32;
+    if (copy_tokenizer(o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
+        rt_model_save(&t->model, &t->dev, o->out, dtype, err))
+        return -1;
+    if (rt_path_exists(t->checkpoint) && unlink(t->checkpoint))
+        return rt_fail(err, "%s: cannot be removed", t->checkpoint);
+    return 0;
+}
+
+static int run_train(void *values, rt_err *err)
+{
+    trainer t = { .o = values };
+    char count[32];
+    int bad = open_trainer(&t, err);
+    if (!bad && t.o->plan) {
+        print_plan(&t);
+    } else if (!bad) {
+        rt_info("%s parameters, %lld documents, %s tokens",
+                rt_fmt_count(count, sizeof count, (double)t.model.w.params.total),
+                (long long)rt_corpus_count(t.corpus),
+                rt_fmt_count(count, sizeof count, (double)rt_corpus_tokens(t.corpus)));
+        bad = rt_dir_make(t.o->out, err) || rt_dir_clean_temps(t.o->out, err) ||
+              place_trainer(&t, err) || open_metrics(&t, err) || train(&t, err) || finish(&t, err);
+    }
+    close_trainer(&t);
+    return bad ? -1 : 0;
+}
+
+const rt_command rt_command_train = { "train",
+                                      "train a model from an archive or from text",
+                                      options,
+                                      RT_COUNT(options),
+                                      sizeof(train_options),
+                                      NULL,
+                                      run_train };
