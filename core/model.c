@@ -145,6 +145,7 @@ static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t
         a->dhead_in = rt_plan_2(p.arena, "head", RT_F32, rows, c->width);
     a->logits = rt_plan_2(p.arena, "head.logits", RT_F32, rows, c->vocab);
     rt_dev_need_matmul(d, rows, c->vocab, c->width);
+    rt_dev_need_rows(d, rt_head_row_bytes(c->vocab));
     plan_blocks(a, c, &p);
 }
 

@@ -212,28 +212,45 @@ void rt_chat_close(rt_chat *c)
 /* ---- ids ----------------------------------------------------------------------------------------
  */
 
-int rt_chat_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt_err *err)
+static int render(const rt_chat *c, const cJSON *messages, bool generation_prompt, rt_text *out,
+                  rt_err *err)
 {
     char *text = NULL;
     int64_t bytes = 0;
-    if (!c->chat) { /* a base model: the contents one after the other */
-        const cJSON *m;
-        cJSON_ArrayForEach(m, messages)
-        {
-            const char *content = cJSON_GetStringValue(rt_json_find(m, "content"));
-            if (content && rt_tokenizer_encode(c->tokenizer, content, (int64_t)strlen(content),
-                                               ids->n ? 0 : RT_TOKENIZE_BOS, ids, err))
-                return -1;
-        }
-        return 0;
-    }
     cJSON *context = cJSON_Duplicate(c->context, true);
     rt_json_put(context, "messages", cJSON_Duplicate(messages, true));
-    rt_json_put_bool(context, "add_generation_prompt", true);
+    rt_json_put_bool(context, "add_generation_prompt", generation_prompt);
     int bad = rt_template_render(c->chat, context, &text, &bytes, err) ||
-              rt_tokenizer_encode(c->tokenizer, text, bytes, RT_TOKENIZE_SPECIAL, ids, err);
+              rt_text_add(out, text, bytes, err);
     free(text);
     cJSON_Delete(context);
+    return bad ? -1 : 0;
+}
+
+/* A base model has no template: the contents one after the other. */
+static int plain_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt_err *err)
+{
+    const cJSON *m;
+    cJSON_ArrayForEach(m, messages)
+    {
+        const char *content = cJSON_GetStringValue(rt_json_find(m, "content"));
+        unsigned flags = ids->n ? 0 : RT_TOKENIZE_BOS;
+        if (content &&
+            rt_tokenizer_encode(c->tokenizer, content, (int64_t)strlen(content), flags, ids, err))
+            return -1;
+    }
+    return 0;
+}
+
+int rt_chat_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt_err *err)
+{
+    rt_text text = { 0 };
+    if (!c->chat)
+        return plain_prompt(c, messages, ids, err);
+    int bad = render(c, messages, true, &text, err) ||
+              rt_tokenizer_encode(c->tokenizer, text.data, text.bytes, RT_TOKENIZE_SPECIAL, ids,
+                                  err);
+    rt_text_free(&text);
     return bad ? -1 : 0;
 }
 
@@ -251,6 +268,40 @@ static bool ends_inside_thought(const rt_chat *c, const int32_t *ids, int64_t n)
     return false;
 }
 
+/* What the assistant would have generated, as the template writes it: the conversation's text after
+   the prompt's. Some templates drop thoughts of finished turns; then the usual form is composed. */
+static int response_text(const rt_chat *c, const cJSON *messages, const rt_text *prompt,
+                         bool opened, const char *thought, const char *content, rt_text *out,
+                         rt_err *err)
+{
+    rt_text whole = { 0 };
+    if (c->chat && render(c, messages, false, &whole, err)) {
+        rt_text_free(&whole);
+        return -1;
+    }
+    int bad;
+    if (whole.bytes > prompt->bytes &&
+        memcmp(whole.data, prompt->data, (size_t)prompt->bytes) == 0 &&
+        (!thought || strstr(whole.data + prompt->bytes, thought)))
+        bad = rt_text_add(out, whole.data + prompt->bytes, whole.bytes - prompt->bytes, err);
+    else if (thought)
+        bad = rt_text_printf(out, err, "%s%s\n</think>\n\n%s", opened ? "" : "<think>\n", thought,
+                             content);
+    else /* a prompt that opens the thought has said the marker already */
+        bad = rt_text_puts(out, content + (opened && strncmp(content, "<think>", 7) == 0 ? 7 : 0),
+                           err);
+    rt_text_free(&whole);
+    int32_t eos = rt_tokenizer_eos(c->tokenizer);
+    rt_str end = eos >= 0 ? rt_tokenizer_token(c->tokenizer, eos) : (rt_str){ NULL, 0 };
+    for (int64_t i = out->bytes - end.bytes;
+         !bad && end.bytes && i >= 0 && i >= out->bytes - end.bytes - 2; i--)
+        if (memcmp(out->data + i, end.data, (size_t)end.bytes) == 0) {
+            out->data[out->bytes = i] = 0; /* the end token goes in as an id, not as text */
+            break;
+        }
+    return bad;
+}
+
 int rt_chat_pair(const rt_chat *c, const cJSON *messages, rt_ids *ids, int64_t *n_prompt,
                  rt_err *err)
 {
@@ -261,24 +312,22 @@ int rt_chat_pair(const rt_chat *c, const cJSON *messages, rt_ids *ids, int64_t *
     const char *thought = cJSON_GetStringValue(rt_json_find(last, "reasoning_content"));
     if (!role || strcmp(role, "assistant") != 0 || !content)
         return rt_fail(err, "the last message is not the assistant's: there is nothing to learn");
+    rt_text prompt = { 0 }, response = { 0 };
     cJSON *before = cJSON_Duplicate(messages, true);
     cJSON_DeleteItemFromArray(before, count - 1);
-    int bad = rt_chat_prompt(c, before, ids, err);
+    int bad = c->chat ? render(c, before, true, &prompt, err) ||
+                            rt_tokenizer_encode(c->tokenizer, prompt.data, prompt.bytes,
+                                                RT_TOKENIZE_SPECIAL, ids, err)
+                      : plain_prompt(c, before, ids, err);
     cJSON_Delete(before);
-    if (bad)
-        return -1;
     *n_prompt = ids->n;
-    bool opened = ends_inside_thought(c, ids->id, ids->n);
-    rt_text text = { 0 };
-    if (thought)
-        bad = rt_text_printf(&text, err, "%s%s\n</think>\n\n", opened ? "" : "<think>\n", thought);
-    if (!bad && opened && !thought && strncmp(content, "<think>", 7) == 0)
-        content += 7; /* the prompt has opened it already */
-    bad = bad || rt_text_puts(&text, content, err) ||
-          rt_tokenizer_encode(c->tokenizer, text.data, text.bytes, 0, ids, err);
+    bool opened = !bad && ends_inside_thought(c, ids->id, ids->n);
+    bad = bad || response_text(c, messages, &prompt, opened, thought, content, &response, err) ||
+          rt_tokenizer_encode(c->tokenizer, response.data, response.bytes, 0, ids, err);
     if (!bad && rt_tokenizer_eos(c->tokenizer) >= 0)
         bad = rt_ids_add(ids, rt_tokenizer_eos(c->tokenizer), err);
-    rt_text_free(&text);
+    rt_text_free(&prompt);
+    rt_text_free(&response);
     return bad ? -1 : 0;
 }
 
