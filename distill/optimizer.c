@@ -75,6 +75,6 @@ void rt_optimizer_update(rt_dev *d, rt_optimizer *o, rt_weights *w, const rt_wei
             continue;
         h.decay = p->flags & RT_PARAM_DECAY ? (float)o->decay : 0.0f;
         rt_adamw_step(d, p->slot, o->m.params.item[i].slot, o->v.params.item[i].slot,
-                        grads->params.item[i].slot, &h);
+                      grads->params.item[i].slot, &h);
     }
 }

@@ -3,9 +3,9 @@
 #include <string.h>
 
 void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape, int64_t longest,
-                  bool train, bool recompute)
+                  bool recompute)
 {
-    rt_pass_shape pass = { .mode = train ? RT_PLAN_TRAIN : RT_PLAN_SCORE,
+    rt_pass_shape pass = { .mode = RT_PLAN_TRAIN,
                            .recompute = recompute,
                            .rows = shape->rows,
                            .segments = shape->documents,
@@ -14,10 +14,8 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
     memset(s, 0, sizeof *s);
     s->d = d;
     s->m = m;
-    s->train = train;
     rt_acts_plan(&s->acts, d, m, &pass);
-    if (train)
-        rt_weights_init(&s->grads, &m->cfg, "gradients");
+    rt_weights_init(&s->grads, &m->cfg, "gradients");
     rt_arena_init(&s->arena, "targets");
     rt_batch_plan(&s->batch, &s->arena, shape);
 }
@@ -25,8 +23,8 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
 int rt_step_place(rt_step *s, rt_err *err)
 {
     rt_batch_shape shape = s->batch.shape;
-    if (rt_acts_place(&s->acts, s->d, s->m, err) ||
-        (s->train && rt_weights_place(s->d, &s->grads, err)) || rt_dev_place(s->d, &s->arena, err))
+    if (rt_acts_place(&s->acts, s->d, s->m, err) || rt_weights_place(s->d, &s->grads, err) ||
+        rt_dev_place(s->d, &s->arena, err))
         return -1;
     rt_batch_plan(&s->batch, &s->arena, &shape);
     return rt_batch_open(&s->batch, err);
@@ -37,8 +35,7 @@ void rt_step_free(rt_step *s)
     if (!s->d)
         return;
     rt_acts_free(&s->acts, s->d);
-    if (s->train)
-        rt_weights_free(s->d, &s->grads);
+    rt_weights_free(s->d, &s->grads);
     rt_dev_free(s->d, &s->arena);
     rt_batch_close(&s->batch);
     memset(s, 0, sizeof *s);
@@ -47,7 +44,7 @@ void rt_step_free(rt_step *s)
 const rt_arena *rt_step_arena(const rt_step *s, int i)
 {
     const rt_arena *all[] = { &s->acts.arena, &s->arena, &s->grads.arena };
-    return i < (s->train ? 3 : 2) ? all[i] : NULL;
+    return i < RT_COUNT(all) ? all[i] : NULL;
 }
 
 static void zero_gradients(rt_step *s)
@@ -68,13 +65,11 @@ static void run_pass(rt_step *s, float scale, rt_totals *totals)
         const int32_t *index;
         int64_t n = rt_batch_chunk(s->d, b, first, &index);
         rt_model_logits(s->d, s->m, &s->acts, index, n);
-        rt_loss(s->d, &b->stats, &s->acts.logits, &b->targets, &s->spec, s->vocab, scale, s->train);
+        rt_loss(s->d, &b->stats, &s->acts.logits, &b->targets, &s->spec, s->vocab, scale, true);
         rt_batch_totals(s->d, b, first, n, totals);
-        if (s->train)
-            rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
+        rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
     }
-    if (s->train)
-        rt_model_backward(s->d, s->m, &s->grads, &s->acts);
+    rt_model_backward(s->d, s->m, &s->grads, &s->acts);
     rt_batch_clear(b);
 }
 
@@ -85,8 +80,7 @@ void rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_totals *tota
     for (int64_t i = 0; i < n; i++)
         tokens += rt_document_learned(&docs[i]);
     float scale = 1.0f / (float)rt_max(tokens, 1);
-    if (s->train)
-        zero_gradients(s);
+    zero_gradients(s);
     rt_batch_clear(&s->batch);
     for (int64_t i = 0; i < n; i++) {
         if (!rt_batch_fits(&s->batch, docs[i].n))

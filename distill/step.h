@@ -14,16 +14,14 @@ typedef struct rt_step {
     rt_model *m;
     rt_loss_spec spec;
     int64_t vocab; /* real ids */
-    bool train;
     rt_acts acts;
     rt_weights grads;
     rt_arena arena; /* targets */
     rt_batch batch;
 } rt_step;
 
-/* train false: forward and statistics only. */
 void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape, int64_t longest,
-                  bool train, bool recompute);
+                  bool recompute);
 int rt_step_place(rt_step *s, rt_err *err);
 void rt_step_free(rt_step *s);
 const rt_arena *rt_step_arena(const rt_step *s, int i); /* i = 0, 1, ... until NULL */

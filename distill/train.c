@@ -16,6 +16,7 @@
 #include "distill/schedule.h"
 #include "distill/step.h"
 #include "student/checkpoint.h"
+#include "student/measure.h"
 
 typedef struct train_options {
     char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts;
@@ -84,7 +85,8 @@ typedef struct trainer {
     rt_model model;
     rt_corpus *corpus, *held_out;
     rt_optimizer optimizer;
-    rt_step step, eval;
+    rt_step step;
+    rt_measure measure;
     rt_position at;
     char *checkpoint;
     FILE *metrics;
@@ -185,19 +187,15 @@ static void plan_steps(trainer *t)
     shape.rows = rt_max(o->pass_tokens, rt_corpus_longest(t->corpus));
     if (strcmp(o->loss, "hard") == 0)
         shape.soft.head_max = 0;
-    rt_step_plan(&t->step, &t->dev, &t->model, &shape, rt_corpus_longest(t->corpus), true,
+    rt_step_plan(&t->step, &t->dev, &t->model, &shape, rt_corpus_longest(t->corpus),
                  strcmp(o->recompute, "block") == 0);
     rt_optimizer_plan(&t->optimizer, &t->model.cfg, o->beta1, o->beta2, o->eps, o->weight_decay);
     if (!t->held_out)
         return;
     shape.soft = rt_corpus_soft(t->held_out);
     shape.temperature = 1;
-    shape.rows = rt_max(o->pass_tokens, rt_corpus_longest(t->held_out));
-    rt_step_plan(&t->eval, &t->dev, &t->model, &shape, rt_corpus_longest(t->held_out), false,
-                 false);
-    t->eval.spec = (rt_loss_spec){ .ce = 1,
-                                   .temperature = 1,
-                                   .tail_spacing = shape.soft.tail_spacing };
+    rt_measure_plan(&t->measure, &t->dev, &t->model, NULL, rt_tokenizer_vocab(t->chat.tokenizer),
+                    &shape, rt_corpus_longest(t->held_out));
 }
 
 /* What a resume must find unchanged: every option but where, how fast and how often. */
@@ -232,7 +230,7 @@ static int open_trainer(trainer *t, rt_err *err)
         return -1;
     plan_steps(t);
     t->step.spec = spec;
-    t->step.vocab = t->eval.vocab = rt_tokenizer_vocab(t->chat.tokenizer);
+    t->step.vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     t->at.recipe = recipe_hash(t);
     t->checkpoint = rt_path_join(o->out, "checkpoint.safetensors");
     return 0;
@@ -242,7 +240,7 @@ static int place_trainer(trainer *t, rt_err *err)
 {
     if (place_model(t, err) || rt_step_place(&t->step, err) ||
         rt_optimizer_place(&t->optimizer, &t->dev, err) ||
-        (t->held_out && rt_step_place(&t->eval, err)) || rt_dev_ready(&t->dev, err))
+        (t->held_out && rt_measure_place(&t->measure, err)) || rt_dev_ready(&t->dev, err))
         return -1;
     if (!rt_path_exists(t->checkpoint))
         return 0;
@@ -262,7 +260,7 @@ static void close_trainer(trainer *t)
         fclose(t->metrics);
     free(t->checkpoint);
     rt_step_free(&t->step);
-    rt_step_free(&t->eval);
+    rt_measure_free(&t->measure);
     rt_optimizer_free(&t->optimizer, &t->dev);
     rt_corpus_close(t->corpus);
     rt_corpus_close(t->held_out);
@@ -304,26 +302,6 @@ static int gather_documents(trainer *t, rt_err *err)
         tokens += doc->n;
         t->at.document++;
     }
-    return 0;
-}
-
-static int measure_held_out(trainer *t, rt_totals *totals, rt_err *err)
-{
-    rt_document doc = { 0 };
-    rt_totals one;
-    memset(totals, 0, sizeof *totals);
-    for (int64_t i = 0; i < rt_corpus_count(t->held_out); i++) {
-        if (rt_corpus_get(t->held_out, i, &doc, err)) {
-            rt_document_free(&doc);
-            return -1;
-        }
-        rt_step_run(&t->eval, &doc, 1, &one);
-        for (int k = 0; k < RT_LOSS_COLUMNS; k++)
-            totals->sum[k] += one.sum[k];
-        totals->rows += one.rows;
-        totals->soft_rows += one.soft_rows;
-    }
-    rt_document_free(&doc);
     return 0;
 }
 
@@ -389,7 +367,8 @@ static int train(trainer *t, rt_err *err)
 {
     const train_options *o = t->o;
     rt_progress progress;
-    rt_totals totals, held_out;
+    rt_totals totals;
+    rt_measured held_out;
     char memory[32], rate_text[32];
     double begun = rt_now();
     int64_t seen = 0;
@@ -417,11 +396,11 @@ static int train(trainer *t, rt_err *err)
 
         bool last = t->at.step == o->steps;
         bool measured = t->held_out && (last || t->at.step % o->eval_every == 0);
-        if (measured && measure_held_out(t, &held_out, err))
+        if (measured && rt_measure_run(&t->measure, t->held_out, 0, NULL, &held_out, err))
             return -1;
         for (int64_t i = 0; i < t->n_docs; i++)
             seen += t->docs[i].n;
-        log_step(t, &totals, measured ? &held_out : NULL, norm, rate, rt_now() - start);
+        log_step(t, &totals, measured ? &held_out.totals : NULL, norm, rate, rt_now() - start);
         rt_progress_update(
             &progress, t->at.step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s | %s%s",
             mean(&totals, RT_LOSS_TOTAL), norm, rate,
@@ -430,8 +409,9 @@ static int train(trainer *t, rt_err *err)
             measured ? " | measured" : "");
         if (measured)
             rt_info("step %lld: held-out cross-entropy %.4f, KL to the teacher %.4f, top-1 %.1f %%",
-                    (long long)t->at.step, mean(&held_out, RT_LOSS_CE), mean(&held_out, RT_LOSS_KL),
-                    100 * mean(&held_out, RT_LOSS_CORRECT));
+                    (long long)t->at.step, mean(&held_out.totals, RT_LOSS_CE),
+                    mean(&held_out.totals, RT_LOSS_KL),
+                    100 * mean(&held_out.totals, RT_LOSS_CORRECT));
         bool stop = rt_interrupted();
         if ((stop || t->at.step % o->save_every == 0) && !last && save_checkpoint(t, err))
             return -1;
@@ -464,7 +444,7 @@ static void print_plan(const trainer *t)
         rt_arena_table(a, stdout);
         sum += a->high;
     }
-    for (int i = 0; t->held_out && (a = rt_step_arena(&t->eval, i)); i++) {
+    for (int i = 0; t->held_out && (a = rt_measure_arena(&t->measure, i)); i++) {
         rt_arena_table(a, stdout);
         sum += a->high;
     }

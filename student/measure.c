@@ -1,0 +1,150 @@
+#include "student/measure.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+
+enum { DOCUMENTS = 64 }; /* of a pass at most */
+
+static void plan_arena(rt_measure *ms, const rt_batch_shape *shape)
+{
+    rt_batch_plan(&ms->batch, &ms->arena, shape);
+    if (ms->reference) {
+        ms->kl = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
+        ms->agree = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
+    }
+}
+
+void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_model *reference,
+                     int64_t vocab, const rt_batch_shape *shape, int64_t longest)
+{
+    rt_batch_shape own = *shape;
+    own.rows = rt_max(own.rows, longest);
+    own.documents = DOCUMENTS;
+    rt_pass_shape pass = { .mode = RT_PLAN_SCORE,
+                           .rows = own.rows,
+                           .segments = DOCUMENTS,
+                           .longest = longest,
+                           .head_rows = own.head_rows };
+    memset(ms, 0, sizeof *ms);
+    ms->d = d;
+    ms->m = m;
+    ms->reference = reference;
+    ms->vocab = vocab;
+    rt_acts_plan(&ms->acts, d, m, &pass);
+    if (reference)
+        rt_acts_plan(&ms->reference_acts, d, reference, &pass);
+    rt_arena_init(&ms->arena, "targets");
+    plan_arena(ms, &own);
+}
+
+int rt_measure_place(rt_measure *ms, rt_err *err)
+{
+    rt_batch_shape shape = ms->batch.shape;
+    if (rt_acts_place(&ms->acts, ms->d, ms->m, err) ||
+        (ms->reference && rt_acts_place(&ms->reference_acts, ms->d, ms->reference, err)) ||
+        rt_dev_place(ms->d, &ms->arena, err))
+        return -1;
+    plan_arena(ms, &shape);
+    ms->docs = calloc(DOCUMENTS, sizeof *ms->docs);
+    ms->host = calloc((size_t)(2 * shape.head_rows), sizeof *ms->host);
+    if (!ms->docs || !ms->host)
+        return rt_fail(err, "measure: out of memory");
+    return rt_batch_open(&ms->batch, err);
+}
+
+void rt_measure_free(rt_measure *ms)
+{
+    if (!ms->d)
+        return;
+    for (int i = 0; ms->docs && i < DOCUMENTS; i++)
+        rt_document_free(&ms->docs[i]);
+    free(ms->docs);
+    free(ms->host);
+    rt_acts_free(&ms->acts, ms->d);
+    if (ms->reference)
+        rt_acts_free(&ms->reference_acts, ms->d);
+    rt_dev_free(ms->d, &ms->arena);
+    rt_batch_close(&ms->batch);
+    memset(ms, 0, sizeof *ms);
+}
+
+const rt_arena *rt_measure_arena(const rt_measure *ms, int i)
+{
+    const rt_arena *all[] = { &ms->acts.arena, &ms->arena, &ms->reference_acts.arena };
+    return i < (ms->reference ? 3 : 2) ? all[i] : NULL;
+}
+
+static void forward(rt_measure *ms, const rt_model *m, rt_acts *a)
+{
+    const rt_batch *b = &ms->batch;
+    rt_acts_rows(a, ms->d, m, b->n, b->s, b->token, b->pos, b->offset, NULL);
+    rt_model_forward(ms->d, m, a);
+}
+
+static void compare(rt_measure *ms, const int32_t *index, int64_t n, rt_measured *out)
+{
+    rt_model_logits(ms->d, ms->reference, &ms->reference_acts, index, n);
+    ms->kl.dim[0] = ms->agree.dim[0] = n;
+    rt_kl_rows(ms->d, &ms->kl, &ms->agree, &ms->reference_acts.logits, &ms->acts.logits, ms->vocab);
+    ms->d->ops->download(ms->d, ms->host, ms->kl.data, n * 4);
+    ms->d->ops->download(ms->d, ms->host + n, ms->agree.data, n * 4);
+    for (int64_t i = 0; i < n; i++) {
+        out->kl += (double)ms->host[i];
+        out->agree += (double)ms->host[n + i];
+    }
+}
+
+static void run_pass(rt_measure *ms, rt_measured *out)
+{
+    rt_batch *b = &ms->batch;
+    const rt_loss_spec spec = { .ce = 1,
+                                .temperature = 1,
+                                .tail_spacing = b->shape.soft.tail_spacing };
+    forward(ms, ms->m, &ms->acts);
+    if (ms->reference)
+        forward(ms, ms->reference, &ms->reference_acts);
+    for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
+        const int32_t *index;
+        int64_t n = rt_batch_chunk(ms->d, b, first, &index);
+        rt_model_logits(ms->d, ms->m, &ms->acts, index, n);
+        if (ms->reference)
+            compare(ms, index, n, out);
+        rt_loss(ms->d, &b->stats, &ms->acts.logits, &b->targets, &spec, ms->vocab, 1.0f, false);
+        rt_batch_totals(ms->d, b, first, n, &out->totals);
+    }
+    rt_batch_clear(b);
+}
+
+int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
+                   rt_measured *out, rt_err *err)
+{
+    int64_t n = rt_corpus_count(c), held = 0;
+    rt_progress p;
+    if (limit && limit < n)
+        n = limit;
+    memset(out, 0, sizeof *out);
+    rt_batch_clear(&ms->batch);
+    if (label)
+        rt_progress_begin(&p, label, 0, n);
+    for (int64_t i = 0; i < n; i++) {
+        if (!rt_batch_fits(&ms->batch, rt_corpus_length(c, i))) {
+            run_pass(ms, out);
+            held = 0;
+        }
+        rt_document *doc = &ms->docs[held++];
+        if (rt_corpus_get(c, i, doc, err))
+            return -1;
+        rt_batch_add(&ms->batch, doc);
+        if (label)
+            rt_progress_update(
+                &p, i + 1, "cross-entropy %.4f",
+                out->totals.rows ? out->totals.sum[RT_LOSS_CE] / (double)out->totals.rows : 0);
+    }
+    if (ms->batch.n)
+        run_pass(ms, out);
+    if (label)
+        rt_progress_end(&p);
+    return 0;
+}

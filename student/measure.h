@@ -1,0 +1,40 @@
+/* measure.h: how well a model predicts held-out documents, without learning: cross-entropy, the
+   unbiased KL estimate of an archive's soft targets, and the exact KL to a reference model read
+   beside it. Used inside the training loop and by `retort eval`. */
+#ifndef RT_MEASURE_H
+#define RT_MEASURE_H
+
+#include "student/batch.h"
+
+RT_BEGIN
+
+typedef struct rt_measured {
+    rt_totals totals;
+    double kl, agree; /* sums over totals.rows against the reference */
+} rt_measured;
+
+typedef struct rt_measure {
+    rt_dev *d;
+    const rt_model *m, *reference; /* reference NULL: none */
+    int64_t vocab, longest;
+    rt_acts acts, reference_acts;
+    rt_arena arena;
+    rt_batch batch;
+    rt_tensor kl, agree; /* (M) */
+    float *host;         /* (2, M) */
+    rt_document *docs;   /* (documents of a pass) */
+} rt_measure;
+
+/* vocab: real ids. shape.rows is raised to the longest document. */
+void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_model *reference,
+                     int64_t vocab, const rt_batch_shape *shape, int64_t longest);
+int rt_measure_place(rt_measure *ms, rt_err *err);
+void rt_measure_free(rt_measure *ms);
+const rt_arena *rt_measure_arena(const rt_measure *ms, int i); /* i = 0, 1, ... until NULL */
+/* Documents [0, limit) of c; limit 0 = all. label: of the progress line, NULL = none. */
+int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
+                   rt_measured *out, rt_err *err);
+
+RT_END
+
+#endif
