@@ -10,10 +10,10 @@
 #include "corpora/source.h"
 
 typedef struct entry {
-    int32_t archive; /* index, or -1: tokens are in the pool */
-    int32_t n;       /* tokens */
-    int64_t at;      /* position in the archive, or offset in the pool */
-    int32_t learn;   /* pool: tokens [learn, n) are learned */
+    int32_t archive;     /* index, or -1: tokens are in the pool */
+    int32_t n;           /* tokens */
+    int64_t at;          /* position in the archive, or offset in the pool */
+    rt_trace_span learn; /* pool: the tokens to learn */
 } entry;
 
 struct rt_corpus {
@@ -126,7 +126,8 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
         add_entry(c, (entry){ .archive = -1,
                               .n = (int32_t)rt_min(ids.n, INT32_MAX),
                               .at = at,
-                              .learn = (int32_t)learn });
+
+                              .learn = { (int32_t)learn, (int32_t)rt_min(ids.n, INT32_MAX) } });
     c->hash = rt_hash64(ids.id, ids.n * (int64_t)sizeof *ids.id, c->hash);
     rt_ids_free(&ids);
     return bad ? rt_wrap(err, "%s", where) : 0;
@@ -229,8 +230,7 @@ int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
     if (e->archive < 0) {
         doc->token = c->pool.id + e->at;
         doc->n = e->n;
-        doc->whole = (rt_trace_span){ e->learn, e->n };
-        doc->span = &doc->whole;
+        doc->span = &e->learn;
         doc->n_spans = 1;
         doc->soft = NULL;
         doc->soft_first = 0;

@@ -30,7 +30,6 @@ typedef struct rt_document {
     int64_t soft_first;  /* soft row r predicts token soft_first + r */
     const rt_soft *soft; /* NULL or no rows: hard labels only */
     char id[RT_TRACE_ID_MAX + 1];
-    rt_trace_span whole;    /* private: the one span of a pooled document */
     rt_trace_sample sample; /* private: memory of an archive's document */
 } rt_document;
 

@@ -298,7 +298,6 @@ static int gather_documents(trainer *t, rt_err *err)
         rt_document *doc = next_slot(t);
         if (rt_corpus_get(t->corpus, i, doc, err))
             return -1;
-        doc->span = doc->soft || doc->sample.tokens ? doc->span : &doc->whole;
         tokens += doc->n;
         t->at.document++;
     }
