@@ -1,0 +1,403 @@
+/* eval.c: the command `retort eval`: how good is this model? Exact answers on problems (greedy by
+   default, with the standard error), cross-entropy and perplexity on held-out documents, the
+   unbiased KL estimate against an archive's soft targets, and the exact KL to a reference model.
+   Refuses: judging by anything but rules (corpora/verify.h). */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/generate.h"
+#include "core/log.h"
+#include "core/option.h"
+#include "core/weights.h"
+#include "corpora/record.h"
+#include "corpora/source.h"
+#include "corpora/verify.h"
+#include "student/measure.h"
+
+typedef struct eval_options {
+    char *model, *reference, *out, *verify, *group, *verdicts;
+    rt_strlist data, problems;
+    int64_t limit, max_tokens, max_length, batch, pass_tokens, head_rows, seed, threads;
+    double temperature, top_p;
+    bool json;
+} eval_options;
+
+#define O eval_options
+static const rt_option options[] = {
+    OPT_NEED(O, model, "model", "DIR|GGUF", "the model to judge"),
+    OPT_LIST(O, data, "archive", "PATH",
+             "held-out archive or JSONL: perplexity, and KL to the archive's targets"),
+    OPT_LIST(O, problems, "problems", "FILE", "JSONL with prompt and answer: exact answers"),
+    OPT_STR(O, reference, "reference", NULL, "DIR|GGUF",
+            "exact KL(reference || model) on the archive's tokens"),
+    OPT_STR(O, out, "out", NULL, "FILE", "write the results there as JSON"),
+    OPT_CHOICE(O, verify, "verify", "boxed", "number|boxed|exact", "how answers are compared"),
+    OPT_STR(O, group, "group", NULL, "KEY", "also report answers by this key of the problems"),
+    OPT_INT(O, limit, "limit", "0", 0, 1e15, "problems and documents at most; 0 = all"),
+    OPT_FLOAT(O, temperature, "temperature", "0", 0, 100, "of answers; 0 = greedy"),
+    OPT_FLOAT(O, top_p, "top-p", "1", 0.01, 1, "of answers"),
+    OPT_INT(O, seed, "seed", "0", 0, 1e15, "of answers when they are drawn"),
+    OPT_INT(O, max_tokens, "max-tokens", "512", 1, 1e9, "of an answer, thought included"),
+    OPT_INT(O, max_length, "max-length", "4096", 2, 1e9, "longer documents are left out"),
+    OPT_INT(O, batch, "batch", "64", 1, 4096, "sequences generated at once"),
+    OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
+            "tokens of one forward pass; bounds memory"),
+    OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head"),
+    OPT_INT(O, threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),
+    OPT_BOOL(O, json, "json", "false", "results as JSON on stdout"),
+};
+#undef O
+
+enum { GROUPS_MAX = 32 };
+
+typedef struct group_score {
+    char name[48];
+    int64_t n, correct;
+} group_score;
+
+typedef struct problem {
+    rt_ids prompt;
+    char *answer;
+    int group;
+} problem;
+
+typedef struct evaluation {
+    const eval_options *o;
+    rt_dev dev;
+    rt_chat chat;
+    rt_model model, reference;
+    rt_verify_kind verify;
+    problem *problem;
+    int64_t n_problems, cap_problems, next, longest_prompt;
+    group_score group[GROUPS_MAX];
+    int n_groups;
+    int64_t correct, unfinished, unknown, generated;
+    rt_response response;
+    rt_progress progress;
+    int64_t done;
+    rt_measured measured;
+    bool has_answers, has_data, has_kl, has_reference;
+} evaluation;
+
+/* ---- problems -----------------------------------------------------------------------------------
+ */
+
+static int group_of(evaluation *e, const rt_record *r, rt_err *err)
+{
+    cJSON *meta = NULL;
+    if (!e->o->group)
+        return -1;
+    if (r->meta && rt_json_parse(&meta, r->meta, (int64_t)strlen(r->meta), "problem", err))
+        return -1;
+    const char *name = cJSON_GetStringValue(rt_json_find(meta, e->o->group));
+    int i = 0;
+    while (name && i < e->n_groups && strcmp(e->group[i].name, name) != 0)
+        i++;
+    if (name && i == e->n_groups && i < GROUPS_MAX)
+        snprintf(e->group[e->n_groups++].name, sizeof e->group[0].name, "%s", name);
+    cJSON_Delete(meta);
+    return name && i < GROUPS_MAX ? i : -1;
+}
+
+static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_err *err)
+{
+    if (!r->answer)
+        return rt_fail(err, "%s: no \"answer\" to compare with", where);
+    if (r->n_messages == 0)
+        return rt_fail(err, "%s: no \"prompt\" or \"messages\"", where);
+    if (e->n_problems == e->cap_problems) {
+        e->cap_problems = e->cap_problems ? 2 * e->cap_problems : 256;
+        e->problem = realloc(e->problem, (size_t)e->cap_problems * sizeof *e->problem);
+        if (!e->problem)
+            rt_bug("out of memory for %lld problems", (long long)e->cap_problems);
+    }
+    problem *p = &e->problem[e->n_problems++];
+    memset(p, 0, sizeof *p);
+    p->group = group_of(e, r, err);
+    p->answer = strdup(r->answer);
+    if (!p->answer)
+        rt_bug("out of memory");
+    cJSON *messages = rt_record_messages(r), *last;
+    int n = cJSON_GetArraySize(
+        messages); /* a training pair's response is not part of the question */
+    last = n ? cJSON_GetArrayItem(messages, n - 1) : NULL;
+    const char *role = cJSON_GetStringValue(rt_json_find(last, "role"));
+    if (role && strcmp(role, "assistant") == 0)
+        cJSON_DeleteItemFromArray(messages, n - 1);
+    int bad = rt_chat_prompt(&e->chat, messages, &p->prompt, err);
+    cJSON_Delete(messages);
+    e->longest_prompt = rt_max(e->longest_prompt, p->prompt.n);
+    return bad ? rt_wrap(err, "%s", where) : 0;
+}
+
+static int read_problems(evaluation *e, const char *path, rt_err *err)
+{
+    rt_source *s = NULL;
+    rt_item item;
+    int got = 0, bad = rt_source_open(&s, path, RT_SOURCE_LINES, err);
+    while (!bad && !(e->o->limit && e->n_problems >= e->o->limit) &&
+           (got = rt_source_next(s, &item, err)) != 0) {
+        rt_record r = { 0 };
+        bad = got < 0 || rt_record_from_item(&r, &item, err) || add_problem(e, &r, item.where, err);
+        rt_record_free(&r);
+    }
+    rt_source_close(s);
+    return bad ? -1 : 0;
+}
+
+static int next_problem(void *ctx, rt_request *r, rt_err *err)
+{
+    evaluation *e = ctx;
+    (void)err;
+    if (e->next == e->n_problems)
+        return 0;
+    const problem *p = &e->problem[e->next];
+    *r = (rt_request){ e->next, p->prompt.id, p->prompt.n, e->o->max_tokens,
+                       rt_hash64(&e->next, (int64_t)sizeof e->next, (uint64_t)e->o->seed) };
+    e->next++;
+    return 1;
+}
+
+static int judge(void *ctx, const rt_completion *c, rt_err *err)
+{
+    evaluation *e = ctx;
+    const problem *p = &e->problem[c->id];
+    if (rt_chat_split(&e->chat, c->token, c->n_prompt, c->n_prompt + c->n_new, &e->response, err))
+        return -1;
+    bool unfinished = e->response.unfinished || !c->stopped;
+    rt_judgement v = rt_verify(e->verify, e->response.answer.data, p->answer);
+    bool right = !unfinished && v.result == RT_JUDGED_YES;
+    e->correct += right;
+    e->unfinished += unfinished;
+    e->unknown += v.result == RT_JUDGED_UNKNOWN;
+    e->generated += c->n_new;
+    if (p->group >= 0) {
+        e->group[p->group].n++;
+        e->group[p->group].correct += right;
+    }
+    rt_progress_update(&e->progress, ++e->done, "%.1f %% right",
+                       100.0 * (double)e->correct / (double)e->done);
+    return 0;
+}
+
+static int answer_problems(evaluation *e, rt_err *err)
+{
+    const eval_options *o = e->o;
+    rt_generate_options g = { .slots = rt_min(o->batch, e->n_problems),
+                              .length = e->longest_prompt + o->max_tokens,
+                              .prefill_rows = rt_max(e->longest_prompt, 256),
+                              .vocab = rt_tokenizer_vocab(e->chat.tokenizer),
+                              .sampling = { (float)o->temperature, (float)o->top_p, 0 } };
+    rt_generate_io io = { e, next_problem, judge, NULL };
+    rt_generator *gen = NULL;
+    rt_progress_begin(&e->progress, "answers", 0, e->n_problems);
+    int bad = rt_generator_open(&gen, &e->dev, &e->model, &g, err) ||
+              rt_generator_run(gen, &io, err);
+    rt_generator_close(gen);
+    rt_progress_end(&e->progress);
+    e->has_answers = !bad;
+    return bad ? -1 : 0;
+}
+
+/* ---- held-out documents
+ * -------------------------------------------------------------------------- */
+
+static int measure_documents(evaluation *e, rt_err *err)
+{
+    const eval_options *o = e->o;
+    rt_corpus_options co = { .chat = &e->chat,
+                             .max_length = o->max_length,
+                             .limit = o->limit,
+                             .verdicts = (1u << RT_VERDICT_COUNT) - 1 };
+    rt_corpus *c = NULL;
+    rt_measure ms = { 0 };
+    if (rt_corpus_open(&c, (const char *const *)o->data.item, o->data.n, &co, err))
+        return -1;
+    rt_batch_shape shape = { .rows = o->pass_tokens,
+                             .head_rows = o->head_rows,
+                             .soft = rt_corpus_soft(c),
+                             .temperature = 1 };
+    rt_measure_plan(&ms, &e->dev, &e->model, o->reference ? &e->reference : NULL,
+                    rt_tokenizer_vocab(e->chat.tokenizer), &shape, rt_corpus_longest(c));
+    int bad = rt_measure_place(&ms, err) || rt_dev_ready(&e->dev, err) ||
+              rt_measure_run(&ms, c, 0, "held-out", &e->measured, err);
+    rt_measure_free(&ms);
+    rt_corpus_close(c);
+    e->has_data = !bad;
+    e->has_kl = e->measured.totals.soft_rows > 0;
+    e->has_reference = o->reference != NULL;
+    return bad ? -1 : 0;
+}
+
+/* ---- results
+ * ------------------------------------------------------------------------------------- */
+
+static int64_t weight_bytes(const char *path)
+{
+    int64_t sum = 0, bytes = 0;
+    char **names = NULL;
+    int n = 0;
+    rt_err ignored = { 0 };
+    if (!rt_path_is_dir(path))
+        return rt_path_size(path, &bytes, &ignored) ? 0 : bytes;
+    if (rt_dir_list(&names, &n, path, &ignored))
+        return 0;
+    for (int i = 0; i < n; i++) {
+        size_t length = strlen(names[i]);
+        char *file = rt_path_join(path, names[i]);
+        if (length > 12 && strcmp(names[i] + length - 12, ".safetensors") == 0 &&
+            !rt_path_size(file, &bytes, &ignored))
+            sum += bytes;
+        free(file);
+    }
+    rt_names_free(names, n);
+    return sum;
+}
+
+static double standard_error(int64_t correct, int64_t n)
+{
+    double p = (double)correct / (double)n;
+    return sqrt(p * (1 - p) / (double)n);
+}
+
+static cJSON *results(const evaluation *e)
+{
+    cJSON *json = rt_json_object();
+    const rt_totals *t = &e->measured.totals;
+    rt_json_put_str(json, "model", e->o->model);
+    rt_json_put_i64(json, "parameters", e->model.w.params.total);
+    rt_json_put_i64(json, "bytes", weight_bytes(e->o->model));
+    if (e->has_answers) {
+        double n = (double)e->n_problems;
+        rt_json_put_i64(json, "problems", e->n_problems);
+        rt_json_put_num(json, "accuracy", (double)e->correct / n);
+        rt_json_put_num(json, "accuracy_se", standard_error(e->correct, e->n_problems));
+        rt_json_put_num(json, "unfinished", (double)e->unfinished / n);
+        rt_json_put_num(json, "unknown", (double)e->unknown / n);
+        rt_json_put_num(json, "tokens_per_answer", (double)e->generated / n);
+        cJSON *groups = rt_json_object();
+        for (int i = 0; i < e->n_groups; i++)
+            rt_json_put_num(groups, e->group[i].name,
+                            (double)e->group[i].correct / (double)rt_max(e->group[i].n, 1));
+        rt_json_put(json, "groups", groups);
+    }
+    if (e->has_data) {
+        double rows = (double)rt_max(t->rows, 1), ce = t->sum[RT_LOSS_CE] / rows;
+        rt_json_put_i64(json, "tokens", t->rows);
+        rt_json_put_num(json, "cross_entropy", ce);
+        rt_json_put_num(json, "perplexity", exp(ce));
+        rt_json_put_num(json, "entropy", t->sum[RT_LOSS_ENTROPY] / rows);
+        rt_json_put_num(json, "top1", t->sum[RT_LOSS_CORRECT] / rows);
+        if (e->has_kl)
+            rt_json_put_num(json, "kl_archive", t->sum[RT_LOSS_KL] / (double)t->soft_rows);
+        if (e->has_reference) {
+            rt_json_put_num(json, "kl", e->measured.kl / rows);
+            rt_json_put_num(json, "agreement", e->measured.agree / rows);
+        }
+    }
+    return json;
+}
+
+static void print_table(const cJSON *json)
+{
+    static const struct {
+        const char *key, *label, *format;
+        double scale;
+    } rows[] = { { "parameters", "parameters", "%.0f", 1 },
+                 { "bytes", "bytes", "%.0f", 1 },
+                 { "problems", "problems", "%.0f", 1 },
+                 { "accuracy", "exact answers", "%.1f %%", 100 },
+                 { "accuracy_se", "standard error", "%.1f %%", 100 },
+                 { "unfinished", "unfinished", "%.1f %%", 100 },
+                 { "tokens", "held-out tokens", "%.0f", 1 },
+                 { "perplexity", "perplexity", "%.4f", 1 },
+                 { "entropy", "entropy (nats)", "%.4f", 1 },
+                 { "top1", "top-1 accuracy", "%.2f %%", 100 },
+                 { "kl_archive", "KL, archive estimate", "%.4f", 1 },
+                 { "kl", "KL to the reference", "%.4f", 1 },
+                 { "agreement", "top-1 agreement", "%.2f %%", 100 } };
+    for (int i = 0; i < RT_COUNT(rows); i++) {
+        const cJSON *item = rt_json_find(json, rows[i].key);
+        if (!item)
+            continue;
+        printf("%-22s ", rows[i].label);
+        printf(rows[i].format, item->valuedouble * rows[i].scale);
+        putchar('\n');
+    }
+    const cJSON *group;
+    cJSON_ArrayForEach(group, rt_json_find(json, "groups"))
+        printf("  %-20s %.1f %%\n", group->string, 100 * group->valuedouble);
+}
+
+static int open_evaluation(evaluation *e, rt_err *err)
+{
+    const eval_options *o = e->o;
+    if (!o->data.n && !o->problems.n)
+        return rt_usage(
+            err, "give --problems FILE, --archive PATH or both: there is nothing to measure on");
+    if (o->reference && !o->data.n)
+        return rt_usage(err, "--reference needs --archive PATH: the text to compare on");
+    int64_t positions = o->max_length;
+    if (rt_verify_kind_parse(&e->verify, o->verify, err) ||
+        rt_dev_open(&e->dev, "cpu", (int)o->threads, err) || rt_chat_open(&e->chat, o->model, err))
+        return -1;
+    for (int i = 0; i < o->problems.n; i++)
+        if (read_problems(e, o->problems.item[i], err))
+            return -1;
+    if (o->problems.n && e->n_problems == 0)
+        return rt_fail(err, "%s: no problems in it", o->problems.item[0]);
+    positions = rt_max(positions, e->longest_prompt + o->max_tokens);
+    if (rt_model_open(&e->model, &e->dev, o->model, true, positions, err))
+        return -1;
+    if (e->model.cfg.vocab < rt_tokenizer_vocab(e->chat.tokenizer))
+        return rt_fail(
+            err, "%s: the tokenizer has more tokens than the model: they do not belong together",
+            o->model);
+    return o->reference ? rt_model_open(&e->reference, &e->dev, o->reference, true, positions, err)
+                        : 0;
+}
+
+static void close_evaluation(evaluation *e)
+{
+    for (int64_t i = 0; i < e->n_problems; i++) {
+        rt_ids_free(&e->problem[i].prompt);
+        free(e->problem[i].answer);
+    }
+    free(e->problem);
+    rt_response_free(&e->response);
+    rt_model_free(&e->dev, &e->model);
+    rt_model_free(&e->dev, &e->reference);
+    rt_chat_close(&e->chat);
+    rt_dev_close(&e->dev);
+}
+
+static int run_eval(void *values, rt_err *err)
+{
+    evaluation e = { .o = values };
+    int bad = open_evaluation(&e, err) || (e.n_problems && answer_problems(&e, err)) ||
+              (e.o->data.n && measure_documents(&e, err));
+    if (!bad) {
+        cJSON *json = results(&e);
+        if (e.o->json) {
+            char *text = rt_json_text(json);
+            puts(text);
+            free(text);
+        } else {
+            print_table(json);
+        }
+        bad = e.o->out ? rt_json_save(json, e.o->out, err) : 0;
+        cJSON_Delete(json);
+    }
+    close_evaluation(&e);
+    return bad ? -1 : 0;
+}
+
+const rt_command rt_command_eval = { "eval",
+                                     "exact answers, perplexity and KL of a model",
+                                     options,
+                                     RT_COUNT(options),
+                                     sizeof(eval_options),
+                                     NULL,
+                                     run_eval };
