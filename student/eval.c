@@ -177,7 +177,8 @@ static int judge(void *ctx, const rt_completion *c, rt_err *err)
         e->group[p->group].n++;
         e->group[p->group].correct += right;
     }
-    rt_progress_update(&e->progress, ++e->done, "%.1f %% right",
+    e->done++;
+    rt_progress_update(&e->progress, e->done, "%.1f %% right",
                        100.0 * (double)e->correct / (double)e->done);
     return 0;
 }
