@@ -15,6 +15,7 @@
 #include "distill/optimizer.h"
 #include "distill/schedule.h"
 #include "distill/step.h"
+#include "student/card.h"
 #include "student/checkpoint.h"
 #include "student/measure.h"
 
@@ -425,6 +426,8 @@ static int train(trainer *t, rt_err *err)
     return 0;
 }
 
+extern const rt_command rt_command_train;
+
 /* ---- the command --------------------------------------------------------------------------------
  */
 
@@ -473,18 +476,37 @@ static int copy_tokenizer(const char *from, const char *to, rt_err *err)
     return 0;
 }
 
+/* The settings that made the model, without those that only say where and how fast. */
+static cJSON *settings(const train_options *o)
+{
+    static const char *const drop[] = { "out",        "threads",    "save_every", "eval_data",
+                                        "eval_every", "eval_limit", "plan" };
+    cJSON *json = rt_options_json(&rt_command_train, o);
+    for (int i = 0; i < RT_COUNT(drop); i++)
+        cJSON_DeleteItemFromObjectCaseSensitive(json, drop[i]);
+    return json;
+}
+
 static int finish(trainer *t, rt_err *err)
 {
     const train_options *o = t->o;
     rt_dtype dtype = strcmp(o->dtype, "bf16") == 0  ? RT_BF16
                      : strcmp(o->dtype, "f16") == 0 ? RT_F16
                                                     : RT_F32;
-    if (copy_tokenizer(o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
-        rt_model_save(&t->model, &t->dev, o->out, dtype, err))
-        return -1;
-    if (rt_path_exists(t->checkpoint) && unlink(t->checkpoint))
-        return rt_fail(err, "%s: cannot be removed", t->checkpoint);
-    return 0;
+    cJSON *options_json = settings(o);
+    rt_card card = { .cfg = &t->model.cfg,
+                     .parameters = t->model.w.params.total,
+                     .command = "train",
+                     .options = options_json,
+                     .steps = t->at.step,
+                     .tokens = t->at.tokens };
+    int bad = copy_tokenizer(o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
+              rt_card_write(o->out, &card, err) ||
+              rt_model_save(&t->model, &t->dev, o->out, dtype, err);
+    cJSON_Delete(options_json);
+    if (!bad && rt_path_exists(t->checkpoint) && unlink(t->checkpoint))
+        bad = rt_fail(err, "%s: cannot be removed", t->checkpoint);
+    return bad ? -1 : 0;
 }
 
 static int run_train(void *values, rt_err *err)

@@ -1,0 +1,24 @@
+/* card.h: what a written model says about itself: retort.json (the settings that made it, for
+   programs) and README.md (the same for people; Hugging Face shows it as the model card).
+   No clock and no machine in either: the same run writes the same bytes. */
+#ifndef RT_CARD_H
+#define RT_CARD_H
+
+#include "core/config.h"
+
+RT_BEGIN
+
+typedef struct rt_card {
+    const rt_config *cfg;
+    int64_t parameters;
+    const char *command;  /* that made it: "train" */
+    const cJSON *options; /* effective values; paths of outputs removed */
+    int64_t steps, tokens;
+    const char *base, *licence; /* NULL = not stated */
+} rt_card;
+
+int rt_card_write(const char *dir, const rt_card *card, rt_err *err);
+
+RT_END
+
+#endif
