@@ -476,14 +476,19 @@ static int copy_tokenizer(const char *from, const char *to, rt_err *err)
     return 0;
 }
 
-/* The settings that made the model, without those that only say where and how fast. */
-static cJSON *settings(const train_options *o)
+/* The settings that made the model, without those that only say where and how fast; the data by its
+   hash, not by a path of this machine. */
+static cJSON *settings(const trainer *t)
 {
+    char data[17];
     static const char *const drop[] = { "out",        "threads",    "save_every", "eval_data",
-                                        "eval_every", "eval_limit", "plan" };
-    cJSON *json = rt_options_json(&rt_command_train, o);
+                                        "eval_every", "eval_limit", "plan",       "data",
+                                        "model",      "config",     "tokenizer" };
+    cJSON *json = rt_options_json(&rt_command_train, t->o);
     for (int i = 0; i < RT_COUNT(drop); i++)
         cJSON_DeleteItemFromObjectCaseSensitive(json, drop[i]);
+    snprintf(data, sizeof data, "%016llx", (unsigned long long)rt_corpus_hash(t->corpus));
+    rt_json_put_str(json, "data_hash", data);
     return json;
 }
 
@@ -493,7 +498,7 @@ static int finish(trainer *t, rt_err *err)
     rt_dtype dtype = strcmp(o->dtype, "bf16") == 0  ? RT_BF16
                      : strcmp(o->dtype, "f16") == 0 ? RT_F16
                                                     : RT_F32;
-    cJSON *options_json = settings(o);
+    cJSON *options_json = settings(t);
     rt_card card = { .cfg = &t->model.cfg,
                      .parameters = t->model.w.params.total,
                      .command = "train",
