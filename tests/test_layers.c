@@ -1,0 +1,283 @@
+/* test_layers.c: the whole network's gradient against finite differences, for every combination of
+   GQA | MLA and dense | routed, weight by weight; and that memory modes, passes and threads change
+   no bit of it. The directional derivative of each weight is compared along a random direction; the
+   loss is summed in f64. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/rng.h"
+#include "core/weights.h"
+#include "distill/step.h"
+
+enum { DOCS = 5, VOCAB = 37 };
+
+typedef struct bench {
+    rt_dev dev;
+    rt_model model;
+    rt_step step;
+    rt_document doc[DOCS];
+    rt_trace_span span[DOCS];
+    int32_t token[DOCS][16];
+} bench;
+
+static rt_err err;
+
+static void must(int bad)
+{
+    if (bad)
+        ck_abort_msg("%s", err.text);
+}
+
+/* Odd sizes on purpose. */
+static rt_config tiny(const char *family, bool tied)
+{
+    rt_config c = { .layers = 2,
+                    .width = 20,
+                    .vocab = VOCAB,
+                    .heads = 3,
+                    .kv_heads = 3,
+                    .ffn_width = 22,
+                    .groups = 1,
+                    .groups_kept = 1,
+                    .route_scale = 1,
+                    .norm_eps = 1e-5,
+                    .init_std = 0.25,
+                    .rope_theta = 100,
+                    .max_positions = 64,
+                    .bos = -1,
+                    .pad = -1,
+                    .tied = tied };
+    c.family = rt_family_find(family);
+    if (c.family->attn == RT_ATTN_MLA) {
+        c.q_rank = tied ? 0 : 9;
+        c.kv_rank = 7;
+        c.nope_dim = 5;
+        c.rope_dim = 4;
+        c.v_dim = 6;
+        c.interleaved = true;
+    } else {
+        c.heads = 4;
+        c.kv_heads = 2;
+        c.head_dim = 6;
+    }
+    if (c.family->routed) {
+        c.experts = 6;
+        c.active = 2;
+        c.expert_width = 11;
+        c.norm_topk = true;
+        c.sparse_step = 1;
+        if (c.family->scoring == RT_ROUTE_SIGMOID) {
+            c.shared = 1;
+            c.dense_first = 1;
+            c.groups = 3;
+            c.groups_kept = 2;
+            c.route_scale = 1.7;
+        }
+    }
+    return c;
+}
+
+static void open_bench(bench *b, const rt_config *cfg, int threads, int64_t rows, bool recompute)
+{
+    memset(b, 0, sizeof *b);
+    must(rt_dev_open(&b->dev, "cpu", threads, &err));
+    rt_model_init(&b->model, cfg);
+    must(rt_weights_place(&b->dev, &b->model.w, &err));
+    must(rt_model_rope(&b->model, &b->dev, 64, &err));
+    must(rt_params_init(&b->model.w.params, &b->dev, cfg, 7, &err));
+    rt_batch_shape shape = { .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1 };
+    rt_step_plan(&b->step, &b->dev, &b->model, &shape, 16, recompute);
+    b->step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
+    b->step.vocab = VOCAB - 2;
+    must(rt_step_place(&b->step, &err) || rt_dev_ready(&b->dev, &err));
+    for (int i = 0; i < DOCS; i++) {
+        int n = 5 + 2 * i;
+        for (int t = 0; t < n; t++)
+            b->token[i][t] = (int32_t)rt_rng_below(3, RT_RNG_DATA, (uint64_t)(i * 64 + t),
+                                                   VOCAB - 2);
+        b->span[i] = (rt_trace_span){ 1 + i % 3, n };
+        b->doc[i] = (rt_document){
+            .token = b->token[i], .n = n, .span = &b->span[i], .n_spans = 1
+        };
+    }
+}
+
+static void close_bench(bench *b)
+{
+    rt_step_free(&b->step);
+    rt_model_free(&b->dev, &b->model);
+    rt_dev_close(&b->dev);
+}
+
+/* Mean loss of all documents; the gradient is left in b->step.grads. */
+static double loss(bench *b)
+{
+    rt_totals t;
+    rt_step_run(&b->step, b->doc, DOCS, &t);
+    return t.sum[RT_LOSS_TOTAL] / (double)t.rows;
+}
+
+static uint64_t hash_gradients(const bench *b)
+{
+    uint64_t h = 0;
+    for (int i = 0; i < b->step.grads.params.n; i++) {
+        const rt_tensor *g = b->step.grads.params.item[i].slot;
+        h = rt_hash64(g->data, rt_tensor_bytes(g), h);
+    }
+    return h;
+}
+
+static float direction(int param, int64_t element)
+{
+    return rt_rng_uniform(11, RT_RNG_DATA, ((uint64_t)param << 32) + (uint64_t)element) - 0.5f;
+}
+
+static void shift(rt_tensor *w, const float *start, int param, double eps)
+{
+    int64_t n = rt_tensor_elements(w);
+    for (int64_t j = 0; j < n; j++)
+        rt_f32(w)[j] = start[j] + (float)eps * direction(param, j);
+}
+
+/* Central differences at two step sizes, extrapolated: the error term in eps^2 cancels. */
+static double difference(bench *b, int param, const float *start)
+{
+    rt_tensor *w = b->model.w.params.item[param].slot;
+    double d[2];
+    for (int k = 0; k < 2; k++) {
+        double eps = k ? 4e-3 : 8e-3;
+        shift(w, start, param, eps);
+        double up = loss(b);
+        shift(w, start, param, -eps);
+        double down = loss(b);
+        d[k] = (up - down) / (2 * eps);
+    }
+    memcpy(w->data, start, (size_t)rt_tensor_bytes(w));
+    return (4 * d[1] - d[0]) / 3;
+}
+
+static void check_gradient(const char *family, bool tied)
+{
+    rt_config cfg = tiny(family, tied);
+    bench b;
+    open_bench(&b, &cfg, 1, 64, false);
+    loss(&b);
+    int n = b.model.w.params.n;
+    for (int i = 0; i < n; i++) {
+        const rt_param *p = &b.model.w.params.item[i];
+        if (p->flags & RT_PARAM_FIXED)
+            continue;
+        int64_t count = rt_tensor_elements(p->slot);
+        float *start = malloc((size_t)count * sizeof *start);
+        memcpy(start, p->slot->data, (size_t)count * sizeof *start);
+        loss(&b);
+        double analytic = 0, norm = 0, scale = 0;
+        const float *g = rt_f32(b.step.grads.params.item[i].slot);
+        for (int64_t j = 0; j < count; j++) {
+            analytic += (double)g[j] * (double)direction(i, j);
+            norm += (double)g[j] * (double)g[j];
+            scale += (double)direction(i, j) * (double)direction(i, j);
+        }
+        double numeric = difference(&b, i, start);
+        free(start);
+        double size = sqrt(norm * scale); /* what the derivative could be at most */
+        if (size < 1e-9 || fabs(numeric - analytic) > 1e-3 * (fabs(analytic) + 0.05 * size))
+            ck_abort_msg("%s: %s: difference %.8g, gradient %.8g (scale %.3g)", family, p->name,
+                         numeric, analytic, size);
+    }
+    close_bench(&b);
+}
+
+START_TEST(gradients)
+{
+    static const struct {
+        const char *family;
+        bool tied;
+    } cases[] = { { "llama", false },     { "llama", true },        { "qwen3", false },
+                  { "qwen3_moe", false }, { "deepseek_v3", false }, { "deepseek_v3", true } };
+    check_gradient(cases[_i].family, cases[_i].tied);
+}
+END_TEST
+
+/* MLA with dense layers only, GQA with routed ones: the remaining corners of the square. */
+START_TEST(mla_dense)
+{
+    rt_config cfg = tiny("deepseek_v3", false);
+    cfg.dense_first = cfg.layers;
+    bench b;
+    open_bench(&b, &cfg, 1, 64, false);
+    double first = loss(&b);
+    ck_assert(isfinite(first) && first > 1);
+    close_bench(&b);
+}
+END_TEST
+
+START_TEST(same_bits)
+{
+    static const char *const families[] = { "llama", "qwen3", "qwen3_moe", "deepseek_v3" };
+    static const struct {
+        int threads;
+        bool recompute;
+    } modes[] = { { 1, false }, { 2, false }, { 3, false }, { 1, true }, { 2, true } };
+    rt_config cfg = tiny(families[_i], false);
+    uint64_t first = 0;
+    for (int k = 0; k < RT_COUNT(modes); k++) {
+        bench b;
+        open_bench(&b, &cfg, modes[k].threads, 64, modes[k].recompute);
+        loss(&b);
+        uint64_t h = hash_gradients(&b);
+        if (k == 0)
+            first = h;
+        else if (h != first)
+            ck_abort_msg("%s: %d threads%s: other bits", families[_i], modes[k].threads,
+                         modes[k].recompute ? ", recompute" : "");
+        close_bench(&b);
+    }
+}
+END_TEST
+
+/* How documents fall into passes moves only the order of f32 sums. */
+START_TEST(passes)
+{
+    rt_config cfg = tiny("deepseek_v3", false);
+    bench one, many;
+    open_bench(&one, &cfg, 1, 64, false);
+    open_bench(&many, &cfg, 1, 16, false);
+    double a = loss(&one), b = loss(&many);
+    ck_assert_double_eq_tol(a, b, 1e-6);
+    for (int i = 0; i < one.step.grads.params.n; i++) {
+        const rt_tensor *g = one.step.grads.params.item[i].slot,
+                        *h = many.step.grads.params.item[i].slot;
+        double error = 0, size = 0;
+        for (int64_t j = 0; j < rt_tensor_elements(g); j++) {
+            error += pow((double)(rt_f32(g)[j] - rt_f32(h)[j]), 2);
+            size += pow((double)rt_f32(g)[j], 2);
+        }
+        if (sqrt(error) > 1e-5 * sqrt(size))
+            ck_abort_msg("%s: %.3g of %.3g", one.model.w.params.item[i].name, sqrt(error),
+                         sqrt(size));
+    }
+    close_bench(&one);
+    close_bench(&many);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("layers");
+    TCase *t = tcase_create("layers");
+    tcase_set_timeout(t, 300);
+    tcase_add_loop_test(t, gradients, 0, 6);
+    tcase_add_test(t, mla_dense);
+    tcase_add_loop_test(t, same_bits, 0, 4);
+    tcase_add_test(t, passes);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
