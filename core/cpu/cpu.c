@@ -123,6 +123,7 @@ int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
     };
     rt_cpu_matmul_ops(&cpu->ops);
     rt_cpu_rows_ops(&cpu->ops);
+    rt_cpu_attention_ops(&cpu->ops);
     d->ops = &cpu->ops;
     d->state = cpu;
     d->isa = isa->name;

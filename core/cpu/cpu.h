@@ -16,8 +16,9 @@ static inline const struct rt_isa *rt_cpu_isa(const rt_dev *d)
 }
 
 /* Every file with operations writes its entries of the table. */
-void rt_cpu_matmul_ops(rt_ops *ops); /* core/cpu/matmul.c */
-void rt_cpu_rows_ops(rt_ops *ops);   /* core/cpu/rows.c */
+void rt_cpu_matmul_ops(rt_ops *ops);    /* core/cpu/matmul.c */
+void rt_cpu_rows_ops(rt_ops *ops);      /* core/cpu/rows.c */
+void rt_cpu_attention_ops(rt_ops *ops); /* core/cpu/attention.c */
 
 /* fn over rows [0, n), split into one contiguous range a thread. cost: about the floats touched a
    row; small totals stay on the calling thread. A row's result must not depend on the split. */

@@ -6,6 +6,7 @@
 #include "core/cpu/simd.h"
 #include "core/cpu/isa_matmul.h"
 #include "core/cpu/isa_rows.h"
+#include "core/cpu/isa_attention.h"
 
 #define ISA_JOIN(a, b) a##b
 #define ISA_NAME(isa) ISA_JOIN(rt_isa_, isa)
@@ -19,4 +20,7 @@ const struct rt_isa ISA_NAME(RT_ISA) = {
     .pack_panels = pack_panels,
     .pack_tile = pack_tile,
     .rows = &isa_rows,
+    .attention_forward = attention_forward,
+    .attention_backward = attention_backward,
+    .attention_cached = attention_cached,
 };

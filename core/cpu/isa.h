@@ -11,6 +11,7 @@
  * (rt_dev_need_rows). */
 typedef void rt_row_fn(const void *args, int64_t begin, int64_t end, uint8_t *scratch);
 
+struct rt_attention_unit;
 struct rt_isa_rows; /* core/cpu/rows.h: one rt_row_fn a row operation */
 
 /* Matrix products see b as panels of 32 columns, [k][32] f32, columns past the edge 0. */
@@ -40,6 +41,10 @@ struct rt_isa {
     /* out(k,m) = a(m,k)ᵀ, or a(k,m) when ta; writes up to 15 floats past the end */
     void (*pack_tile)(float *out, const float *a, int64_t lda, bool ta, int64_t m, int64_t k);
     const struct rt_isa_rows *rows;
+    /* one unit of core/cpu/attention.h */
+    void (*attention_forward)(const struct rt_attention_unit *u, float *scratch);
+    void (*attention_backward)(const struct rt_attention_unit *u, float *scratch);
+    void (*attention_cached)(const struct rt_attention_unit *u, float *scratch);
 };
 
 extern const struct rt_isa rt_isa_scalar, rt_isa_avx2, rt_isa_avx512;

@@ -1,0 +1,311 @@
+/* test_attention.c: attention on ragged rows against a naive f64 reference, forward and backward,
+   and the bits: cached decoding in chunks of any size equals the whole sequence at once, a sequence
+   alone equals the same among others, threads and instruction sets change nothing. Odd sizes on
+   purpose. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/ops.h"
+#include "core/rng.h"
+
+typedef struct shape {
+    int64_t heads, kv_heads, dk, dv;
+    bool v_in_k;
+} shape;
+
+static const shape shapes[] = { { 3, 3, 7, 5, false },
+                                { 4, 2, 16, 16, false },
+                                { 6, 1, 37, 33, true },
+                                { 8, 2, 64, 64, false },
+                                { 1, 1, 1, 1, false } };
+static const int lengths[] = { 1, 5, 33, 70, 131 };
+enum { SEGMENTS = RT_COUNT(lengths) };
+
+typedef struct bench {
+    rt_dev d;
+    shape s;
+    int64_t n;
+    rt_arena a;
+    rt_tensor q, k, v, out, lse, dout, dq, dk, dv;
+    rt_rows rows;
+    float scale;
+} bench;
+
+static rt_err err;
+
+static void plan(bench *b)
+{
+    const shape *s = &b->s;
+    b->q = rt_plan_3(&b->a, "q", RT_F32, b->n, s->heads, s->dk);
+    b->k = rt_plan_3(&b->a, "k", RT_F32, b->n, s->kv_heads, s->dk);
+    b->v = rt_plan_3(&b->a, "v", RT_F32, b->n, s->kv_heads, s->dv);
+    b->out = rt_plan_3(&b->a, "out", RT_F32, b->n, s->heads, s->dv);
+    b->dout = rt_plan_3(&b->a, "dout", RT_F32, b->n, s->heads, s->dv);
+    b->lse = rt_plan_2(&b->a, "lse", RT_F32, b->n, s->heads);
+    b->dq = rt_plan_3(&b->a, "dq", RT_F32, b->n, s->heads, s->dk);
+    b->dk = rt_plan_3(&b->a, "dk", RT_F32, b->n, s->kv_heads, s->dk);
+    b->dv = rt_plan_3(&b->a, "dv", RT_F32, b->n, s->kv_heads, s->dv);
+    b->rows.token = rt_plan_1(&b->a, "token", RT_I32, b->n);
+    b->rows.pos = rt_plan_1(&b->a, "pos", RT_I32, b->n);
+    b->rows.offset = rt_plan_1(&b->a, "offset", RT_I32, b->rows.s + 1);
+    b->rows.slot = rt_plan_1(&b->a, "slot", RT_I32, b->rows.s);
+}
+
+/* Values are a function of the segment, not of its place in the batch. */
+static void fill(rt_tensor *t, int64_t row, int64_t segment, int64_t n, uint64_t seed)
+{
+    int64_t width = rt_tensor_elements(t) / t->dim[0];
+    for (int64_t i = 0; i < n * width; i++)
+        rt_f32(t)[row * width + i] =
+            3 * (rt_rng_uniform(seed, RT_RNG_DATA, ((uint64_t)segment << 32) + (uint64_t)i) - 0.5f);
+}
+
+static void open_bench(bench *b, const shape *s, const int *segments, int n_segments, int threads)
+{
+    memset(b, 0, sizeof *b);
+    if (rt_dev_open(&b->d, "cpu", threads, &err))
+        ck_abort_msg("%s", err.text);
+    b->s = *s;
+    b->scale = 0.37f;
+    b->rows.s = n_segments;
+    for (int i = 0; i < n_segments; i++)
+        b->n += lengths[segments[i]];
+    b->rows.n = b->n;
+    rt_arena_init(&b->a, "test");
+    plan(b);
+    ck_assert_int_eq(rt_dev_place(&b->d, &b->a, &err), 0);
+    plan(b);
+    int64_t row = 0;
+    for (int i = 0; i < n_segments; i++) {
+        int64_t n = lengths[segments[i]];
+        rt_i32(&b->rows.offset)[i] = (int32_t)row;
+        rt_i32(&b->rows.slot)[i] = segments[i];
+        for (int64_t t = 0; t < n; t++)
+            rt_i32(&b->rows.pos)[row + t] = (int32_t)t;
+        fill(&b->q, row, segments[i], n, 1);
+        fill(&b->k, row, segments[i], n, 2);
+        fill(&b->v, row, segments[i], n, 3);
+        fill(&b->dout, row, segments[i], n, 4);
+        row += n;
+    }
+    rt_i32(&b->rows.offset)[n_segments] = (int32_t)row;
+    if (s->v_in_k) /* the values are the first columns of the keys */
+        for (int64_t i = 0; i < b->n * s->kv_heads; i++)
+            memcpy(rt_f32(&b->v) + i * s->dv, rt_f32(&b->k) + i * s->dk,
+                   (size_t)s->dv * sizeof(float));
+    rt_dev_need_attention(&b->d, b->n, 131, s->heads, s->kv_heads, s->dk, s->dv, true);
+    ck_assert_int_eq(rt_dev_ready(&b->d, &err), 0);
+}
+
+static void close_bench(bench *b)
+{
+    rt_dev_free(&b->d, &b->a);
+    rt_dev_close(&b->d);
+}
+
+static void forward(bench *b)
+{
+    rt_attention_forward(&b->d, &b->out, &b->lse, &b->q, &b->k, &b->v, &b->rows, b->scale);
+}
+
+static void backward(bench *b)
+{
+    rt_attention_backward(&b->d, &b->dq, &b->dk, &b->dv, &b->dout, &b->out, &b->lse, &b->q, &b->k,
+                          &b->v, &b->rows, b->scale);
+}
+
+static const int all_segments[] = { 0, 1, 2, 3, 4 };
+
+/* ---- f64 ----------------------------------------------------------------------------------------
+ */
+
+typedef struct reference {
+    double *out, *lse, *dq, *dk, *dv;
+} reference;
+
+static void naive_row(const bench *b, const reference *r, int64_t first, int64_t row, int64_t h)
+{
+    const shape *s = &b->s;
+    int64_t g = s->heads / s->kv_heads, kh = h / g, n = row - first + 1, qi = row * s->heads + h;
+    double p[256], sum = 0, most = -1e300, dot[256], delta = 0;
+    for (int64_t j = 0; j < n; j++) {
+        p[j] = 0;
+        for (int64_t d = 0; d < s->dk; d++)
+            p[j] += (double)rt_f32(&b->q)[qi * s->dk + d] *
+                    (double)rt_f32(&b->k)[((first + j) * s->kv_heads + kh) * s->dk + d];
+        p[j] *= (double)b->scale;
+        most = fmax(most, p[j]);
+    }
+    for (int64_t j = 0; j < n; j++)
+        sum += exp(p[j] - most);
+    r->lse[qi] = most + log(sum);
+    for (int64_t j = 0; j < n; j++) {
+        p[j] = exp(p[j] - r->lse[qi]);
+        dot[j] = 0;
+        for (int64_t d = 0; d < s->dv; d++) {
+            double v = (double)rt_f32(&b->v)[((first + j) * s->kv_heads + kh) * s->dv + d];
+            r->out[qi * s->dv + d] += p[j] * v;
+            dot[j] += (double)rt_f32(&b->dout)[qi * s->dv + d] * v;
+        }
+        delta += p[j] * dot[j];
+    }
+    for (int64_t j = 0; j < n; j++) {
+        int64_t ki = (first + j) * s->kv_heads + kh;
+        double ds = p[j] * (dot[j] - delta) * (double)b->scale;
+        for (int64_t d = 0; d < s->dk; d++) {
+            r->dq[qi * s->dk + d] += ds * (double)rt_f32(&b->k)[ki * s->dk + d];
+            r->dk[ki * s->dk + d] += ds * (double)rt_f32(&b->q)[qi * s->dk + d];
+        }
+        for (int64_t d = 0; d < s->dv; d++)
+            r->dv[ki * s->dv + d] += p[j] * (double)rt_f32(&b->dout)[qi * s->dv + d];
+    }
+}
+
+static void compare(const char *name, const rt_tensor *t, const double *want)
+{
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < rt_tensor_elements(t); i++) {
+        error = fmax(error, fabs((double)rt_f32(t)[i] - want[i]));
+        size = fmax(size, fabs(want[i]));
+    }
+    if (!(error <= 4e-6 * size))
+        ck_abort_msg("%s: largest error %.3g of %.3g", name, error, size);
+}
+
+START_TEST(against_f64)
+{
+    bench b;
+    reference r;
+    open_bench(&b, &shapes[_i], all_segments, SEGMENTS, 2);
+    double **const parts[] = { &r.out, &r.lse, &r.dq, &r.dk, &r.dv };
+    const rt_tensor *const tensors[] = { &b.out, &b.lse, &b.dq, &b.dk, &b.dv };
+    static const char *const names[] = { "out", "lse", "dq", "dk", "dv" };
+    for (int i = 0; i < 5; i++)
+        *parts[i] = calloc((size_t)rt_tensor_elements(tensors[i]), sizeof(double));
+    forward(&b);
+    backward(&b);
+    for (int64_t s = 0; s < b.rows.s; s++)
+        for (int64_t row = rt_i32(&b.rows.offset)[s]; row < rt_i32(&b.rows.offset)[s + 1]; row++)
+            for (int64_t h = 0; h < b.s.heads; h++)
+                naive_row(&b, &r, rt_i32(&b.rows.offset)[s], row, h);
+    for (int i = 0; i < 5; i++) {
+        compare(names[i], tensors[i], *parts[i]);
+        free(*parts[i]);
+    }
+    close_bench(&b);
+}
+END_TEST
+
+/* ---- bits ---------------------------------------------------------------------------------------
+ */
+
+static void same(const char *what, const rt_tensor *a, int64_t row_a, const rt_tensor *b,
+                 int64_t row_b, int64_t rows)
+{
+    size_t width = (size_t)(rt_tensor_bytes(a) / a->dim[0]);
+    if (memcmp((const char *)a->data + (size_t)row_a * width,
+               (const char *)b->data + (size_t)row_b * width, (size_t)rows * width))
+        ck_abort_msg("%s: other bits", what);
+}
+
+START_TEST(same_bits)
+{
+    static const char *const isas[] = { "scalar", "avx2", "avx512" };
+    bench first, other;
+    open_bench(&first, &shapes[_i], all_segments, SEGMENTS, 1);
+    forward(&first);
+    backward(&first);
+    for (int threads = 1; threads <= 3; threads++)
+        for (int isa = 0; isa < 3; isa++) {
+            rt_dev probe;
+            setenv("RETORT_ISA", isas[isa], 1);
+            bool here = rt_dev_open(&probe, "cpu", 1, &err) == 0;
+            if (here) {
+                rt_dev_close(&probe);
+                open_bench(&other, &shapes[_i], all_segments, SEGMENTS, threads);
+                forward(&other);
+                backward(&other);
+                same("out", &first.out, 0, &other.out, 0, first.n);
+                same("lse", &first.lse, 0, &other.lse, 0, first.n);
+                same("dq", &first.dq, 0, &other.dq, 0, first.n);
+                same("dk", &first.dk, 0, &other.dk, 0, first.n);
+                same("dv", &first.dv, 0, &other.dv, 0, first.n);
+                close_bench(&other);
+            }
+            unsetenv("RETORT_ISA");
+        }
+    for (int s = 0; s < SEGMENTS; s++) { /* alone */
+        open_bench(&other, &shapes[_i], &all_segments[s], 1, 1);
+        forward(&other);
+        backward(&other);
+        int64_t row = rt_i32(&first.rows.offset)[s], n = lengths[s];
+        same("out alone", &first.out, row, &other.out, 0, n);
+        same("dq alone", &first.dq, row, &other.dq, 0, n);
+        same("dk alone", &first.dk, row, &other.dk, 0, n);
+        same("dv alone", &first.dv, row, &other.dv, 0, n);
+        close_bench(&other);
+    }
+    close_bench(&first);
+}
+END_TEST
+
+/* The longest sequence through the cache, `chunk` rows at a time, in slot 4 of a cache of 6. */
+START_TEST(cached)
+{
+    static const int chunks[] = { 1, 2, 13, 40, 131 };
+    const int longest = SEGMENTS - 1;
+    bench whole, b;
+    open_bench(&whole, &shapes[_i], all_segments, SEGMENTS, 2);
+    forward(&whole);
+    for (int k = 0; k < RT_COUNT(chunks); k++) {
+        open_bench(&b, &shapes[_i], &longest, 1, 2);
+        rt_kv kv = { .slots = 6,
+                     .length = 150,
+                     .heads = b.s.kv_heads,
+                     .dk = b.s.dk,
+                     .dv = b.s.dv,
+                     .v_in_k = b.s.v_in_k };
+        rt_dev_need_attention(&b.d, b.n, 150, b.s.heads, b.s.kv_heads, b.s.dk, b.s.dv, false);
+        ck_assert_int_eq(rt_dev_ready(&b.d, &err), 0);
+        kv.data = b.d.ops->alloc(&b.d, rt_kv_bytes(&b.d, &kv));
+        for (int64_t row = 0; row < b.n; row += chunks[k]) {
+            int64_t n = rt_min(chunks[k], b.n - row);
+            rt_tensor q = rt_tensor_rows(&b.q, row, n), key = rt_tensor_rows(&b.k, row, n);
+            rt_tensor v = rt_tensor_rows(&b.v, row, n), out = rt_tensor_rows(&b.out, row, n);
+            rt_rows rows = { .n = n,
+                             .s = 1,
+                             .token = rt_tensor_rows(&b.rows.token, row, n),
+                             .pos = rt_tensor_rows(&b.rows.pos, row, n),
+                             .offset = b.rows.offset,
+                             .slot = b.rows.slot };
+            rt_i32(&rows.offset)[0] = 0;
+            rt_i32(&rows.offset)[1] = (int32_t)n;
+            rt_kv_append(&b.d, &kv, &key, b.s.v_in_k ? NULL : &v, &rows);
+            rt_attention_cached(&b.d, &out, &q, &kv, &rows, b.scale);
+        }
+        same("cached", &whole.out, rt_i32(&whole.rows.offset)[longest], &b.out, 0, b.n);
+        b.d.ops->release(&b.d, kv.data);
+        close_bench(&b);
+    }
+    close_bench(&whole);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("attention");
+    TCase *t = tcase_create("attention");
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, against_f64, 0, RT_COUNT(shapes));
+    tcase_add_loop_test(t, same_bits, 0, RT_COUNT(shapes));
+    tcase_add_loop_test(t, cached, 0, RT_COUNT(shapes));
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
