@@ -103,6 +103,34 @@ static int check_tree(const cJSON *json, const char *what, rt_err *err)
     return 0;
 }
 
+// cJSON itself uses the low 10 bits of its type field.
+enum { FLOAT_MARK = 1 << 10 };
+
+bool rt_json_is_float(const cJSON *number)
+{
+    return (number->type & FLOAT_MARK) || number->valuedouble != floor(number->valuedouble);
+}
+
+static bool starts_number(char c) { return c == '-' || (c >= '0' && c <= '9'); }
+
+// The numbers of the tree and of its text come in the same order. Returns where the text goes on.
+static const char *mark_floats(cJSON *json, const char *at, const char *end)
+{
+    if (cJSON_IsNumber(json)) {
+        for (bool in_string = false; at < end && (in_string || !starts_number(*at)); at++) {
+            if (*at == '"')
+                in_string = !in_string;
+            at += *at == '\\';
+        }
+        for (; at < end && strchr("+-.0123456789eE", *at); at++)
+            if (*at == '.' || *at == 'e' || *at == 'E')
+                json->type |= FLOAT_MARK;
+    }
+    for (cJSON *c = json->child; c; c = c->next)
+        at = mark_floats(c, at, end);
+    return at;
+}
+
 int rt_json_parse(cJSON **out, const char *text, int64_t bytes, const char *what, rt_err *err)
 {
     *out = NULL;
@@ -121,11 +149,13 @@ int rt_json_parse(cJSON **out, const char *text, int64_t bytes, const char *what
         at++;
     int rc = at < bytes ? fail_at(what, text, at, "more text after the JSON value", err)
                         : check_tree(json, what, err);
-    if (rc)
+    if (rc) {
         cJSON_Delete(json);
-    else
-        *out = json;
-    return rc;
+        return -1;
+    }
+    mark_floats(json, text, text + bytes);
+    *out = json;
+    return 0;
 }
 
 int rt_json_load(cJSON **out, const char *path, rt_err *err)
@@ -183,11 +213,12 @@ static void put_quoted(text_buf *b, const char *s)
     put_text(b, "\"");
 }
 
-static void put_number(text_buf *b, double v)
+static void put_number(text_buf *b, const cJSON *json)
 {
+    double v = json->valuedouble;
     char text[32] = "null"; // JSON has no NaN and no infinity
     if (isfinite(v) && v == floor(v) && fabs(v) <= SAFE_INTEGER)
-        snprintf(text, sizeof text, "%.0f", v == 0 ? 0.0 : v);
+        snprintf(text, sizeof text, json->type & FLOAT_MARK ? "%.1f" : "%.0f", v == 0 ? 0.0 : v);
     else if (isfinite(v))
         for (int digits = 6; digits <= 17; digits++) {
             snprintf(text, sizeof text, "%.*g", digits, v);
@@ -212,7 +243,7 @@ static void put_value(text_buf *b, const cJSON *json, int indent)
     if (cJSON_IsString(json) || cJSON_IsRaw(json)) {
         put_quoted(b, json->valuestring);
     } else if (cJSON_IsNumber(json)) {
-        put_number(b, json->valuedouble);
+        put_number(b, json);
     } else if (cJSON_IsBool(json)) {
         put_text(b, cJSON_IsTrue(json) ? "true" : "false");
     } else if (cJSON_IsArray(json) || cJSON_IsObject(json)) {

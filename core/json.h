@@ -20,6 +20,10 @@ int rt_json_load(cJSON **out, const char *path, rt_err *err);
 /* Two-space indented text with a final newline, atomically. */
 int rt_json_save(const cJSON *json, const char *path, rt_err *err);
 
+/* Whether a number was spelled as a fraction ("1.0", "1e3"), which JSON tells apart from 1 and C
+   does not: rt_json_parse marks such numbers, and printing keeps their ".0". */
+bool rt_json_is_float(const cJSON *number);
+
 /* Getters. get = required; opt = leaves *out alone when the key is absent or null. */
 const cJSON *rt_json_find(const cJSON *obj, const char *key);
 int rt_json_get_i64(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out,
