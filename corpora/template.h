@@ -57,6 +57,11 @@ int rt_template_render_limited(const rt_template *t, const cJSON *context,
                                rt_err *err);
 void rt_template_result_free(rt_template_result *result); /* accepts a zeroed result */
 
+/* Messages name their reasoning reasoning_content, thinking or reasoning. As transformers 5 does
+   before it renders: copy the first one found to reasoning_content, and to thinking where absent.
+ */
+void rt_template_alias_reasoning(cJSON *messages);
+
 /* The chat template of a model directory: chat_template.jinja, else the chat_template of
    tokenizer_config.json (a string, or the entry named "default" of a list), malloc'd text; NULL
    and success when the directory has none. */

@@ -1,0 +1,109 @@
+/* render.c: `retort render`: the chat template of a model directory on a list of messages, as text
+   on stdout. Variables are what transformers' apply_chat_template passes. Refuses: tokenizing. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "core/option.h"
+#include "corpora/template.h"
+
+typedef struct render_options {
+    char *model, *messages;
+    bool add_generation_prompt;
+    rt_strlist set;
+} render_options;
+
+static const rt_option OPTIONS[] = {
+    OPT_NEED(render_options, model, "model", "DIR", "model directory with a chat template"),
+    OPT_NEED(render_options, messages, "messages", "FILE",
+             "JSON: a list of messages, or an object with \"messages\" and other variables"),
+    OPT_BOOL(render_options, add_generation_prompt, "add-generation-prompt", "false",
+             "end with the opening of the assistant's turn"),
+    OPT_LIST(render_options, set, "set", "NAME=JSON",
+             "a template variable: tools, enable_thinking, strftime_now, ..."),
+};
+
+static int set_variable(cJSON *context, const char *word, rt_err *err)
+{
+    const char *equals = strchr(word, '=');
+    cJSON *value;
+    if (!equals || equals == word)
+        return rt_usage(err, "--set %s: write NAME=JSON", word);
+    if (rt_json_parse(&value, equals + 1, (int64_t)strlen(equals + 1), "value", err)) {
+        rt_wrap(err, "--set %s", word);
+        return rt_usage(err, "%s; a string needs its quotes: --set 'NAME=\"text\"'",
+                        strdupa(err->text));
+    }
+    char *name = strndup(word, (size_t)(equals - word));
+    if (!name)
+        rt_bug("out of memory for a name");
+    cJSON_DeleteItemFromObjectCaseSensitive(context, name);
+    rt_json_put(context, name, value);
+    free(name);
+    return 0;
+}
+
+/* The file's list as "messages", or all members of its object. */
+static int add_messages(cJSON *context, const char *path, rt_err *err)
+{
+    cJSON *json;
+    if (rt_json_load(&json, path, err))
+        return -1;
+    bool object = cJSON_IsObject(json);
+    if (!cJSON_IsArray(json) && !(object && cJSON_IsArray(rt_json_find(json, "messages")))) {
+        cJSON_Delete(json);
+        return rt_fail(err, "%s: expected a list of messages, or an object with \"messages\"",
+                       path);
+    }
+    if (!object)
+        rt_json_put(context, "messages", json);
+    while (object && json->child) {
+        cJSON *item = cJSON_DetachItemViaPointer(json, json->child);
+        cJSON_DeleteItemFromObjectCaseSensitive(context, item->string);
+        cJSON_AddItemToObject(context, item->string, item);
+    }
+    if (object)
+        cJSON_Delete(json);
+    rt_template_alias_reasoning(cJSON_GetObjectItemCaseSensitive(context, "messages"));
+    return 0;
+}
+
+static int run_render(void *values, rt_err *err)
+{
+    const render_options *o = values;
+    rt_template *t = NULL;
+    cJSON *context = NULL;
+    char *source = NULL, *text = NULL;
+    int64_t bytes;
+    int rc = rt_template_find(&source, &bytes, o->model, err);
+    if (!rc && !source)
+        rc = rt_fail(err,
+                     "%s: no chat template: neither chat_template.jinja nor chat_template in "
+                     "tokenizer_config.json",
+                     o->model);
+    rc = rc || rt_template_parse(&t, source, bytes, err) ||
+         rt_template_context(&context, o->model, err) || add_messages(context, o->messages, err);
+    if (!rc && (o->add_generation_prompt || !rt_json_find(context, "add_generation_prompt"))) {
+        cJSON_DeleteItemFromObjectCaseSensitive(context, "add_generation_prompt");
+        rt_json_put_bool(context, "add_generation_prompt", o->add_generation_prompt);
+    }
+    for (int i = 0; !rc && i < o->set.n; i++)
+        rc = set_variable(context, o->set.item[i], err);
+    rc = rc || rt_template_render(t, context, &text, &bytes, err);
+    if (!rc)
+        fwrite(text, 1, (size_t)bytes, stdout); /* retort.c checks that stdout was written */
+    free(text);
+    free(source);
+    cJSON_Delete(context);
+    rt_template_free(t);
+    return rc ? -1 : 0;
+}
+
+const rt_command rt_command_render = { "render",
+                                       "the chat template of a model on messages, as text",
+                                       OPTIONS,
+                                       RT_COUNT(OPTIONS),
+                                       sizeof(render_options),
+                                       NULL,
+                                       run_render };

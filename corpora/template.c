@@ -1,0 +1,233 @@
+/* template.c: the public face of chat templates: source to parsed template, context to text, and
+   where a model directory keeps its template and special tokens. */
+#include "corpora/template.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "corpora/template_impl.h"
+
+rt_template_limits rt_template_limits_default(void)
+{
+    return (rt_template_limits){
+        .steps = 1000000, .depth = 64, .output_bytes = 64LL << 20, .memory_bytes = 64LL << 20
+    };
+}
+
+/* "\r\n" and "\r" become "\n", and one newline at the end goes, as jinja2's lexer does. */
+static int64_t normalise(char *out, const char *source, int64_t bytes)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < bytes; i++) {
+        bool cr = source[i] == '\r';
+        out[n++] = cr ? '\n' : source[i];
+        i += cr && i + 1 < bytes && source[i + 1] == '\n';
+    }
+    return n - (n > 0 && out[n - 1] == '\n');
+}
+
+int rt_template_parse(rt_template **out, const char *source, int64_t bytes, rt_err *err)
+{
+    *out = NULL;
+    if (bytes > RT_TEMPLATE_SOURCE_MAX)
+        return rt_fail(err, "chat template of %lld bytes, at most %lld are allowed",
+                       (long long)bytes, (long long)RT_TEMPLATE_SOURCE_MAX);
+    int64_t good = rt_utf8_check(source, bytes);
+    if (good < bytes)
+        return rt_fail(err, "chat template: byte %lld is not UTF-8", (long long)good);
+    rt_template *t = calloc(1, sizeof *t);
+    if (!t)
+        return rt_fail(err, "out of memory for a chat template");
+    rt_template_limits limit = rt_template_limits_default();
+    limit.steps = INT64_MAX / 2;
+    t->pool.limit = limit.memory_bytes;
+    t->hash = rt_hash_bytes(source, bytes);
+    rt_tpl m = { .pool = &t->pool, .err = err, .line = 1, .limit = limit };
+    char *text = rt_tpl_take(&m, bytes);
+    if (!text || rt_tpl_parse(&m, t, text, normalise(text, source, bytes))) {
+        rt_template_free(t);
+        return -1;
+    }
+    *out = t;
+    return 0;
+}
+
+void rt_template_free(rt_template *t)
+{
+    if (t)
+        rt_pool_free(&t->pool);
+    free(t);
+}
+
+rt_hash rt_template_hash(const rt_template *t) { return t->hash; }
+
+static void fill_globals(rt_tpl *m, const cJSON *context)
+{
+    m->global = rt_tpl_take(m, m->t->n_names * (int64_t)sizeof *m->global);
+    for (int32_t i = 0; i < m->t->n_names && !m->failed; i++) {
+        rt_val name = m->t->name[i];
+        m->global[i] = rt_function_find(name);
+        for (const cJSON *c = context ? context->child : NULL; c; c = c->next)
+            if (rt_val_is(name, c->string) && !rt_val_is(name, "strftime_now"))
+                m->global[i] = rt_val_from_json(m, c);
+    }
+}
+
+/* What is left of the machine becomes the result; its pool goes. */
+static int finish(rt_tpl *m, rt_template_result *result)
+{
+    result->steps = m->steps;
+    result->memory_bytes = m->t->pool.used + m->pool->peak;
+    if (!m->failed) {
+        int64_t n_spans = m->spans.n / (int64_t)sizeof *result->span;
+        char *text = realloc(m->root.data, (size_t)m->root.n + 1);
+        rt_template_span *span = m->spans.data ? realloc(m->spans.data, (size_t)m->spans.n) : NULL;
+        m->root.data = text ? text : m->root.data;
+        m->spans.data = span ? (char *)span : m->spans.data;
+        if (!text)
+            rt_tpl_fail(m, "out of memory for the output");
+        else
+            text[m->root.n] = 0;
+        if (text) {
+            result->text = text;
+            result->bytes = m->root.n;
+            result->span = (rt_template_span *)(void *)m->spans.data;
+            result->n_spans = n_spans;
+            m->root.data = m->spans.data = NULL;
+        }
+    }
+    rt_buf_free(m, &m->root);
+    rt_buf_free(m, &m->spans);
+    rt_pool_free(m->pool);
+    return m->failed ? -1 : 0;
+}
+
+int rt_template_render_limited(const rt_template *t, const cJSON *context,
+                               const rt_template_limits *limits, rt_template_result *result,
+                               rt_err *err)
+{
+    *result = (rt_template_result){ 0 };
+    if (!cJSON_IsObject(context))
+        return rt_fail(err, "chat template: the context must be a JSON object");
+    /* lengths of strings are 32 bits wide */
+    rt_pool pool = { .limit = rt_min(limits->memory_bytes, 2LL << 30) - t->pool.used };
+    rt_tpl m = { .pool = &pool, .err = err, .line = 1, .limit = *limits, .t = t };
+    m.clock = rt_json_find(context, "strftime_now");
+    fill_globals(&m, context);
+    if (!m.failed)
+        rt_tpl_run(&m);
+    return finish(&m, result);
+}
+
+int rt_template_render(const rt_template *t, const cJSON *context, char **text, int64_t *bytes,
+                       rt_err *err)
+{
+    rt_template_limits limits = rt_template_limits_default();
+    rt_template_result result;
+    *text = NULL;
+    *bytes = 0;
+    if (rt_template_render_limited(t, context, &limits, &result, err))
+        return -1;
+    *text = result.text;
+    *bytes = result.bytes;
+    free(result.span);
+    return 0;
+}
+
+void rt_template_result_free(rt_template_result *result)
+{
+    free(result->text);
+    free(result->span);
+    *result = (rt_template_result){ 0 };
+}
+
+void rt_template_alias_reasoning(cJSON *messages)
+{
+    static const char *const names[] = { "reasoning_content", "thinking", "reasoning" };
+    cJSON *message;
+    cJSON_ArrayForEach(message, messages)
+    {
+        const cJSON *found = NULL;
+        for (int i = 0; i < RT_COUNT(names) && (!found || cJSON_IsNull(found)); i++)
+            found = cJSON_IsObject(message) ? rt_json_find(message, names[i]) : NULL;
+        if (!found || cJSON_IsNull(found))
+            continue;
+        /* Python: {"thinking": found, **message, "reasoning_content": found}, order included */
+        if (!rt_json_find(message, names[1]))
+            rt_json_put(message, names[1], cJSON_Duplicate(found, true));
+        cJSON *thinking = cJSON_DetachItemFromObjectCaseSensitive(message, names[1]);
+        cJSON_InsertItemInArray(message, 0, thinking);
+        if (!strcmp(found->string, names[0]))
+            continue;
+        cJSON *copy = cJSON_Duplicate(found, true);
+        if (!cJSON_ReplaceItemInObjectCaseSensitive(message, names[0], copy))
+            rt_json_put(message, names[0], copy);
+    }
+}
+
+/* ---- model directories ----------------------------------------------------------------------- */
+
+static int load_config(cJSON **config, const char *model_dir, rt_err *err)
+{
+    char *path = rt_path_join(model_dir, "tokenizer_config.json");
+    int rc = 0;
+    *config = NULL;
+    if (rt_path_exists(path))
+        rc = rt_json_load(config, path, err);
+    if (!rc && *config && !cJSON_IsObject(*config))
+        rc = rt_fail(err, "%s: not a JSON object", path);
+    free(path);
+    return rc;
+}
+
+int rt_template_find(char **source, int64_t *bytes, const char *model_dir, rt_err *err)
+{
+    char *path = rt_path_join(model_dir, "chat_template.jinja");
+    bool own_file = rt_path_exists(path);
+    int rc = own_file ? rt_file_read(source, bytes, path, RT_TEMPLATE_SOURCE_MAX, err) : 0;
+    cJSON *config;
+    free(path);
+    if (own_file)
+        return rc;
+    *source = NULL;
+    *bytes = 0;
+    if (load_config(&config, model_dir, err))
+        return -1;
+    const cJSON *t = rt_json_find(config, "chat_template"), *entry;
+    if (cJSON_IsArray(t)) { /* [{"name": "default", "template": "..."}, ...] */
+        const cJSON *list = t;
+        t = NULL;
+        cJSON_ArrayForEach(entry, list)
+        {
+            const char *name = cJSON_GetStringValue(rt_json_find(entry, "name"));
+            if (name && !strcmp(name, "default"))
+                t = rt_json_find(entry, "template");
+        }
+    }
+    if (cJSON_IsString(t)) {
+        *source = strdup(t->valuestring);
+        *bytes = (int64_t)strlen(t->valuestring);
+        rc = *source ? 0 : rt_fail(err, "out of memory for a chat template");
+    }
+    cJSON_Delete(config);
+    return rc;
+}
+
+int rt_template_context(cJSON **context, const char *model_dir, rt_err *err)
+{
+    static const char *const names[] = { "bos_token", "eos_token", "unk_token", "sep_token",
+                                         "pad_token", "cls_token", "mask_token" };
+    cJSON *config;
+    *context = NULL;
+    if (load_config(&config, model_dir, err))
+        return -1;
+    *context = rt_json_object();
+    for (int i = 0; i < RT_COUNT(names); i++) {
+        const cJSON *v = rt_json_find(config, names[i]);
+        v = cJSON_IsObject(v) ? rt_json_find(v, "content") : v;
+        if (cJSON_IsString(v))
+            rt_json_put_str(*context, names[i], v->valuestring);
+    }
+    cJSON_Delete(config);
+    return 0;
+}

@@ -1,0 +1,122 @@
+/* template_math.c: the operators + - * / // % ** as Python defines them for numbers, strings and
+   lists. Refuses: results beyond 64 bits, complex results, and formatting with '...' % values,
+   which no chat template needs. */
+#include "corpora/template_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+static rt_val power(rt_tpl *m, rt_val a, rt_val b)
+{
+    double x, y;
+    if (a.kind != V_FLOAT && b.kind != V_FLOAT && b.u.i >= 0) {
+        int64_t base = a.u.i, r = 1;
+        for (int64_t e = b.u.i; e > 0; e >>= 1) {
+            if ((e & 1) && __builtin_mul_overflow(r, base, &r))
+                return rt_tpl_fail(m, "integer beyond 64 bits");
+            if (e > 1 && __builtin_mul_overflow(base, base, &base))
+                return rt_tpl_fail(m, "integer beyond 64 bits");
+        }
+        return rt_val_int(r);
+    }
+    rt_val_number(a, &x);
+    rt_val_number(b, &y);
+    double r = pow(x, y);
+    if ((x == 0 && y < 0) || (isnan(r) && !isnan(x) && !isnan(y)) ||
+        (isinf(r) && isfinite(x) && isfinite(y)))
+        return rt_tpl_fail(m, "power without a finite real result");
+    return rt_val_float(r);
+}
+
+static rt_val int_binary(rt_tpl *m, int op, int64_t a, int64_t b)
+{
+    int64_t r = 0;
+    bool over = false;
+    if (op == '+')
+        over = __builtin_add_overflow(a, b, &r);
+    else if (op == '-')
+        over = __builtin_sub_overflow(a, b, &r);
+    else if (op == '*')
+        over = __builtin_mul_overflow(a, b, &r);
+    else if (b == -1) /* // and %, where INT64_MIN must not reach the processor */
+        over = op == 'D' && __builtin_sub_overflow((int64_t)0, a, &r);
+    else if (op == 'D')
+        r = a / b - (a % b != 0 && (a < 0) != (b < 0));
+    else
+        r = a % b + (a % b != 0 && (a < 0) != (b < 0) ? b : 0);
+    return over ? rt_tpl_fail(m, "integer beyond 64 bits") : rt_val_int(r);
+}
+
+static rt_val float_binary(int op, double a, double b)
+{
+    if (op == '+' || op == '-' || op == '*' || op == '/')
+        return rt_val_float(op == '+' ? a + b : op == '-' ? a - b : op == '*' ? a * b : a / b);
+    double mod = fmod(a, b), div = (a - mod) / b;
+    if (mod != 0 && (b < 0) != (mod < 0)) {
+        mod += b;
+        div -= 1;
+    } else if (mod == 0) {
+        mod = copysign(0, b);
+    }
+    double floored = floor(div);
+    floored += div - floored > 0.5;
+    return rt_val_float(op == '%' ? mod : div != 0 ? floored : copysign(0, a / b));
+}
+
+static rt_val repeat(rt_tpl *m, rt_val v, int64_t times)
+{
+    int64_t n = v.kind == V_STR ? v.n : v.u.seq->n, total, bytes;
+    times = rt_max(times, 0);
+    if (!rt_mul_ok(n, times, &total) || !rt_mul_ok(total, sizeof(rt_val), &bytes) ||
+        (v.kind == V_STR ? total : bytes) > m->pool->limit)
+        return rt_tpl_fail(m, "more than %lld bytes of memory", (long long)m->pool->limit);
+    rt_tpl_scan(m, v.kind == V_STR ? total : bytes);
+    if (v.kind == V_STR) {
+        char *s = rt_tpl_take(m, total);
+        for (int64_t i = 0; s && n && i < times; i++)
+            memcpy(s + i * n, v.u.str, (size_t)n);
+        rt_val r = rt_val_str(s, s ? total : 0);
+        r.flag = v.flag;
+        return r;
+    }
+    rt_val r = rt_seq_new(m, v.u.seq->kind, total);
+    for (int64_t i = 0; !m->failed && n && i < times; i++)
+        memcpy(r.u.seq->item + i * n, v.u.seq->item, (size_t)n * sizeof(rt_val));
+    return r;
+}
+
+rt_val rt_val_binary(rt_tpl *m, int op, rt_val a, rt_val b)
+{
+    double x, y;
+    int64_t times;
+    if (m->failed)
+        return a;
+    if (a.kind == V_UNDEF || b.kind == V_UNDEF)
+        return rt_undef_fail(m, a.kind == V_UNDEF ? a : b);
+    if (op == '%' && a.kind == V_STR)
+        return rt_tpl_fail(m, "formatting with %% is not supported: join values with ~");
+    if (rt_val_number(a, &x) && rt_val_number(b, &y)) {
+        bool ints = a.kind != V_FLOAT && b.kind != V_FLOAT;
+        if (op == 'P')
+            return power(m, a, b);
+        if (y == 0 && (op == '/' || op == 'D' || op == '%'))
+            return rt_tpl_fail(m, "division by zero");
+        return ints && op != '/' ? int_binary(m, op, a.u.i, b.u.i) : float_binary(op, x, y);
+    }
+    if (op == '+' && a.kind == V_STR && b.kind == V_STR)
+        return rt_val_concat(m, a, b);
+    bool sa = a.kind == V_SEQ && a.u.seq->kind <= SEQ_TUPLE;
+    bool sb = b.kind == V_SEQ && b.u.seq->kind <= SEQ_TUPLE;
+    if (op == '+' && sa && sb && a.u.seq->kind == b.u.seq->kind) {
+        for (int64_t i = 0; i < b.u.seq->n && rt_tpl_step(m, 1); i++)
+            a = rt_seq_push(m, a, b.u.seq->item[i]);
+        return a;
+    }
+    if (op == '*' && (sa || a.kind == V_STR) && rt_val_integer(b, &times))
+        return repeat(m, a, times);
+    if (op == '*' && (sb || b.kind == V_STR) && rt_val_integer(a, &times))
+        return repeat(m, b, times);
+    const char *sign = op == 'D' ? "//" : op == 'P' ? "**" : (const char[]){ (char)op, 0 };
+    return rt_tpl_fail(m, "%s %s %s is not possible: use ~ to join values as text", rt_val_type(a),
+                       sign, rt_val_type(b));
+}
