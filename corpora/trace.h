@@ -196,8 +196,8 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
    ROWS: the rows of one sample are one stream of bits, the lowest bit of a byte first, numbers
    lowest bit first, padded with zero bits to a whole byte. V = vocab_size, taken = the token that
    the row predicts, t = exp(tail_logmass). gamma(n >= 1) is Elias': as many 0 bits as n has bits
-   after its leading 1, a 1, then those bits. q16(x) = min(65535, round(-x * 2048)), x <= 0:
-   error <= 2.5e-4 nat down to -31.99, where it saturates.
+   after its leading 1, a 1, then those bits. q(x) = min(65534, round(-x * 2048)): error <= 2.5e-4
+   nat down to -31.99, where it saturates.
 
      1 bit     short
      short row: the head is {taken}, nothing drawn, t < 0.0044
@@ -206,18 +206,19 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
        then    log Z, as below
      full row:
        1 bit   taken is in the head
-       6 bits  m - 1: tokens in the head
+       h bits  m - 1: tokens in the head; h = bits that hold head_max - 1 (8 -> 3, 1 -> 0)
        gamma   d + 1: distinct drawn tokens
        4 bits  k, Rice parameter of both sets
+       4 bits  w - 1, width of the numbers below
        head    m ids (m - 1 when taken is in the head: it is left out), ascending, each as
                gap = id - previous - 1 (previous = -1 at first): gap >> k in unary (that many 1
                bits, then a 0), then the k low bits of gap
        drawn   d ids, the same code, starting anew at previous = -1; never an id of the head
        d x     gamma(hits)
-       m x 16  q16(logp), in ascending id order, taken included
-       16      q16(taken_logp), only when taken is not in the head
-       16      q16(tail_logmass), at most 65534; 65535 = -inf
-       16      q16(-entropy)
+       m x w   q(logp), in ascending id order, taken included
+       w       q(taken_logp), only when taken is not in the head
+       w       q(-entropy)
+       w       q(tail_logmass); all ones = -inf
        then    log Z, as below
      log Z     16 bits for each temperature: two's complement, log Z * 1024, error <= 4.9e-4, +-32
    Short rows are used only where they cost at most 1/16 nat in tail_logmass, 2.5e-4 in logp and

@@ -28,7 +28,8 @@ int rt_trace_buf_add(rt_trace_buf *b, const void *data, int64_t bytes, rt_err *e
 /* ---- soft rows (trace_rows.c) ---- */
 
 typedef struct rt_trace_codec {
-    int32_t vocab, temps;
+    int32_t vocab, temps, head_max;
+    int head_bits;          /* that hold 0 .. head_max - 1 */
     bool soft, draws;       /* rows and drawn tails are allowed at all */
     float logp[256];        /* short rows: by a */
     float entropy[256][16]; /* short rows: by a, b; nats */

@@ -18,6 +18,8 @@ void rt_trace_codec_init(rt_trace_codec *c, const rt_trace_manifest *m)
     c->vocab = m->vocab_size;
     c->temps = m->capture.n_temperatures;
     c->soft = m->capture.head_max > 0;
+    c->head_max = m->capture.head_max;
+    c->head_bits = c->head_max > 1 ? 32 - __builtin_clz((uint32_t)c->head_max - 1) : 0;
     c->draws = m->capture.tail_spacing > 0;
     for (int a = 0; a < CERTAIN; a++) {
         double log_t = SHORT_TAIL - a / 8.0, t = exp(log_t);
@@ -73,36 +75,54 @@ typedef struct bit_reader {
     bool bad; // ran past the end, or a code no encoder writes
 } bit_reader;
 
-// n <= 32; zero past the end
-static uint32_t get_bits(bit_reader *r, int n)
+// The bits ahead, at least 57 of them; zeros past the end.
+static uint64_t peek(const bit_reader *r)
 {
-    if (n > r->bits - r->bit) {
-        r->bad = true;
-        r->bit = r->bits;
-        return 0;
-    }
     uint64_t word = 0;
     int64_t byte = r->bit >> 3, left = (r->bits >> 3) - byte;
-    memcpy(&word, r->data + byte, (size_t)rt_min(left, 8));
-    word >>= r->bit & 7;
+    if (left >= 8)
+        memcpy(&word, r->data + byte, 8);
+    else if (left > 0)
+        memcpy(&word, r->data + byte, (size_t)left);
+    return word >> (r->bit & 7);
+}
+
+static void skip(bit_reader *r, int64_t n)
+{
     r->bit += n;
+    if (r->bit > r->bits) {
+        r->bad = true;
+        r->bit = r->bits;
+    }
+}
+
+// n <= 32
+static uint32_t get_bits(bit_reader *r, int n)
+{
+    uint64_t word = peek(r);
+    skip(r, n);
     return (uint32_t)(word & ((1ull << n) - 1));
 }
 
 static uint32_t get_gamma(bit_reader *r)
 {
-    int low = 0;
-    while (!r->bad && get_bits(r, 1) == 0)
-        if (++low > 16)
-            r->bad = true;
+    int low = __builtin_ctzll(peek(r) | 1ull << 32);
+    if (low > 16)
+        r->bad = true;
+    skip(r, low + 1);
     return r->bad ? 1 : 1u << low | get_bits(r, low);
 }
 
 static uint32_t get_rice(bit_reader *r, int k)
 {
     uint32_t q = 0;
-    while (get_bits(r, 1) && !r->bad)
-        q++;
+    int run;
+    do {
+        run = (int)rt_min(__builtin_ctzll(~peek(r) | 1ull << 56), 56);
+        skip(r, run);
+        q += (uint32_t)run;
+    } while (run == 56 && !r->bad);
+    skip(r, 1);
     if (q > (uint32_t)(RT_TRACE_VOCAB_MAX >> k))
         r->bad = true;
     return r->bad ? 0 : (q << k) + get_bits(r, k);
@@ -110,11 +130,11 @@ static uint32_t get_rice(bit_reader *r, int k)
 
 // ---- encoding ----
 
-// round(-x * 2048) into 0 .. max; x was checked not to be NaN
-static uint32_t quantize(float x, uint32_t max)
+// round(-x * 2048) into 0 .. 65534; x was checked not to be NaN
+static uint32_t quantize(float x)
 {
     double v = -(double)x * (double)SCALE;
-    return v <= 0 ? 0 : v >= max ? max : (uint32_t)(v + 0.5);
+    return v <= 0 ? 0 : v >= 65534 ? 65534 : (uint32_t)(v + 0.5);
 }
 
 typedef struct row_view {
@@ -156,7 +176,7 @@ static const char *view_row(row_view *v, const rt_trace_codec *c, const rt_soft 
     int64_t at = s->offset[r], items = s->offset[r + 1] - at;
     int32_t head = s->head_n[r];
     if (at < 0 || items < 1 || items > RT_SOFT_HEAD_MAX + RT_SOFT_DRAWS_MAX ||
-        at + items > s->n_items || head < 1 || head > RT_SOFT_HEAD_MAX || head > items)
+        at + items > s->n_items || head < 1 || head > c->head_max || head > items)
         return "item counts out of range";
     *v = (row_view){ .id = s->id + at,
                      .hits = s->hits + at + head,
@@ -252,27 +272,34 @@ static int best_rice(const uint32_t *gap, int32_t n)
     return best;
 }
 
-static void put_full(bit_writer *w, const row_view *v)
+static void put_full(bit_writer *w, const rt_trace_codec *c, const row_view *v)
 {
-    uint32_t gap[RT_SOFT_HEAD_MAX + RT_SOFT_DRAWS_MAX];
-    int32_t n = add_gaps(gap, 0, v->id, v->head, v->taken_at);
+    uint32_t gap[RT_SOFT_HEAD_MAX + RT_SOFT_DRAWS_MAX], number[RT_SOFT_HEAD_MAX + 3], most = 0;
+    int32_t n = add_gaps(gap, 0, v->id, v->head, v->taken_at), numbers = 0;
     n = add_gaps(gap, n, v->id + v->head, v->draws, -1);
-    int k = best_rice(gap, n);
+    for (int32_t i = 0; i < v->head; i++)
+        number[numbers++] = quantize(v->logp[i]);
+    if (v->taken_at < 0)
+        number[numbers++] = quantize(v->taken_logp);
+    number[numbers++] = quantize(-v->entropy);
+    number[numbers++] = isinf(v->tail) ? 0 : quantize(v->tail);
+    for (int32_t i = 0; i < numbers; i++)
+        most = number[i] > most ? number[i] : most;
+    int k = best_rice(gap, n), width = 32 - __builtin_clz(most + 1); // all ones stays free
+    if (isinf(v->tail))
+        number[numbers - 1] = (1u << width) - 1;
     put_bits(w, 0, 1);
     put_bits(w, v->taken_at >= 0, 1);
-    put_bits(w, (uint32_t)v->head - 1, 6);
+    put_bits(w, (uint32_t)v->head - 1, c->head_bits);
     put_gamma(w, (uint32_t)v->draws + 1);
     put_bits(w, (uint32_t)k, 4);
+    put_bits(w, (uint32_t)width - 1, 4);
     for (int32_t i = 0; i < n; i++)
         put_rice(w, gap[i], k);
     for (int32_t i = 0; i < v->draws; i++)
         put_gamma(w, (uint32_t)v->hits[i]);
-    for (int32_t i = 0; i < v->head; i++)
-        put_bits(w, quantize(v->logp[i], 65535), 16);
-    if (v->taken_at < 0)
-        put_bits(w, quantize(v->taken_logp, 65535), 16);
-    put_bits(w, isinf(v->tail) ? 65535 : quantize(v->tail, 65534), 16);
-    put_bits(w, quantize(-v->entropy, 65535), 16);
+    for (int32_t i = 0; i < numbers; i++)
+        put_bits(w, number[i], width);
 }
 
 int rt_trace_rows_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_soft *soft,
@@ -291,7 +318,7 @@ int rt_trace_rows_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_so
             return -1;
         w.at = out->data + out->n;
         if (!put_short(&w, c, &v))
-            put_full(&w, &v);
+            put_full(&w, c, &v);
         for (int32_t t = 0; t < c->temps; t++)
             put_bits(&w, (uint32_t)lrintf(v.logz[t] * LOGZ_SCALE) & 0xFFFF, 16);
         out->n = w.at - out->data;
@@ -305,7 +332,20 @@ int rt_trace_rows_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_so
 
 // ---- decoding ----
 
-static float get_q16(bit_reader *r) { return 0 - (float)get_bits(r, 16) / SCALE; }
+// A number of a full row; -inf when all bits are ones.
+static float get_number(bit_reader *r, int width)
+{
+    uint32_t q = get_bits(r, width);
+    return q == (1u << width) - 1 ? -INFINITY : 0 - (float)q / SCALE;
+}
+
+static float get_finite(bit_reader *r, int width)
+{
+    float x = get_number(r, width);
+    if (isinf(x))
+        r->bad = true;
+    return x;
+}
 
 // A sorted set of n ids; false when one reaches the vocabulary size.
 static void get_set(bit_reader *r, int32_t *id, int32_t n, int k, int32_t vocab)
@@ -338,9 +378,9 @@ static int get_full(bit_reader *b, const rt_trace_codec *c, rt_soft *s, int32_t 
                     rt_err *err)
 {
     bool in_head = get_bits(b, 1);
-    int32_t head = (int32_t)get_bits(b, 6) + 1, draws = (int32_t)get_gamma(b) - 1;
-    int k = (int)get_bits(b, 4);
-    if (b->bad || draws > RT_SOFT_DRAWS_MAX || (draws > 0 && !c->draws)) {
+    int32_t head = (int32_t)get_bits(b, c->head_bits) + 1, draws = (int32_t)get_gamma(b) - 1;
+    int k = (int)get_bits(b, 4), width = (int)get_bits(b, 4) + 1;
+    if (b->bad || head > c->head_max || draws > RT_SOFT_DRAWS_MAX || (draws > 0 && !c->draws)) {
         b->bad = true;
         return 0;
     }
@@ -355,15 +395,14 @@ static int get_full(bit_reader *b, const rt_trace_codec *c, rt_soft *s, int32_t 
     for (int32_t i = 0; i < draws; i++)
         hits += s->hits[at + head + i] = (int32_t)get_gamma(b);
     for (int32_t i = 0; i < head; i++) {
-        s->logp[at + i] = get_q16(b);
+        s->logp[at + i] = get_finite(b, width);
         if (!in_head && id[i] == taken)
             b->bad = true;
     }
     s->head_n[*row] = head;
-    s->taken_logp[*row] = in_head ? s->logp[at + taken_at] : get_q16(b);
-    float tail = get_q16(b);
-    s->tail_logmass[*row] = tail <= -65535 / SCALE ? -INFINITY : tail;
-    s->entropy[*row] = 0 - get_q16(b);
+    s->taken_logp[*row] = in_head ? s->logp[at + taken_at] : get_finite(b, width);
+    s->entropy[*row] = 0 - get_finite(b, width);
+    s->tail_logmass[*row] = get_number(b, width);
     if (hits > RT_SOFT_DRAWS_MAX || !disjoint(id, head, id + head, draws))
         b->bad = true;
     return 0;

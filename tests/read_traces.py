@@ -44,8 +44,9 @@ class Bits:
         return out
 
 
-def q16(bits):
-    return -bits.take(16) / 2048
+def number(bits, width):
+    q = bits.take(width)
+    return -math.inf if q == (1 << width) - 1 else -q / 2048
 
 
 def log_z(bits):
@@ -53,7 +54,7 @@ def log_z(bits):
     return (v - 65536 if v >= 32768 else v) / 1024
 
 
-def row(bits, taken, vocab, temps):
+def row(bits, taken, vocab, temps, head_max):
     if bits.take(1):
         a, b = bits.take(8), bits.take(4)
         tail = -math.inf if a == 255 else -5.5 - a / 8
@@ -62,16 +63,16 @@ def row(bits, taken, vocab, temps):
         entropy = 0 if a == 255 else -(1 - t) * logp - t * tail + t * math.log(vocab) * b / 15
         head, draws = [[taken, logp]], []
     else:
-        inside, m, d, k = bits.take(1), bits.take(6) + 1, bits.gamma() - 1, bits.take(4)
+        inside, m, d = bits.take(1), bits.take((head_max - 1).bit_length()) + 1, bits.gamma() - 1
+        k, w = bits.take(4), bits.take(4) + 1
         head_ids = sorted(bits.ids(m - inside, k) + [taken] * inside)
         drawn = bits.ids(d, k)
         draws = [[i, bits.gamma()] for i in drawn]
-        head = [[i, q16(bits)] for i in head_ids]
+        head = [[i, number(bits, w)] for i in head_ids]
         assert len(set(head_ids) | set(drawn)) == m + d and max(head_ids + drawn) < vocab
-        logp = dict(map(tuple, head))[taken] if inside else q16(bits)
-        tail = q16(bits)
-        tail = -math.inf if tail <= -65535 / 2048 else tail
-        entropy = -q16(bits)
+        logp = dict(map(tuple, head))[taken] if inside else number(bits, w)
+        entropy = -number(bits, w)
+        tail = number(bits, w)
     return dict(head=head, draws=draws, tail_logmass=tail, entropy=entropy, taken_logp=logp,
                 log_z=[log_z(bits) for _ in range(temps)])
 
@@ -81,7 +82,8 @@ def samples(path):
     meta = json.loads(zipfile.ZipFile(path).read("meta.json"))
     lines = zipfile.ZipFile(path).read("samples.jsonl").splitlines()
     vocab = meta["manifest"]["tokenizer"]["vocab_size"]
-    temps = len(meta["manifest"]["capture"]["temperatures"])
+    capture = meta["manifest"]["capture"]
+    temps, head_max = len(capture["temperatures"]), capture["head_max"]
     part = lambda name, i: slice(z[name + "_offsets"][i], z[name + "_offsets"][i + 1])
     verdicts = ["unverified", "correct", "wrong", "unfinished"]
     for i, line in enumerate(lines):
@@ -95,7 +97,7 @@ def samples(path):
         s["prompt_tokens"] = int(z["prompt_tokens"][i])
         s["spans"] = z["spans"][part("span", i)].tolist()
         s["soft_first"] = first
-        s["soft"] = [row(bits, int(tokens[first + r]), vocab, temps)
+        s["soft"] = [row(bits, int(tokens[first + r]), vocab, temps, head_max)
                      for r in range(rows.stop - rows.start)]
         assert len(bits.bit) - bits.at < 8 and not any(bits.bit[bits.at:]), "bits left over"
         yield s
