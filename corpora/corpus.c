@@ -113,9 +113,9 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
         bad = rt_chat_text(c->o.chat, r->text, (int64_t)strlen(r->text), &ids, err);
         learn = 1;
     } else {
-        cJSON *messages = rt_record_messages(r);
-        bad = rt_chat_pair(c->o.chat, messages, &ids, &learn, err);
-        cJSON_Delete(messages);
+        cJSON *root = rt_record_messages(r);
+        bad = rt_chat_pair(c->o.chat, rt_json_find(root, "messages"), &ids, &learn, err);
+        cJSON_Delete(root);
     }
     if (!bad && ids.n <= c->o.max_length) {
         bad = rt_ids_reserve(&c->pool, ids.n, err);

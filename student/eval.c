@@ -119,7 +119,8 @@ static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_
     p->answer = strdup(r->answer);
     if (!p->answer)
         rt_bug("out of memory");
-    cJSON *messages = rt_record_messages(r), *last;
+    cJSON *root = rt_record_messages(r), *last;
+    cJSON *messages = cJSON_GetObjectItemCaseSensitive(root, "messages");
     int n = cJSON_GetArraySize(
         messages); /* a training pair's response is not part of the question */
     last = n ? cJSON_GetArrayItem(messages, n - 1) : NULL;
@@ -127,7 +128,7 @@ static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_
     if (role && strcmp(role, "assistant") == 0)
         cJSON_DeleteItemFromArray(messages, n - 1);
     int bad = rt_chat_prompt(&e->chat, messages, &p->prompt, err);
-    cJSON_Delete(messages);
+    cJSON_Delete(root);
     e->longest_prompt = rt_max(e->longest_prompt, p->prompt.n);
     return bad ? rt_wrap(err, "%s", where) : 0;
 }
