@@ -10,11 +10,18 @@
 #include "core/log.h"
 #include "core/option.h"
 #include "core/process.h"
+#include "distill/run.h"
 
 // In the order `retort help` shows them.
 // clang-format off
 #define COMMANDS(X) \
-    X(archive) \
+    X(run)       \
+    X(train)     \
+    X(archive)   \
+    X(eval)      \
+    X(tokenizer) \
+    X(tokenize)  \
+    X(render)    \
     X(doctor)
 // clang-format on
 
@@ -22,6 +29,19 @@
 COMMANDS(DECLARE)
 #define ROW(name) &rt_command_##name,
 static const rt_command *const TABLE[] = { COMMANDS(ROW) };
+
+// The one command that lives here: a recipe's stages are commands of this table.
+static int run_recipe(void *options, rt_err *err)
+{
+    return rt_run(options, TABLE, RT_COUNT(TABLE), err);
+}
+const rt_command rt_command_run = { "run",
+                                    "every stage of a recipe, resumed where it stopped",
+                                    rt_run_table,
+                                    RT_RUN_OPTIONS,
+                                    sizeof(rt_run_options),
+                                    "file",
+                                    run_recipe };
 
 // --------------------------------------------------------------------------------- global flags
 

@@ -1,8 +1,8 @@
 /* source.h: lines and whole files out of what people have: a file, a directory (walked in byte
-   order), stdin ("-"), and .gz .zst .xz .bz2 streams or .tar (compressed too) and .zip archives
-   through libarchive.
-   Refuses: unpacking to disk; links, devices and names with ".." inside archives; lines, entries
-   and expansions beyond the caps below; a line that holds a NUL byte. */
+   order, hidden names left out), stdin ("-", as it is), and .gz .zst .xz .bz2 streams or .tar
+   (compressed too) and .zip archives through libarchive, told apart by content, not by name.
+   Refuses: unpacking to disk; names with ".." or control characters inside archives; text with NUL
+   bytes; lines, entries and expansions beyond the caps below. Links and devices are passed over. */
 #ifndef RT_SOURCE_H
 #define RT_SOURCE_H
 
@@ -17,10 +17,12 @@ RT_BEGIN
 
 typedef struct rt_source rt_source;
 
-/* LINES: one item a line, without its newline (CR LF too); empty lines are skipped, a byte order
-   mark at the start of a file too. FILES: one item a file. RECORDS: by the entry's name: lines
-   for .jsonl .ndjson .json, whole for everything else. */
-typedef enum rt_source_mode { RT_SOURCE_LINES, RT_SOURCE_FILES, RT_SOURCE_RECORDS } rt_source_mode;
+typedef enum rt_source_mode {
+    RT_SOURCE_LINES, /* one item a line without its newline (CR LF too); empty ones passed over */
+    RT_SOURCE_ALL_LINES, /* as they are: empty lines and byte order marks kept */
+    RT_SOURCE_FILES,     /* one item a file */
+    RT_SOURCE_RECORDS    /* by name: LINES of .jsonl .ndjson .json and stdin, FILES of all others */
+} rt_source_mode;
 
 typedef struct rt_item {
     const char *data; /* NUL-terminated, valid until the next call */

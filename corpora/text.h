@@ -41,6 +41,7 @@ void rt_ids_free(rt_ids *ids);
 int rt_utf8_decode(const char *s, int64_t bytes, uint32_t *cp);
 /* Encode cp (a scalar value, else U+FFFD) to out[4]; returns the length. */
 int rt_utf8_encode(uint32_t cp, char out[4]);
+bool rt_utf8_is_space(uint32_t cp); /* Unicode White_Space */
 /* Offset of the first byte that is not well-formed UTF-8, or `bytes` when all is. */
 int64_t rt_utf8_check(const char *s, int64_t bytes);
 

@@ -83,6 +83,8 @@ const char *rt_tokenizer_model(const rt_tokenizer *t);
 /* tokenizer.ggml.pre: "qwen2", "llama-bpe", "gpt-2", "deepseek-v3", ... derived from the pipeline;
    NULL when no runtime knows this pipeline under a name. */
 const char *rt_tokenizer_pre(const rt_tokenizer *t);
+/* tokenizer.ggml.scores of a "llama" vocabulary: out[vocab], higher merges first. */
+void rt_tokenizer_scores(const rt_tokenizer *t, float *out);
 /* Whether a leading space is put before the first word ("llama" vocabularies). */
 bool rt_tokenizer_space_prefix(const rt_tokenizer *t);
 
@@ -105,12 +107,14 @@ typedef struct rt_tokenizer_parts {
 int rt_tokenizer_from_parts(rt_tokenizer **out, const rt_tokenizer_parts *parts, const char *what,
                             rt_err *err);
 
-/* ---- training (corpora/bpe_train.c) ---------------------------------------------------------- */
+/* ---- training (corpora/tokenizer_train.c)
+ * ---------------------------------------------------------- */
 
 /* Byte-level BPE. Ids: the 256 bytes in byte-level order, then merges in order learned, then
-   special and added tokens in the order given. The same texts give the same files: the most
-   frequent pair wins; on equal counts the pair with the smaller left id, then the smaller right id.
- */
+   special and added tokens in the order given; these are cut out of the texts before learning. The
+   same texts in any order give the same files: the most frequent pair wins, on equal counts the one
+   with the smaller left id, then the smaller right id. A pair seen once is not learned; pre-tokens
+   beyond 4096 bytes are left out. */
 typedef struct rt_trainer_config {
     const char *pre;            /* split pattern by GGUF name, e.g. "qwen2" (single digits) */
     int64_t vocab;              /* all of it, added tokens included; fewer when pairs run out */

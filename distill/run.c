@@ -10,7 +10,7 @@
 #include "distill/report.h"
 
 #define O rt_run_options
-const rt_option rt_run_table[] = {
+const rt_option rt_run_table[RT_RUN_OPTIONS] = {
     OPT_NEED(O, recipe, "file", "RECIPE.json", "the recipe; a bare word will do"),
     OPT_STR(O, out, "out", NULL, "DIR", "run folder; default is the recipe's run.out"),
     OPT_LIST(O, set, "set", "STAGE.KEY=VALUE", "change one value of the recipe; may repeat"),
@@ -19,7 +19,6 @@ const rt_option rt_run_table[] = {
     OPT_BOOL(O, json, "json", "false", "the report as JSON on stdout"),
 };
 #undef O
-const int rt_run_table_n = RT_COUNT(rt_run_table);
 
 typedef struct stage {
     const char *name;

@@ -23,8 +23,8 @@ typedef struct rt_run_options {
     bool fresh, plan, json;
 } rt_run_options;
 
-extern const rt_option rt_run_table[];
-extern const int rt_run_table_n;
+enum { RT_RUN_OPTIONS = 6 };
+extern const rt_option rt_run_table[RT_RUN_OPTIONS];
 
 /* commands (n): what a stage may name. */
 int rt_run(const rt_run_options *o, const rt_command *const *commands, int n, rt_err *err);

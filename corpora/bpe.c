@@ -1,0 +1,432 @@
+/* bpe.c: vocabulary and merge tables by hash, and the merge loop: a scan over short pieces, a heap
+   over long ones, with one cache line per remembered piece in front of both. */
+#include "corpora/bpe.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+
+#define NO_PAIR UINT64_MAX
+#define NO_VALUE UINT64_MAX
+
+enum { SHORT_SYMBOLS = 64, CACHE_SLOTS = 1 << 14, CACHED_BYTES = 22, CACHED_IDS = 10 };
+
+/* A remembered pre-token; n_bytes 0 = empty slot. */
+typedef struct rt_bpe_cached {
+    uint8_t n_bytes, n_ids;
+    char bytes[CACHED_BYTES];
+    int32_t id[CACHED_IDS];
+} rt_bpe_cached;
+
+/* ---- byte-level spelling ------------------------------------------------------------------- */
+
+uint32_t rt_byte_char(uint8_t b)
+{
+    if ((b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b != 0xad))
+        return b;
+    /* the other 68 in order: 00..20, 7f..a0, ad */
+    return 256u + (b <= 0x20 ? b : b <= 0xa0 ? b - 0x7fu + 33 : 67u);
+}
+
+int rt_char_byte(uint32_t cp)
+{
+    if (cp < 256)
+        return rt_byte_char((uint8_t)cp) == cp ? (int)cp : -1;
+    uint32_t k = cp - 256;
+    return k > 67 ? -1 : k <= 0x20 ? (int)k : k <= 66 ? (int)(k - 33 + 0x7f) : 0xad;
+}
+
+/* The raw bytes a byte-level spelling stands for, into out; -1 when a character is not in the map.
+ */
+static int64_t unspell(rt_str s, char *out)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < s.bytes;) {
+        uint32_t cp;
+        int len = rt_utf8_decode(s.data + i, s.bytes - i, &cp);
+        int byte = len ? rt_char_byte(cp) : -1;
+        if (byte < 0)
+            return -1;
+        out[n++] = (char)byte;
+        i += len;
+    }
+    return n;
+}
+
+/* ---- tables -------------------------------------------------------------------------------- */
+
+static int64_t power_of_two(int64_t at_least)
+{
+    int64_t n = 16;
+    while (n < at_least)
+        n *= 2;
+    return n;
+}
+
+int32_t rt_bpe_find(const rt_bpe *b, const char *piece, int64_t bytes)
+{
+    if (!b->slots)
+        return -1;
+    uint64_t at = rt_hash64(piece, bytes, 0);
+    for (;; at++) {
+        int32_t id = b->slot[at & (uint64_t)(b->slots - 1)];
+        if (id < 0)
+            return -1;
+        rt_str s = b->piece[id];
+        if (s.bytes == bytes && memcmp(s.data, piece, (size_t)bytes) == 0)
+            return id;
+    }
+}
+
+/* The ids that single bytes have: as themselves, or spelled <0xHH>. */
+static void find_bytes(rt_bpe *b)
+{
+    for (int i = 0; i < 256; i++) {
+        char spelled[8], raw = (char)i;
+        snprintf(spelled, sizeof spelled, "<0x%02X>", i);
+        b->byte_id[i] = b->byte_level ? rt_bpe_find(b, &raw, 1) : rt_bpe_find(b, spelled, 6);
+    }
+}
+
+int rt_bpe_set_vocab(rt_bpe *b, const rt_str *token, int32_t vocab, bool byte_level, rt_err *err)
+{
+    int64_t total = 0;
+    for (int32_t i = 0; i < vocab; i++)
+        total += token[i].bytes;
+    b->byte_level = byte_level;
+    b->vocab = vocab;
+    b->slots = power_of_two(2 * (int64_t)vocab);
+    b->piece = calloc((size_t)vocab + 1, sizeof *b->piece);
+    b->slot = malloc((size_t)b->slots * sizeof *b->slot);
+    b->pool = malloc((size_t)total + 1);
+    if (!b->piece || !b->slot || !b->pool)
+        return rt_fail(err, "tokenizer: out of memory for %d tokens", vocab);
+    memset(b->slot, 0xff, (size_t)b->slots * sizeof *b->slot);
+    char *pool = b->pool;
+    for (int32_t i = 0; i < vocab; i++) {
+        rt_str s = token[i];
+        if (!s.data || s.bytes == 0)
+            continue;
+        if (byte_level) {
+            int64_t n = unspell(s, pool);
+            if (n < 0) /* never the result of byte-level text: only an added token can be it */
+                continue;
+            s = (rt_str){ pool, n };
+            pool += n;
+        }
+        if (rt_bpe_find(b, s.data, s.bytes) >= 0)
+            return rt_fail(err, "tokenizer: token %d repeats the spelling %.*s", i,
+                           (int)rt_min(token[i].bytes, 80), token[i].data);
+        b->piece[i] = s;
+        uint64_t at = rt_hash64(s.data, s.bytes, 0);
+        while (b->slot[at & (uint64_t)(b->slots - 1)] >= 0)
+            at++;
+        b->slot[at & (uint64_t)(b->slots - 1)] = i;
+    }
+    find_bytes(b);
+    return 0;
+}
+
+static uint64_t mix(uint64_t pair)
+{
+    pair *= 0x9E3779B97F4A7C15u;
+    return pair ^ pair >> 32;
+}
+
+static uint64_t find_merge(const rt_bpe *b, int32_t left, int32_t right)
+{
+    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    if (!b->merge_slots)
+        return NO_VALUE;
+    for (uint64_t at = mix(pair);; at++) {
+        const rt_merge_slot *s = &b->merge[at & (uint64_t)(b->merge_slots - 1)];
+        if (s->pair == pair)
+            return s->value;
+        if (s->pair == NO_PAIR)
+            return NO_VALUE;
+    }
+}
+
+int32_t rt_bpe_merged(const rt_bpe *b, int32_t left, int32_t right)
+{
+    uint64_t value = find_merge(b, left, right);
+    return value == NO_VALUE ? -1 : (int32_t)(uint32_t)value;
+}
+
+int32_t rt_bpe_find_spelled(const rt_bpe *b, rt_str s)
+{
+    char raw[RT_TOKEN_BYTES_MAX];
+    if (!b->byte_level)
+        return rt_bpe_find(b, s.data, s.bytes);
+    int64_t n = s.bytes > RT_TOKEN_BYTES_MAX ? -1 : unspell(s, raw);
+    return n < 0 ? -1 : rt_bpe_find(b, raw, n);
+}
+
+int rt_bpe_add_merge(rt_bpe *b, rt_str left, rt_str right, int64_t most, rt_err *err)
+{
+    if (!b->merge) {
+        b->merge_slots = power_of_two(2 * most);
+        b->merge = malloc((size_t)b->merge_slots * sizeof *b->merge);
+        b->left = malloc((size_t)most * sizeof *b->left);
+        b->right = malloc((size_t)most * sizeof *b->right);
+        if (!b->merge || !b->left || !b->right)
+            return rt_fail(err, "tokenizer: out of memory for %lld merges", (long long)most);
+        memset(b->merge, 0xff, (size_t)b->merge_slots * sizeof *b->merge);
+    }
+    if (left.bytes + right.bytes > RT_TOKEN_BYTES_MAX || b->n_merges >= most)
+        return rt_fail(err, "tokenizer: merge %lld is longer than a token may be",
+                       (long long)b->n_merges);
+    char both[RT_TOKEN_BYTES_MAX];
+    memcpy(both, left.data, (size_t)left.bytes);
+    memcpy(both + left.bytes, right.data, (size_t)right.bytes);
+    int32_t l = rt_bpe_find_spelled(b, left), r = rt_bpe_find_spelled(b, right);
+    int32_t id = rt_bpe_find_spelled(b, (rt_str){ both, left.bytes + right.bytes });
+    if (l < 0 || r < 0 || id < 0) {
+        rt_str s = l < 0 ? left : r < 0 ? right : (rt_str){ both, left.bytes + right.bytes };
+        return rt_fail(err, "tokenizer: merge %lld names %.*s, which is not in the vocabulary",
+                       (long long)b->n_merges, (int)rt_min(s.bytes, 80), s.data);
+    }
+    uint64_t pair = (uint64_t)(uint32_t)l << 32 | (uint32_t)r, at = mix(pair);
+    rt_merge_slot *s;
+    while ((s = &b->merge[at & (uint64_t)(b->merge_slots - 1)])->pair != NO_PAIR && s->pair != pair)
+        at++;
+    *s = (rt_merge_slot){ pair,
+                          (uint64_t)b->n_merges << 32 | (uint32_t)id }; /* the last one wins */
+    b->left[b->n_merges] = l;
+    b->right[b->n_merges++] = r;
+    return 0;
+}
+
+void rt_bpe_free(rt_bpe *b)
+{
+    free(b->piece);
+    free(b->pool);
+    free(b->slot);
+    free(b->merge);
+    free(b->left);
+    free(b->right);
+    *b = (rt_bpe){ 0 };
+}
+
+/* ---- one pre-token ------------------------------------------------------------------------- */
+
+int rt_bpe_work_open(rt_bpe_work *w, rt_err *err)
+{
+    *w = (rt_bpe_work){ 0 };
+    w->cache = calloc(CACHE_SLOTS, sizeof *w->cache);
+    return w->cache ? 0 : rt_fail(err, "tokenizer: out of memory for the cache of pre-tokens");
+}
+
+void rt_bpe_work_close(rt_bpe_work *w)
+{
+    free(w->cache);
+    free(w->id);
+    free(w->next);
+    free(w->prev);
+    free(w->value);
+    free(w->heap_value);
+    free(w->heap_at);
+    *w = (rt_bpe_work){ 0 };
+}
+
+static int work_reserve(rt_bpe_work *w, int64_t symbols, rt_err *err)
+{
+    if (symbols <= w->cap)
+        return 0;
+    if (symbols >= INT32_MAX / 4)
+        return rt_fail(err, "tokenizer: a single word of %lld bytes", (long long)symbols);
+    int64_t cap = rt_max(symbols, 1024);
+    free(w->id);
+    free(w->next);
+    free(w->prev);
+    free(w->value);
+    free(w->heap_value);
+    free(w->heap_at);
+    w->heap_cap = 3 * cap; /* every pair once, and two new ones a merge */
+    w->id = malloc((size_t)cap * sizeof *w->id);
+    w->next = malloc((size_t)cap * sizeof *w->next);
+    w->prev = malloc((size_t)cap * sizeof *w->prev);
+    w->value = malloc((size_t)cap * sizeof *w->value);
+    w->heap_value = malloc((size_t)w->heap_cap * sizeof *w->heap_value);
+    w->heap_at = malloc((size_t)w->heap_cap * sizeof *w->heap_at);
+    bool ok = w->id && w->next && w->prev && w->value && w->heap_value && w->heap_at;
+    w->cap = ok ? cap : 0;
+    return ok ? 0
+              : rt_fail(err, "tokenizer: out of memory for a word of %lld bytes", (long long)cap);
+}
+
+/* Symbols of the piece into w->id; their number. Unknown characters wait in `unk`, so that
+   neighbours may fuse, and are put down before the next known one (not before fallback bytes: so
+   does the reference). */
+static int64_t first_symbols(const rt_bpe *b, rt_bpe_work *w, const char *piece, int64_t bytes)
+{
+    int64_t n = 0;
+    int unk = 0;
+    for (int64_t i = 0, len; i < bytes; i += len) {
+        uint32_t cp;
+        len = b->byte_level ? 1 : rt_utf8_decode(piece + i, bytes - i, &cp);
+        int32_t id = b->byte_level ? b->byte_id[(uint8_t)piece[i]] : rt_bpe_find(b, piece + i, len);
+        if (id >= 0) {
+            if (unk)
+                w->id[n++] = b->unk;
+            unk = 0;
+            w->id[n++] = id;
+            continue;
+        }
+        bool bytes_known = b->byte_fallback;
+        for (int64_t k = 0; k < len; k++)
+            bytes_known = bytes_known && b->byte_id[(uint8_t)piece[i + k]] >= 0;
+        if (bytes_known) {
+            for (int64_t k = 0; k < len; k++)
+                w->id[n++] = b->byte_id[(uint8_t)piece[i + k]];
+        } else if (b->unk >= 0) {
+            if (unk && !b->fuse_unk)
+                w->id[n++] = b->unk;
+            unk = 1;
+        }
+    }
+    if (unk)
+        w->id[n++] = b->unk;
+    return n;
+}
+
+/* Merge in place over w->id[0 .. n) by scanning for the lowest rank; the new n. */
+static int64_t merge_short(const rt_bpe *b, rt_bpe_work *w, int64_t n)
+{
+    int32_t *id = w->id;
+    uint64_t *value = w->value; /* of the pair (i, i + 1) */
+    for (int64_t i = 0; i + 1 < n; i++)
+        value[i] = find_merge(b, id[i], id[i + 1]);
+    while (n > 1) {
+        int64_t best = 0;
+        for (int64_t i = 1; i + 1 < n; i++)
+            best = value[i] < value[best] ? i : best;
+        if (value[best] == NO_VALUE)
+            break;
+        id[best] = (int32_t)(uint32_t)value[best];
+        n--;
+        for (int64_t i = best + 1; i < n; i++)
+            id[i] = id[i + 1];
+        for (int64_t i = best + 1; i + 1 < n; i++)
+            value[i] = value[i + 1];
+        if (best + 1 < n)
+            value[best] = find_merge(b, id[best], id[best + 1]);
+        if (best > 0)
+            value[best - 1] = find_merge(b, id[best - 1], id[best]);
+    }
+    return n;
+}
+
+static bool before(const rt_bpe_work *w, int64_t a, int64_t b)
+{
+    uint64_t va = w->heap_value[a], vb = w->heap_value[b];
+    return va < vb || (va == vb && w->heap_at[a] < w->heap_at[b]);
+}
+
+static void heap_swap(rt_bpe_work *w, int64_t a, int64_t b)
+{
+    uint64_t v = w->heap_value[a];
+    int32_t at = w->heap_at[a];
+    w->heap_value[a] = w->heap_value[b];
+    w->heap_at[a] = w->heap_at[b];
+    w->heap_value[b] = v;
+    w->heap_at[b] = at;
+}
+
+static void heap_push(rt_bpe_work *w, uint64_t value, int64_t at)
+{
+    if (value == NO_VALUE)
+        return;
+    int64_t i = w->heap_n++;
+    w->heap_value[i] = value;
+    w->heap_at[i] = (int32_t)at;
+    for (; i > 0 && before(w, i, (i - 1) / 2); i = (i - 1) / 2)
+        heap_swap(w, i, (i - 1) / 2);
+}
+
+static void heap_pop(rt_bpe_work *w)
+{
+    heap_swap(w, 0, --w->heap_n);
+    for (int64_t i = 0, child; (child = 2 * i + 1) < w->heap_n; i = child) {
+        if (child + 1 < w->heap_n && before(w, child + 1, child))
+            child++;
+        if (!before(w, child, i))
+            break;
+        heap_swap(w, i, child);
+    }
+}
+
+/* The same with a heap of (rank, position) over a linked list. An entry is stale when its pair's
+   value has changed since. */
+static int64_t merge_long(const rt_bpe *b, rt_bpe_work *w, int64_t n)
+{
+    w->heap_n = 0;
+    for (int64_t i = 0; i < n; i++) {
+        w->prev[i] = (int32_t)i - 1;
+        w->next[i] = i + 1 < n ? (int32_t)i + 1 : -1;
+        w->value[i] = i + 1 < n ? find_merge(b, w->id[i], w->id[i + 1]) : NO_VALUE;
+        heap_push(w, w->value[i], i);
+    }
+    while (w->heap_n) {
+        uint64_t value = w->heap_value[0];
+        int32_t at = w->heap_at[0];
+        heap_pop(w);
+        if (w->value[at] != value)
+            continue;
+        int32_t gone = w->next[at], after = w->next[gone], ahead = w->prev[at];
+        w->id[at] = (int32_t)(uint32_t)value;
+        w->value[gone] = NO_VALUE;
+        w->next[at] = after;
+        if (after >= 0)
+            w->prev[after] = at;
+        w->value[at] = after >= 0 ? find_merge(b, w->id[at], w->id[after]) : NO_VALUE;
+        heap_push(w, w->value[at], at);
+        if (ahead >= 0) {
+            w->value[ahead] = find_merge(b, w->id[ahead], w->id[at]);
+            heap_push(w, w->value[ahead], ahead);
+        }
+    }
+    int64_t kept = 0;
+    for (int32_t i = 0; i >= 0; i = w->next[i])
+        w->id[kept++] = w->id[i];
+    return kept;
+}
+
+static int append(rt_ids *out, const int32_t *id, int64_t n, rt_err *err)
+{
+    if (out->cap - out->n < n && rt_ids_reserve(out, n, err))
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        out->id[out->n + i] = id[i];
+    out->n += n;
+    return 0;
+}
+
+int rt_bpe_encode(const rt_bpe *b, rt_bpe_work *w, const char *piece, int64_t bytes, rt_ids *out,
+                  rt_err *err)
+{
+    if (bytes == 0)
+        return 0;
+    rt_bpe_cached *c = NULL;
+    if (bytes <= CACHED_BYTES) {
+        c = &w->cache[rt_hash64(piece, bytes, 0) & (CACHE_SLOTS - 1)];
+        if (c->n_bytes == bytes && memcmp(c->bytes, piece, (size_t)bytes) == 0)
+            return append(out, c->id, c->n_ids, err);
+    }
+    int32_t whole = b->ignore_merges ? rt_bpe_find(b, piece, bytes) : -1;
+    if (whole >= 0)
+        return append(out, &whole, 1, err);
+    if (work_reserve(w, bytes, err))
+        return -1;
+    int64_t n = first_symbols(b, w, piece, bytes);
+    n = n <= SHORT_SYMBOLS ? merge_short(b, w, n) : merge_long(b, w, n);
+    if (c && n <= CACHED_IDS) {
+        c->n_bytes = (uint8_t)bytes;
+        c->n_ids = (uint8_t)n;
+        memcpy(c->bytes, piece, (size_t)bytes);
+        memcpy(c->id, w->id, (size_t)n * sizeof *w->id);
+    }
+    return append(out, w->id, n, err);
+}

@@ -1,0 +1,365 @@
+/* bpe_learn.c: the learning of merges. Counts are exact after every merge (a word's pairs are taken
+   off, the word is rewritten, its pairs are put back), so the result depends on the counts alone.
+   Follows Sennrich et al. 2016, incremental as huggingface/tokenizers : models/bpe/trainer.rs, with
+   its rule for equal counts. */
+#include "corpora/bpe_learn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "corpora/bpe.h"
+
+/* ---- byte strings to indices ----------------------------------------------------------------- */
+
+void rt_bytes_map_free(rt_bytes_map *m)
+{
+    rt_text_free(&m->pool);
+    free(m->entry);
+    free(m->slot);
+    *m = (rt_bytes_map){ 0 };
+}
+
+static int map_grow(rt_bytes_map *m, rt_err *err)
+{
+    int64_t cap = m->cap ? 2 * m->cap : 4096, slots = 2 * cap;
+    rt_bytes *entry = realloc(m->entry, (size_t)cap * sizeof *entry);
+    if (entry)
+        m->entry = entry;
+    int64_t *slot = malloc((size_t)slots * sizeof *slot);
+    if (!entry || !slot) {
+        free(slot);
+        return rt_fail(err, "tokenizer: out of memory for %lld words", (long long)cap);
+    }
+    memset(slot, 0xff, (size_t)slots * sizeof *slot);
+    for (int64_t i = 0; i < m->n; i++) {
+        uint64_t at = rt_hash64(m->pool.data + entry[i].offset, entry[i].bytes, 0);
+        while (slot[at & (uint64_t)(slots - 1)] >= 0)
+            at++;
+        slot[at & (uint64_t)(slots - 1)] = i;
+    }
+    free(m->slot);
+    m->slot = slot;
+    m->slots = slots;
+    m->cap = cap;
+    return 0;
+}
+
+int64_t rt_bytes_map_put(rt_bytes_map *m, const char *s, int64_t bytes, rt_err *err)
+{
+    if (m->n == m->cap && map_grow(m, err))
+        return -1;
+    uint64_t at = rt_hash64(s, bytes, 0);
+    for (;; at++) {
+        int64_t i = m->slot[at & (uint64_t)(m->slots - 1)];
+        if (i < 0)
+            break;
+        if (m->entry[i].bytes == bytes &&
+            memcmp(m->pool.data + m->entry[i].offset, s, (size_t)bytes) == 0)
+            return i;
+    }
+    m->entry[m->n] = (rt_bytes){ m->pool.bytes, bytes, 0 };
+    if (rt_text_add(&m->pool, s, bytes, err))
+        return -1;
+    m->slot[at & (uint64_t)(m->slots - 1)] = m->n;
+    return m->n++;
+}
+
+/* ---- pairs ----------------------------------------------------------------------------------- */
+
+typedef struct pair {
+    uint64_t key; /* left id << 32 | right id */
+    int64_t count;
+    int64_t where; /* list of words that hold or held it, -1 = end */
+    bool touched;  /* by the merge under way */
+} pair;
+
+typedef struct place {
+    int64_t word, next;
+} place;
+
+typedef struct pairs {
+    pair *pair; /* (n) */
+    int64_t n, cap;
+    int64_t *slot;
+    int64_t slots;
+    place *place; /* (n_places) */
+    int64_t n_places, places_cap;
+    struct best {
+        int64_t count;
+        uint64_t key;
+    } * heap; /* (heap_n) largest count first, then smallest key; may be out of date */
+    int64_t heap_n, heap_cap;
+    int64_t *touched; /* (n_touched) */
+    int64_t n_touched, touched_cap;
+} pairs;
+
+/* Room for one more element of an array. */
+static int room(void **array, int64_t n, int64_t *cap, size_t size, rt_err *err)
+{
+    if (n < *cap)
+        return 0;
+    int64_t want = *cap ? 2 * *cap : 4096;
+    void *grown = realloc(*array, (size_t)want * size);
+    if (!grown)
+        return rt_fail(err, "tokenizer: out of memory for %lld pairs", (long long)want);
+    *array = grown;
+    *cap = want;
+    return 0;
+}
+#define ROOM(array, n, cap, err) room((void **)&(array), n, &(cap), sizeof *(array), err)
+
+static uint64_t mix(uint64_t key)
+{
+    key *= 0x9E3779B97F4A7C15u;
+    return key ^ key >> 32;
+}
+
+static int pairs_grow(pairs *p, rt_err *err)
+{
+    int64_t slots = p->slots ? 2 * p->slots : 8192;
+    int64_t *slot = malloc((size_t)slots * sizeof *slot);
+    if (!slot)
+        return rt_fail(err, "tokenizer: out of memory for %lld pairs", (long long)slots);
+    memset(slot, 0xff, (size_t)slots * sizeof *slot);
+    for (int64_t i = 0; i < p->n; i++) {
+        uint64_t at = mix(p->pair[i].key);
+        while (slot[at & (uint64_t)(slots - 1)] >= 0)
+            at++;
+        slot[at & (uint64_t)(slots - 1)] = i;
+    }
+    free(p->slot);
+    p->slot = slot;
+    p->slots = slots;
+    return 0;
+}
+
+static pair *pairs_get(pairs *p, int32_t left, int32_t right, rt_err *err)
+{
+    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right, at = mix(key);
+    if (2 * (p->n + 1) > p->slots && pairs_grow(p, err))
+        return NULL;
+    for (;; at++) {
+        int64_t i = p->slot[at & (uint64_t)(p->slots - 1)];
+        if (i < 0)
+            break;
+        if (p->pair[i].key == key)
+            return &p->pair[i];
+    }
+    if (ROOM(p->pair, p->n, p->cap, err))
+        return NULL;
+    p->slot[at & (uint64_t)(p->slots - 1)] = p->n;
+    p->pair[p->n] = (pair){ .key = key, .where = -1 };
+    return &p->pair[p->n++];
+}
+
+static int pairs_place(pairs *p, pair *q, int64_t word, rt_err *err)
+{
+    if (q->where >= 0 && p->place[q->where].word == word)
+        return 0;
+    if (ROOM(p->place, p->n_places, p->places_cap, err))
+        return -1;
+    p->place[p->n_places] = (place){ word, q->where };
+    q->where = p->n_places++;
+    return 0;
+}
+
+static bool better(struct best a, struct best b)
+{
+    return a.count > b.count || (a.count == b.count && a.key < b.key);
+}
+
+static int heap_push(pairs *p, struct best x, rt_err *err)
+{
+    if (ROOM(p->heap, p->heap_n, p->heap_cap, err))
+        return -1;
+    int64_t i = p->heap_n++;
+    for (; i > 0 && better(x, p->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        p->heap[i] = p->heap[(i - 1) / 2];
+    p->heap[i] = x;
+    return 0;
+}
+
+static struct best heap_pop(pairs *p)
+{
+    struct best top = p->heap[0], x = p->heap[--p->heap_n];
+    int64_t i = 0, child;
+    while ((child = 2 * i + 1) < p->heap_n) {
+        child += child + 1 < p->heap_n && better(p->heap[child + 1], p->heap[child]);
+        if (!better(p->heap[child], x))
+            break;
+        p->heap[i] = p->heap[child];
+        i = child;
+    }
+    p->heap[i] = x;
+    return top;
+}
+
+static void pairs_free(pairs *p)
+{
+    free(p->pair);
+    free(p->slot);
+    free(p->place);
+    free(p->heap);
+    free(p->touched);
+}
+
+/* ---- learning -------------------------------------------------------------------------------- */
+
+typedef struct corpus {
+    int32_t **id;  /* (words) symbols of each */
+    int32_t *n;    /* (words) */
+    int64_t *seen; /* (words) the last merge that went over it */
+} corpus;
+
+/* Subtract (sign -1) or add (+1) a word's pairs; adding also notes the places of pairs with
+ * `fresh`. */
+static int count_word(pairs *p, const corpus *c, const rt_learner *t, int64_t w, int sign,
+                      int32_t fresh, rt_err *err)
+{
+    for (int32_t i = 0; i + 1 < c->n[w]; i++) {
+        int32_t l = c->id[w][i], r = c->id[w][i + 1];
+        pair *q = pairs_get(p, l, r, err);
+        if (!q)
+            return -1;
+        q->count += sign * t->words.entry[w].count;
+        if (sign < 0 || (fresh >= 0 && l != fresh && r != fresh))
+            continue;
+        if (pairs_place(p, q, w, err))
+            return -1;
+        if (!q->touched) {
+            if (ROOM(p->touched, p->n_touched, p->touched_cap, err))
+                return -1;
+            q->touched = true;
+            p->touched[p->n_touched++] = q - p->pair;
+        }
+    }
+    return 0;
+}
+
+static int push_touched(pairs *p, rt_err *err)
+{
+    for (int64_t i = 0; i < p->n_touched; i++) {
+        pair *q = &p->pair[p->touched[i]];
+        q->touched = false;
+        if (heap_push(p, (struct best){ q->count, q->key }, err))
+            return -1;
+    }
+    p->n_touched = 0;
+    return 0;
+}
+
+/* Merge (l, r) -> id in every word that has it. */
+static int merge_everywhere(pairs *p, corpus *c, rt_learner *t, uint64_t key, int32_t id,
+                            rt_err *err)
+{
+    int32_t l = (int32_t)(key >> 32), r = (int32_t)(key & 0x7fffffff);
+    pair *q = pairs_get(p, l, r, err);
+    for (int64_t at = q ? q->where : -1; at >= 0; at = p->place[at].next) {
+        int64_t w = p->place[at].word;
+        if (c->seen[w] == t->n_merges)
+            continue;
+        c->seen[w] = t->n_merges;
+        if (count_word(p, c, t, w, -1, id, err))
+            return -1;
+        int32_t kept = 0, *s = c->id[w];
+        for (int32_t i = 0; i < c->n[w]; i++) {
+            bool hit = i + 1 < c->n[w] && s[i] == l && s[i + 1] == r;
+            s[kept++] = hit ? id : s[i];
+            i += hit;
+        }
+        c->n[w] = kept;
+        if (count_word(p, c, t, w, 1, id, err))
+            return -1;
+    }
+    return q ? push_touched(p, err) : -1;
+}
+
+static int learn(rt_learner *t, pairs *p, corpus *c, int64_t target, rt_err *err)
+{
+    rt_text both = { 0 };
+    int bad = 0;
+    for (int64_t w = 0; w < t->words.n && !bad; w++)
+        bad = count_word(p, c, t, w, 1, -1, err);
+    bad = bad || push_touched(p, err);
+    while (!bad && p->heap_n && t->tokens.n < target) {
+        struct best b = heap_pop(p);
+        int32_t l = (int32_t)(b.key >> 32), r = (int32_t)(b.key & 0x7fffffff);
+        pair *q = pairs_get(p, l, r, err);
+        if (!q) {
+            bad = -1;
+        } else if (q->count != b.count) {
+            bad = q->count > 1 ? heap_push(p, (struct best){ q->count, b.key }, err) : 0;
+        } else if (b.count < 2) {
+            break;
+        } else {
+            const rt_bytes *e = t->tokens.entry;
+            rt_text_clear(&both);
+            bad = rt_text_add(&both, t->tokens.pool.data + e[l].offset, e[l].bytes, err) ||
+                  rt_text_add(&both, t->tokens.pool.data + e[r].offset, e[r].bytes, err);
+            int64_t id = bad ? -1 : rt_bytes_map_put(&t->tokens, both.data, both.bytes, err);
+            t->left[t->n_merges] = l;
+            t->right[t->n_merges++] = r;
+            bad = id < 0 || merge_everywhere(p, c, t, b.key, (int32_t)id, err);
+        }
+        if (!bad && rt_interrupted())
+            bad = rt_fail(err, "interrupted; nothing was written");
+    }
+    rt_text_free(&both);
+    return bad ? -1 : 0;
+}
+
+/* Ids 0..255 in the order of their byte-level characters. */
+static int first_tokens(rt_learner *t, int32_t rank[256], rt_err *err)
+{
+    int n = 0;
+    for (uint32_t cp = 0; cp < 324; cp++) {
+        int byte = rt_char_byte(cp);
+        char raw = (char)byte;
+        if (byte < 0)
+            continue;
+        if (rt_bytes_map_put(&t->tokens, &raw, 1, err) < 0)
+            return -1;
+        rank[byte] = n++;
+    }
+    return 0;
+}
+
+int rt_bpe_learn(rt_learner *t, int64_t tokens, rt_err *err)
+{
+    int32_t rank[256];
+    int64_t n = t->words.n, symbols = t->words.pool.bytes;
+    pairs p = { 0 };
+    corpus c = { malloc((size_t)(n + 1) * sizeof *c.id), malloc((size_t)(n + 1) * sizeof *c.n),
+                 malloc((size_t)(n + 1) * sizeof *c.seen) };
+    int32_t *all = malloc((size_t)(symbols + 1) * sizeof *all);
+    t->left = malloc((size_t)(symbols + 1) * sizeof *t->left); /* a merge takes away a symbol */
+    t->right = malloc((size_t)(symbols + 1) * sizeof *t->right);
+    int bad = c.id && c.n && c.seen && all && t->left && t->right
+                  ? first_tokens(t, rank, err)
+                  : rt_fail(err, "tokenizer: out of memory for %lld words", (long long)n);
+    for (int64_t w = 0, used = 0; w < n && !bad; w++) {
+        const rt_bytes *e = &t->words.entry[w];
+        c.id[w] = all + used;
+        c.n[w] = (int32_t)e->bytes;
+        c.seen[w] = 0;
+        for (int64_t i = 0; i < e->bytes; i++)
+            all[used++] = rank[(uint8_t)t->words.pool.data[e->offset + i]];
+    }
+    if (!bad)
+        bad = learn(t, &p, &c, tokens, err);
+    pairs_free(&p);
+    free(c.id);
+    free(c.n);
+    free(c.seen);
+    free(all);
+    return bad ? -1 : 0;
+}
+
+void rt_learner_free(rt_learner *t)
+{
+    rt_bytes_map_free(&t->words);
+    rt_bytes_map_free(&t->tokens);
+    free(t->left);
+    free(t->right);
+}

@@ -1,0 +1,401 @@
+/* source.c: a list of paths, one open input at a time (a descriptor or a libarchive reader), one
+   buffer, one growing item. */
+#include "corpora/source.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "corpora/text.h"
+
+enum { BUFFER_BYTES = 256 << 10, MAX_DEPTH = 64 };
+
+struct rt_source {
+    rt_source_mode mode;
+    char **path; /* (n_paths) files, in order */
+    int64_t n_paths, paths_cap, at;
+    int fd;              /* of a plain file, else -1 */
+    struct archive *arc; /* of a compressed one, else NULL */
+    const char *entry;   /* name inside the archive, NULL = the file itself */
+    bool open, ended;    /* an entry is being read; it has no more bytes */
+    bool whole;          /* this entry is one item */
+    int64_t n_entries, entry_bytes, total_bytes, line;
+    char *buffer;
+    int64_t filled, used;
+    rt_text item, where;
+};
+
+/* ---- paths ---------------------------------------------------------------------------------- */
+
+static int add_path(rt_source *s, const char *path, rt_err *err)
+{
+    if (s->n_paths == s->paths_cap) {
+        int64_t cap = s->paths_cap ? 2 * s->paths_cap : 16;
+        char **grown = realloc(s->path, (size_t)cap * sizeof *grown);
+        if (grown)
+            s->path = grown;
+        if (!grown || s->n_paths >= RT_SOURCE_MAX_ENTRIES)
+            return rt_fail(err, "%s: too many files", path);
+        s->paths_cap = cap;
+    }
+    return (s->path[s->n_paths++] = strdup(path)) ? 0 : rt_fail(err, "%s: out of memory", path);
+}
+
+/* Files of a directory, depth first in byte order; links to directories are not followed. */
+static int walk(rt_source *s, const char *path, int depth, rt_err *err)
+{
+    struct stat st;
+    char **names;
+    int n, bad = 0;
+    if (!rt_path_is_dir(path))
+        return add_path(s, path, err);
+    if (depth > MAX_DEPTH)
+        return rt_fail(err, "%s: directories nested deeper than %d", path, MAX_DEPTH);
+    if (rt_dir_list(&names, &n, path, err))
+        return -1;
+    for (int i = 0; i < n && !bad; i++) {
+        if (names[i][0] == '.')
+            continue;
+        char *inner = rt_path_join(path, names[i]);
+        bool real = lstat(inner, &st) == 0 && !(S_ISLNK(st.st_mode) && rt_path_is_dir(inner));
+        if (real && (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode) || S_ISDIR(st.st_mode)))
+            bad = walk(s, inner, depth + 1, err);
+        free(inner);
+    }
+    rt_names_free(names, n);
+    return bad;
+}
+
+int rt_source_open(rt_source **out, const char *path, rt_source_mode mode, rt_err *err)
+{
+    *out = NULL;
+    bool input = strcmp(path, "-") == 0;
+    if (!input && !rt_path_exists(path))
+        return rt_fail(err, "%s: not found", path);
+    rt_source *s = calloc(1, sizeof *s);
+    if (s)
+        s->buffer = malloc(BUFFER_BYTES);
+    if (!s || !s->buffer) {
+        free(s);
+        return rt_fail(err, "%s: out of memory", path);
+    }
+    s->mode = mode;
+    s->fd = -1;
+    if (input ? add_path(s, path, err) : walk(s, path, 0, err)) {
+        rt_source_close(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+static void close_file(rt_source *s)
+{
+    if (s->fd > 0)
+        close(s->fd);
+    if (s->arc)
+        archive_read_free(s->arc);
+    s->fd = -1;
+    s->arc = NULL;
+    s->open = false;
+}
+
+void rt_source_close(rt_source *s)
+{
+    if (!s)
+        return;
+    close_file(s);
+    for (int64_t i = 0; i < s->n_paths; i++)
+        free(s->path[i]);
+    free(s->path);
+    free(s->buffer);
+    rt_text_free(&s->item);
+    rt_text_free(&s->where);
+    free(s);
+}
+
+/* ---- files and entries ---------------------------------------------------------------------- */
+
+static bool packed(const uint8_t *head, ssize_t n)
+{
+    static const struct {
+        int at, bytes;
+        const char *magic;
+    } known[] = { { 0, 2, "\x1f\x8b" },
+                  { 0, 4, "\x28\xb5\x2f\xfd" },
+                  { 0, 6,
+                    "\xfd"
+                    "7zXZ\0" },
+                  { 0, 3, "BZh" },
+                  { 0, 4, "PK\3\4" },
+                  { 0, 4, "PK\5\6" },
+                  { 257, 5, "ustar" } };
+    for (int i = 0; i < RT_COUNT(known); i++)
+        if (n >= known[i].at + known[i].bytes &&
+            memcmp(head + known[i].at, known[i].magic, (size_t)known[i].bytes) == 0)
+            return true;
+    return false;
+}
+
+static int fail_archive(rt_source *s, rt_err *err)
+{
+    const char *why = archive_error_string(s->arc);
+    return rt_fail(err, "%s%s%s: %s", s->path[s->at], s->entry ? "/" : "", s->entry ? s->entry : "",
+                   why ? why : "damaged or of an unknown format");
+}
+
+/* Exactly these formats; everything rarer stays out of the program. */
+static int open_archive(rt_source *s, rt_err *err)
+{
+    struct archive *a = s->arc = archive_read_new();
+    if (!a)
+        return rt_fail(err, "%s: out of memory", s->path[s->at]);
+    archive_read_support_filter_gzip(a);
+    archive_read_support_filter_zstd(a);
+    archive_read_support_filter_xz(a);
+    archive_read_support_filter_bzip2(a);
+    archive_read_support_format_tar(a);
+    archive_read_support_format_zip(a);
+    archive_read_support_format_raw(a);
+    archive_read_support_format_empty(a);
+    s->entry = NULL;
+    return archive_read_open_filename(a, s->path[s->at], BUFFER_BYTES) == ARCHIVE_OK
+               ? 0
+               : fail_archive(s, err);
+}
+
+static int open_file(rt_source *s, rt_err *err)
+{
+    const char *path = s->path[s->at];
+    uint8_t head[512];
+    s->entry = NULL;
+    s->n_entries = s->total_bytes = 0;
+    if (strcmp(path, "-") == 0) {
+        s->fd = STDIN_FILENO;
+        return 0;
+    }
+    s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    struct stat st;
+    if (s->fd < 0 || fstat(s->fd, &st))
+        return rt_fail(err, "%s: %s", path, strerror(errno));
+    ssize_t n = S_ISREG(st.st_mode) ? pread(s->fd, head, sizeof head, 0) : 0;
+    if (n < 0)
+        return rt_fail(err, "%s: %s", path, strerror(errno));
+    if (!packed(head, n))
+        return 0;
+    close(s->fd);
+    s->fd = -1;
+    return open_archive(s, err);
+}
+
+static bool ends_with(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), m = strlen(suffix);
+    return n >= m && strcasecmp(name + n - m, suffix) == 0;
+}
+
+/* Whether the entry's name says lines of JSON; the suffix of a compressed stream is looked through.
+ */
+static bool holds_records(const rt_source *s)
+{
+    static const char *const json[] = { ".jsonl", ".ndjson", ".json" };
+    static const char *const packings[] = { "", ".gz", ".zst", ".xz", ".bz2" };
+    const char *name = s->entry ? s->entry : s->path[s->at];
+    char full[16];
+    if (strcmp(name, "-") == 0)
+        return true;
+    for (int i = 0; i < RT_COUNT(json); i++)
+        for (int k = 0; k < RT_COUNT(packings); k++) {
+            strcpy(full, json[i]);
+            strcat(full, packings[k]);
+            if (ends_with(name, full))
+                return true;
+        }
+    return false;
+}
+
+static int check_name(const rt_source *s, const char *name, rt_err *err)
+{
+    size_t n = name ? strlen(name) : 0;
+    bool ok = n > 0 && n <= 4096;
+    for (size_t i = 0; i < n && ok; i++) {
+        bool dots = name[i] == '.' && name[i + 1] == '.' && (i == 0 || name[i - 1] == '/') &&
+                    (name[i + 2] == '/' || name[i + 2] == 0);
+        ok = (uint8_t)name[i] >= 32 && name[i] != 127 && !dots;
+    }
+    return ok ? 0
+              : rt_fail(err,
+                        "%s: entry %lld has a name that is refused (\"..\", control characters, "
+                        "or not readable as text)",
+                        s->path[s->at], (long long)s->n_entries);
+}
+
+/* 1 = the next entry of this file is open, 0 = there is none. */
+static int open_entry(rt_source *s, rt_err *err)
+{
+    if (s->fd >= 0) {
+        if (s->n_entries++)
+            return 0;
+    } else {
+        struct archive_entry *e;
+        do {
+            int r = archive_read_next_header(s->arc, &e);
+            if (r == ARCHIVE_EOF)
+                return 0;
+            if (r < ARCHIVE_WARN)
+                return fail_archive(s, err);
+            if (++s->n_entries > RT_SOURCE_MAX_ENTRIES)
+                return rt_fail(err, "%s: more than %d entries", s->path[s->at],
+                               RT_SOURCE_MAX_ENTRIES);
+        } while (archive_entry_filetype(e) != AE_IFREG || archive_entry_hardlink(e));
+        bool raw = archive_format(s->arc) == ARCHIVE_FORMAT_RAW;
+        s->entry = raw ? NULL : archive_entry_pathname_utf8(e);
+        if (!raw && !s->entry) /* no UTF-8 form in this locale */
+            s->entry = archive_entry_pathname(e);
+        if (!raw && check_name(s, s->entry, err))
+            return -1;
+    }
+    s->open = true;
+    s->ended = false;
+    s->line = s->filled = s->used = s->entry_bytes = 0;
+    s->whole = s->mode == RT_SOURCE_FILES || (s->mode == RT_SOURCE_RECORDS && !holds_records(s));
+    return 1;
+}
+
+/* More bytes into the buffer; at the end of the entry filled stays 0 and ended is set. */
+static int fill(rt_source *s, rt_err *err)
+{
+    s->used = s->filled = 0;
+    if (s->fd >= 0) {
+        ssize_t n;
+        do
+            n = read(s->fd, s->buffer, BUFFER_BYTES);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+            return rt_fail(err, "%s: %s", s->path[s->at], strerror(errno));
+        s->filled = n;
+    } else {
+        la_ssize_t n = archive_read_data(s->arc, s->buffer, BUFFER_BYTES);
+        if (n < 0)
+            return fail_archive(s, err);
+        s->filled = n;
+        s->entry_bytes += n;
+        s->total_bytes += n;
+        int64_t in = archive_filter_bytes(s->arc, -1);
+        bool bomb = s->total_bytes > (16 << 20) && s->total_bytes / RT_SOURCE_MAX_RATIO > in;
+        if (bomb || s->entry_bytes > RT_SOURCE_MAX_ENTRY)
+            return rt_fail(err,
+                           "%s: expands beyond %d times its size or %lld bytes an entry; refused",
+                           s->path[s->at], RT_SOURCE_MAX_RATIO, (long long)RT_SOURCE_MAX_ENTRY);
+    }
+    s->ended = s->filled == 0;
+    return 0;
+}
+
+/* ---- items ---------------------------------------------------------------------------------- */
+
+static int set_where(rt_source *s, rt_err *err)
+{
+    rt_text_clear(&s->where);
+    const char *path = s->path[s->at];
+    if (strcmp(path, "-") == 0)
+        path = "stdin";
+    if (rt_text_puts(&s->where, path, err) ||
+        (s->entry && rt_text_printf(&s->where, err, "/%s", s->entry)))
+        return -1;
+    return s->whole ? 0 : rt_text_printf(&s->where, err, ":%lld", (long long)s->line);
+}
+
+/* One line, or all of a whole entry, into s->item: 1, or 0 when nothing is left. */
+static int read_item(rt_source *s, rt_err *err)
+{
+    bool any = false, complete = false;
+    rt_text_clear(&s->item);
+    s->line++;
+    if (rt_text_reserve(&s->item, 0, err))
+        return -1;
+    while (!complete) {
+        if (s->used == s->filled && !s->ended && fill(s, err))
+            return -1;
+        if (s->ended)
+            return any || (s->whole && s->line == 1);
+        const char *from = s->buffer + s->used;
+        int64_t n = s->filled - s->used;
+        const char *newline = s->whole ? NULL : memchr(from, '\n', (size_t)n);
+        complete = newline != NULL;
+        if (complete)
+            n = newline - from;
+        if (s->item.bytes + n > RT_SOURCE_MAX_LINE)
+            return set_where(s, err) ? -1
+                                     : rt_fail(err, "%s: longer than %lld bytes", s->where.data,
+                                               (long long)RT_SOURCE_MAX_LINE);
+        if (rt_text_add(&s->item, from, n, err))
+            return -1;
+        s->used += n + complete;
+        any = true;
+    }
+    return 1;
+}
+
+/* Drop CR of CR LF and a byte order mark; whether anything is left to hand out. */
+static bool tidy(rt_source *s, int64_t *skip)
+{
+    *skip = 0;
+    if (s->mode == RT_SOURCE_ALL_LINES)
+        return true;
+    if (s->line == 1 && s->item.bytes >= 3 && memcmp(s->item.data, "\xef\xbb\xbf", 3) == 0)
+        *skip = 3;
+    if (s->whole)
+        return true;
+    if (s->item.bytes > *skip && s->item.data[s->item.bytes - 1] == '\r')
+        s->item.data[--s->item.bytes] = 0;
+    for (int64_t i = *skip; i < s->item.bytes; i++)
+        if (s->item.data[i] != ' ' && s->item.data[i] != '\t')
+            return true;
+    return false;
+}
+
+int rt_source_next(rt_source *s, rt_item *item, rt_err *err)
+{
+    for (;;) {
+        int r = 0;
+        if (s->open) {
+            r = read_item(s, err);
+            if (r < 0)
+                return -1;
+            if (r == 0) {
+                s->open = false;
+                continue;
+            }
+            int64_t skip;
+            if (!tidy(s, &skip))
+                continue;
+            if (set_where(s, err))
+                return -1;
+            if (memchr(s->item.data, 0, (size_t)s->item.bytes))
+                return rt_fail(err, "%s: holds a NUL byte; this is not text", s->where.data);
+            *item = (rt_item){ s->item.data + skip, s->item.bytes - skip, s->where.data, s->whole };
+            return 1;
+        }
+        if (s->fd < 0 && !s->arc) {
+            if (s->at == s->n_paths)
+                return 0;
+            if (open_file(s, err))
+                return -1;
+        }
+        r = open_entry(s, err);
+        if (r < 0)
+            return -1;
+        if (r == 0) {
+            close_file(s);
+            s->at++;
+        }
+    }
+}
