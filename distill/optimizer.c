@@ -1,7 +1,6 @@
 #include "distill/optimizer.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { BLOCK = 4096 }; /* elements a partial sum of the norm covers (ops.h) */
@@ -17,6 +16,8 @@ void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, doub
     for (int i = 0; i < o->m.params.n; i++)
         most = rt_max(most, rt_tensor_elements(o->m.params.item[i].slot));
     o->partial = rt_plan_1(&o->arena, "norm", RT_F32, rt_ceil_div(most, BLOCK));
+    rt_arena_init(&o->host_arena, "host");
+    rt_arena_take(&o->host_arena, "norm", o->partial.dim[0] * (int64_t)sizeof *o->host);
     o->beta1 = beta1;
     o->beta2 = beta2;
     o->eps = eps;
@@ -30,8 +31,10 @@ int rt_optimizer_place(rt_optimizer *o, rt_dev *d, rt_err *err)
         rt_dev_place(d, &o->arena, err))
         return -1;
     o->partial = rt_plan_1(&o->arena, "norm", RT_F32, blocks);
-    o->host = calloc((size_t)blocks, sizeof *o->host);
-    return o->host ? 0 : rt_fail(err, "optimizer: out of memory");
+    if (rt_arena_place(&o->host_arena, err))
+        return -1;
+    o->host = rt_arena_take(&o->host_arena, "norm", blocks * (int64_t)sizeof *o->host);
+    return 0;
 }
 
 void rt_optimizer_free(rt_optimizer *o, rt_dev *d)
@@ -39,7 +42,7 @@ void rt_optimizer_free(rt_optimizer *o, rt_dev *d)
     rt_weights_free(d, &o->m);
     rt_weights_free(d, &o->v);
     rt_dev_free(d, &o->arena);
-    free(o->host);
+    rt_arena_free(&o->host_arena);
     memset(o, 0, sizeof *o);
 }
 

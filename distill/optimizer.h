@@ -10,9 +10,9 @@ RT_BEGIN
 
 typedef struct rt_optimizer {
     rt_weights m, v;
-    rt_arena arena;    /* partial sums of the norm */
-    rt_tensor partial; /* (B) of the largest weight */
-    float *host;       /* (B) */
+    rt_arena arena, host_arena; /* partial sums of the norm, there and here */
+    rt_tensor partial;          /* (B) of the largest weight */
+    float *host;                /* (B) */
     double beta1, beta2, eps, decay;
 } rt_optimizer;
 

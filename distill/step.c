@@ -43,7 +43,7 @@ void rt_step_free(rt_step *s)
 
 const rt_arena *rt_step_arena(const rt_step *s, int i)
 {
-    const rt_arena *all[] = { &s->acts.arena, &s->arena, &s->grads.arena };
+    const rt_arena *all[] = { &s->acts.arena, &s->arena, &s->batch.host, &s->grads.arena };
     return i < RT_COUNT(all) ? all[i] : NULL;
 }
 

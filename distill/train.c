@@ -431,22 +431,28 @@ extern const rt_command rt_command_train;
 /* ---- the command --------------------------------------------------------------------------------
  */
 
+/* Every arena of a run, i = 0, 1, ... until NULL. */
+static const rt_arena *arena_at(const trainer *t, int i)
+{
+    const rt_arena *own[] = {
+        &t->model.w.arena,     &t->model.rope_arena, &t->optimizer.m.arena,
+        &t->optimizer.v.arena, &t->optimizer.arena,  &t->optimizer.host_arena
+    };
+    if (i < RT_COUNT(own))
+        return own[i];
+    i -= RT_COUNT(own);
+    for (int k = 0; rt_step_arena(&t->step, k); k++, i--)
+        if (i == 0)
+            return rt_step_arena(&t->step, k);
+    return t->held_out ? rt_measure_arena(&t->measure, i) : NULL;
+}
+
 static void print_plan(const trainer *t)
 {
-    const rt_arena *all[] = { &t->model.w.arena, &t->optimizer.m.arena, &t->optimizer.v.arena,
-                              &t->optimizer.arena };
     char text[32];
     int64_t sum = t->dev.scratch_need;
     const rt_arena *a;
-    for (int i = 0; i < RT_COUNT(all); i++) {
-        rt_arena_table(all[i], stdout);
-        sum += all[i]->high;
-    }
-    for (int i = 0; (a = rt_step_arena(&t->step, i)); i++) {
-        rt_arena_table(a, stdout);
-        sum += a->high;
-    }
-    for (int i = 0; t->held_out && (a = rt_measure_arena(&t->measure, i)); i++) {
+    for (int i = 0; (a = arena_at(t, i)); i++) {
         rt_arena_table(a, stdout);
         sum += a->high;
     }

@@ -11,6 +11,29 @@ static int64_t items_of_row(const rt_soft_config *c)
     return c->head_max + (c->tail_spacing > 0 ? (int64_t)ceilf(1 / c->tail_spacing) + 1 : 0);
 }
 
+static void plan_host(rt_batch *b)
+{
+    static const char name[] = "batch";
+    rt_arena *a = &b->host;
+    int64_t n = b->shape.rows, m = b->shape.head_rows, word = 4;
+    b->loss = rt_arena_take(a, name, n * (int64_t)sizeof *b->loss);
+    b->token = rt_arena_take(a, name, n * word);
+    b->pos = rt_arena_take(a, name, n * word);
+    b->offset = rt_arena_take(a, name, (b->shape.documents + 1) * word);
+    b->h_label = rt_arena_take(a, name, m * word);
+    b->h_offset = rt_arena_take(a, name, (m + 1) * word);
+    b->h_head_n = rt_arena_take(a, name, m * word);
+    b->h_index = rt_arena_take(a, name, m * word);
+    b->h_id = rt_arena_take(a, name, b->items * word);
+    b->h_hits = rt_arena_take(a, name, b->items * word);
+    b->h_logp = rt_arena_take(a, name, b->items * word);
+    b->h_weight = rt_arena_take(a, name, m * word);
+    b->h_tail = rt_arena_take(a, name, m * word);
+    b->h_entropy = rt_arena_take(a, name, m * word);
+    b->h_logz = rt_arena_take(a, name, m * word);
+    b->h_stats = rt_arena_take(a, name, m * RT_LOSS_COLUMNS * word);
+}
+
 void rt_batch_plan(rt_batch *b, rt_arena *a, const rt_batch_shape *shape)
 {
     static const char name[] = "targets";
@@ -28,6 +51,10 @@ void rt_batch_plan(rt_batch *b, rt_arena *a, const rt_batch_shape *shape)
     b->targets.entropy = rt_plan_1(a, name, RT_F32, m);
     b->targets.logz = rt_plan_1(a, name, RT_F32, m);
     b->stats = rt_plan_2(a, name, RT_F32, m, RT_LOSS_COLUMNS);
+    if (a->base)
+        return;
+    rt_arena_init(&b->host, "host");
+    plan_host(b);
 }
 
 int rt_batch_open(rt_batch *b, rt_err *err)
@@ -38,37 +65,19 @@ int rt_batch_open(rt_batch *b, rt_err *err)
         if (fabs((double)c->temperature[i] - b->shape.temperature) < 1e-6)
             b->temperature_index = i;
     if (b->shape.temperature != 1 && b->temperature_index < 0)
-        return rt_fail(
-            err,
-            "temperature %g: the archive kept no normaliser for it (sample or score it again with "
-            "--temperatures %g)",
-            b->shape.temperature, b->shape.temperature);
-    int64_t n = b->shape.rows, m = b->shape.head_rows, s = b->shape.documents;
-    int64_t words = 2 * n + s + 1 + 8 * m + 1 + 3 * b->items + m * RT_LOSS_COLUMNS;
-    int64_t loss_bytes = n * (int64_t)sizeof(rt_loss_row);
-    b->host_bytes = loss_bytes + 4 * words;
-    b->host = calloc((size_t)b->host_bytes, 1);
-    if (!b->host)
-        return rt_fail(err, "batch: no memory for %lld bytes", (long long)b->host_bytes);
-    b->loss = b->host;
-    int32_t *i = (int32_t *)(void *)(b->loss + n);
-    int32_t **const ints[] = { &b->token,    &b->pos,     &b->offset, &b->h_label, &b->h_offset,
-                               &b->h_head_n, &b->h_index, &b->h_id,   &b->h_hits };
-    const int64_t int_words[] = { n, n, s + 1, m, m + 1, m, m, b->items, b->items };
-    for (int k = 0; k < RT_COUNT(ints); i += int_words[k++])
-        *ints[k] = i;
-    float *f = (float *)(void *)i;
-    float **const floats[] = { &b->h_logp,    &b->h_weight, &b->h_tail,
-                               &b->h_entropy, &b->h_logz,   &b->h_stats };
-    const int64_t float_words[] = { b->items, m, m, m, m, m * RT_LOSS_COLUMNS };
-    for (int k = 0; k < RT_COUNT(floats); f += float_words[k++])
-        *floats[k] = f;
+        return rt_fail(err,
+                       "temperature %g: the archive kept no normaliser for it (sample or score it "
+                       "again with --temperatures %g)",
+                       b->shape.temperature, b->shape.temperature);
+    if (rt_arena_place(&b->host, err))
+        return -1;
+    plan_host(b);
     return 0;
 }
 
 void rt_batch_close(rt_batch *b)
 {
-    free(b->host);
+    rt_arena_free(&b->host);
     memset(b, 0, sizeof *b);
 }
 

@@ -34,8 +34,7 @@ typedef struct rt_batch {
     rt_tensor stats;               /* (M, RT_LOSS_COLUMNS) device */
     int32_t *h_label, *h_offset, *h_head_n, *h_id, *h_hits, *h_index;
     float *h_weight, *h_logp, *h_tail, *h_entropy, *h_logz, *h_stats;
-    void *host;
-    int64_t host_bytes;
+    rt_arena host; /* the arrays of this struct */
 } rt_batch;
 
 void rt_batch_plan(rt_batch *b, rt_arena *a,

@@ -48,8 +48,7 @@ int rt_measure_place(rt_measure *ms, rt_err *err)
         return -1;
     plan_arena(ms, &shape);
     ms->docs = calloc(DOCUMENTS, sizeof *ms->docs);
-    ms->host = calloc((size_t)(2 * shape.head_rows), sizeof *ms->host);
-    if (!ms->docs || !ms->host)
+    if (!ms->docs)
         return rt_fail(err, "measure: out of memory");
     return rt_batch_open(&ms->batch, err);
 }
@@ -61,7 +60,6 @@ void rt_measure_free(rt_measure *ms)
     for (int i = 0; ms->docs && i < DOCUMENTS; i++)
         rt_document_free(&ms->docs[i]);
     free(ms->docs);
-    free(ms->host);
     rt_acts_free(&ms->acts, ms->d);
     if (ms->reference)
         rt_acts_free(&ms->reference_acts, ms->d);
@@ -72,8 +70,9 @@ void rt_measure_free(rt_measure *ms)
 
 const rt_arena *rt_measure_arena(const rt_measure *ms, int i)
 {
-    const rt_arena *all[] = { &ms->acts.arena, &ms->arena, &ms->reference_acts.arena };
-    return i < (ms->reference ? 3 : 2) ? all[i] : NULL;
+    const rt_arena *all[] = { &ms->acts.arena, &ms->arena, &ms->batch.host,
+                              &ms->reference_acts.arena };
+    return i < (ms->reference ? 4 : 3) ? all[i] : NULL;
 }
 
 static void forward(rt_measure *ms, const rt_model *m, rt_acts *a)
@@ -88,11 +87,12 @@ static void compare(rt_measure *ms, const int32_t *index, int64_t n, rt_measured
     rt_model_logits(ms->d, ms->reference, &ms->reference_acts, index, n);
     ms->kl.dim[0] = ms->agree.dim[0] = n;
     rt_kl_rows(ms->d, &ms->kl, &ms->agree, &ms->reference_acts.logits, &ms->acts.logits, ms->vocab);
-    ms->d->ops->download(ms->d, ms->host, ms->kl.data, n * 4);
-    ms->d->ops->download(ms->d, ms->host + n, ms->agree.data, n * 4);
+    float *host = ms->batch.h_stats; /* free until the loss of this chunk is downloaded */
+    ms->d->ops->download(ms->d, host, ms->kl.data, n * 4);
+    ms->d->ops->download(ms->d, host + n, ms->agree.data, n * 4);
     for (int64_t i = 0; i < n; i++) {
-        out->kl += (double)ms->host[i];
-        out->agree += (double)ms->host[n + i];
+        out->kl += (double)host[i];
+        out->agree += (double)host[n + i];
     }
 }
 

@@ -21,7 +21,6 @@ typedef struct rt_measure {
     rt_arena arena;
     rt_batch batch;
     rt_tensor kl, agree; /* (M) */
-    float *host;         /* (2, M) */
     rt_document *docs;   /* (documents of a pass) */
 } rt_measure;
 
