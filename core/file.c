@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -482,5 +483,20 @@ int rt_hash_file(rt_hash *hash, const char *path, rt_err *err)
     free(block);
     XXH3_freeState(state);
     close(fd);
+    return rc;
+}
+
+int rt_dir_lock(int *fd, const char *dir, rt_err *err)
+{
+    char *path = rt_path_join(dir, "lock");
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    int rc = 0;
+    if (*fd < 0)
+        rc = rt_fail(err, "%s: cannot create: %s", path, strerror(errno));
+    else if (flock(*fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        rc = rt_fail(err, "%s: another retort is writing here; wait for it or stop it", dir);
+    else if (flock(*fd, LOCK_EX | LOCK_NB))
+        rc = rt_fail(err, "%s: cannot lock: %s", path, strerror(errno));
+    free(path);
     return rc;
 }

@@ -56,6 +56,9 @@ void rt_names_free(char **names, int n);
 /* Remove PATH.tmp.* left over by a killed writer, in one directory. */
 int rt_dir_clean_temps(const char *path, rt_err *err);
 
+/* One writer a directory: DIR/lock is held until close(*fd) or the end of the process. */
+int rt_dir_lock(int *fd, const char *dir, rt_err *err);
+
 /* XXH3-128 as 32 hex digits + NUL. Identity of content against accidents, not against an attacker. */
 typedef struct rt_hash { char hex[33]; } rt_hash;
 rt_hash rt_hash_bytes(const void *data, int64_t bytes);

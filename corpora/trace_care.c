@@ -188,7 +188,7 @@ int64_t rt_trace_repair(const char *path, rt_trace_report *report, void *ctx, rt
         return problems;
     rt_trace_reader *r;
     int lock = -1;
-    if (rt_trace_lock(&lock, path, err))
+    if (rt_dir_lock(&lock, path, err))
         return -1;
     int rc = rt_trace_open_salvage(&r, path, report, ctx, &lost, err);
     if (!rc) {

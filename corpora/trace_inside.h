@@ -174,7 +174,6 @@ void rt_trace_ids_free(rt_trace_ids *ids);
 
 int rt_trace_open_hooked(rt_trace_writer **w, const char *path, const rt_trace_manifest *m,
                          rt_trace_hook *hook, void *ctx, rt_err *err);
-int rt_trace_lock(int *fd, const char *path, rt_err *err); /* close(fd) releases it */
 /* Refuses pieces that do not match their hash. */
 int rt_trace_append_pieces(rt_trace_writer *w, const rt_trace_pieces *p, rt_err *err);
 /* salvage: skip what is damaged, keep samples whose hash and content are whole, and report the

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -230,22 +229,6 @@ static int reopen_last(rt_trace_writer *w, rt_err *err)
 
 // ---- opening ----
 
-int rt_trace_lock(int *fd, const char *dir, rt_err *err)
-{
-    char *path = rt_path_join(dir, "lock");
-    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    int rc = 0;
-    if (*fd < 0)
-        rc = rt_fail(err, "%s: cannot create: %s", path, strerror(errno));
-    else if (flock(*fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
-        rc = rt_fail(err, "%s: another retort is writing this archive; wait for it or stop it",
-                     dir);
-    else if (flock(*fd, LOCK_EX | LOCK_NB))
-        rc = rt_fail(err, "%s: cannot lock: %s", path, strerror(errno));
-    free(path);
-    return rc;
-}
-
 // Under the lock every temp is a dead writer's, and so is the shard after the last one listed.
 static int clean(rt_trace_writer *w, bool fresh, rt_err *err)
 {
@@ -397,7 +380,7 @@ int rt_trace_open_hooked(rt_trace_writer **out, const char *path, const rt_trace
     w->lock_fd = w->journal_fd = -1;
     w->hook = hook;
     w->hook_ctx = ctx;
-    if (rt_trace_lock(&w->lock_fd, path, err) || open_there(w, m, err)) {
+    if (rt_dir_lock(&w->lock_fd, path, err) || open_there(w, m, err)) {
         rt_err ignored;
         w->broken = true;
         rt_trace_close(w, &ignored);

@@ -90,6 +90,7 @@ typedef struct trainer {
     rt_measure measure;
     rt_position at;
     char *checkpoint;
+    int lock;
     FILE *metrics;
     rt_document *docs; /* (n_docs) of the running step */
     int64_t n_docs, cap_docs;
@@ -259,6 +260,8 @@ static void close_trainer(trainer *t)
     free(t->docs);
     if (t->metrics)
         fclose(t->metrics);
+    if (t->lock >= 0)
+        close(t->lock);
     free(t->checkpoint);
     rt_step_free(&t->step);
     rt_measure_free(&t->measure);
@@ -522,7 +525,7 @@ static int finish(trainer *t, rt_err *err)
 
 static int run_train(void *values, rt_err *err)
 {
-    trainer t = { .o = values };
+    trainer t = { .o = values, .lock = -1 };
     char count[32];
     int bad = open_trainer(&t, err);
     if (!bad && t.o->plan) {
@@ -532,8 +535,9 @@ static int run_train(void *values, rt_err *err)
                 rt_fmt_count(count, sizeof count, (double)t.model.w.params.total),
                 (long long)rt_corpus_count(t.corpus),
                 rt_fmt_count(count, sizeof count, (double)rt_corpus_tokens(t.corpus)));
-        bad = rt_dir_make(t.o->out, err) || rt_dir_clean_temps(t.o->out, err) ||
-              place_trainer(&t, err) || open_metrics(&t, err) || train(&t, err) || finish(&t, err);
+        bad = rt_dir_make(t.o->out, err) || rt_dir_lock(&t.lock, t.o->out, err) ||
+              rt_dir_clean_temps(t.o->out, err) || place_trainer(&t, err) ||
+              open_metrics(&t, err) || train(&t, err) || finish(&t, err);
     }
     close_trainer(&t);
     return bad ? -1 : 0;

@@ -1,0 +1,89 @@
+#!/bin/bash
+# retort train as a user runs it: the same bytes whatever the threads, the memory mode and however
+# often it was killed; one clear line and exit 1 or 2 for what is wrong; nothing half-written.
+set -u
+retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems
+rm -rf "$dir" && mkdir -p "$dir"
+cd "$dir" || exit 1
+failed=0 exec=
+fail() { echo "FAIL: $*" >&2; failed=1; }
+
+"$problems" --n 400 --seed 3 --form trace >traces.jsonl &&
+    "$retort" -q tokenizer --in traces.jsonl --out tok --vocab 400 --special '<|user|>' --special '<|assistant|>' \
+        --special '<|end|>' --added '<think>' --added '</think>' --eos '<|end|>' \
+        --chat-template "$OLDPWD/examples/reasoning/chat_template.jinja" 2>/dev/null || exit 1
+cat >moe.json <<'E'
+{"model_type": "deepseek_v3", "num_hidden_layers": 2, "hidden_size": 24, "num_attention_heads": 2, "kv_lora_rank": 10,
+ "qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 8, "intermediate_size": 40, "moe_intermediate_size": 16,
+ "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "first_k_dense_replace": 1, "norm_topk_prob": true,
+ "rms_norm_eps": 1e-6, "max_position_embeddings": 256}
+E
+train() { # OUT [flags...]
+    out=$1
+    shift
+    $exec "$retort" -q train --config moe.json --tokenizer tok --data traces.jsonl --loss hard --out "$out" --steps 12 \
+        --batch-tokens 600 --pass-tokens 300 --max-length 256 --save-every 2 --warmup 2 "$@"
+}
+bytes() { (cd "$1" && sha256sum config.json model.safetensors retort.json README.md tokenizer.json generation_config.json); }
+
+train clean || fail "a clean run"
+[ -e clean/checkpoint.safetensors ] && fail "the checkpoint of a finished run was left behind"
+[ "$(wc -l <clean/metrics.jsonl)" = 12 ] || fail "metrics.jsonl has not one line a step"
+train one --threads 1 && [ "$(bytes one)" = "$(bytes clean)" ] || fail "1 thread: other bytes"
+train three --threads 3 && [ "$(bytes three)" = "$(bytes clean)" ] || fail "3 threads: other bytes"
+train block --recompute block
+cmp -s block/model.safetensors clean/model.safetensors || fail "recompute block: other weights"
+
+kills=0 exec=
+for i in $(seq 60); do
+    (exec=exec; train killed --threads 2) & pid=$!
+    sleep "0.$((RANDOM % 5))$((RANDOM % 10))"
+    if kill -9 $pid 2>/dev/null; then kills=$((kills + 1)); fi
+    wait $pid 2>/dev/null && break
+    [ "$kills" = 8 ] && { train killed || fail "the run after 8 kills"; break; }
+done
+[ "$(bytes killed)" = "$(bytes clean)" ] || fail "after $kills kills: other bytes"
+[ "$(wc -l <killed/metrics.jsonl)" = 12 ] || fail "after $kills kills: metrics.jsonl has not one line a step"
+ls killed/*.tmp.* 2>/dev/null && fail "temporary files left behind"
+echo "same bytes after $kills kills"
+
+wrong() { # EXIT PATTERN command...
+    want=$1 pattern=$2
+    shift 2
+    "$@" >stdout 2>stderr
+    got=$?
+    [ $got = "$want" ] || fail "exit $got instead of $want: $* ($(cat stderr))"
+    [ "$(wc -l <stderr)" = 1 ] || fail "not one line: $*: $(cat stderr)"
+    grep -q -- "$pattern" stderr || fail "no \"$pattern\" in: $(cat stderr)"
+}
+sed 's/deepseek_v3/gpt_17/' moe.json >unknown.json
+sed 's/"hidden_size": 24/"hidden_size": -3/' moe.json >negative.json
+head -c 100 moe.json >cut.json
+wrong 1 'gpt_17' train bad --config unknown.json
+wrong 1 'hidden_size' train bad --config negative.json
+wrong 1 'cut.json' train bad --config cut.json
+wrong 1 'nowhere.jsonl' train bad --data nowhere.jsonl
+wrong 2 'learning-rate' train bad --learning-rat 3
+wrong 2 'steps' train bad --steps many
+wrong 1 'soft targets' train bad --loss forward
+wrong 2 'model' "$retort" train --data traces.jsonl --out bad
+wrong 1 'nowhere' "$retort" train --model nowhere --data traces.jsonl --out bad
+echo '{"prompt": "1+1", "answer": "2"}' >unanswered.jsonl
+wrong 1 'unanswered.jsonl:1' train bad --data unanswered.jsonl
+echo '{"text": ' >broken.jsonl
+wrong 1 'broken.jsonl:1' train bad --data broken.jsonl
+mkdir truncated shape pickle
+for d in truncated shape pickle; do cp clean/*.json $d; done
+head -c 3000 clean/model.safetensors >truncated/model.safetensors
+wrong 1 'model.safetensors' "$retort" -q train --model truncated --data traces.jsonl --loss hard --out bad
+sed 's/"hidden_size":[ \t]*24/"hidden_size": 32/' clean/config.json >shape/config.json
+cp clean/model.safetensors shape
+wrong 1 'shape' "$retort" -q train --model shape --data traces.jsonl --loss hard --out bad
+printf 'PK\003\004pickle' >pickle/pytorch_model.bin
+wrong 1 'pickle' "$retort" -q train --model pickle --data traces.jsonl --loss hard --out bad
+[ -e bad/config.json ] && fail "a failed run wrote a model"
+# a disk that is full: no file may grow past 20 KiB
+(trap '' XFSZ; ulimit -f 20; train full) 2>stderr && fail "a full disk went unnoticed"
+[ "$(grep -c . stderr)" = 1 ] || fail "a full disk: $(cat stderr)"
+[ -e full/model.safetensors ] && fail "a full disk left a model"
+exit $failed
