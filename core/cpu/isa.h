@@ -38,7 +38,7 @@ struct rt_isa {
        blocked dtypes without t, p0 * 32 are multiples of 256 */
     void (*pack_panels)(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
                         int64_t count, int64_t k0, int64_t k1);
-    /* out(k,m) = a(m,k)ᵀ, or a(k,m) when ta; writes up to 15 floats past the end */
+    /* out(k,m) = a(m,k)ᵀ, or a(k,m) when ta */
     void (*pack_tile)(float *out, const float *a, int64_t lda, bool ta, int64_t m, int64_t k);
     const struct rt_isa_rows *rows;
     /* one unit of core/cpu/attention.h */

@@ -126,7 +126,7 @@ static void widen_row(float *out, const struct rt_matrix *b, int64_t row, int64_
     rt_decode_f32(out, p, b->dtype, n);
 }
 
-enum { WIDEN = 256 /* elements widened at a time, a multiple of every block */ };
+enum { WIDEN = 256 /* elements widened at a time, a multiple of every block */, WIDEN_ROWS = 32 };
 
 /* out(k,32) rows 0 .. k = 32 columns (those past `columns` are 0), read along k from src(32,ld) */
 static void pack_panel_t(float *out, const float *src, int64_t ld, int64_t columns, int64_t k)
@@ -167,27 +167,40 @@ static void pack_panels_t(float *out, int64_t stride, const struct rt_matrix *b,
     }
 }
 
+/* out(k,32) = 32 columns of src(k,ld) */
+static void pack_panel_n(float *out, const float *src, int64_t ld, int64_t columns, int64_t k)
+{
+    for (int64_t step = 0; step < k; step++, src += ld, out += RT_PANEL) {
+        if (columns >= RT_PANEL) {
+            v16_store(out, v16_load(src));
+            v16_store(out + 16, v16_load(src + 16));
+            continue;
+        }
+        v16_store(out, v16_load_n(src, (int)rt_min(16, columns)));
+        v16_store(out + 16, v16_load_n(src + 16, (int)rt_max(0, columns - 16)));
+    }
+}
+
+/* 256 columns at a time, because blocks lie along n; few rows at a time, so that they stay in cache
+   while their panels are written one after the other. */
 static void pack_panels_n(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
                           int64_t count, int64_t k0, int64_t k1)
 {
-    float wide[WIDEN];
-    for (int64_t k = k0; k < k1; k++)
+    float wide[WIDEN_ROWS * WIDEN];
+    for (int64_t k = k0; k < k1; k += WIDEN_ROWS)
         for (int64_t p = 0; p < count; p += WIDEN / RT_PANEL) {
-            int64_t n0 = (p0 + p) * RT_PANEL, left = rt_min(WIDEN, b->n - n0);
-            const float *from = (const float *)b->data + k * b->ld + n0;
+            int64_t n0 = (p0 + p) * RT_PANEL, columns = rt_min(WIDEN, b->n - n0);
+            int64_t rows = rt_min(WIDEN_ROWS, k1 - k), ld = b->ld;
+            const float *from = (const float *)b->data + k * ld + n0;
             if (b->dtype != RT_F32) {
-                widen_row(wide, b, k, n0, left);
+                for (int64_t i = 0; i < rows; i++)
+                    widen_row(wide + i * WIDEN, b, k + i, n0, columns);
                 from = wide;
+                ld = WIDEN;
             }
-            for (int64_t q = p; q < rt_min(count, p + WIDEN / RT_PANEL); q++) {
-                float *to = out + q * stride + (k - k0) * RT_PANEL;
-                int64_t n = (q - p) * RT_PANEL;
-                for (int half = 0; half < 2; half++, n += 16) {
-                    rt_v16 v = left - n >= 16 ? v16_load(from + n)
-                                              : v16_load_n(from + n, (int)rt_max(0, left - n));
-                    v16_store(to + 16 * half, v);
-                }
-            }
+            for (int64_t n = 0; n < columns && p + n / RT_PANEL < count; n += RT_PANEL)
+                pack_panel_n(out + (p + n / RT_PANEL) * stride + (k - k0) * RT_PANEL, from + n, ld,
+                             columns - n, rows);
         }
 }
 
@@ -197,14 +210,24 @@ static void pack_panels(float *out, int64_t stride, const struct rt_matrix *b, i
     (b->t ? pack_panels_t : pack_panels_n)(out, stride, b, p0, count, k0, k1);
 }
 
-/* Stores 16 floats for m useful ones; the next k, or the next tile, overwrites the rest. */
+/* m floats of v as row `step` of out(k,m): 16 are stored where the rows that follow will overwrite
+   the rest, exactly m near the end. */
+RT_V16_FN void store_row(float *out, int64_t step, int64_t m, int64_t k, rt_v16 v)
+{
+    if ((k - step) * m >= 16)
+        v16_store(out + step * m, v);
+    else
+        v16_store_n(out + step * m, v, (int)m);
+}
+
 static void pack_tile(float *out, const float *a, int64_t lda, bool ta, int64_t m, int64_t k)
 {
     if (ta) {
         int64_t safe = (k - 1) * lda + m - 16; /* last offset from which 16 floats may be read */
         for (int64_t step = 0; step < k; step++) {
             const float *p = a + step * lda;
-            v16_store(out + step * m, step * lda <= safe ? v16_load(p) : v16_load_n(p, (int)m));
+            rt_v16 v = step * lda <= safe ? v16_load(p) : v16_load_n(p, (int)m);
+            store_row(out, step, m, k, v);
         }
         return;
     }
@@ -217,6 +240,6 @@ static void pack_tile(float *out, const float *a, int64_t lda, bool ta, int64_t 
         }
         v16_transpose(r);
         for (int i = 0; i < left; i++)
-            v16_store(out + (step + i) * m, r[i]);
+            store_row(out, step + i, m, k, r[i]);
     }
 }

@@ -13,6 +13,7 @@ enum {
     TILE_FLOATS = 1 << 17, /* packed rows of a thread: half a megabyte, a part of L2 */
     SLOT_PANELS = 8,       /* panels packed together: 256 columns, a multiple of any block */
     PIECE = 256,           /* of k packed by one unit of work */
+    TILE_PIECE = 32,       /* of k packed for one tile before the next */
     PANEL_BYTES_MIN = SLOT_PANELS * RT_PANEL * RT_K_BLOCK * 4, /* one slot always fits */
     PANEL_BYTES_MAX = 32 << 20,
     ROWS_MAX = 14,
@@ -165,6 +166,22 @@ static void edge_tile(const struct run *r, int64_t m, int64_t k, const float *ti
             c[i * ldc + j] = add ? c[i * ldc + j] + t[i * RT_PANEL + j] : t[i * RT_PANEL + j];
 }
 
+/* Rows of tiles [begin, end) of w->p, each [k][m]. With ta the rows lie side by side in a: a few
+   steps of k for all tiles, then the next, so that every line of a is fetched once. */
+static void pack_block(const struct run *r, struct walker *w, int64_t begin, int64_t end)
+{
+    const struct product *p = &w->p;
+    int64_t k = block_length(p, r->k0), tiles = tiles_of(r, p), step = p->ta ? TILE_PIECE : k;
+    for (int64_t s = 0; s < k; s += step)
+        for (int64_t t = begin, at = 0; t < end; t++) {
+            int64_t row = tile_row(p, t, tiles), m = tile_row(p, t + 1, tiles) - row;
+            const float *a = p->ta ? p->a + (r->k0 + s) * p->lda + row
+                                   : p->a + row * p->lda + r->k0;
+            r->isa->pack_tile(w->tiles + at + s * m, a, p->lda, p->ta, m, rt_min(step, k - s));
+            at += m * k;
+        }
+}
+
 static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
 {
     seek(r, w, unit);
@@ -173,33 +190,32 @@ static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
     int64_t n = first_panel(r, r->slot0, w->group) + (unit - w->base) % count;
     int64_t tiles = tiles_of(r, p), k = block_length(p, r->k0), columns = p->b.n - n * RT_PANEL;
     int64_t begin = block * r->tiles_block, end = rt_min(tiles, begin + r->tiles_block);
-    int64_t row0 = tile_row(p, begin, tiles);
-    bool pack = w->packed_group != w->group || w->packed_block != block || w->packed_k0 != r->k0;
     bool add = p->add || r->k0 > 0;
     int64_t slot = w->group * r->slots + n / r->slot_panels - r->slot0;
-    const float *panel = p->panels ? p->panels + (n * p->k + r->k0) * RT_PANEL
+    const float *tile = w->tiles,
+                *panel = p->panels ? p->panels + (n * p->k + r->k0) * RT_PANEL
                                    : r->area + (slot * r->slot_panels + n % r->slot_panels) *
                                                    r->k_max * RT_PANEL;
+    if (w->packed_group != w->group || w->packed_block != block || w->packed_k0 != r->k0)
+        pack_block(r, w, begin, end);
+    w->packed_group = w->group;
+    w->packed_block = block;
+    w->packed_k0 = r->k0;
     for (int64_t t = begin; t < end; t++) {
         int64_t row = tile_row(p, t, tiles), m = tile_row(p, t + 1, tiles) - row;
-        float *tile = w->tiles + (row - row0) * k, *c = p->c + row * p->ldc + n * RT_PANEL;
-        const float *a = p->ta ? p->a + r->k0 * p->lda + row : p->a + row * p->lda + r->k0;
-        if (pack)
-            r->isa->pack_tile(tile, a, p->lda, p->ta, m, k);
+        float *c = p->c + row * p->ldc + n * RT_PANEL;
         if (columns >= RT_PANEL)
             r->isa->tile[m](k, tile, m, panel, c, p->ldc, add);
         else
             edge_tile(r, m, k, tile, panel, c, p->ldc, columns, add);
+        tile += m * k;
     }
-    w->packed_group = w->group;
-    w->packed_block = block;
-    w->packed_k0 = r->k0;
 }
 
 /* --- one call ------------------------------------------------------------------------------------
  */
 
-static int64_t tile_bytes(void) { return (TILE_FLOATS + 16) * (int64_t)sizeof(float); }
+static int64_t tile_bytes(void) { return TILE_FLOATS * (int64_t)sizeof(float); }
 
 /* Largest k of the batch, and rows of all products together. */
 static void measure(const struct batch *b, int64_t *k, int64_t *rows)
