@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "core/json.h"
@@ -98,6 +99,21 @@ void rt_arena_release(rt_arena *a, int64_t mark)
     a->used = mark;
 }
 
+void *rt_memory_alloc(int64_t bytes)
+{
+    enum { HUGE_PAGE = 2 << 20 };
+    void *p = NULL;
+    bool large = bytes >= HUGE_PAGE;
+    size_t size = (size_t)rt_max(bytes, RT_CACHE_LINE);
+    if (bytes < 0 || posix_memalign(&p, large ? HUGE_PAGE : RT_CACHE_LINE, size))
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    if (large)
+        (void)madvise(p, size, MADV_HUGEPAGE); /* a wish; its failure changes nothing */
+#endif
+    return memset(p, 0, size);
+}
+
 int rt_arena_place(rt_arena *a, rt_err *err)
 {
     char need[32], have[32];
@@ -112,11 +128,10 @@ int rt_arena_place(rt_arena *a, rt_err *err)
                        "takes the most",
                        a->label, rt_fmt_bytes(need, sizeof need, a->high),
                        rt_fmt_bytes(have, sizeof have, memory));
-    void *base = NULL;
-    if (posix_memalign(&base, RT_CACHE_LINE, (size_t)rt_max(a->high, RT_CACHE_LINE)))
+    void *base = rt_memory_alloc(a->high);
+    if (!base)
         return rt_fail(err, "%s: out of memory for %s; see --plan for what takes the most",
                        a->label, rt_fmt_bytes(need, sizeof need, a->high));
-    memset(base, 0, (size_t)a->high);
     ASAN_POISON_MEMORY_REGION(base, (size_t)a->high);
     free(a->take);
     a->take = NULL;

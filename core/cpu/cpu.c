@@ -62,11 +62,8 @@ static const struct rt_isa *choose_isa(rt_err *err)
 
 static void *alloc_bytes(rt_dev *d, int64_t bytes)
 {
-    void *p = NULL;
     (void)d;
-    if (posix_memalign(&p, RT_CACHE_LINE, (size_t)rt_max(bytes, 1)))
-        return NULL;
-    return memset(p, 0, (size_t)rt_max(bytes, 1));
+    return rt_memory_alloc(bytes);
 }
 
 static void release_bytes(rt_dev *d, void *p)
