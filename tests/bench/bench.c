@@ -1,0 +1,277 @@
+/* bench.c: how fast the CPU backend is on this machine, as shares of what the machine can do:
+   fused multiply-adds from registers and memory bandwidth, measured in the same run.
+     bench [--threads N] [--seconds S]      S: time spent on each row
+   A row repeats short runs and a burst of pure multiply-adds in turn, and compares the best of
+   both, so that a loaded machine disturbs numerator and denominator alike. "cpu" divides by
+   processor time of all threads (waiting included), "wall" by elapsed time. OpenBLAS is loaded when
+   present: set OPENBLAS_CORETYPE, or it may run kernels of another processor. Not a test. */
+#include "core/log.h"
+#include "core/ops.h"
+#include "core/rng.h"
+#include "tests/bench/peak.h"
+
+#include <dlfcn.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double row_seconds = 0.5;
+
+/* --- one row -------------------------------------------------------------------------------------
+ */
+
+struct timing {
+    double wall, cpu, peak;
+}; /* best seconds of a run; multiply-adds x 2 a second a core */
+
+typedef void run_fn(void *context);
+
+static struct timing measure(run_fn *run, void *context, const char *isa)
+{
+    struct timing best = { 1e9, 1e9, 0.0 };
+    double stop = rt_now() + row_seconds;
+    run(context);
+    do {
+        double t = rt_thread_seconds();
+        double operations = (double)rt_peak_burst(isa);
+        t = rt_thread_seconds() - t;
+        if (operations / t > best.peak)
+            best.peak = operations / t;
+        double wall = rt_now(), cpu = rt_process_seconds();
+        run(context);
+        cpu = rt_process_seconds() - cpu;
+        wall = rt_now() - wall;
+        best.wall = wall < best.wall ? wall : best.wall;
+        best.cpu = cpu < best.cpu ? cpu : best.cpu;
+    } while (rt_now() < stop);
+    return best;
+}
+
+static float *floats(int64_t n, uint64_t seed)
+{
+    float *p = aligned_alloc(64, (size_t)rt_align_up(rt_max(n, 1) * 4, 64));
+    if (!p) {
+        fprintf(stderr, "bench: no memory for %lld floats\n", (long long)n);
+        exit(1);
+    }
+    for (int64_t i = 0; i < n; i++)
+        p[i] = rt_rng_uniform(seed, RT_RNG_DATA, (uint64_t)i & 0xffff) - 0.5f;
+    return p;
+}
+
+/* --- matrix products
+ * ------------------------------------------------------------------------------- */
+
+struct product {
+    rt_dev *d;
+    rt_tensor c, a, b;
+    bool ta, tb;
+    float beta;
+};
+
+static void run_product(void *context)
+{
+    struct product *p = context;
+    p->d->ops->matmul(p->d, &p->c, &p->a, p->ta, &p->b, p->tb, p->beta);
+}
+
+static struct timing time_product(rt_dev *d, int64_t m, int64_t n, int64_t k, bool ta, bool tb,
+                                  bool packed)
+{
+    float *a = floats(m * k, 1), *b = floats(n * k, 2), *c = floats(m * n, 3);
+    struct product p = { .d = d, .ta = ta, .tb = tb, .beta = ta ? 1.0f : 0.0f };
+    p.c = rt_tensor_2(c, RT_F32, m, n);
+    p.a = ta ? rt_tensor_2(a, RT_F32, k, m) : rt_tensor_2(a, RT_F32, m, k);
+    p.b = tb ? rt_tensor_2(b, RT_F32, n, k) : rt_tensor_2(b, RT_F32, k, n);
+    void *panels = NULL;
+    if (packed) {
+        panels = d->ops->alloc(d, d->ops->panels_bytes(d, &p.b));
+        d->ops->pack_weight(d, panels, &p.b);
+        p.b.panels = panels;
+    }
+    struct timing t = measure(run_product, &p, d->isa);
+    d->ops->release(d, panels);
+    free(a);
+    free(b);
+    free(c);
+    return t;
+}
+
+static void print_products(rt_dev *one, rt_dev *all)
+{
+    static const struct {
+        const char *name;
+        int64_t rows, in, out;
+    } shapes[] = {
+        { "attention 512 -> 512", 2048, 512, 512 }, { "gate, up 512 -> 1408", 2048, 512, 1408 },
+        { "down 1408 -> 512", 2048, 1408, 512 },    { "head chunk 512 -> 8192", 2048, 512, 8192 },
+        { "attention 512 -> 512", 8192, 512, 512 }, { "gate, up 512 -> 1408", 8192, 512, 1408 },
+        { "down 1408 -> 512", 8192, 1408, 512 },
+    };
+    static const char *const kinds[] = { "y = x wT", "dx = dy w", "dw += dyT x" };
+    printf("\n%-24s %6s %-12s %9s %9s %9s %9s %8s\n", "matrix product", "rows", "", "1 thread",
+           "all, cpu", "all, wall", "GFLOP/s", "scaling");
+    for (int s = 0; s < RT_COUNT(shapes); s++)
+        for (int kind = 0; kind < 3; kind++) {
+            int64_t r = shapes[s].rows, i = shapes[s].in, o = shapes[s].out;
+            int64_t m = kind < 2 ? r : o, n = kind == 0 ? o : i,
+                    k = kind == 0   ? i
+                        : kind == 1 ? o
+                                    : r;
+            struct timing t1 = time_product(one, m, n, k, kind == 2, kind == 0, false);
+            struct timing tn = time_product(all, m, n, k, kind == 2, kind == 0, false);
+            double operations = 2.0 * (double)m * (double)n * (double)k;
+            printf("%-24s %6d %-12s %8.1f%% %8.1f%% %8.1f%% %9.1f %7.1f%%\n", shapes[s].name,
+                   (int)r, kinds[kind], 100.0 * operations / t1.cpu / t1.peak,
+                   100.0 * operations / tn.cpu / tn.peak,
+                   100.0 * operations / tn.wall / tn.peak / all->threads,
+                   operations / tn.wall * 1e-9, 100.0 * t1.cpu * t1.peak / tn.cpu / tn.peak);
+            fflush(stdout);
+        }
+}
+
+static void print_few_rows(rt_dev *one, rt_dev *all)
+{
+    static const int64_t rows[] = { 1, 2, 4, 8, 16, 64 };
+    printf("\n%-24s %6s %20s %20s\n", "packed once, few rows", "rows", "1 thread", "all threads");
+    for (int big = 0; big < 2; big++)
+        for (int i = 0; i < RT_COUNT(rows); i++) {
+            int64_t n = big ? 8192 : 1408, k = big ? 2048 : 512;
+            struct timing t1 = time_product(one, rows[i], n, k, false, true, true);
+            struct timing tn = time_product(all, rows[i], n, k, false, true, true);
+            double operations = 2.0 * (double)(rows[i] * n * k), bytes = 4.0 * (double)(n * k);
+            printf("%5d x %-16d %6d %7.1f%% %6.1f GB/s %7.1f%% %6.1f GB/s\n", (int)k, (int)n,
+                   (int)rows[i], 100.0 * operations / t1.cpu / t1.peak, bytes / t1.wall * 1e-9,
+                   100.0 * operations / tn.cpu / tn.peak, bytes / tn.wall * 1e-9);
+        }
+}
+
+/* --- the yardstick
+ * ---------------------------------------------------------------------------------- */
+
+typedef void sgemm_fn(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a,
+                      int lda, const float *b, int ldb, float beta, float *c, int ldc);
+
+struct blas {
+    sgemm_fn *sgemm;
+    int64_t m, n, k;
+    float *a, *b, *c;
+};
+
+static void run_blas(void *context)
+{
+    struct blas *p = context;
+    int m = (int)p->m, n = (int)p->n, k = (int)p->k;
+    p->sgemm(101, 111, 112, m, n, k, 1.0f, p->a, k, p->b, k, 0.0f, p->c, n);
+}
+
+static void print_openblas(const char *isa, int threads)
+{
+    void *lib = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+    struct blas p = { .m = 2048, .n = 1408, .k = 512 };
+    char *(*corename)(void) = NULL;
+    void (*set_threads)(int) = NULL;
+    if (lib) {
+        *(void **)(void *)&p.sgemm = dlsym(lib, "cblas_sgemm");
+        *(void **)(void *)&corename = dlsym(lib, "openblas_get_corename");
+        *(void **)(void *)&set_threads = dlsym(lib, "openblas_set_num_threads");
+    }
+    if (!p.sgemm || !corename || !set_threads) {
+        printf("\nOpenBLAS: not here\n");
+        return;
+    }
+    const char *type = getenv("OPENBLAS_CORETYPE");
+    p.a = floats(p.m * p.k, 1);
+    p.b = floats(p.n * p.k, 2);
+    p.c = floats(p.m * p.n, 3);
+    printf("\nOpenBLAS, kernels of %s, OPENBLAS_CORETYPE=%s: gate, up 512 -> 1408, 2048 rows\n",
+           corename(), type ? type : "(unset)");
+    for (int n = 1; n <= threads; n += threads > 1 ? threads - 1 : 1) {
+        set_threads(n);
+        struct timing t = measure(run_blas, &p, isa);
+        double operations = 2.0 * (double)(p.m * p.n * p.k);
+        printf("  %d threads: %5.1f %% of peak (cpu), %5.1f %% (wall)\n", n,
+               100.0 * operations / t.cpu / t.peak, 100.0 * operations / t.wall / t.peak / n);
+    }
+    free(p.a);
+    free(p.b);
+    free(p.c);
+}
+
+/* --- the machine
+ * ------------------------------------------------------------------------------------ */
+
+static void print_machine(const char *isa, int threads)
+{
+    for (int n = 1; n <= threads; n += threads > 1 ? threads - 1 : 1) {
+        double sum = 0.0;
+#pragma omp parallel num_threads(n) reduction(+ : sum)
+        {
+            double best = 0.0, stop = rt_now() + row_seconds;
+            do {
+                double t = rt_thread_seconds();
+                double operations = (double)rt_peak_burst(isa);
+                t = rt_thread_seconds() - t;
+                best = operations / t > best ? operations / t : best;
+            } while (rt_now() < stop);
+            sum += best;
+        }
+        printf("multiply-add peak, %d threads at once: %.1f GFLOP/s\n", n, sum * 1e-9);
+    }
+    enum { FLOATS = 1 << 24 };
+    float *x = floats((int64_t)FLOATS * threads, 1), *y = floats((int64_t)FLOATS * threads, 2);
+    for (int n = 1; n <= threads; n += threads > 1 ? threads - 1 : 1) {
+        double best = 1e9;
+        for (int i = 0; i < 10; i++) {
+            double t = rt_now();
+#pragma omp parallel num_threads(n)
+            {
+                int64_t at = (int64_t)FLOATS * omp_get_thread_num();
+                for (int64_t j = 0; j < FLOATS; j++)
+                    y[at + j] += 0.5f * x[at + j];
+            }
+            t = rt_now() - t;
+            best = t < best ? t : best;
+        }
+        printf("memory, y += a x, %d threads: %.1f GB/s\n", n, 12.0 * FLOATS * n / best * 1e-9);
+    }
+    free(x);
+    free(y);
+}
+
+static int open_device(rt_dev *d, int threads)
+{
+    rt_err err = { .text = "" };
+    if (rt_dev_open(d, "cpu", threads, &err))
+        goto failed;
+    rt_dev_need_matmul(d, 8192, 8192, 2048);
+    if (rt_dev_ready(d, &err))
+        goto failed;
+    return 0;
+failed:
+    fprintf(stderr, "bench: %s\n", err.text);
+    return -1;
+}
+
+int main(int argc, char **argv)
+{
+    int threads = 0;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--threads"))
+            threads = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--seconds"))
+            row_seconds = atof(argv[i + 1]);
+    }
+    rt_dev one, all;
+    if (open_device(&one, 1) || open_device(&all, threads))
+        return 1;
+    printf("instruction set %s, %d threads\n", all.isa, all.threads);
+    print_machine(all.isa, all.threads);
+    print_products(&one, &all);
+    print_few_rows(&one, &all);
+    print_openblas(all.isa, all.threads);
+    rt_dev_close(&one);
+    rt_dev_close(&all);
+    return 0;
+}

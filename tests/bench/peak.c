@@ -1,0 +1,83 @@
+/* peak.c: bursts of independent fused multiply-adds that stay in registers. */
+#include "tests/bench/peak.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { STEPS = 20000, CHAINS = 24 };
+
+static double seconds_of(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+double rt_thread_seconds(void) { return seconds_of(CLOCK_THREAD_CPUTIME_ID); }
+double rt_process_seconds(void) { return seconds_of(CLOCK_PROCESS_CPUTIME_ID); }
+
+#if defined(__x86_64__)
+
+/* The chains start apart, or the compiler would compute one for all. */
+__attribute__((target("avx512f"))) static float burst_avx512(void)
+{
+    __m512 sum[CHAINS], x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(1e-9f);
+#pragma GCC unroll 24
+    for (int i = 0; i < CHAINS; i++)
+        sum[i] = _mm512_set1_ps((float)i);
+    for (int s = 0; s < STEPS; s++)
+#pragma GCC unroll 24
+        for (int i = 0; i < CHAINS; i++)
+            sum[i] = _mm512_fmadd_ps(sum[i], x, y);
+#pragma GCC unroll 24
+    for (int i = 1; i < CHAINS; i++)
+        sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    return _mm512_reduce_add_ps(sum[0]);
+}
+
+enum { CHAINS_AVX2 = 12 };
+
+__attribute__((target("avx2,fma"))) static float burst_avx2(void)
+{
+    __m256 sum[CHAINS_AVX2], x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(1e-9f);
+#pragma GCC unroll 12
+    for (int i = 0; i < CHAINS_AVX2; i++)
+        sum[i] = _mm256_set1_ps((float)i);
+    for (int s = 0; s < STEPS; s++)
+#pragma GCC unroll 12
+        for (int i = 0; i < CHAINS_AVX2; i++)
+            sum[i] = _mm256_fmadd_ps(sum[i], x, y);
+#pragma GCC unroll 12
+    for (int i = 1; i < CHAINS_AVX2; i++)
+        sum[0] = _mm256_add_ps(sum[0], sum[i]);
+    float out[8];
+    _mm256_storeu_ps(out, sum[0]);
+    return out[0];
+}
+
+#endif
+
+int64_t rt_peak_burst(const char *isa)
+{
+    volatile float sink;
+#if defined(__x86_64__)
+    if (!strcmp(isa, "avx512")) {
+        sink = burst_avx512();
+        return (int64_t)STEPS * CHAINS * 16 * 2;
+    }
+    if (!strcmp(isa, "avx2")) {
+        sink = burst_avx2();
+        return (int64_t)STEPS * CHAINS_AVX2 * 8 * 2;
+    }
+#endif
+    float x = 1.0f;
+    for (int s = 0; s < STEPS; s++)
+        x = fmaf(x, 0.999f, 1e-9f);
+    sink = x;
+    (void)sink;
+    return (int64_t)STEPS * 2;
+}
