@@ -81,8 +81,12 @@ static struct rt_attention_unit unit_at(const struct call *c, int64_t i)
 
 static void run_units(rt_dev *d, const struct call *c)
 {
-    int64_t n = c->segments * c->base.kv_heads;
-    int threads = (int)rt_min(n, d->threads);
+    int64_t n = c->segments * c->base.kv_heads, work = 0;
+    for (int64_t i = 0; i < n; i += c->base.kv_heads) {
+        struct rt_attention_unit u = unit_at(c, i);
+        work += u.rows * u.keys * u.heads * (u.dk + u.dv) / 32;
+    }
+    int threads = (int)rt_min(n, rt_cpu_threads(d, work));
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < n; i++) {
         struct rt_attention_unit u = unit_at(c, i);

@@ -30,23 +30,23 @@ static float attention_dot(const float *x, const float *y, int64_t n)
     return v16_sum(sum);
 }
 
-/* s(n) scores -> weights exp(scale (s - max)), zero up to padded; returns their sum, *lse its log.
- */
-static float attention_softmax(float *s, int64_t n, int64_t padded, float scale, float *lse)
+/* s(n) scores -> weights exp(scale (s - max)), 0 from n to `end`; returns their sum, *lse its log.
+   Works on whole vectors: lanes past n hold scores of masked keys, which are cleared before the
+   sum. */
+static float attention_softmax(float *s, int64_t n, int64_t end, float scale, float *lse)
 {
-    float most = s[0];
-    for (int64_t i = 1; i < n; i++)
+    int64_t whole = n / 16 * 16, up = rt_align_up(n, 16);
+    rt_v16 high = v16_set1(s[0]), part = v16_zero();
+    for (int64_t i = 0; i < whole; i += 16)
+        high = v16_max(high, v16_load(s + i));
+    float most = v16_max_lane(high);
+    for (int64_t i = whole; i < n; i++)
         most = s[i] > most ? s[i] : most;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < up; i++)
         s[i] = rt_expf((s[i] - most) * scale);
-    for (int64_t i = n; i < padded; i++)
-        s[i] = 0;
-    rt_v16 part = v16_zero();
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
+    memset(s + n, 0, (size_t)(rt_max(up, end) - n) * sizeof *s);
+    for (int64_t i = 0; i < up; i += 16)
         part = v16_add(part, v16_load(s + i));
-    if (i < n)
-        part = v16_add(part, v16_load_n(s + i, (int)(n - i)));
     float sum = v16_sum(part);
     *lse = fmaf(most, scale, rt_logf(sum));
     return sum;
@@ -66,11 +66,10 @@ static int64_t keys_of(const struct rt_attention_unit *u, int64_t r)
 static void gather_tile(const struct rt_attention_unit *u, float *out, const float *x,
                         int64_t width, int64_t r0, int64_t m)
 {
-    for (int64_t j = 0; j < m; j++) {
-        const float *from = x + head_offset(u, r0 + j, width);
-        for (int64_t d = 0; d < width; d++)
-            out[d * m + j] = from[d];
-    }
+    const float *row[ISA_TILE_ROWS];
+    for (int64_t j = 0; j < m; j++)
+        row[j] = x + head_offset(u, r0 + j, width);
+    pack_rows(out, row, m, width);
 }
 
 static void attend(const struct rt_attention_unit *u, const float *keys, const float *values,
@@ -163,10 +162,11 @@ struct attention_gradient {
     int64_t ld, wide_k, wide_v;
 };
 
-/* weights = exp(scale s - lse) and dscores = scale weights (dweights - delta) of one tile. */
+/* weights = exp(scale s - lse) and dscores = scale weights (dweights - delta) of one tile, 0 for
+   masked keys up to `end`. */
 static void attention_tile_backward(const struct rt_attention_unit *u,
                                     const struct attention_gradient *g, int64_t r0, int64_t at,
-                                    int64_t m)
+                                    int64_t m, int64_t end)
 {
     int64_t most = keys_of(u, r0 + m - 1), panels = rt_ceil_div(most, RT_PANEL);
     float *w = g->weights + at * g->ld, *ds = g->dscores + at * g->ld;
@@ -182,12 +182,14 @@ static void attention_tile_backward(const struct rt_attention_unit *u,
         int64_t n = keys_of(u, r0 + j), o = head_offset(u, r0 + j, u->dv);
         float lse = u->lse[head_offset(u, r0 + j, 1)],
               delta = attention_dot(u->dout + o, u->out + o, u->dv);
-        for (int64_t i = 0; i < n; i++) {
+        int64_t up = rt_align_up(n, 16);
+        for (int64_t i = 0; i < up; i++) {
             w[i] = rt_expf(fmaf(w[i], u->scale, -lse));
             ds[i] = w[i] * (ds[i] - delta) * u->scale;
         }
-        for (int64_t i = n; i < g->ld; i++)
-            w[i] = ds[i] = 0;
+        size_t masked = (size_t)(rt_max(up, end) - n);
+        memset(w + n, 0, masked * sizeof *w);
+        memset(ds + n, 0, masked * sizeof *ds);
     }
 }
 
@@ -198,7 +200,7 @@ static void attention_block_backward(const struct rt_attention_unit *u,
     int64_t most = keys_of(u, r0 + n - 1);
     float rows[ISA_TILE_ROWS * RT_PANEL];
     for (int64_t at = 0; at < n; at += ISA_TILE_ROWS)
-        attention_tile_backward(u, g, r0 + at, at, rt_min(ISA_TILE_ROWS, n - at));
+        attention_tile_backward(u, g, r0 + at, at, rt_min(ISA_TILE_ROWS, n - at), most);
     gather_panels(u, g->q, u->q, u->dk, r0, n);
     gather_panels(u, g->dout, u->dout, u->dv, r0, n);
     for (int64_t key = 0; key < most; key += ISA_TILE_ROWS) {

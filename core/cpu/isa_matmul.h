@@ -220,26 +220,41 @@ RT_V16_FN void store_row(float *out, int64_t step, int64_t m, int64_t k, rt_v16 
         v16_store_n(out + step * m, v, (int)m);
 }
 
-static void pack_tile(float *out, const float *a, int64_t lda, bool ta, int64_t m, int64_t k)
+/* out(k,m): column i is the k floats at row[i] */
+static void pack_rows(float *out, const float *const *row, int64_t m, int64_t k)
 {
-    if (ta) {
-        int64_t safe = (k - 1) * lda + m - 16; /* last offset from which 16 floats may be read */
-        for (int64_t step = 0; step < k; step++) {
-            const float *p = a + step * lda;
-            rt_v16 v = step * lda <= safe ? v16_load(p) : v16_load_n(p, (int)m);
-            store_row(out, step, m, k, v);
-        }
+    if (m <= 3) {
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t step = 0; step < k; step++)
+                out[step * m + i] = row[i][step];
         return;
     }
     for (int64_t step = 0; step < k; step += 16) {
         rt_v16 r[16];
         int left = (int)rt_min(16, k - step);
-        for (int i = 0; i < 16; i++) {
-            const float *p = a + i * lda + step;
-            r[i] = i >= m ? v16_zero() : left < 16 ? v16_load_n(p, left) : v16_load(p);
-        }
+        for (int i = 0; i < 16; i++)
+            r[i] = i >= m      ? v16_zero()
+                   : left < 16 ? v16_load_n(row[i] + step, left)
+                               : v16_load(row[i] + step);
         v16_transpose(r);
         for (int i = 0; i < left; i++)
             store_row(out, step + i, m, k, r[i]);
+    }
+}
+
+static void pack_tile(float *out, const float *a, int64_t lda, bool ta, int64_t m, int64_t k)
+{
+    if (!ta) {
+        const float *row[ISA_TILE_ROWS];
+        for (int64_t i = 0; i < m; i++)
+            row[i] = a + i * lda;
+        pack_rows(out, row, m, k);
+        return;
+    }
+    int64_t safe = (k - 1) * lda + m - 16; /* last offset from which 16 floats may be read */
+    for (int64_t step = 0; step < k; step++) {
+        const float *p = a + step * lda;
+        rt_v16 v = step * lda <= safe ? v16_load(p) : v16_load_n(p, (int)m);
+        store_row(out, step, m, k, v);
     }
 }

@@ -1,6 +1,7 @@
 /* bench.c: how fast the CPU backend is on this machine, as shares of what the machine can do:
    fused multiply-adds from registers and memory bandwidth, measured in the same run.
-     bench [--threads N] [--seconds S]      S: time spent on each row
+     bench [--threads N] [--seconds S] [--only products|rows|attention|blas]
+   S: seconds spent on each row of a table.
    A row repeats short runs and a burst of pure multiply-adds in turn, and compares the best of
    both, so that a loaded machine disturbs numerator and denominator alike. "cpu" divides by
    processor time of all threads (waiting included), "wall" by elapsed time. OpenBLAS is loaded when
@@ -147,6 +148,84 @@ static void print_few_rows(rt_dev *one, rt_dev *all)
         }
 }
 
+/* --- attention
+ * ------------------------------------------------------------------------------------ */
+
+enum { ATTENTION_TENSORS = 9 };
+
+struct attention {
+    rt_dev *d;
+    rt_tensor q, k, v, out, lse, dout, dq, dk, dv;
+    rt_rows rows;
+    bool backward;
+};
+
+static void run_attention(void *context)
+{
+    struct attention *a = context;
+    if (a->backward)
+        rt_attention_backward(a->d, &a->dq, &a->dk, &a->dv, &a->dout, &a->out, &a->lse, &a->q,
+                              &a->k, &a->v, &a->rows, 0.125f);
+    else
+        rt_attention_forward(a->d, &a->out, &a->lse, &a->q, &a->k, &a->v, &a->rows, 0.125f);
+}
+
+/* Only products a causal mask leaves count as work: S and PV forward; S, dP, dV, dQ, dK backward.
+ */
+static void print_attention(rt_dev *one, rt_dev *all)
+{
+    static const struct {
+        int64_t documents, length, heads, kv_heads, dk, dv;
+    } shapes[] = {
+        { 8, 512, 8, 8, 64, 64 },  { 8, 512, 8, 2, 64, 64 }, { 64, 64, 8, 8, 64, 64 },
+        { 2, 2048, 8, 8, 64, 64 }, { 8, 512, 4, 4, 48, 32 },
+    };
+    printf("\n%-40s %-9s %9s %9s %9s\n", "attention", "", "1 thread", "all, cpu", "all, wall");
+    for (int i = 0; i < RT_COUNT(shapes); i++) {
+        int64_t t = shapes[i].length, docs = shapes[i].documents, n = docs * t;
+        int64_t h = shapes[i].heads, kh = shapes[i].kv_heads, dk = shapes[i].dk, dv = shapes[i].dv;
+        int64_t widths[ATTENTION_TENSORS] = { h * dk, kh * dk, kh * dv, h * dv, h,
+                                              h * dv, h * dk,  kh * dk, kh * dv };
+        struct attention a = { .d = one };
+        rt_tensor *tensors[] = { &a.q, &a.k, &a.v, &a.out, &a.lse, &a.dout, &a.dq, &a.dk, &a.dv };
+        int64_t heads[] = { h, kh, kh, h, 0, h, h, kh, kh };
+        for (int j = 0; j < ATTENTION_TENSORS; j++) {
+            float *p = floats(n * widths[j], (uint64_t)j);
+            *tensors[j] = heads[j] ? rt_tensor_3(p, RT_F32, n, heads[j], widths[j] / heads[j])
+                                   : rt_tensor_2(p, RT_F32, n, widths[j]);
+        }
+        int32_t *offset = malloc((size_t)(docs + 1) * sizeof(*offset));
+        int32_t *ids = calloc((size_t)n, sizeof(*ids));
+        for (int64_t s = 0; s <= docs; s++)
+            offset[s] = (int32_t)(s * t);
+        a.rows = (rt_rows){ .n = n,
+                            .s = docs,
+                            .offset = rt_tensor_1(offset, RT_I32, docs + 1),
+                            .token = rt_tensor_1(ids, RT_I32, n),
+                            .pos = rt_tensor_1(ids, RT_I32, n),
+                            .slot = rt_tensor_1(ids, RT_I32, docs) };
+        double pairs = (double)(docs * h) * (double)t * (double)(t + 1) / 2.0;
+        for (int back = 0; back < 2; back++) {
+            double operations = 2.0 * pairs * (double)(back ? 3 * dk + 2 * dv : dk + dv);
+            a.backward = back;
+            a.d = one;
+            struct timing t1 = measure(run_attention, &a, one->isa);
+            a.d = all;
+            struct timing tn = measure(run_attention, &a, all->isa);
+            printf("%3d x %4d tokens, %d/%d heads of %2d, %2d  %-9s %8.1f%% %8.1f%% %8.1f%%\n",
+                   (int)docs, (int)t, (int)h, (int)kh, (int)dk, (int)dv,
+                   back ? "backward" : "forward", 100.0 * operations / t1.cpu / t1.peak,
+                   100.0 * operations / tn.cpu / tn.peak,
+                   100.0 * operations / tn.wall / tn.peak / all->threads);
+            fflush(stdout);
+        }
+        for (int j = 0; j < ATTENTION_TENSORS; j++)
+            free(tensors[j]->data);
+        free(offset);
+        free(ids);
+    }
+}
+
 /* --- the yardstick
  * ---------------------------------------------------------------------------------- */
 
@@ -246,6 +325,7 @@ static int open_device(rt_dev *d, int threads)
     if (rt_dev_open(d, "cpu", threads, &err))
         goto failed;
     rt_dev_need_matmul(d, 8192, 8192, 2048);
+    rt_dev_need_attention(d, 4096, 2048, 8, 8, 64, 64, true);
     if (rt_dev_ready(d, &err))
         goto failed;
     return 0;
@@ -257,20 +337,28 @@ failed:
 int main(int argc, char **argv)
 {
     int threads = 0;
+    const char *only = NULL;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--threads"))
             threads = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--seconds"))
             row_seconds = atof(argv[i + 1]);
+        else if (!strcmp(argv[i], "--only"))
+            only = argv[i + 1];
     }
     rt_dev one, all;
     if (open_device(&one, 1) || open_device(&all, threads))
         return 1;
     printf("instruction set %s, %d threads\n", all.isa, all.threads);
     print_machine(all.isa, all.threads);
-    print_products(&one, &all);
-    print_few_rows(&one, &all);
-    print_openblas(all.isa, all.threads);
+    if (!only || !strcmp(only, "products"))
+        print_products(&one, &all);
+    if (!only || !strcmp(only, "rows"))
+        print_few_rows(&one, &all);
+    if (!only || !strcmp(only, "attention"))
+        print_attention(&one, &all);
+    if (!only || !strcmp(only, "blas"))
+        print_openblas(all.isa, all.threads);
     rt_dev_close(&one);
     rt_dev_close(&all);
     return 0;
