@@ -273,23 +273,35 @@ int rt_npz_parse(rt_npz *z, const uint8_t *data, int64_t bytes, const char *what
     return 0;
 }
 
-// An entry as far as its local header can be believed; where the next one should begin, or -1.
-static int64_t salvage_entry(rt_npz *z, const uint8_t *data, int64_t bytes, int64_t at,
-                             const uint8_t *name, int64_t n_name, int64_t size)
+// How much speaks for an extent: 1 it begins as its kind does, 1 a ZIP record follows it.
+static int trust(const rt_npz_entry *e, const uint8_t *data, int64_t bytes)
 {
-    if (at < 0 || bytes - at < LOCAL_BYTES)
+    const uint8_t *end = e->data + e->bytes;
+    bool npy = strstr(e->name, ".npy") != NULL;
+    int score = npy ? e->bytes >= 6 && memcmp(e->data, "\x93NUMPY", 6) == 0
+                    : e->bytes >= 1 && e->data[0] == '{';
+    return score + (bytes - (end - data) >= 4 && le16(end) == 0x4b50u);
+}
+
+/* The entry whose local record should stand at `at`, after what one of the two headers says about
+   it; a better account of the same name replaces a worse one. Where the next should begin, or -1.
+ */
+static int64_t salvage_entry(rt_npz *z, const uint8_t *data, int64_t bytes, int64_t at,
+                             const uint8_t *name, int64_t n_name, int64_t n_extra, int64_t size)
+{
+    int64_t head = LOCAL_BYTES + n_name + n_extra;
+    if (at < 0 || bytes - at < head || bytes - at - head < size || !name_ok(name, n_name))
         return -1;
-    int64_t head = LOCAL_BYTES + n_name + le16(data + at + 28);
-    if (bytes - at < head || bytes - at - head < size || !name_ok(name, n_name))
+    rt_npz_entry e = { .data = data + at + head, .bytes = size };
+    memcpy(e.name, name, (size_t)n_name);
+    int k = 0;
+    while (k < z->n && strcmp(z->entry[k].name, e.name) != 0)
+        k++;
+    if (k == RT_NPZ_ENTRIES_MAX)
         return -1;
-    rt_npz_entry *e = &z->entry[z->n];
-    memcpy(e->name, name, (size_t)n_name);
-    e->name[n_name] = '\0';
-    if (z->n < RT_NPZ_ENTRIES_MAX && !rt_npz_find(z, e->name)) {
-        e->data = data + at + head;
-        e->bytes = size;
-        z->n++;
-    }
+    if (k == z->n || trust(&e, data, bytes) > trust(&z->entry[k], data, bytes))
+        z->entry[k] = e;
+    z->n += k == z->n;
     bool descriptor = data[at + 6] & 8;
     return at + head + size + (descriptor ? DESCRIPTOR_BYTES : 0);
 }
@@ -297,21 +309,23 @@ static int64_t salvage_entry(rt_npz *z, const uint8_t *data, int64_t bytes, int6
 void rt_npz_salvage(rt_npz *z, const uint8_t *data, int64_t bytes)
 {
     memset(z, 0, sizeof *z);
-    for (int64_t at = 0; at >= 0 && z->n < RT_NPZ_ENTRIES_MAX - 1 && bytes - at >= LOCAL_BYTES;) {
+    for (int64_t at = 0; at >= 0 && bytes - at >= LOCAL_BYTES;) {
         const uint8_t *l = data + at;
-        int64_t n_name = le16(l + 26);
+        int64_t n_name = le16(l + 26), n_extra = le16(l + 28);
         if (le32(l) != 0x04034b50u || bytes - at < LOCAL_BYTES + n_name)
             break;
-        at = salvage_entry(z, data, bytes, at, l + LOCAL_BYTES, n_name, le32(l + 22));
+        at = salvage_entry(z, data, bytes, at, l + LOCAL_BYTES, n_name, n_extra, le32(l + 22));
     }
     int64_t at = bytes < END_BYTES ? bytes : le32(data + bytes - END_BYTES + 16);
-    while (z->n < RT_NPZ_ENTRIES_MAX - 1 && at <= bytes - CENTRAL_BYTES) {
+    while (at <= bytes - CENTRAL_BYTES) {
         const uint8_t *c = data + at;
-        int64_t n_name = le16(c + 28);
+        int64_t n_name = le16(c + 28), n_extra = le16(c + 30);
         if (le32(c) != 0x02014b50u || bytes - at < CENTRAL_BYTES + n_name)
             break;
-        salvage_entry(z, data, bytes, le32(c + 42), c + CENTRAL_BYTES, n_name, le32(c + 24));
-        at += CENTRAL_BYTES + n_name + le16(c + 30) + le16(c + 32);
+        // libarchive gives both headers extra fields of one length
+        salvage_entry(z, data, bytes, le32(c + 42), c + CENTRAL_BYTES, n_name, n_extra,
+                      le32(c + 24));
+        at += CENTRAL_BYTES + n_name + n_extra + le16(c + 32);
     }
 }
 

@@ -3,18 +3,13 @@
    RT_TRACE_ROUNDS=20. */
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "tests/trace_make.h"
 
 static char *scratch;
 static char *in_scratch(const char *name) { return rt_path_join(scratch, name); }
-
-static int rounds(void)
-{
-    const char *text = getenv("RT_TRACE_ROUNDS");
-    return text && atoi(text) > 0 ? atoi(text) : 1;
-}
 
 static void poke(const char *path, int64_t at, uint8_t mask)
 {
@@ -167,6 +162,51 @@ START_TEST(sigkill_at_random_moments_ends_in_the_same_bytes)
 }
 END_TEST
 
+// Appends under a limit of file size until something fails; 0 when something did.
+static int fill_up(const char *path, const rt_trace_manifest *m, int64_t limit)
+{
+    struct rlimit most = { (rlim_t)limit, (rlim_t)limit };
+    rt_err err = { 0 };
+    rt_trace_writer *w;
+    signal(SIGXFSZ, SIG_IGN);
+    if (setrlimit(RLIMIT_FSIZE, &most))
+        return 2;
+    int rc = rt_trace_open_append(&w, path, m, &err);
+    for (int64_t i = 0; !rc && i < KILL_SAMPLES; i++) {
+        made x;
+        make_sample(&x, m, i);
+        rc = rt_trace_has(w, x.id) ? 0 : rt_trace_append(w, &x.sample, &err);
+        if (rc && rt_trace_append(w, &x.sample, &err) == 0)
+            return 3; // after a failed write nothing may be accepted
+        drop_sample(&x);
+    }
+    return rc && err.text[0] ? 0 : 1;
+}
+
+START_TEST(a_full_disk_loses_nothing)
+{
+    char *clean = in_scratch("clean.traces"), *path = in_scratch("full.traces");
+    rt_trace_manifest m;
+    make_manifest(&m, 1000, 0);
+    make_archive(clean, &m, KILL_SAMPLES, true);
+    for (int64_t limit = 100; limit < 9000; limit += limit < 3000 ? 170 : 1500) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(fill_up(path, &m, limit));
+        int status;
+        ck_assert(waitpid(pid, &status, 0) == pid);
+        ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "limit %d: status %x",
+                      (int)limit, status);
+        check_killed(path);
+        make_archive(path, &m, KILL_SAMPLES, true);
+        ck_assert(same_hash(hash_dir(clean), hash_dir(path)));
+        drop_dir(path);
+    }
+    free(clean);
+    free(path);
+}
+END_TEST
+
 START_TEST(a_journal_cut_at_any_length_keeps_its_whole_records)
 {
     char *clean = in_scratch("clean.traces"), *path = in_scratch("cut.traces");
@@ -246,6 +286,18 @@ static void check_never_wrong(const char *path, const rt_trace_sample *truth)
     rt_trace_reader_close(r);
 }
 
+// One flipped bit costs one sample, or two where it moves the border between them.
+static void check_salvage(const char *path, const char *name, int64_t at)
+{
+    rt_err err;
+    rt_trace_reader *r;
+    int64_t lost;
+    OK(rt_trace_open_salvage(&r, path, NULL, NULL, &lost, &err));
+    ck_assert_msg(lost <= 2 && rt_trace_count(r) >= 5, "%s: byte %d: %d lost, %d kept", name,
+                  (int)at, (int)lost, (int)rt_trace_count(r));
+    rt_trace_reader_close(r);
+}
+
 static void flip_all(const char *path, const char *name, const rt_trace_sample *truth)
 {
     char *file = rt_path_join(path, name);
@@ -265,6 +317,8 @@ static void flip_all(const char *path, const char *name, const rt_trace_sample *
             with_id += x.id;
             if (at % 7 == 0)
                 check_never_wrong(path, truth);
+            if (strcmp(name, "manifest.json") != 0)
+                check_salvage(path, name, at);
             poke(file, at, mask);
         }
     ck_assert_int_eq(rt_trace_verify(path, NULL, NULL, &err), 0);
@@ -328,7 +382,7 @@ START_TEST(repair_keeps_the_rest_and_refilling_restores_the_bytes)
         poke(file, (int64_t)(roll(&d) * (double)bytes), (uint8_t)(1 << roll_below(&d, 8)));
         free(file);
         int64_t lost = rt_trace_repair(path, NULL, NULL, &err);
-        ck_assert_msg(lost >= 0 && lost <= 1, "lost %d: %s", (int)lost, err.text);
+        ck_assert_msg(lost >= 0 && lost <= 2, "lost %d: %s", (int)lost, err.text);
         lost_in_all += lost;
         ck_assert(rt_path_is_dir(aside));
         ck_assert_int_eq(rt_trace_verify(path, NULL, NULL, &err), 0);
@@ -371,159 +425,6 @@ START_TEST(a_lost_shard_is_told_and_made_again)
 }
 END_TEST
 
-// ---- hostile files ----
-
-START_TEST(a_crooked_zip_is_refused)
-{
-    char *path = in_scratch("zip.traces"), *file = rt_path_join(path, "shard-00000.npz"), *data;
-    rt_trace_manifest m;
-    rt_err err;
-    int64_t bytes;
-    rt_npz z;
-    make_manifest(&m, 1000, 0);
-    make_archive(path, &m, 4, true);
-    OK(rt_file_read(&data, &bytes, file, 1 << 20, &err));
-    uint8_t *u = (uint8_t *)data;
-    OK(rt_npz_parse(&z, u, bytes, "z", &err));
-    ck_assert_int_eq(z.n, RT_COL_COUNT + 2);
-    int64_t dir = u[bytes - 6] + 256 * (u[bytes - 5] + 256 * (int64_t)u[bytes - 4]);
-    // one field of the first central record, of the end record, or of the first local header
-    const struct {
-        int64_t at;
-        uint8_t value;
-        const char *words;
-    } CASES[] = {
-        { dir + 42, 1, "overlaps" },
-        { dir + 10, 8, "compressed" },
-        { dir + 8, 9, "encrypted" },
-        { dir + 24, 1, "two sizes" },
-        { dir + 46, '/', "name" },
-        { dir + 46, '.', "name" },
-        { dir + 46, 'n', "local header" },
-        { dir, 0, "directory is damaged" },
-        { dir + 32, 9, "ZIP" },
-        { dir + 28, 200, "ZIP" },
-        { 0, 0, "local header" },
-        { 26, 77, "local header" },
-        { 28, 255, "local sizes" },
-        { bytes - 22, 0, "not a whole ZIP" },
-        { bytes - 12, 99, "end record" },
-        { bytes - 10, 0, "end record" },
-        { bytes - 6, 0x77, "end record" },
-        { bytes - 2, 1, "end record" },
-        { bytes - 18, 1, "end record" },
-    };
-    for (int i = 0; i < RT_COUNT(CASES); i++) {
-        uint8_t keep = u[CASES[i].at];
-        u[CASES[i].at] = CASES[i].value;
-        FAILS(rt_npz_parse(&z, u, bytes, "z", &err), CASES[i].words);
-        u[CASES[i].at] = keep;
-    }
-    for (int64_t n = 0; n < bytes; n++)
-        ck_assert(rt_npz_parse(&z, u, n, "z", &err) != 0);
-    // two entries of one name, one extent: the second record made a copy of the first
-    int64_t first = 46 + u[dir + 28] + u[dir + 30];
-    uint8_t record[256];
-    memcpy(record, u + dir + first, (size_t)first);
-    memcpy(u + dir + first, u + dir, (size_t)first);
-    FAILS(rt_npz_parse(&z, u, bytes, "z", &err), "entry 1 overlaps");
-    memcpy(u + dir + first, record, (size_t)first);
-    OK(rt_npz_parse(&z, u, bytes, "z", &err));
-    free(data);
-    free(file);
-    free(path);
-}
-END_TEST
-
-START_TEST(a_crooked_npy_is_refused)
-{
-    static const char *const BAD[] = {
-        "{'descr': '>i4', 'fortran_order': False, 'shape': (3,), }",
-        "{'descr': '<i4', 'fortran_order': True, 'shape': (3,), }",
-        "{'descr': '|O', 'fortran_order': False, 'shape': (3,), }",
-        "{'descr': '|O8', 'fortran_order': False, 'shape': (3,), }",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (3), }",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (-3,), }",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (03,), }",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (4,), }",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 3), }",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (4611686018427387907,), }",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), 'x': 1}",
-        "{'descr': '<i0', 'fortran_order': False, 'shape': (3,), }",
-        "{'descr': '<i44444444444444444444444444444', 'fortran_order': False, 'shape': (3,), }",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), } x",
-        "{'descr': '<i4",
-    };
-    rt_err err;
-    rt_npy npy;
-    uint8_t file[RT_NPY_HEAD + 12];
-    const int64_t shape[2] = { 3, 1 };
-    for (int i = -1; i < RT_COUNT(BAD); i++) {
-        memset(file, 0, sizeof file);
-        rt_npy_head(file, "<i4", 1, shape);
-        if (i < 0) {
-            OK(rt_npy_parse(&npy, file, sizeof file, "good", &err));
-            ck_assert(npy.rank == 1 && npy.dim[0] == 3 && npy.item == 4 && npy.bytes == 12);
-            for (int64_t n = 0; n < (int64_t)sizeof file; n++)
-                ck_assert(rt_npy_parse(&npy, file, n, "short", &err) != 0);
-            continue;
-        }
-        memset(file + 10, ' ', RT_NPY_HEAD - 11);
-        memcpy(file + 10, BAD[i], strlen(BAD[i]));
-        ck_assert_msg(rt_npy_parse(&npy, file, sizeof file, "bad", &err) != 0, "%s", BAD[i]);
-    }
-    rt_npy_head(file, "|u1", 2, (int64_t[]){ 3, 4 });
-    OK(rt_npy_parse(&npy, file, sizeof file, "good", &err));
-    ck_assert(npy.rank == 2 && npy.dim[0] == 3 && npy.dim[1] == 4);
-    file[6] = 2;
-    FAILS(rt_npy_parse(&npy, file, sizeof file, "v2", &err), "format 2.0");
-}
-END_TEST
-
-START_TEST(mangled_shards_and_manifests_never_crash)
-{
-    static const char *const FILES[] = { "shard-00000.npz", "journal", "manifest.json" };
-    char *path = in_scratch("mangled.traces");
-    rt_trace_manifest m;
-    rt_err err;
-    dice d = { .seed = 77 };
-    make_manifest(&m, 1000, 1);
-    make_archive(path, &m, 6, false);
-    for (int f = 0; f < 3; f++) {
-        char *file = rt_path_join(path, FILES[f]), *data;
-        int64_t bytes;
-        OK(rt_file_read(&data, &bytes, file, 1 << 20, &err));
-        for (int k = 0; k < 300 * rounds(); k++) {
-            char *bad = malloc((size_t)bytes);
-            memcpy(bad, data, (size_t)bytes);
-            for (int i = 1 + roll_below(&d, 6); i > 0; i--) {
-                int64_t at = roll_below(&d, (int32_t)bytes);
-                for (int run = 1 + roll_below(&d, 8); run > 0 && at < bytes; run--, at++)
-                    bad[at] = (char)(roll_below(&d, 3) ? roll_below(&d, 256) : 255);
-            }
-            int64_t cut = roll_below(&d, 4) ? bytes : roll_below(&d, (int32_t)bytes);
-            OK(rt_file_write(file, bad, cut, &err));
-            free(bad);
-            rt_trace_verify(path, NULL, NULL, &err);
-            rt_trace_reader *r;
-            int64_t lost;
-            rt_trace_statistics st;
-            if (rt_trace_open_read(&r, path, &err) == 0) {
-                rt_trace_stats(r, &st, &err);
-                rt_trace_reader_close(r);
-            }
-            if (rt_trace_open_salvage(&r, path, NULL, NULL, &lost, &err) == 0)
-                rt_trace_reader_close(r);
-        }
-        OK(rt_file_write(file, data, bytes, &err));
-        free(data);
-        free(file);
-    }
-    ck_assert_int_eq(rt_trace_verify(path, NULL, NULL, &err), 0);
-    free(path);
-}
-END_TEST
-
 static void setup(void)
 {
     rt_log_set_level(RT_LOG_QUIET);
@@ -545,13 +446,11 @@ int main(void)
     tcase_add_test(c, a_kill_at_any_step_ends_in_the_same_bytes);
     tcase_add_test(c, many_kills_in_one_life_end_in_the_same_bytes);
     tcase_add_test(c, sigkill_at_random_moments_ends_in_the_same_bytes);
+    tcase_add_test(c, a_full_disk_loses_nothing);
     tcase_add_test(c, a_journal_cut_at_any_length_keeps_its_whole_records);
     tcase_add_test(c, every_flipped_bit_is_reported);
     tcase_add_test(c, repair_keeps_the_rest_and_refilling_restores_the_bytes);
     tcase_add_test(c, a_lost_shard_is_told_and_made_again);
-    tcase_add_test(c, a_crooked_zip_is_refused);
-    tcase_add_test(c, a_crooked_npy_is_refused);
-    tcase_add_test(c, mangled_shards_and_manifests_never_crash);
     suite_add_tcase(suite, c);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -23,6 +23,12 @@
         ck_assert_msg(strstr(err.text, part), "\"%s\" lacks \"%s\"", err.text, part);              \
     } while (0)
 
+static inline int rounds(void)
+{
+    const char *text = getenv("RT_TRACE_ROUNDS");
+    return text && atoi(text) > 0 ? atoi(text) : 1;
+}
+
 // ---- a stream of numbers ----
 
 typedef struct dice {
@@ -172,6 +178,56 @@ static inline void make_sample(made *x, const rt_trace_manifest *m, int64_t inde
 }
 
 static inline void drop_sample(made *x) { rt_soft_free(&x->sample.soft); }
+
+// ---- comparing ----
+
+typedef struct worst {
+    double logp, tail, tail_short, entropy, entropy_short, taken, logz;
+} worst;
+
+static inline void keep_max(double *worst_of, double a, double b)
+{
+    double error = a == b ? 0 : fabs(a - b);
+    ck_assert_msg(error == error, "NaN: %g %g", a, b);
+    if (error > *worst_of)
+        *worst_of = error;
+}
+
+// Ids, hits and order must be equal; numbers go into *w.
+static inline void compare_soft(const rt_soft *a, const rt_soft *b, int temps, worst *w)
+{
+    ck_assert_int_eq(a->n, b->n);
+    ck_assert_int_eq(a->n_items, b->n_items);
+    for (int64_t r = 0; r < a->n; r++) {
+        ck_assert_int_eq(a->offset[r + 1], b->offset[r + 1]);
+        ck_assert_int_eq(a->head_n[r], b->head_n[r]);
+        int64_t items = a->offset[r + 1] - a->offset[r];
+        for (int64_t i = a->offset[r]; i < a->offset[r + 1]; i++) {
+            ck_assert_int_eq(a->id[i], b->id[i]);
+            ck_assert_int_eq(a->hits[i], b->hits[i]);
+            keep_max(&w->logp, (double)a->logp[i], (double)b->logp[i]);
+        }
+        bool maybe_short = items == 1 && a->tail_logmass[r] < -5.4;
+        keep_max(maybe_short ? &w->tail_short : &w->tail, (double)a->tail_logmass[r],
+                 (double)b->tail_logmass[r]);
+        keep_max(maybe_short ? &w->entropy_short : &w->entropy, (double)a->entropy[r],
+                 (double)b->entropy[r]);
+        keep_max(&w->taken, (double)a->taken_logp[r], (double)b->taken_logp[r]);
+        for (int t = 0; t < temps; t++)
+            keep_max(&w->logz, (double)a->logz[r * temps + t], (double)b->logz[r * temps + t]);
+    }
+}
+
+static inline void check_bounds(const worst *w)
+{
+    ck_assert_double_le(w->logp, 2.5e-4);
+    ck_assert_double_le(w->taken, 2.5e-4);
+    ck_assert_double_le(w->tail, 2.5e-4);
+    ck_assert_double_le(w->entropy, 2.5e-4);
+    ck_assert_double_le(w->tail_short, 0.0626);
+    ck_assert_double_le(w->entropy_short, 5.1e-3);
+    ck_assert_double_le(w->logz, 4.9e-4);
+}
 
 // ---- archives ----
 
