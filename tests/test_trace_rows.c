@@ -112,6 +112,47 @@ START_TEST(a_certain_row_costs_thirteen_bits_and_extremes_saturate)
 }
 END_TEST
 
+START_TEST(the_short_form_gives_way_where_it_would_break_its_bounds)
+{
+    rt_err err;
+    rt_trace_manifest m;
+    make_manifest(&m, 1000, 0);
+    rt_trace_codec c;
+    rt_trace_codec_init(&c, &m);
+    const struct {
+        float tail, logp, entropy;
+        int64_t shorts;
+    } CASES[] = {
+        { -9, -1.2341e-4f, 0.0015f, 1 }, // consistent
+        { -9, -1.2341e-4f, 0.5f, 0 },    // an entropy this tail cannot have
+        { -9, -0.01f, 0.0015f, 0 },      // a probability this tail does not leave
+        { -5.3f, -0.005f, 0.05f, 0 },    // too much tail
+        { -INFINITY, 0, 0, 1 },          { -INFINITY, 0, 0.1f, 0 },
+    };
+    for (int i = 0; i < RT_COUNT(CASES); i++) {
+        rt_soft a, b;
+        rt_soft_init(&a);
+        rt_soft_init(&b);
+        const int32_t id = 7;
+        int64_t shorts = 0;
+        worst w = { 0 };
+        rt_trace_buf out = { 0 };
+        set_row(&a, 1, &id, 1);
+        a.tail_logmass[0] = CASES[i].tail;
+        a.logp[0] = a.taken_logp[0] = CASES[i].logp;
+        a.entropy[0] = CASES[i].entropy;
+        OK(rt_trace_rows_encode(&c, &out, &a, &id, &err));
+        OK(rt_trace_rows_decode(&c, &b, out.data, out.n, 1, (const uint8_t *)&id, &shorts, &err));
+        ck_assert_int_eq(shorts, CASES[i].shorts);
+        compare_soft(&a, &b, 0, &w);
+        check_bounds(&w);
+        free(out.data);
+        rt_soft_free(&a);
+        rt_soft_free(&b);
+    }
+}
+END_TEST
+
 START_TEST(rows_that_break_the_contract_are_refused)
 {
     rt_err err;
@@ -198,6 +239,7 @@ int main(void)
     tcase_set_timeout(c, 0);
     tcase_add_test(c, rows_come_back_within_the_stated_bounds);
     tcase_add_test(c, a_certain_row_costs_thirteen_bits_and_extremes_saturate);
+    tcase_add_test(c, the_short_form_gives_way_where_it_would_break_its_bounds);
     tcase_add_test(c, rows_that_break_the_contract_are_refused);
     tcase_add_test(c, random_bits_never_decode_to_a_broken_row);
     suite_add_tcase(suite, c);
