@@ -40,7 +40,7 @@ cat >recipe.json <<'E'
 E
 results() { (cd "$1" && find a.traces student student.gguf -type f ! -name metrics.jsonl ! -name lock | sort | xargs sha256sum); }
 
-"$retort" -q run recipe.json >report.txt || fail "a clean run"
+"$retort" -q run recipe.json >report.txt || { fail "a clean run"; exit 1; }
 [ -s clean/report.json ] || fail "no report.json"
 grep -q 'quantized' report.txt || fail "no table: $(cat report.txt)"
 want=$(results clean)
