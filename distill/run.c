@@ -1,5 +1,6 @@
 #include "distill/run.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -325,6 +326,21 @@ static int remove_output(const runner *r, const stage *s, rt_err *err)
 /* ---- running
  * ------------------------------------------------------------------------------------- */
 
+/* stdout is the report's: what a stage prints goes to stderr. */
+static int run_aside(stage *s, rt_err *err)
+{
+    fflush(stdout);
+    int own = dup(STDOUT_FILENO);
+    if (own < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+        return rt_fail(err, "stdout: cannot be set aside: %s", strerror(errno));
+    int bad = s->command->run(s->values, err);
+    fflush(stdout);
+    if (dup2(own, STDOUT_FILENO) < 0)
+        bad = bad ? bad : rt_fail(err, "stdout: cannot be restored: %s", strerror(errno));
+    close(own);
+    return bad;
+}
+
 static int run_stage(runner *r, stage *s, int number, rt_err *err)
 {
     char took[32];
@@ -349,7 +365,7 @@ static int run_stage(runner *r, stage *s, int number, rt_err *err)
             return -1;
     }
     double start = rt_now();
-    if (s->command->run(s->values, err))
+    if (run_aside(s, err))
         return rt_wrap(err, "stage %s", s->name);
     rt_info("[%d/%d] %s: done in %s", number, r->n, s->name,
             rt_fmt_seconds(took, sizeof took, rt_now() - start));
