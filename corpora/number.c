@@ -56,7 +56,7 @@ static rt_number inverse(rt_number a)
 
 static rt_number power_of_ten(int64_t e)
 {
-    rt_number r = { 1, 1, e > 36 || e < -36 };
+    rt_number r = { 1, 1, e > 38 || e < -38 };
     for (int64_t i = 0; i < (e < 0 ? -e : e) && !r.overflow; i++)
         r.num *= 10;
     return e < 0 ? inverse(r) : r;

@@ -305,14 +305,26 @@ static int normal_form(rt_unicode_form form, const rt_text *in, rt_text *out, rt
                                  UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
                                  UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
                                  UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT };
-    utf8proc_uint8_t *made = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)in->data, in->bytes, &made,
-                                      (utf8proc_option_t)flags[form]);
-    if (n < 0)
-        return rt_fail(err, "tokenizer: Unicode normal form: %s", utf8proc_errmsg(n));
-    int bad = rt_text_add(out, made, n, err);
-    free(made);
-    return bad;
+    for (int64_t i = 0, run; i < in->bytes; i += run) {
+        run = rt_unicode_old_run(in->data + i, in->bytes - i);
+        if (run == 0) {
+            uint32_t cp;
+            run = rt_utf8_decode(in->data + i, in->bytes - i, &cp);
+            if (rt_text_add(out, in->data + i, run, err))
+                return -1;
+            continue;
+        }
+        utf8proc_uint8_t *made = NULL;
+        utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)in->data + i, run, &made,
+                                          (utf8proc_option_t)flags[form]);
+        if (n < 0)
+            return rt_fail(err, "tokenizer: Unicode normal form: %s", utf8proc_errmsg(n));
+        int bad = rt_text_add(out, made, n, err);
+        free(made);
+        if (bad)
+            return -1;
+    }
+    return 0;
 }
 
 int rt_step_replace(const rt_step *p, const rt_matcher *m, const char *text, int64_t bytes,

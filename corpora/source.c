@@ -6,6 +6,7 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -23,6 +24,7 @@ struct rt_source {
     int64_t n_paths, paths_cap, at;
     int fd;              /* of a plain file, else -1 */
     struct archive *arc; /* of a compressed one, else NULL */
+    locale_t utf8;       /* names in archives are read in it, whatever the user's locale */
     const char *entry;   /* name inside the archive, NULL = the file itself */
     bool open, ended;    /* an entry is being read; it has no more bytes */
     bool whole;          /* this entry is one item */
@@ -88,6 +90,7 @@ int rt_source_open(rt_source **out, const char *path, rt_source_mode mode, rt_er
     }
     s->mode = mode;
     s->fd = -1;
+    s->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     if (input ? add_path(s, path, err) : walk(s, path, 0, err)) {
         rt_source_close(s);
         return -1;
@@ -114,6 +117,8 @@ void rt_source_close(rt_source *s)
     close_file(s);
     for (int64_t i = 0; i < s->n_paths; i++)
         free(s->path[i]);
+    if (s->utf8)
+        freelocale(s->utf8);
     free(s->path);
     free(s->buffer);
     rt_text_free(&s->item);
@@ -237,6 +242,27 @@ static int check_name(const rt_source *s, const char *name, rt_err *err)
                         s->path[s->at], (long long)s->n_entries);
 }
 
+/* The header of the next regular file of an archive: 1, or 0 when there is none. */
+static int next_header(rt_source *s, rt_err *err)
+{
+    struct archive_entry *e;
+    do {
+        int r = archive_read_next_header(s->arc, &e);
+        if (r == ARCHIVE_EOF)
+            return 0;
+        if (r < ARCHIVE_WARN)
+            return fail_archive(s, err);
+        if (++s->n_entries > RT_SOURCE_MAX_ENTRIES)
+            return rt_fail(err, "%s: more than %d entries", s->path[s->at], RT_SOURCE_MAX_ENTRIES);
+    } while (archive_entry_filetype(e) != AE_IFREG || archive_entry_hardlink(e));
+    if (archive_format(s->arc) == ARCHIVE_FORMAT_RAW) {
+        s->entry = NULL;
+        return 1;
+    }
+    s->entry = archive_entry_pathname(e);
+    return check_name(s, s->entry, err) ? -1 : 1;
+}
+
 /* 1 = the next entry of this file is open, 0 = there is none. */
 static int open_entry(rt_source *s, rt_err *err)
 {
@@ -244,23 +270,12 @@ static int open_entry(rt_source *s, rt_err *err)
         if (s->n_entries++)
             return 0;
     } else {
-        struct archive_entry *e;
-        do {
-            int r = archive_read_next_header(s->arc, &e);
-            if (r == ARCHIVE_EOF)
-                return 0;
-            if (r < ARCHIVE_WARN)
-                return fail_archive(s, err);
-            if (++s->n_entries > RT_SOURCE_MAX_ENTRIES)
-                return rt_fail(err, "%s: more than %d entries", s->path[s->at],
-                               RT_SOURCE_MAX_ENTRIES);
-        } while (archive_entry_filetype(e) != AE_IFREG || archive_entry_hardlink(e));
-        bool raw = archive_format(s->arc) == ARCHIVE_FORMAT_RAW;
-        s->entry = raw ? NULL : archive_entry_pathname_utf8(e);
-        if (!raw && !s->entry) /* no UTF-8 form in this locale */
-            s->entry = archive_entry_pathname(e);
-        if (!raw && check_name(s, s->entry, err))
-            return -1;
+        locale_t user = s->utf8 ? uselocale(s->utf8) : (locale_t)0;
+        int r = next_header(s, err);
+        if (s->utf8)
+            uselocale(user);
+        if (r <= 0)
+            return r;
     }
     s->open = true;
     s->ended = false;
@@ -319,7 +334,7 @@ static int read_item(rt_source *s, rt_err *err)
     bool any = false, complete = false;
     rt_text_clear(&s->item);
     s->line++;
-    if (rt_text_reserve(&s->item, 0, err))
+    if (rt_text_puts(&s->item, "", err))
         return -1;
     while (!complete) {
         if (s->used == s->filled && !s->ended && fill(s, err))

@@ -59,6 +59,22 @@ static const struct {
     { 0x2b739, 0x2b739, HAN }, { 0x2ebf0, 0x2ee5d, HAN }, { 0x31350, 0x323af, HAN },
 };
 
+/* Ascending. Combining or decomposing characters of Unicode 10.0 to 14.0; and U+11A7, which
+   utf8proc 2.8 loses behind a Hangul syllable. */
+static const uint32_t later_marks[][2] = {
+    { 0x7fd, 0x7fd },     { 0x898, 0x89f },     { 0x8ca, 0x8d3 },     { 0x9fe, 0x9fe },
+    { 0xc3c, 0xc3c },     { 0xd3b, 0xd3c },     { 0xeba, 0xeba },     { 0x11a7, 0x11a7 },
+    { 0x1715, 0x1715 },   { 0x1abf, 0x1ace },   { 0x1df6, 0x1dfa },   { 0x32ff, 0x32ff },
+    { 0xa7f2, 0xa7f4 },   { 0xa82c, 0xa82c },   { 0xab69, 0xab69 },   { 0x10781, 0x10785 },
+    { 0x10787, 0x107b0 }, { 0x107b2, 0x107ba }, { 0x10d24, 0x10d27 }, { 0x10eab, 0x10eac },
+    { 0x10f46, 0x10f50 }, { 0x10f82, 0x10f85 }, { 0x11070, 0x11070 }, { 0x1133b, 0x1133b },
+    { 0x1145e, 0x1145e }, { 0x11839, 0x1183a }, { 0x11938, 0x11938 }, { 0x1193d, 0x1193e },
+    { 0x11943, 0x11943 }, { 0x119e0, 0x119e0 }, { 0x11a34, 0x11a34 }, { 0x11a47, 0x11a47 },
+    { 0x11a99, 0x11a99 }, { 0x11d42, 0x11d42 }, { 0x11d44, 0x11d45 }, { 0x11d97, 0x11d97 },
+    { 0x16ff0, 0x16ff1 }, { 0x1e130, 0x1e136 }, { 0x1e2ae, 0x1e2ae }, { 0x1e2ec, 0x1e2ef },
+    { 0x1f16c, 0x1f16c }, { 0x1fbf0, 0x1fbf9 },
+};
+
 /* Index into newer, or -1. */
 static int find(uint32_t cp)
 {
@@ -100,4 +116,26 @@ int rt_unicode_stand_ins(const char *text, int64_t bytes, rt_text *out, rt_err *
             return -1;
     }
     return 0;
+}
+
+int64_t rt_unicode_old_run(const char *text, int64_t bytes)
+{
+    int64_t i = 0;
+    for (int n; i < bytes; i += n) {
+        uint32_t cp;
+        n = rt_utf8_decode(text + i, bytes - i, &cp);
+        if (cp < later_marks[0][0])
+            continue;
+        int lo = 0, hi = RT_COUNT(later_marks);
+        while (lo < hi) {
+            int mid = (lo + hi) / 2;
+            if (later_marks[mid][1] < cp)
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        if ((lo < RT_COUNT(later_marks) && later_marks[lo][0] <= cp) || find(cp) >= 0)
+            break;
+    }
+    return i;
 }

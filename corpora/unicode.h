@@ -13,6 +13,10 @@ RT_BEGIN
 bool rt_unicode_is_newer(const char *text, int64_t bytes);
 /* Append text with the characters of the list replaced. */
 int rt_unicode_stand_ins(const char *text, int64_t bytes, rt_text *out, rt_err *err);
+/* Bytes before the first character whose combining class or decomposition the reference's
+   normalizer (Unicode 9.0) does not know: it leaves such a character alone and composes nothing
+   across it. */
+int64_t rt_unicode_old_run(const char *text, int64_t bytes);
 
 RT_END
 

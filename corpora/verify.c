@@ -224,7 +224,7 @@ static void bare_choice(char *s)
 }
 
 static rt_judgement compare(rt_judgement v, rt_verify_kind kind, const char *s, size_t n,
-                          const char *reference)
+                            const char *reference)
 {
     char answer[ANSWER_BYTES], gold[ANSWER_BYTES];
     rt_number x, y;

@@ -1,0 +1,229 @@
+/* test_verify.c: the answer checker: what equals what, what is refused as unreadable, and exactness
+   against Python's fractions (tests/golden/verify.json by tests/golden/make_verify.py). */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/json.h"
+#include "corpora/verify.h"
+
+typedef struct row {
+    const char *response, *reference;
+    rt_judged want;
+    const char *answer; /* NULL = not looked at */
+} row;
+
+#define NO RT_JUDGED_NO
+#define YES RT_JUDGED_YES
+#define DK RT_JUDGED_UNKNOWN
+
+static void check_rows(rt_verify_kind kind, const row *rows, int n)
+{
+    for (int i = 0; i < n; i++) {
+        rt_judgement v = rt_verify(kind, rows[i].response, rows[i].reference);
+        ck_assert_msg(v.result == rows[i].want, "%s: \"%s\" for \"%s\": %s (%s), extracted \"%s\"",
+                      rt_verify_kind_name(kind), rows[i].response, rows[i].reference,
+                      rt_judgement_name(v.result), v.reason, v.answer);
+        if (rows[i].answer)
+            ck_assert_str_eq(v.answer, rows[i].answer);
+    }
+}
+
+START_TEST(boxed)
+{
+    static const row rows[] = {
+        { "so \\boxed{42}.", "42", YES, "42" },
+        { "\\boxed{1} no, \\boxed{2}", "2", YES, "2" },
+        { "\\boxed{1} no, \\boxed{2}", "1", NO, "2" },
+        { "\\boxed{7} and \\boxed{unclosed", "7", YES, "7" },
+        { "\\boxed{\\frac{1}{2}}", "0.5", YES, "\\frac{1}{2}" },
+        { "\\boxed{\\dfrac12}", "1/2", YES, NULL },
+        { "\\boxed{-\\frac{3}{4}}", "-0.75", YES, NULL },
+        { "\\boxed{\\frac{-3}{4}}", "-.75", YES, NULL },
+        { "\\boxed{1\\frac{1}{2}}", "1.5", YES, NULL },
+        { "\\boxed{1 1/2}", "3/2", YES, NULL },
+        { "\\boxed{2/4}", "1/2", YES, NULL },
+        { "\\boxed{1,234,567}", "1234567", YES, NULL },
+        { "\\boxed{1{,}234}", "1234", YES, NULL },
+        { "\\boxed{1\\,234}", "1234", YES, NULL },
+        { "\\boxed{1,23}", "123", DK, NULL },
+        { "\\boxed{10\\%}", "0.1", YES, NULL },
+        { "\\boxed{10\\%}", "10", NO, NULL },
+        { "\\boxed{\\$1,000.50}", "1000.5", YES, NULL },
+        { "\\boxed{45 \\text{ km}}", "45", YES, NULL },
+        { "\\boxed{45\\text{ km/h}}", "45 mph", YES, NULL },
+        { "\\boxed{12 m^2}", "12", YES, NULL },
+        { "\\boxed{90^\\circ}", "90", YES, NULL },
+        { "\\boxed{5 million}", "5", DK, NULL },
+        { "\\boxed{2x}", "2", DK, NULL },
+        { "\\boxed{2 x}", "2", DK, NULL },
+        { "\\boxed{2\\pi}", "2", DK, NULL },
+        { "\\boxed{2 pi}", "2", DK, NULL },
+        { "\\boxed{x = 5}", "5", YES, NULL },
+        { "\\boxed{1.5e3}", "1500", YES, NULL },
+        { "\\boxed{1.5 \\times 10^{3}}", "1500", YES, NULL },
+        { "\\boxed{2*10^-2}", "1/50", YES, NULL },
+        { "\\boxed{\xe2\x88\x92"
+          "7}",
+          "-7", YES, NULL },
+        { "\\boxed{+7}", "7", YES, NULL },
+        { "\\boxed{007}", "7", YES, NULL },
+        { "\\boxed{$5$}", "5", YES, NULL },
+        { "\\boxed{}", "5", NO, "" },
+        { "\\boxed 5", "5", NO, "" },
+        { "5", "5", NO, "" },
+        { "\\boxed{1/0}", "5", DK, NULL },
+        { "\\boxed{99999999999999999999999999999999999999999}",
+          "99999999999999999999999999999999999999999", YES, NULL },
+        { "\\boxed{99999999999999999999999999999999999999998}",
+          "99999999999999999999999999999999999999999", DK, NULL },
+        { "\\boxed{0.1000000000000000000000000000000000001}", "0.1", NO, NULL },
+        { "\\boxed{x+1}", "x + 1", YES, NULL },
+        { "\\boxed{1+x}", "x+1", DK, NULL },
+        { "\\boxed{\\text{Blue}}", "blue", YES, "\\text{Blue}" },
+        { "\\boxed{red}", "blue", NO, NULL },
+        { "\\boxed{(B)}", "B", YES, NULL },
+        { "\\boxed{b}", "B", NO, NULL },
+        { "\\boxed{\\{1,2\\}}", "\\{1,2\\}", YES, NULL },
+        { "\\boxed{a \\boxed{3} b}", "3", YES, "3" },
+        { "\\fbox{3}", "3", YES, "3" },
+        { "\\boxed{3}", "", DK, NULL },
+        { "\\boxed{seven}", "7", NO, NULL },
+    };
+    check_rows(RT_VERIFY_BOXED, rows, RT_COUNT(rows));
+}
+END_TEST
+
+START_TEST(number)
+{
+    static const row rows[] = {
+        { "First 3, then 5 apples. So 8.", "8", YES, "8" },
+        { "The answer is 1,234 dollars.", "1234", YES, "1,234" },
+        { "x2 is 4 and H2O", "4", YES, "4" },
+        { "5-3", "3", YES, "3" },
+        { "it is -3", "-3", YES, "-3" },
+        { "it is \xe2\x88\x92"
+          "3",
+          "-3", YES, NULL },
+        { "(-3)", "-3", YES, "-3" },
+        { "about 50\\% of it", "1/2", YES, "50\\%" },
+        { "is 3/4 cup", "0.75", YES, "3/4" },
+        { "is \\frac{3}{4}", "0.75", YES, NULL },
+        { "no digits", "4", NO, "" },
+        { "first \\boxed{4} of 9", "4", YES, "4" },
+        { "\\boxed{x}", "4", NO, "x" },
+        { "\\boxed{\\sqrt{16}}", "4", DK, NULL },
+        { "4", "four", DK, "4" },
+        { "costs $5", "5", YES, "$5" },
+        { "1, 2, 3", "3", YES, "3" },
+        { "v1.2.3", "3", NO, NULL },
+        { "...", "3", NO, "" },
+        { "- - -", "3", NO, "" },
+    };
+    check_rows(RT_VERIFY_NUMBER, rows, RT_COUNT(rows));
+}
+END_TEST
+
+START_TEST(exact)
+{
+    static const row rows[] = {
+        { " a  b\n", "a b", YES, "a  b" },
+        { "ab", "a b", NO, NULL },
+        { "a b", "ab", NO, NULL },
+        { "", "", YES, "" },
+        { "a", "", NO, NULL },
+        { "", "a", NO, NULL },
+        { "A", "a", NO, NULL },
+        { "a ", " a", YES, "a" },
+        { "42", "42.0", NO, NULL },
+    };
+    check_rows(RT_VERIFY_EXACT, rows, RT_COUNT(rows));
+    rt_judgement v = rt_verify(RT_VERIFY_NONE, "\\boxed{4}", "4");
+    ck_assert_int_eq(v.result, RT_JUDGED_UNKNOWN);
+}
+END_TEST
+
+START_TEST(kinds)
+{
+    rt_err err = { 0 };
+    rt_verify_kind k;
+    for (int i = RT_VERIFY_NONE; i <= RT_VERIFY_EXACT; i++) {
+        ck_assert_int_eq(rt_verify_kind_parse(&k, rt_verify_kind_name((rt_verify_kind)i), &err), 0);
+        ck_assert_int_eq((int)k, i);
+    }
+    ck_assert_int_eq(rt_verify_kind_parse(&k, "latex", &err), -1);
+    ck_assert_int_eq(err.exit_code, 2);
+}
+END_TEST
+
+/* Pairs of random spellings; equal exactly when Python's Fraction says so. */
+START_TEST(fractions)
+{
+    rt_err err = { 0 };
+    cJSON *json, *r;
+    ck_assert_int_eq(rt_json_load(&json, RT_SOURCE_DIR "/tests/golden/verify.json", &err), 0);
+    int n = 0;
+    cJSON_ArrayForEach(r, json)
+    {
+        const char *a = r->child->valuestring, *b = r->child->next->valuestring;
+        bool equal = cJSON_IsTrue(r->child->next->next);
+        char response[256];
+        snprintf(response, sizeof response, "so it is \\boxed{%s}", a);
+        rt_judgement v = rt_verify(RT_VERIFY_BOXED, response, b);
+        ck_assert_msg(v.result == (equal ? RT_JUDGED_YES : RT_JUDGED_NO), "%s = %s: %s", a, b,
+                      rt_judgement_name(v.result));
+        n++;
+    }
+    ck_assert_int_ge(n, 600);
+    cJSON_Delete(json);
+}
+END_TEST
+
+/* Long and twisted responses: bounded in time, answers cut at a character. */
+START_TEST(bounded)
+{
+    static const char *const bits[] = { "\\boxed{", "{",  "}",         "\\boxed{1}", "9",
+                                        "-",        "1,", "\\frac{1}", "\xc3\xa9" };
+    size_t n = 4 << 20;
+    char *text = malloc(n + 16);
+    for (int i = 0; i < RT_COUNT(bits); i++) {
+        size_t step = strlen(bits[i]), used = 0;
+        for (; used + step < n; used += step)
+            memcpy(text + used, bits[i], step);
+        text[used] = 0;
+        clock_t begin = clock();
+        for (rt_verify_kind k = RT_VERIFY_NUMBER; k <= RT_VERIFY_EXACT; k++) {
+            rt_judgement v = rt_verify(k, text, "1");
+            ck_assert_uint_lt(strlen(v.answer), sizeof v.answer);
+        }
+        ck_assert_msg((double)(clock() - begin) / CLOCKS_PER_SEC < 5, "%s: too slow", bits[i]);
+    }
+    memset(text, 0, 16);
+    strcpy(text, "\\boxed{");
+    for (int i = 0; i < 200; i++)
+        strcat(text, "\xc3\xa9");
+    strcat(text, "}");
+    rt_judgement v = rt_verify(RT_VERIFY_BOXED, text, "1");
+    ck_assert_uint_eq(strlen(v.answer), 254);
+    ck_assert_int_eq(v.result, RT_JUDGED_UNKNOWN);
+    free(text);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *tests[] = { boxed, number, exact, kinds, fractions, bounded };
+    Suite *suite = suite_create("verify");
+    TCase *tc = tcase_create("verify");
+    tcase_set_timeout(tc, 120);
+    for (int i = 0; i < RT_COUNT(tests); i++)
+        tcase_add_test(tc, tests[i]);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
