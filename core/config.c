@@ -104,11 +104,23 @@ static int family_bits(const rt_family *f)
     return bits;
 }
 
+/* Names that newer transformers write for a key. */
+static const char *const renamed[][2] = { { "num_experts", "num_local_experts" } };
+
+static const cJSON *find_key(const cJSON *json, const char *name)
+{
+    const cJSON *item = rt_json_find(json, name);
+    for (int i = 0; !item && i < RT_COUNT(renamed); i++)
+        if (strcmp(name, renamed[i][0]) == 0)
+            item = rt_json_find(json, renamed[i][1]);
+    return item;
+}
+
 static int read_key(rt_config *cfg, const cJSON *json, const config_key *k, const char *what,
                     rt_err *err)
 {
     uint8_t *field = (uint8_t *)cfg + k->offset;
-    const cJSON *item = rt_json_find(json, k->name);
+    const cJSON *item = find_key(json, k->name);
     if (!item || cJSON_IsNull(item)) {
         if (k->required)
             return rt_fail(err, "%s: no \"%s\": is this a model's config.json?", what, k->name);

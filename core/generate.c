@@ -102,17 +102,18 @@ static int place(rt_generator *g, rt_err *err)
 }
 
 /* Fill free slots. Returns how many sequences are running, or -1. */
-static int64_t admit(rt_generator *g, const rt_generate_io *io, bool *more, rt_err *err)
+static int64_t admit(rt_generator *g, const rt_generate_io *io, rt_err *err)
 {
     int64_t active = 0;
+    bool more = true;
     for (int64_t i = 0; i < g->o.slots; i++) {
         sequence *s = &g->seq[i];
-        if (!s->active && *more) {
+        if (!s->active && more) {
             rt_request r = { 0 };
             int got = io->next(io->ctx, &r, err);
             if (got < 0)
                 return -1;
-            *more = got > 0;
+            more = got > 0;
             if (got > 0) {
                 if (r.n_prompt < 1 || r.max_new < 1 || r.n_prompt > g->o.length - r.max_new)
                     rt_bug("a request of %lld + %lld tokens, planned for %lld",
@@ -201,6 +202,8 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
         if (g->o.capture.head_max && rt_capture_append(cap, j, &s->soft, err))
             return -1;
         s->token[s->n++] = cap->host_token[j];
+        if (io->token && io->token(io->ctx, s->id, cap->host_token[j], err))
+            return -1;
         bool stopped = rt_config_is_eos(&g->m->cfg, cap->host_token[j]);
         if ((stopped || s->n - s->n_prompt == s->max_new) && finish(g, s, io, stopped, err))
             return -1;
@@ -211,11 +214,10 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
 
 int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err)
 {
-    bool more = true;
     if (place(g, err))
         return -1;
     for (;;) {
-        int64_t active = admit(g, io, &more, err), n = 0;
+        int64_t active = admit(g, io, err), n = 0;
         if (active <= 0)
             return active < 0 ? -1 : 0;
         if (rt_interrupted()) {

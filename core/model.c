@@ -35,6 +35,12 @@ void rt_weights_init(rt_weights *w, const rt_config *c, const char *label)
     if (!c->tied)
         rt_param_add(p, &w->head, "lm_head.weight", "output", RT_INIT_NORMAL, matrix, c->vocab,
                      c->width, 0);
+    for (int i = 0; i < p->n; i++) {
+        const rt_param *one = &p->item[i];
+        int64_t n = rt_tensor_elements(one->slot);
+        if (one->flags & RT_PARAM_PRODUCT)
+            p->active += one->experts ? n / one->experts * c->active : n;
+    }
     rt_params_plan(p, &w->arena, label);
 }
 
@@ -62,22 +68,27 @@ static rt_tensor *head_of(const rt_config *c, rt_weights *w)
 /* ---- model --------------------------------------------------------------------------------------
  */
 
+void rt_model_plan_rope(rt_model *m, int64_t positions)
+{
+    rt_arena_init(&m->rope_arena, "rope");
+    m->rope = rt_plan_2(&m->rope_arena, "rope", RT_F32, positions, rt_config_rope_dim(&m->cfg));
+}
+
 int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err)
 {
-    int64_t p = rt_config_rope_dim(&m->cfg);
     rt_dev_free(d, &m->rope_arena);
-    rt_arena_init(&m->rope_arena, "rope");
-    rt_plan_2(&m->rope_arena, "rope", RT_F32, positions, p);
-    float *host = malloc((size_t)(positions * p) * sizeof *host);
+    rt_model_plan_rope(m, positions);
+    int64_t bytes = rt_tensor_bytes(&m->rope);
+    float *host = malloc((size_t)bytes);
     if (!host)
         return rt_fail(err, "rope table: no memory for %lld positions", (long long)positions);
     if (rt_dev_place(d, &m->rope_arena, err)) {
         free(host);
         return -1;
     }
-    m->rope = rt_plan_2(&m->rope_arena, "rope", RT_F32, positions, p);
+    m->rope = rt_plan_2(&m->rope_arena, "rope", RT_F32, positions, rt_config_rope_dim(&m->cfg));
     rt_config_rope_table(&m->cfg, host, positions);
-    d->ops->upload(d, m->rope.data, host, rt_tensor_bytes(&m->rope));
+    d->ops->upload(d, m->rope.data, host, bytes);
     free(host);
     return 0;
 }
@@ -105,6 +116,10 @@ static void plan_blocks(rt_acts *a, const rt_config *c, const rt_plan *p)
         if (train && c->family->routed && a->load.data)
             a->saved[l].ffn.load = rt_tensor_1(rt_f32(&a->load) + l * c->experts, RT_F32,
                                                c->experts);
+        if (a->choice.rank)
+            a->saved[l].ffn.idx = rt_tensor_2(
+                a->choice.data ? rt_i32(&a->choice) + l * p->n * c->active : NULL, RT_I32, p->n,
+                c->active);
         most = rt_max(most, rt_arena_mark(p->arena));
     }
     if (shared) {
@@ -124,6 +139,8 @@ static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t
     a->rows.s = s;
     if (train && c->family->routed)
         a->load = rt_plan_2(p.arena, "router.load", RT_F32, c->layers, c->experts);
+    if (a->shape.choices && c->family->routed)
+        a->choice = rt_plan_3(p.arena, "router.choices", RT_I32, c->layers, n, c->active);
     a->rows.token = rt_plan_1(p.arena, "rows", RT_I32, n);
     a->rows.pos = rt_plan_1(p.arena, "rows", RT_I32, n);
     a->rows.offset = rt_plan_1(p.arena, "rows", RT_I32, s + 1);

@@ -38,6 +38,7 @@ typedef struct rt_pass_shape {
     int64_t rows, segments, longest; /* at most */
     int64_t head_rows;               /* rows of a head chunk, M */
     int64_t slots, length;           /* DECODE: cached sequences and their length */
+    bool choices;                    /* keep which experts every layer chose */
 } rt_pass_shape;
 
 typedef struct rt_acts {
@@ -50,11 +51,13 @@ typedef struct rt_acts {
     rt_tensor hidden, hidden_rstd; /* (N,C) (N) after the final norm */
     rt_tensor dhidden, dstream;    /* (N,C) */
     rt_tensor load; /* (L,E) rows an expert received since it was last zeroed; TRAIN */
+    rt_tensor choice; /* (L,N,A) i32 chosen experts of routed layers; shape.choices */
     rt_kv *kv;      /* (L) */
     rt_tensor index, head_in, dhead_in, logits; /* (M) (M,C) (M,C) (M,V) */
 } rt_acts;
 
-/* positions: length of the rope table. */
+/* The rope table for sequences of `positions`: what it takes; then the table itself. */
+void rt_model_plan_rope(rt_model *m, int64_t positions);
 int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err);
 void rt_model_free(rt_dev *d, rt_model *m);
 

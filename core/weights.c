@@ -178,8 +178,6 @@ static int place(rt_model *m, rt_dev *d, rt_err *err)
 {
     if (!m->frozen)
         return rt_weights_place(d, &m->w, err);
-    rt_arena_init(&m->w.arena, "weights");
-    plan_frozen(d, &m->w.params, &m->w.arena);
     if (rt_dev_place(d, &m->w.arena, err))
         return -1;
     plan_frozen(d, &m->w.params, &m->w.arena);
@@ -304,30 +302,55 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
     return bad;
 }
 
-int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
+int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err)
 {
     rt_config cfg;
-    source s = { 0 };
     memset(m, 0, sizeof *m);
     if (!rt_path_exists(path))
         return rt_fail(err, "%s: no such model: give a Hugging Face directory or a .gguf file",
                        path);
-    bool gguf = !rt_path_is_dir(path) && rt_gguf_magic(path);
-    if (!gguf && rt_config_load(&cfg, path, err))
+    if (rt_model_config(&cfg, path, err))
         return -1;
-    if (source_open(&s, path, err) || (gguf && gguf_config(&cfg, &s.gguf, path, err))) {
-        source_close(&s);
-        return -1;
-    }
     rt_model_init(m, &cfg);
     m->frozen = frozen;
-    int bad = place(m, d, err) || read_all(m, d, &s, err) || rt_model_rope(m, d, positions, err);
+    if (frozen) {
+        rt_arena_init(&m->w.arena, "weights");
+        plan_frozen(d, &m->w.params, &m->w.arena);
+    }
+    rt_model_plan_rope(m, positions);
+    return 0;
+}
+
+static int read_model(rt_model *m, rt_dev *d, source *s, rt_err *err)
+{
+    rt_config from = { 0 };
+    if (s->is_gguf && gguf_config(&from, &s->gguf, s->path, err))
+        return -1;
+    m->cfg.rope_freqs = from.rope_freqs;
+    int bad = place(m, d, err) || read_all(m, d, s, err) ||
+              rt_model_rope(m, d, m->rope.dim[0], err);
     m->cfg.rope_freqs = NULL;
-    source_close(&s);
-    if (bad)
-        rt_model_free(d, m);
     return bad ? -1 : 0;
+}
+
+int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
+{
+    source s;
+    int bad = source_open(&s, path, err) || read_model(m, d, &s, err);
+    source_close(&s);
+    return bad ? -1 : 0;
+}
+
+int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
+                  rt_err *err)
+{
+    if (rt_model_plan(m, d, path, frozen, positions, err))
+        return -1;
+    if (rt_model_read(m, d, path, err) == 0)
+        return 0;
+    rt_model_free(d, m);
+    return -1;
 }
 
 int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)

@@ -13,7 +13,12 @@ RT_BEGIN
  */
 void rt_model_init(rt_model *m, const rt_config *cfg);
 /* path: a model directory or a GGUF file. frozen: products keep packed panels and no rows.
-   positions: length of the rope table. On failure nothing is left to free. */
+   positions: length of the rope table. On failure nothing is left to free. Opening is planning
+   (m->w.arena and m->rope_arena say what it takes, no memory yet) and then reading; after a failed
+   read the model is to be freed. */
+int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
+                  rt_err *err);
+int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err);
 int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err);
 /* Only the description of what is at path. */

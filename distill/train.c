@@ -141,7 +141,7 @@ static int open_model(trainer *t, rt_err *err)
         return -1;
     int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     if (o->model) {
-        if (rt_model_open(&t->model, &t->dev, o->model, false, o->max_length, err))
+        if (rt_model_plan(&t->model, &t->dev, o->model, false, o->max_length, err))
             return -1;
     } else {
         cJSON *json = NULL;
@@ -159,6 +159,7 @@ static int open_model(trainer *t, rt_err *err)
         cfg.eos[0] = rt_tokenizer_eos(t->chat.tokenizer);
         cfg.n_eos = cfg.eos[0] >= 0;
         rt_model_init(&t->model, &cfg);
+        rt_model_plan_rope(&t->model, o->max_length);
     }
     if (t->model.cfg.vocab < vocab)
         return rt_fail(
@@ -170,7 +171,7 @@ static int open_model(trainer *t, rt_err *err)
 static int place_model(trainer *t, rt_err *err)
 {
     if (t->o->model)
-        return 0; /* opening it has placed it */
+        return rt_model_read(&t->model, &t->dev, t->o->model, err);
     return rt_weights_place(&t->dev, &t->model.w, err) ||
                    rt_model_rope(&t->model, &t->dev, t->o->max_length, err) ||
                    rt_params_init(&t->model.w.params, &t->dev, &t->model.cfg, (uint64_t)t->o->seed,

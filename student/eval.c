@@ -192,7 +192,7 @@ static int answer_problems(evaluation *e, rt_err *err)
                               .prefill_rows = rt_max(e->longest_prompt, 256),
                               .vocab = rt_tokenizer_vocab(e->chat.tokenizer),
                               .sampling = { (float)o->temperature, (float)o->top_p, 0 } };
-    rt_generate_io io = { e, next_problem, judge, NULL };
+    rt_generate_io io = { .ctx = e, .next = next_problem, .done = judge };
     rt_generator *gen = NULL;
     rt_progress_begin(&e->progress, "answers", 0, e->n_problems);
     int bad = rt_generator_open(&gen, &e->dev, &e->model, &g, err) ||
