@@ -16,9 +16,14 @@
 // clang-format off
 #define COMMANDS(X) \
     X(run)       \
+    X(sample)    \
+    X(score)     \
     X(train)     \
     X(archive)   \
     X(eval)      \
+    X(generate)  \
+    X(inspect)   \
+    X(logits)    \
     X(tokenizer) \
     X(tokenize)  \
     X(render)    \

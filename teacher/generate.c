@@ -1,0 +1,263 @@
+/* generate.c: the command `retort generate`: one answer, or a conversation, shown as it comes.
+   Text goes to stdout byte for byte. Refuses: tools, and keeping a conversation on disk. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/generate.h"
+#include "core/log.h"
+#include "core/option.h"
+#include "teacher/teacher.h"
+
+typedef struct generate_options {
+    char *model, *prompt, *system;
+    bool chat, raw, json;
+    int64_t max_tokens, context, top_k, seed, threads;
+    double temperature, top_p;
+} generate_options;
+
+#define O generate_options
+static const rt_option options[] = {
+    OPT_NEED(O, model, "model", "DIR|GGUF", "the model"),
+    OPT_STR(O, prompt, "prompt", NULL, "TEXT", "what to answer"),
+    OPT_BOOL(O, chat, "chat", "false", "or read one message a line from stdin and answer each"),
+    OPT_BOOL(O, raw, "raw", "false", "continue the prompt itself, without the chat template"),
+    OPT_STR(O, system, "system", NULL, "TEXT", "system message before the conversation"),
+    OPT_FLOAT(O, temperature, "temperature", "0.6", 0, 100, "of the choice; 0 = greedy"),
+    OPT_FLOAT(O, top_p, "top-p", "0.95", 0.0001, 1, "choose among the most probable of this mass"),
+    OPT_INT(O, top_k, "top-k", "0", 0, 1e6, "choose among this many; 0 = all"),
+    OPT_INT(O, max_tokens, "max-tokens", "1024", 1, 1e7, "of an answer, thought included"),
+    OPT_INT(O, context, "context", "8192", 2, 1e7, "tokens of prompt and answer together"),
+    OPT_INT(O, seed, "seed", "0", 0, 1e15, "of the choice"),
+    OPT_INT(O, threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),
+    OPT_BOOL(O, json, "json", "false", "one JSON object an answer instead of the text"),
+};
+#undef O
+
+enum { WINDOW = 8 }; /* tokens decoded before a new one, so that joints come out as in one piece */
+
+typedef struct speaker {
+    const generate_options *o;
+    rt_teacher teacher;
+    rt_generator *generator;
+    rt_ids ids; /* prompt, then what has come */
+    int64_t n_prompt, length, turn;
+    bool asked, stopped;
+    rt_text shown, piece;
+    rt_response response;
+    double begun;
+} speaker;
+
+/* ---- generation's callbacks ---------------------------------------------------------------------
+ */
+
+static int next_request(void *ctx, rt_request *r, rt_err *err)
+{
+    speaker *s = ctx;
+    (void)err;
+    if (s->asked)
+        return 0;
+    s->asked = true;
+    *r = (rt_request){ .id = 0,
+                       .prompt = s->ids.id,
+                       .n_prompt = s->n_prompt,
+                       .max_new = rt_min(s->o->max_tokens, s->length - s->n_prompt),
+                       .seed = (uint64_t)s->o->seed + (uint64_t)s->turn };
+    return 1;
+}
+
+/* The bytes a new token adds: what its neighbourhood decodes to with it, less without it. */
+static int show_token(void *ctx, int64_t id, int32_t token, rt_err *err)
+{
+    speaker *s = ctx;
+    const rt_tokenizer *t = s->teacher.chat.tokenizer;
+    int64_t from = rt_max(s->n_prompt, s->ids.n - WINDOW), n = s->ids.n - from;
+    (void)id;
+    rt_text_clear(&s->shown);
+    rt_text_clear(&s->piece);
+    if (rt_ids_add(&s->ids, token, err) ||
+        rt_tokenizer_decode(t, s->ids.id + from, n, RT_DETOKENIZE_SKIP_SPECIAL, &s->shown, err) ||
+        rt_tokenizer_decode(t, s->ids.id + from, n + 1, RT_DETOKENIZE_SKIP_SPECIAL, &s->piece, err))
+        return -1;
+    if (!s->o->json && s->piece.bytes > s->shown.bytes) {
+        fwrite(s->piece.data + s->shown.bytes, 1, (size_t)(s->piece.bytes - s->shown.bytes),
+               stdout);
+        fflush(stdout);
+    }
+    return 0;
+}
+
+static int take_completion(void *ctx, const rt_completion *c, rt_err *err)
+{
+    speaker *s = ctx;
+    (void)err;
+    s->stopped = c->stopped;
+    return 0;
+}
+
+/* ---- one answer ---------------------------------------------------------------------------------
+ */
+
+static void print_json(const speaker *s, double seconds)
+{
+    cJSON *json = rt_json_object();
+    rt_json_put_str(json, "reasoning", s->response.reasoning.data);
+    rt_json_put_str(json, "answer", s->response.answer.data);
+    rt_json_put_str(json, "finish", s->stopped ? "stop" : "length");
+    rt_json_put_i64(json, "prompt_tokens", s->n_prompt);
+    rt_json_put_i64(json, "tokens", s->ids.n - s->n_prompt);
+    rt_json_put_num(json, "seconds", seconds);
+    char *text = rt_json_text(json);
+    puts(text);
+    free(text);
+    cJSON_Delete(json);
+    fflush(stdout);
+}
+
+/* Continue s->ids. */
+static int answer(speaker *s, rt_err *err)
+{
+    rt_generate_io io = {
+        .ctx = s, .next = next_request, .done = take_completion, .token = show_token
+    };
+    char rate[32];
+    s->n_prompt = s->ids.n;
+    s->asked = false;
+    if (s->n_prompt < 1)
+        return rt_usage(err, "the prompt has no tokens: give some text");
+    if (s->n_prompt >= s->length)
+        return rt_fail(err, "the prompt has %lld tokens, the context %lld: shorten it%s",
+                       (long long)s->n_prompt, (long long)s->length,
+                       s->length < s->teacher.positions ? " or raise --context" : "");
+    double begun = rt_now();
+    if (rt_generator_run(s->generator, &io, err) ||
+        rt_chat_split(&s->teacher.chat, s->ids.id, s->n_prompt, s->ids.n, &s->response, err))
+        return -1;
+    double seconds = rt_now() - begun;
+    s->turn++;
+    if (s->o->json)
+        print_json(s, seconds);
+    else
+        putchar('\n');
+    rt_info("%lld tokens, %s tok/s%s", (long long)(s->ids.n - s->n_prompt),
+            rt_fmt_count(rate, sizeof rate,
+                         (double)(s->ids.n - s->n_prompt) / (seconds > 1e-3 ? seconds : 1e-3)),
+            s->stopped ? "" : ", cut at --max-tokens or --context");
+    return 0;
+}
+
+static void add_message(cJSON *messages, const char *role, const char *content,
+                        const char *reasoning)
+{
+    cJSON *m = rt_json_object();
+    rt_json_put_str(m, "role", role);
+    rt_json_put_str(m, "content", content);
+    if (reasoning && *reasoning)
+        rt_json_put_str(m, "reasoning_content", reasoning);
+    rt_json_put(messages, NULL, m);
+}
+
+static cJSON *begin_messages(const generate_options *o)
+{
+    cJSON *messages = rt_json_array();
+    if (o->system)
+        add_message(messages, "system", o->system, NULL);
+    return messages;
+}
+
+static int answer_messages(speaker *s, const cJSON *messages, rt_err *err)
+{
+    rt_ids_clear(&s->ids);
+    return rt_chat_prompt(&s->teacher.chat, messages, &s->ids, err) || answer(s, err) ? -1 : 0;
+}
+
+static int answer_prompt(speaker *s, rt_err *err)
+{
+    const generate_options *o = s->o;
+    if (o->raw)
+        return rt_tokenizer_encode(s->teacher.chat.tokenizer, o->prompt, (int64_t)strlen(o->prompt),
+                                   RT_TOKENIZE_BOS, &s->ids, err) ||
+                       answer(s, err)
+                   ? -1
+                   : 0;
+    cJSON *messages = begin_messages(o);
+    add_message(messages, "user", o->prompt, NULL);
+    int bad = answer_messages(s, messages, err);
+    cJSON_Delete(messages);
+    return bad;
+}
+
+static int converse(speaker *s, rt_err *err)
+{
+    cJSON *messages = begin_messages(s->o);
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+    int bad = 0;
+    bool person = isatty(STDIN_FILENO);
+    while (!bad && !rt_interrupted()) {
+        if (person)
+            fputs("> ", stderr);
+        if ((n = getline(&line, &cap, stdin)) < 0)
+            break;
+        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
+            line[--n] = 0;
+        if (n == 0)
+            continue;
+        add_message(messages, "user", line, NULL);
+        bad = answer_messages(s, messages, err);
+        if (!bad)
+            add_message(messages, "assistant", s->response.answer.data, s->response.reasoning.data);
+    }
+    free(line);
+    cJSON_Delete(messages);
+    return bad;
+}
+
+/* ---- the command --------------------------------------------------------------------------------
+ */
+
+static int open_speaker(speaker *s, rt_err *err)
+{
+    const generate_options *o = s->o;
+    if (o->chat == (o->prompt != NULL))
+        return rt_usage(err, "give either --prompt TEXT or --chat");
+    if (o->raw && (o->chat || o->system))
+        return rt_usage(err, "--raw continues one --prompt: no --chat, no --system");
+    if (rt_teacher_open(&s->teacher, o->model, (int)o->threads, err))
+        return -1;
+    s->length = rt_min(o->context, s->teacher.positions);
+    rt_generate_options g = { .slots = 1,
+                              .length = s->length,
+                              .prefill_rows = rt_min(512, s->length),
+                              .vocab = s->teacher.vocab,
+                              .sampling = { (float)o->temperature, (float)o->top_p,
+                                            (int32_t)o->top_k } };
+    return rt_teacher_plan(&s->teacher, s->length, err) ||
+                   rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err) ||
+                   rt_teacher_read(&s->teacher, err)
+               ? -1
+               : 0;
+}
+
+static int run_generate(void *values, rt_err *err)
+{
+    speaker s = { .o = values };
+    int bad = open_speaker(&s, err) || (s.o->chat ? converse(&s, err) : answer_prompt(&s, err));
+    rt_generator_close(s.generator);
+    rt_ids_free(&s.ids);
+    rt_text_free(&s.shown);
+    rt_text_free(&s.piece);
+    rt_response_free(&s.response);
+    rt_teacher_close(&s.teacher);
+    return bad ? -1 : 0;
+}
+
+const rt_command rt_command_generate = { "generate",
+                                         "an answer or a conversation, shown as it comes",
+                                         options,
+                                         RT_COUNT(options),
+                                         sizeof(generate_options),
+                                         NULL,
+                                         run_generate };

@@ -1,0 +1,299 @@
+/* inspect.c: the command `retort inspect`: what is at a path: a model directory, a GGUF or a trace
+   archive; its shape, sizes, hashes, tokenizer and template. Reads everything it hashes, changes
+   nothing. Refuses: judging, repairing (retort archive verify). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/gguf.h"
+#include "core/log.h"
+#include "core/option.h"
+#include "core/safetensors.h"
+#include "core/weights.h"
+#include "corpora/chat.h"
+#include "corpora/trace.h"
+
+typedef struct inspect_options {
+    char *path;
+    bool hash, json;
+} inspect_options;
+
+#define O inspect_options
+static const rt_option options[] = {
+    OPT_NEED(O, path, "path", "PATH", "model directory, .gguf or archive"),
+    OPT_BOOL(O, hash, "hash", "true", "hash the weights, which reads all of them"),
+    OPT_BOOL(O, json, "json", "false", "one JSON object on stdout"),
+};
+#undef O
+
+/* ---- models -------------------------------------------------------------------------------------
+ */
+
+static void put_shape(cJSON *json, const rt_config *c)
+{
+    const struct {
+        const char *name;
+        int64_t value;
+    } rows[] = { { "layers", c->layers },
+                 { "width", c->width },
+                 { "vocabulary", c->vocab },
+                 { "heads", c->heads },
+                 { "kv_heads", c->family->attn == RT_ATTN_GQA ? c->kv_heads : 0 },
+                 { "head_dim", c->family->attn == RT_ATTN_GQA ? c->head_dim : 0 },
+                 { "kv_latent", c->kv_rank },
+                 { "q_latent", c->q_rank },
+                 { "ffn_width", c->ffn_width },
+                 { "experts", c->experts },
+                 { "experts_active", c->active },
+                 { "experts_shared", c->shared },
+                 { "expert_width", c->experts ? c->expert_width : 0 },
+                 { "positions", c->max_positions } };
+    rt_json_put_str(json, "family", c->family->model_type);
+    rt_json_put_str(json, "attention", c->family->attn == RT_ATTN_MLA ? "MLA" : "GQA");
+    for (int i = 0; i < RT_COUNT(rows); i++)
+        if (rows[i].value)
+            rt_json_put_i64(json, rows[i].name, rows[i].value);
+    rt_json_put_bool(json, "tied_embeddings", c->tied);
+    rt_model m;
+    rt_model_init(&m, c);
+    rt_json_put_i64(json, "parameters", m.w.params.total);
+    rt_json_put_i64(json, "parameters_active", m.w.params.active);
+    rt_weights_free(NULL, &m.w);
+}
+
+static void add_bytes(cJSON *types, const char *type, int64_t bytes)
+{
+    cJSON *item = cJSON_GetObjectItemCaseSensitive(types, type);
+    if (item)
+        cJSON_SetNumberValue(item, item->valuedouble + (double)bytes);
+    else
+        rt_json_put_num(types, type, (double)bytes);
+}
+
+static int put_tensors(cJSON *json, const char *path, bool gguf, rt_err *err)
+{
+    cJSON *types = rt_json_object();
+    int64_t n = 0, sum = 0;
+    int bad;
+    if (gguf) {
+        rt_gguf g;
+        bad = rt_gguf_open(&g, path, err);
+        for (; !bad && n < g.n_tensors; n++) {
+            add_bytes(types, g.tensor[n].type, g.tensor[n].bytes);
+            sum += g.tensor[n].bytes;
+        }
+        if (!bad)
+            rt_gguf_close(&g);
+    } else {
+        rt_safetensors st;
+        bad = rt_safetensors_open(&st, path, err);
+        for (; !bad && n < st.n_tensors; n++) {
+            add_bytes(types, st.tensor[n].type, st.tensor[n].bytes);
+            sum += st.tensor[n].bytes;
+        }
+        if (!bad)
+            rt_safetensors_close(&st);
+    }
+    rt_json_put_i64(json, "tensors", n);
+    rt_json_put_i64(json, "weight_bytes", sum);
+    rt_json_put(json, "weight_bytes_by_type", types);
+    return bad;
+}
+
+static bool has_tokenizer(const char *path, bool gguf)
+{
+    if (gguf)
+        return true;
+    char *file = rt_path_join(path, "tokenizer.json");
+    bool there = rt_path_exists(file);
+    free(file);
+    return there;
+}
+
+static int put_tokenizer(cJSON *json, const char *path, rt_err *err)
+{
+    static const char *const kinds[] = { "none", "<think>", "harmony" };
+    rt_chat chat;
+    if (rt_chat_open(&chat, path, err))
+        return -1;
+    cJSON *t = rt_json_object();
+    rt_json_put_i64(t, "tokens", rt_tokenizer_vocab(chat.tokenizer));
+    rt_json_put_str(t, "model", rt_tokenizer_model(chat.tokenizer));
+    rt_json_put_str(t, "pre", rt_tokenizer_pre(chat.tokenizer));
+    rt_json_put_str(t, "fingerprint", rt_tokenizer_fingerprint(chat.tokenizer).hex);
+    rt_json_put_str(t, "template", chat.chat ? chat.template_hash.hex : "none");
+    rt_json_put_str(t, "reasoning", kinds[chat.reasoning.kind]);
+    rt_json_put(json, "tokenizer", t);
+    rt_chat_close(&chat);
+    return 0;
+}
+
+static int inspect_model(cJSON *json, const inspect_options *o, rt_err *err)
+{
+    bool gguf = !rt_path_is_dir(o->path);
+    rt_config cfg;
+    rt_hash hash;
+    if (rt_model_config(&cfg, o->path, err))
+        return -1;
+    rt_json_put_str(json, "kind", gguf ? "GGUF model" : "Hugging Face model");
+    put_shape(json, &cfg);
+    if (put_tensors(json, o->path, gguf, err))
+        return -1;
+    if (!gguf) {
+        char *config = rt_path_join(o->path, "config.json");
+        int bad = rt_hash_file(&hash, config, err);
+        free(config);
+        if (bad)
+            return -1;
+        rt_json_put_str(json, "config_hash", hash.hex);
+    }
+    if (o->hash) {
+        if (rt_model_hash(&hash, o->path, err))
+            return -1;
+        rt_json_put_str(json, "weights_hash", hash.hex);
+    }
+    return has_tokenizer(o->path, gguf) ? put_tokenizer(json, o->path, err) : 0;
+}
+
+/* ---- archives -----------------------------------------------------------------------------------
+ */
+
+static void put_manifest(cJSON *json, const rt_trace_manifest *m)
+{
+    const struct {
+        const char *name, *text;
+    } texts[] = { { "mode", m->mode },
+                  { "teacher", m->teacher },
+                  { "precision", m->precision },
+                  { "licence", m->licence },
+                  { "config_hash", m->config_hash.hex },
+                  { "weights_hash", m->weights_hash.hex },
+                  { "tokenizer_hash", m->tokenizer_hash.hex },
+                  { "template_hash", m->template_hash.hex },
+                  { "prompts_hash", m->prompts_hash.hex } };
+    for (int i = 0; i < RT_COUNT(texts); i++)
+        if (texts[i].text[0])
+            rt_json_put_str(json, texts[i].name, texts[i].text);
+    rt_json_put_i64(json, "vocabulary", m->vocab_size);
+    rt_json_put_i64(json, "head_max", m->capture.head_max);
+    rt_json_put_num(json, "head_floor", (double)m->capture.head_floor);
+    rt_json_put_num(json, "tail_spacing", (double)m->capture.tail_spacing);
+    if (strcmp(m->mode, "sample") == 0) {
+        rt_json_put_num(json, "temperature", m->temperature);
+        rt_json_put_num(json, "top_p", m->top_p);
+        rt_json_put_i64(json, "top_k", m->top_k);
+        rt_json_put_i64(json, "samples_per_prompt", m->samples_per_prompt);
+        rt_json_put_i64(json, "max_tokens", m->max_tokens);
+    }
+    rt_json_put_u64(json, "seed", m->seed);
+    rt_json_put_i64(json, "planned", m->planned);
+    if (m->parts > 1) {
+        rt_json_put_i64(json, "part", m->part);
+        rt_json_put_i64(json, "parts", m->parts);
+    }
+    rt_json_put_bool(json, "complete", m->complete);
+}
+
+static int inspect_archive(cJSON *json, const char *path, rt_err *err)
+{
+    rt_trace_reader *r = NULL;
+    rt_trace_statistics s;
+    if (rt_trace_open_read(&r, path, err))
+        return -1;
+    rt_json_put_str(json, "kind", "trace archive");
+    put_manifest(json, rt_trace_info(r));
+    int bad = rt_trace_stats(r, &s, err);
+    rt_trace_reader_close(r);
+    if (bad)
+        return -1;
+    rt_json_put_i64(json, "samples", s.samples);
+    rt_json_put_i64(json, "prompts", s.prompts);
+    for (int v = 0; v < RT_VERDICT_COUNT; v++)
+        rt_json_put_i64(json, rt_verdict_name((rt_verdict)v), s.verdicts[v]);
+    rt_json_put_i64(json, "tokens", s.tokens);
+    rt_json_put_i64(json, "positions", s.positions);
+    rt_json_put_num(json, "bytes_per_position", s.bytes_per_position);
+    rt_json_put_num(json, "mean_unique_ids", s.mean_unique_ids);
+    rt_json_put_num(json, "mean_entropy", s.mean_entropy);
+    rt_json_put_i64(json, "file_bytes", s.file_bytes);
+    return 0;
+}
+
+/* ---- the command --------------------------------------------------------------------------------
+ */
+
+/* "name  value"; the members of an object below it. Bytes are shown in units too. */
+static void print_object(const cJSON *json, bool bytes, const char *indent)
+{
+    for (const cJSON *c = json->child; c; c = c->next) {
+        char text[32];
+        bool size = bytes || strstr(c->string, "_bytes") || strcmp(c->string, "parameters") == 0 ||
+                    strcmp(c->string, "parameters_active") == 0;
+        printf("%s%-*s ", indent, 22 - (int)strlen(indent), c->string);
+        if (cJSON_IsObject(c)) {
+            putchar('\n');
+            print_object(c, strstr(c->string, "_bytes") != NULL, "  ");
+            continue;
+        }
+        if (cJSON_IsString(c))
+            printf("%s", c->valuestring);
+        else if (cJSON_IsBool(c))
+            printf("%s", cJSON_IsTrue(c) ? "yes" : "no");
+        else if (cJSON_IsNumber(c))
+            printf("%.10g", c->valuedouble);
+        else
+            printf("none");
+        if (size && cJSON_IsNumber(c) && c->valuedouble >= 1000)
+            printf(" (%s)", strncmp(c->string, "parameters", 10) == 0
+                                ? rt_fmt_count(text, sizeof text, c->valuedouble)
+                                : rt_fmt_bytes(text, sizeof text, (int64_t)c->valuedouble));
+        putchar('\n');
+    }
+}
+
+static bool holds(const char *dir, const char *name)
+{
+    char *path = rt_path_join(dir, name);
+    bool there = rt_path_exists(path);
+    free(path);
+    return there;
+}
+
+static int inspect(cJSON *json, const inspect_options *o, rt_err *err)
+{
+    if (!rt_path_exists(o->path))
+        return rt_fail(err, "%s: there is nothing", o->path);
+    rt_json_put_str(json, "path", o->path);
+    if (rt_path_is_dir(o->path) ? holds(o->path, "config.json") : rt_gguf_magic(o->path))
+        return inspect_model(json, o, err);
+    if (holds(o->path, "manifest.json"))
+        return inspect_archive(json, o->path, err);
+    return rt_fail(err,
+                   "%s: neither a model (config.json), nor a .gguf file, nor an archive "
+                   "(manifest.json)",
+                   o->path);
+}
+
+static int run_inspect(void *values, rt_err *err)
+{
+    const inspect_options *o = values;
+    cJSON *json = rt_json_object();
+    int bad = inspect(json, o, err);
+    if (!bad && o->json) {
+        char *text = rt_json_text(json);
+        puts(text);
+        free(text);
+    } else if (!bad) {
+        print_object(json, false, "");
+    }
+    cJSON_Delete(json);
+    return bad;
+}
+
+const rt_command rt_command_inspect = { "inspect",
+                                        "what is at a path: a model, a GGUF or an archive",
+                                        options,
+                                        RT_COUNT(options),
+                                        sizeof(inspect_options),
+                                        "path",
+                                        run_inspect };

@@ -1,0 +1,188 @@
+/* logits.c: the command `retort logits`: a model's logits for a sequence of token ids, and which
+   experts it chose, as .npy files: what another implementation is compared with.
+   Scores one whole sequence (positions 0 .. T-1). Refuses: text, batches. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/option.h"
+#include "core/weights.h"
+#include "corpora/npz.h"
+
+typedef struct logits_options {
+    char *model, *tokens, *out, *experts;
+    int64_t threads;
+} logits_options;
+
+#define O logits_options
+static const rt_option options[] = {
+    OPT_NEED(O, model, "model", "DIR|GGUF", "the model"),
+    OPT_NEED(O, tokens, "tokens", "IN.npy", "token ids (T), i32 or i64"),
+    OPT_NEED(O, out, "out", "OUT.npy", "logits (T, V), f32"),
+    OPT_STR(O, experts, "experts", NULL, "OUT.npy",
+            "also the chosen experts (layers with experts, T, A), i32 ascending"),
+    OPT_INT(O, threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),
+};
+#undef O
+
+enum { HEAD_ROWS = 128 };
+
+typedef struct run {
+    const logits_options *o;
+    rt_dev dev;
+    rt_model model;
+    rt_acts acts;
+    int32_t *token; /* (T) */
+    int64_t n;
+} run;
+
+static int take_tokens(run *r, const rt_npy *npy, rt_err *err)
+{
+    const char *path = r->o->tokens;
+    bool wide = strcmp(npy->descr, "<i8") == 0;
+    if (!wide && strcmp(npy->descr, "<i4") != 0)
+        return rt_fail(err, "%s: holds %s, token ids are i32 or i64", path, npy->descr);
+    if (npy->rank < 1 || npy->rank > 2 || (npy->rank == 2 && npy->dim[0] != 1))
+        return rt_fail(err, "%s: of rank %d: give one sequence (T)", path, npy->rank);
+    r->n = npy->rank == 2 ? npy->dim[1] : npy->dim[0];
+    const rt_config *c = &r->model.cfg;
+    if (r->n < 1 || r->n > c->max_positions)
+        return rt_fail(err, "%s: %lld tokens: this model takes 1 to %lld", path, (long long)r->n,
+                       (long long)c->max_positions);
+    r->token = malloc((size_t)r->n * sizeof *r->token);
+    if (!r->token)
+        return rt_fail(err, "%s: out of memory for %lld tokens", path, (long long)r->n);
+    for (int64_t i = 0; i < r->n; i++) {
+        int64_t id = 0;
+        int32_t narrow;
+        if (wide)
+            memcpy(&id, npy->data + 8 * i, 8);
+        else
+            memcpy(&narrow, npy->data + 4 * i, 4), id = narrow;
+        if (id < 0 || id >= c->vocab)
+            return rt_fail(err, "%s: token %lld at %lld: the model has ids 0 to %lld", path,
+                           (long long)id, (long long)i, (long long)c->vocab - 1);
+        r->token[i] = (int32_t)id;
+    }
+    return 0;
+}
+
+static int read_tokens(run *r, rt_err *err)
+{
+    rt_map map = { 0 };
+    rt_npy npy;
+    int bad = rt_map_open(&map, r->o->tokens, err) ||
+              rt_npy_parse(&npy, map.data, map.bytes, r->o->tokens, err) ||
+              take_tokens(r, &npy, err);
+    rt_map_close(&map);
+    return bad ? -1 : 0;
+}
+
+static int forward(run *r, rt_err *err)
+{
+    rt_pass_shape shape = { .mode = RT_PLAN_SCORE,
+                            .rows = r->n,
+                            .segments = 1,
+                            .longest = r->n,
+                            .head_rows = rt_min(r->n, HEAD_ROWS),
+                            .choices = r->o->experts != NULL };
+    int32_t offset[2] = { 0, (int32_t)r->n };
+    if (rt_model_open(&r->model, &r->dev, r->o->model, true, r->n, err))
+        return -1;
+    rt_acts_plan(&r->acts, &r->dev, &r->model, &shape);
+    if (rt_acts_place(&r->acts, &r->dev, &r->model, err) || rt_dev_ready(&r->dev, err))
+        return -1;
+    int32_t *pos = malloc((size_t)r->n * sizeof *pos);
+    if (!pos)
+        return rt_fail(err, "out of memory for %lld positions", (long long)r->n);
+    for (int64_t i = 0; i < r->n; i++)
+        pos[i] = (int32_t)i;
+    rt_acts_rows(&r->acts, &r->dev, &r->model, r->n, 1, r->token, pos, offset, NULL);
+    rt_model_forward(&r->dev, &r->model, &r->acts);
+    free(pos);
+    return 0;
+}
+
+static int write_head(rt_out *out, const char *path, const char *descr, int rank,
+                      const int64_t *dim, rt_err *err)
+{
+    uint8_t head[RT_NPY_HEAD];
+    rt_npy_head(head, descr, rank, dim);
+    return rt_out_open(out, path, err) || rt_out_write(out, head, RT_NPY_HEAD, err) ? -1 : 0;
+}
+
+static int write_logits(run *r, rt_err *err)
+{
+    int64_t v = r->model.cfg.vocab, dim[] = { r->n, v };
+    rt_out out = { 0 };
+    int32_t index[HEAD_ROWS];
+    float *host = malloc((size_t)(HEAD_ROWS * v) * sizeof *host);
+    int bad = host ? write_head(&out, r->o->out, "<f4", 2, dim, err)
+                   : rt_fail(err, "out of memory for logits over %lld ids", (long long)v);
+    for (int64_t first = 0; !bad && first < r->n; first += HEAD_ROWS) {
+        int64_t n = rt_min(HEAD_ROWS, r->n - first);
+        for (int64_t i = 0; i < n; i++)
+            index[i] = (int32_t)(first + i);
+        rt_model_logits(&r->dev, &r->model, &r->acts, index, n);
+        r->dev.ops->download(&r->dev, host, r->acts.logits.data, n * v * 4);
+        bad = rt_out_write(&out, host, n * v * 4, err);
+    }
+    free(host);
+    if (bad)
+        rt_out_abort(&out);
+    return bad ? -1 : rt_out_commit(&out, err);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    return *(const int32_t *)a - *(const int32_t *)b;
+}
+
+static int write_experts(run *r, rt_err *err)
+{
+    const rt_config *c = &r->model.cfg;
+    int64_t row = c->active, all = c->layers * r->n * row, routed = 0;
+    for (int64_t l = 0; l < c->layers; l++)
+        routed += rt_config_routed(c, l);
+    if (routed == 0)
+        return rt_usage(err, "--experts: a %s model has none", c->family->model_type);
+    int64_t dim[] = { routed, r->n, row };
+    rt_out out = { 0 };
+    int32_t *host = malloc((size_t)all * sizeof *host);
+    if (!host)
+        return rt_fail(err, "out of memory for %lld choices", (long long)all);
+    r->dev.ops->download(&r->dev, host, r->acts.choice.data, all * 4);
+    for (int64_t i = 0; i < c->layers * r->n; i++)
+        qsort(host + i * row, (size_t)row, sizeof *host, ascending);
+    int bad = write_head(&out, r->o->experts, "<i4", 3, dim, err);
+    for (int64_t l = 0; !bad && l < c->layers; l++)
+        if (rt_config_routed(c, l))
+            bad = rt_out_write(&out, host + l * r->n * row, r->n * row * 4, err);
+    free(host);
+    if (bad)
+        rt_out_abort(&out);
+    return bad ? -1 : rt_out_commit(&out, err);
+}
+
+static int run_logits(void *values, rt_err *err)
+{
+    run r = { .o = values };
+    if (rt_model_config(&r.model.cfg, r.o->model, err) ||
+        rt_dev_open(&r.dev, "cpu", (int)r.o->threads, err))
+        return -1;
+    int bad = read_tokens(&r, err) || forward(&r, err) || write_logits(&r, err) ||
+              (r.o->experts && write_experts(&r, err));
+    free(r.token);
+    rt_acts_free(&r.acts, &r.dev);
+    rt_model_free(&r.dev, &r.model);
+    rt_dev_close(&r.dev);
+    return bad ? -1 : 0;
+}
+
+const rt_command rt_command_logits = { "logits",
+                                       "a model's logits for token ids, as .npy",
+                                       options,
+                                       RT_COUNT(options),
+                                       sizeof(logits_options),
+                                       NULL,
+                                       run_logits };

@@ -1,0 +1,368 @@
+/* sample.c: the command `retort sample`: a teacher answers prompts, and the soft targets of every
+   token it chose are kept in the same pass. Each response is split into thought and answer, judged
+   by rules and kept with its verdict, the wrong ones too.
+   A sample's tokens and targets are a function of (teacher, prompt, settings, seed, k) alone, and
+   samples are written in plan order, so a run that was killed ends in the same bytes as one that
+   was not, whatever its batch and threads. Refuses: remote servers, filtering. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/generate.h"
+#include "core/log.h"
+#include "teacher/teacher.h"
+#include "teacher/work.h"
+
+typedef struct sample_options {
+    rt_archive_options a;
+    rt_strlist prompts;
+    char *verify;
+    int64_t samples, max_tokens, top_k, batch, prefill_tokens;
+    double temperature, top_p;
+} sample_options;
+
+#define O sample_options
+static const rt_option options[] = {
+    OPT_LIST(O, prompts, "prompts", "FILE", "JSONL with prompt or messages, and answer"),
+    RT_ARCHIVE_OPTIONS(O),
+    OPT_INT(O, samples, "samples", "1", 1, 1e6, "responses to each prompt"),
+    OPT_FLOAT(O, temperature, "temperature", "1", 0, 100, "of the choice of tokens; 0 = greedy"),
+    OPT_FLOAT(O, top_p, "top-p", "1", 0.0001, 1, "choose among the most probable of this mass"),
+    OPT_INT(O, top_k, "top-k", "0", 0, 1e6, "choose among this many; 0 = all"),
+    OPT_INT(O, max_tokens, "max-tokens", "1024", 1, 1e7, "of a response, thought included"),
+    OPT_CHOICE(O, verify, "verify", "auto", "auto|none|number|boxed|exact",
+               "how a response is compared with its prompt's answer; auto: as the record says"),
+    OPT_INT(O, batch, "batch", "16", 1, 4096, "sequences generated at once"),
+    OPT_INT(O, prefill_tokens, "prefill-tokens", "512", 1, 1e6,
+            "prompt tokens of one pass beside the running sequences"),
+};
+#undef O
+
+/* Finished samples wait here for those before them. Past this many bytes no new ones are begun. */
+#define WAITING_BYTES ((int64_t)256 << 20)
+
+typedef struct waiting {
+    rt_completion c; /* .token and .soft are the copies below */
+    rt_soft soft;
+    int32_t *token;
+    int64_t bytes;
+} waiting;
+
+typedef struct sampler {
+    const sample_options *o;
+    rt_teacher teacher;
+    rt_work work;
+    rt_trace_manifest manifest;
+    rt_trace_writer *writer;
+    rt_generator *generator;
+    int64_t *todo, n_todo; /* plan indices of this part that the archive lacks, ascending */
+    waiting **done;        /* (n_todo) */
+    int64_t next, append, waiting_bytes;
+    rt_response response;
+    int64_t tokens, judged, correct;
+    rt_progress progress;
+    double begun;
+} sampler;
+
+/* ---- the plan -----------------------------------------------------------------------------------
+ */
+
+static const rt_work_item *item_of(const sampler *s, int64_t index)
+{
+    return &s->work.item[index / s->o->samples];
+}
+
+static void sample_id(const sampler *s, int64_t index, char id[RT_TRACE_ID_MAX + 1])
+{
+    snprintf(id, RT_TRACE_ID_MAX + 1, "%s/%lld", item_of(s, index)->id,
+             (long long)(index % s->o->samples));
+}
+
+static void list_todo(sampler *s)
+{
+    int64_t planned = s->manifest.planned, mine = 0;
+    char id[RT_TRACE_ID_MAX + 1];
+    s->todo = calloc((size_t)planned, sizeof *s->todo);
+    if (!s->todo)
+        rt_bug("out of memory for a plan of %lld samples", (long long)planned);
+    for (int64_t i = s->manifest.part; i < planned; i += s->manifest.parts, mine++) {
+        sample_id(s, i, id);
+        if (!rt_trace_has(s->writer, id))
+            s->todo[s->n_todo++] = i;
+    }
+    s->done = calloc((size_t)s->n_todo + 1, sizeof(waiting *));
+    if (!s->done)
+        rt_bug("out of memory for a plan of %lld samples", (long long)planned);
+    rt_progress_begin(&s->progress, "sample", mine - s->n_todo, mine);
+    if (mine > s->n_todo)
+        rt_info("%lld of %lld samples are there already", (long long)(mine - s->n_todo),
+                (long long)mine);
+}
+
+static int read_prompts(sampler *s, rt_err *err)
+{
+    const sample_options *o = s->o;
+    if (o->prompts.n == 0)
+        return rt_usage(err, "--prompts is missing: give a JSONL file with prompts");
+    if (rt_work_read(&s->work, &s->teacher.chat, RT_WORK_PROMPTS, &o->prompts, o->a.limit,
+                     o->verify, err))
+        return -1;
+    int64_t most = s->teacher.positions;
+    for (int64_t i = 0; i < s->work.n; i++)
+        if (s->work.item[i].n >= most)
+            return rt_fail(err,
+                           "prompt %s has %d tokens: this model was made for %lld, the response "
+                           "included",
+                           s->work.item[i].id, s->work.item[i].n, (long long)most);
+    return 0;
+}
+
+static int fill_manifest(sampler *s, rt_err *err)
+{
+    const sample_options *o = s->o;
+    rt_trace_manifest *m = &s->manifest;
+    if (rt_teacher_manifest(m, &s->teacher, "sample", err) || rt_archive_settings(m, &o->a, err))
+        return -1;
+    m->temperature = o->temperature;
+    m->top_p = o->top_p;
+    m->top_k = (int32_t)o->top_k;
+    m->samples_per_prompt = (int32_t)o->samples;
+    m->max_tokens = o->max_tokens;
+    m->prompts_hash = s->work.hash;
+    if (!rt_mul_ok(s->work.n, o->samples, &m->planned))
+        return rt_usage(err, "--samples %lld: too many in all", (long long)o->samples);
+    return 0;
+}
+
+/* ---- generation's callbacks ---------------------------------------------------------------------
+ */
+
+static int next_request(void *ctx, rt_request *r, rt_err *err)
+{
+    sampler *s = ctx;
+    (void)err;
+    if (s->next == s->n_todo || s->waiting_bytes > WAITING_BYTES)
+        return 0;
+    int64_t index = s->todo[s->next];
+    const rt_work_item *item = item_of(s, index);
+    *r = (rt_request){ .id = s->next++,
+                       .prompt = s->work.pool.id + item->at,
+                       .n_prompt = item->n,
+                       .max_new = rt_min(s->o->max_tokens, s->teacher.positions - item->n),
+                       .seed = rt_work_seed((uint64_t)s->o->a.seed, item->id,
+                                            index % s->o->samples) };
+    return 1;
+}
+
+static void free_waiting(waiting *w)
+{
+    if (!w)
+        return;
+    rt_soft_free(&w->soft);
+    free(w->token);
+    free(w);
+}
+
+static waiting *keep(const rt_completion *c, int32_t temps, rt_err *err)
+{
+    int64_t n = c->n_prompt + c->n_new;
+    waiting *w = calloc(1, sizeof *w);
+    if (!w || !(w->token = malloc((size_t)n * sizeof *w->token))) {
+        free(w);
+        rt_fail(err, "out of memory for a sample of %lld tokens: lower --batch", (long long)n);
+        return NULL;
+    }
+    w->c = *c;
+    memcpy(w->token, c->token, (size_t)n * sizeof *w->token);
+    rt_soft_init(&w->soft);
+    if (c->soft && rt_soft_append(&w->soft, c->soft, 0, c->soft->n, temps, err)) {
+        free_waiting(w);
+        return NULL;
+    }
+    w->bytes = 4 * n + 12 * w->soft.cap_items + 40 * w->soft.cap;
+    return w;
+}
+
+static rt_verdict judge(const rt_work_item *item, const waiting *w, const rt_response *r)
+{
+    if (!w->c.stopped || r->unfinished)
+        return RT_UNFINISHED;
+    if (item->verify == RT_VERIFY_NONE)
+        return RT_UNVERIFIED;
+    rt_judgement j = rt_verify(item->verify, r->answer.data, item->answer);
+    return j.result == RT_JUDGED_YES  ? RT_CORRECT
+           : j.result == RT_JUDGED_NO ? RT_WRONG
+                                      : RT_UNVERIFIED;
+}
+
+static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *err)
+{
+    const rt_work_item *item = item_of(s, index);
+    char id[RT_TRACE_ID_MAX + 1];
+    int64_t n = w->c.n_prompt + w->c.n_new;
+    if (rt_chat_split(&s->teacher.chat, w->token, w->c.n_prompt, n, &s->response, err))
+        return -1;
+    rt_verdict verdict = judge(item, w, &s->response);
+    rt_trace_span span = { (int32_t)w->c.n_prompt, (int32_t)n };
+    rt_trace_sample t;
+    rt_trace_sample_init(&t);
+    sample_id(s, index, id);
+    t.index = index;
+    t.id = id;
+    t.prompt_id = item->id;
+    t.messages = item->messages;
+    t.reasoning = s->response.reasoning.data;
+    t.answer = s->response.answer.data;
+    t.finish = w->c.stopped ? "stop" : "length";
+    t.verdict = verdict;
+    t.reward = verdict == RT_CORRECT;
+    t.seed = rt_work_seed((uint64_t)s->o->a.seed, item->id, index % s->o->samples);
+    t.tokens = w->token;
+    t.n_tokens = n;
+    t.prompt_tokens = t.soft_first = span.begin;
+    t.spans = &span;
+    t.n_spans = 1;
+    t.soft = w->soft;
+    s->judged += item->verify != RT_VERIFY_NONE;
+    s->correct += verdict == RT_CORRECT;
+    return rt_trace_append(s->writer, &t, err);
+}
+
+static int take_completion(void *ctx, const rt_completion *c, rt_err *err)
+{
+    sampler *s = ctx;
+    waiting *w = keep(c, s->manifest.capture.n_temperatures, err);
+    if (!w)
+        return -1;
+    s->done[c->id] = w;
+    s->waiting_bytes += w->bytes;
+    for (; s->append < s->n_todo && (w = s->done[s->append]) != NULL; s->append++) {
+        if (append_sample(s, s->todo[s->append], w, err))
+            return -1;
+        s->done[s->append] = NULL;
+        s->waiting_bytes -= w->bytes;
+        free_waiting(w);
+    }
+    return 0;
+}
+
+static void show_progress(void *ctx, int64_t tokens)
+{
+    sampler *s = ctx;
+    char rate[32], share[32] = "";
+    s->tokens = tokens;
+    if (s->judged)
+        snprintf(share, sizeof share, "%.1f %% correct | ",
+                 100.0 * (double)s->correct / (double)s->judged);
+    double seconds = rt_now() - s->progress.begun;
+    rt_progress_update(
+        &s->progress, s->progress.resumed_from + s->append, "%s%s tok/s", share,
+        rt_fmt_count(rate, sizeof rate, (double)tokens / (seconds > 0.01 ? seconds : 0.01)));
+}
+
+/* ---- the command --------------------------------------------------------------------------------
+ */
+
+static int plan_generation(sampler *s, int64_t sequences, rt_err *err)
+{
+    const sample_options *o = s->o;
+    int64_t length = rt_min(s->work.longest + o->max_tokens, s->teacher.positions);
+    rt_generate_options g = { .slots = rt_max(1, rt_min(o->batch, sequences)),
+                              .length = length,
+                              .prefill_rows = rt_min(o->prefill_tokens, o->batch * s->work.longest),
+                              .vocab = s->teacher.vocab,
+                              .sampling = { (float)o->temperature, (float)o->top_p,
+                                            (int32_t)o->top_k },
+                              .capture = s->manifest.capture };
+    return rt_teacher_plan(&s->teacher, length, err) ||
+                   rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err)
+               ? -1
+               : 0;
+}
+
+static void print_plan(const sampler *s)
+{
+    const rt_arena *arena[8];
+    int n = 0;
+    while (n < RT_COUNT(arena) && (arena[n] = rt_generator_arena(s->generator, n)))
+        n++;
+    rt_teacher_print_plan(&s->teacher, arena, n);
+}
+
+/* Before there is an archive, so that a teacher that cannot be read leaves none behind. */
+static int read_teacher(sampler *s, rt_err *err)
+{
+    if (s->generator)
+        return 0;
+    return plan_generation(s, s->n_todo ? s->n_todo : s->manifest.planned, err) ||
+                   rt_teacher_read(&s->teacher, err)
+               ? -1
+               : 0;
+}
+
+static int generate(sampler *s, rt_err *err)
+{
+    rt_generate_io io = {
+        .ctx = s, .next = next_request, .done = take_completion, .tick = show_progress
+    };
+    if (read_teacher(s, err))
+        return -1;
+    rt_progress_begin(&s->progress, "sample", s->progress.done, s->progress.total);
+    int bad = rt_generator_run(s->generator, &io, err);
+    rt_progress_end(&s->progress);
+    return bad;
+}
+
+static int write_archive(sampler *s, rt_err *err)
+{
+    if (fill_manifest(s, err) || (!rt_path_exists(s->o->a.out) && read_teacher(s, err)) ||
+        rt_trace_open_append(&s->writer, s->o->a.out, &s->manifest, err))
+        return -1;
+    list_todo(s);
+    int bad = s->n_todo ? generate(s, err) : 0;
+    if (!bad)
+        bad = rt_trace_finish(s->writer, err);
+    rt_err closing = { 0 };
+    if (rt_trace_close(s->writer, &closing) && !bad) {
+        *err = closing;
+        bad = -1;
+    }
+    return bad ? -1 : rt_work_report(&s->o->a, s->tokens, rt_now() - s->begun, err);
+}
+
+static void close_sampler(sampler *s)
+{
+    for (int64_t i = 0; i < s->n_todo; i++)
+        free_waiting(s->done[i]);
+    free(s->done);
+    free(s->todo);
+    rt_generator_close(s->generator);
+    rt_response_free(&s->response);
+    rt_work_free(&s->work);
+    rt_teacher_close(&s->teacher);
+}
+
+static int run_sample(void *values, rt_err *err)
+{
+    sampler s = { .o = values, .begun = rt_now() };
+    int bad = rt_teacher_open(&s.teacher, s.o->a.teacher, (int)s.o->a.threads, err) ||
+              read_prompts(&s, err);
+    if (!bad && s.o->a.plan) {
+        bad = rt_archive_settings(&s.manifest, &s.o->a, err) ||
+              plan_generation(&s, s.work.n * s.o->samples, err);
+        if (!bad)
+            print_plan(&s);
+    } else if (!bad) {
+        bad = write_archive(&s, err);
+    }
+    close_sampler(&s);
+    return bad ? -1 : 0;
+}
+
+const rt_command rt_command_sample = { "sample",
+                                       "a teacher answers prompts: traces with soft targets",
+                                       options,
+                                       RT_COUNT(options),
+                                       sizeof(sample_options),
+                                       NULL,
+                                       run_sample };

@@ -1,0 +1,475 @@
+/* score.c: the command `retort score`: a teacher's soft targets for tokens that are given: training
+   pairs, documents, or the samples of another archive, whose texts, ids and verdicts are kept. One
+   forward pass over whole sequences, no cache; targets at the positions to be learned.
+   A text's targets do not depend on what is scored beside it, and texts are written in plan order,
+   so a killed run ends in the same bytes as one that was not. Refuses: choosing what to learn. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/capture.h"
+#include "core/log.h"
+#include "teacher/teacher.h"
+#include "teacher/work.h"
+
+typedef struct score_options {
+    rt_archive_options a;
+    rt_strlist data;
+    int64_t pass_tokens, head_rows;
+} score_options;
+
+#define O score_options
+static const rt_option options[] = {
+    OPT_LIST(O, data, "data", "FILE|A.traces",
+             "JSONL of pairs, messages or texts (may repeat), or one archive"),
+    RT_ARCHIVE_OPTIONS(O),
+    OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
+            "tokens of one forward pass; bounds memory"),
+    OPT_INT(O, head_rows, "head-rows", "256", 1, 65536, "rows of a chunk of the head"),
+};
+#undef O
+
+enum { PASS_TEXTS = 1024 };
+
+/* One text of the running pass. */
+typedef struct text {
+    rt_trace_sample sample; /* of an archive: owns memory; of a record: borrows from the list */
+    rt_response response;   /* of a record */
+    rt_trace_span span;
+    char id[RT_TRACE_ID_MAX + 1];
+    int64_t row; /* of its first token in the pass */
+    rt_soft soft;
+} text;
+
+typedef struct scorer {
+    const score_options *o;
+    rt_teacher teacher;
+    rt_trace_reader *archive; /* or NULL: */
+    rt_work work;
+    rt_trace_manifest manifest;
+    rt_trace_writer *writer;
+    rt_acts acts;
+    rt_arena arena;
+    rt_capture_buffers capture;
+    int64_t count, longest, left_out, at, done; /* at: next text to look at */
+    text *text;                                 /* (PASS_TEXTS) */
+    int64_t n_texts, rows;
+    int32_t *token, *pos, *offset; /* host (rows) (rows) (PASS_TEXTS+1) */
+    int32_t *index, *wanted;       /* (rows): rows that predict, and whose they are */
+    int64_t learned;
+    rt_progress progress;
+    double begun;
+} scorer;
+
+/* ---- what is scored -----------------------------------------------------------------------------
+ */
+
+static bool is_archive(const char *path)
+{
+    char *manifest = rt_path_join(path, "manifest.json");
+    bool yes = rt_path_is_dir(path) && rt_path_exists(manifest);
+    free(manifest);
+    return yes;
+}
+
+static int64_t length_of(const scorer *s, int64_t i)
+{
+    return s->archive ? rt_trace_tokens(s->archive, i) : s->work.item[i].n;
+}
+
+static int open_archive(scorer *s, rt_err *err)
+{
+    const char *path = s->o->data.item[0];
+    if (s->o->data.n > 1)
+        return rt_usage(err, "--data: one archive, or any number of files");
+    if (rt_trace_open_read(&s->archive, path, err))
+        return -1;
+    const rt_trace_manifest *m = rt_trace_info(s->archive);
+    rt_hash ours = rt_tokenizer_fingerprint(s->teacher.chat.tokenizer);
+    if (strcmp(m->tokenizer_hash.hex, ours.hex) != 0)
+        return rt_fail(
+            err,
+            "%s: its tokens are of another tokenizer (%.8s, the teacher has %.8s): take a teacher "
+            "with that vocabulary, or score the text itself (retort archive export, then --data "
+            "the JSONL)",
+            path, m->tokenizer_hash.hex, ours.hex);
+    s->count = rt_trace_count(s->archive);
+    if (s->o->a.limit)
+        s->count = rt_min(s->count, s->o->a.limit);
+    return 0;
+}
+
+static int open_data(scorer *s, rt_err *err)
+{
+    const score_options *o = s->o;
+    if (o->data.n == 0)
+        return rt_usage(err, "--data is missing: give JSONL files or a trace archive");
+    if (o->a.head_max == 0)
+        return rt_usage(err, "--head-max 0: scoring without soft targets has nothing to keep");
+    if (is_archive(o->data.item[0])) {
+        if (open_archive(s, err))
+            return -1;
+    } else {
+        if (rt_work_read(&s->work, &s->teacher.chat, RT_WORK_TEXTS, &o->data, o->a.limit, "none",
+                         err))
+            return -1;
+        s->count = s->work.n;
+    }
+    for (int64_t i = 0; i < s->count; i++) {
+        int64_t n = length_of(s, i);
+        if (n > s->teacher.positions)
+            s->left_out++;
+        else
+            s->longest = rt_max(s->longest, n);
+    }
+    if (s->longest < 2)
+        return rt_fail(err, "%s: no text of 2 to %lld tokens in it", o->data.item[0],
+                       (long long)s->teacher.positions);
+    if (s->left_out)
+        rt_warn("%lld texts are longer than the %lld tokens this model was made for and are left "
+                "out",
+                (long long)s->left_out, (long long)s->teacher.positions);
+    return 0;
+}
+
+/* Identity of an archive's samples, in order. */
+static int hash_samples(const scorer *s, rt_hash *hash, rt_err *err)
+{
+    uint64_t *each = calloc((size_t)s->count + 1, sizeof *each);
+    rt_trace_sample t;
+    int bad = 0;
+    if (!each)
+        rt_bug("out of memory for %lld hashes", (long long)s->count);
+    rt_trace_sample_init(&t);
+    for (int64_t i = 0; !bad && i < s->count; i++) {
+        bad = rt_trace_get(s->archive, i, 0, &t, err);
+        each[i] = t.hash;
+    }
+    *hash = rt_hash_bytes(each, s->count * (int64_t)sizeof *each);
+    rt_trace_sample_free(&t);
+    free(each);
+    return bad;
+}
+
+static int fill_manifest(scorer *s, rt_err *err)
+{
+    rt_trace_manifest *m = &s->manifest;
+    if (rt_teacher_manifest(m, &s->teacher, "score", err) || rt_archive_settings(m, &s->o->a, err))
+        return -1;
+    m->planned = s->count;
+    m->prompts_hash = s->work.hash;
+    if (!s->archive)
+        return 0;
+    const rt_trace_manifest *from = rt_trace_info(s->archive);
+    if (from->parts > 1 && m->parts > 1)
+        return rt_usage(err, "%s is part %d of %d already: score it without --shard",
+                        s->o->data.item[0], (int)from->part, (int)from->parts);
+    if (from->parts > 1) {
+        m->part = from->part;
+        m->parts = from->parts;
+    }
+    m->planned = s->o->a.limit ? s->count : from->planned;
+    m->temperature = from->temperature;
+    m->top_p = from->top_p;
+    m->top_k = from->top_k;
+    m->samples_per_prompt = from->samples_per_prompt;
+    m->max_tokens = from->max_tokens;
+    if (!m->licence[0])
+        memcpy(m->licence, from->licence, sizeof m->licence);
+    return hash_samples(s, &m->prompts_hash, err);
+}
+
+/* ---- one text -----------------------------------------------------------------------------------
+ */
+
+static int load_record(scorer *s, text *t, int64_t i, rt_err *err)
+{
+    const rt_work_item *item = &s->work.item[i];
+    const int32_t *ids = s->work.pool.id + item->at;
+    rt_trace_sample *a = &t->sample;
+    rt_trace_sample_init(a);
+    snprintf(t->id, sizeof t->id, "%s", item->id);
+    t->span = (rt_trace_span){ (int32_t)rt_max(item->prompt, 1), item->n };
+    a->index = i;
+    a->id = a->prompt_id = t->id;
+    a->messages = item->messages;
+    if (item->prompt) {
+        if (rt_chat_split(&s->teacher.chat, ids, item->prompt, item->n, &t->response, err))
+            return -1;
+        a->reasoning = t->response.reasoning.data;
+        a->answer = t->response.answer.data;
+    }
+    a->finish = "given";
+    a->seed = rt_work_seed((uint64_t)s->o->a.seed, item->id, 0);
+    a->tokens = ids;
+    a->n_tokens = item->n;
+    a->prompt_tokens = item->prompt;
+    a->spans = &t->span;
+    a->n_spans = item->n > t->span.begin;
+    return 0;
+}
+
+/* An archive that is a part already is done as it is. */
+static bool divided(const scorer *s)
+{
+    return s->manifest.parts > 1 && !(s->archive && rt_trace_info(s->archive)->parts > 1);
+}
+
+static bool ours(const scorer *s, int64_t index)
+{
+    return !divided(s) || index % s->manifest.parts == s->manifest.part;
+}
+
+/* The next text of this part that the archive lacks into *t: 1, 0 when there is none, -1. */
+static int load_next(scorer *s, text *t, rt_err *err)
+{
+    for (; s->at < s->count; s->at++) {
+        if (length_of(s, s->at) > s->teacher.positions)
+            continue;
+        if (!s->archive && !ours(s, s->at))
+            continue;
+        if (s->archive ? rt_trace_get(s->archive, s->at, RT_TRACE_TEXT, &t->sample, err)
+                       : load_record(s, t, s->at, err))
+            return -1;
+        if (s->archive && !ours(s, t->sample.index))
+            continue;
+        if (!rt_trace_has(s->writer, t->sample.id))
+            return 1;
+        s->done++;
+    }
+    return 0;
+}
+
+/* Soft rows stand for tokens [first, end): from the first token to learn to the last. */
+static void soft_range(const rt_trace_sample *a, int64_t *first, int64_t *end)
+{
+    *end = a->n_spans ? a->spans[a->n_spans - 1].end : a->n_tokens;
+    *first = a->n_spans ? rt_max(a->spans[0].begin, 1) : a->n_tokens;
+}
+
+/* ---- one pass -----------------------------------------------------------------------------------
+ */
+
+static int gather(scorer *s, rt_err *err)
+{
+    s->n_texts = s->rows = 0;
+    while (s->n_texts < PASS_TEXTS && s->at < s->count) {
+        text *t = &s->text[s->n_texts];
+        int got = load_next(s, t, err);
+        if (got <= 0)
+            return got;
+        int64_t n = t->sample.n_tokens;
+        if (n > s->acts.shape.rows - s->rows)
+            break;
+        s->at++;
+        t->row = s->rows;
+        rt_soft_clear(&t->soft);
+        s->offset[s->n_texts++] = (int32_t)s->rows;
+        for (int64_t i = 0; i < n; i++, s->rows++) {
+            s->token[s->rows] = t->sample.tokens[i];
+            s->pos[s->rows] = (int32_t)i;
+        }
+        s->offset[s->n_texts] = (int32_t)s->rows;
+    }
+    return 0;
+}
+
+/* Every position of the pass that wants a target, text by text. The row before a token predicts it.
+ */
+static int64_t list_wanted(scorer *s)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->n_texts; i++) {
+        int64_t first, end;
+        soft_range(&s->text[i].sample, &first, &end);
+        for (; first < end; first++, n++) {
+            s->wanted[n] = (int32_t)i;
+            s->index[n] = (int32_t)(s->text[i].row + first - 1);
+        }
+    }
+    return n;
+}
+
+static int capture_rows(scorer *s, int64_t at, int64_t n, rt_err *err)
+{
+    rt_dev *d = &s->teacher.dev;
+    rt_capture_buffers *b = &s->capture;
+    for (int64_t i = 0; i < n; i++) {
+        const text *t = &s->text[s->wanted[at + i]];
+        int64_t token = s->index[at + i] + 1 - t->row;
+        b->host_token[i] = t->sample.tokens[token];
+        rt_capture_set_seed(b, i, t->sample.seed, token);
+    }
+    rt_model_logits(d, &s->teacher.model, &s->acts, s->index + at, n);
+    rt_capture_upload(d, b, n, true);
+    rt_capture_run(d, b, &s->acts.logits, n, s->teacher.vocab);
+    for (int64_t i = 0; i < n; i++)
+        if (rt_capture_append(b, i, &s->text[s->wanted[at + i]].soft, err))
+            return -1;
+    return 0;
+}
+
+static int append_text(scorer *s, const text *t, rt_err *err)
+{
+    rt_trace_sample out = t->sample;
+    int64_t first, end;
+    soft_range(&out, &first, &end);
+    out.soft = t->soft;
+    out.soft_first = (int32_t)first;
+    return rt_trace_append(s->writer, &out, err);
+}
+
+static int score_pass(scorer *s, rt_err *err)
+{
+    rt_acts_rows(&s->acts, &s->teacher.dev, &s->teacher.model, s->rows, s->n_texts, s->token,
+                 s->pos, s->offset, NULL);
+    rt_model_forward(&s->teacher.dev, &s->teacher.model, &s->acts);
+    int64_t wanted = list_wanted(s), chunk = s->capture.rows;
+    for (int64_t at = 0; at < wanted; at += chunk)
+        if (capture_rows(s, at, rt_min(chunk, wanted - at), err))
+            return -1;
+    for (int64_t i = 0; i < s->n_texts; i++)
+        if (append_text(s, &s->text[i], err))
+            return -1;
+    s->learned += wanted;
+    s->done += s->n_texts;
+    return 0;
+}
+
+/* ---- the command --------------------------------------------------------------------------------
+ */
+
+static int plan_scoring(scorer *s, rt_err *err)
+{
+    const score_options *o = s->o;
+    rt_pass_shape shape = { .mode = RT_PLAN_SCORE,
+                            .rows = rt_max(o->pass_tokens, s->longest),
+                            .segments = PASS_TEXTS,
+                            .longest = s->longest,
+                            .head_rows = o->head_rows };
+    if (rt_teacher_plan(&s->teacher, s->longest, err))
+        return -1;
+    rt_acts_plan(&s->acts, &s->teacher.dev, &s->teacher.model, &shape);
+    rt_arena_init(&s->arena, "capture");
+    rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, o->head_rows);
+    return 0;
+}
+
+/* Before there is an archive, so that a teacher that cannot be read leaves none behind. */
+static int place_scoring(scorer *s, rt_err *err)
+{
+    if (s->text)
+        return 0;
+    if (plan_scoring(s, err))
+        return -1;
+    int64_t rows = s->acts.shape.rows;
+    if (rt_teacher_read(&s->teacher, err) ||
+        rt_acts_place(&s->acts, &s->teacher.dev, &s->teacher.model, err) ||
+        rt_dev_place(&s->teacher.dev, &s->arena, err))
+        return -1;
+    rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, s->o->head_rows);
+    s->text = calloc(PASS_TEXTS, sizeof *s->text);
+    s->token = calloc((size_t)(4 * rows + PASS_TEXTS + 1), sizeof *s->token);
+    if (!s->text || !s->token)
+        return rt_fail(err, "out of memory for passes of %lld tokens: lower --pass-tokens",
+                       (long long)rows);
+    s->pos = s->token + rows;
+    s->offset = s->pos + rows;
+    s->index = s->offset + PASS_TEXTS + 1;
+    s->wanted = s->index + rows;
+    return rt_capture_open(&s->capture, err);
+}
+
+static void show_progress(scorer *s)
+{
+    char rate[32];
+    double seconds = rt_now() - s->progress.begun;
+    rt_progress_update(
+        &s->progress, s->done, "%s positions/s",
+        rt_fmt_count(rate, sizeof rate, (double)s->learned / (seconds > 0.01 ? seconds : 0.01)));
+}
+
+static int score_all(scorer *s, rt_err *err)
+{
+    int64_t mine = rt_ceil_div(s->count - s->left_out, divided(s) ? s->manifest.parts : 1);
+    rt_progress_begin(&s->progress, "score", rt_trace_written(s->writer), mine);
+    int bad = 0;
+    do {
+        if (rt_interrupted()) {
+            rt_fail(err, "interrupted: run the same command again to go on");
+            err->exit_code = 130;
+            bad = -1;
+        }
+        bad = bad || gather(s, err) || (s->n_texts && score_pass(s, err));
+        show_progress(s);
+    } while (!bad && s->n_texts);
+    rt_progress_end(&s->progress);
+    return bad ? -1 : 0;
+}
+
+/* Whether anything is left to do, without reading the weights first. */
+static bool finished(const scorer *s)
+{
+    return rt_trace_written(s->writer) == s->count - s->left_out && !divided(s);
+}
+
+static int write_archive(scorer *s, rt_err *err)
+{
+    if ((!rt_path_exists(s->o->a.out) && place_scoring(s, err)) ||
+        rt_trace_open_append(&s->writer, s->o->a.out, &s->manifest, err))
+        return -1;
+    int bad = !finished(s) && (place_scoring(s, err) || score_all(s, err));
+    if (!bad)
+        bad = rt_trace_finish(s->writer, err);
+    rt_err closing = { 0 };
+    if (rt_trace_close(s->writer, &closing) && !bad) {
+        *err = closing;
+        bad = -1;
+    }
+    return bad ? -1 : rt_work_report(&s->o->a, s->learned, rt_now() - s->begun, err);
+}
+
+static void close_scorer(scorer *s)
+{
+    for (int64_t i = 0; s->text && i < PASS_TEXTS; i++) {
+        if (s->archive)
+            rt_trace_sample_free(&s->text[i].sample);
+        rt_response_free(&s->text[i].response);
+        rt_soft_free(&s->text[i].soft);
+    }
+    free(s->text);
+    free(s->token);
+    rt_capture_close(&s->capture);
+    if (s->teacher.dev.ops) {
+        rt_dev_free(&s->teacher.dev, &s->arena);
+        rt_acts_free(&s->acts, &s->teacher.dev);
+    }
+    rt_trace_reader_close(s->archive);
+    rt_work_free(&s->work);
+    rt_teacher_close(&s->teacher);
+}
+
+static int run_score(void *values, rt_err *err)
+{
+    scorer s = { .o = values, .begun = rt_now() };
+    int bad = rt_teacher_open(&s.teacher, s.o->a.teacher, (int)s.o->a.threads, err) ||
+              open_data(&s, err);
+    if (!bad && s.o->a.plan) {
+        bad = rt_archive_settings(&s.manifest, &s.o->a, err) || plan_scoring(&s, err);
+        const rt_arena *arena[] = { &s.acts.arena, &s.arena };
+        if (!bad)
+            rt_teacher_print_plan(&s.teacher, arena, RT_COUNT(arena));
+    } else if (!bad) {
+        bad = fill_manifest(&s, err) || write_archive(&s, err);
+    }
+    close_scorer(&s);
+    return bad ? -1 : 0;
+}
+
+const rt_command rt_command_score = { "score",
+                                      "a teacher's soft targets for text or for another archive",
+                                      options,
+                                      RT_COUNT(options),
+                                      sizeof(score_options),
+                                      NULL,
+                                      run_score };

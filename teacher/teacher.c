@@ -1,0 +1,121 @@
+#include "teacher/teacher.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+
+/* Every token that ends a response in this model's way of talking ends generation, also where
+   generation_config.json names fewer. */
+static void add_stops(rt_config *c, const rt_reasoning *r)
+{
+    for (int32_t i = 0; i < r->n_stops; i++)
+        if (!rt_config_is_eos(c, r->stop[i]) && c->n_eos < RT_COUNT(c->eos))
+            c->eos[c->n_eos++] = r->stop[i];
+}
+
+int rt_teacher_open(rt_teacher *t, const char *path, int threads, rt_err *err)
+{
+    memset(t, 0, sizeof *t);
+    t->path = path;
+    if (strstr(path, "://"))
+        return rt_usage(err,
+                        "%s: a remote teacher is not supported: give a model directory or a .gguf "
+                        "file",
+                        path);
+    if (!rt_path_exists(path))
+        return rt_fail(err, "%s: no such model: give a Hugging Face directory or a .gguf file",
+                       path);
+    rt_config *c = &t->model.cfg;
+    if (rt_model_config(c, path, err) || rt_chat_open(&t->chat, path, err) ||
+        rt_dev_open(&t->dev, "cpu", threads, err))
+        return -1;
+    t->vocab = rt_tokenizer_vocab(t->chat.tokenizer);
+    t->positions = c->max_positions;
+    if (t->vocab > c->vocab)
+        return rt_fail(
+            err, "%s: the tokenizer has %lld tokens, the model %lld: they do not belong together",
+            path, (long long)t->vocab, (long long)c->vocab);
+    add_stops(c, &t->chat.reasoning);
+    return 0;
+}
+
+int rt_teacher_plan(rt_teacher *t, int64_t length, rt_err *err)
+{
+    if (rt_model_plan(&t->model, &t->dev, t->path, true, length, err))
+        return -1;
+    add_stops(&t->model.cfg, &t->chat.reasoning);
+    return 0;
+}
+
+int rt_teacher_read(rt_teacher *t, rt_err *err)
+{
+    return rt_model_read(&t->model, &t->dev, t->path, err) || rt_dev_ready(&t->dev, err) ? -1 : 0;
+}
+
+void rt_teacher_close(rt_teacher *t)
+{
+    rt_chat_close(&t->chat);
+    if (t->dev.ops) {
+        rt_model_free(&t->dev, &t->model);
+        rt_dev_close(&t->dev);
+    }
+    memset(t, 0, sizeof *t);
+}
+
+/* The last name of the path, so that the archive does not depend on where the model lies. */
+static void name_of(char *name, size_t size, const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    snprintf(name, size, "%.*s", (int)(end - begin), path + begin);
+    rt_text_clean(name);
+}
+
+int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *mode, rt_err *err)
+{
+    rt_trace_manifest_init(m);
+    name_of(m->teacher, sizeof m->teacher, t->path);
+    if (rt_path_is_dir(t->path)) {
+        char *config = rt_path_join(t->path, "config.json");
+        int bad = rt_hash_file(&m->config_hash, config, err);
+        free(config);
+        if (bad)
+            return -1;
+    }
+    if (rt_model_hash(&m->weights_hash, t->path, err))
+        return -1;
+    bool sample = strcmp(mode, "sample") == 0, mla = t->model.cfg.family->attn == RT_ATTN_MLA;
+    snprintf(m->precision, sizeof m->precision, "f32%s",
+             !mla     ? ""
+             : sample ? "; mla absorbed"
+                      : "; mla expanded");
+    m->tokenizer_hash = rt_tokenizer_fingerprint(t->chat.tokenizer);
+    m->vocab_size = (int32_t)t->vocab;
+    m->template_hash = t->chat.template_hash;
+    snprintf(m->mode, sizeof m->mode, "%s", mode);
+    return 0;
+}
+
+static int64_t print_arena(const rt_arena *a)
+{
+    rt_arena_table(a, stdout);
+    return a->high;
+}
+
+void rt_teacher_print_plan(const rt_teacher *t, const rt_arena *const *arena, int n)
+{
+    char text[32];
+    int64_t sum = t->dev.scratch_need;
+    sum += print_arena(&t->model.w.arena) + print_arena(&t->model.rope_arena);
+    for (int i = 0; i < n; i++)
+        sum += print_arena(arena[i]);
+    printf("  %-12s %-24s %16lld  %s\n", "workspace", "operations", (long long)t->dev.scratch_need,
+           rt_fmt_bytes(text, sizeof text, t->dev.scratch_need));
+    printf("  %-37s %16lld  %s\n", "all", (long long)sum, rt_fmt_bytes(text, sizeof text, sum));
+}

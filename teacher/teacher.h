@@ -1,0 +1,39 @@
+/* teacher.h: a frozen model as a teacher: device, tokenizer with its way of talking, configuration,
+   and weights once they are needed. Says who it is in an archive's manifest.
+   Refuses: remote servers, sampling, scoring. */
+#ifndef RT_TEACHER_H
+#define RT_TEACHER_H
+
+#include "core/weights.h"
+#include "corpora/chat.h"
+#include "corpora/trace.h"
+
+RT_BEGIN
+
+typedef struct rt_teacher {
+    const char *path; /* borrowed: model directory or .gguf */
+    rt_dev dev;
+    rt_chat chat;
+    rt_model model;    /* cfg since rt_teacher_open, shapes since _plan, weights since _read */
+    int64_t vocab;     /* real ids; the head may have more rows */
+    int64_t positions; /* longest sequence the model was made for */
+} rt_teacher;
+
+/* Configuration and tokenizer, which must belong together. No weights yet. */
+int rt_teacher_open(rt_teacher *t, const char *path, int threads, rt_err *err);
+/* What the weights will take, and the rope table for sequences of `length`. */
+int rt_teacher_plan(rt_teacher *t, int64_t length, rt_err *err);
+/* The weights, and the workspace of everything that was planned on t->dev. */
+int rt_teacher_read(rt_teacher *t, rt_err *err);
+void rt_teacher_close(rt_teacher *t); /* accepts a zeroed teacher */
+
+/* Name, hashes, vocabulary, template and precision path; the rest of *m as rt_trace_manifest_init
+   leaves it. mode: "sample" (through a cache) or "score". Reads all of the weights' bytes. */
+int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *mode, rt_err *err);
+
+/* --plan: weights, then n arenas of the caller, then the workspace, and their sum, on stdout. */
+void rt_teacher_print_plan(const rt_teacher *t, const rt_arena *const *arena, int n);
+
+RT_END
+
+#endif

@@ -1,0 +1,394 @@
+#include "teacher/work.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "corpora/record.h"
+#include "corpora/source.h"
+
+/* ---- settings -----------------------------------------------------------------------------------
+ */
+
+static int read_temperatures(rt_soft_config *c, const rt_strlist *list, rt_err *err)
+{
+    for (int i = 0; i < list->n; i++)
+        for (const char *p = list->item[i]; *p;) {
+            char *end;
+            double t = strtod(p, &end);
+            if (end == p || (*end && *end != ',') || !(t >= 0.1 && t <= 100))
+                return rt_usage(err, "--temperatures: \"%s\" is no list of numbers from 0.1 to 100",
+                                list->item[i]);
+            if (c->n_temperatures == RT_SOFT_TEMPERATURES_MAX)
+                return rt_usage(err, "--temperatures: at most %d", RT_SOFT_TEMPERATURES_MAX);
+            c->temperature[c->n_temperatures++] = (float)t;
+            p = end + (*end == ',');
+        }
+    return 0;
+}
+
+static int read_capture(rt_soft_config *c, const rt_archive_options *o, rt_err *err)
+{
+    memset(c, 0, sizeof *c);
+    if (o->tail_spacing > 0 && o->tail_spacing < 1.0 / RT_SOFT_DRAWS_MAX)
+        return rt_usage(err, "--tail-spacing %g: 0, or from 1/%d to 1", o->tail_spacing,
+                        RT_SOFT_DRAWS_MAX);
+    if (o->head_max == 0) /* the other settings mean nothing then */
+        return 0;
+    c->head_max = (int32_t)o->head_max;
+    c->head_floor = (float)o->head_floor;
+    c->tail_spacing = (float)o->tail_spacing;
+    return read_temperatures(c, &o->temperatures, err);
+}
+
+/* A number from the environment. */
+static bool read_env(const char *name, long long *value)
+{
+    const char *text = name ? getenv(name) : NULL;
+    char *end;
+    if (!text || !*text)
+        return false;
+    *value = strtoll(text, &end, 10);
+    return !*end;
+}
+
+/* Both the index and the count must be there: an index alone does not say what is left to others.
+ */
+static bool shard_of_environment(long long *part, long long *parts)
+{
+    static const struct {
+        const char *index, *count, *first, *step;
+    } arrays[] = { { "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN",
+                     "SLURM_ARRAY_TASK_STEP" },
+                   { "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", NULL, NULL },
+                   { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", NULL, NULL },
+                   { "PMI_RANK", "PMI_SIZE", NULL, NULL } };
+    for (int i = 0; i < RT_COUNT(arrays); i++) {
+        long long first = 0, step = 1;
+        if (!read_env(arrays[i].index, part) || !read_env(arrays[i].count, parts) || *parts < 2)
+            continue;
+        read_env(arrays[i].first, &first);
+        read_env(arrays[i].step, &step);
+        *part = step > 0 ? (*part - first) / step : -1;
+        rt_info("part %lld of %lld, as %s says", *part, *parts, arrays[i].index);
+        return true;
+    }
+    return false;
+}
+
+static int read_shard(rt_trace_manifest *m, const char *text, rt_err *err)
+{
+    long long part = 0, parts = 1;
+    int end = 0;
+    if (text && (sscanf(text, "%lld/%lld%n", &part, &parts, &end) != 2 || text[end]))
+        return rt_usage(err, "--shard %s: not of the form I/N, \"0/8\" to \"7/8\"", text);
+    if (!text && !shard_of_environment(&part, &parts))
+        return 0;
+    if (part < 0 || part >= parts || parts > INT32_MAX)
+        return rt_usage(err, "part %lld of %lld: parts count from 0 to %lld", part, parts,
+                        parts - 1);
+    m->part = (int32_t)part;
+    m->parts = (int32_t)parts;
+    return 0;
+}
+
+int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_err *err)
+{
+    if (o->licence && strlen(o->licence) >= sizeof m->licence)
+        return rt_usage(err, "--licence: at most %d bytes", (int)sizeof m->licence - 1);
+    snprintf(m->licence, sizeof m->licence, "%s", o->licence ? o->licence : "");
+    m->samples_per_shard = o->samples_per_shard;
+    m->seed = (uint64_t)o->seed;
+    return read_capture(&m->capture, o, err) || read_shard(m, o->shard, err) ? -1 : 0;
+}
+
+/* ---- the list -----------------------------------------------------------------------------------
+ */
+
+static char *copy_text(const char *text)
+{
+    char *copy = strdup(text);
+    if (!copy)
+        rt_bug("out of memory for a text of %lld bytes", (long long)strlen(text));
+    return copy;
+}
+
+/* An archive's ids are printable ASCII without blanks; "/K" follows in a sample's id. */
+static char *archive_id(const char *id)
+{
+    size_t n = strlen(id);
+    bool fit = n > 0 && n + 24 <= RT_TRACE_ID_MAX;
+    for (size_t i = 0; i < n; i++)
+        fit = fit && id[i] > ' ' && id[i] <= '~';
+    if (fit)
+        return copy_text(id);
+    return copy_text(rt_hash_bytes(id, (int64_t)n).hex);
+}
+
+static rt_work_item *add_item(rt_work *w)
+{
+    if (w->n == w->cap) {
+        w->cap = w->cap ? 2 * w->cap : 256;
+        w->item = realloc(w->item, (size_t)w->cap * sizeof *w->item);
+        if (!w->item)
+            rt_bug("out of memory for a list of %lld texts", (long long)w->cap);
+    }
+    memset(&w->item[w->n], 0, sizeof *w->item);
+    return &w->item[w->n++];
+}
+
+static int choose_verifier(rt_work_item *item, const rt_record *r, const char *verify, rt_err *err)
+{
+    bool automatic = strcmp(verify, "auto") == 0;
+    if (automatic && !r->answer)
+        return 0;
+    if (rt_verify_kind_parse(&item->verify,
+                             !automatic  ? verify
+                             : r->verify ? r->verify
+                                         : "number",
+                             err))
+        return -1;
+    if (item->verify != RT_VERIFY_NONE && !r->answer)
+        return rt_fail(
+            err, "no \"answer\" to verify with --verify %s: add it, or take --verify none", verify);
+    item->answer = r->answer ? copy_text(r->answer) : NULL;
+    return 0;
+}
+
+/* A training pair's response is no part of the prompt. */
+static void drop_response(cJSON *messages)
+{
+    int n = cJSON_GetArraySize(messages);
+    const cJSON *last = n ? cJSON_GetArrayItem(messages, n - 1) : NULL;
+    const char *role = cJSON_GetStringValue(rt_json_find(last, "role"));
+    if (role && strcmp(role, "assistant") == 0)
+        cJSON_DeleteItemFromArray(messages, n - 1);
+}
+
+static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work_kind kind,
+                        const rt_record *r, rt_err *err)
+{
+    cJSON *root = rt_record_messages(r);
+    cJSON *messages = cJSON_GetObjectItemCaseSensitive(root, "messages");
+    int64_t end = 0;
+    int bad = 0;
+    if (kind == RT_WORK_TEXTS)
+        bad = rt_chat_pair(chat, messages, &w->pool, &end, err);
+    drop_response(messages);
+    if (kind == RT_WORK_PROMPTS) {
+        bad = rt_chat_prompt(chat, messages, &w->pool, err);
+        end = w->pool.n;
+    }
+    item->prompt = (int32_t)(end - item->at);
+    item->messages = rt_json_text(messages);
+    cJSON_Delete(root);
+    return bad ? -1 : 0;
+}
+
+static int add_text(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work_kind kind,
+                    const rt_record *r, rt_err *err)
+{
+    if (kind == RT_WORK_PROMPTS)
+        return rt_fail(err, "a \"text\" is not a prompt: give \"prompt\" or \"messages\", or score "
+                            "it (retort score)");
+    if (rt_chat_text(chat, r->text, (int64_t)strlen(r->text), &w->pool, err))
+        return -1;
+    cJSON *text = cJSON_CreateString(r->text);
+    if (!text)
+        rt_bug("out of memory for a text");
+    item->messages = rt_json_text(text);
+    cJSON_Delete(text);
+    return 0;
+}
+
+static int add_record(rt_work *w, const rt_chat *chat, rt_work_kind kind, const char *verify,
+                      const rt_record *r, rt_err *err)
+{
+    rt_work_item *item = add_item(w);
+    item->id = archive_id(r->id);
+    item->at = w->pool.n;
+    if (choose_verifier(item, r, verify, err) ||
+        (r->text ? add_text(w, item, chat, kind, r, err)
+                 : add_messages(w, item, chat, kind, r, err)))
+        return -1;
+    int64_t n = w->pool.n - item->at;
+    if (n < 1 || n > RT_TRACE_TOKENS_MAX)
+        return rt_fail(err, "%lld tokens: from 1 to %d", (long long)n, RT_TRACE_TOKENS_MAX);
+    item->n = (int32_t)n;
+    w->longest = rt_max(w->longest, n);
+    return 0;
+}
+
+static int read_path(rt_work *w, const rt_chat *chat, rt_work_kind kind, const char *path,
+                     int64_t limit, const char *verify, rt_err *err)
+{
+    rt_source *s = NULL;
+    rt_item item;
+    int got = 0, bad = rt_source_open(&s, path, RT_SOURCE_RECORDS, err);
+    while (!bad && !(limit && w->n >= limit) && (got = rt_source_next(s, &item, err)) != 0) {
+        rt_record r = { 0 };
+        bad = got < 0 || rt_record_from_item(&r, &item, err);
+        if (!bad && add_record(w, chat, kind, verify, &r, err))
+            bad = rt_wrap(err, "%s", item.where);
+        rt_record_free(&r);
+    }
+    rt_source_close(s);
+    return bad ? -1 : 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int check_ids(const rt_work *w, rt_err *err)
+{
+    const char **id = calloc((size_t)w->n, sizeof *id);
+    int bad = 0;
+    if (!id)
+        rt_bug("out of memory for %lld ids", (long long)w->n);
+    for (int64_t i = 0; i < w->n; i++)
+        id[i] = w->item[i].id;
+    qsort(id, (size_t)w->n, sizeof *id, by_id);
+    for (int64_t i = 1; !bad && i < w->n; i++)
+        if (strcmp(id[i - 1], id[i]) == 0)
+            bad = rt_fail(err,
+                          "id %s occurs twice in the input: ids (or contents, where no id is "
+                          "given) must differ; --samples takes several answers to a prompt",
+                          id[i]);
+    free(id);
+    return bad;
+}
+
+static rt_hash hash_list(const rt_work *w)
+{
+    uint64_t *each = calloc((size_t)w->n, sizeof *each);
+    if (!each)
+        rt_bug("out of memory for %lld hashes", (long long)w->n);
+    for (int64_t i = 0; i < w->n; i++) {
+        const rt_work_item *t = &w->item[i];
+        uint64_t h = rt_hash64(t->id, (int64_t)strlen(t->id), (uint64_t)t->prompt);
+        h = rt_hash64(w->pool.id + t->at, t->n * (int64_t)sizeof(int32_t), h);
+        if (t->answer)
+            h = rt_hash64(t->answer, (int64_t)strlen(t->answer), h + 1 + (uint64_t)t->verify);
+        each[i] = h;
+    }
+    rt_hash hash = rt_hash_bytes(each, w->n * (int64_t)sizeof *each);
+    free(each);
+    return hash;
+}
+
+int rt_work_read(rt_work *w, const rt_chat *chat, rt_work_kind kind, const rt_strlist *paths,
+                 int64_t limit, const char *verify, rt_err *err)
+{
+    memset(w, 0, sizeof *w);
+    for (int i = 0; i < paths->n; i++)
+        if (read_path(w, chat, kind, paths->item[i], limit, verify, err))
+            return -1;
+    if (w->n == 0)
+        return rt_fail(err, "%s: no records in it", paths->item[0]);
+    w->hash = hash_list(w);
+    return check_ids(w, err);
+}
+
+void rt_work_free(rt_work *w)
+{
+    for (int64_t i = 0; i < w->n; i++) {
+        free(w->item[i].id);
+        free(w->item[i].messages);
+        free(w->item[i].answer);
+    }
+    free(w->item);
+    rt_ids_free(&w->pool);
+    memset(w, 0, sizeof *w);
+}
+
+uint64_t rt_work_seed(uint64_t run_seed, const char *id, int64_t k)
+{
+    return rt_hash64(&k, (int64_t)sizeof k, rt_hash64(id, (int64_t)strlen(id), run_seed));
+}
+
+/* ---- the table ----------------------------------------------------------------------------------
+ */
+
+static int count_tokens(const rt_trace_reader *r, int64_t *learned, rt_err *err)
+{
+    rt_trace_sample s;
+    int bad = 0;
+    rt_trace_sample_init(&s);
+    *learned = 0;
+    for (int64_t i = 0; !bad && i < rt_trace_count(r); i++) {
+        bad = rt_trace_get(r, i, 0, &s, err);
+        *learned += bad ? 0 : s.n_tokens - s.prompt_tokens;
+    }
+    rt_trace_sample_free(&s);
+    return bad;
+}
+
+static void print_count(const char *label, int64_t n, int64_t of)
+{
+    printf("%-22s %lld", label, (long long)n);
+    if (of > 0)
+        printf(" (%.1f %%)", 100.0 * (double)n / (double)of);
+    putchar('\n');
+}
+
+static void print_table(const rt_trace_statistics *s, double mean, int64_t tokens, double seconds)
+{
+    char text[32];
+    printf("%-22s %lld\n", "samples", (long long)s->samples);
+    for (int v = 0; v < RT_VERDICT_COUNT; v++)
+        if (s->verdicts[v])
+            print_count(rt_verdict_name((rt_verdict)v), s->verdicts[v], s->samples);
+    printf("%-22s %.1f\n", "tokens a response", mean);
+    printf("%-22s %lld\n", "positions", (long long)s->positions);
+    if (s->positions) {
+        printf("%-22s %.2f\n", "bytes a position", s->bytes_per_position);
+        printf("%-22s %.2f\n", "tokens kept of each", s->mean_unique_ids);
+    }
+    printf("%-22s %s\n", "size", rt_fmt_bytes(text, sizeof text, s->file_bytes));
+    printf("%-22s %.1f\n", "seconds", seconds);
+    if (tokens)
+        printf("%-22s %.0f\n", "tokens a second", (double)tokens / (seconds > 0 ? seconds : 1));
+}
+
+static void print_json(const rt_archive_options *o, const rt_trace_statistics *s, double mean,
+                       int64_t tokens, double seconds)
+{
+    cJSON *json = rt_json_object();
+    rt_json_put_str(json, "archive", o->out);
+    rt_json_put_i64(json, "samples", s->samples);
+    for (int v = 0; v < RT_VERDICT_COUNT; v++)
+        rt_json_put_i64(json, rt_verdict_name((rt_verdict)v), s->verdicts[v]);
+    rt_json_put_num(json, "tokens_per_response", mean);
+    rt_json_put_i64(json, "positions", s->positions);
+    rt_json_put_num(json, "bytes_per_position", s->bytes_per_position);
+    rt_json_put_num(json, "mean_unique_ids", s->mean_unique_ids);
+    rt_json_put_i64(json, "bytes", s->file_bytes);
+    rt_json_put_num(json, "seconds", seconds);
+    rt_json_put_i64(json, "tokens", tokens);
+    char *text = rt_json_text(json);
+    puts(text);
+    free(text);
+    cJSON_Delete(json);
+}
+
+int rt_work_report(const rt_archive_options *o, int64_t tokens, double seconds, rt_err *err)
+{
+    rt_trace_reader *r = NULL;
+    rt_trace_statistics s;
+    int64_t learned;
+    if (rt_trace_open_read(&r, o->out, err))
+        return -1;
+    int bad = rt_trace_stats(r, &s, err) || count_tokens(r, &learned, err);
+    rt_trace_reader_close(r);
+    if (bad)
+        return -1;
+    double mean = (double)learned / (double)rt_max(s.samples, 1);
+    if (o->json)
+        print_json(o, &s, mean, tokens, seconds);
+    else
+        print_table(&s, mean, tokens, seconds);
+    return 0;
+}

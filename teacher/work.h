@@ -1,0 +1,88 @@
+/* work.h: what `sample` and `score` share: the immutable plan of the work (which texts, under which
+   ids, in which order, which part is this process's), the options that shape an archive, and the
+   table printed at the end.
+   A sample's index, id and seed are functions of the plan alone: machines that share the work and
+   runs that were killed and started again write the archive that one clean run would have written.
+   Refuses: running models. */
+#ifndef RT_WORK_H
+#define RT_WORK_H
+
+#include "core/option.h"
+#include "corpora/chat.h"
+#include "corpora/trace.h"
+#include "corpora/verify.h"
+
+RT_BEGIN
+
+typedef struct rt_archive_options {
+    char *teacher, *out, *licence, *shard;
+    rt_strlist temperatures;
+    int64_t head_max, samples_per_shard, limit, seed, threads;
+    double head_floor, tail_spacing;
+    bool plan, json;
+} rt_archive_options;
+
+/* Rows for a command whose struct S holds an rt_archive_options `a`. */
+#define RT_ARCHIVE_OPTIONS(S)                                                                      \
+    OPT_NEED(S, a.teacher, "teacher", "DIR|GGUF", "the frozen model"),                             \
+        OPT_NEED(S, a.out, "out", "A.traces",                                                      \
+                 "the archive; taken up where a stopped run left it"),                             \
+        OPT_INT(S, a.head_max, "head-max", "8", 0, RT_SOFT_HEAD_MAX,                               \
+                "most probable tokens kept exactly at a position; 0 = no soft targets"),           \
+        OPT_FLOAT(S, a.head_floor, "head-floor", "0.0009765625", 0, 1,                             \
+                  "the exact head stops once less mass than this is left"),                        \
+        OPT_FLOAT(S, a.tail_spacing, "tail-spacing", "0.03125", 0, 1,                              \
+                  "tail mass that one draw stands for; 0 = no draws"),                             \
+        OPT_LIST(S, a.temperatures, "temperatures", "LIST",                                        \
+                 "keep the normaliser at these temperatures, \"1.5,2\""),                          \
+        OPT_INT(S, a.seed, "seed", "0", 0, 1e15, "of every draw"),                                 \
+        OPT_INT(S, a.limit, "limit", "0", 0, 1e15, "take only the first N of the input; 0 = all"), \
+        OPT_STR(S, a.shard, "shard", NULL, "I/N",                                                  \
+                "do part I (from 0) of N; else by the environment of a job array"),                \
+        OPT_INT(S, a.samples_per_shard, "samples-per-shard", "4096", 1, 1e9,                       \
+                "samples in one file of the archive"),                                             \
+        OPT_STR(S, a.licence, "licence", "", "TEXT", "under which the archive may be used"),       \
+        OPT_INT(S, a.threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),              \
+        OPT_BOOL(S, a.plan, "plan", "false", "print memory by name and stop"),                     \
+        OPT_BOOL(S, a.json, "json", "false", "the table at the end as JSON")
+
+/* Capture settings, part and parts, shard size, licence and seed into the manifest. */
+int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_err *err);
+
+typedef struct rt_work_item {
+    char *id;       /* fit for an archive, unique */
+    char *messages; /* compact JSON: the messages before the response, or a text as a string */
+    char *answer;   /* reference, or NULL */
+    rt_verify_kind verify;
+    int64_t at;        /* tokens [at, at + n) of the pool */
+    int32_t n, prompt; /* tokens; how many of them are the prompt */
+} rt_work_item;
+
+typedef struct rt_work {
+    rt_work_item *item; /* (n) in input order */
+    int64_t n, cap, longest;
+    rt_ids pool;
+    rt_hash hash; /* identity of the list */
+} rt_work;
+
+typedef enum rt_work_kind {
+    RT_WORK_PROMPTS, /* what a model is to continue */
+    RT_WORK_TEXTS    /* pairs and documents whose tokens are given */
+} rt_work_kind;
+
+/* Records of all paths (corpora/record.h), at most `limit` (0 = all). verify: "number", "boxed" or
+   "exact" for every record, which then needs an answer; "none"; or "auto": as the record says, else
+   "number" where it has an answer. */
+int rt_work_read(rt_work *w, const rt_chat *chat, rt_work_kind kind, const rt_strlist *paths,
+                 int64_t limit, const char *verify, rt_err *err);
+void rt_work_free(rt_work *w); /* accepts a zeroed list */
+
+/* The seed of draw k of a prompt. */
+uint64_t rt_work_seed(uint64_t run_seed, const char *id, int64_t k);
+
+/* What the archive holds, on stdout. tokens, seconds: of this process. */
+int rt_work_report(const rt_archive_options *o, int64_t tokens, double seconds, rt_err *err);
+
+RT_END
+
+#endif
