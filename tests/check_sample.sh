@@ -1,0 +1,189 @@
+#!/bin/bash
+# Sampling and scoring as a user runs them, on a teacher with latent attention and experts that is
+# trained here in seconds: the same bytes for any batch, thread count, division into parts and any
+# number of kills; one clear line for whatever is wrong. RETORT_KILLS=40 kills more often.
+set -u
+retort=$1
+scratch=$2
+here=$(cd "$(dirname "$0")" && pwd)
+kills=${RETORT_KILLS:-3}
+export OMP_WAIT_POLICY=passive # tests share the cores
+rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
+failed=0
+
+fail() {
+    echo "$*"
+    failed=1
+}
+
+# expect CODE STDERR-REGEX arguments...: exit code, and one line on stderr, or none.
+expect() {
+    local code=$1 err=$2 got
+    shift 2
+    "$retort" "$@" -q >out.txt 2>err.txt
+    got=$?
+    if [ $got != "$code" ] || [ "$(wc -l <err.txt)" -gt 1 ] ||
+        { [ -n "$err" ] && ! grep -qE -- "$err" err.txt; }; then
+        fail "retort $*: exit $got, expected $code"
+        sed 's/^/  stdout: /' out.txt | head -5
+        sed 's/^/  stderr: /' err.txt | head -5
+    fi
+}
+same() { diff -r "$1" "$2" >diff.txt 2>&1 || { fail "$3: $1 and $2 differ" && head -3 diff.txt; }; }
+absent() { [ ! -e "$1" ] || fail "$1 was left behind"; }
+
+# --- the teacher, its prompts, and the archive everything is compared with
+for i in $(seq 0 11); do
+    a=$((i % 5 + 2)) b=$((i % 7 + 1))
+    echo "{\"id\":\"p$i\",\"prompt\":\"$a+$b?\",\"reasoning\":\"$a and $b make $((a + b))\",\"response\":\"\\\\boxed{$((a + b))}\",\"answer\":\"$((a + b))\"}"
+done >pairs.jsonl
+expect 0 '' train --config "$here/golden/tiny/shape.json" --tokenizer "$here/golden/tiny" \
+    --data pairs.jsonl --out teacher --loss hard --steps 100 --batch-tokens 500 \
+    --learning-rate 0.015 --warmup 10 --threads 1
+plan="--teacher teacher --prompts pairs.jsonl --samples 30 --temperature 1.3 --max-tokens 60
+      --samples-per-shard 64 --temperatures 1.5,2 --seed 5"
+expect 0 '' sample $plan --out a.traces --batch 8 --threads 1 --json
+grep -qE '"samples":360,.*"correct":[1-9][0-9]*,"wrong":[1-9]' out.txt || fail "table: $(cat out.txt)"
+expect 0 '' archive verify a.traces
+expect 0 '' sample $plan --out a.traces
+expect 0 '' sample $plan --out b.traces --batch 5 --threads 3 --prefill-tokens 4
+same a.traces b.traces "batch and threads"
+
+# --- parts
+for i in 0 1 2; do expect 0 '' sample $plan --out "part$i.traces" --shard $i/3; done
+expect 0 '' archive merge part2.traces part0.traces part1.traces --out merged.traces
+same a.traces merged.traces "three parts"
+SLURM_ARRAY_TASK_ID=6 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=5 \
+    "$retort" sample -q $plan --out slurm.traces >out.txt
+same part1.traces slurm.traces "a job array"
+OMPI_COMM_WORLD_RANK=2 OMPI_COMM_WORLD_SIZE=3 "$retort" sample -q $plan --out mpi.traces >out.txt
+same part2.traces mpi.traces "MPI ranks"
+
+# --- scoring
+expect 0 '' score --teacher teacher --data a.traces --out s.traces --seed 5
+expect 0 '' archive verify s.traces
+expect 0 '' score --teacher teacher --data a.traces --out s2.traces --seed 5 --pass-tokens 64 \
+    --head-rows 5 --threads 3
+same s.traces s2.traces "scored alone or among others"
+expect 0 '' score --teacher teacher --data pairs.jsonl --out p.traces
+echo '{"text":"2 and 3 make 5"}' >text.jsonl
+expect 0 '' score --teacher teacher --data text.jsonl --out t.traces --json
+grep -q '"positions":14,' out.txt || fail "a text of 14 bytes and its end has 14 targets: $(cat out.txt)"
+
+# --- kills: run again until it ends, killed at a random moment each time but the last
+killed_run() { # OUT arguments...
+    local out=$1 k
+    shift
+    for k in $(seq "$kills"); do
+        "$retort" "$@" -q --out "$out" >/dev/null 2>err.txt &
+        local pid=$!
+        sleep "0.$(printf %03d $((RANDOM % 700)))"
+        kill -KILL $pid 2>/dev/null
+        wait $pid 2>/dev/null
+    done
+    expect 0 '' "$@" --out "$out"
+}
+killed_run k.traces sample $plan --batch 4
+same a.traces k.traces "kills while sampling"
+killed_run ks.traces score --teacher teacher --data a.traces --seed 5 --pass-tokens 200
+same s.traces ks.traces "kills while scoring"
+
+# --- an interrupt ends with 130, and the same command goes on
+"$retort" sample $plan -q --out i.traces --batch 2 2>err.txt >/dev/null &
+pid=$!
+sleep 0.3
+kill -INT $pid 2>/dev/null
+wait $pid
+code=$?
+[ $code = 130 ] || [ $code = 0 ] || fail "interrupted: exit $code"
+[ $code = 0 ] || grep -q 'run the same command again' err.txt || fail "interrupted: $(cat err.txt)"
+expect 0 '' sample $plan --out i.traces
+same a.traces i.traces "an interrupt"
+
+# --- a full disk: refused writes end the run with the file's name; room made, it goes on
+(
+    trap '' XFSZ
+    ulimit -f 24
+    exec "$retort" sample -q $plan --out full.traces
+) >out.txt 2>err.txt
+[ $? = 1 ] && [ "$(wc -l <err.txt)" = 1 ] && grep -q 'full.traces.*File too large' err.txt ||
+    fail "a full disk: $(cat err.txt)"
+expect 0 '' sample $plan --out full.traces
+same a.traces full.traces "a full disk"
+
+# --- talking, numbers, looking
+expect 0 '' generate --model teacher --prompt '3+4?' --temperature 0
+cp out.txt greedy.txt
+expect 0 '' generate --model teacher --prompt '3+4?' --temperature 0 --json
+grep -q '"prompt_tokens":6,' out.txt || fail "generate --json: $(cat out.txt)"
+grep -qF "$(sed -n 's/.*"reasoning":"\([^"]*\)".*/\1/p' out.txt)" greedy.txt || fail "generate: $(cat out.txt greedy.txt)"
+[ "$(printf '2+3?\n\n4+4?\n' | "$retort" generate -q --model teacher --chat --json 2>err.txt | wc -l)" = 2 ] ||
+    fail "a conversation of two questions: $(cat err.txt)"
+expect 0 '' logits --model "$here/golden/models/deepseek_q" --tokens "$here/golden/models/deepseek_q/tokens.npy" \
+    --out l.npy --experts e.npy
+cmp -s e.npy "$here/golden/models/deepseek_q/experts.npy" || fail "logits: other experts"
+[ "$(wc -c <l.npy)" = "$(wc -c <"$here/golden/models/deepseek_q/logits.npy")" ] || fail "logits: other size"
+expect 0 '' inspect teacher --json
+grep -q '"parameters":80356,"parameters_active":58176,' out.txt || fail "inspect: $(cat out.txt)"
+expect 0 '' inspect a.traces --json
+grep -q '"kind":"trace archive","mode":"sample","teacher":"teacher","precision":"f32; mla absorbed"' out.txt ||
+    fail "inspect: $(cat out.txt)"
+expect 0 '' inspect s.traces
+grep -q 'f32; mla expanded' out.txt || fail "inspect: $(cat out.txt)"
+expect 0 '' sample $plan --out none.traces --plan
+grep -qE '^  all +[0-9]+ ' out.txt || fail "--plan: $(cat out.txt)"
+absent none.traces
+
+# --- whatever is wrong
+make_model() { rm -rf "$1" && cp -r teacher "$1"; }
+make_model unknown && sed -i 's/"deepseek_v3"/"mamba9"/' unknown/config.json
+make_model torn && truncate -s 200000 torn/model.safetensors
+make_model pickle && mv pickle/model.safetensors pickle/pytorch_model.bin
+make_model small && sed -i 's/"vocab_size": 264/"vocab_size": 200/' small/config.json
+make_model shape && sed -i 's/"intermediate_size": 80/"intermediate_size": 81/' shape/config.json
+make_model other && sed -i 's/<think>/<thonk>/g' other/tokenizer.json
+make_model mute && rm mute/tokenizer.json
+echo '{"prompt":"1+1?"}' >unanswered.jsonl
+printf '{"prompt":"1+1?","answer":"2"}\n{"prompt":\n' >torn.jsonl
+printf '{"id":"a","prompt":"1"}\n{"id":"a","prompt":"2"}\n' >twice.jsonl
+: >empty.jsonl
+: >plain.txt
+out="--prompts pairs.jsonl --out none.traces"
+expect 1 '^retort sample: nowhere: no such model' sample --teacher nowhere $out
+expect 2 'a remote teacher is not supported' sample --teacher http://localhost:8000/v1 $out
+expect 1 'model_type.*mamba9' sample --teacher unknown $out
+expect 1 'torn/model.safetensors' sample --teacher torn $out
+expect 1 '(pickle|pytorch_model.bin)' sample --teacher pickle $out
+expect 1 'do not belong together' sample --teacher small $out
+expect 1 'config.json says' sample --teacher shape $out
+expect 1 'mute/tokenizer.json' sample --teacher mute $out
+expect 2 '--prompts is missing' sample --teacher teacher --out none.traces
+expect 2 '--teacher' sample $out
+expect 1 'none.jsonl' sample --teacher teacher --prompts none.jsonl --out none.traces
+expect 1 'torn.jsonl:2' sample --teacher teacher --prompts torn.jsonl --out none.traces
+expect 1 'empty.jsonl: no records' sample --teacher teacher --prompts empty.jsonl --out none.traces
+expect 1 'id a occurs twice' sample --teacher teacher --prompts twice.jsonl --out none.traces
+expect 1 'unanswered.jsonl:1: no "answer"' sample --teacher teacher --prompts unanswered.jsonl \
+    --out none.traces --verify boxed
+expect 1 'text.jsonl:1: a "text" is not a prompt' sample --teacher teacher --prompts text.jsonl --out none.traces
+expect 2 '--shard 3/3|part 3 of 3' sample --teacher teacher $out --shard 3/3
+expect 2 'tail-spacing' sample --teacher teacher $out --tail-spacing 0.001
+expect 2 '--temperatures' sample --teacher teacher $out --temperatures 1,2,3,4,5
+expect 2 'head-max' score --teacher teacher --data pairs.jsonl --out none.traces --head-max 0
+expect 1 'another tokenizer.*teacher with that vocabulary' score --teacher other --data a.traces --out none.traces
+expect 1 'unanswered.jsonl:1: .*nothing to learn' score --teacher teacher --data unanswered.jsonl --out none.traces
+expect 1 'plain.txt' sample --teacher teacher --prompts pairs.jsonl --out plain.txt/a.traces
+expect 2 'either --prompt' generate --model teacher
+expect 1 'has ids 0 to 96' logits --model "$here/golden/models/deepseek_q" \
+    --tokens "$here/golden/models/qwen3_moe_norm/tokens.npy" --out none.npy
+expect 1 'logits.npy' logits --model "$here/golden/models/deepseek_q" \
+    --tokens "$here/golden/models/deepseek_q/logits.npy" --out none.npy
+expect 2 'has none' logits --model "$here/golden/models/qwen3" \
+    --tokens "$here/golden/models/qwen3/tokens.npy" --out l2.npy --experts none.npy
+expect 1 'neither a model' inspect "$scratch"
+for name in none.traces none.npy; do absent $name; done
+"$retort" sample -q $plan --out a.traces --seed 6 >out.txt 2>err.txt
+[ $? = 1 ] && grep -q 'seed' err.txt || fail "another seed into the same archive: $(cat err.txt)"
+expect 0 '' archive verify a.traces
+same a.traces b.traces "refused changes"
+exit $failed

@@ -1,0 +1,506 @@
+/* test_models.c: the network against Hugging Face transformers (tests/golden/models): logits,
+   chosen experts and gradients of every golden model; decoding through the cache against whole
+   sequences; and that a sequence's logits, tokens and soft targets have the same bits whatever runs
+   beside it, for any chunk of its prompt and any number of threads. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/generate.h"
+#include "core/rng.h"
+#include "core/safetensors.h"
+#include "core/weights.h"
+#include "corpora/npz.h"
+#include "distill/step.h"
+
+static const char *const MODELS[] = { "llama_scaled", "llama_tied",     "qwen3",
+                                      "qwen3_tied",   "qwen3_moe_norm", "qwen3_moe_step",
+                                      "deepseek_q",   "deepseek_yarn" };
+static const char *const WITH_GRADIENTS[] = { "llama_tied", "qwen3", "qwen3_moe_step",
+                                              "deepseek_q" };
+enum { TOKENS_MAX = 160 };
+
+static rt_err err;
+
+static void must(int bad)
+{
+    if (bad)
+        ck_abort_msg("%s", err.text);
+}
+
+// --------------------------------------------------------------------------------- golden files
+
+static const char *golden(const char *model, const char *file)
+{
+    static char path[2][512];
+    static int turn;
+    turn = !turn;
+    snprintf(path[turn], sizeof path[turn], "%s/tests/golden/models/%s/%s", RT_SOURCE_DIR, model,
+             file);
+    return path[turn];
+}
+
+/* All elements of an .npy of 4-byte items; free() it. */
+static void *load_npy(const char *model, const char *file, int64_t *n)
+{
+    rt_map map;
+    rt_npy npy;
+    must(rt_map_open(&map, golden(model, file), &err) ||
+         rt_npy_parse(&npy, map.data, map.bytes, file, &err));
+    ck_assert_int_eq(npy.item, 4);
+    void *copy = malloc((size_t)npy.bytes);
+    memcpy(copy, npy.data, (size_t)npy.bytes);
+    *n = npy.bytes / 4;
+    rt_map_close(&map);
+    return copy;
+}
+
+typedef struct bench {
+    rt_dev dev;
+    rt_model model;
+    int32_t *token; /* (n) */
+    int64_t n, vocab;
+} bench;
+
+static void open_bench(bench *b, const char *name, int threads, bool frozen)
+{
+    memset(b, 0, sizeof *b);
+    must(rt_dev_open(&b->dev, "cpu", threads, &err));
+    must(rt_model_open(&b->model, &b->dev, golden(name, ""), frozen, TOKENS_MAX + 64, &err));
+    b->token = load_npy(name, "tokens.npy", &b->n);
+    b->vocab = b->model.cfg.vocab;
+}
+
+static void close_bench(bench *b)
+{
+    free(b->token);
+    rt_model_free(&b->dev, &b->model);
+    rt_dev_close(&b->dev);
+}
+
+// --------------------------------------------------------------------------------- passes
+
+typedef struct batch {
+    int32_t token[512], pos[512], offset[17], slot[16];
+    int64_t n, s;
+} batch;
+
+static void add_segment(batch *p, const int32_t *token, int64_t first, int64_t n, int slot)
+{
+    for (int64_t i = 0; i < n; i++) {
+        p->token[p->n] = token[first + i];
+        p->pos[p->n++] = (int32_t)(first + i);
+    }
+    p->slot[p->s++] = slot;
+    p->offset[p->s] = (int32_t)p->n;
+}
+
+static void open_acts(bench *b, rt_acts *a, rt_plan_mode mode, int64_t rows)
+{
+    rt_pass_shape shape = { .mode = mode,
+                            .rows = rows,
+                            .segments = 16,
+                            .longest = TOKENS_MAX,
+                            .head_rows = rows,
+                            .slots = 3,
+                            .length = TOKENS_MAX,
+                            .choices = true };
+    rt_acts_plan(a, &b->dev, &b->model, &shape);
+    must(rt_acts_place(a, &b->dev, &b->model, &err) || rt_dev_ready(&b->dev, &err));
+}
+
+/* Logits (n,V) of rows [first, first + n) of the pass. */
+static void run_pass(bench *b, rt_acts *a, const batch *p, int64_t first, int64_t n, float *logits)
+{
+    int32_t index[512];
+    for (int64_t i = 0; i < n; i++)
+        index[i] = (int32_t)(first + i);
+    rt_acts_rows(a, &b->dev, &b->model, p->n, p->s, p->token, p->pos, p->offset, p->slot);
+    rt_model_forward(&b->dev, &b->model, a);
+    rt_model_logits(&b->dev, &b->model, a, index, n);
+    b->dev.ops->download(&b->dev, logits, a->logits.data, n * b->vocab * 4);
+}
+
+static float *whole_logits(bench *b)
+{
+    rt_acts a;
+    batch p = { 0 };
+    float *logits = malloc((size_t)(b->n * b->vocab) * sizeof *logits);
+    open_acts(b, &a, RT_PLAN_SCORE, b->n);
+    add_segment(&p, b->token, 0, b->n, 0);
+    run_pass(b, &a, &p, 0, b->n, logits);
+    rt_acts_free(&a, &b->dev);
+    return logits;
+}
+
+/* Largest difference, relative to the largest of want. */
+static double difference(const float *got, const float *want, int64_t n)
+{
+    double worst = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = fabs((double)got[i] - (double)want[i]);
+        worst = d > worst || isnan(d) ? d : worst;
+        size = fmax(size, fabs((double)want[i]));
+    }
+    return isnan(worst) ? worst : worst / size;
+}
+
+// --------------------------------------------------------------------------------- transformers
+
+static int ascending(const void *a, const void *b)
+{
+    return *(const int32_t *)a - *(const int32_t *)b;
+}
+
+static void check_choices(bench *b, rt_acts *a, const char *name)
+{
+    const rt_config *c = &b->model.cfg;
+    int64_t n, row = c->active, at = 0;
+    int32_t *want = load_npy(name, "experts.npy", &n);
+    for (int64_t l = 0; l < c->layers; l++) {
+        if (!rt_config_routed(c, l))
+            continue;
+        for (int64_t i = 0; i < b->n; i++, at += row) {
+            int32_t *got = rt_i32(&a->choice) + (l * b->n + i) * row;
+            qsort(got, (size_t)row, sizeof *got, ascending);
+            ck_assert_msg(!memcmp(got, want + at, (size_t)row * 4), "%s: layer %d, position %d",
+                          name, (int)l, (int)i);
+        }
+    }
+    ck_assert_int_eq(at, n);
+    free(want);
+}
+
+START_TEST(logits)
+{
+    bench b;
+    rt_acts a;
+    batch p = { 0 };
+    int64_t n;
+    open_bench(&b, MODELS[_i], 2, true);
+    float *got = malloc((size_t)(b.n * b.vocab) * sizeof *got);
+    float *want = load_npy(MODELS[_i], "logits.npy", &n);
+    ck_assert_int_eq(n, b.n * b.vocab);
+    open_acts(&b, &a, RT_PLAN_SCORE, b.n);
+    add_segment(&p, b.token, 0, b.n, 0);
+    run_pass(&b, &a, &p, 0, b.n, got);
+    double d = difference(got, want, n);
+    ck_assert_msg(d < 1e-5, "%s: logits differ by %.3g", MODELS[_i], d);
+    if (b.model.cfg.family->routed)
+        check_choices(&b, &a, MODELS[_i]);
+    free(got);
+    free(want);
+    rt_acts_free(&a, &b.dev);
+    close_bench(&b);
+}
+END_TEST
+
+static const float *gradient_of(const rt_weights *g, const char *name)
+{
+    for (int i = 0; i < g->params.n; i++) {
+        const rt_param *p = &g->params.item[i];
+        char one[160];
+        if (!strcmp(p->name, name))
+            return rt_f32(p->slot);
+        for (int64_t e = 0; e < p->experts; e++) {
+            rt_param_expert_name(p, e, one, sizeof one);
+            if (!strcmp(one, name))
+                return rt_f32(p->slot) + e * p->slot->dim[1] * p->slot->dim[2];
+        }
+    }
+    return NULL;
+}
+
+/* One document, all tokens after the first learned: the loss that autograd differentiated. */
+START_TEST(gradients)
+{
+    const char *name = WITH_GRADIENTS[_i];
+    bench b;
+    rt_step step;
+    rt_totals totals;
+    rt_safetensors st;
+    open_bench(&b, name, 2, false);
+    rt_batch_shape shape = { .rows = b.n, .documents = 1, .head_rows = 37, .temperature = 1 };
+    rt_step_plan(&step, &b.dev, &b.model, &shape, b.n, false);
+    step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
+    step.vocab = b.vocab;
+    must(rt_step_place(&step, &err) || rt_dev_ready(&b.dev, &err));
+    rt_trace_span span = { 1, (int32_t)b.n };
+    rt_document doc = { .token = b.token, .n = b.n, .span = &span, .n_spans = 1 };
+    rt_step_run(&step, &doc, 1, &totals);
+    must(rt_safetensors_open(&st, golden(name, "gradients.safetensors"), &err));
+    for (int64_t i = 0; i < st.n_tensors; i++) {
+        const rt_st_tensor *t = &st.tensor[i];
+        float *want = malloc((size_t)t->elements * sizeof *want);
+        must(rt_safetensors_read_f32(want, t, 0, t->elements, &err));
+        float loss = (float)(totals.sum[RT_LOSS_TOTAL] / (double)totals.rows);
+        bool is_loss = !strcmp(t->name, "loss");
+        const float *got = is_loss ? &loss : gradient_of(&step.grads, t->name);
+        ck_assert_msg(got != NULL, "%s: no weight %s", name, t->name);
+        double d = difference(got, want, t->elements);
+        ck_assert_msg(d < (is_loss ? 1e-6 : 1e-4), "%s: %s differs by %.3g", name, t->name, d);
+        free(want);
+    }
+    rt_safetensors_close(&st);
+    rt_step_free(&step);
+    close_bench(&b);
+}
+END_TEST
+
+// --------------------------------------------------------------------------------- cache and batch
+
+/* The sequence through the cache in chunks of every kind, beside two others. */
+START_TEST(decoding)
+{
+    static const int64_t chunk[] = { 1, 7, 2, 40, 1, 1, 13 };
+    bench b;
+    rt_acts a;
+    open_bench(&b, MODELS[_i], 2, true);
+    bool mla = b.model.cfg.family->attn == RT_ATTN_MLA;
+    float *whole = whole_logits(&b), *part = malloc((size_t)(b.n * b.vocab) * sizeof *part);
+    open_acts(&b, &a, RT_PLAN_DECODE, 128);
+    for (int64_t at = 0, k = 0; at < b.n; k++) {
+        int64_t n = rt_min(chunk[k % RT_COUNT(chunk)], b.n - at);
+        batch p = { 0 };
+        add_segment(&p, b.token, k, 1, 0);
+        add_segment(&p, b.token, at, n, 2);
+        if (k % 2)
+            add_segment(&p, b.token, k / 2, 1, 1);
+        run_pass(&b, &a, &p, 1, n, part + at * b.vocab);
+        at += n;
+    }
+    double d = difference(part, whole, b.n * b.vocab);
+    ck_assert_msg(d < 1e-5, "%s: cached logits differ by %.3g", MODELS[_i], d);
+    ck_assert_msg(mla || !memcmp(part, whole, (size_t)(b.n * b.vocab) * 4),
+                  "%s: cached logits have other bits", MODELS[_i]);
+    free(whole);
+    free(part);
+    rt_acts_free(&a, &b.dev);
+    close_bench(&b);
+}
+END_TEST
+
+/* A sequence alone, and third among others, with 1, 2 and 3 threads. */
+START_TEST(scoring_bits)
+{
+    float *first = NULL;
+    for (int threads = 1; threads <= 3; threads++) {
+        bench b;
+        rt_acts a;
+        batch p = { 0 };
+        open_bench(&b, MODELS[_i], threads, true);
+        int64_t bytes = b.n * b.vocab * 4;
+        float *alone = whole_logits(&b), *among = malloc((size_t)bytes);
+        open_acts(&b, &a, RT_PLAN_SCORE, 400);
+        add_segment(&p, b.token + 3, 0, 11, 0);
+        add_segment(&p, b.token + 31, 0, 29, 0);
+        add_segment(&p, b.token, 0, b.n, 0);
+        add_segment(&p, b.token + 7, 0, 50, 0);
+        run_pass(&b, &a, &p, 40, b.n, among);
+        ck_assert_msg(!memcmp(alone, among, (size_t)bytes), "%s: other bits among others",
+                      MODELS[_i]);
+        if (first)
+            ck_assert_msg(!memcmp(first, alone, (size_t)bytes), "%s: other bits with %d threads",
+                          MODELS[_i], threads);
+        else
+            first = alone;
+        if (first != alone)
+            free(alone);
+        free(among);
+        rt_acts_free(&a, &b.dev);
+        close_bench(&b);
+    }
+    free(first);
+}
+END_TEST
+
+// --------------------------------------------------------------------------------- generation
+
+enum { REQUESTS = 7 };
+
+typedef struct generated {
+    const bench *b;
+    int order[REQUESTS]; /* in which they are asked for */
+    int asked, n;        /* n: how many of them */
+    int32_t token[REQUESTS][TOKENS_MAX];
+    int64_t length[REQUESTS];
+    rt_soft soft[REQUESTS];
+} generated;
+
+static int next_request(void *ctx, rt_request *r, rt_err *e)
+{
+    generated *g = ctx;
+    (void)e;
+    if (g->asked == g->n)
+        return 0;
+    int i = g->order[g->asked++];
+    *r = (rt_request){ .id = i,
+                       .prompt = g->b->token + 3 * i,
+                       .n_prompt = 1 + 5 * i,
+                       .max_new = 9 + 4 * (i % 4),
+                       .seed = 100 + (uint64_t)i };
+    return 1;
+}
+
+static int take(void *ctx, const rt_completion *c, rt_err *e)
+{
+    generated *g = ctx;
+    g->length[c->id] = c->n_prompt + c->n_new;
+    memcpy(g->token[c->id], c->token, (size_t)g->length[c->id] * 4);
+    ck_assert_int_eq(c->soft->n, c->n_new);
+    ck_assert(c->stopped == rt_config_is_eos(&g->b->model.cfg, c->token[g->length[c->id] - 1]));
+    return rt_soft_append(&g->soft[c->id], c->soft, 0, c->soft->n, 1, e);
+}
+
+static const rt_soft_config CAPTURE = { .head_max = 5,
+                                        .head_floor = 1e-3f,
+                                        .tail_spacing = 0.125f,
+                                        .n_temperatures = 1,
+                                        .temperature = { 2 } };
+
+static void generate(bench *b, generated *g, int slots, int prefill, int n, bool backwards)
+{
+    rt_generate_options o = { .slots = slots,
+                              .length = 64,
+                              .prefill_rows = prefill,
+                              .vocab = b->vocab,
+                              .sampling = { 0.9f, 0.95f, 40 },
+                              .capture = CAPTURE };
+    rt_generate_io io = { .ctx = g, .next = next_request, .done = take };
+    rt_generator *gen = NULL;
+    memset(g, 0, sizeof *g);
+    g->b = b;
+    g->n = n;
+    for (int i = 0; i < n; i++)
+        g->order[i] = backwards ? n - 1 - i : i;
+    must(rt_generator_open(&gen, &b->dev, &b->model, &o, &err));
+    must(rt_generator_run(gen, &io, &err));
+    rt_generator_close(gen);
+}
+
+static void free_generated(generated *g)
+{
+    for (int i = 0; i < REQUESTS; i++)
+        rt_soft_free(&g->soft[i]);
+}
+
+#define SAME(field, count)                                                                         \
+    ck_assert_msg(!memcmp(a->field, b->field, (size_t)(count) * sizeof *a->field),                 \
+                  "%s: " #field " has other bits", what)
+
+static void same_soft(const rt_soft *a, const rt_soft *b, const char *what)
+{
+    ck_assert_msg(a->n == b->n && a->n_items == b->n_items, "%s: other rows", what);
+    SAME(offset, a->n + 1);
+    SAME(head_n, a->n);
+    SAME(id, a->n_items);
+    SAME(logp, a->n_items);
+    SAME(hits, a->n_items);
+    SAME(tail_logmass, a->n);
+    SAME(entropy, a->n);
+    SAME(taken_logp, a->n);
+    SAME(logz, a->n);
+}
+
+START_TEST(generation_bits)
+{
+    static const struct {
+        int threads, slots, prefill, n;
+        bool backwards;
+    } ways[] = { { 1, 1, 64, REQUESTS, false },
+                 { 2, 3, 5, REQUESTS, false },
+                 { 3, 7, 1, REQUESTS, true },
+                 { 2, 2, 64, 2, true } };
+    generated first, other;
+    for (int k = 0; k < RT_COUNT(ways); k++) {
+        bench b;
+        generated *g = k ? &other : &first;
+        open_bench(&b, MODELS[_i], ways[k].threads, true);
+        generate(&b, g, ways[k].slots, ways[k].prefill, ways[k].n, ways[k].backwards);
+        for (int i = 0; k && i < ways[k].n; i++) {
+            char what[64];
+            snprintf(what, sizeof what, "%s, way %d, request %d", MODELS[_i], k, i);
+            ck_assert_msg(first.length[i] == other.length[i] &&
+                              !memcmp(first.token[i], other.token[i], (size_t)first.length[i] * 4),
+                          "%s: other tokens", what);
+            same_soft(&first.soft[i], &other.soft[i], what);
+        }
+        if (k)
+            free_generated(&other);
+        close_bench(&b);
+    }
+    free_generated(&first);
+}
+END_TEST
+
+/* What was captured while generating is what scoring the finished text captures: to the bit where
+   the cache holds keys and values, to rounding where it holds the latent. */
+START_TEST(generated_and_scored)
+{
+    bench b;
+    generated g;
+    rt_acts a;
+    rt_arena arena;
+    rt_capture_buffers cap = { 0 };
+    open_bench(&b, MODELS[_i], 2, true);
+    bool mla = b.model.cfg.family->attn == RT_ATTN_MLA;
+    generate(&b, &g, 4, 16, REQUESTS, false);
+    open_acts(&b, &a, RT_PLAN_SCORE, 64);
+    rt_arena_init(&arena, "capture");
+    rt_capture_plan(&cap, &arena, &CAPTURE, 64);
+    must(rt_dev_place(&b.dev, &arena, &err));
+    rt_capture_plan(&cap, &arena, &CAPTURE, 64);
+    must(rt_capture_open(&cap, &err));
+    for (int i = 0; i < REQUESTS; i++) {
+        batch p = { 0 };
+        rt_soft soft;
+        float *unused = malloc((size_t)(64 * b.vocab) * 4);
+        int64_t prompt = 1 + 5 * i, n = g.length[i] - prompt;
+        add_segment(&p, g.token[i], 0, g.length[i], 0);
+        run_pass(&b, &a, &p, prompt - 1, n, unused);
+        for (int64_t t = 0; t < n; t++) {
+            cap.host_token[t] = g.token[i][prompt + t];
+            rt_capture_set_seed(&cap, t, 100 + (uint64_t)i, prompt + t);
+        }
+        rt_capture_upload(&b.dev, &cap, n, true);
+        rt_capture_run(&b.dev, &cap, &a.logits, n, b.vocab);
+        rt_soft_init(&soft);
+        for (int64_t t = 0; t < n; t++)
+            must(rt_capture_append(&cap, t, &soft, &err));
+        if (mla)
+            ck_assert(difference(g.soft[i].taken_logp, soft.taken_logp, n) < 1e-4 &&
+                      difference(g.soft[i].entropy, soft.entropy, n) < 1e-4);
+        else
+            same_soft(&g.soft[i], &soft, MODELS[_i]);
+        rt_soft_free(&soft);
+        free(unused);
+    }
+    rt_capture_close(&cap);
+    rt_dev_free(&b.dev, &arena);
+    rt_acts_free(&a, &b.dev);
+    free_generated(&g);
+    close_bench(&b);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("models");
+    TCase *t = tcase_create("models");
+    const int n = RT_COUNT(MODELS);
+    tcase_set_timeout(t, 300);
+    tcase_add_loop_test(t, logits, 0, n);
+    tcase_add_loop_test(t, gradients, 0, RT_COUNT(WITH_GRADIENTS));
+    tcase_add_loop_test(t, decoding, 0, n);
+    tcase_add_loop_test(t, scoring_bits, 0, n);
+    tcase_add_loop_test(t, generation_bits, 0, n);
+    tcase_add_loop_test(t, generated_and_scored, 0, n);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
