@@ -10,7 +10,20 @@
 static float load_f16(const uint8_t *p) { return rt_f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
 
 /* 16 bytes of codes: low nibbles are elements 0-15, high nibbles 16-31. */
-static int nibble(const uint8_t *qs, int j) { return j < 16 ? qs[j] & 15 : qs[j - 16] >> 4; }
+static void unpack(uint8_t *q, const uint8_t *qs)
+{
+    for (int j = 0; j < 16; j++) {
+        q[j] = qs[j] & 15;
+        q[j + 16] = qs[j] >> 4;
+    }
+}
+
+static void unpack_fifth(uint8_t *q, const uint8_t *qh, const uint8_t *qs)
+{
+    unpack(q, qs);
+    for (int j = 0; j < 32; j++)
+        q[j] = (uint8_t)(q[j] | (qh[j / 8] >> (j % 8) & 1) << 4);
+}
 
 static void decode_q8_0(float *y, const uint8_t *p) /* d, int8[32] */
 {
@@ -21,41 +34,49 @@ static void decode_q8_0(float *y, const uint8_t *p) /* d, int8[32] */
 
 static void decode_q4_0(float *y, const uint8_t *p) /* d, nibbles */
 {
+    uint8_t q[32];
     float d = load_f16(p);
+    unpack(q, p + 2);
     for (int j = 0; j < 32; j++)
-        y[j] = d * (float)(nibble(p + 2, j) - 8);
+        y[j] = d * (float)(q[j] - 8);
 }
 
 static void decode_q4_1(float *y, const uint8_t *p) /* d, m, nibbles */
 {
+    uint8_t q[32];
     float d = load_f16(p), m = load_f16(p + 2);
+    unpack(q, p + 4);
     for (int j = 0; j < 32; j++)
-        y[j] = d * (float)nibble(p + 4, j) + m;
+        y[j] = d * (float)q[j] + m;
 }
-
-static int fifth_bit(const uint8_t *qh, int j) { return (qh[j / 8] >> (j % 8) & 1) << 4; }
 
 static void decode_q5_0(float *y, const uint8_t *p) /* d, fifth bits, nibbles */
 {
+    uint8_t q[32];
     float d = load_f16(p);
+    unpack_fifth(q, p + 2, p + 6);
     for (int j = 0; j < 32; j++)
-        y[j] = d * (float)((nibble(p + 6, j) | fifth_bit(p + 2, j)) - 16);
+        y[j] = d * (float)(q[j] - 16);
 }
 
 static void decode_q5_1(float *y, const uint8_t *p) /* d, m, fifth bits, nibbles */
 {
+    uint8_t q[32];
     float d = load_f16(p), m = load_f16(p + 2);
+    unpack_fifth(q, p + 4, p + 8);
     for (int j = 0; j < 32; j++)
-        y[j] = d * (float)(nibble(p + 8, j) | fifth_bit(p + 4, j)) + m;
+        y[j] = d * (float)q[j] + m;
 }
 
 static void decode_iq4_nl(float *y, const uint8_t *p) /* d, nibbles that index a table */
 {
     static const int8_t value[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
                                       1,    13,   25,  38,  53,  69,  89,  113 };
+    uint8_t q[32];
     float d = load_f16(p);
+    unpack(q, p + 2);
     for (int j = 0; j < 32; j++)
-        y[j] = d * (float)value[nibble(p + 2, j)];
+        y[j] = d * (float)value[q[j]];
 }
 
 /* Sub-block j of 8: six-bit scale and minimum out of 12 bytes. */
@@ -97,21 +118,28 @@ static void decode_q5_k(float *y, const uint8_t *p) { decode_q45_k(y, p, true); 
 static void decode_q6_k(float *y, const uint8_t *p)
 {
     float d = load_f16(p + 208);
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, k = i % 128 / 32, l = i % 32;
-        int low = p[64 * half + k % 2 * 32 + l] >> (k / 2 * 4) & 15;
-        int high = p[128 + 32 * half + l] >> (2 * k) & 3;
-        float s = d * (float)(int8_t)p[192 + i / 16];
-        y[i] = s * (float)((low | high << 4) - 32);
+    for (int j = 0; j < 16; j++) {
+        int half = j / 8, k = j % 8 / 2, at = j % 2 * 16;
+        const uint8_t *low = p + 64 * half + k % 2 * 32 + at, *high = p + 128 + 32 * half + at;
+        float s = d * (float)(int8_t)p[192 + j];
+        for (int l = 0; l < 16; l++) {
+            int q = (low[l] >> (k / 2 * 4) & 15) | (high[l] >> (2 * k) & 3) << 4;
+            y[16 * j + l] = s * (float)(q - 32);
+        }
     }
 }
 
-static void decode_plain(float *out, const uint8_t *p, rt_dtype t, int64_t n)
+static void decode_f16(float *out, const uint8_t *p, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = load_f16(p + 2 * i);
+}
+
+static void decode_bf16(float *out, const uint8_t *p, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, p + 2 * i, sizeof h);
-        out[i] = t == RT_F16 ? rt_f16_to_f32(h) : rt_bf16_to_f32(h);
+        uint32_t bits = (uint32_t)p[2 * i] << 16 | (uint32_t)p[2 * i + 1] << 24;
+        memcpy(&out[i], &bits, sizeof bits);
     }
 }
 
@@ -128,8 +156,10 @@ void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n)
             memcpy(out, data, (size_t)n * sizeof *out);
         return;
     case RT_F16:
+        decode_f16(out, p, n);
+        return;
     case RT_BF16:
-        decode_plain(out, p, t, n);
+        decode_bf16(out, p, n);
         return;
     case RT_Q8_0:
         block = decode_q8_0;

@@ -138,8 +138,7 @@ static int read_param(source *s, const rt_param *p, float *host, rt_err *err)
     return 0;
 }
 
-/* Tensors that a checkpoint may carry and that no forward pass here reads. */
-static bool may_ignore(const rt_config *c, const char *name)
+bool rt_weights_may_ignore(const rt_config *c, const char *name)
 {
     long long layer;
     if (sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= c->layers)
@@ -152,7 +151,7 @@ static bool may_ignore(const rt_config *c, const char *name)
 static int check_unknown(const source *s, const rt_config *c, rt_err *err)
 {
     for (int64_t i = 0; i < source_count(s); i++)
-        if (!s->used[i] && !may_ignore(c, source_name(s, i)))
+        if (!s->used[i] && !rt_weights_may_ignore(c, source_name(s, i)))
             return rt_fail(err, "%s: tensor %s is not part of a %s model: refusing to leave it out",
                            s->path, source_name(s, i), c->family->model_type);
     return 0;
@@ -234,6 +233,31 @@ static int gguf_number(const rt_gguf *g, const char *arch, const char *key, doub
     return rt_gguf_opt_f64(g, name, out, err);
 }
 
+/* Linear and yarn scaling are keys (llama3 is the tensor rope_freqs); an unknown kind would give
+   wrong numbers at length without a word. */
+static int gguf_rope(rt_config *c, const rt_gguf *g, const char *arch, rt_err *err)
+{
+    char name[96];
+    rt_gguf_str kind = { "none", 4 };
+    snprintf(name, sizeof name, "%s.rope.scaling.type", arch);
+    if (rt_gguf_opt_str(g, name, &kind, err))
+        return -1;
+    if (rt_gguf_str_is(kind, "none"))
+        return 0;
+    int64_t original = c->max_positions;
+    c->rope_scaling = rt_gguf_str_is(kind, "linear") ? RT_ROPE_LINEAR : RT_ROPE_YARN;
+    if (c->rope_scaling == RT_ROPE_YARN && !rt_gguf_str_is(kind, "yarn"))
+        return rt_fail(err, "%s: %s \"%.*s\" is not supported (linear and yarn are)", g->path, name,
+                       (int)rt_min(kind.bytes, 32), kind.text);
+    c->rope_factor = c->yarn_slow = 1;
+    c->yarn_fast = 32;
+    if (gguf_number(g, arch, "rope.scaling.factor", &c->rope_factor, err) ||
+        gguf_key(g, arch, "rope.scaling.original_context_length", false, &original, err))
+        return -1;
+    c->rope_original = (double)original;
+    return 0;
+}
+
 static int gguf_config(rt_config *c, const rt_gguf *g, const char *path, rt_err *err)
 {
     rt_gguf_str text;
@@ -269,7 +293,7 @@ static int gguf_config(rt_config *c, const rt_gguf *g, const char *path, rt_err 
     if (gguf_key(g, arch, "attention.head_count_kv", false, &c->kv_heads, err) ||
         gguf_key(g, arch, "attention.key_length", false, &c->head_dim, err) ||
         gguf_number(g, arch, "attention.layer_norm_rms_epsilon", &c->norm_eps, err) ||
-        gguf_number(g, arch, "rope.freq_base", &c->rope_theta, err) ||
+        gguf_number(g, arch, "rope.freq_base", &c->rope_theta, err) || gguf_rope(c, g, arch, err) ||
         rt_gguf_opt_i64(g, "tokenizer.ggml.bos_token_id", 0, INT32_MAX, &c->bos, err) ||
         rt_gguf_opt_i64(g, "tokenizer.ggml.padding_token_id", 0, INT32_MAX, &c->pad, err) ||
         rt_gguf_opt_i64(g, "tokenizer.ggml.eos_token_id", 0, INT32_MAX, &eos, err))

@@ -26,6 +26,8 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err);
 /* config.json, generation_config.json and model.safetensors into dir, weights as dtype (F32, BF16,
    F16); deterministic bytes. Fixed f32 tensors (router bias) stay f32. */
 int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err);
+/* Whether a checkpoint may carry this tensor although no forward pass here reads it. */
+bool rt_weights_may_ignore(const rt_config *cfg, const char *name);
 /* Hash over names, shapes and stored bytes of a model at path: the archive's "which teacher was
  * this". */
 int rt_model_hash(rt_hash *hash, const char *path, rt_err *err);
