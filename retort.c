@@ -20,6 +20,7 @@
     X(score)     \
     X(train)     \
     X(archive)   \
+    X(quantize)  \
     X(eval)      \
     X(generate)  \
     X(inspect)   \

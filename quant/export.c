@@ -1,0 +1,309 @@
+/* export.c: the tensors of an export: one list made from the registry, checked against the
+   checkpoint, then streamed row by row through the encoders. Keys are export_keys.c. */
+#include "quant/export.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "quant/encode.h"
+
+enum { CHUNK_ELEMENTS = 1 << 20 };
+
+/* One tensor of the file. */
+typedef struct item {
+    char name[64 + 8]; /* with ".weight" */
+    const rt_st_tensor *source;
+    rt_dtype dtype;
+    int rank;
+    int64_t dim[4], rows, width;
+    int64_t heads; /* rows are re-ordered inside this many heads; 0 = as they are */
+} item;
+
+typedef struct plan {
+    const rt_export *job;
+    rt_config cfg;
+    rt_weights weights; /* registry only, nothing placed */
+    rt_safetensors st;
+    rt_tokenizer *tokenizer;
+    item *item;
+    int n_items;
+    float *rope; /* (P/2) divisors, or NULL */
+    rt_export_report report;
+} plan;
+
+/* Llama-3.1's stretched frequencies as divisors: 1 for short wavelengths, the factor for long ones,
+   a blend between (facts of config.json's rope_scaling "llama3"). */
+static int rope_divisors(plan *p, rt_err *err)
+{
+    const rt_config *c = &p->cfg;
+    int64_t half = rt_config_rope_dim(c) / 2;
+    if (c->rope_scaling != RT_ROPE_LLAMA3)
+        return 0;
+    p->rope = calloc((size_t)half, sizeof *p->rope);
+    if (!p->rope)
+        return rt_fail(err, "out of memory for %lld rope factors", (long long)half);
+    for (int64_t i = 0; i < half; i++) {
+        double wavelength = 2 * M_PI * pow(c->rope_theta, (double)i / (double)half);
+        double turns = c->rope_original / wavelength;
+        double blend = (turns - c->rope_low) / (c->rope_high - c->rope_low);
+        p->rope[i] = turns > c->rope_high  ? 1.0f
+                     : turns < c->rope_low ? (float)c->rope_factor
+                                           : (float)(1 / ((1 - blend) / c->rope_factor + blend));
+    }
+    return 0;
+}
+
+static int item_fill(plan *p, const rt_param *param, rt_err *err)
+{
+    item *it = &p->item[p->n_items];
+    const rt_config *c = &p->cfg;
+    const rt_tensor *want = param->slot;
+    *it = (item){ .source = rt_safetensors_find(&p->st, param->name), .rank = want->rank };
+    if (!it->source)
+        return rt_fail(err, "%s: tensor %s is missing", p->job->dir, param->name);
+    bool same = it->source->rank == want->rank;
+    for (int i = 0; same && i < want->rank; i++)
+        same = it->source->dim[i] == want->dim[i];
+    if (!same)
+        return rt_fail(err, "%s: tensor %s does not have the shape that config.json gives it",
+                       p->job->dir, param->name);
+    snprintf(it->name, sizeof it->name, "%s.weight", param->gguf);
+    memcpy(it->dim, want->dim, sizeof it->dim);
+    it->width = want->dim[want->rank - 1];
+    it->rows = rt_tensor_elements(want) / it->width;
+    it->dtype = rt_mix_dtype(p->job->mix, param->gguf, want->rank, it->width, param->layer,
+                             c->layers, c->tied, p->job->pure);
+    const char *part = strrchr(param->gguf, '.');
+    if (c->family->gguf_interleaved && !c->interleaved && part)
+        it->heads = !strcmp(part, ".attn_q")   ? c->heads
+                    : !strcmp(part, ".attn_k") ? c->kv_heads
+                                               : 0;
+    if (rt_mix_dtype(p->job->mix, param->gguf, want->rank, 256, param->layer, c->layers, c->tied,
+                     p->job->pure) != it->dtype)
+        p->report.fallbacks++;
+    p->n_items++;
+    p->report.tensors++;
+    p->report.parameters += it->rows * it->width;
+    p->report.type_tensors[it->dtype]++;
+    p->report.type_bytes[it->dtype] += rt_dtype_bytes(it->dtype, it->rows * it->width);
+    p->report.tensor_bytes += rt_dtype_bytes(it->dtype, it->rows * it->width);
+    return 0;
+}
+
+/* Every tensor of the checkpoint must have found its place. */
+static int nothing_left(const plan *p, rt_err *err)
+{
+    for (int64_t i = 0; i < p->st.n_tensors; i++) {
+        const char *name = p->st.tensor[i].name;
+        if (rt_params_find(&p->weights.params, name) < 0 && !rt_weights_may_ignore(&p->cfg, name))
+            return rt_fail(err, "%s: tensor %s is not part of a %s model: refusing to leave it out",
+                           p->job->dir, name, p->cfg.family->model_type);
+    }
+    return 0;
+}
+
+static int vocabulary_check(const plan *p, rt_err *err)
+{
+    int64_t tokens = rt_tokenizer_vocab(p->tokenizer);
+    if (tokens > p->cfg.vocab)
+        return rt_fail(
+            err,
+            "%s: the tokenizer has %lld tokens, the embedding %lld rows: they do not "
+            "belong together; give the directory the tokenizer the model was trained with",
+            p->job->dir, (long long)tokens, (long long)p->cfg.vocab);
+    return 0;
+}
+
+static int plan_open(plan *p, const rt_export *job, rt_err *err)
+{
+    *p = (plan){ .job = job };
+    if (rt_config_load(&p->cfg, job->dir, err))
+        return -1;
+    if (!p->cfg.family->gguf)
+        return rt_fail(err, "%s: retort writes no GGUF of model_type %s (llama and qwen3 it does)",
+                       job->dir, p->cfg.family->model_type);
+    if (rt_safetensors_open(&p->st, job->dir, err))
+        return -1;
+    if (!job->no_tokenizer &&
+        (rt_tokenizer_open(&p->tokenizer, job->dir, err) || vocabulary_check(p, err)))
+        return -1;
+    rt_weights_init(&p->weights, &p->cfg, "weights");
+    p->item = calloc((size_t)p->weights.params.n, sizeof *p->item);
+    if (!p->item)
+        return rt_fail(err, "out of memory for %d tensors", p->weights.params.n);
+    for (int i = 0; i < p->weights.params.n; i++)
+        if (item_fill(p, &p->weights.params.item[i], err))
+            return -1;
+    return nothing_left(p, err) || rope_divisors(p, err) ? -1 : 0;
+}
+
+static void plan_close(plan *p)
+{
+    if (p->weights.block)
+        rt_weights_free(NULL, &p->weights);
+    rt_safetensors_close(&p->st);
+    rt_tokenizer_close(p->tokenizer);
+    free(p->item);
+    free(p->rope);
+}
+
+int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err)
+{
+    plan p;
+    int rc = plan_open(&p, job, err);
+    *report = p.report;
+    plan_close(&p);
+    return rc;
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+typedef struct stream {
+    plan *p;
+    rt_gguf_writer *w;
+    float *x, *back;  /* rows of a chunk, and what was stored of them */
+    float *busy;      /* importance of the columns */
+    uint8_t *block;   /* the chunk encoded */
+    int64_t done;     /* elements */
+    double lost, all; /* sum (x - decoded)^2, sum x^2 over matrices */
+    rt_progress progress;
+} stream;
+
+/* Rotary pairs stand side by side in GGUF's llama, half a head apart in Hugging Face's. */
+static int64_t source_row(const item *it, int64_t row)
+{
+    if (!it->heads)
+        return row;
+    int64_t h = it->rows / it->heads, in = row % h;
+    return row - in + in % 2 * (h / 2) + in / 2;
+}
+
+static int rows_read(float *x, const item *it, int64_t first, int64_t n, rt_err *err)
+{
+    if (!it->heads)
+        return rt_safetensors_read_f32(x, it->source, first * it->width, n * it->width, err);
+    for (int64_t r = 0; r < n; r++)
+        if (rt_safetensors_read_f32(x + r * it->width, it->source,
+                                    source_row(it, first + r) * it->width, it->width, err))
+            return -1;
+    return 0;
+}
+
+static void error_add(stream *s, const item *it, int64_t n)
+{
+    if (it->rank < 2)
+        return;
+    rt_decode_f32(s->back, s->block, it->dtype, n);
+    double lost = 0, all = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double e = (double)s->x[i] - (double)s->back[i];
+        lost += e * e;
+        all += (double)s->x[i] * (double)s->x[i];
+    }
+    s->lost += lost;
+    s->all += all;
+}
+
+/* s->busy filled and returned in *out, or *out NULL when nothing is known of this tensor. */
+static int importance_find(stream *s, const item *it, const float **out, rt_err *err)
+{
+    const rt_importance *importance = s->p->job->importance;
+    bool found = false;
+    *out = NULL;
+    if (!importance || it->rank != 2)
+        return 0;
+    if (rt_importance_read(importance, it->name, s->busy, it->width, &found, err))
+        return -1;
+    if (found) {
+        *out = s->busy;
+        s->p->report.weighed++;
+    }
+    return 0;
+}
+
+static int item_write(stream *s, const item *it, rt_err *err)
+{
+    int64_t step = rt_max(1, CHUNK_ELEMENTS / it->width);
+    const float *importance;
+    if (importance_find(s, it, &importance, err))
+        return -1;
+    for (int64_t r = 0; r < it->rows; r += step) {
+        int64_t n = rt_min(step, it->rows - r);
+        if (rt_interrupted())
+            return rt_fail(err, "interrupted; nothing was written");
+        if (rows_read(s->x, it, r, n, err) ||
+            rt_encode(s->block, s->x, it->dtype, n, it->width, importance, err))
+            return rt_wrap(err, "%s: %s, rows from %lld", s->p->job->dir, it->source->name,
+                           (long long)r);
+        error_add(s, it, n * it->width);
+        if (rt_gguf_writer_push(s->w, s->block, rt_dtype_bytes(it->dtype, n * it->width), err))
+            return -1;
+        s->done += n * it->width;
+        rt_progress_update(&s->progress, s->done, "%s", it->name);
+    }
+    return 0;
+}
+
+static void declare(rt_gguf_writer *w, const plan *p)
+{
+    for (int i = 0; i < p->n_items; i++)
+        rt_gguf_writer_add(w, p->item[i].name, p->item[i].dtype, p->item[i].rank, p->item[i].dim);
+    if (p->rope) {
+        int64_t half = rt_config_rope_dim(&p->cfg) / 2;
+        rt_gguf_writer_add(w, "rope_freqs.weight", RT_F32, 1, &half);
+    }
+}
+
+static int stream_open(stream *s, rt_err *err)
+{
+    int64_t most = CHUNK_ELEMENTS;
+    for (int i = 0; i < s->p->n_items; i++)
+        most = rt_max(most, s->p->item[i].width);
+    s->x = malloc((size_t)most * sizeof *s->x);
+    s->back = malloc((size_t)most * sizeof *s->back);
+    s->busy = malloc((size_t)most * sizeof *s->busy);
+    s->block = malloc((size_t)most * sizeof *s->x);
+    return s->x && s->back && s->busy && s->block
+               ? 0
+               : rt_fail(err, "out of memory for rows of %lld values", (long long)most);
+}
+
+static int tensors_write(stream *s, rt_err *err)
+{
+    plan *p = s->p;
+    declare(s->w, p);
+    if (stream_open(s, err) || rt_gguf_writer_begin(s->w, err))
+        return -1;
+    rt_progress_begin(&s->progress, "quantize", 0, p->report.parameters);
+    for (int i = 0; i < p->n_items; i++)
+        if (item_write(s, &p->item[i], err))
+            return -1;
+    rt_progress_end(&s->progress);
+    int64_t half = rt_config_rope_dim(&p->cfg) / 2;
+    if (p->rope && rt_gguf_writer_push(s->w, p->rope, half * (int64_t)sizeof *p->rope, err))
+        return -1;
+    p->report.error = s->all > 0 ? sqrt(s->lost / s->all) : 0;
+    return 0;
+}
+
+int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err)
+{
+    plan p;
+    rt_gguf_writer w = { 0 };
+    stream s = { .p = &p, .w = &w };
+    int rc = plan_open(&p, job, err) || rt_gguf_writer_open(&w, job->out, err) ||
+             rt_export_keys(&w, job, &p.cfg, p.tokenizer, p.report.parameters, err) ||
+             tensors_write(&s, err);
+    p.report.file_bytes = w.out.bytes;
+    rc = rc || rt_gguf_writer_commit(&w, err) ? -1 : 0;
+    rt_gguf_writer_abort(&w);
+    *report = p.report;
+    free(s.x);
+    free(s.back);
+    free(s.busy);
+    free(s.block);
+    plan_close(&p);
+    return rc;
+}

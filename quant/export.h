@@ -1,0 +1,47 @@
+/* export.h: a Hugging Face directory as one GGUF file that llama.cpp, Ollama and LM Studio load:
+   every required key, tokenizer and chat template inside, tensors renamed, query and key rows of
+   interleaved architectures re-ordered, rope factors, block types by a mix. Names and shapes come
+   from the registry of weights (core/params.h). Streams: memory is a few rows, whatever the model.
+   Refuses: architectures without a GGUF name, quantizing what is quantized already. */
+#ifndef RT_EXPORT_H
+#define RT_EXPORT_H
+
+#include "core/weights.h"
+#include "corpora/tokenizer.h"
+#include "quant/gguf_write.h"
+#include "quant/importance.h"
+#include "quant/mix.h"
+
+RT_BEGIN
+
+typedef struct rt_export {
+    const char *dir, *out; /* model directory, GGUF path */
+    const rt_mix *mix;
+    bool pure;                       /* base type everywhere: weights trained on its grid */
+    bool no_tokenizer;               /* weights only; such a file serves tests, not people */
+    const char *pre;                 /* force tokenizer.ggml.pre, or NULL */
+    const char *name;                /* general.name, NULL = the directory's */
+    const rt_importance *importance; /* or NULL */
+} rt_export;
+
+typedef struct rt_export_report {
+    int64_t parameters, tensors;
+    int64_t tensor_bytes; /* padding between tensors not counted */
+    int64_t file_bytes;   /* 0 while only planned */
+    int64_t fallbacks;    /* matrices whose rows do not fill the blocks of their type */
+    int64_t weighed;      /* matrices that importance was found for */
+    double error;         /* relative: sqrt(sum (x - decoded)^2 / sum x^2) over all matrices */
+    int64_t type_tensors[RT_DTYPE_COUNT], type_bytes[RT_DTYPE_COUNT];
+} rt_export_report;
+
+/* Everything but the writing: checks the checkpoint and fills the counts. */
+int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err);
+int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err);
+
+/* export_keys.c: all metadata. t may be NULL (no_tokenizer). */
+int rt_export_keys(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
+                   const rt_tokenizer *t, int64_t parameters, rt_err *err);
+
+RT_END
+
+#endif

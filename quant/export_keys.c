@@ -1,0 +1,267 @@
+/* export_keys.c: what a GGUF says about its model: provenance, architecture, tokenizer. Numbers
+   that a runtime would guess wrongly when absent (head widths, rope base, special tokens, add_bos)
+   are always written, as u32 and f32, which every reader takes. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "quant/export.h"
+
+enum { QUANTIZATION_VERSION = 2 };
+
+/* ---- architecture ---- */
+
+typedef struct arch_key {
+    const char *name; /* after "llama." */
+    size_t offset;    /* of the int64_t or double in rt_config */
+    bool number;      /* f32, else u32 */
+} arch_key;
+
+#define COUNT(name, field)                                                                         \
+    {                                                                                              \
+        name, offsetof(rt_config, field), false                                                    \
+    }
+#define NUMBER(name, field)                                                                        \
+    {                                                                                              \
+        name, offsetof(rt_config, field), true                                                     \
+    }
+
+static const arch_key arch_keys[] = {
+    COUNT("context_length", max_positions),
+    COUNT("embedding_length", width),
+    COUNT("block_count", layers),
+    COUNT("feed_forward_length", ffn_width),
+    COUNT("attention.head_count", heads),
+    COUNT("attention.head_count_kv", kv_heads),
+    COUNT("attention.key_length", head_dim),
+    COUNT("attention.value_length", head_dim),
+    NUMBER("attention.layer_norm_rms_epsilon", norm_eps),
+    COUNT("rope.dimension_count", head_dim),
+    NUMBER("rope.freq_base", rope_theta),
+    COUNT("vocab_size", vocab),
+};
+
+static int arch_put(rt_gguf_writer *w, const rt_config *cfg, const arch_key *k, rt_err *err)
+{
+    char key[96];
+    const char *field = (const char *)cfg + k->offset;
+    snprintf(key, sizeof key, "%s.%s", cfg->family->gguf, k->name);
+    if (k->number) {
+        double v;
+        memcpy(&v, field, sizeof v);
+        return rt_gguf_put_f32(w, key, (float)v, err);
+    }
+    int64_t v;
+    memcpy(&v, field, sizeof v);
+    return rt_gguf_put_u32(w, key, (uint32_t)v, err);
+}
+
+/* Linear and yarn are keys; llama3 is the tensor rope_freqs. */
+static int rope_put(rt_gguf_writer *w, const rt_config *cfg, rt_err *err)
+{
+    const char *arch = cfg->family->gguf;
+    char type[96], factor[96], original[96];
+    if (cfg->rope_scaling != RT_ROPE_LINEAR && cfg->rope_scaling != RT_ROPE_YARN)
+        return 0;
+    bool yarn = cfg->rope_scaling == RT_ROPE_YARN;
+    if (yarn && (cfg->yarn_fast != 32 || cfg->yarn_slow != 1 || cfg->yarn_mscale != 0 ||
+                 cfg->yarn_mscale_all != 0 || cfg->yarn_attention != 0))
+        return rt_fail(err, "rope_scaling: GGUF readers know yarn only with its default betas and "
+                            "attention factor; this model would run with other ones");
+    snprintf(type, sizeof type, "%s.rope.scaling.type", arch);
+    snprintf(factor, sizeof factor, "%s.rope.scaling.factor", arch);
+    snprintf(original, sizeof original, "%s.rope.scaling.original_context_length", arch);
+    if (rt_gguf_put_str(w, type, yarn ? "yarn" : "linear", err) ||
+        rt_gguf_put_f32(w, factor, (float)cfg->rope_factor, err))
+        return -1;
+    return yarn ? rt_gguf_put_u32(w, original, (uint32_t)cfg->rope_original, err) : 0;
+}
+
+/* "8.0B", "25M": how people tell sizes apart. */
+static void size_label(char *out, size_t size, int64_t parameters)
+{
+    double n = (double)parameters;
+    if (n >= 1e9)
+        snprintf(out, size, "%.1fB", n / 1e9);
+    else if (n >= 1e6)
+        snprintf(out, size, "%.0fM", n / 1e6);
+    else
+        snprintf(out, size, "%.0fK", n / 1e3);
+}
+
+static int general_put(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
+                       int64_t parameters, rt_err *err)
+{
+    char label[32];
+    char *dir = strdup(job->dir);
+    for (size_t n = dir ? strlen(dir) : 0; n > 1 && dir[n - 1] == '/'; n--)
+        dir[n - 1] = 0;
+    const char *name = job->name ? job->name : dir ? rt_path_base(dir) : "model";
+    size_label(label, sizeof label, parameters);
+    int rc = rt_gguf_put_str(w, "general.architecture", cfg->family->gguf, err) ||
+             rt_gguf_put_str(w, "general.type", "model", err) ||
+             rt_gguf_put_str(w, "general.name", name, err) ||
+             rt_gguf_put_str(w, "general.size_label", label, err) ||
+             rt_gguf_put_str(w, "general.quantized_by", "retort", err) ||
+             rt_gguf_put_u32(w, "general.file_type", (uint32_t)job->mix->file_type, err) ||
+             rt_gguf_put_u32(w, "general.quantization_version", QUANTIZATION_VERSION, err);
+    free(dir);
+    return rc ? -1 : 0;
+}
+
+/* ---- tokenizer ---- */
+
+/* One entry for every row of the embedding; ids that no token has become "[PAD7]", unused. */
+static int tokens_put(rt_gguf_writer *w, const rt_tokenizer *t, int64_t vocab, rt_err *err)
+{
+    if (rt_gguf_put_strs_begin(w, "tokenizer.ggml.tokens", vocab, err))
+        return -1;
+    for (int32_t id = 0; id < vocab; id++) {
+        char hole[32];
+        rt_str s = { NULL, 0 };
+        if (id < rt_tokenizer_vocab(t))
+            s = rt_tokenizer_token(t, id);
+        if (!s.data) {
+            s.bytes = snprintf(hole, sizeof hole, "[PAD%d]", id);
+            s.data = hole;
+        }
+        if (rt_gguf_put_strs_item(w, s.data, s.bytes, err))
+            return -1;
+    }
+    int32_t *type = calloc((size_t)(uint32_t)vocab, sizeof *type);
+    if (!type)
+        return rt_fail(err, "out of memory for %lld token types", (long long)vocab);
+    for (int32_t id = 0; id < vocab; id++)
+        type[id] = id < rt_tokenizer_vocab(t) && rt_tokenizer_token(t, id).data
+                       ? (int32_t)rt_tokenizer_type(t, id)
+                       : RT_TOKEN_UNUSED;
+    int rc = rt_gguf_put_raw(w, "tokenizer.ggml.token_type", RT_GGUF_I32, true, type, vocab, err);
+    free(type);
+    return rc;
+}
+
+static int merges_put(rt_gguf_writer *w, const rt_tokenizer *t, rt_err *err)
+{
+    rt_text text = { 0 };
+    int64_t n = rt_tokenizer_merges(t);
+    int rc = rt_gguf_put_strs_begin(w, "tokenizer.ggml.merges", n, err);
+    for (int64_t i = 0; !rc && i < n; i++) {
+        rt_text_clear(&text);
+        rc = rt_tokenizer_merge(t, i, &text, err) ||
+             rt_gguf_put_strs_item(w, text.data, text.bytes, err);
+    }
+    rt_text_free(&text);
+    return rc ? -1 : 0;
+}
+
+/* SentencePiece runtimes merge the pair whose result has the highest score: minus the rank of the
+   merge that makes it reproduces the order of the merges. */
+static int scores_put(rt_gguf_writer *w, const rt_tokenizer *t, int64_t vocab, rt_err *err)
+{
+    rt_text text = { 0 };
+    int rc = 0;
+    float *score = calloc((size_t)(uint32_t)vocab, sizeof *score);
+    if (!score)
+        return rt_fail(err, "out of memory for %lld scores", (long long)vocab);
+    for (int64_t i = rt_tokenizer_merges(t) - 1; !rc && i >= 0; i--) {
+        rt_text_clear(&text);
+        rc = rt_tokenizer_merge(t, i, &text, err);
+        char *space = rc ? NULL : memchr(text.data, ' ', (size_t)text.bytes);
+        if (!space)
+            continue;
+        memmove(space, space + 1, strlen(space)); /* with the NUL */
+        int32_t id = rt_tokenizer_id(t, text.data);
+        if (id >= 0 && id < vocab)
+            score[id] = -(float)(i + 1);
+    }
+    rc = rc || rt_gguf_put_raw(w, "tokenizer.ggml.scores", RT_GGUF_F32, true, score, vocab, err);
+    rt_text_free(&text);
+    free(score);
+    return rc ? -1 : 0;
+}
+
+/* The token that ends a turn in the chat template, or -1: generation must stop there, whatever the
+   base model's end of text is. */
+static int64_t turn_end(const rt_tokenizer *t)
+{
+    static const char *const ends[] = { "<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>" };
+    const char *source = rt_tokenizer_chat_template(t);
+    for (int i = 0; source && i < RT_COUNT(ends); i++)
+        if (strstr(source, ends[i]) && rt_tokenizer_id(t, ends[i]) >= 0)
+            return rt_tokenizer_id(t, ends[i]);
+    return -1;
+}
+
+static int special_put(rt_gguf_writer *w, const char *key, int64_t id, rt_err *err)
+{
+    return id < 0 ? 0 : rt_gguf_put_u32(w, key, (uint32_t)id, err);
+}
+
+/* Runtimes take id 11 for a missing bos or eos of a byte-level vocabulary, so both are written. */
+static int specials_put(rt_gguf_writer *w, const rt_config *cfg, const rt_tokenizer *t, rt_err *err)
+{
+    int64_t eos = rt_tokenizer_eos(t), bos = rt_tokenizer_bos(t), eot = turn_end(t);
+    if (eos < 0)
+        eos = cfg->n_eos > 0 ? cfg->eos[0] : eot;
+    if (eos < 0)
+        return rt_fail(err,
+                       "no end-of-text token in tokenizer_config.json, config.json or the chat "
+                       "template: generation would never stop; set eos_token");
+    if (bos < 0)
+        bos = cfg->bos >= 0 ? cfg->bos : eos;
+    if (eot >= 0 && eot != eos)
+        rt_warn("the chat template ends turns with token %lld, tokenizer_config.json says eos is "
+                "%lld: both are written (eot and eos)",
+                (long long)eot, (long long)eos);
+    int64_t pad = rt_tokenizer_pad(t) >= 0 ? rt_tokenizer_pad(t) : cfg->pad;
+    return special_put(w, "tokenizer.ggml.bos_token_id", bos, err) ||
+                   special_put(w, "tokenizer.ggml.eos_token_id", eos, err) ||
+                   special_put(w, "tokenizer.ggml.eot_token_id", eot, err) ||
+                   special_put(w, "tokenizer.ggml.padding_token_id", pad, err) ||
+                   special_put(w, "tokenizer.ggml.unknown_token_id", rt_tokenizer_unk(t), err) ||
+                   rt_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", rt_tokenizer_adds_bos(t),
+                                    err) ||
+                   rt_gguf_put_bool(w, "tokenizer.ggml.add_eos_token", rt_tokenizer_adds_eos(t),
+                                    err)
+               ? -1
+               : 0;
+}
+
+static int tokenizer_put(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
+                         const rt_tokenizer *t, rt_err *err)
+{
+    const char *model = rt_tokenizer_model(t);
+    bool bytes = !strcmp(model, "gpt2");
+    const char *pre = job->pre ? job->pre : rt_tokenizer_pre(t);
+    if (bytes && !pre)
+        return rt_fail(err,
+                       "%s: no GGUF runtime has a name for this tokenizer's split pattern; --pre "
+                       "NAME (qwen2, llama-bpe, ...) forces the nearest one",
+                       job->dir);
+    if (rt_gguf_put_str(w, "tokenizer.ggml.model", model, err) ||
+        (pre && rt_gguf_put_str(w, "tokenizer.ggml.pre", pre, err)) ||
+        tokens_put(w, t, cfg->vocab, err) ||
+        (bytes ? merges_put(w, t, err) : scores_put(w, t, cfg->vocab, err)) ||
+        specials_put(w, cfg, t, err))
+        return -1;
+    if (!bytes &&
+        rt_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", rt_tokenizer_space_prefix(t), err))
+        return -1;
+    const char *source = rt_tokenizer_chat_template(t);
+    return source ? rt_gguf_put_str(w, "tokenizer.chat_template", source, err) : 0;
+}
+
+int rt_export_keys(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
+                   const rt_tokenizer *t, int64_t parameters, rt_err *err)
+{
+    if (general_put(w, job, cfg, parameters, err))
+        return -1;
+    for (int i = 0; i < RT_COUNT(arch_keys); i++)
+        if (arch_put(w, cfg, &arch_keys[i], err))
+            return -1;
+    if (rope_put(w, cfg, err))
+        return -1;
+    return t ? tokenizer_put(w, job, cfg, t, err)
+             : rt_gguf_put_str(w, "tokenizer.ggml.model", "no_vocab", err);
+}

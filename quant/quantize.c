@@ -1,0 +1,124 @@
+/* quantize.c: `retort quantize`: a model directory into one GGUF. Thin: options in, report out. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/json.h"
+#include "core/log.h"
+#include "core/option.h"
+#include "quant/export.h"
+
+typedef struct quantize_options {
+    char *model, *type, *out, *pre, *name, *importance;
+    bool pure, no_tokenizer, plan, json;
+} quantize_options;
+
+#define O quantize_options
+static const rt_option OPTIONS[] = {
+    OPT_NEED(O, model, "model", "DIR",
+             "Hugging Face directory: config.json, safetensors, tokenizer"),
+    OPT_CHOICE(O, type, "type", "Q4_K_M", RT_MIX_CHOICES, "block types of the matrices"),
+    OPT_STR(O, out, "out", NULL, "FILE.gguf", "the GGUF to write"),
+    OPT_STR(O, importance, "importance", NULL, "FILE",
+            "mean squared inputs of every column: an imatrix GGUF or a safetensors file"),
+    OPT_BOOL(O, pure, "pure", "false",
+             "the base type for every matrix, for weights trained on its grid"),
+    OPT_STR(O, pre, "pre", NULL, "NAME", "force tokenizer.ggml.pre, the split pattern's name"),
+    OPT_STR(O, name, "name", NULL, "TEXT", "general.name; default: the directory's name"),
+    OPT_BOOL(O, no_tokenizer, "no-tokenizer", "false", "weights only"),
+    OPT_BOOL(O, plan, "plan", "false", "only say what would be written, and how large"),
+    OPT_BOOL(O, json, "json", "false", "the report as one JSON object on stdout"),
+};
+#undef O
+
+static cJSON *report_json(const quantize_options *o, const rt_export_report *r)
+{
+    cJSON *json = rt_json_object(), *types = rt_json_object();
+    rt_json_put_str(json, "out", o->out);
+    rt_json_put_str(json, "type", o->type);
+    rt_json_put_i64(json, "parameters", r->parameters);
+    rt_json_put_i64(json, "tensors", r->tensors);
+    rt_json_put_i64(json, "tensor_bytes", r->tensor_bytes);
+    rt_json_put_num(json, "bits_per_weight", 8 * (double)r->tensor_bytes / (double)r->parameters);
+    for (int t = 0; t < RT_DTYPE_COUNT; t++)
+        if (r->type_tensors[t]) {
+            cJSON *row = rt_json_object();
+            rt_json_put_i64(row, "tensors", r->type_tensors[t]);
+            rt_json_put_i64(row, "bytes", r->type_bytes[t]);
+            rt_json_put(types, rt_dtype_get((rt_dtype)t)->name, row);
+        }
+    rt_json_put(json, "types", types);
+    rt_json_put_i64(json, "fallbacks", r->fallbacks);
+    if (!o->plan) {
+        rt_json_put_i64(json, "file_bytes", r->file_bytes);
+        rt_json_put_i64(json, "weighed_tensors", r->weighed);
+        rt_json_put_num(json, "relative_error", r->error);
+    }
+    return json;
+}
+
+static void report_text(const quantize_options *o, const rt_export_report *r)
+{
+    char bytes[32], count[32];
+    for (int t = 0; t < RT_DTYPE_COUNT; t++)
+        if (r->type_tensors[t])
+            rt_info("%-7s %5lld tensors  %12s", rt_dtype_get((rt_dtype)t)->name,
+                    (long long)r->type_tensors[t],
+                    rt_fmt_bytes(bytes, sizeof bytes, r->type_bytes[t]));
+    rt_fmt_bytes(bytes, sizeof bytes, o->plan ? r->tensor_bytes : r->file_bytes);
+    rt_fmt_count(count, sizeof count, (double)r->parameters);
+    rt_info("%s: %s parameters, %s, %.4f bits a weight", o->plan ? "would write" : o->out, count,
+            bytes, 8 * (double)r->tensor_bytes / (double)r->parameters);
+    if (r->fallbacks)
+        rt_info("%lld matrices have rows that do not fill the blocks of %s: larger types stand in",
+                (long long)r->fallbacks, o->type);
+    if (!o->plan)
+        rt_info("relative error of the matrices %.5f", r->error);
+    if (!o->plan && o->importance && !r->weighed)
+        rt_warn("%s speaks of none of this model's tensors: nothing was weighed", o->importance);
+}
+
+static int quantize(void *options, rt_err *err)
+{
+    const quantize_options *o = options;
+    rt_importance importance = { 0 };
+    rt_export_report report = { 0 };
+    rt_export job = { .dir = o->model,
+                      .out = o->out,
+                      .mix = rt_mix_find(o->type),
+                      .pure = o->pure,
+                      .no_tokenizer = o->no_tokenizer,
+                      .pre = o->pre,
+                      .name = o->name,
+                      .importance = o->importance ? &importance : NULL };
+    if (!o->out && !o->plan)
+        return rt_usage(err, "quantize: --out FILE.gguf is missing (or --plan to only see sizes)");
+    if (!rt_path_is_dir(o->model))
+        return rt_fail(err, "%s: not a directory; --model wants a Hugging Face model directory%s",
+                       o->model,
+                       rt_path_exists(o->model) && rt_gguf_magic(o->model)
+                           ? ": a GGUF is quantized already, start from the original weights"
+                           : "");
+    if (o->importance && rt_importance_open(&importance, o->importance, err))
+        return -1;
+    int rc = o->plan ? rt_export_plan(&job, &report, err) : rt_export_gguf(&job, &report, err);
+    rt_importance_close(&importance);
+    if (rc)
+        return -1;
+    if (!o->json) {
+        report_text(o, &report);
+        return 0;
+    }
+    cJSON *json = report_json(o, &report);
+    char *text = rt_json_text(json);
+    puts(text);
+    free(text);
+    cJSON_Delete(json);
+    return 0;
+}
+
+const rt_command rt_command_quantize = { .name = "quantize",
+                                         .help = "write a model as one GGUF file, 4 bits or more",
+                                         .options = OPTIONS,
+                                         .n_options = RT_COUNT(OPTIONS),
+                                         .struct_bytes = sizeof(quantize_options),
+                                         .run = quantize };

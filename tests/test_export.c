@@ -1,0 +1,520 @@
+/* test_export.c: Hugging Face directory -> GGUF: names, row order, keys, tokenizer, types, sizes,
+   determinism, importance, refusals. That llama.cpp and transformers agree with such files was
+   checked when they were designed; that retort computes the golden logits from them is
+   check_quantize.sh. */
+#include <check.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/rng.h"
+#include "corpora/chat.h"
+#include "quant/export.h"
+
+#define GOLDEN RT_SOURCE_DIR "/tests/golden/tokenizers/"
+#define SCRATCH RT_BINARY_DIR "/export.scratch"
+#define OUT SCRATCH "/out.gguf"
+
+static rt_err err;
+
+#define ck_ok(call) ck_assert_msg((call) == 0, "%s", err.text)
+#define ck_refused(call, says)                                                                     \
+    do {                                                                                           \
+        err = (rt_err){ .text = "" };                                                              \
+        ck_assert_msg((call) != 0, "accepted; wanted \"%s\"", says);                               \
+        ck_assert_msg(strstr(err.text, says) != NULL, "\"%s\" lacks \"%s\"", err.text, says);      \
+    } while (0)
+
+/* ---- models to export: random weights under golden tokenizers ---- */
+
+static const char *llama_json =
+    "{\"model_type\":\"llama\",\"vocab_size\":%d,\"hidden_size\":256,\"intermediate_size\":320,"
+    "\"num_hidden_layers\":4,\"num_attention_heads\":8,\"num_key_value_heads\":2,"
+    "\"max_position_embeddings\":512,\"rms_norm_eps\":1e-5,\"rope_theta\":500000.0,"
+    "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":1.0,"
+    "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":128},\"hidden_act\":\"silu\"}";
+static const char *qwen_json =
+    "{\"model_type\":\"qwen3\",\"vocab_size\":%d,\"hidden_size\":96,\"intermediate_size\":256,"
+    "\"num_hidden_layers\":4,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":32,"
+    "\"max_position_embeddings\":512,\"rms_norm_eps\":1e-6,\"rope_theta\":1000000.0,"
+    "\"tie_word_embeddings\":true,\"hidden_act\":\"silu\"}";
+
+static void copy_file(const char *from_dir, const char *name, const char *to_dir)
+{
+    char *from = rt_path_join(from_dir, name), *to = rt_path_join(to_dir, name), *data;
+    int64_t bytes;
+    ck_ok(rt_file_read(&data, &bytes, from, 1 << 24, &err));
+    ck_ok(rt_file_write(to, data, bytes, &err));
+    free(data);
+    free(from);
+    free(to);
+}
+
+/* Weight i of a tensor: distinct, and of ordinary size. */
+static float value(uint64_t param, int64_t i)
+{
+    return 0.2f * (rt_rng_uniform(5, RT_RNG_DATA, param << 32 | (uint64_t)i) - 0.5f);
+}
+
+/* spoil: 0 sound, 1 a tensor is missing, 2 one too many, 3 a wrong shape, 4 a NaN */
+static void make_model(const char *dir, const char *json, const char *tokenizer, int rows,
+                       int spoil)
+{
+    char text[1024];
+    rt_config cfg;
+    rt_weights reg;
+    rt_safetensors_writer w;
+    cJSON *parsed;
+    char *path = rt_path_join(dir, "config.json");
+    ck_ok(rt_dir_make(dir, &err));
+    snprintf(text, sizeof text, json, rows);
+    ck_ok(rt_file_write(path, text, (int64_t)strlen(text), &err));
+    free(path);
+    if (tokenizer) {
+        copy_file(tokenizer, "tokenizer.json", dir);
+        copy_file(tokenizer, "tokenizer_config.json", dir);
+    }
+    ck_ok(rt_json_parse(&parsed, text, (int64_t)strlen(text), "config", &err));
+    ck_ok(rt_config_parse(&cfg, parsed, "config", &err));
+    cJSON_Delete(parsed);
+    rt_weights_init(&reg, &cfg, "weights");
+    ck_ok(rt_safetensors_writer_init(&w, dir, 0, &err));
+    for (int i = spoil == 1; i < reg.params.n; i++) {
+        rt_param *p = &reg.params.item[i];
+        if (spoil == 3 && i == 1)
+            p->slot->dim[0]++;
+        rt_safetensors_writer_add(&w, p->name, RT_F32, p->slot->rank, p->slot->dim);
+    }
+    if (spoil == 2)
+        rt_safetensors_writer_add(&w, "model.extra.weight", RT_F32, 1, (int64_t[]){ 3 });
+    ck_ok(rt_safetensors_writer_begin(&w, &err));
+    for (int i = spoil == 1; i < reg.params.n; i++) {
+        int64_t n = rt_tensor_elements(reg.params.item[i].slot);
+        float *x = malloc((size_t)n * sizeof *x);
+        for (int64_t k = 0; k < n; k++)
+            x[k] = value((uint64_t)i, k);
+        if (spoil == 4 && i == 5)
+            x[7] = NAN;
+        ck_ok(rt_safetensors_writer_push(&w, x, n * 4, &err));
+        free(x);
+    }
+    if (spoil == 2)
+        ck_ok(rt_safetensors_writer_push(&w, (float[]){ 1, 2, 3 }, 12, &err));
+    ck_ok(rt_safetensors_writer_commit(&w, &err));
+    rt_weights_free(NULL, &reg);
+}
+
+static int token_count(const char *tokenizer)
+{
+    rt_tokenizer *t;
+    ck_ok(rt_tokenizer_open(&t, tokenizer, &err));
+    int n = rt_tokenizer_vocab(t);
+    rt_tokenizer_close(t);
+    return n;
+}
+
+static void setup(void)
+{
+    ck_ok(rt_dir_make(SCRATCH, &err));
+    make_model(SCRATCH "/llama", llama_json, GOLDEN "llama-bpe", token_count(GOLDEN "llama-bpe"),
+               0);
+    make_model(SCRATCH "/qwen3", qwen_json, GOLDEN "qwen2", token_count(GOLDEN "qwen2") + 5, 0);
+}
+
+static rt_export job(const char *dir, const char *mix)
+{
+    return (rt_export){ .dir = dir, .out = OUT, .mix = rt_mix_find(mix) };
+}
+
+/* ---- tensors ---- */
+
+/* Every exported f32 tensor equals its source, query and key rows of llama in adjacent pairs. */
+static void check_values(const char *dir, bool pairs, int64_t heads, int64_t kv_heads)
+{
+    rt_export e = job(dir, "F32");
+    rt_export_report r;
+    rt_config cfg;
+    rt_weights reg;
+    rt_gguf g;
+    rt_safetensors st;
+    ck_ok(rt_export_gguf(&e, &r, &err));
+    ck_ok(rt_config_load(&cfg, dir, &err));
+    ck_ok(rt_safetensors_open(&st, dir, &err));
+    ck_ok(rt_gguf_open(&g, OUT, &err));
+    rt_weights_init(&reg, &cfg, "weights");
+    ck_assert_int_eq(g.n_tensors, reg.params.n + (cfg.rope_scaling == RT_ROPE_LLAMA3));
+    for (int i = 0; i < reg.params.n; i++) {
+        char name[80];
+        const rt_param *p = &reg.params.item[i];
+        snprintf(name, sizeof name, "%s.weight", p->gguf);
+        const rt_gguf_tensor *t = rt_gguf_find(&g, name);
+        const rt_st_tensor *s = rt_safetensors_find(&st, p->name);
+        ck_assert_msg(t && s, "%s", name);
+        ck_assert_int_eq(t->rank, s->rank);
+        const float *y = (const float *)(const void *)t->data;
+        const float *x = (const float *)(const void *)s->data;
+        int64_t c = t->dim[t->rank - 1], n = t->elements / c;
+        int64_t h = strstr(name, "attn_q.") ? heads : strstr(name, "attn_k.") ? kv_heads : 0;
+        for (int64_t row = 0; row < n; row++) {
+            int64_t from = row;
+            if (pairs && h) { /* row 2i + j of a head was row j * width / 2 + i */
+                int64_t d = n / h, at = row % d;
+                from = row / d * d + (at % 2) * (d / 2) + at / 2;
+            }
+            ck_assert_msg(!memcmp(y + row * c, x + from * c, (size_t)c * 4), "%s row %lld", name,
+                          (long long)row);
+        }
+    }
+    rt_weights_free(NULL, &reg);
+    rt_gguf_close(&g);
+    rt_safetensors_close(&st);
+}
+
+START_TEST(values_and_rows)
+{
+    check_values(SCRATCH "/llama", true, 8, 2);
+    check_values(SCRATCH "/qwen3", false, 4, 2);
+}
+END_TEST
+
+START_TEST(types_and_sizes)
+{
+    static const char *const mixes[] = { "F32",  "F16",    "BF16",   "Q8_0",   "Q6_K",
+                                         "Q4_0", "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S" };
+    static const char *const dirs[] = { SCRATCH "/llama", SCRATCH "/qwen3" };
+    for (int d = 0; d < 2; d++)
+        for (int k = 0; k < RT_COUNT(mixes); k++) {
+            rt_export e = job(dirs[d], mixes[k]);
+            rt_export_report planned, done;
+            rt_gguf g;
+            int64_t bytes = 0, size;
+            ck_ok(rt_export_plan(&e, &planned, &err));
+            ck_ok(rt_export_gguf(&e, &done, &err));
+            ck_ok(rt_gguf_open(&g, OUT, &err));
+            for (int64_t i = 0; i < g.n_tensors; i++)
+                if (strcmp(g.tensor[i].name, "rope_freqs.weight"))
+                    bytes += g.tensor[i].bytes;
+            ck_assert_int_eq(planned.tensor_bytes, bytes);
+            ck_assert_int_eq(done.tensor_bytes, bytes);
+            ck_ok(rt_path_size(OUT, &size, &err));
+            ck_assert_int_eq(done.file_bytes, size);
+            int64_t file_type;
+            ck_ok(rt_gguf_get_i64(&g, "general.file_type", 0, 99, &file_type, &err));
+            ck_assert_int_eq(file_type, rt_mix_find(mixes[k])->file_type);
+            /* even rows of uniform numbers: a grid of 2^bits steps over the range of a block */
+            double limit = k == 0                        ? 0
+                           : k < 3                       ? 0.003
+                           : k == 3                      ? 0.006
+                           : k == 4                      ? 0.02
+                           : !strncmp(mixes[k], "Q5", 2) ? 0.035
+                                                         : 0.07;
+            ck_assert_msg(done.error <= limit, "%s %s: %g", dirs[d], mixes[k], done.error);
+            rt_gguf_close(&g);
+        }
+}
+END_TEST
+
+START_TEST(types_follow_the_mix)
+{
+    static const struct {
+        const char *dir, *mix, *tensor;
+        bool pure;
+        rt_dtype want;
+    } rows[] = {
+        { "/llama", "Q4_K_M", "blk.1.attn_q.weight", false, RT_Q4_K },
+        { "/llama", "Q4_K_M", "blk.2.attn_v.weight", false, RT_Q6_K },
+        { "/llama", "Q4_K_M", "blk.1.attn_v.weight", false, RT_Q4_K },
+        { "/llama", "Q4_K_M", "blk.1.ffn_down.weight", false, RT_Q5_0 }, /* rows of 320 */
+        { "/llama", "Q4_K_M", "blk.3.ffn_down.weight", false, RT_Q8_0 },
+        { "/llama", "Q4_K_M", "output.weight", false, RT_Q6_K },
+        { "/llama", "Q4_K_M", "token_embd.weight", false, RT_Q4_K },
+        { "/llama", "Q4_0", "output.weight", true, RT_Q4_0 },
+        { "/llama", "Q4_0", "output.weight", false, RT_Q6_K },
+        { "/llama", "Q4_0", "output_norm.weight", true, RT_F32 },
+        { "/qwen3", "Q4_K_M", "token_embd.weight", false, RT_Q8_0 }, /* tied, rows of 96 */
+        { "/qwen3", "Q4_K_M", "blk.0.attn_q_norm.weight", false, RT_F32 },
+    };
+    for (int i = 0; i < RT_COUNT(rows); i++) {
+        char dir[256];
+        rt_gguf g;
+        rt_export_report r;
+        snprintf(dir, sizeof dir, "%s%s", SCRATCH, rows[i].dir);
+        rt_export e = job(dir, rows[i].mix);
+        e.pure = rows[i].pure;
+        ck_ok(rt_export_gguf(&e, &r, &err));
+        ck_ok(rt_gguf_open(&g, OUT, &err));
+        const rt_gguf_tensor *t = rt_gguf_find(&g, rows[i].tensor);
+        ck_assert_msg(t && t->dtype == rows[i].want, "row %d %s", i, rows[i].tensor);
+        rt_gguf_close(&g);
+    }
+}
+END_TEST
+
+/* ---- keys ---- */
+
+static void check_int(const rt_gguf *g, const char *key, int64_t want)
+{
+    int64_t v;
+    ck_ok(rt_gguf_get_i64(g, key, INT64_MIN, INT64_MAX, &v, &err));
+    ck_assert_msg(v == want, "%s is %lld", key, (long long)v);
+}
+
+START_TEST(architecture_keys)
+{
+    rt_gguf g;
+    rt_export_report r;
+    rt_gguf_str s;
+    double v;
+    rt_export e = job(SCRATCH "/qwen3/", "Q4_0");
+    ck_ok(rt_export_gguf(&e, &r, &err));
+    ck_ok(rt_gguf_open(&g, OUT, &err));
+    ck_ok(rt_gguf_get_str(&g, "general.architecture", &s, &err));
+    ck_assert(rt_gguf_str_is(s, "qwen3"));
+    ck_ok(rt_gguf_get_str(&g, "general.name", &s, &err));
+    ck_assert(rt_gguf_str_is(s, "qwen3"));
+    check_int(&g, "general.quantization_version", 2);
+    check_int(&g, "qwen3.block_count", 4);
+    check_int(&g, "qwen3.context_length", 512);
+    check_int(&g, "qwen3.embedding_length", 96);
+    check_int(&g, "qwen3.feed_forward_length", 256);
+    check_int(&g, "qwen3.attention.head_count", 4);
+    check_int(&g, "qwen3.attention.head_count_kv", 2);
+    check_int(&g, "qwen3.attention.key_length", 32); /* not 96 / 4 */
+    check_int(&g, "qwen3.attention.value_length", 32);
+    check_int(&g, "qwen3.rope.dimension_count", 32);
+    ck_ok(rt_gguf_get_f64(&g, "qwen3.rope.freq_base", &v, &err));
+    ck_assert(v == 1e6);
+    ck_ok(rt_gguf_get_f64(&g, "qwen3.attention.layer_norm_rms_epsilon", &v, &err));
+    ck_assert(fabs(v - 1e-6) < 1e-13);
+    ck_assert_ptr_null(rt_gguf_find(&g, "output.weight")); /* tied */
+    ck_assert_ptr_null(rt_gguf_find(&g, "rope_freqs.weight"));
+    rt_gguf_close(&g);
+    e = job(SCRATCH "/llama", "Q4_0");
+    e.name = "Another name";
+    ck_ok(rt_export_gguf(&e, &r, &err));
+    ck_ok(rt_gguf_open(&g, OUT, &err));
+    ck_ok(rt_gguf_get_str(&g, "general.name", &s, &err));
+    ck_assert(rt_gguf_str_is(s, "Another name"));
+    const rt_gguf_tensor *f = rt_gguf_find(&g, "rope_freqs.weight");
+    ck_assert(f && f->dtype == RT_F32 && f->rank == 1 && f->elements == 16);
+    const float *factor = (const float *)(const void *)f->data;
+    /* wavelengths 2 pi 500000^(i/16): 6.3, 14.3, 32.4 | 73.6 of 128 blends | 167, ... beyond */
+    double turns = 128 / (2 * M_PI * pow(500000, 3.0 / 16)), blend = (turns - 1) / 3;
+    ck_assert(factor[0] == 1 && factor[2] != 8);
+    ck_assert(fabs((double)factor[3] - 1 / ((1 - blend) / 8 + blend)) < 1e-6);
+    for (int i = 4; i < 16; i++)
+        ck_assert(factor[i] == 8);
+    rt_gguf_close(&g);
+}
+END_TEST
+
+static void check_tokenizer(const char *dir, const char *source, const char *pre, int padding)
+{
+    static const char text[] = "Hello w\xc3\xb6rld 12345 it's  a\ttest\n\n x=3.14; "
+                               "\xe6\x97\xa5\xe6\x9c\xac <|im_end|><|eot_id|></think>";
+    rt_export e = job(dir, "Q8_0");
+    rt_export_report r;
+    rt_gguf g;
+    rt_gguf_str s, *tokens;
+    rt_tokenizer *t;
+    rt_ids a = { 0 }, b = { 0 };
+    int64_t n, *types, n_types;
+    ck_ok(rt_export_gguf(&e, &r, &err));
+    ck_ok(rt_gguf_open(&g, OUT, &err));
+    ck_ok(rt_tokenizer_open(&t, source, &err));
+    if (pre) {
+        ck_ok(rt_gguf_get_str(&g, "tokenizer.ggml.pre", &s, &err));
+        ck_assert(rt_gguf_str_is(s, pre));
+    }
+    ck_ok(rt_gguf_get_strs(&g, "tokenizer.ggml.tokens", &tokens, &n, &err));
+    ck_ok(rt_gguf_get_i64s(&g, "tokenizer.ggml.token_type", &types, &n_types, &err));
+    ck_assert_int_eq(n, rt_tokenizer_vocab(t) + padding);
+    for (int32_t i = 0; i < n; i++) {
+        char hole[32];
+        snprintf(hole, sizeof hole, "[PAD%d]", i);
+        rt_str want = i < rt_tokenizer_vocab(t) ? rt_tokenizer_token(t, i) : (rt_str){ NULL, 0 };
+        if (want.data) {
+            ck_assert(rt_gguf_str_is(tokens[i], want.data));
+            ck_assert_int_eq(types[i], (int64_t)rt_tokenizer_type(t, i));
+        } else {
+            ck_assert(rt_gguf_str_is(tokens[i], hole));
+            ck_assert_int_eq(types[i], RT_TOKEN_UNUSED);
+        }
+    }
+    const char *template = rt_tokenizer_chat_template(t);
+    s = (rt_gguf_str){ "", 0 };
+    ck_ok(rt_gguf_opt_str(&g, "tokenizer.chat_template", &s, &err));
+    ck_assert(rt_gguf_str_is(s, template ? template : ""));
+    rt_chat back;
+    ck_ok(rt_chat_open(&back, OUT, &err));
+    for (unsigned flags = 0; flags < 8; flags++) {
+        rt_ids_clear(&a);
+        rt_ids_clear(&b);
+        ck_ok(rt_tokenizer_encode(t, text, sizeof text - 1, flags, &a, &err));
+        ck_ok(rt_tokenizer_encode(back.tokenizer, text, sizeof text - 1, flags, &b, &err));
+        ck_assert_msg(a.n == b.n && !memcmp(a.id, b.id, (size_t)a.n * 4), "%s flags %u", dir,
+                      flags);
+    }
+    rt_ids_free(&a);
+    rt_ids_free(&b);
+    rt_chat_close(&back);
+    rt_tokenizer_close(t);
+    free(tokens);
+    free(types);
+    rt_gguf_close(&g);
+}
+
+START_TEST(tokenizer_inside)
+{
+    check_tokenizer(SCRATCH "/llama", GOLDEN "llama-bpe", "llama-bpe", 0);
+    check_tokenizer(SCRATCH "/qwen3", GOLDEN "qwen2", "qwen2", 5);
+    make_model(SCRATCH "/llama2", llama_json, GOLDEN "llama-2", token_count(GOLDEN "llama-2"), 0);
+    check_tokenizer(SCRATCH "/llama2", GOLDEN "llama-2", NULL, 0);
+}
+END_TEST
+
+/* ---- the rest ---- */
+
+START_TEST(same_bytes_for_any_threads)
+{
+    rt_export e = job(SCRATCH "/llama", "Q4_K_M");
+    rt_export_report r;
+    rt_hash one, three;
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    ck_ok(rt_export_gguf(&e, &r, &err));
+    ck_ok(rt_hash_file(&one, OUT, &err));
+    omp_set_num_threads(3);
+    ck_ok(rt_export_gguf(&e, &r, &err));
+    ck_ok(rt_hash_file(&three, OUT, &err));
+    omp_set_num_threads(threads);
+    ck_assert_str_eq(one.hex, three.hex);
+}
+END_TEST
+
+enum { W = 256 };
+
+static void write_importance(float *sum, float count)
+{
+    rt_safetensors_writer w;
+    rt_gguf_writer g;
+    float mean[W];
+    for (int i = 0; i < W; i++) {
+        mean[i] = (float)(1 + i % 7 * i % 5 * 10);
+        sum[i] = mean[i] * count;
+    }
+    ck_ok(rt_safetensors_writer_init(&w, SCRATCH "/busy.safetensors", 0, &err));
+    rt_safetensors_writer_add(&w, "blk.1.attn_q.weight", RT_F32, 1, (int64_t[]){ W });
+    ck_ok(rt_safetensors_writer_begin(&w, &err));
+    ck_ok(rt_safetensors_writer_push(&w, mean, sizeof mean, &err));
+    ck_ok(rt_safetensors_writer_commit(&w, &err));
+    ck_ok(rt_gguf_writer_open(&g, SCRATCH "/busy.gguf", &err));
+    ck_ok(rt_gguf_put_str(&g, "general.type", "imatrix", &err));
+    rt_gguf_writer_add(&g, "blk.1.attn_q.weight.in_sum2", RT_F32, 2, (int64_t[]){ 1, W });
+    rt_gguf_writer_add(&g, "blk.1.attn_q.weight.counts", RT_F32, 2, (int64_t[]){ 1, 1 });
+    ck_ok(rt_gguf_writer_begin(&g, &err));
+    ck_ok(rt_gguf_writer_push(&g, sum, W * 4, &err));
+    ck_ok(rt_gguf_writer_push(&g, &count, 4, &err));
+    ck_ok(rt_gguf_writer_commit(&g, &err));
+}
+
+START_TEST(importance_from_both_containers)
+{
+    float sum[W];
+    rt_hash hash[3];
+    rt_export_report r;
+    write_importance(sum, 64);
+    static const char *const files[] = { NULL, SCRATCH "/busy.safetensors", SCRATCH "/busy.gguf" };
+    for (int i = 0; i < 3; i++) {
+        rt_importance imp = { 0 };
+        rt_export e = job(SCRATCH "/llama", "Q4_K_M");
+        if (files[i]) {
+            ck_ok(rt_importance_open(&imp, files[i], &err));
+            e.importance = &imp;
+        }
+        ck_ok(rt_export_gguf(&e, &r, &err));
+        ck_assert_int_eq(r.weighed, i > 0);
+        ck_ok(rt_hash_file(&hash[i], OUT, &err));
+        rt_importance_close(&imp);
+    }
+    ck_assert_str_ne(hash[0].hex, hash[1].hex);
+    ck_assert_str_eq(hash[1].hex, hash[2].hex);
+    rt_importance imp;
+    rt_gguf_writer g;
+    ck_ok(rt_gguf_writer_open(&g, SCRATCH "/short.gguf", &err));
+    ck_ok(rt_gguf_put_str(&g, "general.type", "imatrix", &err));
+    rt_gguf_writer_add(&g, "blk.1.attn_q.weight.in_sum2", RT_F32, 1, (int64_t[]){ 4 });
+    ck_ok(rt_gguf_writer_begin(&g, &err));
+    ck_ok(rt_gguf_writer_push(&g, sum, 16, &err));
+    ck_ok(rt_gguf_writer_commit(&g, &err));
+    ck_ok(rt_importance_open(&imp, SCRATCH "/short.gguf", &err));
+    rt_export e = job(SCRATCH "/llama", "Q4_K_M");
+    e.importance = &imp;
+    ck_refused(rt_export_gguf(&e, &r, &err), "made for another model");
+    rt_importance_close(&imp);
+    ck_refused(rt_importance_open(&imp, RT_SOURCE_DIR "/tests/golden/keys.gguf", &err),
+               "not an imatrix");
+}
+END_TEST
+
+START_TEST(refusals)
+{
+    rt_export_report r;
+    static const struct {
+        int spoil;
+        const char *says;
+    } rows[] = { { 1, "model.embed_tokens.weight is missing" },
+                 { 2, "model.extra.weight is not part" },
+                 { 3, "does not have the shape" },
+                 { 4, "row 0, column 7" } };
+    int n = token_count(GOLDEN "qwen2");
+    for (int i = 0; i < RT_COUNT(rows); i++) {
+        rt_export e = job(SCRATCH "/spoilt", "Q4_0");
+        e.out = SCRATCH "/refused.gguf";
+        make_model(SCRATCH "/spoilt", qwen_json, GOLDEN "qwen2", n, rows[i].spoil);
+        ck_refused(rt_export_gguf(&e, &r, &err), rows[i].says);
+    }
+    rt_export e = job(SCRATCH "/spoilt", "Q4_0");
+    e.out = SCRATCH "/refused.gguf";
+    make_model(SCRATCH "/spoilt", qwen_json, GOLDEN "qwen2", n - 1, 0);
+    ck_refused(rt_export_gguf(&e, &r, &err), "do not belong together");
+    make_model(SCRATCH "/bare", qwen_json, NULL, n, 0);
+    e.dir = SCRATCH "/bare";
+    ck_refused(rt_export_gguf(&e, &r, &err), "tokenizer.json");
+    e.dir = SCRATCH "/nowhere";
+    ck_refused(rt_export_gguf(&e, &r, &err), "nowhere");
+    char moe[] = RT_SOURCE_DIR "/tests/golden/models/qwen3_moe_norm";
+    e.dir = moe;
+    ck_refused(rt_export_gguf(&e, &r, &err), "qwen3_moe");
+    char **names;
+    int count;
+    ck_ok(rt_dir_list(&names, &count, SCRATCH, &err));
+    for (int i = 0; i < count; i++)
+        ck_assert_msg(!strstr(names[i], "refused"), "%s was left behind", names[i]);
+    rt_names_free(names, count);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("export");
+    TCase *tc = tcase_create("export");
+    tcase_set_timeout(tc, 120);
+    tcase_add_unchecked_fixture(tc, setup, NULL);
+    tcase_add_test(tc, values_and_rows);
+    tcase_add_test(tc, types_and_sizes);
+    tcase_add_test(tc, types_follow_the_mix);
+    tcase_add_test(tc, architecture_keys);
+    tcase_add_test(tc, tokenizer_inside);
+    tcase_add_test(tc, same_bytes_for_any_threads);
+    tcase_add_test(tc, importance_from_both_containers);
+    tcase_add_test(tc, refusals);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
