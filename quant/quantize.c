@@ -24,7 +24,7 @@ static const rt_option OPTIONS[] = {
              "the base type for every matrix, for weights trained on its grid"),
     OPT_STR(O, pre, "pre", NULL, "NAME", "force tokenizer.ggml.pre, the split pattern's name"),
     OPT_STR(O, name, "name", NULL, "TEXT", "general.name; default: the directory's name"),
-    OPT_BOOL(O, no_tokenizer, "no-tokenizer", "false", "weights only"),
+    OPT_BOOL(O, no_tokenizer, "weights-only", "false", "no tokenizer inside; for tests"),
     OPT_BOOL(O, plan, "plan", "false", "only say what would be written, and how large"),
     OPT_BOOL(O, json, "json", "false", "the report as one JSON object on stdout"),
 };

@@ -40,16 +40,20 @@ cat >recipe.json <<'E'
 E
 results() { (cd "$1" && find a.traces student student.gguf -type f ! -name metrics.jsonl ! -name lock | sort | xargs sha256sum); }
 
-"$retort" -q run recipe.json >report.txt || { fail "a clean run"; exit 1; }
+begun=$(date +%s%N)
+"$retort" -q run recipe.json >report.txt 2>log || { fail "a clean run"; exit 1; }
 [ -s clean/report.json ] || fail "no report.json"
 grep -q 'quantized' report.txt || fail "no table: $(cat report.txt)"
+took=$((($(date +%s%N) - begun) / 1000000))
 want=$(results clean)
 kills=0
 while [ $kills -lt "$kills_wanted" ]; do
-    "$retort" -q run recipe.json --out killed >/dev/null & pid=$!
-    sleep "0.$((RANDOM % 6))$((RANDOM % 10))"
-    kill -9 $pid 2>/dev/null && kills=$((kills + 1))
-    wait $pid 2>/dev/null && rm -rf killed # it got through: begin again, so that every kill lands in a run
+    "$retort" -q run recipe.json --out killed >/dev/null 2>&1 & pid=$!
+    at=$(((RANDOM * 32768 + RANDOM) % took))
+    sleep "$(printf '%d.%03d' $((at / 1000)) $((at % 1000)))"
+    kill -9 $pid 2>/dev/null
+    # one that got through begins again, so that every kill lands in a run
+    if wait $pid 2>/dev/null; then rm -rf killed; else kills=$((kills + 1)); fi
 done
 "$retort" -q run recipe.json --out killed >/dev/null || fail "the run after $kills kills"
 [ "$(results killed)" = "$want" ] || fail "after $kills kills: $(diff <(results killed) <(echo "$want"))"

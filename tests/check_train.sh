@@ -26,7 +26,9 @@ train() { # OUT [flags...]
 }
 bytes() { (cd "$1" && sha256sum config.json model.safetensors retort.json README.md tokenizer.json generation_config.json); }
 
+begun=$(date +%s%N)
 train clean || fail "a clean run"
+took=$((($(date +%s%N) - begun) / 1000000))
 [ -e clean/checkpoint.safetensors ] && fail "the checkpoint of a finished run was left behind"
 [ "$(wc -l <clean/metrics.jsonl)" = 12 ] || fail "metrics.jsonl has not one line a step"
 train one --threads 1 && [ "$(bytes one)" = "$(bytes clean)" ] || fail "1 thread: other bytes"
@@ -35,13 +37,13 @@ train block --recompute block
 cmp -s block/model.safetensors clean/model.safetensors || fail "recompute block: other weights"
 
 kills=0 exec=
-for i in $(seq 60); do
+while [ $kills -lt 8 ]; do
     (exec=exec; train killed --threads 2) & pid=$!
-    sleep "0.$((RANDOM % 5))$((RANDOM % 10))"
-    if kill -9 $pid 2>/dev/null; then kills=$((kills + 1)); fi
-    wait $pid 2>/dev/null && break
-    [ "$kills" = 8 ] && { train killed || fail "the run after 8 kills"; break; }
+    sleep "$(printf '%d.%03d' 0 $((RANDOM % (took < 900 ? took : 900))))"
+    kill -9 $pid 2>/dev/null
+    if wait $pid 2>/dev/null; then rm -rf killed; else kills=$((kills + 1)); fi
 done
+train killed || fail "the run after $kills kills"
 [ "$(bytes killed)" = "$(bytes clean)" ] || fail "after $kills kills: other bytes"
 [ "$(wc -l <killed/metrics.jsonl)" = 12 ] || fail "after $kills kills: metrics.jsonl has not one line a step"
 ls killed/*.tmp.* 2>/dev/null && fail "temporary files left behind"
