@@ -10,7 +10,7 @@
 rt_template_limits rt_template_limits_default(void)
 {
     return (rt_template_limits){
-        .steps = 1000000, .depth = 64, .output_bytes = 64LL << 20, .memory_bytes = 64LL << 20
+        .steps = 1000000, .depth = 64, .output_bytes = 60LL << 20, .memory_bytes = 60LL << 20
     };
 }
 
@@ -40,7 +40,7 @@ int rt_template_parse(rt_template **out, const char *source, int64_t bytes, rt_e
         return rt_fail(err, "out of memory for a chat template");
     rt_template_limits limit = rt_template_limits_default();
     limit.steps = INT64_MAX / 2;
-    t->pool.limit = limit.memory_bytes;
+    t->pool.limit = limit.memory_bytes / 2;
     t->hash = rt_hash_bytes(source, bytes);
     rt_tpl m = { .pool = &t->pool, .err = err, .line = 1, .limit = limit };
     char *text = rt_tpl_take(&m, bytes);

@@ -24,8 +24,9 @@ typedef struct rt_template_limits {
     int64_t memory_bytes; /* parsed template, values and output together */
 } rt_template_limits;
 
-#define RT_TEMPLATE_SOURCE_MAX (1LL << 20)           /* bytes of template source */
-rt_template_limits rt_template_limits_default(void); /* 1e6 steps, depth 64, 64 MiB, 64 MiB */
+#define RT_TEMPLATE_SOURCE_MAX (1LL << 20) /* bytes of template source */
+/* 1e6 steps, depth 64, 60 MiB and 60 MiB, so that a process grows by no more than 64 MiB. */
+rt_template_limits rt_template_limits_default(void);
 
 /* source: UTF-8, need not be NUL-terminated, not kept. Syntax errors name the line. */
 int rt_template_parse(rt_template **out, const char *source, int64_t bytes, rt_err *err);

@@ -246,7 +246,15 @@ typedef struct rt_tpl {
 
 /* template_eval.c */
 int rt_tpl_run(rt_tpl *m);
-rt_val rt_tpl_call_macro(rt_tpl *m, const rt_macro *macro, const rt_args *args);
+rt_val rt_tpl_eval(rt_tpl *m, const rt_node *n);
+rt_val rt_tpl_capture(rt_tpl *m, const rt_node *body, rt_scope *scope); /* what body writes */
+
+/* template_call.c */
+rt_scope *rt_scope_open(rt_tpl *m, rt_scope *parent);
+void rt_scope_set(rt_tpl *m, int32_t id, rt_val v); /* in the innermost scope */
+rt_val rt_scope_get(rt_tpl *m, int32_t id);
+bool rt_tpl_args(rt_tpl *m, const rt_node *list, const rt_val *caller, rt_args *out);
+rt_val rt_tpl_call(rt_tpl *m, const rt_node *n, const rt_val *caller); /* caller may be NULL */
 
 /* template_parse.c */
 int rt_tpl_parse(rt_tpl *m, rt_template *t, const char *src, int64_t n);

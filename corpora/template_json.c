@@ -6,6 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
+static rt_val new_text(rt_tpl *m, const char *s)
+{
+    int64_t n = (int64_t)strlen(s);
+    if (rt_utf8_check(s, n) < n)
+        return rt_tpl_fail(m, "a string of the context is not UTF-8");
+    return rt_val_str(s, n);
+}
+
 static rt_val json_children(rt_tpl *m, const cJSON *json, bool object)
 {
     int64_t n = 0;
@@ -16,7 +24,7 @@ static rt_val json_children(rt_tpl *m, const cJSON *json, bool object)
     for (const cJSON *c = json->child; c && !m->failed; c = c->next, n++) {
         rt_val item = rt_val_from_json(m, c);
         if (object) /* cJSON keys are unique (core/json.h), so no search */
-            v.u.dict->pair[v.u.dict->n++] = (rt_pair){ rt_val_lit(c->string), item };
+            v.u.dict->pair[v.u.dict->n++] = (rt_pair){ new_text(m, c->string), item };
         else
             v.u.seq->item[n] = item;
     }
@@ -29,7 +37,7 @@ rt_val rt_val_from_json(rt_tpl *m, const cJSON *json)
     if (m->failed || !rt_tpl_enter(m))
         return v;
     if (cJSON_IsString(json))
-        v = rt_val_lit(json->valuestring);
+        v = new_text(m, json->valuestring);
     else if (cJSON_IsBool(json))
         v = rt_val_bool(cJSON_IsTrue(json));
     else if (cJSON_IsNumber(json) && !rt_json_is_float(json) && fabs(json->valuedouble) < 0x1p53)

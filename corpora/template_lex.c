@@ -291,8 +291,8 @@ static void lex_number(rt_lexer *x, rt_token *t)
         if (__builtin_mul_overflow(value, (int64_t)base, &value) ||
             __builtin_add_overflow(value, (int64_t)hex_value(text[i]), &value))
             rt_tpl_fail(x->m, "integer beyond 64 bits");
-    if (!used)
-        rt_tpl_fail(x->m, "number without digits");
+    if (!used || (!real && base == 10 && text[0] == '0' && value))
+        rt_tpl_fail(x->m, "a number without digits, or with a zero in front");
     if (!real)
         t->num = rt_val_int(value);
     advance(x, at);

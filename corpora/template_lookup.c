@@ -74,6 +74,7 @@ static rt_val item_of(rt_tpl *m, rt_val obj, rt_val key)
         return rt_seq_at(obj.u.seq, i);
     int64_t at = rt_cp_offset(obj.u.str, obj.n, i);
     uint32_t cp;
+    rt_tpl_scan(m, at * 4);
     return rt_val_str(obj.u.str + at, rt_cp_next(obj.u.str + at, obj.n - at, &cp));
 }
 

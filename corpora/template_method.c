@@ -300,6 +300,8 @@ static rt_val fn_dict(rt_tpl *m, const rt_args *args, bool namespace)
     rt_val v = rt_dict_new(m, args->n_kw);
     if (args->n_pos > 1)
         return rt_tpl_fail(m, "dict and namespace take one mapping or list of pairs, and keywords");
+    if (args->n_pos && args->pos[0].kind == V_UNDEF)
+        return rt_undef_fail(m, args->pos[0]);
     if (args->n_pos && args->pos[0].kind == V_DICT) {
         const rt_dict *from = args->pos[0].u.dict;
         for (int64_t i = 0; i < from->n && !m->failed; i++)

@@ -38,7 +38,7 @@ static rt_node *parse_target(rt_parser *p, bool namespaces)
     if (!tuple->a)
         rt_parse_wrong(p, "a name that can be assigned to");
     p->depth--;
-    return commas ? tuple : tuple->a;
+    return commas || !tuple->a ? tuple : tuple->a;
 }
 
 /* A body in a scope of its own, up to one of ends. */

@@ -7,6 +7,12 @@
 
 #include <utf8proc.h>
 
+static bool in_set(rt_val chars, const char *s, int64_t len)
+{
+    const char *set = chars.u.str;
+    return chars.n && (len == 1 ? memchr(set, *s, chars.n) : memmem(set, chars.n, s, (size_t)len));
+}
+
 rt_val rt_str_strip(rt_tpl *m, rt_val s, rt_val chars, int sides)
 {
     int64_t at = 0, end = s.n;
@@ -18,20 +24,18 @@ rt_val rt_str_strip(rt_tpl *m, rt_val s, rt_val chars, int sides)
         at = sides & 1 ? rt_space_begin(s.u.str, s.n) : 0;
         end = sides & 2 ? at + rt_space_end(s.u.str + at, s.n - at) : end;
     } else {
-        rt_tpl_scan(m, (int64_t)chars.n << 6); /* each end is compared with every character */
-        for (int len; chars.n && (sides & 1) && at < end && rt_tpl_step(m, chars.n >> 4);
-             at += len) {
+        for (int len; (sides & 1) && at < end && rt_tpl_step(m, 1 + (chars.n >> 4)); at += len) {
             len = rt_cp_next(s.u.str + at, end - at, &cp);
-            if (!memmem(chars.u.str, chars.n, s.u.str + at, (size_t)len))
+            if (!in_set(chars, s.u.str + at, len))
                 break;
         }
-        while (chars.n && (sides & 2) && at < end && rt_tpl_step(m, chars.n >> 4)) {
-            int64_t last = end - 1;
+        for (int64_t last; (sides & 2) && at < end && rt_tpl_step(m, 1 + (chars.n >> 4));
+             end = last) {
+            last = end - 1;
             while (last > at && ((unsigned char)s.u.str[last] & 0xC0) == 0x80)
                 last--;
-            if (!memmem(chars.u.str, chars.n, s.u.str + last, (size_t)(end - last)))
+            if (!in_set(chars, s.u.str + last, end - last))
                 break;
-            end = last;
         }
     }
     rt_val v = rt_val_str(s.u.str + at, end - at);

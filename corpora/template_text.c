@@ -74,22 +74,21 @@ int64_t rt_space_end(const char *s, int64_t n)
     return n;
 }
 
+/* Strings of a render are valid UTF-8, so a code point is a byte that does not continue one. */
 int64_t rt_cp_count(const char *s, int64_t n)
 {
     int64_t count = 0;
-    uint32_t cp;
-    for (int64_t at = 0; at < n; count++)
-        at += (unsigned char)s[at] < 0x80 ? 1 : rt_cp_next(s + at, n - at, &cp);
+    for (int64_t at = 0; at < n; at++)
+        count += ((unsigned char)s[at] & 0xC0) != 0x80;
     return count;
 }
 
 int64_t rt_cp_offset(const char *s, int64_t n, int64_t index)
 {
-    int64_t at = 0;
-    uint32_t cp;
-    for (; index > 0 && at < n; index--)
-        at += (unsigned char)s[at] < 0x80 ? 1 : rt_cp_next(s + at, n - at, &cp);
-    return at;
+    int64_t at = -1;
+    while (index >= 0 && ++at < n)
+        index -= ((unsigned char)s[at] & 0xC0) != 0x80;
+    return rt_max(at, 0);
 }
 
 /* ---- case ------------------------------------------------------------------------------------ */
@@ -143,27 +142,35 @@ static bool final_sigma(const char *s, int64_t at, int64_t n)
     return is_letter(before) && !is_letter(after);
 }
 
+static char ascii_case(char c, rt_case how)
+{
+    bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+    return (char)(!letter ? c : how == CASE_LOWER ? c | 0x20 : c & ~0x20);
+}
+
 void rt_buf_case(rt_tpl *m, rt_buf *b, rt_val s, int64_t at, int64_t end, rt_case how)
 {
-    char out[4];
+    char out[256];
     uint32_t cp;
-    for (; at < end && !m->failed;) {
+    rt_tpl_scan(m, end - at);
+    while (at < end && !m->failed) {
         const char *p = s.u.str + at;
-        int len = rt_cp_next(p, end - at, &cp);
-        if (cp < 0x80) {
-            bool letter = (cp | 0x20) >= 'a' && (cp | 0x20) <= 'z';
-            out[0] = (char)(!letter ? cp : how == CASE_LOWER ? cp | 0x20 : cp & ~0x20u);
-            rt_buf_add(m, b, out, 1);
-        } else if (cp == 0xDF && how != CASE_LOWER) {
+        int n = 0;
+        for (; n < RT_COUNT(out) && at + n < end && (unsigned char)p[n] < 0x80; n++)
+            out[n] = ascii_case(p[n], how);
+        rt_buf_add(m, b, out, n);
+        at += n;
+        if (n > 0 || !rt_tpl_step(m, 1))
+            continue;
+        at += rt_cp_next(p, end - at, &cp);
+        if (cp == 0xDF && how != CASE_LOWER) {
             rt_buf_puts(m, b, how == CASE_UPPER ? "SS" : "Ss");
         } else if (cp == 0x130 && how == CASE_LOWER) {
             rt_buf_puts(m, b, "i\xCC\x87");
         } else if (cp == 0x3A3 && how == CASE_LOWER) {
-            rt_buf_puts(m, b, final_sigma(s.u.str, at, s.n) ? "\xCF\x82" : "\xCF\x83");
+            rt_buf_puts(m, b, final_sigma(s.u.str, p - s.u.str, s.n) ? "\xCF\x82" : "\xCF\x83");
         } else if (how != CASE_LOWER && grows(cp)) {
             rt_tpl_fail(m, "the capital of U+%04X is several letters, which is not supported", cp);
-        } else if (len == 1) {
-            rt_buf_add(m, b, p, 1); /* not UTF-8: kept */
         } else {
             utf8proc_int32_t c = (utf8proc_int32_t)cp;
             c = how == CASE_LOWER   ? utf8proc_tolower(c)
@@ -171,7 +178,6 @@ void rt_buf_case(rt_tpl *m, rt_buf *b, rt_val s, int64_t at, int64_t end, rt_cas
                                     : utf8proc_totitle(c);
             rt_buf_add(m, b, out, rt_utf8_encode((uint32_t)c, out));
         }
-        at += len;
     }
 }
 
@@ -180,7 +186,6 @@ rt_val rt_str_case(rt_tpl *m, rt_val s, rt_case first, rt_case rest)
     rt_buf b = { 0 };
     uint32_t cp;
     int64_t head = s.n > 0 ? rt_cp_next(s.u.str, s.n, &cp) : 0;
-    rt_tpl_scan(m, s.n);
     rt_buf_case(m, &b, s, 0, head, first);
     rt_buf_case(m, &b, s, head, s.n, rest);
     rt_val v = rt_buf_string(m, &b);
