@@ -6,7 +6,7 @@
 
 #include "quant/fit.h"
 
-enum { BLOCK = 32 };
+enum { BLOCK = 32, SMALL = 1 << 15 }; /* elements that are not worth waking threads for */
 static const float F16_MAX = 65504.0f;
 
 typedef void (*block_encoder)(uint8_t *p, const float *x, const float *w);
@@ -179,7 +179,7 @@ int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width
                        (long long)(unfit / width), (long long)(unfit % width), (double)x[unfit],
                        rt_dtype_get(t)->name);
     bool failed = false;
-#pragma omp parallel
+#pragma omp parallel if (rows * width > SMALL)
     {
         float *w = malloc((size_t)width * sizeof *w + 1);
         if (!w) {

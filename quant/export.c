@@ -126,7 +126,7 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
                        job->dir, p->cfg.family->model_type);
     if (rt_safetensors_open(&p->st, job->dir, err))
         return -1;
-    if (!job->no_tokenizer &&
+    if (!job->weights_only &&
         (rt_tokenizer_open(&p->tokenizer, job->dir, err) || vocabulary_check(p, err)))
         return -1;
     rt_weights_init(&p->weights, &p->cfg, "weights");

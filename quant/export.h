@@ -18,7 +18,7 @@ typedef struct rt_export {
     const char *dir, *out; /* model directory, GGUF path */
     const rt_mix *mix;
     bool pure;                       /* base type everywhere: weights trained on its grid */
-    bool no_tokenizer;               /* weights only; such a file serves tests, not people */
+    bool weights_only;               /* weights only; such a file serves tests, not people */
     const char *pre;                 /* force tokenizer.ggml.pre, or NULL */
     const char *name;                /* general.name, NULL = the directory's */
     const rt_importance *importance; /* or NULL */
@@ -38,7 +38,7 @@ typedef struct rt_export_report {
 int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err);
 int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err);
 
-/* export_keys.c: all metadata. t may be NULL (no_tokenizer). */
+/* export_keys.c: all metadata. t may be NULL (weights_only). */
 int rt_export_keys(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
                    const rt_tokenizer *t, int64_t parameters, rt_err *err);
 

@@ -9,7 +9,7 @@
 
 typedef struct quantize_options {
     char *model, *type, *out, *pre, *name, *importance;
-    bool pure, no_tokenizer, plan, json;
+    bool pure, weights_only, plan, json;
 } quantize_options;
 
 #define O quantize_options
@@ -24,7 +24,8 @@ static const rt_option OPTIONS[] = {
              "the base type for every matrix, for weights trained on its grid"),
     OPT_STR(O, pre, "pre", NULL, "NAME", "force tokenizer.ggml.pre, the split pattern's name"),
     OPT_STR(O, name, "name", NULL, "TEXT", "general.name; default: the directory's name"),
-    OPT_BOOL(O, no_tokenizer, "weights-only", "false", "no tokenizer inside; for tests"),
+    OPT_BOOL(O, weights_only, "weights-only", "false",
+             "without tokenizer; such a file serves tests, not people"),
     OPT_BOOL(O, plan, "plan", "false", "only say what would be written, and how large"),
     OPT_BOOL(O, json, "json", "false", "the report as one JSON object on stdout"),
 };
@@ -86,7 +87,7 @@ static int quantize(void *options, rt_err *err)
                       .out = o->out,
                       .mix = rt_mix_find(o->type),
                       .pure = o->pure,
-                      .no_tokenizer = o->no_tokenizer,
+                      .weights_only = o->weights_only,
                       .pre = o->pre,
                       .name = o->name,
                       .importance = o->importance ? &importance : NULL };
