@@ -92,12 +92,12 @@ static int64_t block_length(const struct product *p, int64_t k0)
     return rt_min(p->k - k0, RT_K_BLOCK);
 }
 
+/* Panels of product g that lie in slots before `slot`. */
 static int64_t first_panel(const struct run *r, int64_t slot, int64_t g)
 {
     return rt_min(rt_max(0, slot - g * r->slots) * r->slot_panels, r->panels);
 }
 
-/* Panels of product g in slots before `slot` to the chunk's end: [from, to). */
 static int64_t panels_in_chunk(const struct run *r, int64_t g)
 {
     return first_panel(r, r->slot1, g) - first_panel(r, r->slot0, g);
