@@ -109,8 +109,7 @@ int rt_trace_open_append(rt_trace_writer **w, const char *path, const rt_trace_m
 bool rt_trace_has(const rt_trace_writer *w, const char *id);
 int64_t rt_trace_written(const rt_trace_writer *w); /* samples in the archive */
 /* Texts that are not valid UTF-8 get U+FFFD in place of bad bytes (the tokens are the truth). What
-   cannot be represented (ids out of range, NaN, unsorted sets) is an error, the archive as it was.
- */
+   cannot be kept (ids out of range, NaN, unsorted sets) is an error and changes nothing. */
 int rt_trace_append(rt_trace_writer *w, const rt_trace_sample *s, rt_err *err);
 /* fdatasync: what was appended is acknowledged. */
 int rt_trace_flush(rt_trace_writer *w, rt_err *err);
@@ -150,8 +149,7 @@ int64_t rt_trace_verify(const char *path, rt_trace_report *report, void *ctx, rt
    by its id, or by its file when even that is gone. Returns the number of samples lost, -1 on
    failure. A whole archive is left alone. */
 int64_t rt_trace_repair(const char *path, rt_trace_report *report, void *ctx, rt_err *err);
-/* The archive that one machine would have written: part 0/1, samples by index. OUT must not exist.
- */
+/* What one machine would have written: part 0/1, samples by index. OUT must not exist. */
 int rt_trace_merge(const char *out, const char *const *paths, int n, rt_err *err);
 
 typedef struct rt_trace_statistics {

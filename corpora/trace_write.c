@@ -1,8 +1,9 @@
-/* trace_write.c: the one writer of an archive. Order of every change, so that a kill between any
-   two steps loses nothing acknowledged and resumes to the same bytes: append    journal record
-   (fdatasync at flush) commit    shard file (temp, fsync, rename, fsync dir), then the manifest
-   that lists it, then the journal without its samples; a shard closes by count and content bytes
-   alone finish    the rest as a short last shard; appending later takes that shard back first
+/* trace_write.c: the one writer of an archive. Order of every change, so that a kill between two
+   steps loses nothing acknowledged and resumes to the same bytes:
+     append   a journal record (fdatasync at flush)
+     commit   the shard (temp, fsync, rename, fsync dir), the manifest that lists it, the journal
+              without its samples; a shard closes by count and content bytes alone
+     finish   the rest as a short last shard; appending later takes that shard back first
    Refuses: sharing an archive (flock), another manifest, an id or index twice. */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,11 +17,6 @@
 #include "corpora/trace_inside.h"
 
 enum { SYNC_RECORDS = 64, SYNC_BYTES = 4 << 20 };
-
-typedef struct known {
-    int64_t index;
-    char *id;
-} known;
 
 struct rt_trace_writer {
     char *path;

@@ -3,7 +3,7 @@
 
 read_traces.py SHARD.npz...          a line of numbers a shard
 read_traces.py --against EXPORT.jsonl SHARD.npz...
-                                     every sample must equal what `retort archive export --soft` wrote
+                                     every sample must equal `retort archive export --soft`
 """
 import json
 import math
@@ -130,7 +130,7 @@ def main(argv):
                 sys.exit(f"{path}: sample {s['id']} differs from the export")
         seen += n
         size = np.load(path)["records"].nbytes
-        print(f"{path}: {n} samples, {positions} positions, {size / max(1, positions):.2f} bytes each")
+        print(f"{path}: {n} samples, {positions} positions, {size / max(1, positions):.2f} B each")
     if want is not None and seen != len(want):
         sys.exit(f"{seen} samples in the shards, {len(want)} in the export")
 

@@ -1,5 +1,5 @@
-/* test_trace.c: the trace archive's content: round trips within the stated error bounds, resume,
-   order, merging, hostile files. Kills and flipped bits are in test_trace_care.c. */
+/* test_trace.c: samples in and out of the trace archive: round trips, resume, order, merging,
+   refusals. Soft rows are in test_trace_rows.c, kills and flipped bits in test_trace_care.c. */
 #include "tests/trace_make.h"
 
 static char *scratch;

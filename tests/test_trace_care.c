@@ -1,6 +1,5 @@
-/* test_trace_care.c: the trace archive under bad luck: killed at every step and at random, its
-   journal cut at every length, every byte flipped, hostile ZIP and .npy. More rounds:
-   RT_TRACE_ROUNDS=20. */
+/* test_trace_care.c: the trace archive under bad luck: killed at every step and at random, a full
+   disk, its journal cut at every length, every byte flipped, repair. RT_TRACE_ROUNDS=20: more. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
