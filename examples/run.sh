@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh: the main job on one machine without a GPU: a small mixture-of-experts teacher (in
-# examples/reasoning/teacher) writes about 1,000 reasoning traces with soft targets, a dense student
+# examples/reasoning/teacher) writes about 900 reasoning traces with soft targets, a dense student
 # learns from them, a second one learns the same steps from hard labels only, the student is brought
 # to 4 bits, all of them are judged on problems nobody has seen. Installs what is missing, builds,
 # and goes on; run again, it takes up where it stopped. Results: out/reasoning, report.json among them.
@@ -18,6 +18,6 @@ make_problems() { # NAME COUNT SEED SPLIT: written once, whole
     build/reasoning-problems --n "$2" --seed "$3" --split "$4" --form problem >"$out/$1.part"
     mv "$out/$1.part" "$out/$1"
 }
-make_problems problems.jsonl 1050 1 train
+make_problems problems.jsonl 900 1 train
 make_problems heldout.jsonl 600 2 heldout
 exec build/retort run examples/reasoning/recipe.json "$@"
