@@ -339,7 +339,7 @@ int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
     rt_model_init(m, &cfg);
     m->frozen = frozen;
     if (frozen) {
-        rt_arena_init(&m->w.arena, "weights");
+        rt_arena_free(&m->w.arena); /* what was measured as rows */
         plan_frozen(d, &m->w.params, &m->w.arena);
     }
     rt_model_plan_rope(m, positions);
