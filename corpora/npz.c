@@ -273,14 +273,18 @@ int rt_npz_parse(rt_npz *z, const uint8_t *data, int64_t bytes, const char *what
     return 0;
 }
 
-// How much speaks for an extent: 1 it begins as its kind does, 1 a ZIP record follows it.
+// How much speaks for an extent: it begins as its kind does; what follows it is a ZIP record, or
+// better, a descriptor that says this very size.
 static int trust(const rt_npz_entry *e, const uint8_t *data, int64_t bytes)
 {
     const uint8_t *end = e->data + e->bytes;
+    int64_t left = bytes - (end - data);
     bool npy = strstr(e->name, ".npy") != NULL;
     int score = npy ? e->bytes >= 6 && memcmp(e->data, "\x93NUMPY", 6) == 0
                     : e->bytes >= 1 && e->data[0] == '{';
-    return score + (bytes - (end - data) >= 4 && le16(end) == 0x4b50u);
+    if (left >= DESCRIPTOR_BYTES && le32(end) == 0x08074b50u && le32(end + 8) == e->bytes)
+        return score + 2;
+    return score + (left >= 2 && le16(end) == 0x4b50u);
 }
 
 /* The entry whose local record should stand at `at`, after what one of the two headers says about
