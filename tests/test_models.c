@@ -20,7 +20,7 @@ static const char *const MODELS[] = { "llama_scaled", "llama_tied",     "qwen3",
                                       "deepseek_q",   "deepseek_yarn" };
 static const char *const WITH_GRADIENTS[] = { "llama_tied", "qwen3", "qwen3_moe_step",
                                               "deepseek_q" };
-enum { TOKENS_MAX = 160 };
+enum { TOKENS_MAX = 200 };
 
 static rt_err err;
 
@@ -190,6 +190,36 @@ START_TEST(logits)
     ck_assert_msg(d < 1e-5, "%s: logits differ by %.3g", MODELS[_i], d);
     if (b.model.cfg.family->routed)
         check_choices(&b, &a, MODELS[_i]);
+    free(got);
+    free(want);
+    rt_acts_free(&a, &b.dev);
+    close_bench(&b);
+}
+END_TEST
+
+/* The teacher that comes with the example: every fourth position is stored. */
+START_TEST(example)
+{
+    bench b = { .vocab = 0 };
+    rt_acts a;
+    batch p = { 0 };
+    int64_t n;
+    must(rt_dev_open(&b.dev, "cpu", 2, &err) ||
+         rt_model_open(&b.model, &b.dev, RT_SOURCE_DIR "/examples/reasoning/teacher", true, 256,
+                       &err));
+    b.token = load_npy("../example", "tokens.npy", &b.n);
+    b.vocab = b.model.cfg.vocab;
+    float *got = malloc((size_t)(b.n * b.vocab) * sizeof *got);
+    float *want = load_npy("../example", "logits.npy", &n);
+    ck_assert_int_eq(n, b.n / 4 * b.vocab);
+    open_acts(&b, &a, RT_PLAN_SCORE, b.n);
+    add_segment(&p, b.token, 0, b.n, 0);
+    run_pass(&b, &a, &p, 0, b.n, got);
+    for (int64_t i = 0; i < b.n / 4; i++)
+        memmove(got + i * b.vocab, got + 4 * i * b.vocab, (size_t)b.vocab * sizeof *got);
+    double d = difference(got, want, n);
+    ck_assert_msg(d < 1e-5, "the example's teacher: logits differ by %.3g", d);
+    check_choices(&b, &a, "../example");
     free(got);
     free(want);
     rt_acts_free(&a, &b.dev);
@@ -492,6 +522,7 @@ int main(void)
     const int n = RT_COUNT(MODELS);
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, logits, 0, n);
+    tcase_add_test(t, example);
     tcase_add_loop_test(t, gradients, 0, RT_COUNT(WITH_GRADIENTS));
     tcase_add_loop_test(t, decoding, 0, n);
     tcase_add_loop_test(t, scoring_bits, 0, n);
