@@ -373,7 +373,7 @@ static int train(trainer *t, rt_err *err)
     rt_progress progress;
     rt_totals totals;
     rt_measured held_out;
-    char memory[32], rate_text[32];
+    char rate_text[32];
     double begun = rt_now();
     int64_t seen = 0;
     rt_progress_begin(&progress, "train", t->at.step, o->steps);
@@ -406,10 +406,9 @@ static int train(trainer *t, rt_err *err)
             seen += t->docs[i].n;
         log_step(t, &totals, measured ? &held_out.totals : NULL, norm, rate, rt_now() - start);
         rt_progress_update(
-            &progress, t->at.step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s | %s%s",
+            &progress, t->at.step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s%s",
             mean(&totals, RT_LOSS_TOTAL), norm, rate,
             rt_fmt_count(rate_text, sizeof rate_text, (double)seen / (rt_now() - begun)),
-            rt_fmt_bytes(memory, sizeof memory, rt_peak_rss_bytes()),
             measured ? " | measured" : "");
         if (measured)
             rt_info("step %lld: held-out cross-entropy %.4f, KL to the teacher %.4f, top-1 %.1f %%",
@@ -527,15 +526,15 @@ static int finish(trainer *t, rt_err *err)
 static int run_train(void *values, rt_err *err)
 {
     trainer t = { .o = values, .lock = -1 };
-    char count[32];
+    char parameters[32], tokens[32];
     int bad = open_trainer(&t, err);
     if (!bad && t.o->plan) {
         print_plan(&t);
     } else if (!bad) {
         rt_info("%s parameters, %lld documents, %s tokens",
-                rt_fmt_count(count, sizeof count, (double)t.model.w.params.total),
+                rt_fmt_count(parameters, sizeof parameters, (double)t.model.w.params.total),
                 (long long)rt_corpus_count(t.corpus),
-                rt_fmt_count(count, sizeof count, (double)rt_corpus_tokens(t.corpus)));
+                rt_fmt_count(tokens, sizeof tokens, (double)rt_corpus_tokens(t.corpus)));
         bad = rt_dir_make(t.o->out, err) || rt_dir_lock(&t.lock, t.o->out, err) ||
               rt_dir_clean_temps(t.o->out, err) || place_trainer(&t, err) ||
               open_metrics(&t, err) || train(&t, err) || finish(&t, err);
