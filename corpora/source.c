@@ -246,6 +246,7 @@ static int check_name(const rt_source *s, const char *name, rt_err *err)
 static int next_header(rt_source *s, rt_err *err)
 {
     struct archive_entry *e;
+    s->entry = NULL; /* the name belonged to the header before */
     do {
         int r = archive_read_next_header(s->arc, &e);
         if (r == ARCHIVE_EOF)
@@ -255,10 +256,8 @@ static int next_header(rt_source *s, rt_err *err)
         if (++s->n_entries > RT_SOURCE_MAX_ENTRIES)
             return rt_fail(err, "%s: more than %d entries", s->path[s->at], RT_SOURCE_MAX_ENTRIES);
     } while (archive_entry_filetype(e) != AE_IFREG || archive_entry_hardlink(e));
-    if (archive_format(s->arc) == ARCHIVE_FORMAT_RAW) {
-        s->entry = NULL;
+    if (archive_format(s->arc) == ARCHIVE_FORMAT_RAW)
         return 1;
-    }
     s->entry = archive_entry_pathname(e);
     return check_name(s, s->entry, err) ? -1 : 1;
 }
