@@ -62,7 +62,7 @@ int main(int argc, char **argv)
     rt_optimizer_plan(&optimizer, &cfg, 0.9, 0.98, 1e-8, 0.05);
     step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     step.vocab = VOCAB;
-    if (rt_weights_place(&dev, &model.w, &err) || rt_model_rope(&model, &dev, &err) ||
+    if (rt_weights_place(&dev, &model.w, &err) || rt_model_rope(&model, &dev, LENGTH, &err) ||
         rt_params_init(&model.w.params, &dev, &cfg, 1, &err) || rt_step_place(&step, &err) ||
         rt_optimizer_place(&optimizer, &dev, &err) || rt_dev_ready(&dev, &err))
         goto failed;
