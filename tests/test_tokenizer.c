@@ -375,6 +375,24 @@ START_TEST(gguf_parts)
 }
 END_TEST
 
+/* A file by the gguf package: the same fingerprint as the tokenizer.json it was made from. */
+START_TEST(gguf_file)
+{
+    rt_tokenizer *json = open_golden("qwen2"), *gguf = open_golden("qwen2.gguf");
+    ck_assert_str_eq(rt_tokenizer_fingerprint(gguf).hex, rt_tokenizer_fingerprint(json).hex);
+    ck_assert_int_eq(rt_tokenizer_vocab(gguf), rt_tokenizer_vocab(json));
+    ck_assert_int_eq(rt_tokenizer_eos(gguf), rt_tokenizer_eos(json));
+    ck_assert_int_eq(rt_tokenizer_pad(gguf), rt_tokenizer_pad(json));
+    ck_assert_int_eq(rt_tokenizer_bos(gguf), -1);
+    ck_assert_str_eq(rt_tokenizer_chat_template(gguf), "{{ messages }}");
+    cJSON *cases = load("qwen2/cases.json"), *c;
+    cJSON_ArrayForEach(c, cases) check_case(gguf, c, "gguf");
+    cJSON_Delete(cases);
+    rt_tokenizer_close(json);
+    rt_tokenizer_close(gguf);
+}
+END_TEST
+
 START_TEST(gguf_refusals)
 {
     parts x = { 0 };
@@ -600,7 +618,7 @@ START_TEST(refusals)
         { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\q\"}}}",
           "escape" },
         { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Sideways\",\"pattern\":{"
-                    "\"String\":\"a\"}}}",
+          "\"String\":\"a\"}}}",
           "Sideways" },
         { "{" MODEL ",\"added_tokens\":[{\"id\":1,\"content\":\"<x>\"}]}", "<x>" },
         { "{" MODEL ",\"added_tokens\":[{\"id\":7,\"content\":\"ab\"}]}", "ab" },
@@ -610,7 +628,7 @@ START_TEST(refusals)
           "two added" },
         { "{" MODEL ",\"added_tokens\":[{\"id\":4294967296,\"content\":\"x\"}]}", "id" },
         { "{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
-                    "\"SpecialToken\":{\"id\":\"q\"}}],"
+          "\"SpecialToken\":{\"id\":\"q\"}}],"
           "\"special_tokens\":{\"q\":{\"ids\":[99]}}}}",
           "outside" },
     };
@@ -630,6 +648,55 @@ START_TEST(refusals)
     rt_tokenizer *t;
     ck_assert_int_eq(rt_tokenizer_open(&t, dir, &err), -1);
     HAS(err, "tokenizer.json");
+    remove(dir);
+}
+END_TEST
+
+/* Random damage to a tokenizer.json: an error or a tokenizer that encodes, nothing else. */
+START_TEST(damage)
+{
+    char dir[] = "/tmp/retort-damage-XXXXXX", path[64];
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    static const char *const names[] = { "llama-2", "deepseek-v3" };
+    static const char text[] = "Hello, w\xc3\xb6rld 123 <s> \xe4\xb8\xad";
+    int opened = 0;
+    for (int k = 0; k < RT_COUNT(names); k++) {
+        rt_err err = { 0 };
+        char name[256], *data;
+        int64_t n;
+        snprintf(name, sizeof name, GOLDEN "%s/tokenizer.json", names[k]);
+        OK(rt_file_read(&data, &n, name, 1 << 24, &err));
+        for (uint64_t round = 0; round < 200; round++) {
+            uint64_t at = round << 8;
+            char saved[3];
+            int64_t where[3];
+            for (int i = 0; i < 3; i++) {
+                /* mostly in front of the model, where damage is not found by the first merge */
+                int64_t span = round % 4 ? strstr(data, "\"model\":") - data : n;
+                where[i] = rt_rng_below(23, RT_RNG_DATA, at++, (uint32_t)span);
+                saved[i] = data[where[i]];
+                uint32_t r = rt_rng_u32(23, RT_RNG_DATA, at++);
+                bool soft = (saved[i] | 32) >= 'a' && (saved[i] | 32) <= 'z' && r % 8;
+                data[where[i]] = soft ? "019aZ_ "[(r >> 8) % 7] : "7,:\"{}[]\\\x80"[(r >> 8) % 10];
+            }
+            OK(rt_file_write(path, data, n, &err));
+            rt_tokenizer *t;
+            rt_ids ids = { 0 };
+            if (!rt_tokenizer_open(&t, path, &err)) {
+                opened++;
+                (void)rt_tokenizer_encode(t, text, sizeof text - 1, RT_TOKENIZE_SPECIAL, &ids,
+                                          &err);
+                rt_tokenizer_close(t);
+            }
+            rt_ids_free(&ids);
+            for (int i = 2; i >= 0; i--)
+                data[where[i]] = saved[i];
+        }
+        free(data);
+    }
+    ck_assert_int_gt(opened, 5); /* else nothing behind the JSON parser was met */
+    remove(path);
     remove(dir);
 }
 END_TEST
@@ -735,11 +802,10 @@ END_TEST
 
 int main(void)
 {
-    const TTest *tests[] = { pipelines,         variants,     any_bytes,
-                             strangers_text,    facts,        gguf_parts,
-                             gguf_refusals,     fingerprints, learning,
-                             learning_refusals, refusals,     bounded,
-                             long_words,        threads };
+    const TTest *tests[] = { pipelines,    variants,   any_bytes,  strangers_text,
+                             facts,        gguf_parts, gguf_file,  gguf_refusals,
+                             fingerprints, learning,   damage,     learning_refusals,
+                             refusals,     bounded,    long_words, threads };
     Suite *suite = suite_create("tokenizer");
     TCase *tc = tcase_create("tokenizer");
     tcase_set_timeout(tc, 120);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Golden files of tests/test_tokenizer.c, made with Hugging Face tokenizers (pip install tokenizers).
+"""Golden files of tests/test_tokenizer.c, made with Hugging Face tokenizers (pip install tokenizers==0.23.3 gguf).
 
 tokenizers/NAME/{tokenizer.json,tokenizer_config.json,cases.json}: one small vocabulary for each
 pipeline that models have, trained on SEED below, and what the reference makes of TEXTS.
@@ -8,6 +8,7 @@ flags. `make_tokenizers.py --trained DIR` prints what the reference makes of TEX
 DIR, which `retort tokenizer` trained, after checking that transformers agrees; --reference-merges trains
 the reference itself on SEED for comparison.
 """
+import collections
 import json
 import os
 import sys
@@ -95,7 +96,11 @@ def ordinary(*names):
     return [AddedToken(n, special=False, normalized=False) for n in names]
 
 
-def train(t, vocab, **kw):
+def train(t, vocab, alphabet=0, **kw):
+    if alphabet:  # the most frequent characters; the reference itself breaks ties by chance
+        count = collections.Counter("▁" + "".join(SEED))
+        kept = sorted(count, key=lambda c: (-count[c], c))[:alphabet]
+        kw |= {"initial_alphabet": kept, "limit_alphabet": alphabet}
     t.train_from_iterator(SEED, trainers.BpeTrainer(vocab_size=vocab, show_progress=False, **kw))
 
 
@@ -126,7 +131,7 @@ def sentencepiece(name, metaspace):
                                    decoders.Strip(content=" ", left=1, right=0)])
     keep, t.pre_tokenizer = t.pre_tokenizer, trained
     train(t, 640, special_tokens=special("<unk>", "<s>", "</s>") + ordinary(*[f"<0x{i:02X}>" for i in range(256)]),
-          limit_alphabet=150)
+          alphabet=150)
     if keep:
         t.pre_tokenizer = keep
     state = json.loads(t.to_str())
@@ -188,7 +193,7 @@ def variants():
     """One vocabulary learned without any pre-tokenizer, so that every cut is seen in the ids."""
     t = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     train(t, 900, special_tokens=special("<unk>") + ordinary(*[f"<0x{i:02X}>" for i in range(256)]),
-          limit_alphabet=200, max_token_length=6)
+          alphabet=200, max_token_length=6)
     base = json.loads(t.to_str())
     base["added_tokens"] = base["added_tokens"][:1]
     rx = r"\d+|[ab]|, "
@@ -278,6 +283,29 @@ def write(path, value, indent=None):
         f.write("\n")
 
 
+def write_gguf(path, t):
+    """The keys of qwen2 as llama.cpp's converter writes them, the vocabulary padded as embeddings are."""
+    import gguf
+    w = gguf.GGUFWriter(path, "qwen2")
+    vocab = {i: s for s, i in t.get_vocab().items()}
+    added = t.get_added_tokens_decoder()
+    n = len(vocab) + 11
+    kind = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.USER_DEFINED}
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("qwen2")
+    w.add_token_list([vocab.get(i, f"[PAD{i}]") for i in range(n)])
+    w.add_token_types([kind[added[i].special] if i in added else gguf.TokenType.NORMAL if i in vocab
+                       else gguf.TokenType.UNUSED for i in range(n)])
+    w.add_token_merges([" ".join(m) for m in json.loads(t.to_str())["model"]["merges"]])
+    w.add_eos_token_id(t.token_to_id("<|im_end|>"))
+    w.add_pad_token_id(t.token_to_id("<|endoftext|>"))
+    w.add_add_bos_token(False)
+    w.add_chat_template("{{ messages }}")
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.close()
+
+
 def compact(t, pair_merges):
     """Both ways to write merges are in the golden files."""
     state = json.loads(t.to_str())
@@ -310,6 +338,8 @@ def main():
         write(os.path.join(HERE, name, "tokenizer.json"), compact(t, i % 2 == 0))
         write(os.path.join(HERE, name, "tokenizer_config.json"), config, 2)
         write(os.path.join(HERE, name, "cases.json"), cases(t, config))
+        if name == "qwen2":
+            write_gguf(os.path.join(HERE, "qwen2.gguf"), t)
     write(os.path.join(HERE, "variants.json"), variants())
 
 
