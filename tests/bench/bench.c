@@ -2,10 +2,10 @@
    fused multiply-adds from registers and memory bandwidth, measured in the same run.
      bench [--threads N] [--seconds S] [--only products|rows|attention|blas]
    S: seconds spent on each row of a table.
-   A row repeats short runs and a burst of pure multiply-adds in turn, and compares the best of
-   both, so that a loaded machine disturbs numerator and denominator alike. "cpu" divides by
-   processor time of all threads (waiting included), "wall" by elapsed time. OpenBLAS is loaded when
-   present: set OPENBLAS_CORETYPE, or it may run kernels of another processor. Not a test. */
+   A row alternates short runs with bursts of pure multiply-adds that last as long on as many
+   threads, and prints the median of their ratios: a core whose speed drifts (shared with strangers,
+   or hot) disturbs numerator and denominator alike. OpenBLAS is loaded when present: set
+   OPENBLAS_CORETYPE, or it may run kernels of another processor. Not a test. */
 #include "core/log.h"
 #include "core/ops.h"
 #include "core/rng.h"
@@ -23,35 +23,44 @@ static double row_seconds = 0.5;
  */
 
 struct timing {
-    double wall, cpu, peak;
-}; /* best seconds of a run; multiply-adds x 2 a second a core */
+    double seconds, share; /* medians: of a run, and of its multiply-adds by those of a burst */
+};
 
 typedef void run_fn(void *context);
 
-static struct timing measure(run_fn *run, void *context, const char *isa)
+static int by_value(const void *a, const void *b)
 {
-    struct timing best = { 1e9, 1e9, 0.0 };
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof(*v), by_value);
+    return v[n / 2];
+}
+
+/* `operations`: of one run, multiplications and additions. */
+static struct timing measure(run_fn *run, void *context, const rt_dev *d, double operations)
+{
+    enum { MAX = 1000, MIN = 5 };
+    static double seconds[MAX], share[MAX];
     double stop = rt_now() + row_seconds;
+    int n = 0;
     run(context);
-    do {
-        double t = rt_thread_seconds();
-        double operations = (double)rt_peak_burst(isa);
-        t = rt_thread_seconds() - t;
-        if (operations / t > best.peak)
-            best.peak = operations / t;
-        double wall = rt_now(), cpu = rt_process_seconds();
+    for (double last = 1e-3; n < MIN || (n < MAX && rt_now() < stop); n++) {
+        double before = rt_peak_rate(d->isa, d->threads, last / 2), t = rt_now();
         run(context);
-        cpu = rt_process_seconds() - cpu;
-        wall = rt_now() - wall;
-        best.wall = wall < best.wall ? wall : best.wall;
-        best.cpu = cpu < best.cpu ? cpu : best.cpu;
-    } while (rt_now() < stop);
-    return best;
+        seconds[n] = last = rt_now() - t;
+        double after = rt_peak_rate(d->isa, d->threads, last / 2);
+        share[n] = operations / last / (0.5 * (before + after));
+    }
+    return (struct timing){ median(seconds, n), median(share, n) };
 }
 
 static float *floats(int64_t n, uint64_t seed)
 {
-    float *p = aligned_alloc(64, (size_t)rt_align_up(rt_max(n, 1) * 4, 64));
+    float *p = rt_memory_alloc(n * 4);
     if (!p) {
         fprintf(stderr, "bench: no memory for %lld floats\n", (long long)n);
         exit(1);
@@ -91,7 +100,7 @@ static struct timing time_product(rt_dev *d, int64_t m, int64_t n, int64_t k, bo
         d->ops->pack_weight(d, panels, &p.b);
         p.b.panels = panels;
     }
-    struct timing t = measure(run_product, &p, d->isa);
+    struct timing t = measure(run_product, &p, d, 2.0 * (double)m * (double)n * (double)k);
     d->ops->release(d, panels);
     free(a);
     free(b);
@@ -111,8 +120,8 @@ static void print_products(rt_dev *one, rt_dev *all)
         { "down 1408 -> 512", 8192, 1408, 512 },
     };
     static const char *const kinds[] = { "y = x wT", "dx = dy w", "dw += dyT x" };
-    printf("\n%-24s %6s %-12s %9s %9s %9s %9s %8s\n", "matrix product", "rows", "", "1 thread",
-           "all, cpu", "all, wall", "GFLOP/s", "scaling");
+    printf("\n%-24s %6s %-12s %9s %11s %9s\n", "matrix product", "rows", "", "1 thread",
+           "all threads", "GFLOP/s");
     for (int s = 0; s < RT_COUNT(shapes); s++)
         for (int kind = 0; kind < 3; kind++) {
             int64_t r = shapes[s].rows, i = shapes[s].in, o = shapes[s].out;
@@ -123,11 +132,8 @@ static void print_products(rt_dev *one, rt_dev *all)
             struct timing t1 = time_product(one, m, n, k, kind == 2, kind == 0, false);
             struct timing tn = time_product(all, m, n, k, kind == 2, kind == 0, false);
             double operations = 2.0 * (double)m * (double)n * (double)k;
-            printf("%-24s %6d %-12s %8.1f%% %8.1f%% %8.1f%% %9.1f %7.1f%%\n", shapes[s].name,
-                   (int)r, kinds[kind], 100.0 * operations / t1.cpu / t1.peak,
-                   100.0 * operations / tn.cpu / tn.peak,
-                   100.0 * operations / tn.wall / tn.peak / all->threads,
-                   operations / tn.wall * 1e-9, 100.0 * t1.cpu * t1.peak / tn.cpu / tn.peak);
+            printf("%-24s %6d %-12s %8.1f%% %10.1f%% %9.1f\n", shapes[s].name, (int)r, kinds[kind],
+                   100 * t1.share, 100 * tn.share, operations / tn.seconds * 1e-9);
             fflush(stdout);
         }
 }
@@ -141,10 +147,10 @@ static void print_few_rows(rt_dev *one, rt_dev *all)
             int64_t n = big ? 8192 : 1408, k = big ? 2048 : 512;
             struct timing t1 = time_product(one, rows[i], n, k, false, true, true);
             struct timing tn = time_product(all, rows[i], n, k, false, true, true);
-            double operations = 2.0 * (double)(rows[i] * n * k), bytes = 4.0 * (double)(n * k);
+            double bytes = 4.0 * (double)(n * k);
             printf("%5d x %-16d %6d %7.1f%% %6.1f GB/s %7.1f%% %6.1f GB/s\n", (int)k, (int)n,
-                   (int)rows[i], 100.0 * operations / t1.cpu / t1.peak, bytes / t1.wall * 1e-9,
-                   100.0 * operations / tn.cpu / tn.peak, bytes / tn.wall * 1e-9);
+                   (int)rows[i], 100 * t1.share, bytes / t1.seconds * 1e-9, 100 * tn.share,
+                   bytes / tn.seconds * 1e-9);
         }
 }
 
@@ -180,7 +186,7 @@ static void print_attention(rt_dev *one, rt_dev *all)
         { 8, 512, 8, 8, 64, 64 },  { 8, 512, 8, 2, 64, 64 }, { 64, 64, 8, 8, 64, 64 },
         { 2, 2048, 8, 8, 64, 64 }, { 8, 512, 4, 4, 48, 32 },
     };
-    printf("\n%-40s %-9s %9s %9s %9s\n", "attention", "", "1 thread", "all, cpu", "all, wall");
+    printf("\n%-40s %-9s %9s %11s\n", "attention", "", "1 thread", "all threads");
     for (int i = 0; i < RT_COUNT(shapes); i++) {
         int64_t t = shapes[i].length, docs = shapes[i].documents, n = docs * t;
         int64_t h = shapes[i].heads, kh = shapes[i].kv_heads, dk = shapes[i].dk, dv = shapes[i].dv;
@@ -209,14 +215,12 @@ static void print_attention(rt_dev *one, rt_dev *all)
             double operations = 2.0 * pairs * (double)(back ? 3 * dk + 2 * dv : dk + dv);
             a.backward = back;
             a.d = one;
-            struct timing t1 = measure(run_attention, &a, one->isa);
+            struct timing t1 = measure(run_attention, &a, one, operations);
             a.d = all;
-            struct timing tn = measure(run_attention, &a, all->isa);
-            printf("%3d x %4d tokens, %d/%d heads of %2d, %2d  %-9s %8.1f%% %8.1f%% %8.1f%%\n",
-                   (int)docs, (int)t, (int)h, (int)kh, (int)dk, (int)dv,
-                   back ? "backward" : "forward", 100.0 * operations / t1.cpu / t1.peak,
-                   100.0 * operations / tn.cpu / tn.peak,
-                   100.0 * operations / tn.wall / tn.peak / all->threads);
+            struct timing tn = measure(run_attention, &a, all, operations);
+            printf("%3d x %4d tokens, %d/%d heads of %2d, %2d  %-9s %8.1f%% %10.1f%%\n", (int)docs,
+                   (int)t, (int)h, (int)kh, (int)dk, (int)dv, back ? "backward" : "forward",
+                   100 * t1.share, 100 * tn.share);
             fflush(stdout);
         }
         for (int j = 0; j < ATTENTION_TENSORS; j++)
@@ -245,7 +249,7 @@ static void run_blas(void *context)
     p->sgemm(101, 111, 112, m, n, k, 1.0f, p->a, k, p->b, k, 0.0f, p->c, n);
 }
 
-static void print_openblas(const char *isa, int threads)
+static void print_openblas(rt_dev *one, rt_dev *all)
 {
     void *lib = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     struct blas p = { .m = 2048, .n = 1408, .k = 512 };
@@ -266,13 +270,12 @@ static void print_openblas(const char *isa, int threads)
     p.c = floats(p.m * p.n, 3);
     printf("\nOpenBLAS, kernels of %s, OPENBLAS_CORETYPE=%s: gate, up 512 -> 1408, 2048 rows\n",
            corename(), type ? type : "(unset)");
-    for (int n = 1; n <= threads; n += threads > 1 ? threads - 1 : 1) {
-        set_threads(n);
-        struct timing t = measure(run_blas, &p, isa);
-        double operations = 2.0 * (double)(p.m * p.n * p.k);
-        printf("  %d threads: %5.1f %% of peak (cpu), %5.1f %% (wall)\n", n,
-               100.0 * operations / t.cpu / t.peak, 100.0 * operations / t.wall / t.peak / n);
-    }
+    double operations = 2.0 * (double)(p.m * p.n * p.k);
+    set_threads(1);
+    printf("  1 thread %.1f %% of peak", 100 * measure(run_blas, &p, one, operations).share);
+    set_threads(all->threads);
+    printf(", %d threads %.1f %%\n", all->threads,
+           100 * measure(run_blas, &p, all, operations).share);
     free(p.a);
     free(p.b);
     free(p.c);
@@ -284,19 +287,13 @@ static void print_openblas(const char *isa, int threads)
 static void print_machine(const char *isa, int threads)
 {
     for (int n = 1; n <= threads; n += threads > 1 ? threads - 1 : 1) {
-        double sum = 0.0;
-#pragma omp parallel num_threads(n) reduction(+ : sum)
-        {
-            double best = 0.0, stop = rt_now() + row_seconds;
-            do {
-                double t = rt_thread_seconds();
-                double operations = (double)rt_peak_burst(isa);
-                t = rt_thread_seconds() - t;
-                best = operations / t > best ? operations / t : best;
-            } while (rt_now() < stop);
-            sum += best;
+        double rate[9], best = 0;
+        for (int i = 0; i < RT_COUNT(rate); i++) {
+            rate[i] = rt_peak_rate(isa, n, row_seconds / RT_COUNT(rate)) * 1e-9;
+            best = rate[i] > best ? rate[i] : best;
         }
-        printf("multiply-add peak, %d threads at once: %.1f GFLOP/s\n", n, sum * 1e-9);
+        printf("multiply-add peak, %d threads at once: median %.1f, best %.1f GFLOP/s\n", n,
+               median(rate, RT_COUNT(rate)), best);
     }
     enum { FLOATS = 1 << 24 };
     float *x = floats((int64_t)FLOATS * threads, 1), *y = floats((int64_t)FLOATS * threads, 2);
@@ -358,7 +355,7 @@ int main(int argc, char **argv)
     if (!only || !strcmp(only, "attention"))
         print_attention(&one, &all);
     if (!only || !strcmp(only, "blas"))
-        print_openblas(all.isa, all.threads);
+        print_openblas(&one, &all);
     rt_dev_close(&one);
     rt_dev_close(&all);
     return 0;

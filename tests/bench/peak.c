@@ -1,24 +1,15 @@
 /* peak.c: bursts of independent fused multiply-adds that stay in registers. */
 #include "tests/bench/peak.h"
 
+#include "core/log.h"
+
 #include <math.h>
 #include <string.h>
-#include <time.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
-enum { STEPS = 20000, CHAINS = 24 };
-
-static double seconds_of(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-double rt_thread_seconds(void) { return seconds_of(CLOCK_THREAD_CPUTIME_ID); }
-double rt_process_seconds(void) { return seconds_of(CLOCK_PROCESS_CPUTIME_ID); }
+enum { STEPS = 2000, CHAINS = 24 };
 
 #if defined(__x86_64__)
 
@@ -61,7 +52,8 @@ __attribute__((target("avx2,fma"))) static float burst_avx2(void)
 
 #endif
 
-int64_t rt_peak_burst(const char *isa)
+/* operations of one burst */
+static int64_t burst(const char *isa)
 {
     volatile float sink;
 #if defined(__x86_64__)
@@ -80,4 +72,19 @@ int64_t rt_peak_burst(const char *isa)
     sink = x;
     (void)sink;
     return (int64_t)STEPS * 2;
+}
+
+double rt_peak_rate(const char *isa, int threads, double seconds)
+{
+    double rate = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : rate)
+    {
+        double start = rt_now(), now = start, operations = 0;
+        do {
+            operations += (double)burst(isa);
+            now = rt_now();
+        } while (now < start + seconds);
+        rate = operations / (now - start);
+    }
+    return rate;
 }

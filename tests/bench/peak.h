@@ -3,13 +3,8 @@
 #ifndef RT_BENCH_PEAK_H
 #define RT_BENCH_PEAK_H
 
-#include <stdint.h>
-
-/* Multiply-add operations (2 each) of one short burst with the vectors of `isa`; time it yourself.
- */
-int64_t rt_peak_burst(const char *isa);
-
-double rt_thread_seconds(void);  /* processor time of the calling thread */
-double rt_process_seconds(void); /* of all threads */
+/* Multiplications and additions a second of `threads` threads together, bursts going on for `seconds`,
+   with the vectors of `isa`. */
+double rt_peak_rate(const char *isa, int threads, double seconds);
 
 #endif

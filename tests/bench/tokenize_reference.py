@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speed and ids of retort against Hugging Face tokenizers (pip install tokenizers xxhash) on one thread.
 
-   tests/bench/tokenize.py build/bench_tokenize MODEL_DIR TEXT...
+   tests/bench/tokenize_reference.py build/bench_tokenize MODEL_DIR TEXT...
 
 Each file is one document. Processor time, the best of three; the reference is timed by its encode and by its
 encode_batch_fast, which computes no offsets."""
