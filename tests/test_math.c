@@ -19,6 +19,7 @@ static const struct row {
     float from, to;
 } rows[] = {
     { "exp", rt_expf, exp, 1.05, -INFINITY, INFINITY },
+    { "soft exp", rt_soft_expf, exp, 1.05, -87.0f, 0.0f },
     { "log", rt_logf, log, 0.85, 0.0f, INFINITY },
     { "tanh", rt_tanhf, tanh, 1.4, -INFINITY, INFINITY },
     { "sigmoid", rt_sigmoidf, sigmoid, 2.4, -INFINITY, INFINITY },
@@ -62,6 +63,11 @@ START_TEST(special_cases)
 {
     ck_assert(rt_expf(0.0f) == 1.0f && rt_expf(-INFINITY) == 0.0f && rt_expf(INFINITY) == INFINITY);
     ck_assert(rt_expf(-103.9f) > 0.0f && rt_expf(-104.5f) == 0.0f && isnan(rt_expf(NAN)));
+    ck_assert(rt_soft_expf(-87.01f) == 0.0f && rt_soft_expf(-INFINITY) == 0.0f);
+    ck_assert(isnan(rt_soft_expf(NAN)) && isnan(rt_soft_expf(-NAN)));
+    ck_assert(isnan(rt_soft_expf(rt_float_of_bits(UINT32_MAX))));
+    for (float x = 0.0f; x >= -87.0f; x -= 0.37f)
+        ck_assert(rt_soft_expf(x) == rt_expf(x));
     ck_assert(rt_logf(1.0f) == 0.0f && rt_logf(0.0f) == -INFINITY && rt_logf(-0.0f) == -INFINITY);
     ck_assert(rt_logf(INFINITY) == INFINITY && isnan(rt_logf(-1.0f)) && isnan(rt_logf(NAN)));
     ck_assert(rt_tanhf(20.0f) == 1.0f && rt_tanhf(-INFINITY) == -1.0f && isnan(rt_tanhf(NAN)));

@@ -14,6 +14,12 @@ static int64_t flat_blocks(const rt_tensor *t)
     return rt_ceil_div(rt_tensor_elements(t), RT_FLAT_BLOCK);
 }
 
+/* Columns a thread takes when a sum runs over rows: cache lines of its own. */
+static int64_t column_block(const rt_dev *d, int64_t columns)
+{
+    return rt_align_up(rt_ceil_div(columns, d->threads), RT_CACHE_LINE / (int64_t)sizeof(float));
+}
+
 static void check_range(const char *op, const rt_tensor *index, int64_t low, int64_t end)
 {
     const int32_t *v = rt_i32(index);
@@ -45,10 +51,10 @@ static void run_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const r
 static void run_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y,
                                  const rt_tensor *index)
 {
-    struct rt_args_scatter_add_rows a = { *x, *y, *index };
+    int64_t block = column_block(d, y->dim[1]);
+    struct rt_args_scatter_add_rows a = { *x, *y, *index, block };
     check_range("scatter_add_rows", index, 0, x->dim[0]);
-    RUN(d, scatter_add_rows, &a, rt_ceil_div(y->dim[1], RT_COLUMN_BLOCK),
-        y->dim[0] * RT_COLUMN_BLOCK);
+    RUN(d, scatter_add_rows, &a, rt_ceil_div(y->dim[1], block), y->dim[0] * block);
 }
 
 static void run_add(rt_dev *d, rt_tensor *y, const rt_tensor *x)
@@ -98,10 +104,10 @@ static void run_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const 
                                  const rt_tensor *x, const rt_tensor *w, const rt_tensor *rstd,
                                  float beta)
 {
-    struct rt_args_rmsnorm_backward a = { *dx, *dw, *dy, *x, *w, *rstd, beta };
-    int64_t n = dy->dim[0], c = dy->dim[1];
+    int64_t n = dy->dim[0], c = dy->dim[1], block = column_block(d, c);
+    struct rt_args_rmsnorm_backward a = { *dx, *dw, *dy, *x, *w, *rstd, beta, block };
     /* dw first: dx may overwrite dy */
-    RUN(d, rmsnorm_backward_w, &a, rt_ceil_div(c, RT_COLUMN_BLOCK), 2 * n * RT_COLUMN_BLOCK);
+    RUN(d, rmsnorm_backward_w, &a, rt_ceil_div(c, block), 2 * n * block);
     RUN(d, rmsnorm_backward, &a, n, 3 * c);
 }
 

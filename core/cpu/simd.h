@@ -31,6 +31,11 @@ RT_V16_FN void v16_store_n(float *p, rt_v16 v, int n)
 {
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), v);
 }
+/* first n <= 16 lanes, the others are fill */
+RT_V16_FN rt_v16 v16_load_fill(const float *p, int n, float fill)
+{
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)((1u << n) - 1u), p);
+}
 RT_V16_FN rt_v16 v16_fma(rt_v16 a, rt_v16 b, rt_v16 c) { return _mm512_fmadd_ps(a, b, c); }
 RT_V16_FN rt_v16 v16_add(rt_v16 a, rt_v16 b) { return _mm512_add_ps(a, b); }
 RT_V16_FN rt_v16 v16_sub(rt_v16 a, rt_v16 b) { return _mm512_sub_ps(a, b); }
@@ -38,6 +43,11 @@ RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { return _mm512_mul_ps(a, b); }
 RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { return _mm512_div_ps(a, b); }
 /* a > b ? a : b in every lane, so b where either is NaN */
 RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { return _mm512_max_ps(a, b); }
+/* x where key >= edge, else 0 */
+RT_V16_FN rt_v16 v16_where_ge(rt_v16 x, rt_v16 key, rt_v16 edge)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(key, edge, _CMP_GE_OQ), x);
+}
 /* r[i] lane j <-> r[j] lane i */
 RT_V16_FN void v16_transpose(rt_v16 r[16])
 {
@@ -94,11 +104,21 @@ RT_V16_FN void v16_store(float *p, rt_v16 v)
     _mm256_storeu_ps(p, v.lo);
     _mm256_storeu_ps(p + 8, v.hi);
 }
+RT_V16_FN __m256i v16_first(int n) /* of 8 lanes; n may be less than 0 or more than 8 */
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
 RT_V16_FN rt_v16 v16_load_n(const float *p, int n)
 {
-    float t[16] = { 0 };
-    memcpy(t, p, (size_t)n * sizeof(float));
-    return v16_load(t);
+    return v16_of(_mm256_maskload_ps(p, v16_first(n)), _mm256_maskload_ps(p + 8, v16_first(n - 8)));
+}
+/* first n <= 16 lanes, the others are fill */
+RT_V16_FN rt_v16 v16_load_fill(const float *p, int n, float fill)
+{
+    rt_v16 x = v16_load_n(p, n);
+    __m256 f = _mm256_set1_ps(fill);
+    return v16_of(_mm256_blendv_ps(f, x.lo, _mm256_castsi256_ps(v16_first(n))),
+                  _mm256_blendv_ps(f, x.hi, _mm256_castsi256_ps(v16_first(n - 8))));
 }
 RT_V16_FN void v16_store_n(float *p, rt_v16 v, int n)
 {
@@ -129,6 +149,11 @@ RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b)
 RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b)
 {
     return v16_of(_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi));
+}
+RT_V16_FN rt_v16 v16_where_ge(rt_v16 x, rt_v16 key, rt_v16 edge)
+{
+    return v16_of(_mm256_and_ps(x.lo, _mm256_cmp_ps(key.lo, edge.lo, _CMP_GE_OQ)),
+                  _mm256_and_ps(x.hi, _mm256_cmp_ps(key.hi, edge.hi, _CMP_GE_OQ)));
 }
 RT_V16_FN void transpose_8x8(__m256 r[8])
 {
@@ -182,8 +207,15 @@ typedef struct {
     float v[16];
 } rt_v16;
 
+/* Sixteen checked copies of every lane would take the sanitizers' builds minutes. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RT_V16_LOOP _Pragma("GCC unroll 1")
+#else
+#define RT_V16_LOOP
+#endif
 #define RT_V16_LANES(expression)                                                                   \
     rt_v16 r;                                                                                      \
+    RT_V16_LOOP                                                                                    \
     for (int i = 0; i < 16; i++)                                                                   \
         r.v[i] = (expression);                                                                     \
     return r
@@ -193,6 +225,10 @@ RT_V16_FN rt_v16 v16_set1(float x) { RT_V16_LANES(x); }
 RT_V16_FN rt_v16 v16_load(const float *p) { RT_V16_LANES(p[i]); }
 RT_V16_FN void v16_store(float *p, rt_v16 v) { memcpy(p, v.v, sizeof(v.v)); }
 RT_V16_FN rt_v16 v16_load_n(const float *p, int n) { RT_V16_LANES(i < n ? p[i] : 0.0f); }
+RT_V16_FN rt_v16 v16_load_fill(const float *p, int n, float fill)
+{
+    RT_V16_LANES(i < n ? p[i] : fill);
+}
 RT_V16_FN void v16_store_n(float *p, rt_v16 v, int n) { memcpy(p, v.v, (size_t)n * sizeof(float)); }
 RT_V16_FN rt_v16 v16_fma(rt_v16 a, rt_v16 b, rt_v16 c)
 {
@@ -203,6 +239,10 @@ RT_V16_FN rt_v16 v16_sub(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] - b.v[i]); }
 RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] * b.v[i]); }
 RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] / b.v[i]); }
 RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
+RT_V16_FN rt_v16 v16_where_ge(rt_v16 x, rt_v16 key, rt_v16 edge)
+{
+    RT_V16_LANES(key.v[i] >= edge.v[i] ? x.v[i] : 0.0f);
+}
 RT_V16_FN void v16_transpose(rt_v16 r[16])
 {
     for (int i = 0; i < 16; i++)

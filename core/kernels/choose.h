@@ -18,18 +18,13 @@ struct rt_args_sample {
 TEAM_FN float choose_above(const float *e, int64_t n, float edge, bool counting)
 {
     double sum = 0.0;
+    lanes one = lanes_set(1.0f), least = lanes_set(edge);
     for (int64_t b = 0; b < n; b += TEAM_BLOCK) {
         int64_t end = team_block_end(b, n);
         lanes s = lanes_set(0.0f);
         for (int64_t i = b + lanes_first(); i < end; i += lanes_step()) {
-            float t[TEAM_LANES];
-            lanes_store(t, lanes_load(e + i, end - i, -1.0f), TEAM_LANES);
-            TEAM_LOOP for (int l = 0; l < TEAM_LANES; l++)
-            {
-                float x = counting ? 1.0f : t[l];
-                t[l] = t[l] >= edge ? x : 0.0f;
-            }
-            s = lanes_add(s, lanes_load(t, TEAM_LANES, 0.0f));
+            lanes x = lanes_load(e + i, end - i, -1.0f);
+            s = lanes_add(s, lanes_where_ge(counting ? one : x, x, least));
         }
         sum += (double)team_sum_lanes(s);
     }

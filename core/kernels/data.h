@@ -6,8 +6,9 @@
 
 #include "core/kernels/team.h"
 
-/* Units of flat tensors are blocks of elements, units of sums over rows are blocks of columns. */
-enum { RT_FLAT_BLOCK = 4096, RT_COLUMN_BLOCK = 64 };
+/* Units of flat tensors are blocks of elements. Units of sums over rows are blocks of columns, as
+   wide as the backend likes: their bits do not depend on it. */
+enum { RT_FLAT_BLOCK = 4096 };
 
 struct rt_args_gather_rows {
     rt_tensor y, x, index; /* (M,C) (·,C) (M) */
@@ -44,6 +45,7 @@ TEAM_FN void rt_gather_rows_unit(const struct rt_args_gather_rows *a, int64_t un
 
 struct rt_args_scatter_add_rows {
     rt_tensor x, y, index; /* (·,C) (M,C) (M) */
+    int64_t block;         /* columns a unit */
 };
 
 /* unit: block of columns; every column is a chain over ascending rows of y */
@@ -51,7 +53,7 @@ TEAM_FN void rt_scatter_add_rows_unit(const struct rt_args_scatter_add_rows *a, 
                                       float *scratch)
 {
     int64_t m = a->y.dim[0], c = a->y.dim[1];
-    int64_t begin = unit * RT_COLUMN_BLOCK, width = rt_min(RT_COLUMN_BLOCK, c - begin);
+    int64_t begin = unit * a->block, width = rt_min(a->block, c - begin);
     const int32_t *index = team_i32(&a->index);
     (void)scratch;
     for (int64_t r = 0; r < m; r++) {

@@ -32,26 +32,43 @@ RT_MATH_FN uint32_t rt_bits_of_float(float f)
     return u;
 }
 
-/* e^x = 2^n e^r, |r| <= ln(2)/2; subnormal results are rounded once. NaN stays NaN. */
-RT_MATH_FN float rt_expf(float x)
+/* e^x = 2^n p with p = e^r, |r| <= ln(2)/2; returns p. n modulo 2^32. */
+RT_MATH_FN float rt_exp_parts(float x, uint32_t *n)
 {
     const float magic = 0x1.8p23f; /* adding it rounds to an integer, found in the low bits */
-    x = x > 89.0f ? 89.0f : x;
-    x = x < -104.0f ? -104.0f : x;
     float z = fmaf(x, 0x1.715476p+0f, magic);
-    float n = z - magic;
-    float r = fmaf(n, -0x1.62e400p-1f, x);
-    r = fmaf(n, -0x1.7f7d1cp-20f, r);
+    float whole = z - magic;
+    float r = fmaf(whole, -0x1.62e400p-1f, x);
+    r = fmaf(whole, -0x1.7f7d1cp-20f, r);
     float p = 0x1.6db4e4p-10f;
     p = fmaf(p, r, 0x1.123be0p-7f);
     p = fmaf(p, r, 0x1.55545ep-5f);
     p = fmaf(p, r, 0x1.55548ep-3f);
     p = fmaf(p, r, 0x1.000000p-1f);
-    p = fmaf(p, r * r, r) + 1.0f;
+    *n = rt_bits_of_float(z) - rt_bits_of_float(magic);
+    return fmaf(p, r * r, r) + 1.0f;
+}
+
+/* Subnormal results are rounded once. NaN stays NaN. */
+RT_MATH_FN float rt_expf(float x)
+{
+    uint32_t n;
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -104.0f ? -104.0f : x;
+    float p = rt_exp_parts(x, &n);
     /* 2^n in two halves, so that neither factor leaves the normal range */
-    uint32_t k = rt_bits_of_float(z) - rt_bits_of_float(magic);
-    uint32_t half = (uint32_t)((int32_t)k >> 1);
-    return p * rt_float_of_bits((half + 127u) << 23) * rt_float_of_bits((k - half + 127u) << 23);
+    uint32_t half = (uint32_t)((int32_t)n >> 1);
+    return p * rt_float_of_bits((half + 127u) << 23) * rt_float_of_bits((n - half + 127u) << 23);
+}
+
+/* e^x of a softmax: x <= 0; 0 below -87, where results would become subnormal. NaN stays NaN. Two
+   thirds of the instructions of rt_expf, and the same bits where it is not 0. */
+RT_MATH_FN float rt_soft_expf(float x)
+{
+    uint32_t n;
+    float p = rt_exp_parts(x, &n);
+    float y = p * rt_float_of_bits((n + 127u) << 23);
+    return x < -87.0f ? 0.0f : y;
 }
 
 /* log x = e ln 2 + log(1 + f), 1 + f in [sqrt(1/2), sqrt(2)). log 0 = -inf, log of less = NaN. */

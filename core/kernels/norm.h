@@ -29,6 +29,7 @@ TEAM_FN void rt_rmsnorm_forward_unit(const struct rt_args_rmsnorm_forward *a, in
 struct rt_args_rmsnorm_backward {
     rt_tensor dx, dw, dy, x, w, rstd; /* (N,>=C) (C) (N,C) (N,>=C) (C) (N) */
     float beta;
+    int64_t block; /* columns a unit of dw */
 };
 
 /* unit: row. With g = dy w and h = x rstd: dx = rstd (g - h mean(g h)) + beta dx */
@@ -67,7 +68,7 @@ TEAM_FN void rt_rmsnorm_backward_w_unit(const struct rt_args_rmsnorm_backward *a
                                         float *scratch)
 {
     int64_t n = a->dy.dim[0], c = a->dy.dim[1];
-    int64_t begin = unit * RT_COLUMN_BLOCK, width = rt_min(RT_COLUMN_BLOCK, c - begin);
+    int64_t begin = unit * a->block, width = rt_min(a->block, c - begin);
     float *__restrict__ dw = team_f32(&a->dw) + begin;
     (void)scratch;
     for (int64_t r = 0; r < n; r++) {

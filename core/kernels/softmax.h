@@ -13,11 +13,11 @@ struct row_sums {
     float energy; /* sum of e_j (z_j - max) / T */
 };
 
-/* Logits of -inf count as -200 below the maximum: mass 0 and no 0 * inf. NaN stays NaN. */
-TEAM_FN lanes row_exponent(const float *z, int64_t left, lanes max, lanes inverse_t)
+/* Logits of -inf count as 100 below the maximum: mass 0 and no 0 * inf. NaN stays NaN. */
+LANES_FN lanes row_exponent(const float *z, int64_t left, lanes max, lanes inverse_t)
 {
     lanes d = lanes_mul(lanes_sub(lanes_load(z, left, -INFINITY), max), inverse_t);
-    return lanes_max(lanes_set(-200.0f), d);
+    return lanes_max(lanes_set(-100.0f), d);
 }
 
 /* e = exp((z - max) inverse_t); e may be z, or NULL for the sums alone */

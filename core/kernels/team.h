@@ -16,6 +16,7 @@
 #ifdef __CUDACC__
 
 #define TEAM_FN static __device__ inline
+#define LANES_FN static __device__ __forceinline__
 #define TEAM_SHARED(type, name, count) __shared__ type name[count]
 #define TEAM_LOOP
 
@@ -23,24 +24,25 @@ enum { TEAM_LANES = 1 };
 #define TEAM_BLOCK (INT64_C(1) << 62)
 typedef float lanes;
 
-TEAM_FN int64_t team_rank(void) { return threadIdx.x; }
-TEAM_FN int64_t team_size(void) { return blockDim.x; }
-TEAM_FN void team_sync(void) { __syncthreads(); }
+LANES_FN int64_t team_rank(void) { return threadIdx.x; }
+LANES_FN int64_t team_size(void) { return blockDim.x; }
+LANES_FN void team_sync(void) { __syncthreads(); }
 
-TEAM_FN lanes lanes_set(float x) { return x; }
-TEAM_FN lanes lanes_load(const float *p, int64_t left, float fill) { return left > 0 ? *p : fill; }
-TEAM_FN void lanes_store(float *p, lanes x, int64_t left)
+LANES_FN lanes lanes_set(float x) { return x; }
+LANES_FN lanes lanes_load(const float *p, int64_t left, float fill) { return left > 0 ? *p : fill; }
+LANES_FN void lanes_store(float *p, lanes x, int64_t left)
 {
     if (left > 0)
         *p = x;
 }
-TEAM_FN lanes lanes_add(lanes a, lanes b) { return a + b; }
-TEAM_FN lanes lanes_sub(lanes a, lanes b) { return a - b; }
-TEAM_FN lanes lanes_mul(lanes a, lanes b) { return a * b; }
-TEAM_FN lanes lanes_fma(lanes a, lanes b, lanes c) { return fmaf(a, b, c); }
-TEAM_FN lanes lanes_max(lanes a, lanes b) { return a > b ? a : b; }
-TEAM_FN float solo_sum_lanes(lanes x) { return x; }
-TEAM_FN float solo_max_lanes(lanes x) { return x; }
+LANES_FN lanes lanes_add(lanes a, lanes b) { return a + b; }
+LANES_FN lanes lanes_sub(lanes a, lanes b) { return a - b; }
+LANES_FN lanes lanes_mul(lanes a, lanes b) { return a * b; }
+LANES_FN lanes lanes_fma(lanes a, lanes b, lanes c) { return fmaf(a, b, c); }
+LANES_FN lanes lanes_max(lanes a, lanes b) { return a > b ? a : b; }
+LANES_FN lanes lanes_where_ge(lanes x, lanes key, lanes edge) { return key >= edge ? x : 0.0f; }
+LANES_FN float solo_sum_lanes(lanes x) { return x; }
+LANES_FN float solo_max_lanes(lanes x) { return x; }
 
 /* Warps by shuffles, then the first warp over the warps' results. */
 TEAM_FN float team_sum_lanes(lanes x)
@@ -94,7 +96,8 @@ TEAM_FN int64_t team_find(const float *x, int64_t n, float value)
 
 #include "core/cpu/simd.h"
 
-#define TEAM_FN static inline __attribute__((always_inline, unused))
+#define TEAM_FN static inline __attribute__((unused))
+#define LANES_FN static inline __attribute__((always_inline, unused))
 #define TEAM_SHARED(type, name, count) type name[count]
 /* Before a loop over TEAM_LANES: gcc would unroll it too early to make vectors of it. */
 #define TEAM_LOOP _Pragma("GCC unroll 1")
@@ -103,35 +106,32 @@ enum { TEAM_LANES = 16 };
 #define TEAM_BLOCK INT64_C(2048)
 typedef rt_v16 lanes;
 
-TEAM_FN int64_t team_rank(void) { return 0; }
-TEAM_FN int64_t team_size(void) { return 1; }
-TEAM_FN void team_sync(void) {}
+LANES_FN int64_t team_rank(void) { return 0; }
+LANES_FN int64_t team_size(void) { return 1; }
+LANES_FN void team_sync(void) {}
 
-TEAM_FN lanes lanes_set(float x) { return v16_set1(x); }
-TEAM_FN lanes lanes_load(const float *p, int64_t left, float fill)
+LANES_FN lanes lanes_set(float x) { return v16_set1(x); }
+LANES_FN lanes lanes_load(const float *p, int64_t left, float fill)
 {
-    float t[TEAM_LANES];
-    if (left >= TEAM_LANES)
-        return v16_load(p);
-    TEAM_LOOP for (int l = 0; l < TEAM_LANES; l++) t[l] = l < left ? p[l] : fill;
-    return v16_load(t);
+    return left >= TEAM_LANES ? v16_load(p) : v16_load_fill(p, (int)left, fill);
 }
-TEAM_FN void lanes_store(float *p, lanes x, int64_t left)
+LANES_FN void lanes_store(float *p, lanes x, int64_t left)
 {
     if (left >= TEAM_LANES)
         v16_store(p, x);
     else
         v16_store_n(p, x, (int)left);
 }
-TEAM_FN lanes lanes_add(lanes a, lanes b) { return v16_add(a, b); }
-TEAM_FN lanes lanes_sub(lanes a, lanes b) { return v16_sub(a, b); }
-TEAM_FN lanes lanes_mul(lanes a, lanes b) { return v16_mul(a, b); }
-TEAM_FN lanes lanes_fma(lanes a, lanes b, lanes c) { return v16_fma(a, b, c); }
-TEAM_FN lanes lanes_max(lanes a, lanes b) { return v16_max(a, b); }
-TEAM_FN float solo_sum_lanes(lanes x) { return v16_sum(x); }
-TEAM_FN float solo_max_lanes(lanes x) { return v16_max_lane(x); }
-TEAM_FN float team_sum_lanes(lanes x) { return v16_sum(x); }
-TEAM_FN float team_max_lanes(lanes x) { return v16_max_lane(x); }
+LANES_FN lanes lanes_add(lanes a, lanes b) { return v16_add(a, b); }
+LANES_FN lanes lanes_sub(lanes a, lanes b) { return v16_sub(a, b); }
+LANES_FN lanes lanes_mul(lanes a, lanes b) { return v16_mul(a, b); }
+LANES_FN lanes lanes_fma(lanes a, lanes b, lanes c) { return v16_fma(a, b, c); }
+LANES_FN lanes lanes_max(lanes a, lanes b) { return v16_max(a, b); }
+LANES_FN lanes lanes_where_ge(lanes x, lanes key, lanes edge) { return v16_where_ge(x, key, edge); }
+LANES_FN float solo_sum_lanes(lanes x) { return v16_sum(x); }
+LANES_FN float solo_max_lanes(lanes x) { return v16_max_lane(x); }
+LANES_FN float team_sum_lanes(lanes x) { return v16_sum(x); }
+LANES_FN float team_max_lanes(lanes x) { return v16_max_lane(x); }
 
 /* Lowest i in [0, n) with x[i] == value, n when there is none. */
 TEAM_FN int64_t team_find(const float *x, int64_t n, float value)
@@ -150,30 +150,30 @@ TEAM_FN int64_t team_find(const float *x, int64_t n, float value)
 
 #endif
 
-TEAM_FN int64_t team_block_end(int64_t begin, int64_t n)
+LANES_FN int64_t team_block_end(int64_t begin, int64_t n)
 {
     return n - begin > TEAM_BLOCK ? begin + TEAM_BLOCK : n;
 }
-TEAM_FN int64_t lanes_first(void) { return team_rank() * TEAM_LANES; }
-TEAM_FN int64_t lanes_step(void) { return team_size() * TEAM_LANES; }
+LANES_FN int64_t lanes_first(void) { return team_rank() * TEAM_LANES; }
+LANES_FN int64_t lanes_step(void) { return team_size() * TEAM_LANES; }
 
-/* e^x of every lane */
-TEAM_FN lanes lanes_exp(lanes x)
+/* e^x of every lane, x <= 0 */
+LANES_FN lanes lanes_exp(lanes x)
 {
     float t[TEAM_LANES];
     lanes_store(t, x, TEAM_LANES);
-    TEAM_LOOP for (int l = 0; l < TEAM_LANES; l++) t[l] = rt_expf(t[l]);
+    TEAM_LOOP for (int l = 0; l < TEAM_LANES; l++) t[l] = rt_soft_expf(t[l]);
     return lanes_load(t, TEAM_LANES, 0.0f);
 }
 
-TEAM_FN float *team_f32(const rt_tensor *t) { return (float *)t->data; }
-TEAM_FN int32_t *team_i32(const rt_tensor *t) { return (int32_t *)t->data; }
-TEAM_FN int64_t team_elements(const rt_tensor *t)
+LANES_FN float *team_f32(const rt_tensor *t) { return (float *)t->data; }
+LANES_FN int32_t *team_i32(const rt_tensor *t) { return (int32_t *)t->data; }
+LANES_FN int64_t team_elements(const rt_tensor *t)
 {
     return t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3];
 }
 /* row i of a tensor whose rows are its outermost dimension, f32 */
-TEAM_FN float *team_row(const rt_tensor *t, int64_t i, int64_t width)
+LANES_FN float *team_row(const rt_tensor *t, int64_t i, int64_t width)
 {
     return (float *)t->data + i * width;
 }
