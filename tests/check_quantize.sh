@@ -1,6 +1,7 @@
 #!/bin/bash
 # `retort quantize` as a user meets it: golden models through GGUF give the logits that transformers
-# computed from the originals, every type is readable and near, and bad input gets one clear line.
+# computed from the originals, a trained student's F16 GGUF is the one transformers read and gives the
+# same greedy text, every type is readable and near, and bad input gets one clear line.
 set -u
 retort=$1
 scratch=$2
@@ -51,6 +52,25 @@ qwen3 BF16 1e-4
 qwen3_tied F32 1e-4
 qwen3_tied Q8_0 0.1
 LIST
+
+# golden/student/greedy.json: transformers' greedy answers from the F16 GGUF alone and from the directory
+student=$models/../student
+"$retort" -q quantize --model "$student" --type F16 --out student.gguf || fail "the student as F16"
+python3 - "$retort" "$student" <<'PY' || fail "the student is not what transformers reads"
+import hashlib, json, subprocess, sys
+retort, student = sys.argv[1:]
+golden = json.load(open(student + "/greedy.json"))
+assert hashlib.sha256(open("student.gguf", "rb").read()).hexdigest() == golden["gguf_sha256"], "another GGUF"
+def run(*args, **more):
+    return subprocess.run([retort, "-q", *args], check=True, stdout=subprocess.PIPE, text=True, **more).stdout
+for answer in golden["answers"]:
+    for model, want in ("student.gguf", answer["f16"]), (student, answer["f32"]):
+        text = run("generate", "--model", model, "--prompt", answer["prompt"], "--temperature", "0",
+                   "--max-tokens", str(golden["max_tokens"]))
+        assert text == want["text"] + "\n", f"{model}: {text!r}, transformers {want['text']!r}"
+        decoded = run("tokenize", "--model", model, "--decode", "--skip-special", input=json.dumps(want["ids"]))
+        assert decoded == text, f"{model}: the ids are {decoded!r}"
+PY
 
 q=$models/qwen3
 expect 0 'bits a weight' --model "$q" --plan --weights-only
