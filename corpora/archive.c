@@ -69,19 +69,28 @@ static cJSON *row_json(const rt_soft *s, int64_t r, int temps)
     return row;
 }
 
+// A record as corpora/record.h reads it: a text, or the conversation with the response at its end.
 static cJSON *sample_json(const rt_trace_sample *s, bool soft, int temps, rt_err *err)
 {
-    cJSON *messages = NULL;
+    cJSON *said = NULL, *json;
     if (s->messages &&
-        rt_json_parse(&messages, s->messages, (int64_t)strlen(s->messages), "messages", err))
+        rt_json_parse(&said, s->messages, (int64_t)strlen(s->messages), "messages", err))
         return NULL;
-    cJSON *json = rt_json_object();
+    json = rt_json_object();
     rt_json_put_i64(json, "index", s->index);
     rt_json_put_str(json, "id", s->id);
     rt_json_put_str(json, "prompt_id", s->prompt_id);
-    rt_json_put(json, "messages", messages ? messages : cJSON_CreateNull());
-    rt_json_put_str(json, "reasoning", s->reasoning);
-    rt_json_put_str(json, "answer", s->answer);
+    if (cJSON_IsString(said)) {
+        rt_json_put(json, "text", said);
+    } else {
+        cJSON *response = rt_json_object(), *messages = said ? said : rt_json_array();
+        rt_json_put_str(response, "role", "assistant");
+        rt_json_put_str(response, "content", s->answer);
+        if (*s->reasoning)
+            rt_json_put_str(response, "reasoning_content", s->reasoning);
+        rt_json_put(messages, NULL, response);
+        rt_json_put(json, "messages", messages);
+    }
     rt_json_put_str(json, "finish", s->finish);
     rt_json_put_str(json, "verdict", rt_verdict_name(s->verdict));
     rt_json_put_num(json, "reward", s->reward);
@@ -196,7 +205,7 @@ static void print_messages(const char *text)
         printf("\n[%s]\n%s\n", role, content);
     }
     if (cJSON_IsString(messages))
-        printf("\n[prompt]\n%s\n", messages->valuestring);
+        printf("\n[text]\n%s\n", messages->valuestring);
     cJSON_Delete(messages);
 }
 
@@ -223,7 +232,10 @@ static void print_sample(const rt_trace_sample *s, int64_t rows)
     printf("%lld tokens, %d of them the prompt; %lld soft rows\n", (long long)s->n_tokens,
            (int)s->prompt_tokens, (long long)s->soft.n);
     print_messages(s->messages);
-    printf("\n[reasoning]\n%s\n\n[answer]\n%s\n", s->reasoning, s->answer);
+    if (*s->reasoning)
+        printf("\n[reasoning]\n%s\n", s->reasoning);
+    if (*s->answer)
+        printf("\n[answer]\n%s\n", s->answer);
     if (rows > 0 && s->soft.n > 0)
         printf("\nposition, the token that followed, exact head id:p, drawn id xhits\n");
     for (int64_t r = 0; r < rt_min(rows, s->soft.n); r++)

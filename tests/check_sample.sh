@@ -70,6 +70,23 @@ echo '{"text":"2 and 3 make 5"}' >text.jsonl
 expect 0 '' score --teacher teacher --data text.jsonl --out t.traces --json
 grep -q '"positions":14,' out.txt || fail "a text of 14 bytes and its end has 14 targets: $(cat out.txt)"
 
+# --- what an archive shows of a text is the text, and what it exports can be scored and trained on
+expect 0 '' archive export t.traces
+grep -q '"text":"2 and 3 make 5"' out.txt && ! grep -q messages out.txt || fail "exported text: $(cat out.txt)"
+expect 0 '' archive show t.traces "$(sed 's/.*"id":"\([^"]*\)".*/\1/' out.txt)" --rows 0
+[ "$(tail -n +4 out.txt)" = $'\n[text]\n2 and 3 make 5' ] || fail "shown text: $(cat out.txt)"
+for name in t p; do
+    expect 0 '' archive export $name.traces --out $name.jsonl
+    expect 0 '' score --teacher teacher --data $name.jsonl --out $name-again.traces
+    for archive in $name $name-again; do
+        expect 0 '' archive export $archive.traces --soft --out $archive-soft.jsonl
+    done
+    same $name-soft.jsonl $name-again-soft.jsonl "exported and scored again"
+done
+expect 0 '' archive export a.traces --verdict correct --out correct.jsonl
+expect 0 '' train --config "$here/golden/tiny/shape.json" --tokenizer "$here/golden/tiny" \
+    --data correct.jsonl --out pupil --loss hard --steps 2
+
 # --- kills: run again until it ends, killed at a random moment each time but the last
 killed_run() { # OUT arguments...
     local out=$1 k

@@ -103,6 +103,17 @@ def samples(path):
         yield s
 
 
+def exported(s):
+    """The stored line as the export tells it: the text itself, or the conversation with its response."""
+    response = {"role": "assistant", "content": s.pop("answer")}
+    thought, said = s.pop("reasoning"), s.pop("messages")
+    if isinstance(said, str):
+        return {**s, "text": said}
+    if thought:
+        response["reasoning_content"] = thought
+    return {**s, "messages": (said or []) + [response]}
+
+
 def same(a, b):
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
@@ -126,7 +137,7 @@ def main(argv):
         for s in samples(path):
             n += 1
             positions += len(s["soft"])
-            if want is not None and not same(s, want[s["id"]]):
+            if want is not None and not same(exported(s), want[s["id"]]):
                 sys.exit(f"{path}: sample {s['id']} differs from the export")
         seen += n
         size = np.load(path)["records"].nbytes
