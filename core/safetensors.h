@@ -48,12 +48,14 @@ int rt_safetensors_read_f32(float *out, const rt_st_tensor *t, int64_t first, in
    commit. dir_or_file ending in ".safetensors" is one file; else a directory (made when missing)
    that receives model.safetensors, or model-00001-of-0000N.safetensors and the index when the data
    exceed max_shard_bytes (0 = never split; a tensor is never split). Final names appear at commit.
+   Killed at any moment it leaves the old model or the new one whole: shards that replace as many
+   others are named model-2-00001-of-0000N.safetensors, the next time again model-00001-of-0000N.
    The bytes are a function of names, dtypes, shapes and data only; data start 64-byte aligned. */
 typedef struct rt_safetensors_writer {
     struct rt_st_decl *decl; /* private */
     struct rt_st_shard *shard;
     int64_t n_decl, cap_decl, at, at_bytes; /* at: tensor being pushed, at_bytes of it done */
-    int n_shards;
+    int n_shards, set;                      /* set: which of the names below */
     int64_t max_shard_bytes;
     char *path;
     bool single;

@@ -1,7 +1,10 @@
 /* safetensors_write.c: the streaming, sharded, atomic writer. Owns the order of bytes: headers list
    tensors as declared, are padded with spaces so that data start 64-byte aligned, and carry the
-   metadata {"format":"pt"} that Hugging Face readers ask for. Refuses: converting what it is given.
+   metadata {"format":"pt"} that Hugging Face readers ask for. A set of shards is replaced whole:
+   the new ones take names that the old index does not use, and one rename or unlink makes them the
+   model. Refuses: converting what it is given.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +134,40 @@ static int header_write(const rt_safetensors_writer *w, int shard, rt_err *err)
     return rc ? -1 : 0;
 }
 
+static const char ONE[] = "model.safetensors", INDEX[] = "model.safetensors.index.json";
+
+static void shard_name(char name[64], int set, int s, int n)
+{
+    if (n == 1)
+        snprintf(name, 64, "%s", ONE);
+    else if (set == 1)
+        snprintf(name, 64, "model-%05d-of-%05d.safetensors", s + 1, n);
+    else
+        snprintf(name, 64, "model-%d-%05d-of-%05d.safetensors", set, s + 1, n);
+}
+
+/* The first set of names of which the index in force, if any, has none; or -1. */
+static int set_choose(const rt_safetensors_writer *w, rt_err *err)
+{
+    char *one = rt_path_join(w->path, ONE), *index = rt_path_join(w->path, INDEX), *text = NULL;
+    int64_t bytes;
+    int set = 1;
+    if (w->n_shards > 1 && !rt_path_exists(one) && rt_path_exists(index) &&
+        rt_file_read(&text, &bytes, index, RT_JSON_MAX_BYTES, err))
+        set = -1;
+    for (int s = 0; text && s < w->n_shards;) {
+        char name[64];
+        shard_name(name, set, s, w->n_shards);
+        bool taken = strstr(text, name) != NULL;
+        s = taken ? 0 : s + 1;
+        set += taken;
+    }
+    free(text);
+    free(one);
+    free(index);
+    return set;
+}
+
 int rt_safetensors_writer_begin(rt_safetensors_writer *w, rt_err *err)
 {
     refuse_duplicates(w);
@@ -141,11 +178,12 @@ int rt_safetensors_writer_begin(rt_safetensors_writer *w, rt_err *err)
         w->n_shards = w->shard ? w->n_shards : 0;
         return rc;
     }
+    if ((w->set = set_choose(w, err)) < 0)
+        return -1;
     for (int s = 0; s < w->n_shards; s++) {
         struct rt_st_shard *shard = &w->shard[s];
-        char name[64] = "model.safetensors";
-        if (w->n_shards > 1)
-            snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", s + 1, w->n_shards);
+        char name[64];
+        shard_name(name, w->set, s, w->n_shards);
         shard->name = strdup(name);
         char *path = w->single ? strdup(w->path) : rt_path_join(w->path, name);
         int rc = path && shard->name ? rt_out_open(&shard->out, path, err)
@@ -195,23 +233,48 @@ static int index_write(const rt_safetensors_writer *w, const char *path, rt_err 
     return rc;
 }
 
-/* The other form, left by an earlier and larger or smaller model, must not outlive this one:
-   readers prefer model.safetensors to an index. */
-static int names_settle(const rt_safetensors_writer *w, rt_err *err)
+static int remove_old(const char *dir, const char *name, rt_err *err)
 {
-    char *one = rt_path_join(w->path, "model.safetensors");
-    char *index = rt_path_join(w->path, "model.safetensors.index.json");
-    int rc = 0;
-    if (w->n_shards > 1) {
-        rc = index_write(w, index, err);
-        if (!rc && unlink(one) == 0)
-            rc = rt_dir_sync(w->path, err);
-    } else if (unlink(index) == 0) {
-        rc = rt_dir_sync(w->path, err);
-    }
-    free(one);
-    free(index);
+    char *path = rt_path_join(dir, name);
+    int rc = unlink(path) && errno != ENOENT
+                 ? rt_fail(err, "%s: cannot remove the older file: %s", path, strerror(errno))
+                 : 0;
+    free(path);
     return rc;
+}
+
+/* A shard's name that is none of ours: of the set before, or left by a writer that was killed. */
+static bool is_stale(const rt_safetensors_writer *w, const char *name)
+{
+    int set = 1, s, n;
+    char again[64];
+    if (sscanf(name, "model-%9d-%9d-of-%9d", &set, &s, &n) != 3) {
+        set = 1;
+        if (sscanf(name, "model-%9d-of-%9d", &s, &n) != 2)
+            return false;
+    }
+    shard_name(again, set, s - 1, n);
+    bool stale = !strcmp(name, again);
+    for (s = 0; s < w->n_shards; s++)
+        stale = stale && strcmp(name, w->shard[s].name) != 0;
+    return stale;
+}
+
+/* Readers prefer model.safetensors to an index. So the new set is in force with the rename of the
+   single file, of the index, or with the removal of the single file before; what is removed after
+   that nobody reads. */
+static int set_replace(const rt_safetensors_writer *w, rt_err *err)
+{
+    char *index = rt_path_join(w->path, INDEX), **name;
+    int n, rc = w->n_shards > 1 ? index_write(w, index, err) || remove_old(w->path, ONE, err)
+                                : remove_old(w->path, INDEX, err);
+    free(index);
+    if (rc || rt_dir_list(&name, &n, w->path, err))
+        return -1;
+    for (int i = 0; i < n && !rc; i++)
+        rc = is_stale(w, name[i]) ? remove_old(w->path, name[i], err) : 0;
+    rt_names_free(name, n);
+    return rc ? -1 : rt_dir_sync(w->path, err);
 }
 
 int rt_safetensors_writer_commit(rt_safetensors_writer *w, rt_err *err)
@@ -225,7 +288,11 @@ int rt_safetensors_writer_commit(rt_safetensors_writer *w, rt_err *err)
     for (int s = 0; s < w->n_shards && !rc; s++)
         rc = rt_out_commit(&w->shard[s].out, err);
     if (!rc && !w->single)
-        rc = names_settle(w, err);
+        rc = set_replace(w, err);
+    rt_err ignored;
+    if (rc && w->n_shards > 1 && set_choose(w, &ignored) == w->set) /* no index came to name them */
+        for (int s = 0; s < w->n_shards; s++)
+            remove_old(w->path, w->shard[s].name, &ignored);
     rt_safetensors_writer_abort(w);
     return rc;
 }

@@ -1,7 +1,7 @@
 /* test_replace.c: a file under its final name is always whole. The system calls of the write
    protocol are replaced here by ones that keep a log and fail on demand: every single call of a
    replacement fails once, and each time the old content must stand untouched with nothing left
-   beside it. */
+   beside it. A model of many files is replaced by a process that dies before each of its calls. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,9 +11,11 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/safetensors.h"
 
 #define HAS(err, part)                                                                             \
     ck_assert_msg(strstr((err).text, part) != NULL, "\"%s\" lacks \"%s\"", (err).text, part)
@@ -22,11 +24,19 @@
 
 static char calls[64]; // w write, s fsync, r rename: in the order they came
 static int fail_at = -1, fail_errno;
-static bool short_writes;
+static bool short_writes, no_sync;
+static int calls_left = -1; // before the process dies; negative: it lives
+
+static void die_here(void)
+{
+    if (calls_left-- == 0)
+        _exit(9);
+}
 
 // True when this call is the one that has to fail.
 static bool fault(char call)
 {
+    die_here();
     size_t n = strlen(calls);
     if (n + 1 < sizeof calls)
         calls[n] = call;
@@ -43,7 +53,13 @@ ssize_t write(int fd, const void *data, size_t bytes)
     return syscall(SYS_write, fd, data, short_writes && bytes > 1000 ? 1000 : bytes);
 }
 
-int fsync(int fd) { return fault('s') ? -1 : (int)syscall(SYS_fsync, fd); }
+int fsync(int fd) { return fault('s') ? -1 : no_sync ? 0 : (int)syscall(SYS_fsync, fd); }
+
+int unlink(const char *path)
+{
+    die_here();
+    return (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
 
 int rename(const char *from, const char *to)
 {
@@ -197,6 +213,152 @@ START_TEST(interrupted_and_short_writes)
 }
 END_TEST
 
+// --------------------------------------------------------------------------------- many files
+
+enum { TENSORS = 3, WIDTH = 16 };
+static const char *const TENSOR[TENSORS] = { "a", "b", "c" };
+
+// Every element is `value`; 1, 2 or 3 files.
+static int write_set(const char *dir, int files, float value, rt_err *err)
+{
+    rt_safetensors_writer w;
+    float x[WIDTH];
+    for (int i = 0; i < WIDTH; i++)
+        x[i] = value;
+    int rc = rt_safetensors_writer_init(&w, dir, (int64_t)sizeof x * (4 - files), err);
+    for (int t = 0; t < TENSORS; t++)
+        rt_safetensors_writer_add(&w, TENSOR[t], RT_F32, 1, &(int64_t){ WIDTH });
+    rc = rc || rt_safetensors_writer_begin(&w, err);
+    for (int t = 0; t < TENSORS && !rc; t++)
+        rc = rt_safetensors_writer_push(&w, x, sizeof x, err);
+    if (rc)
+        rt_safetensors_writer_abort(&w);
+    return rc ? -1 : rt_safetensors_writer_commit(&w, err);
+}
+
+// The value that every element has, 0 when there is no model; a mixture fails.
+static float read_set(const char *dir)
+{
+    rt_safetensors st;
+    rt_err err;
+    float x[WIDTH], value = 0;
+    if (rt_safetensors_open(&st, dir, &err)) {
+        HAS(err, "no model.safetensors and no model.safetensors.index.json");
+        return 0;
+    }
+    ck_assert_int_eq(st.n_tensors, TENSORS);
+    for (int t = 0; t < TENSORS; t++) {
+        ck_assert_int_eq(rt_safetensors_read_f32(x, &st.tensor[t], 0, WIDTH, &err), 0);
+        value = t ? value : x[0];
+        for (int i = 0; i < WIDTH; i++)
+            ck_assert_msg(x[i] == value, "a mixture of %g and %g", (double)value, (double)x[i]);
+    }
+    rt_safetensors_close(&st);
+    return value;
+}
+
+static void empty(const char *dir)
+{
+    char **names;
+    int n;
+    rt_err err;
+    ck_assert_int_eq(rt_dir_make(dir, &err) || rt_dir_list(&names, &n, dir, &err), 0);
+    for (int i = 0; i < n; i++) {
+        char *path = rt_path_join(dir, names[i]);
+        ck_assert_int_eq(unlink(path), 0);
+        free(path);
+    }
+    rt_names_free(names, n);
+}
+
+// 2 over 1, in a process that dies before its call number k; false when it came to its end.
+static bool killed(const char *dir, int files, int k)
+{
+    int status;
+    rt_err err;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        calls_left = k;
+        _exit(write_set(dir, files, 2, &err) ? 1 : 0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 9));
+    return WEXITSTATUS(status) == 9;
+}
+
+// A model in `from` files (0: none) under one in `to` files: the old or the new one, at any moment.
+static void replace_set(const char *dir, int from, int to)
+{
+    rt_err err;
+    int deaths = 0, olds = 0, length = 0;
+    const float old = from ? 1 : 0;
+    for (bool dead = true; dead; deaths++) {
+        empty(dir);
+        ck_assert(!from || write_set(dir, from, 1, &err) == 0);
+        dead = killed(dir, to, deaths);
+        float value = read_set(dir);
+        ck_assert_msg(value == 2 || (dead && value == old), "%d to %d files, call %d: %g", from, to,
+                      deaths, (double)value);
+        olds += value == old;
+        // the next writer leaves nothing of the one before it
+        ck_assert_int_eq(rt_dir_clean_temps(dir, &err) || write_set(dir, to, 3, &err), 0);
+        ck_assert(read_set(dir) == 3);
+        ck_assert_int_eq(entries(dir), to == 1 ? 1 : to + 1);
+    }
+    ck_assert_int_gt(olds, 3 * to);
+    ck_assert_int_gt(deaths, olds);
+    for (bool done = false; !done; length++) { // and where a call fails
+        empty(dir);
+        ck_assert(!from || write_set(dir, from, 1, &err) == 0);
+        arm(length, EIO);
+        done = write_set(dir, to, 2, &err) == 0;
+        arm(-1, 0);
+        float value = read_set(dir);
+        ck_assert_msg(value == 2 || (!done && value == old), "%d to %d files, failed call %d: %g",
+                      from, to, length, (double)value);
+        // the index is one more; one that could not be made durable may stay, and nobody reads it
+        char *index = rt_path_join(dir, "model.safetensors.index.json");
+        int left = entries(dir) - rt_path_exists(index);
+        free(index);
+        ck_assert_msg(value == 2 || left == from, "%d to %d files, failed call %d: %d files left",
+                      from, to, length, left);
+    }
+}
+
+START_TEST(a_set_of_files_is_replaced_whole)
+{
+    char *dir = in_scratch("model");
+    no_sync = true;
+    for (int from = 0; from <= 3; from++)
+        for (int to = 1; to <= 3; to++)
+            replace_set(dir, from, to);
+    no_sync = false;
+    free(dir);
+}
+END_TEST
+
+START_TEST(names_of_a_set)
+{
+    static const char *const name[] = { "model-00002-of-00002.safetensors",
+                                        "model-2-00002-of-00002.safetensors" };
+    rt_err err;
+    char *dir = in_scratch("names"), *foreign = in_scratch("names/model-x-00001-of-00002.bin");
+    ck_assert_int_eq(rt_dir_make(dir, &err) || rt_file_write(foreign, "x", 1, &err), 0);
+    for (int turn = 0; turn < 4; turn++) {
+        ck_assert_int_eq(write_set(dir, 2, 1, &err), 0);
+        for (int i = 0; i < 2; i++) {
+            char *path = rt_path_join(dir, name[i]);
+            ck_assert(rt_path_exists(path) == (i == turn % 2));
+            free(path);
+        }
+    }
+    ck_assert(rt_path_exists(foreign));
+    free(foreign);
+    free(dir);
+}
+END_TEST
+
 static void enter_scratch(void)
 {
     char name[] = "/tmp/retort-test-XXXXXX";
@@ -215,10 +377,15 @@ static void leave_scratch(void)
 
 int main(void)
 {
-    const TTest *tests[] = { file_replace, file_write_fails, every_call_fails_once,
-                             interrupted_and_short_writes };
+    const TTest *tests[] = { file_replace,
+                             file_write_fails,
+                             every_call_fails_once,
+                             interrupted_and_short_writes,
+                             a_set_of_files_is_replaced_whole,
+                             names_of_a_set };
     Suite *suite = suite_create("replace");
     TCase *tc = tcase_create("replace");
+    tcase_set_timeout(tc, 60);
     tcase_add_checked_fixture(tc, enter_scratch, leave_scratch);
     for (int i = 0; i < RT_COUNT(tests); i++)
         tcase_add_test(tc, tests[i]);
