@@ -3,7 +3,7 @@
 examples/reasoning/teacher, and for a small student that retort trains from that teacher's traces.
 
     pip install torch==2.15.0 transformers==5.23.0 gguf==0.19.0 numpy==2.4.6     (what made the files)
-    python3 tests/golden/make_example.py [STUDENT_DIR]          needs build/retort; half a minute
+    python3 tests/golden/make_example.py [STUDENT_DIR]          needs build/retort; two minutes
 
 example/  tokens.npy (200) i32, random ids; logits.npy (50, V) f32, every fourth position; experts.npy (routed
           layers, 200, A) i32, the chosen experts ascending.
