@@ -242,6 +242,8 @@ static void pack_rows(float *out, const float *const *row, int64_t m, int64_t k)
     }
 }
 
+enum { AHEAD = 32 /* steps of k: those packed next (TILE_PIECE of matmul.c) */ };
+
 static void pack_tile(float *out, const float *a, int64_t lda, bool ta, int64_t m, int64_t k)
 {
     if (!ta) {
@@ -254,6 +256,8 @@ static void pack_tile(float *out, const float *a, int64_t lda, bool ta, int64_t 
     int64_t safe = (k - 1) * lda + m - 16; /* last offset from which 16 floats may be read */
     for (int64_t step = 0; step < k; step++) {
         const float *p = a + step * lda;
+        /* rows of a are far apart, no hardware sees them coming; the pointer may pass the end */
+        __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)(AHEAD * lda) * sizeof *p));
         rt_v16 v = step * lda <= safe ? v16_load(p) : v16_load_n(p, (int)m);
         store_row(out, step, m, k, v);
     }

@@ -1,7 +1,9 @@
 /* matmul.c: matrix products of the CPU backend: the loops around the tile kernel of isa_matmul.h.
    Every product, plain, grouped by expert or by head, is a batch of products of equal width. b is
    packed into panels of 32 columns, a chunk of panels at a time, unless it was packed before; then
-   units (block of row tiles x panel) are computed, a thread packing its rows of a once a block.
+   units (block of row tiles x part of the panels) are computed, a thread packing its rows of a once
+   a block. There are as many blocks as keep threads of unequal speed busy, and parts only when rows
+   are too few for that: a block in two parts may be packed twice.
    Numeric contract (core/ops.h): k goes in blocks of 2048, whose sums are added to c in order;
    inside a block the tile kernel is one chain. Threads and tiles split outputs only. Allocates
    nothing: rt_dev_need_matmul and _grouped plan the workspace. */
@@ -17,6 +19,8 @@ enum {
     PANEL_BYTES_MIN = SLOT_PANELS * RT_PANEL * RT_K_BLOCK * 4, /* one slot always fits */
     PANEL_BYTES_MAX = 32 << 20,
     ROWS_MAX = 14,
+    UNITS_THREAD = 16, /* units a thread should find at least, so that the last ones end together */
+    BLOCK_MIN = 2,     /* tiles of a block below which more units would cost more packing */
 };
 
 /* One product: c(m,n) = or += a(m,k) · b(k,n), a stored (k,m) when ta. */
@@ -45,7 +49,7 @@ struct run {
     const struct rt_isa *isa;
     struct batch batch;
     int64_t panels, slot_panels, slots; /* of one product */
-    int64_t k_max, tiles_block;
+    int64_t k_max, tiles_block, parts;
     int64_t chunk;        /* slots */
     float *area;          /* (chunk, slot_panels, k_max, 32) */
     int64_t k0;           /* current block of k */
@@ -125,7 +129,7 @@ static int64_t units_of(const struct run *r, const struct product *p, int64_t g)
 {
     if (idle(p, r->k0))
         return 0;
-    return rt_ceil_div(tiles_of(r, p), r->tiles_block) * panels_in_chunk(r, g);
+    return rt_ceil_div(tiles_of(r, p), r->tiles_block) * rt_min(r->parts, panels_in_chunk(r, g));
 }
 
 static int64_t count_units(const struct run *r)
@@ -182,25 +186,18 @@ static void pack_block(const struct run *r, struct walker *w, int64_t begin, int
         }
 }
 
-static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
+/* The block's packed rows times panel n of w->p. */
+static void compute_panel(const struct run *r, const struct walker *w, int64_t begin, int64_t end,
+                          int64_t n)
 {
-    seek(r, w, unit);
     const struct product *p = &w->p;
-    int64_t count = panels_in_chunk(r, w->group), block = (unit - w->base) / count;
-    int64_t n = first_panel(r, r->slot0, w->group) + (unit - w->base) % count;
     int64_t tiles = tiles_of(r, p), k = block_length(p, r->k0), columns = p->b.n - n * RT_PANEL;
-    int64_t begin = block * r->tiles_block, end = rt_min(tiles, begin + r->tiles_block);
-    bool add = p->add || r->k0 > 0;
     int64_t slot = w->group * r->slots + n / r->slot_panels - r->slot0;
+    bool add = p->add || r->k0 > 0;
     const float *tile = w->tiles,
                 *panel = p->panels ? p->panels + (n * p->k + r->k0) * RT_PANEL
                                    : r->area + (slot * r->slot_panels + n % r->slot_panels) *
                                                    r->k_max * RT_PANEL;
-    if (w->packed_group != w->group || w->packed_block != block || w->packed_k0 != r->k0)
-        pack_block(r, w, begin, end);
-    w->packed_group = w->group;
-    w->packed_block = block;
-    w->packed_k0 = r->k0;
     for (int64_t t = begin; t < end; t++) {
         int64_t row = tile_row(p, t, tiles), m = tile_row(p, t + 1, tiles) - row;
         float *c = p->c + row * p->ldc + n * RT_PANEL;
@@ -210,6 +207,22 @@ static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
             edge_tile(r, m, k, tile, panel, c, p->ldc, columns, add);
         tile += m * k;
     }
+}
+
+static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
+{
+    seek(r, w, unit);
+    int64_t count = panels_in_chunk(r, w->group), parts = rt_min(r->parts, count);
+    int64_t block = (unit - w->base) / parts, part = (unit - w->base) % parts;
+    int64_t first = first_panel(r, r->slot0, w->group), begin = block * r->tiles_block;
+    int64_t end = rt_min(tiles_of(r, &w->p), begin + r->tiles_block);
+    if (w->packed_group != w->group || w->packed_block != block || w->packed_k0 != r->k0)
+        pack_block(r, w, begin, end);
+    w->packed_group = w->group;
+    w->packed_block = block;
+    w->packed_k0 = r->k0;
+    for (int64_t n = count * part / parts; n < count * (part + 1) / parts; n++)
+        compute_panel(r, w, begin, end, first + n);
 }
 
 /* --- one call ------------------------------------------------------------------------------------
@@ -243,7 +256,7 @@ static void run_chunk(const struct run *r, struct walker *w)
     }
     int64_t units = count_units(r);
     w->base = INT64_MAX; /* the chunk's products differ: seek anew */
-#pragma omp for schedule(guided)
+#pragma omp for schedule(dynamic)
     for (int64_t u = 0; u < units; u++)
         compute_unit(r, w, u);
 }
@@ -271,10 +284,11 @@ static void run_batch(rt_dev *d, const struct batch *batch)
     int64_t fit = left / (r.slot_panels * r.k_max * RT_PANEL * (int64_t)sizeof(float));
     r.chunk = packed ? slots : rt_min(fit, slots);
     /* a block of tiles fills its share of L2, unless that leaves threads without work */
+    int64_t tiles = rt_ceil_div(rows, r.isa->tile_rows), want = UNITS_THREAD * threads;
     r.tiles_block = rt_max(1, TILE_FLOATS / (r.isa->tile_rows * r.k_max));
-    int64_t tiles = rt_ceil_div(rows, r.isa->tile_rows);
-    while (r.tiles_block > 1 && rt_ceil_div(tiles, r.tiles_block) * r.panels < 8 * threads)
-        r.tiles_block /= 2;
+    if (threads > 1)
+        r.tiles_block = rt_min(r.tiles_block, rt_max(BLOCK_MIN, tiles / want));
+    r.parts = threads > 1 ? rt_ceil_div(want, rt_ceil_div(tiles, r.tiles_block)) : 1;
 
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
