@@ -28,18 +28,6 @@ struct timing {
 
 typedef void run_fn(void *context);
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof(*v), by_value);
-    return v[n / 2];
-}
-
 /* `operations`: of one run, multiplications and additions. */
 static struct timing measure(run_fn *run, void *context, const rt_dev *d, double operations)
 {
@@ -55,7 +43,7 @@ static struct timing measure(run_fn *run, void *context, const rt_dev *d, double
         double after = rt_peak_rate(d->isa, d->threads, last / 2);
         share[n] = operations / last / (0.5 * (before + after));
     }
-    return (struct timing){ median(seconds, n), median(share, n) };
+    return (struct timing){ rt_median(seconds, n), rt_median(share, n) };
 }
 
 static float *floats(int64_t n, uint64_t seed)
@@ -293,7 +281,7 @@ static void print_machine(const char *isa, int threads)
             best = rate[i] > best ? rate[i] : best;
         }
         printf("multiply-add peak, %d threads at once: median %.1f, best %.1f GFLOP/s\n", n,
-               median(rate, RT_COUNT(rate)), best);
+               rt_median(rate, RT_COUNT(rate)), best);
     }
     enum { FLOATS = 1 << 24 };
     float *x = floats((int64_t)FLOATS * threads, 1), *y = floats((int64_t)FLOATS * threads, 2);

@@ -1,7 +1,7 @@
 /* bench_tokenize.c: how fast a tokenizer encodes on one thread, in processor time.
      bench_tokenize MODEL TEXT...     each file is one document
-   Prints MB/s, tokens, milliseconds to open, and a hash of the ids; tests/bench/tokenize_reference.py
-   compares both with Hugging Face tokenizers. */
+   Prints MB/s, tokens, milliseconds to open, and a hash of the ids;
+   tests/bench/tokenize_reference.py compares both with Hugging Face tokenizers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

@@ -4,6 +4,7 @@
 #include "core/log.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -87,4 +88,16 @@ double rt_peak_rate(const char *isa, int threads, double seconds)
         rate = operations / (now - start);
     }
     return rate;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+double rt_median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof(*v), by_value);
+    return v[n / 2];
 }

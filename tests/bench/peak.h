@@ -7,4 +7,6 @@
    with the vectors of `isa`. */
 double rt_peak_rate(const char *isa, int threads, double seconds);
 
+double rt_median(double *v, int n); /* sorts v */
+
 #endif
