@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/option.h"
+#include "core/needs.h"
 #include "core/process.h"
 #include "distill/run.h"
 
@@ -47,7 +48,8 @@ const rt_command rt_command_run = { "run",
                                     RT_RUN_OPTIONS,
                                     sizeof(rt_run_options),
                                     "file",
-                                    run_recipe };
+                                    run_recipe,
+                                    NULL };
 
 // --------------------------------------------------------------------------------- global flags
 
@@ -208,6 +210,30 @@ static void print_recipe(const rt_command *cmd, const char *section, const void 
     cJSON_Delete(json);
 }
 
+static bool is_set(const rt_command *cmd, const void *values, const char *name)
+{
+    const rt_option *o = rt_option_find(cmd, name);
+    return o && o->kind == RT_OPT_BOOL && *((const bool *)values + o->offset);
+}
+
+// What the command would take, instead of doing it.
+static int plan_command(const rt_command *cmd, void *values, rt_err *err)
+{
+    rt_needs p = { 0 };
+    int rc = cmd->plan(values, &p, err);
+    if (!rc && is_set(cmd, values, "json")) {
+        cJSON *json = rt_needs_json(&p);
+        char *text = rt_json_text(json);
+        puts(text);
+        free(text);
+        cJSON_Delete(json);
+    } else if (!rc) {
+        rt_needs_print(&p, stdout);
+    }
+    rt_needs_free(&p);
+    return rc;
+}
+
 static int find_section(const cJSON *recipe, const globals *g, const char *name,
                         const cJSON **section, rt_err *err)
 {
@@ -255,7 +281,8 @@ static int run_command(const rt_command *cmd, globals *g, int argc, char **argv,
     else if (!rc && g->print_recipe)
         print_recipe(cmd, name, values, origin);
     else if (!rc)
-        rc = cmd->run(values, err);
+        rc = cmd->plan && is_set(cmd, values, "plan") ? plan_command(cmd, values, err)
+                                                      : cmd->run(values, err);
     rt_options_free(cmd, values);
     free(rows);
     free(origin);

@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/json.h"
 #include "core/log.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -149,36 +148,4 @@ void rt_arena_free(rt_arena *a)
     free(a->base);
     free(a->take);
     rt_arena_init(a, a->label);
-}
-
-static int by_size(const void *pa, const void *pb)
-{
-    const rt_slot *a = pa, *b = pb;
-    if (a->bytes != b->bytes)
-        return a->bytes < b->bytes ? 1 : -1;
-    return strcmp(a->name, b->name);
-}
-
-void rt_arena_table(const rt_arena *a, FILE *f)
-{
-    rt_slot sorted[RT_COUNT(a->slot)];
-    char text[32];
-    memcpy(sorted, a->slot, sizeof sorted);
-    qsort(sorted, (size_t)a->n_slots, sizeof *sorted, by_size);
-    for (int i = 0; i < a->n_slots; i++)
-        fprintf(f, "  %-12s %-24s %16lld  %s\n", a->label, sorted[i].name,
-                (long long)sorted[i].bytes, rt_fmt_bytes(text, sizeof text, sorted[i].bytes));
-    fprintf(f, "  %-12s %-24s %16lld  %s\n", a->label, "total", (long long)a->high,
-            rt_fmt_bytes(text, sizeof text, a->high));
-}
-
-struct cJSON *rt_arena_json(const rt_arena *a)
-{
-    cJSON *json = rt_json_object(), *slots = rt_json_object();
-    rt_json_put_str(json, "label", a->label);
-    rt_json_put_num(json, "bytes", (double)a->high);
-    for (int i = 0; i < a->n_slots; i++)
-        rt_json_put_num(slots, a->slot[i].name, (double)a->slot[i].bytes);
-    rt_json_put(json, "slots", slots);
-    return json;
 }

@@ -2,15 +2,11 @@
    a base, which only counts; then on one with memory, which hands out pointers. So sizes cannot
    disagree with pointers, and --plan prints a byte-exact table by name before anything is allocated.
    An arena never grows after rt_arena_place. Every slot is 64-byte aligned.
-   The table shows, by name, what is live at the high-water mark: its rows add up to `high`. */
+   The slots show, by name, what is live at the high-water mark: they add up to `high`; needs.h prints them. */
 #ifndef RT_ARENA_H
 #define RT_ARENA_H
 
-#include <stdio.h>
-
 #include "core/err.h"
-
-struct cJSON;
 
 RT_BEGIN
 
@@ -45,10 +41,6 @@ void rt_arena_release(rt_arena *a, int64_t mark);
 /* After measuring: allocate `high` bytes (zeroed), reset used, keep the slot table. */
 int rt_arena_place(rt_arena *a, rt_err *err);
 void rt_arena_free(rt_arena *a);
-
-/* The plan of one arena: rows "label  name  bytes", largest first, and their sum. */
-void rt_arena_table(const rt_arena *a, FILE *f);
-struct cJSON *rt_arena_json(const rt_arena *a); /* {"label", "bytes", "slots": {name: bytes}} */
 
 RT_END
 

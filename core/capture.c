@@ -1,8 +1,28 @@
 #include "core/capture.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
+
+static void plan_host(rt_capture_buffers *b)
+{
+    static const char name[] = "capture";
+    rt_arena *a = &b->host;
+    int64_t rows = 4 * b->rows, draws = rt_max(b->draws, 1);
+    b->host_token = rt_arena_take(a, name, rows);
+    b->host_seed = rt_arena_take(a, name, 2 * rows);
+    b->host_index = rt_arena_take(a, name, rows);
+    if (b->cfg.head_max == 0)
+        return;
+    b->head_n = rt_arena_take(a, name, rows);
+    b->draw_n = rt_arena_take(a, name, rows);
+    b->head_id = rt_arena_take(a, name, rows * b->cfg.head_max);
+    b->draw_id = rt_arena_take(a, name, rows * draws);
+    b->tail = rt_arena_take(a, name, rows);
+    b->entropy = rt_arena_take(a, name, rows);
+    b->taken = rt_arena_take(a, name, rows);
+    b->logz = rt_arena_take(a, name, rows * rt_max(b->cfg.n_temperatures, 1));
+    b->head_logp = rt_arena_take(a, name, rows * b->cfg.head_max);
+}
 
 void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *cfg, int64_t rows)
 {
@@ -10,6 +30,10 @@ void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *c
     b->cfg = *cfg;
     b->rows = rows;
     b->draws = cfg->tail_spacing > 0 ? (int64_t)ceilf(1 / cfg->tail_spacing) + 1 : 0;
+    if (!a->base) {
+        rt_arena_init(&b->host, "host");
+        plan_host(b);
+    }
     b->token = rt_plan_1(a, name, RT_I32, rows);
     b->seed = rt_plan_2(a, name, RT_I32, rows, 2);
     b->index = rt_plan_1(a, name, RT_I32, rows);
@@ -28,32 +52,15 @@ void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *c
 
 int rt_capture_open(rt_capture_buffers *b, rt_err *err)
 {
-    int64_t m = b->rows, head = b->cfg.head_max, draws = rt_max(b->draws, 1);
-    int64_t temps = rt_max(b->cfg.n_temperatures, 1);
-    b->host_bytes = 4 * m * (4 + 5 + 2 * head + draws + temps);
-    b->host = calloc((size_t)b->host_bytes, 1);
-    if (!b->host)
-        return rt_fail(err, "capture: no memory for %lld bytes", (long long)b->host_bytes);
-    int32_t *i = b->host;
-    b->host_token = i;
-    b->host_seed = i + m;
-    b->host_index = i + 3 * m;
-    b->head_n = i + 4 * m;
-    b->draw_n = i + 5 * m;
-    b->head_id = i + 6 * m;
-    b->draw_id = b->head_id + m * head;
-    float *f = (float *)(void *)(b->draw_id + m * draws);
-    b->tail = f;
-    b->entropy = f + m;
-    b->taken = f + 2 * m;
-    b->logz = f + 3 * m;
-    b->head_logp = b->logz + m * temps;
+    if (rt_arena_place(&b->host, err))
+        return -1;
+    plan_host(b);
     return 0;
 }
 
 void rt_capture_close(rt_capture_buffers *b)
 {
-    free(b->host);
+    rt_arena_free(&b->host);
     memset(b, 0, sizeof *b);
 }
 

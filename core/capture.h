@@ -18,8 +18,7 @@ typedef struct rt_capture_buffers {
     int32_t *host_token;             /* (M) */
     int32_t *head_n, *head_id, *draw_n, *draw_id;
     float *head_logp, *tail, *logz, *entropy, *taken;
-    void *host; /* owns the host arrays */
-    int64_t host_bytes;
+    rt_arena host; /* owns the host arrays */
 } rt_capture_buffers;
 
 /* Plan in `a`; run twice like every plan. cfg->head_max 0: only token, seed and index (sampling

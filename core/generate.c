@@ -17,7 +17,7 @@ struct rt_generator {
     const rt_model *m;
     rt_generate_options o;
     rt_acts acts;
-    rt_arena arena; /* capture */
+    rt_arena arena, host; /* capture; the arrays below */
     rt_capture_buffers cap;
     bool placed;
     sequence *seq;                               /* (slots) */
@@ -26,6 +26,22 @@ struct rt_generator {
     int64_t rows;                                /* of a pass at most */
     int64_t generated;
 };
+
+static void plan_host(rt_generator *g)
+{
+    int64_t slots = g->o.slots, word = sizeof *g->token;
+    g->seq = rt_arena_take(&g->host, "sequences", slots * (int64_t)sizeof *g->seq);
+    g->token_pool = rt_arena_take(&g->host, "sequences.tokens", slots * g->o.length * word);
+    g->token = rt_arena_take(&g->host, "pass", g->rows * word);
+    g->pos = rt_arena_take(&g->host, "pass", g->rows * word);
+    g->offset = rt_arena_take(&g->host, "pass", (slots + 1) * word);
+    g->slot = rt_arena_take(&g->host, "pass", slots * word);
+    g->last = rt_arena_take(&g->host, "pass", slots * word);
+    for (int64_t i = 0; g->seq && i < slots; i++) {
+        g->seq[i].token = g->token_pool + i * g->o.length;
+        rt_soft_init(&g->seq[i].soft);
+    }
+}
 
 int rt_generator_open(rt_generator **out, rt_dev *d, const rt_model *m,
                       const rt_generate_options *o, rt_err *err)
@@ -47,30 +63,21 @@ int rt_generator_open(rt_generator **out, rt_dev *d, const rt_model *m,
     rt_acts_plan(&g->acts, d, m, &shape);
     rt_arena_init(&g->arena, "capture");
     rt_capture_plan(&g->cap, &g->arena, &o->capture, o->slots);
-    g->seq = calloc((size_t)o->slots, sizeof *g->seq);
-    g->token_pool = calloc((size_t)(o->slots * o->length), sizeof *g->token_pool);
-    g->token = calloc((size_t)(2 * g->rows + 3 * o->slots + 1), sizeof *g->token);
-    if (!g->seq || !g->token_pool || !g->token) {
-        rt_generator_close(g);
-        return rt_fail(err, "generate: no memory for %lld sequences of %lld tokens: lower --batch",
-                       (long long)o->slots, (long long)o->length);
-    }
-    g->pos = g->token + g->rows;
-    g->offset = g->pos + g->rows;
-    g->slot = g->offset + o->slots + 1;
-    g->last = g->slot + o->slots;
-    for (int64_t i = 0; i < o->slots; i++) {
-        g->seq[i].token = g->token_pool + i * o->length;
-        rt_soft_init(&g->seq[i].soft);
-    }
+    rt_arena_init(&g->host, "host");
+    plan_host(g);
     *out = g;
     return 0;
 }
 
-const rt_arena *rt_generator_arena(const rt_generator *g, int i)
+void rt_generator_needs(const rt_generator *g, rt_needs *p)
 {
-    const rt_arena *all[] = { &g->acts.arena, &g->acts.cache, &g->arena };
-    return i < RT_COUNT(all) ? all[i] : NULL;
+    const rt_arena *all[] = { &g->acts.arena, &g->acts.cache, &g->arena, &g->cap.host, &g->host };
+    int64_t rows = g->o.length, items = rows * (g->cap.cfg.head_max + g->cap.draws);
+    for (int i = 0; i < RT_COUNT(all); i++)
+        rt_needs_arena(p, all[i]);
+    if (g->o.capture.head_max)
+        rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of running sequences",
+                     g->o.slots * rt_soft_most(rows, items));
 }
 
 void rt_generator_close(rt_generator *g)
@@ -82,9 +89,7 @@ void rt_generator_close(rt_generator *g)
     rt_capture_close(&g->cap);
     rt_dev_free(g->d, &g->arena);
     rt_acts_free(&g->acts, g->d);
-    free(g->seq);
-    free(g->token_pool);
-    free(g->token);
+    rt_arena_free(&g->host);
     free(g);
 }
 
@@ -92,8 +97,10 @@ static int place(rt_generator *g, rt_err *err)
 {
     if (g->placed)
         return 0;
-    if (rt_acts_place(&g->acts, g->d, g->m, err) || rt_dev_place(g->d, &g->arena, err))
+    if (rt_acts_place(&g->acts, g->d, g->m, err) || rt_dev_place(g->d, &g->arena, err) ||
+        rt_arena_place(&g->host, err))
         return -1;
+    plan_host(g);
     rt_capture_plan(&g->cap, &g->arena, &g->o.capture, g->o.slots);
     if (rt_capture_open(&g->cap, err) || rt_dev_ready(g->d, err))
         return -1;

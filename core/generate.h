@@ -8,6 +8,7 @@
 
 #include "core/capture.h"
 #include "core/model.h"
+#include "core/needs.h"
 
 RT_BEGIN
 
@@ -40,17 +41,17 @@ typedef struct rt_generate_io {
     void *ctx;
     /* 1 filled, 0 none now, -1 failed. Asked again at the next pass while sequences run. */
     int (*next)(void *ctx, rt_request *r, rt_err *err);
-    int (*done)(void *ctx, const rt_completion *c, rt_err *err); /* in order of completion */
+    int (*done)(void *ctx, const rt_completion *c, rt_err *err);     /* in order of completion */
     int (*token)(void *ctx, int64_t id, int32_t token, rt_err *err); /* as it comes; or NULL */
     void (*tick)(void *ctx, int64_t tokens); /* tokens generated so far; or NULL */
 } rt_generate_io;
 
 typedef struct rt_generator rt_generator;
 
-/* Plans memory (rt_generator_table prints it); nothing is allocated on the device before run. */
+/* Plans memory (rt_generator_needs says how much); nothing is allocated before run. */
 int rt_generator_open(rt_generator **g, rt_dev *d, const rt_model *m, const rt_generate_options *o,
                       rt_err *err);
-const rt_arena *rt_generator_arena(const rt_generator *g, int i); /* i = 0, 1, ... until NULL */
+void rt_generator_needs(const rt_generator *g, rt_needs *p); /* without the device's workspace */
 /* Until every sequence is done and next() has none. An interrupt (err.h) ends it with exit 130. */
 int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err);
 void rt_generator_close(rt_generator *g); /* accepts NULL */

@@ -19,6 +19,8 @@ typedef enum rt_opt_kind {
     RT_OPT_LIST,   /* rt_strlist field; flag may repeat; recipe takes an array or a string */
 } rt_opt_kind;
 
+struct rt_needs;
+
 typedef struct rt_strlist { char **item; int n; } rt_strlist;
 
 typedef struct rt_option {
@@ -60,6 +62,8 @@ typedef struct rt_command {
     size_t struct_bytes;          /* of the options struct; zeroed before defaults are set */
     const char *positional;       /* option name that bare words fill, or NULL */
     int (*run)(void *options, rt_err *err);
+    /* What run would take (needs.h), for the option "plan"; NULL = the command has no plan. */
+    int (*plan)(void *options, struct rt_needs *plan, rt_err *err);
 } rt_command;
 
 /* Fill *values (zeroed here) from defaults, then recipe section (may be NULL), then argv.

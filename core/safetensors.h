@@ -66,6 +66,8 @@ int rt_safetensors_writer_init(rt_safetensors_writer *w, const char *dir_or_file
 /* dim outermost first. A block dtype, a second use of a name or rank > 8 is our mistake. */
 void rt_safetensors_writer_add(rt_safetensors_writer *w, const char *name, rt_dtype dtype, int rank,
                                const int64_t *dim);
+/* Bytes of the files that begin .. commit would write, the index not counted. */
+int64_t rt_safetensors_writer_bytes(rt_safetensors_writer *w);
 int rt_safetensors_writer_begin(rt_safetensors_writer *w, rt_err *err);
 int rt_safetensors_writer_push(rt_safetensors_writer *w, const void *data, int64_t bytes,
                                rt_err *err);

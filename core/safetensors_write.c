@@ -101,7 +101,8 @@ static void shards_assign(rt_safetensors_writer *w)
     w->n_shards = shard + 1;
 }
 
-static int header_write(const rt_safetensors_writer *w, int shard, rt_err *err)
+/* The header as text; free() it. *padded: its bytes on disk, without the 8 of the length. */
+static char *header_text(const rt_safetensors_writer *w, int shard, int64_t *padded)
 {
     cJSON *header = rt_json_object(), *meta = rt_json_object();
     rt_json_put_str(meta, "format", "pt");
@@ -122,7 +123,15 @@ static int header_write(const rt_safetensors_writer *w, int shard, rt_err *err)
     }
     char *text = rt_json_text(header);
     cJSON_Delete(header);
-    int64_t bytes = (int64_t)strlen(text), padded = rt_align_up(8 + bytes, RT_CACHE_LINE) - 8;
+    *padded = rt_align_up(8 + (int64_t)strlen(text), RT_CACHE_LINE) - 8;
+    return text;
+}
+
+static int header_write(const rt_safetensors_writer *w, int shard, rt_err *err)
+{
+    int64_t padded;
+    char *text = header_text(w, shard, &padded);
+    int64_t bytes = (int64_t)strlen(text);
     uint8_t length[8], spaces[RT_CACHE_LINE];
     for (int i = 0; i < 8; i++)
         length[i] = (uint8_t)((uint64_t)padded >> (8 * i));
@@ -166,6 +175,20 @@ static int set_choose(const rt_safetensors_writer *w, rt_err *err)
     free(one);
     free(index);
     return set;
+}
+
+int64_t rt_safetensors_writer_bytes(rt_safetensors_writer *w)
+{
+    int64_t sum = 0, padded;
+    shards_assign(w);
+    for (int s = 0; s < w->n_shards; s++) {
+        free(header_text(w, s, &padded));
+        sum += 8 + padded;
+    }
+    for (int64_t i = 0; i < w->n_decl; i++)
+        sum += w->decl[i].bytes;
+    w->n_shards = 0;
+    return sum;
 }
 
 int rt_safetensors_writer_begin(rt_safetensors_writer *w, rt_err *err)

@@ -20,6 +20,12 @@ void rt_soft_free(rt_soft *s)
     rt_soft_init(s);
 }
 
+int64_t rt_soft_most(int64_t rows, int64_t items)
+{
+    int64_t cap = rt_max(64, 2 * rows), cap_items = rt_max(1024, 2 * items); // see reserve
+    return cap * (8 + 4 * 4 + 4 * RT_SOFT_TEMPERATURES_MAX) + 8 + cap_items * 12;
+}
+
 void rt_soft_clear(rt_soft *s) { s->n = s->n_items = 0; }
 
 static bool grow(void *array, int64_t count, size_t size)

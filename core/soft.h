@@ -45,6 +45,8 @@ typedef struct rt_soft {
 
 void rt_soft_init(rt_soft *s);
 void rt_soft_free(rt_soft *s);
+/* Bytes that growing to so many rows and items takes at most. */
+int64_t rt_soft_most(int64_t rows, int64_t items);
 void rt_soft_clear(rt_soft *s); /* n = 0, memory kept */
 /* Append rows [first, first + count) of src. temps: n_temperatures of both. Out of memory: -1. */
 int rt_soft_append(rt_soft *s, const rt_soft *src, int64_t first, int64_t count, int32_t temps, rt_err *err);

@@ -326,6 +326,18 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
     return bad;
 }
 
+void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, bool frozen,
+                          int64_t positions)
+{
+    rt_model_init(m, cfg);
+    m->frozen = frozen;
+    if (frozen) {
+        rt_arena_free(&m->w.arena); /* what was measured as rows */
+        plan_frozen(d, &m->w.params, &m->w.arena);
+    }
+    rt_model_plan_rope(m, positions);
+}
+
 int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err)
 {
@@ -336,13 +348,7 @@ int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
                        path);
     if (rt_model_config(&cfg, path, err))
         return -1;
-    rt_model_init(m, &cfg);
-    m->frozen = frozen;
-    if (frozen) {
-        rt_arena_free(&m->w.arena); /* what was measured as rows */
-        plan_frozen(d, &m->w.params, &m->w.arena);
-    }
-    rt_model_plan_rope(m, positions);
+    rt_model_plan_config(m, d, &cfg, frozen, positions);
     return 0;
 }
 
@@ -433,17 +439,37 @@ static void declare(rt_safetensors_writer *w, const rt_param *p, rt_dtype dtype)
     }
 }
 
+static int declare_all(rt_safetensors_writer *w, const rt_model *m, const char *dir, rt_dtype dtype,
+                       rt_err *err)
+{
+    const rt_params *list = &m->w.params;
+    if (rt_safetensors_writer_init(w, dir, (int64_t)4 << 30, err))
+        return -1;
+    for (int i = 0; i < list->n; i++)
+        declare(w, &list->item[i], stored_dtype(&list->item[i], dtype));
+    return 0;
+}
+
+int64_t rt_model_save_bytes(const rt_model *m, rt_dtype dtype)
+{
+    rt_safetensors_writer w;
+    rt_err ignored = { 0 };
+    if (declare_all(&w, m, "planned", dtype, &ignored))
+        return 0;
+    int64_t bytes = rt_safetensors_writer_bytes(&w);
+    rt_safetensors_writer_abort(&w);
+    return bytes;
+}
+
 static int save_weights(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err)
 {
     rt_safetensors_writer w;
     const rt_params *list = &m->w.params;
     int64_t most = 0;
-    if (rt_safetensors_writer_init(&w, dir, (int64_t)4 << 30, err))
+    if (declare_all(&w, m, dir, dtype, err))
         return -1;
-    for (int i = 0; i < list->n; i++) {
-        declare(&w, &list->item[i], stored_dtype(&list->item[i], dtype));
+    for (int i = 0; i < list->n; i++)
         most = rt_max(most, rt_tensor_bytes(list->item[i].slot));
-    }
     float *host = malloc((size_t)most);
     void *out = malloc((size_t)most);
     int bad = host && out ? rt_safetensors_writer_begin(&w, err)

@@ -18,6 +18,9 @@ void rt_model_init(rt_model *m, const rt_config *cfg);
    read the model is to be freed. */
 int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err);
+/* The same for a description whose checkpoint need not be there. */
+void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, bool frozen,
+                          int64_t positions);
 int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err);
 int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err);
@@ -26,6 +29,8 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err);
 /* config.json, generation_config.json and model.safetensors into dir, weights as dtype (F32, BF16,
    F16); deterministic bytes. Fixed f32 tensors (router bias) stay f32. */
 int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err);
+/* Of the safetensors that save would write; the weights need no memory yet. */
+int64_t rt_model_save_bytes(const rt_model *m, rt_dtype dtype);
 /* Whether a checkpoint may carry this tensor although no forward pass here reads it. */
 bool rt_weights_may_ignore(const rt_config *cfg, const char *name);
 /* Hash over names, shapes and stored bytes of a model at path: the archive's "which teacher was

@@ -527,4 +527,5 @@ const rt_command rt_command_archive = {
     sizeof(archive_options),
     "words",
     run_archive,
+    NULL,
 };

@@ -64,7 +64,8 @@ static cJSON *processor(void)
     __builtin_cpu_init();
     FEATURE("avx2")
     FEATURE("fma")
-    FEATURE("f16c") FEATURE("avx512f") FEATURE("avx512bw") FEATURE("avx512vl") FEATURE("avx512vnni")
+    FEATURE("f16c")
+    FEATURE("avx512f") FEATURE("avx512bw") FEATURE("avx512vl") FEATURE("avx512vnni")
         FEATURE("avx512bf16")
 #undef FEATURE
 #endif
@@ -179,4 +180,5 @@ const rt_command rt_command_doctor = {
     sizeof(doctor_options),
     NULL,
     run_doctor,
+    NULL,
 };

@@ -106,4 +106,5 @@ const rt_command rt_command_render = { "render",
                                        RT_COUNT(OPTIONS),
                                        sizeof(render_options),
                                        NULL,
-                                       run_render };
+                                       run_render,
+                                       NULL };

@@ -100,7 +100,7 @@ const rt_command rt_command_tokenize = {
     "tokenize",    "text on stdin -> one JSON array of token ids a line",
     tokenize_rows, RT_COUNT(tokenize_rows),
     sizeof(S),     NULL,
-    run_tokenize,
+    run_tokenize,  NULL,
 };
 #undef S
 
@@ -198,6 +198,6 @@ const rt_command rt_command_tokenizer = {
     "tokenizer",    "learn a byte-level BPE vocabulary from text",
     tokenizer_rows, RT_COUNT(tokenizer_rows),
     sizeof(S),      NULL,
-    run_tokenizer,
+    run_tokenizer,  NULL,
 };
 #undef S

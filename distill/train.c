@@ -10,6 +10,7 @@
 
 #include "core/log.h"
 #include "core/option.h"
+#include "core/needs.h"
 #include "core/weights.h"
 #include "distill/objective.h"
 #include "distill/optimizer.h"
@@ -79,12 +80,21 @@ static const rt_option options[] = {
 };
 #undef O
 
+enum { METRICS_LINE = 160 }; /* bytes of a line of metrics.jsonl, about */
+
+/* What planning needs of a corpus, whether it can be opened or an earlier stage will write it. */
+typedef struct corpus_facts {
+    rt_soft_config soft;
+    int64_t longest;
+} corpus_facts;
+
 typedef struct trainer {
     const train_options *o;
     rt_dev dev;
     rt_chat chat;
     rt_model model;
     rt_corpus *corpus, *held_out;
+    corpus_facts facts, held_out_facts;
     rt_optimizer optimizer;
     rt_step step;
     rt_measure measure;
@@ -116,20 +126,30 @@ static int parse_verdicts(const char *list, unsigned *mask, rt_err *err)
     return 0;
 }
 
-static int open_corpus(trainer *t, rt_corpus **c, const rt_strlist *paths, bool soft, int64_t limit,
-                       rt_err *err)
+static int open_corpus(trainer *t, rt_corpus **c, corpus_facts *facts, const rt_strlist *paths,
+                       bool soft, int64_t limit, const rt_needs *plan, rt_err *err)
 {
+    for (int i = 0; i < paths->n; i++) {
+        const rt_needs_output *later = rt_needs_find(plan, paths->item[i]);
+        if (later) {
+            *facts = (corpus_facts){ later->soft, rt_min(later->longest, t->o->max_length) };
+            return 0;
+        }
+    }
     rt_corpus_options o = {
         .chat = &t->chat, .max_length = t->o->max_length, .need_soft = soft, .limit = limit
     };
     if (parse_verdicts(t->o->verdicts, &o.verdicts, err))
         return -1;
-    return rt_corpus_open(c, (const char *const *)paths->item, paths->n, &o, err);
+    if (rt_corpus_open(c, (const char *const *)paths->item, paths->n, &o, err))
+        return -1;
+    *facts = (corpus_facts){ rt_corpus_soft(*c), rt_corpus_longest(*c) };
+    return 0;
 }
 
 /* The student: a trained model to go on from, or a config.json whose vocabulary is the tokenizer's.
  */
-static int open_model(trainer *t, rt_err *err)
+static int open_model(trainer *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
     if (!o->model == !o->config)
@@ -137,10 +157,14 @@ static int open_model(trainer *t, rt_err *err)
     if (o->config && !o->tokenizer)
         return rt_usage(err, "--config needs --tokenizer DIR: whose tokens the student speaks");
     const char *speaks = o->tokenizer ? o->tokenizer : o->model;
-    if (rt_chat_open(&t->chat, speaks, err))
+    const rt_needs_output *voice = rt_needs_find(plan, speaks);
+    const rt_needs_output *base = rt_needs_find(plan, o->model);
+    if (rt_chat_open(&t->chat, voice ? voice->tokenizer : speaks, err))
         return -1;
     int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
-    if (o->model) {
+    if (base) {
+        rt_model_plan_config(&t->model, &t->dev, &base->cfg, false, o->max_length);
+    } else if (o->model) {
         if (rt_model_plan(&t->model, &t->dev, o->model, false, o->max_length, err))
             return -1;
     } else {
@@ -185,20 +209,20 @@ static void plan_steps(trainer *t)
     const train_options *o = t->o;
     rt_batch_shape shape = { .documents = rt_min(o->pass_tokens / 2, 4096),
                              .head_rows = o->head_rows,
-                             .soft = rt_corpus_soft(t->corpus),
+                             .soft = t->facts.soft,
                              .temperature = o->temperature };
-    shape.rows = rt_max(o->pass_tokens, rt_corpus_longest(t->corpus));
+    shape.rows = rt_max(o->pass_tokens, t->facts.longest);
     if (strcmp(o->loss, "hard") == 0)
         shape.soft.head_max = 0;
-    rt_step_plan(&t->step, &t->dev, &t->model, &shape, rt_corpus_longest(t->corpus),
+    rt_step_plan(&t->step, &t->dev, &t->model, &shape, t->facts.longest,
                  strcmp(o->recompute, "block") == 0);
     rt_optimizer_plan(&t->optimizer, &t->model.cfg, o->beta1, o->beta2, o->eps, o->weight_decay);
-    if (!t->held_out)
+    if (!o->eval_data.n)
         return;
-    shape.soft = rt_corpus_soft(t->held_out);
+    shape.soft = t->held_out_facts.soft;
     shape.temperature = 1;
     rt_measure_plan(&t->measure, &t->dev, &t->model, NULL, rt_tokenizer_vocab(t->chat.tokenizer),
-                    &shape, rt_corpus_longest(t->held_out));
+                    &shape, t->held_out_facts.longest);
 }
 
 /* What a resume must find unchanged: every option but where, how fast and how often. */
@@ -212,24 +236,25 @@ static uint64_t recipe_hash(const trainer *t)
         (long long)o->batch_tokens, (long long)o->pass_tokens, (long long)o->head_rows,
         o->learning_rate, (long long)o->warmup, o->schedule, o->min_rate, o->beta1, o->beta2,
         o->eps, o->weight_decay, o->clip, o->balance_rate, (long long)o->seed);
-    uint64_t data = rt_corpus_hash(t->corpus);
+    uint64_t data = t->corpus ? rt_corpus_hash(t->corpus) : 0;
     return rt_hash64(text, n, data);
 }
 
-static int open_trainer(trainer *t, rt_err *err)
+static int open_trainer(trainer *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
     rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta };
     rt_loss_spec spec;
     if (o->data.n == 0)
         return rt_usage(err, "--data is missing: give a trace archive or a JSONL file");
-    if (rt_dev_open(&t->dev, "cpu", (int)o->threads, err) || open_model(t, err) ||
-        open_corpus(t, &t->corpus, &o->data, rt_objective_soft(&objective), o->limit, err))
+    if (rt_dev_open(&t->dev, "cpu", (int)o->threads, err) || open_model(t, plan, err) ||
+        open_corpus(t, &t->corpus, &t->facts, &o->data, rt_objective_soft(&objective), o->limit,
+                    plan, err))
         return -1;
-    if (o->eval_data.n && open_corpus(t, &t->held_out, &o->eval_data, false, o->eval_limit, err))
+    if (o->eval_data.n && open_corpus(t, &t->held_out, &t->held_out_facts, &o->eval_data, false,
+                                      o->eval_limit, plan, err))
         return -1;
-    rt_soft_config soft = rt_corpus_soft(t->corpus);
-    if (rt_objective_spec(&spec, &objective, &soft, err))
+    if (rt_objective_spec(&spec, &objective, &t->facts.soft, err))
         return -1;
     plan_steps(t);
     t->step.spec = spec;
@@ -447,21 +472,7 @@ static const rt_arena *arena_at(const trainer *t, int i)
     for (int k = 0; rt_step_arena(&t->step, k); k++, i--)
         if (i == 0)
             return rt_step_arena(&t->step, k);
-    return t->held_out ? rt_measure_arena(&t->measure, i) : NULL;
-}
-
-static void print_plan(const trainer *t)
-{
-    char text[32];
-    int64_t sum = t->dev.scratch_need;
-    const rt_arena *a;
-    for (int i = 0; (a = arena_at(t, i)); i++) {
-        rt_arena_table(a, stdout);
-        sum += a->high;
-    }
-    printf("  %-12s %-24s %16lld  %s\n", "workspace", "operations", (long long)t->dev.scratch_need,
-           rt_fmt_bytes(text, sizeof text, t->dev.scratch_need));
-    printf("  %-37s %16lld  %s\n", "all", (long long)sum, rt_fmt_bytes(text, sizeof text, sum));
+    return t->o->eval_data.n ? rt_measure_arena(&t->measure, i) : NULL;
 }
 
 /* Tokenizer files go with the model they belong to. */
@@ -501,12 +512,14 @@ static cJSON *settings(const trainer *t)
     return json;
 }
 
+static rt_dtype written_dtype(const train_options *o)
+{
+    return strcmp(o->dtype, "bf16") == 0 ? RT_BF16 : strcmp(o->dtype, "f16") == 0 ? RT_F16 : RT_F32;
+}
+
 static int finish(trainer *t, rt_err *err)
 {
     const train_options *o = t->o;
-    rt_dtype dtype = strcmp(o->dtype, "bf16") == 0  ? RT_BF16
-                     : strcmp(o->dtype, "f16") == 0 ? RT_F16
-                                                    : RT_F32;
     cJSON *options_json = settings(t);
     rt_card card = { .cfg = &t->model.cfg,
                      .parameters = t->model.w.params.total,
@@ -516,7 +529,7 @@ static int finish(trainer *t, rt_err *err)
                      .tokens = t->at.tokens };
     int bad = copy_tokenizer(o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
               rt_card_write(o->out, &card, err) ||
-              rt_model_save(&t->model, &t->dev, o->out, dtype, err);
+              rt_model_save(&t->model, &t->dev, o->out, written_dtype(o), err);
     cJSON_Delete(options_json);
     if (!bad && rt_path_exists(t->checkpoint) && unlink(t->checkpoint))
         bad = rt_fail(err, "%s: cannot be removed", t->checkpoint);
@@ -527,10 +540,8 @@ static int run_train(void *values, rt_err *err)
 {
     trainer t = { .o = values, .lock = -1 };
     char parameters[32], tokens[32];
-    int bad = open_trainer(&t, err);
-    if (!bad && t.o->plan) {
-        print_plan(&t);
-    } else if (!bad) {
+    int bad = open_trainer(&t, NULL, err);
+    if (!bad) {
         rt_info("%s parameters, %lld documents, %s tokens",
                 rt_fmt_count(parameters, sizeof parameters, (double)t.model.w.params.total),
                 (long long)rt_corpus_count(t.corpus),
@@ -543,10 +554,38 @@ static int run_train(void *values, rt_err *err)
     return bad ? -1 : 0;
 }
 
+static int plan_train(void *values, rt_needs *p, rt_err *err)
+{
+    trainer t = { .o = values, .lock = -1 };
+    const train_options *o = t.o;
+    const rt_arena *a;
+    int bad = open_trainer(&t, p, err);
+    for (int i = 0; !bad && (a = arena_at(&t, i)); i++)
+        rt_needs_arena(p, a);
+    if (!bad) {
+        rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", t.dev.scratch_need);
+        rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
+                     rt_model_save_bytes(&t.model, written_dtype(o)));
+        if (o->steps > o->save_every)
+            rt_needs_add(p, RT_NEEDS_DISK, "checkpoint", "until it is done",
+                         rt_checkpoint_bytes(&t.model.w));
+        rt_needs_add(p, RT_NEEDS_ABOUT, "metrics", "a line a step", o->steps * METRICS_LINE);
+        const char *speaks = o->tokenizer ? o->tokenizer : o->model;
+        const rt_needs_output *from = rt_needs_find(p, speaks);
+        p->output = (rt_needs_output){ .path = o->out,
+                                       .cfg = t.model.cfg,
+                                       .tokenizer = from ? from->tokenizer : speaks };
+        p->units = o->steps;
+    }
+    close_trainer(&t);
+    return bad ? -1 : 0;
+}
+
 const rt_command rt_command_train = { "train",
                                       "train a model from an archive or from text",
                                       options,
                                       RT_COUNT(options),
                                       sizeof(train_options),
                                       NULL,
-                                      run_train };
+                                      run_train,
+                                      plan_train };

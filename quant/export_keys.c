@@ -2,6 +2,7 @@
    that a runtime would guess wrongly when absent (head widths, rope base, special tokens, add_bos)
    are always written, as u32 and f32, which every reader takes. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -22,23 +22,41 @@ static void state_name(char *out, size_t size, int part, const rt_param *p)
     snprintf(out, size, "%s%s", PREFIX[part], p->name);
 }
 
+static int declare(rt_safetensors_writer *out, const char *path, const rt_weights *w, rt_err *err)
+{
+    char name[160];
+    const int64_t position_bytes = sizeof(rt_position), hash_bytes = sizeof(uint64_t);
+    if (rt_safetensors_writer_init(out, path, 0, err))
+        return -1;
+    for (int k = 0; k < RT_COUNT(PREFIX); k++)
+        for (int i = 0; i < w->params.n; i++) {
+            state_name(name, sizeof name, k, &w->params.item[i]);
+            rt_safetensors_writer_add(out, name, RT_F32, w->params.item[i].slot->rank,
+                                      w->params.item[i].slot->dim);
+        }
+    rt_safetensors_writer_add(out, POSITION, RT_U8, 1, &position_bytes);
+    rt_safetensors_writer_add(out, HASH, RT_U8, 1, &hash_bytes);
+    return 0;
+}
+
+int64_t rt_checkpoint_bytes(const rt_weights *w)
+{
+    rt_safetensors_writer out;
+    rt_err ignored = { 0 };
+    if (declare(&out, "planned.safetensors", w, &ignored))
+        return 0;
+    int64_t bytes = rt_safetensors_writer_bytes(&out);
+    rt_safetensors_writer_abort(&out);
+    return bytes;
+}
+
 int rt_checkpoint_save(const char *path, rt_dev *d, const rt_weights *w, const rt_weights *m,
                        const rt_weights *v, const rt_position *at, rt_err *err)
 {
     const rt_weights *part[] = { w, m, v };
     rt_safetensors_writer out;
-    char name[160];
-    const int64_t position_bytes = sizeof *at, hash_bytes = sizeof(uint64_t);
-    if (rt_safetensors_writer_init(&out, path, 0, err))
+    if (declare(&out, path, w, err))
         return -1;
-    for (int k = 0; k < RT_COUNT(part); k++)
-        for (int i = 0; i < w->params.n; i++) {
-            state_name(name, sizeof name, k, &w->params.item[i]);
-            rt_safetensors_writer_add(&out, name, RT_F32, w->params.item[i].slot->rank,
-                                      w->params.item[i].slot->dim);
-        }
-    rt_safetensors_writer_add(&out, POSITION, RT_U8, 1, &position_bytes);
-    rt_safetensors_writer_add(&out, HASH, RT_U8, 1, &hash_bytes);
     uint64_t hash = 0;
     void *host = malloc((size_t)largest(w));
     int bad = host ? rt_safetensors_writer_begin(&out, err)
@@ -51,9 +69,9 @@ int rt_checkpoint_save(const char *path, rt_dev *d, const rt_weights *w, const r
             bad = rt_safetensors_writer_push(&out, host, rt_tensor_bytes(t), err);
         }
     free(host);
-    hash = rt_hash64(at, position_bytes, hash);
-    if (bad || rt_safetensors_writer_push(&out, at, position_bytes, err) ||
-        rt_safetensors_writer_push(&out, &hash, hash_bytes, err)) {
+    hash = rt_hash64(at, sizeof *at, hash);
+    if (bad || rt_safetensors_writer_push(&out, at, sizeof *at, err) ||
+        rt_safetensors_writer_push(&out, &hash, sizeof hash, err)) {
         rt_safetensors_writer_abort(&out);
         return rt_wrap(err, "checkpoint");
     }

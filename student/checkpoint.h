@@ -19,6 +19,8 @@ typedef struct rt_position {
 /* placements: weights, first and second moments. */
 int rt_checkpoint_save(const char *path, rt_dev *d, const rt_weights *w, const rt_weights *m,
                        const rt_weights *v, const rt_position *at, rt_err *err);
+/* Of the file that save would write. */
+int64_t rt_checkpoint_bytes(const rt_weights *w);
 /* at->recipe is compared, the rest filled. */
 int rt_checkpoint_load(const char *path, rt_dev *d, rt_weights *w, rt_weights *m, rt_weights *v,
                        rt_position *at, rt_err *err);

@@ -402,4 +402,5 @@ const rt_command rt_command_eval = { "eval",
                                      RT_COUNT(options),
                                      sizeof(eval_options),
                                      NULL,
-                                     run_eval };
+                                     run_eval,
+                                     NULL };

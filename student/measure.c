@@ -1,6 +1,5 @@
 #include "student/measure.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -14,6 +13,11 @@ static void plan_arena(rt_measure *ms, const rt_batch_shape *shape)
         ms->kl = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
         ms->agree = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
     }
+}
+
+static void plan_host(rt_measure *ms)
+{
+    ms->docs = rt_arena_take(&ms->host, "documents", DOCUMENTS * (int64_t)sizeof *ms->docs);
 }
 
 void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_model *reference,
@@ -37,6 +41,8 @@ void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_mode
         rt_acts_plan(&ms->reference_acts, d, reference, &pass);
     rt_arena_init(&ms->arena, "targets");
     plan_arena(ms, &own);
+    rt_arena_init(&ms->host, "host");
+    plan_host(ms);
 }
 
 int rt_measure_place(rt_measure *ms, rt_err *err)
@@ -44,12 +50,10 @@ int rt_measure_place(rt_measure *ms, rt_err *err)
     rt_batch_shape shape = ms->batch.shape;
     if (rt_acts_place(&ms->acts, ms->d, ms->m, err) ||
         (ms->reference && rt_acts_place(&ms->reference_acts, ms->d, ms->reference, err)) ||
-        rt_dev_place(ms->d, &ms->arena, err))
+        rt_dev_place(ms->d, &ms->arena, err) || rt_arena_place(&ms->host, err))
         return -1;
     plan_arena(ms, &shape);
-    ms->docs = calloc(DOCUMENTS, sizeof *ms->docs);
-    if (!ms->docs)
-        return rt_fail(err, "measure: out of memory");
+    plan_host(ms);
     return rt_batch_open(&ms->batch, err);
 }
 
@@ -59,7 +63,7 @@ void rt_measure_free(rt_measure *ms)
         return;
     for (int i = 0; ms->docs && i < DOCUMENTS; i++)
         rt_document_free(&ms->docs[i]);
-    free(ms->docs);
+    rt_arena_free(&ms->host);
     rt_acts_free(&ms->acts, ms->d);
     if (ms->reference)
         rt_acts_free(&ms->reference_acts, ms->d);
@@ -70,9 +74,9 @@ void rt_measure_free(rt_measure *ms)
 
 const rt_arena *rt_measure_arena(const rt_measure *ms, int i)
 {
-    const rt_arena *all[] = { &ms->acts.arena, &ms->arena, &ms->batch.host,
+    const rt_arena *all[] = { &ms->acts.arena, &ms->arena, &ms->batch.host, &ms->host,
                               &ms->reference_acts.arena };
-    return i < (ms->reference ? 4 : 3) ? all[i] : NULL;
+    return i < (ms->reference ? 5 : 4) ? all[i] : NULL;
 }
 
 static void forward(rt_measure *ms, const rt_model *m, rt_acts *a)

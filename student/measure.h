@@ -18,7 +18,7 @@ typedef struct rt_measure {
     const rt_model *m, *reference; /* reference NULL: none */
     int64_t vocab, longest;
     rt_acts acts, reference_acts;
-    rt_arena arena;
+    rt_arena arena, host; /* targets; docs */
     rt_batch batch;
     rt_tensor kl, agree; /* (M) */
     rt_document *docs;   /* (documents of a pass) */

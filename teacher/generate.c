@@ -225,7 +225,7 @@ static int open_speaker(speaker *s, rt_err *err)
         return rt_usage(err, "give either --prompt TEXT or --chat");
     if (o->raw && (o->chat || o->system))
         return rt_usage(err, "--raw continues one --prompt: no --chat, no --system");
-    if (rt_teacher_open(&s->teacher, o->model, (int)o->threads, err))
+    if (rt_teacher_open(&s->teacher, o->model, (int)o->threads, NULL, err))
         return -1;
     s->length = rt_min(o->context, s->teacher.positions);
     rt_generate_options g = { .slots = 1,
@@ -234,8 +234,8 @@ static int open_speaker(speaker *s, rt_err *err)
                               .vocab = s->teacher.vocab,
                               .sampling = { (float)o->temperature, (float)o->top_p,
                                             (int32_t)o->top_k } };
-    return rt_teacher_plan(&s->teacher, s->length, err) ||
-                   rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err) ||
+    rt_teacher_plan(&s->teacher, s->length);
+    return rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err) ||
                    rt_teacher_read(&s->teacher, err)
                ? -1
                : 0;
@@ -260,4 +260,5 @@ const rt_command rt_command_generate = { "generate",
                                          RT_COUNT(options),
                                          sizeof(generate_options),
                                          NULL,
-                                         run_generate };
+                                         run_generate,
+                                         NULL };

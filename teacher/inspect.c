@@ -296,4 +296,5 @@ const rt_command rt_command_inspect = { "inspect",
                                         RT_COUNT(options),
                                         sizeof(inspect_options),
                                         "path",
-                                        run_inspect };
+                                        run_inspect,
+                                        NULL };

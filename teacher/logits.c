@@ -185,4 +185,5 @@ const rt_command rt_command_logits = { "logits",
                                        RT_COUNT(options),
                                        sizeof(logits_options),
                                        NULL,
-                                       run_logits };
+                                       run_logits,
+                                       NULL };

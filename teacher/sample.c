@@ -55,8 +55,10 @@ typedef struct sampler {
     rt_trace_manifest manifest;
     rt_trace_writer *writer;
     rt_generator *generator;
-    int64_t *todo, n_todo; /* plan indices of this part that the archive lacks, ascending */
-    waiting **done;        /* (n_todo) */
+    int64_t mine; /* samples of this part */
+    rt_arena lists;
+    int64_t *todo, n_todo; /* (mine) plan indices that the archive lacks, ascending */
+    waiting **done;        /* (mine) */
     int64_t next, append, waiting_bytes;
     rt_response response;
     int64_t tokens, judged, correct;
@@ -78,25 +80,39 @@ static void sample_id(const sampler *s, int64_t index, char id[RT_TRACE_ID_MAX +
              (long long)(index % s->o->samples));
 }
 
-static void list_todo(sampler *s)
+static int plan_work(sampler *s, rt_err *err)
 {
-    int64_t planned = s->manifest.planned, mine = 0;
+    rt_trace_manifest *m = &s->manifest;
+    if (!rt_mul_ok(s->work.n, s->o->samples, &m->planned))
+        return rt_usage(err, "--samples %lld: too many in all", (long long)s->o->samples);
+    s->mine = rt_ceil_div(rt_max(m->planned - m->part, 0), m->parts);
+    rt_arena_init(&s->lists, "host");
+    return 0;
+}
+
+static void plan_lists(sampler *s)
+{
+    s->todo = rt_arena_take(&s->lists, "samples", s->mine * (int64_t)sizeof *s->todo);
+    s->done = rt_arena_take(&s->lists, "samples", s->mine * (int64_t)sizeof *s->done);
+}
+
+static int list_todo(sampler *s, rt_err *err)
+{
     char id[RT_TRACE_ID_MAX + 1];
-    s->todo = calloc((size_t)planned, sizeof *s->todo);
-    if (!s->todo)
-        rt_bug("out of memory for a plan of %lld samples", (long long)planned);
-    for (int64_t i = s->manifest.part; i < planned; i += s->manifest.parts, mine++) {
+    plan_lists(s);
+    if (rt_arena_place(&s->lists, err))
+        return -1;
+    plan_lists(s);
+    for (int64_t i = s->manifest.part; i < s->manifest.planned; i += s->manifest.parts) {
         sample_id(s, i, id);
         if (!rt_trace_has(s->writer, id))
             s->todo[s->n_todo++] = i;
     }
-    s->done = calloc((size_t)s->n_todo + 1, sizeof(waiting *));
-    if (!s->done)
-        rt_bug("out of memory for a plan of %lld samples", (long long)planned);
-    rt_progress_begin(&s->progress, "sample", mine - s->n_todo, mine);
-    if (mine > s->n_todo)
-        rt_info("%lld of %lld samples are there already", (long long)(mine - s->n_todo),
-                (long long)mine);
+    rt_progress_begin(&s->progress, "sample", s->mine - s->n_todo, s->mine);
+    if (s->mine > s->n_todo)
+        rt_info("%lld of %lld samples are there already", (long long)(s->mine - s->n_todo),
+                (long long)s->mine);
+    return 0;
 }
 
 static int read_prompts(sampler *s, rt_err *err)
@@ -129,9 +145,7 @@ static int fill_manifest(sampler *s, rt_err *err)
     m->samples_per_prompt = (int32_t)o->samples;
     m->max_tokens = o->max_tokens;
     m->prompts_hash = s->work.hash;
-    if (!rt_mul_ok(s->work.n, o->samples, &m->planned))
-        return rt_usage(err, "--samples %lld: too many in all", (long long)o->samples);
-    return 0;
+    return plan_work(s, err);
 }
 
 /* ---- generation's callbacks ---------------------------------------------------------------------
@@ -263,10 +277,15 @@ static void show_progress(void *ctx, int64_t tokens)
 /* ---- the command --------------------------------------------------------------------------------
  */
 
+static int64_t longest_sample(const sampler *s)
+{
+    return rt_min(s->work.longest + s->o->max_tokens, s->teacher.positions);
+}
+
 static int plan_generation(sampler *s, int64_t sequences, rt_err *err)
 {
     const sample_options *o = s->o;
-    int64_t length = rt_min(s->work.longest + o->max_tokens, s->teacher.positions);
+    int64_t length = longest_sample(s);
     rt_generate_options g = { .slots = rt_max(1, rt_min(o->batch, sequences)),
                               .length = length,
                               .prefill_rows = rt_min(o->prefill_tokens, o->batch * s->work.longest),
@@ -274,19 +293,8 @@ static int plan_generation(sampler *s, int64_t sequences, rt_err *err)
                               .sampling = { (float)o->temperature, (float)o->top_p,
                                             (int32_t)o->top_k },
                               .capture = s->manifest.capture };
-    return rt_teacher_plan(&s->teacher, length, err) ||
-                   rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err)
-               ? -1
-               : 0;
-}
-
-static void print_plan(const sampler *s)
-{
-    const rt_arena *arena[8];
-    int n = 0;
-    while (n < RT_COUNT(arena) && (arena[n] = rt_generator_arena(s->generator, n)))
-        n++;
-    rt_teacher_print_plan(&s->teacher, arena, n);
+    rt_teacher_plan(&s->teacher, length);
+    return rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err);
 }
 
 /* Before there is an archive, so that a teacher that cannot be read leaves none behind. */
@@ -294,7 +302,7 @@ static int read_teacher(sampler *s, rt_err *err)
 {
     if (s->generator)
         return 0;
-    return plan_generation(s, s->n_todo ? s->n_todo : s->manifest.planned, err) ||
+    return plan_generation(s, s->n_todo ? s->n_todo : s->mine, err) ||
                    rt_teacher_read(&s->teacher, err)
                ? -1
                : 0;
@@ -318,8 +326,7 @@ static int write_archive(sampler *s, rt_err *err)
     if (fill_manifest(s, err) || (!rt_path_exists(s->o->a.out) && read_teacher(s, err)) ||
         rt_trace_open_append(&s->writer, s->o->a.out, &s->manifest, err))
         return -1;
-    list_todo(s);
-    int bad = s->n_todo ? generate(s, err) : 0;
+    int bad = list_todo(s, err) || (s->n_todo && generate(s, err));
     if (!bad)
         bad = rt_trace_finish(s->writer, err);
     rt_err closing = { 0 };
@@ -334,26 +341,43 @@ static void close_sampler(sampler *s)
 {
     for (int64_t i = 0; i < s->n_todo; i++)
         free_waiting(s->done[i]);
-    free(s->done);
-    free(s->todo);
+    rt_arena_free(&s->lists);
     rt_generator_close(s->generator);
     rt_response_free(&s->response);
     rt_work_free(&s->work);
     rt_teacher_close(&s->teacher);
 }
 
+static int open_sampler(sampler *s, const rt_needs *plan, rt_err *err)
+{
+    return rt_teacher_open(&s->teacher, s->o->a.teacher, (int)s->o->a.threads, plan, err) ||
+                   read_prompts(s, err)
+               ? -1
+               : 0;
+}
+
 static int run_sample(void *values, rt_err *err)
 {
     sampler s = { .o = values, .begun = rt_now() };
-    int bad = rt_teacher_open(&s.teacher, s.o->a.teacher, (int)s.o->a.threads, err) ||
-              read_prompts(&s, err);
-    if (!bad && s.o->a.plan) {
-        bad = rt_archive_settings(&s.manifest, &s.o->a, err) ||
-              plan_generation(&s, s.work.n * s.o->samples, err);
-        if (!bad)
-            print_plan(&s);
-    } else if (!bad) {
-        bad = write_archive(&s, err);
+    int bad = open_sampler(&s, NULL, err) || write_archive(&s, err);
+    close_sampler(&s);
+    return bad ? -1 : 0;
+}
+
+static int plan_sample(void *values, rt_needs *p, rt_err *err)
+{
+    sampler s = { .o = values };
+    rt_trace_manifest_init(&s.manifest);
+    int bad = open_sampler(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err) ||
+              plan_work(&s, err) || plan_generation(&s, s.mine, err);
+    if (!bad) {
+        plan_lists(&s);
+        rt_teacher_needs(&s.teacher, p);
+        rt_generator_needs(s.generator, p);
+        rt_needs_arena(p, &s.lists);
+        rt_needs_add(p, RT_NEEDS_GROWS, "host", "samples before their turn", WAITING_BYTES);
+        rt_work_needs(&s.work, &s.o->a, &s.manifest, s.mine, longest_sample(&s), s.o->max_tokens,
+                      p);
     }
     close_sampler(&s);
     return bad ? -1 : 0;
@@ -365,4 +389,5 @@ const rt_command rt_command_sample = { "sample",
                                        RT_COUNT(options),
                                        sizeof(sample_options),
                                        NULL,
-                                       run_sample };
+                                       run_sample,
+                                       plan_sample };

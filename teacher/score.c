@@ -49,7 +49,7 @@ typedef struct scorer {
     rt_trace_manifest manifest;
     rt_trace_writer *writer;
     rt_acts acts;
-    rt_arena arena;
+    rt_arena arena, host; /* capture; the arrays below */
     rt_capture_buffers capture;
     int64_t count, longest, left_out, at, done; /* at: next text to look at */
     text *text;                                 /* (PASS_TEXTS) */
@@ -99,13 +99,19 @@ static int open_archive(scorer *s, rt_err *err)
     return 0;
 }
 
-static int open_data(scorer *s, rt_err *err)
+static int open_data(scorer *s, const rt_needs *plan, rt_err *err)
 {
     const score_options *o = s->o;
+    const rt_needs_output *later = o->data.n ? rt_needs_find(plan, o->data.item[0]) : NULL;
     if (o->data.n == 0)
         return rt_usage(err, "--data is missing: give JSONL files or a trace archive");
     if (o->a.head_max == 0)
         return rt_usage(err, "--head-max 0: scoring without soft targets has nothing to keep");
+    if (later) {
+        s->count = o->a.limit ? rt_min(o->a.limit, later->samples) : later->samples;
+        s->longest = rt_min(later->longest, s->teacher.positions);
+        return 0;
+    }
     if (is_archive(o->data.item[0])) {
         if (open_archive(s, err))
             return -1;
@@ -339,7 +345,18 @@ static int score_pass(scorer *s, rt_err *err)
 /* ---- the command --------------------------------------------------------------------------------
  */
 
-static int plan_scoring(scorer *s, rt_err *err)
+static void plan_host(scorer *s)
+{
+    int64_t rows = s->acts.shape.rows, word = sizeof *s->token;
+    s->text = rt_arena_take(&s->host, "texts", PASS_TEXTS * (int64_t)sizeof *s->text);
+    s->token = rt_arena_take(&s->host, "pass", rows * word);
+    s->pos = rt_arena_take(&s->host, "pass", rows * word);
+    s->offset = rt_arena_take(&s->host, "pass", (PASS_TEXTS + 1) * word);
+    s->index = rt_arena_take(&s->host, "pass", rows * word);
+    s->wanted = rt_arena_take(&s->host, "pass", rows * word);
+}
+
+static void plan_scoring(scorer *s)
 {
     const score_options *o = s->o;
     rt_pass_shape shape = { .mode = RT_PLAN_SCORE,
@@ -347,12 +364,12 @@ static int plan_scoring(scorer *s, rt_err *err)
                             .segments = PASS_TEXTS,
                             .longest = s->longest,
                             .head_rows = o->head_rows };
-    if (rt_teacher_plan(&s->teacher, s->longest, err))
-        return -1;
+    rt_teacher_plan(&s->teacher, s->longest);
     rt_acts_plan(&s->acts, &s->teacher.dev, &s->teacher.model, &shape);
     rt_arena_init(&s->arena, "capture");
     rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, o->head_rows);
-    return 0;
+    rt_arena_init(&s->host, "host");
+    plan_host(s);
 }
 
 /* Before there is an archive, so that a teacher that cannot be read leaves none behind. */
@@ -360,23 +377,13 @@ static int place_scoring(scorer *s, rt_err *err)
 {
     if (s->text)
         return 0;
-    if (plan_scoring(s, err))
-        return -1;
-    int64_t rows = s->acts.shape.rows;
+    plan_scoring(s);
     if (rt_teacher_read(&s->teacher, err) ||
         rt_acts_place(&s->acts, &s->teacher.dev, &s->teacher.model, err) ||
-        rt_dev_place(&s->teacher.dev, &s->arena, err))
+        rt_dev_place(&s->teacher.dev, &s->arena, err) || rt_arena_place(&s->host, err))
         return -1;
     rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, s->o->head_rows);
-    s->text = calloc(PASS_TEXTS, sizeof *s->text);
-    s->token = calloc((size_t)(4 * rows + PASS_TEXTS + 1), sizeof *s->token);
-    if (!s->text || !s->token)
-        return rt_fail(err, "out of memory for passes of %lld tokens: lower --pass-tokens",
-                       (long long)rows);
-    s->pos = s->token + rows;
-    s->offset = s->pos + rows;
-    s->index = s->offset + PASS_TEXTS + 1;
-    s->wanted = s->index + rows;
+    plan_host(s);
     return rt_capture_open(&s->capture, err);
 }
 
@@ -437,8 +444,7 @@ static void close_scorer(scorer *s)
         rt_response_free(&s->text[i].response);
         rt_soft_free(&s->text[i].soft);
     }
-    free(s->text);
-    free(s->token);
+    rt_arena_free(&s->host);
     rt_capture_close(&s->capture);
     if (s->teacher.dev.ops) {
         rt_dev_free(&s->teacher.dev, &s->arena);
@@ -449,18 +455,38 @@ static void close_scorer(scorer *s)
     rt_teacher_close(&s->teacher);
 }
 
+static int open_scorer(scorer *s, const rt_needs *plan, rt_err *err)
+{
+    return rt_teacher_open(&s->teacher, s->o->a.teacher, (int)s->o->a.threads, plan, err) ||
+                   open_data(s, plan, err)
+               ? -1
+               : 0;
+}
+
 static int run_score(void *values, rt_err *err)
 {
     scorer s = { .o = values, .begun = rt_now() };
-    int bad = rt_teacher_open(&s.teacher, s.o->a.teacher, (int)s.o->a.threads, err) ||
-              open_data(&s, err);
-    if (!bad && s.o->a.plan) {
-        bad = rt_archive_settings(&s.manifest, &s.o->a, err) || plan_scoring(&s, err);
-        const rt_arena *arena[] = { &s.acts.arena, &s.arena };
-        if (!bad)
-            rt_teacher_print_plan(&s.teacher, arena, RT_COUNT(arena));
-    } else if (!bad) {
-        bad = fill_manifest(&s, err) || write_archive(&s, err);
+    int bad = open_scorer(&s, NULL, err) || fill_manifest(&s, err) || write_archive(&s, err);
+    close_scorer(&s);
+    return bad ? -1 : 0;
+}
+
+static int plan_score(void *values, rt_needs *p, rt_err *err)
+{
+    scorer s = { .o = values };
+    rt_trace_manifest_init(&s.manifest);
+    int bad = open_scorer(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err);
+    if (!bad) {
+        plan_scoring(&s);
+        int64_t rows = s.acts.shape.rows, items = s.manifest.capture.head_max + s.capture.draws;
+        const rt_arena *arena[] = { &s.acts.arena, &s.arena, &s.capture.host, &s.host };
+        for (int i = 0; i < RT_COUNT(arena); i++)
+            rt_needs_arena(p, arena[i]);
+        rt_teacher_needs(&s.teacher, p);
+        rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of a pass",
+                     rt_soft_most(rows, rows * items) + PASS_TEXTS * rt_soft_most(0, 0));
+        rt_work_needs(&s.work, &s.o->a, &s.manifest, rt_ceil_div(s.count, s.manifest.parts),
+                      s.longest, s.longest, p);
     }
     close_scorer(&s);
     return bad ? -1 : 0;
@@ -472,4 +498,5 @@ const rt_command rt_command_score = { "score",
                                       RT_COUNT(options),
                                       sizeof(score_options),
                                       NULL,
-                                      run_score };
+                                      run_score,
+                                      plan_score };

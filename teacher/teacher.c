@@ -15,7 +15,7 @@ static void add_stops(rt_config *c, const rt_reasoning *r)
             c->eos[c->n_eos++] = r->stop[i];
 }
 
-int rt_teacher_open(rt_teacher *t, const char *path, int threads, rt_err *err)
+int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs *plan, rt_err *err)
 {
     memset(t, 0, sizeof *t);
     t->path = path;
@@ -24,11 +24,15 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, rt_err *err)
                         "%s: a remote teacher is not supported: give a model directory or a .gguf "
                         "file",
                         path);
-    if (!rt_path_exists(path))
+    const rt_needs_output *later = rt_needs_find(plan, path);
+    if (!later && !rt_path_exists(path))
         return rt_fail(err, "%s: no such model: give a Hugging Face directory or a .gguf file",
                        path);
     rt_config *c = &t->model.cfg;
-    if (rt_model_config(c, path, err) || rt_chat_open(&t->chat, path, err) ||
+    if (later)
+        *c = later->cfg;
+    if ((!later && rt_model_config(c, path, err)) ||
+        rt_chat_open(&t->chat, later ? later->tokenizer : path, err) ||
         rt_dev_open(&t->dev, "cpu", threads, err))
         return -1;
     t->vocab = rt_tokenizer_vocab(t->chat.tokenizer);
@@ -41,12 +45,10 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, rt_err *err)
     return 0;
 }
 
-int rt_teacher_plan(rt_teacher *t, int64_t length, rt_err *err)
+void rt_teacher_plan(rt_teacher *t, int64_t length)
 {
-    if (rt_model_plan(&t->model, &t->dev, t->path, true, length, err))
-        return -1;
-    add_stops(&t->model.cfg, &t->chat.reasoning);
-    return 0;
+    const rt_config cfg = t->model.cfg;
+    rt_model_plan_config(&t->model, &t->dev, &cfg, true, length);
 }
 
 int rt_teacher_read(rt_teacher *t, rt_err *err)
@@ -102,20 +104,13 @@ int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *m
     return 0;
 }
 
-static int64_t print_arena(const rt_arena *a)
+void rt_teacher_needs(const rt_teacher *t, rt_needs *p)
 {
-    rt_arena_table(a, stdout);
-    return a->high;
-}
-
-void rt_teacher_print_plan(const rt_teacher *t, const rt_arena *const *arena, int n)
-{
-    char text[32];
-    int64_t sum = t->dev.scratch_need;
-    sum += print_arena(&t->model.w.arena) + print_arena(&t->model.rope_arena);
-    for (int i = 0; i < n; i++)
-        sum += print_arena(arena[i]);
-    printf("  %-12s %-24s %16lld  %s\n", "workspace", "operations", (long long)t->dev.scratch_need,
-           rt_fmt_bytes(text, sizeof text, t->dev.scratch_need));
-    printf("  %-37s %16lld  %s\n", "all", (long long)sum, rt_fmt_bytes(text, sizeof text, sum));
+    int64_t most = 0;
+    for (int i = 0; i < t->model.w.params.n; i++)
+        most = rt_max(most, rt_tensor_bytes(t->model.w.params.item[i].slot));
+    rt_needs_arena(p, &t->model.w.arena);
+    rt_needs_arena(p, &t->model.rope_arena);
+    rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", t->dev.scratch_need);
+    rt_needs_add(p, RT_NEEDS_GROWS, "weights", "two tensors, while reading", 2 * most);
 }

@@ -4,6 +4,7 @@
 #ifndef RT_TEACHER_H
 #define RT_TEACHER_H
 
+#include "core/needs.h"
 #include "core/weights.h"
 #include "corpora/chat.h"
 #include "corpora/trace.h"
@@ -19,10 +20,12 @@ typedef struct rt_teacher {
     int64_t positions; /* longest sequence the model was made for */
 } rt_teacher;
 
-/* Configuration and tokenizer, which must belong together. No weights yet. */
-int rt_teacher_open(rt_teacher *t, const char *path, int threads, rt_err *err);
+/* Configuration and tokenizer, which must belong together. No weights yet. plan: a model that an
+   earlier stage will leave serves as one that is there; NULL = none. */
+int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs *plan,
+                    rt_err *err);
 /* What the weights will take, and the rope table for sequences of `length`. */
-int rt_teacher_plan(rt_teacher *t, int64_t length, rt_err *err);
+void rt_teacher_plan(rt_teacher *t, int64_t length);
 /* The weights, and the workspace of everything that was planned on t->dev. */
 int rt_teacher_read(rt_teacher *t, rt_err *err);
 void rt_teacher_close(rt_teacher *t); /* accepts a zeroed teacher */
@@ -31,8 +34,8 @@ void rt_teacher_close(rt_teacher *t); /* accepts a zeroed teacher */
    leaves it. mode: "sample" (through a cache) or "score". Reads all of the weights' bytes. */
 int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *mode, rt_err *err);
 
-/* --plan: weights, then n arenas of the caller, then the workspace, and their sum, on stdout. */
-void rt_teacher_print_plan(const rt_teacher *t, const rt_arena *const *arena, int n);
+/* Weights, rope table and the workspace of all that was planned on t->dev. */
+void rt_teacher_needs(const rt_teacher *t, rt_needs *p);
 
 RT_END
 

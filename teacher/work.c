@@ -1,5 +1,6 @@
 #include "teacher/work.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -307,6 +308,25 @@ void rt_work_free(rt_work *w)
 uint64_t rt_work_seed(uint64_t run_seed, const char *id, int64_t k)
 {
     return rt_hash64(&k, (int64_t)sizeof k, rt_hash64(id, (int64_t)strlen(id), run_seed));
+}
+
+void rt_work_needs(const rt_work *w, const rt_archive_options *o, const rt_trace_manifest *m,
+                   int64_t samples, int64_t tokens, int64_t rows, rt_needs *p)
+{
+    enum { ROW = 28, TEXT = 4, SAMPLE = 512, KNOWN = 128 }; /* bytes: budget of a row; estimates */
+    double each = (m->capture.head_max ? ROW * (double)rows : 0) + (4 + TEXT) * (double)tokens;
+    int64_t all = (int64_t)fmin((SAMPLE + each) * (double)samples, 1e15);
+    rt_needs_add(p, RT_NEEDS_MEMORY, "host", "texts.list", w->cap * (int64_t)sizeof *w->item);
+    rt_needs_add(p, RT_NEEDS_MEMORY, "host", "texts.tokens",
+                 w->pool.cap * (int64_t)sizeof(int32_t));
+    rt_needs_add(p, RT_NEEDS_GROWS, "archive", "shard that is open",
+                 3 * rt_min(m->bytes_per_shard, all));
+    rt_needs_add(p, RT_NEEDS_GROWS, "archive", "ids it has", KNOWN * samples);
+    rt_needs_add(p, RT_NEEDS_ABOUT, "archive", "if all are the longest", all);
+    p->output = (rt_needs_output){
+        .path = o->out, .soft = m->capture, .samples = samples, .longest = tokens
+    };
+    p->units = samples;
 }
 
 /* ---- the table ----------------------------------------------------------------------------------

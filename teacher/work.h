@@ -8,6 +8,7 @@
 #define RT_WORK_H
 
 #include "core/option.h"
+#include "core/needs.h"
 #include "corpora/chat.h"
 #include "corpora/trace.h"
 #include "corpora/verify.h"
@@ -79,6 +80,11 @@ void rt_work_free(rt_work *w); /* accepts a zeroed list */
 
 /* The seed of draw k of a prompt. */
 uint64_t rt_work_seed(uint64_t run_seed, const char *id, int64_t k);
+
+/* The list, the writer's memory, the archive on disk when every sample takes `tokens`, `rows` of
+   them with targets; and the archive itself as this plan's output. */
+void rt_work_needs(const rt_work *w, const rt_archive_options *o, const rt_trace_manifest *m,
+                   int64_t samples, int64_t tokens, int64_t rows, rt_needs *p);
 
 /* What the archive holds, on stdout. tokens, seconds: of this process. */
 int rt_work_report(const rt_archive_options *o, int64_t tokens, double seconds, rt_err *err);

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/json.h"
+#include "core/needs.h"
 #include "core/rng.h"
 #include "core/tensor.h"
 
@@ -78,26 +78,36 @@ START_TEST(arena_measure_equals_place)
         }
         rt_arena_release(&a, 0);
     }
-    cJSON *json = rt_arena_json(&a);
+    rt_needs p = { 0 };
+    rt_needs_arena(&p, &a);
+    rt_needs_add(&p, RT_NEEDS_GROWS, "data", "not in the sum", 1 << 30);
+    rt_needs_add(&p, RT_NEEDS_MEMORY, "activations", "twice", 64);
+    rt_needs_add(&p, RT_NEEDS_MEMORY, "activations", "twice", 64);
+    ck_assert_int_eq(rt_needs_sum(&p, RT_NEEDS_MEMORY), a.size + 128);
+    ck_assert_int_eq(p.n, a.n_slots + 2);
+    cJSON *json = rt_needs_json(&p);
+    const cJSON *memory = rt_json_find(json, "memory");
     double total = 0;
-    for (const cJSON *c = rt_json_find(json, "slots")->child; c; c = c->next)
+    for (const cJSON *c = memory->child->next; c; c = c->next)
         total += c->valuedouble;
-    ck_assert(total == (double)a.size);
-    ck_assert(rt_json_find(json, "bytes")->valuedouble == total);
+    ck_assert(total == (double)a.size + 128);
+    ck_assert(rt_json_find(memory, "bytes")->valuedouble == total);
     cJSON_Delete(json);
     FILE *f = tmpfile();
-    rt_arena_table(&a, f);
+    rt_needs_print(&p, f);
     rewind(f);
     char line[200];
     int rows = 0;
-    long long row_sum = 0, row = 0;
-    char name[64] = "";
-    while (fgets(line, sizeof line, f) && ++rows)
-        if (sscanf(line, " activations %63s %lld", name, &row) == 2 && strcmp(name, "total"))
+    long long row_sum = 0, row = 0, all = 0;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, " memory activations %*s %lld", &row) == 1 && ++rows)
             row_sum += row;
+        else
+            sscanf(line, " memory all %lld", &all);
     ck_assert_int_eq(rows, a.n_slots + 1);
-    ck_assert(row_sum == a.size && row == a.size && !strcmp(name, "total"));
+    ck_assert(row_sum == a.size + 128 && all == row_sum);
     fclose(f);
+    rt_needs_free(&p);
     rt_arena_free(&a);
 }
 END_TEST

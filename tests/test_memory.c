@@ -1,5 +1,6 @@
 /* test_memory.c: the plan is what is allocated, to the byte, and a step allocates nothing: every
-   call of the C library's allocator is counted by replacing it in this program. Sanitizers replace
+   call of the C library's allocator is counted by replacing it in this program. The same for
+   generation, and for the commands sample and score as a whole. Sanitizers replace
    it themselves, so there the counting is off and only the code runs. */
 #include <check.h>
 #include <errno.h>
@@ -7,12 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/generate.h"
+#include "core/option.h"
 #include "core/rng.h"
 #include "core/weights.h"
 #include "distill/optimizer.h"
 #include "distill/step.h"
 
-static int64_t calls, bytes;
+static int64_t calls, bytes, placed; /* placed: by posix_memalign, as arenas and workspace are */
+static int64_t grown[512];           /* sizes asked of realloc */
+static int n_grown;
 static bool counting;
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -45,12 +50,15 @@ void *calloc(size_t n, size_t size)
 void *realloc(void *p, size_t n)
 {
     count(n);
+    if (counting && n_grown < RT_COUNT(grown))
+        grown[n_grown++] = (int64_t)n;
     return __libc_realloc(p, n);
 }
 
 int posix_memalign(void **p, size_t align, size_t n)
 {
     count(n);
+    placed += counting ? (int64_t)n : 0;
     *p = __libc_memalign(align, n);
     return *p ? 0 : ENOMEM;
 }
@@ -178,12 +186,155 @@ START_TEST(plan_is_what_is_allocated)
 }
 END_TEST
 
+/* ---- generation: everything but the targets of running sequences is placed before it begins ----
+ */
+
+typedef struct asked {
+    int64_t left, done;
+    int32_t prompt[7];
+} asked;
+
+static int next_prompt(void *ctx, rt_request *r, rt_err *e)
+{
+    asked *a = ctx;
+    (void)e;
+    if (a->left == 0)
+        return 0;
+    *r = (rt_request){ .id = --a->left, .prompt = a->prompt, .n_prompt = 7, .max_new = 20 };
+    return 1;
+}
+
+static int count_done(void *ctx, const rt_completion *c, rt_err *e)
+{
+    (void)c, (void)e;
+    ((asked *)ctx)->done++;
+    return 0;
+}
+
+START_TEST(generation_allocates_its_plan)
+{
+    bench b = { 0 };
+    rt_config cfg = config(_i % 2 ? "deepseek_v3" : "llama");
+    rt_generator *g = NULL;
+    rt_needs p = { 0 };
+    rt_generate_options o = {
+        .slots = 3, .length = 30, .prefill_rows = 11, .vocab = VOCAB, .sampling = { 1, 1, 0 }
+    };
+    if (_i / 2)
+        o.capture = (rt_soft_config){ .head_max = 4, .tail_spacing = 0.125f };
+    asked a = { .prompt = { 1, 2, 3, 4, 5, 6, 7 } };
+    rt_generate_io io = { .ctx = &a, .next = next_prompt, .done = count_done };
+    ck_assert_int_eq(rt_dev_open(&b.dev, "cpu", 2, &err), 0);
+    rt_model_init(&b.model, &cfg);
+    ck_assert_int_eq(rt_generator_open(&g, &b.dev, &b.model, &o, &err), 0);
+    rt_generator_needs(g, &p);
+    int64_t want = rt_needs_sum(&p, RT_NEEDS_MEMORY) + b.dev.scratch_need;
+    ck_assert_int_eq(rt_weights_place(&b.dev, &b.model.w, &err), 0);
+    ck_assert_int_eq(rt_model_rope(&b.model, &b.dev, o.length, &err), 0);
+    ck_assert_int_eq(rt_params_init(&b.model.w.params, &b.dev, &cfg, 1, &err), 0);
+    calls = bytes = 0;
+    counting = true;
+    int bad = rt_generator_run(g, &io, &err); /* nothing asked: it only places */
+    counting = false;
+    ck_assert_int_eq(bad, 0);
+    if (COUNTED)
+        ck_assert_int_eq(bytes, want);
+    a.left = 4;
+    ck_assert_int_eq(rt_generator_run(g, &io, &err), 0); /* OpenMP makes its threads here */
+    a.left = 4;
+    calls = bytes = 0;
+    counting = true;
+    bad = rt_generator_run(g, &io, &err);
+    counting = false;
+    ck_assert_int_eq(bad, 0);
+    ck_assert_int_eq(a.done, 8);
+    ck_assert_int_le(bytes, rt_needs_sum(&p, RT_NEEDS_GROWS));
+    if (!o.capture.head_max)
+        ck_assert_int_eq(calls, 0);
+    rt_needs_free(&p);
+    rt_generator_close(g);
+    rt_model_free(&b.dev, &b.model);
+    rt_dev_close(&b.dev);
+}
+END_TEST
+
+/* ---- sample and score: what a whole run places is the sum that --plan prints -------------------
+ */
+
+extern const rt_command rt_command_sample, rt_command_score;
+
+static int64_t row_of(const rt_needs *p, const char *name)
+{
+    for (int i = 0; i < p->n; i++)
+        if (!strcmp(p->row[i].name, name))
+            return p->row[i].bytes;
+    ck_abort_msg("no row %s", name);
+}
+
+static bool was_grown(int64_t size)
+{
+    for (int i = 0; i < n_grown; i++)
+        if (grown[i] == size)
+            return true;
+    return false;
+}
+
+START_TEST(command_places_its_plan)
+{
+    char dir[] = "/tmp/retort-memory-XXXXXX", text[64], out[64];
+    char *argv[] = { "--teacher",
+                     RT_SOURCE_DIR "/examples/reasoning/teacher",
+                     _i ? "--data" : "--prompts",
+                     text,
+                     "--out",
+                     out,
+                     "--threads",
+                     "2",
+                     _i ? "--head-rows" : "--max-tokens",
+                     "12" };
+    const rt_command *cmd = _i ? &rt_command_score : &rt_command_sample;
+    void *values = calloc(1, cmd->struct_bytes);
+    rt_needs p = { 0 };
+    bool help = false;
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(text, sizeof text, "%s/text.jsonl", dir);
+    snprintf(out, sizeof out, "%s/a.traces", dir);
+    FILE *f = fopen(text, "w");
+    for (int i = 0; i < 20; i++)
+        fprintf(f, "{\"id\": \"p%d\", \"prompt\": \"What is %d + 7?\", \"response\": \"%d\"}\n", i,
+                i, i + 7);
+    fclose(f);
+    ck_assert_int_eq(rt_options_parse(cmd, values, NULL, RT_COUNT(argv), argv, &help, &err), 0);
+    ck_assert_int_eq(cmd->plan(values, &p, &err), 0);
+    int64_t read = row_of(&p, "texts.list") + row_of(&p, "texts.tokens");
+    placed = n_grown = 0;
+    counting = true;
+    int bad = cmd->run(values, &err);
+    counting = false;
+    ck_assert_msg(!bad, "%s", err.text);
+    if (COUNTED) { /* reading weights borrows one tensor of the two it needs from the device */
+        ck_assert_int_eq(placed, rt_needs_sum(&p, RT_NEEDS_MEMORY) - read +
+                                     row_of(&p, "two tensors, while reading") / 2);
+        ck_assert(was_grown(row_of(&p, "texts.list")));
+        ck_assert(was_grown(row_of(&p, "texts.tokens")));
+    }
+    ck_assert_int_eq(p.units, 20);
+    rt_needs_free(&p);
+    rt_options_free(cmd, values);
+    free(values);
+    snprintf(text, sizeof text, "rm -r %s", dir);
+    ck_assert_int_eq(system(text), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("memory");
     TCase *t = tcase_create("memory");
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, plan_is_what_is_allocated, 0, 6);
+    tcase_add_loop_test(t, generation_allocates_its_plan, 0, 4);
+    tcase_add_loop_test(t, command_places_its_plan, 0, 2);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

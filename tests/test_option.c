@@ -34,9 +34,10 @@ static int run_nothing(void *options, rt_err *err)
     return 0;
 }
 
-static const rt_command TRAIN = { "train",           "train a student", OPTIONS,
-                                  RT_COUNT(OPTIONS), sizeof(values),    "data",
-                                  run_nothing };
+static const rt_command TRAIN = { "train",        "train a student",
+                                  OPTIONS,        RT_COUNT(OPTIONS),
+                                  sizeof(values), "data",
+                                  run_nothing,    NULL };
 
 // Parses words (NULL-terminated) over a recipe section in JSON text (may be NULL).
 static int parse(values *v, const char *section, char **words, rt_err *err)
@@ -170,7 +171,7 @@ END_TEST
 START_TEST(positional_words)
 {
     static const rt_option rows[] = { OPT_NEED(values, model, "path", "PATH", "what to look at") };
-    rt_command cmd = { "inspect", "look", rows, 1, sizeof(values), "path", run_nothing };
+    rt_command cmd = { "inspect", "look", rows, 1, sizeof(values), "path", run_nothing, NULL };
     values v;
     rt_err err = { 0 };
     bool help;
@@ -262,11 +263,12 @@ START_TEST(broken_tables)
     for (int i = 0; i < RT_COUNT(ROWS); i++) {
         rt_option rows[2] = { OPT_BOOL(values, fresh, "fresh", "false", "start again"),
                               ROWS[i].row };
-        rt_command cmd = { "c", "h", rows, 2, sizeof(values), NULL, run_nothing };
+        rt_command cmd = { "c", "h", rows, 2, sizeof(values), NULL, run_nothing, NULL };
         ck_assert_msg(rt_options_check(&cmd, &err) == -1, "row %d is sound", i);
         ck_assert_msg(strstr(err.text, ROWS[i].says) != NULL, "row %d: %s", i, err.text);
     }
-    rt_command cmd = { "c", "h", OPTIONS, RT_COUNT(OPTIONS), sizeof(values), "nope", run_nothing };
+    rt_command cmd = { "c",    "h",         OPTIONS, RT_COUNT(OPTIONS), sizeof(values),
+                       "nope", run_nothing, NULL };
     ck_assert_int_eq(rt_options_check(&cmd, &err), -1);
 }
 END_TEST

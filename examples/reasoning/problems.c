@@ -189,7 +189,8 @@ int main(int argc, char **argv)
                                  RT_COUNT(table),
                                  sizeof(options),
                                  NULL,
-                                 run };
+                                 run,
+                                 NULL };
     options values = { 0 };
     rt_err err = { { 0 }, 0 };
     bool help = false;
