@@ -191,20 +191,28 @@ static int read_rope(rt_config *cfg, const cJSON *json, const char *what, rt_err
     return 0;
 }
 
+/* "eos_token_id": one id or a list; those that are known already are not repeated. */
+static void add_eos(rt_config *cfg, const cJSON *json)
+{
+    const cJSON *eos = rt_json_find(json, "eos_token_id");
+    const cJSON *item = cJSON_IsArray(eos) ? eos->child : eos;
+    for (; item && cfg->n_eos < RT_COUNT(cfg->eos); item = cJSON_IsArray(eos) ? item->next : NULL) {
+        double id = cJSON_IsNumber(item) ? item->valuedouble : -1;
+        if (id >= 0 && id <= INT32_MAX && !rt_config_is_eos(cfg, (int32_t)id))
+            cfg->eos[cfg->n_eos++] = (int64_t)id;
+    }
+}
+
 static int read_tokens(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
 {
     cfg->bos = cfg->pad = -1;
     cfg->n_eos = 0;
     if (rt_json_opt_i64(json, "pad_token_id", -1, DIM, &cfg->pad, err))
         return rt_wrap(err, "%s", what);
-    const cJSON *bos = rt_json_find(json, "bos_token_id"),
-                *eos = rt_json_find(json, "eos_token_id");
+    const cJSON *bos = rt_json_find(json, "bos_token_id");
     if (cJSON_IsNumber(bos))
         cfg->bos = (int64_t)bos->valuedouble;
-    const cJSON *item = cJSON_IsArray(eos) ? eos->child : eos;
-    for (; item && cfg->n_eos < RT_COUNT(cfg->eos); item = cJSON_IsArray(eos) ? item->next : NULL)
-        if (cJSON_IsNumber(item) && item->valuedouble >= 0)
-            cfg->eos[cfg->n_eos++] = (int64_t)item->valuedouble;
+    add_eos(cfg, json);
     return 0;
 }
 
@@ -311,6 +319,15 @@ int rt_config_load(rt_config *cfg, const char *dir, rt_err *err)
     char *path = rt_path_join(dir, "config.json");
     cJSON *json = NULL;
     int bad = rt_json_load(&json, path, err) || rt_config_parse(cfg, json, path, err);
+    cJSON_Delete(json);
+    free(path);
+    if (bad)
+        return -1;
+    path = rt_path_join(dir, "generation_config.json");
+    json = NULL;
+    bad = rt_path_exists(path) && rt_json_load(&json, path, err);
+    if (!bad)
+        add_eos(cfg, json);
     cJSON_Delete(json);
     free(path);
     return bad ? -1 : 0;

@@ -61,7 +61,8 @@ const rt_family *rt_family_find_gguf(const char *architecture);
 
 /* what: the file's name in messages. */
 int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err *err);
-int rt_config_load(rt_config *cfg, const char *dir, rt_err *err); /* DIR/config.json */
+/* DIR/config.json; ids that end a text also from DIR/generation_config.json, where there is one. */
+int rt_config_load(rt_config *cfg, const char *dir, rt_err *err);
 int rt_config_check(const rt_config *cfg, const char *what, rt_err *err);
 /* Hugging Face's config.json with dtype ("float32", "bfloat16"). cJSON_Delete it. */
 cJSON *rt_config_json(const rt_config *cfg, const char *dtype);

@@ -289,17 +289,20 @@ static int gguf_config(rt_config *c, const rt_gguf *g, const char *path, rt_err 
         return -1;
     c->kv_heads = c->heads;
     c->head_dim = c->width / c->heads;
-    int64_t eos = -1;
+    int64_t eos = -1, eot = -1;
     if (gguf_key(g, arch, "attention.head_count_kv", false, &c->kv_heads, err) ||
         gguf_key(g, arch, "attention.key_length", false, &c->head_dim, err) ||
         gguf_number(g, arch, "attention.layer_norm_rms_epsilon", &c->norm_eps, err) ||
         gguf_number(g, arch, "rope.freq_base", &c->rope_theta, err) || gguf_rope(c, g, arch, err) ||
         rt_gguf_opt_i64(g, "tokenizer.ggml.bos_token_id", 0, INT32_MAX, &c->bos, err) ||
         rt_gguf_opt_i64(g, "tokenizer.ggml.padding_token_id", 0, INT32_MAX, &c->pad, err) ||
-        rt_gguf_opt_i64(g, "tokenizer.ggml.eos_token_id", 0, INT32_MAX, &eos, err))
+        rt_gguf_opt_i64(g, "tokenizer.ggml.eos_token_id", 0, INT32_MAX, &eos, err) ||
+        rt_gguf_opt_i64(g, "tokenizer.ggml.eot_token_id", 0, INT32_MAX, &eot, err))
         return -1;
     if (eos >= 0)
         c->eos[c->n_eos++] = eos;
+    if (eot >= 0 && eot != eos)
+        c->eos[c->n_eos++] = eot;
     if (c->layers > 1024 || c->head_dim < 1)
         return rt_fail(err, "%s: %lld layers of head width %lld are beyond any model", path,
                        (long long)c->layers, (long long)c->head_dim);

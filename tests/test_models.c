@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/generate.h"
 #include "core/rng.h"
@@ -522,6 +523,56 @@ START_TEST(generated_and_scored)
 }
 END_TEST
 
+/* Ids that end a text: config.json's first, then those that only generation_config.json names. */
+START_TEST(end_tokens)
+{
+    static const struct {
+        const char *config, *generation;
+        int n;
+        int64_t eos[4];
+    } cases[] = { { "1", NULL, 1, { 1 } },
+                  { "1", "{\"eos_token_id\": 5}", 2, { 1, 5 } },
+                  { "[1, 2]", "{\"eos_token_id\": [5, 2, 1, 7]}", 4, { 1, 2, 5, 7 } },
+                  { "null", "{\"eos_token_id\": [5]}", 1, { 5 } },
+                  { "3", "{\"temperature\": 0.6}", 1, { 3 } },
+                  { "3", "{\"eos_token_id\": [-1, \"7\", 1e300, null]}", 1, { 3 } },
+                  { "3", "{\"eos_token_id\": [4,", -1, { 0 } } };
+    char dir[] = "/tmp/retort-models-XXXXXX", text[512];
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    char *config = rt_path_join(dir, "config.json");
+    char *generation = rt_path_join(dir, "generation_config.json");
+    for (int i = 0; i < RT_COUNT(cases); i++) {
+        rt_config cfg;
+        int n = snprintf(
+            text, sizeof text,
+            "{\"model_type\": \"llama\", \"num_hidden_layers\": 1, \"hidden_size\": 8, "
+            "\"num_attention_heads\": 2, \"intermediate_size\": 8, \"vocab_size\": 9, "
+            "\"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 16, "
+            "\"eos_token_id\": %s}",
+            cases[i].config);
+        must(rt_file_write(config, text, n, &err));
+        unlink(generation);
+        if (cases[i].generation)
+            must(rt_file_write(generation, cases[i].generation,
+                               (int64_t)strlen(cases[i].generation), &err));
+        int bad = rt_config_load(&cfg, dir, &err);
+        ck_assert_int_eq(bad, cases[i].n < 0 ? -1 : 0);
+        if (bad) {
+            ck_assert_ptr_nonnull(strstr(err.text, "generation_config.json"));
+            continue;
+        }
+        ck_assert_int_eq(cfg.n_eos, cases[i].n);
+        for (int k = 0; k < cases[i].n; k++)
+            ck_assert_int_eq(cfg.eos[k], cases[i].eos[k]);
+    }
+    unlink(generation);
+    unlink(config);
+    rmdir(dir);
+    free(generation);
+    free(config);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("models");
@@ -530,6 +581,7 @@ int main(void)
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, logits, 0, n);
     tcase_add_loop_test(t, trained, 0, RT_COUNT(TRAINED));
+    tcase_add_test(t, end_tokens);
     tcase_add_loop_test(t, gradients, 0, RT_COUNT(WITH_GRADIENTS));
     tcase_add_loop_test(t, decoding, 0, n);
     tcase_add_loop_test(t, scoring_bits, 0, n);
