@@ -184,6 +184,17 @@ int rt_out_open(rt_out *out, const char *path, rt_err *err)
     return 0;
 }
 
+int rt_out_open_count(rt_out *out, rt_err *err)
+{
+    *out = (rt_out){ .fd = open("/dev/null", O_WRONLY | O_CLOEXEC) };
+    if (out->fd < 0)
+        return rt_fail(err, "/dev/null: cannot open: %s", strerror(errno));
+    out->temp = must(strdup("")); // no file's name: abort removes nothing
+    out->path = must(strdup("/dev/null"));
+    out->buffer = must(malloc(OUT_BUFFER_BYTES));
+    return 0;
+}
+
 void rt_out_abort(rt_out *out)
 {
     if (out->temp) {

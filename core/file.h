@@ -31,6 +31,8 @@ typedef struct rt_out {
 } rt_out;
 
 int rt_out_open(rt_out *out, const char *path, rt_err *err);
+/* Only counts: nothing is kept, and there is nothing to commit. */
+int rt_out_open_count(rt_out *out, rt_err *err);
 int rt_out_write(rt_out *out, const void *data, int64_t bytes, rt_err *err);
 int rt_out_printf(rt_out *out, rt_err *err, const char *fmt, ...) RT_PRINTF(3, 4);
 int rt_out_flush(rt_out *out, rt_err *err);  /* hand buffered bytes to fd, for callers that use fd */

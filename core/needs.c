@@ -75,10 +75,11 @@ void rt_needs_print(const rt_needs *p, FILE *f)
         const rt_needs_row *r = &p->row[i];
         fprintf(f, "  %-7s %-12s %-28s %16lld  %s\n", KINDS[r->kind], r->label, r->name,
                 (long long)r->bytes, rt_fmt_bytes(text, sizeof text, r->bytes));
-        if (r->kind == RT_NEEDS_MEMORY && (i + 1 == p->n || r[1].kind != RT_NEEDS_MEMORY))
-            fprintf(f, "  %-49s %16lld  %s\n", "memory  all",
-                    (long long)rt_needs_sum(p, RT_NEEDS_MEMORY),
-                    rt_fmt_bytes(text, sizeof text, rt_needs_sum(p, RT_NEEDS_MEMORY)));
+        bool last = i + 1 == p->n || r[1].kind != r->kind;
+        if (last && (r->kind == RT_NEEDS_MEMORY || r->kind == RT_NEEDS_DISK))
+            fprintf(f, "  %-7s %-41s %16lld  %s\n", KINDS[r->kind], "all",
+                    (long long)rt_needs_sum(p, r->kind),
+                    rt_fmt_bytes(text, sizeof text, rt_needs_sum(p, r->kind)));
     }
     if (rt_needs_sum(p, RT_NEEDS_GROWS))
         fputs("  \"grows\" follows the data and is not in the sum; neither are the program, its\n"

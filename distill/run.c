@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "distill/forecast.h"
 #include "distill/report.h"
 
 #define O rt_run_options
@@ -16,7 +17,10 @@ const rt_option rt_run_table[RT_RUN_OPTIONS] = {
     OPT_STR(O, out, "out", NULL, "DIR", "run folder; default is the recipe's run.out"),
     OPT_LIST(O, set, "set", "STAGE.KEY=VALUE", "change one value of the recipe; may repeat"),
     OPT_BOOL(O, fresh, "fresh", "false", "remove what an earlier run left and start over"),
-    OPT_BOOL(O, plan, "plan", "false", "print what each stage needs and stop"),
+    OPT_BOOL(O, plan, "plan", "false", "print memory and disk of each stage by name, and stop"),
+    OPT_INT(
+        O, probe, "probe", "0", 0, 1e6,
+        "with --plan: time N and 3 N prompts or steps of each stage, in a folder that is removed"),
     OPT_BOOL(O, json, "json", "false", "the report as JSON on stdout"),
 };
 #undef O
@@ -288,8 +292,7 @@ static stage_state state_of(const stage *s)
     return done && (!s->out || rt_path_exists(s->out)) ? STAGE_DONE : STAGE_CUT;
 }
 
-/* Only below the run folder, and never through a link. */
-static int remove_tree(const char *path, rt_err *err)
+int rt_run_remove(const char *path, rt_err *err)
 {
     struct stat st;
     char **names = NULL;
@@ -302,7 +305,7 @@ static int remove_tree(const char *path, rt_err *err)
         return -1;
     for (int i = 0; !bad && i < n; i++) {
         char *inner = rt_path_join(path, names[i]);
-        bad = remove_tree(inner, err);
+        bad = rt_run_remove(inner, err);
         free(inner);
     }
     rt_names_free(names, n);
@@ -320,20 +323,19 @@ static int remove_output(const runner *r, const stage *s, rt_err *err)
                        "yourself, or give "
                        "another \"out\"",
                        s->name, s->out, r->folder);
-    return remove_tree(s->out, err);
+    return rt_run_remove(s->out, err);
 }
 
 /* ---- running
  * ------------------------------------------------------------------------------------- */
 
-/* stdout is the report's: what a stage prints goes to stderr. */
-static int run_aside(stage *s, rt_err *err)
+int rt_run_aside(const rt_command *command, void *values, int to, rt_err *err)
 {
     fflush(stdout);
     int own = dup(STDOUT_FILENO);
-    if (own < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+    if (own < 0 || dup2(to, STDOUT_FILENO) < 0)
         return rt_fail(err, "stdout: cannot be set aside: %s", strerror(errno));
-    int bad = s->command->run(s->values, err);
+    int bad = command->run(values, err);
     fflush(stdout);
     if (dup2(own, STDOUT_FILENO) < 0)
         bad = bad ? bad : rt_fail(err, "stdout: cannot be restored: %s", strerror(errno));
@@ -365,48 +367,66 @@ static int run_stage(runner *r, stage *s, int number, rt_err *err)
             return -1;
     }
     double start = rt_now();
-    if (run_aside(s, err))
+    if (rt_run_aside(s->command, s->values, STDERR_FILENO, err))
         return rt_wrap(err, "stage %s", s->name);
     rt_info("[%d/%d] %s: done in %s", number, r->n, s->name,
             rt_fmt_seconds(took, sizeof took, rt_now() - start));
     return write_stamp(s, true, rt_now() - start, err);
 }
 
-/* Each stage's own --plan; what an earlier stage has yet to make cannot be measured. */
-static int plan_stage(stage *s, int number, int n, rt_err *err)
-{
-    const rt_option *plan = rt_option_find(s->command, "plan");
-    rt_err later = { 0 };
-    (void)err;
-    printf("[%d/%d] %s: retort %s\n", number, n, s->name, s->command->name);
-    if (!plan)
-        return 0;
-    *(bool *)((uint8_t *)s->values + plan->offset) = true;
-    fflush(stdout);
-    if (s->command->run(s->values, &later))
-        printf("  cannot be planned yet: %s\n", later.text);
-    return 0;
-}
-
 static int run_stages(runner *r, rt_err *err)
 {
     for (int i = 0; i < r->n; i++)
-        if (r->o->plan ? plan_stage(&r->stage[i], i + 1, r->n, err)
-                       : run_stage(r, &r->stage[i], i + 1, err))
+        if (run_stage(r, &r->stage[i], i + 1, err))
             return -1;
     return 0;
+}
+
+static double recorded_seconds(const stage *s)
+{
+    cJSON *json = NULL;
+    rt_err ignored = { 0 };
+    double seconds = -1;
+    if (rt_json_load(&json, s->stamp, &ignored) ||
+        rt_json_get_f64(json, "seconds", &seconds, &ignored))
+        seconds = -1;
+    cJSON_Delete(json);
+    return seconds;
+}
+
+static int plan_stages(runner *r, rt_err *err)
+{
+    rt_forecast *list = calloc((size_t)r->n, sizeof *list);
+    if (!list)
+        rt_bug("out of memory");
+    int bad = 0;
+    for (int i = 0; !bad && i < r->n; i++) {
+        stage *s = &r->stage[i];
+        bad = make_key(s, err);
+        bool done = !bad && !r->o->fresh && state_of(s) == STAGE_DONE;
+        list[i] = (rt_forecast){ .name = s->name,
+                                 .command = s->command,
+                                 .values = s->values,
+                                 .done = done,
+                                 .seconds = done ? recorded_seconds(s) : -1 };
+    }
+    bad = bad || rt_forecast_run(list, r->n, r->folder, r->o->probe, r->o->json, err);
+    free(list);
+    return bad ? -1 : 0;
 }
 
 int rt_run(const rt_run_options *o, const rt_command *const *commands, int n, rt_err *err)
 {
     runner r = { .o = o };
+    if (o->probe && !o->plan)
+        return rt_usage(err, "--probe N goes with --plan: it only measures");
     int bad = load_recipe(&r, err) || read_stages(&r, commands, n, err);
-    for (int i = 0; !bad && o->fresh && i < r.n; i++)
+    for (int i = 0; !bad && o->fresh && !o->plan && i < r.n; i++)
         bad = remove_output(&r, &r.stage[i], err) ||
               (rt_path_exists(r.stage[i].stamp) && unlink(r.stage[i].stamp));
     if (!bad && !o->plan)
         bad = rt_dir_make(r.stages, err);
-    bad = bad || run_stages(&r, err);
+    bad = bad || (o->plan ? plan_stages(&r, err) : run_stages(&r, err));
     const cJSON *report = rt_json_find(r.recipe, "report");
     if (!bad && !o->plan && report)
         bad = rt_report(report, r.folder, r.stages, o->json, err);

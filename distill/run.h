@@ -20,14 +20,20 @@ RT_BEGIN
 typedef struct rt_run_options {
     char *recipe, *out;
     rt_strlist set;
+    int64_t probe;
     bool fresh, plan, json;
 } rt_run_options;
 
-enum { RT_RUN_OPTIONS = 6 };
+enum { RT_RUN_OPTIONS = 7 };
 extern const rt_option rt_run_table[RT_RUN_OPTIONS];
 
 /* commands (n): what a stage may name. */
 int rt_run(const rt_run_options *o, const rt_command *const *commands, int n, rt_err *err);
+
+/* A command whose stdout goes to `to`: stdout is the report's. */
+int rt_run_aside(const rt_command *command, void *values, int to, rt_err *err);
+/* A file or a tree, never through a link. */
+int rt_run_remove(const char *path, rt_err *err);
 
 RT_END
 

@@ -10,7 +10,7 @@
 #include "core/log.h"
 #include "quant/encode.h"
 
-enum { CHUNK_ELEMENTS = 1 << 20 };
+enum { CHUNK_ELEMENTS = 1 << 20, STREAMS = 4 }; /* arrays of a stream, each of 4 bytes a value */
 
 /* One tensor of the file. */
 typedef struct item {
@@ -30,7 +30,8 @@ typedef struct plan {
     rt_tokenizer *tokenizer;
     item *item;
     int n_items;
-    float *rope; /* (P/2) divisors, or NULL */
+    int64_t most; /* elements of a chunk */
+    float *rope;  /* (P/2) divisors, or NULL */
     rt_export_report report;
 } plan;
 
@@ -62,10 +63,10 @@ static int item_fill(plan *p, const rt_param *param, rt_err *err)
     const rt_config *c = &p->cfg;
     const rt_tensor *want = param->slot;
     *it = (item){ .source = rt_safetensors_find(&p->st, param->name), .rank = want->rank };
-    if (!it->source)
+    if (!it->source && !p->job->later)
         return rt_fail(err, "%s: tensor %s is missing", p->job->dir, param->name);
-    bool same = it->source->rank == want->rank;
-    for (int i = 0; same && i < want->rank; i++)
+    bool same = !it->source || it->source->rank == want->rank;
+    for (int i = 0; it->source && same && i < want->rank; i++)
         same = it->source->dim[i] == want->dim[i];
     if (!same)
         return rt_fail(err, "%s: tensor %s does not have the shape that config.json gives it",
@@ -120,15 +121,19 @@ static int vocabulary_check(const plan *p, rt_err *err)
 static int plan_open(plan *p, const rt_export *job, rt_err *err)
 {
     *p = (plan){ .job = job };
-    if (rt_config_load(&p->cfg, job->dir, err))
+    if (job->later)
+        p->cfg = job->later->cfg;
+    else if (rt_config_load(&p->cfg, job->dir, err))
         return -1;
     if (!p->cfg.family->gguf)
         return rt_fail(err, "%s: retort writes no GGUF of model_type %s (llama and qwen3 it does)",
                        job->dir, p->cfg.family->model_type);
-    if (rt_safetensors_open(&p->st, job->dir, err))
+    p->report.cfg = p->cfg;
+    if (!job->later && rt_safetensors_open(&p->st, job->dir, err))
         return -1;
     if (!job->weights_only &&
-        (rt_tokenizer_open(&p->tokenizer, job->dir, err) || vocabulary_check(p, err)))
+        (rt_tokenizer_open(&p->tokenizer, job->later ? job->later->tokenizer : job->dir, err) ||
+         vocabulary_check(p, err)))
         return -1;
     rt_weights_init(&p->weights, &p->cfg, "weights");
     p->item = calloc((size_t)p->weights.params.n, sizeof *p->item);
@@ -137,6 +142,10 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
     for (int i = 0; i < p->weights.params.n; i++)
         if (item_fill(p, &p->weights.params.item[i], err))
             return -1;
+    p->most = CHUNK_ELEMENTS;
+    for (int i = 0; i < p->n_items; i++)
+        p->most = rt_max(p->most, p->item[i].width);
+    p->report.host_bytes = STREAMS * p->most * (int64_t)sizeof(float);
     return nothing_left(p, err) || rope_divisors(p, err) ? -1 : 0;
 }
 
@@ -148,15 +157,6 @@ static void plan_close(plan *p)
     rt_tokenizer_close(p->tokenizer);
     free(p->item);
     free(p->rope);
-}
-
-int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err)
-{
-    plan p;
-    int rc = plan_open(&p, job, err);
-    *report = p.report;
-    plan_close(&p);
-    return rc;
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -259,9 +259,7 @@ static void declare(rt_gguf_writer *w, const plan *p)
 
 static int stream_open(stream *s, rt_err *err)
 {
-    int64_t most = CHUNK_ELEMENTS;
-    for (int i = 0; i < s->p->n_items; i++)
-        most = rt_max(most, s->p->item[i].width);
+    int64_t most = s->p->most;
     s->x = malloc((size_t)most * sizeof *s->x);
     s->back = malloc((size_t)most * sizeof *s->back);
     s->busy = malloc((size_t)most * sizeof *s->busy);
@@ -307,4 +305,21 @@ int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err)
     free(s.block);
     plan_close(&p);
     return rc;
+}
+
+int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err)
+{
+    plan p;
+    rt_gguf_writer w = { 0 };
+    int rc = plan_open(&p, job, err) || rt_gguf_writer_open(&w, NULL, err) ||
+             rt_export_keys(&w, job, &p.cfg, p.tokenizer, p.report.parameters, err);
+    if (!rc) {
+        declare(&w, &p);
+        rc = rt_gguf_writer_begin(&w, err);
+        p.report.file_bytes = rt_gguf_writer_bytes(&w);
+    }
+    rt_gguf_writer_abort(&w);
+    *report = p.report;
+    plan_close(&p);
+    return rc ? -1 : 0;
 }

@@ -6,6 +6,7 @@
 #ifndef RT_EXPORT_H
 #define RT_EXPORT_H
 
+#include "core/needs.h"
 #include "core/weights.h"
 #include "corpora/tokenizer.h"
 #include "quant/gguf_write.h"
@@ -22,19 +23,22 @@ typedef struct rt_export {
     const char *pre;                 /* force tokenizer.ggml.pre, or NULL */
     const char *name;                /* general.name, NULL = the directory's */
     const rt_importance *importance; /* or NULL */
+    const rt_needs_output *later; /* plan only: the model, when dir does not stand yet; or NULL */
 } rt_export;
 
 typedef struct rt_export_report {
+    rt_config cfg; /* of the model */
     int64_t parameters, tensors;
     int64_t tensor_bytes; /* padding between tensors not counted */
-    int64_t file_bytes;   /* 0 while only planned */
+    int64_t file_bytes;   /* exact, also while only planned */
+    int64_t host_bytes;   /* of the rows that are held */
     int64_t fallbacks;    /* matrices whose rows do not fill the blocks of their type */
     int64_t weighed;      /* matrices that importance was found for */
     double error;         /* relative: sqrt(sum (x - decoded)^2 / sum x^2) over all matrices */
     int64_t type_tensors[RT_DTYPE_COUNT], type_bytes[RT_DTYPE_COUNT];
 } rt_export_report;
 
-/* Everything but the writing: checks the checkpoint and fills the counts. */
+/* Everything but the data: checks the checkpoint, writes the keys to nowhere, fills the counts. */
 int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err);
 int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err);
 

@@ -44,7 +44,7 @@ static int write_zeros(rt_gguf_writer *w, int64_t bytes, rt_err *err)
 int rt_gguf_writer_open(rt_gguf_writer *w, const char *path, rt_err *err)
 {
     *w = (rt_gguf_writer){ 0 };
-    if (rt_out_open(&w->out, path, err))
+    if (path ? rt_out_open(&w->out, path, err) : rt_out_open_count(&w->out, err))
         return -1;
     if (rt_out_write(&w->out, "GGUF", 4, err) || write_le(w, 3, 4, err) || write_le(w, 0, 8, err) ||
         write_le(w, 0, 8, err)) {
@@ -169,6 +169,14 @@ int rt_gguf_writer_begin(rt_gguf_writer *w, rt_err *err)
     w->begun = true;
     int64_t at = w->out.bytes;
     return write_zeros(w, rt_align_up(at, ALIGNMENT) - at, err) || counts_patch(w, err) ? -1 : 0;
+}
+
+int64_t rt_gguf_writer_bytes(const rt_gguf_writer *w)
+{
+    int64_t bytes = w->out.bytes;
+    for (int64_t i = 0; i < w->n_decl; i++)
+        bytes += rt_align_up(w->decl[i].bytes, ALIGNMENT);
+    return bytes;
 }
 
 /* Step over finished tensors, each padded to the alignment. */

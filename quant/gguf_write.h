@@ -18,6 +18,7 @@ typedef struct rt_gguf_writer {
     bool begun;
 } rt_gguf_writer;
 
+/* path NULL: only count the bytes; abort ends it. */
 int rt_gguf_writer_open(rt_gguf_writer *w, const char *path, rt_err *err);
 
 int rt_gguf_put_u32(rt_gguf_writer *w, const char *key, uint32_t v, rt_err *err);
@@ -35,6 +36,7 @@ int rt_gguf_put_strs_item(rt_gguf_writer *w, const void *text, int64_t bytes, rt
 void rt_gguf_writer_add(rt_gguf_writer *w, const char *name, rt_dtype dtype, int rank,
                         const int64_t *dim);
 int rt_gguf_writer_begin(rt_gguf_writer *w, rt_err *err);
+int64_t rt_gguf_writer_bytes(const rt_gguf_writer *w); /* after begin: of the whole file */
 int rt_gguf_writer_push(rt_gguf_writer *w, const void *data, int64_t bytes, rt_err *err);
 int rt_gguf_writer_commit(rt_gguf_writer *w, rt_err *err); /* frees in all cases */
 void rt_gguf_writer_abort(rt_gguf_writer *w);              /* accepts a zeroed and a committed w */

@@ -49,11 +49,9 @@ static cJSON *report_json(const quantize_options *o, const rt_export_report *r)
         }
     rt_json_put(json, "types", types);
     rt_json_put_i64(json, "fallbacks", r->fallbacks);
-    if (!o->plan) {
-        rt_json_put_i64(json, "file_bytes", r->file_bytes);
-        rt_json_put_i64(json, "weighed_tensors", r->weighed);
-        rt_json_put_num(json, "relative_error", r->error);
-    }
+    rt_json_put_i64(json, "file_bytes", r->file_bytes);
+    rt_json_put_i64(json, "weighed_tensors", r->weighed);
+    rt_json_put_num(json, "relative_error", r->error);
     return json;
 }
 
@@ -65,17 +63,38 @@ static void report_text(const quantize_options *o, const rt_export_report *r)
             rt_info("%-7s %5lld tensors  %12s", rt_dtype_get((rt_dtype)t)->name,
                     (long long)r->type_tensors[t],
                     rt_fmt_bytes(bytes, sizeof bytes, r->type_bytes[t]));
-    rt_fmt_bytes(bytes, sizeof bytes, o->plan ? r->tensor_bytes : r->file_bytes);
+    rt_fmt_bytes(bytes, sizeof bytes, r->file_bytes);
     rt_fmt_count(count, sizeof count, (double)r->parameters);
-    rt_info("%s: %s parameters, %s, %.4f bits a weight", o->plan ? "would write" : o->out, count,
-            bytes, 8 * (double)r->tensor_bytes / (double)r->parameters);
+    rt_info("%s: %s parameters, %s, %.4f bits a weight", o->out, count, bytes,
+            8 * (double)r->tensor_bytes / (double)r->parameters);
     if (r->fallbacks)
         rt_info("%lld matrices have rows that do not fill the blocks of %s: larger types stand in",
                 (long long)r->fallbacks, o->type);
-    if (!o->plan)
-        rt_info("relative error of the matrices %.5f", r->error);
-    if (!o->plan && o->importance && !r->weighed)
+    rt_info("relative error of the matrices %.5f", r->error);
+    if (o->importance && !r->weighed)
         rt_warn("%s speaks of none of this model's tensors: nothing was weighed", o->importance);
+}
+
+static rt_export job_of(const quantize_options *o)
+{
+    return (rt_export){ .dir = o->model,
+                        .out = o->out,
+                        .mix = rt_mix_find(o->type),
+                        .pure = o->pure,
+                        .weights_only = o->weights_only,
+                        .pre = o->pre,
+                        .name = o->name };
+}
+
+static int check_model(const quantize_options *o, rt_err *err)
+{
+    if (rt_path_is_dir(o->model))
+        return 0;
+    return rt_fail(err, "%s: not a directory; --model wants a Hugging Face model directory%s",
+                   o->model,
+                   rt_path_exists(o->model) && rt_gguf_magic(o->model)
+                       ? ": a GGUF is quantized already, start from the original weights"
+                       : "");
 }
 
 static int quantize(void *options, rt_err *err)
@@ -83,25 +102,14 @@ static int quantize(void *options, rt_err *err)
     const quantize_options *o = options;
     rt_importance importance = { 0 };
     rt_export_report report = { 0 };
-    rt_export job = { .dir = o->model,
-                      .out = o->out,
-                      .mix = rt_mix_find(o->type),
-                      .pure = o->pure,
-                      .weights_only = o->weights_only,
-                      .pre = o->pre,
-                      .name = o->name,
-                      .importance = o->importance ? &importance : NULL };
-    if (!o->out && !o->plan)
+    rt_export job = job_of(o);
+    if (!o->out)
         return rt_usage(err, "quantize: --out FILE.gguf is missing (or --plan to only see sizes)");
-    if (!rt_path_is_dir(o->model))
-        return rt_fail(err, "%s: not a directory; --model wants a Hugging Face model directory%s",
-                       o->model,
-                       rt_path_exists(o->model) && rt_gguf_magic(o->model)
-                           ? ": a GGUF is quantized already, start from the original weights"
-                           : "");
-    if (o->importance && rt_importance_open(&importance, o->importance, err))
+    if (check_model(o, err) ||
+        (o->importance && rt_importance_open(&importance, o->importance, err)))
         return -1;
-    int rc = o->plan ? rt_export_plan(&job, &report, err) : rt_export_gguf(&job, &report, err);
+    job.importance = o->importance ? &importance : NULL;
+    int rc = rt_export_gguf(&job, &report, err);
     rt_importance_close(&importance);
     if (rc)
         return -1;
@@ -117,9 +125,32 @@ static int quantize(void *options, rt_err *err)
     return 0;
 }
 
+static int plan_quantize(void *options, rt_needs *p, rt_err *err)
+{
+    const quantize_options *o = options;
+    rt_export_report r = { 0 };
+    rt_export job = job_of(o);
+    job.later = rt_needs_find(p, o->model);
+    if ((!job.later && check_model(o, err)) || rt_export_plan(&job, &r, err))
+        return -1;
+    rt_needs_add(p, RT_NEEDS_MEMORY, "host", "rows of a chunk", r.host_bytes);
+    for (int t = 0; t < RT_DTYPE_COUNT; t++)
+        if (r.type_tensors[t])
+            rt_needs_add(p, RT_NEEDS_DISK, "gguf", rt_dtype_get((rt_dtype)t)->name,
+                         r.type_bytes[t]);
+    rt_needs_add(p, RT_NEEDS_DISK, "gguf", "keys, tokenizer, padding",
+                 r.file_bytes - r.tensor_bytes);
+    p->output = (rt_needs_output){ .path = o->out,
+                                   .cfg = r.cfg,
+                                   .tokenizer = job.later ? job.later->tokenizer : o->model };
+    p->units = 1;
+    return 0;
+}
+
 const rt_command rt_command_quantize = { .name = "quantize",
                                          .help = "write a model as one GGUF file, 4 bits or more",
                                          .options = OPTIONS,
                                          .n_options = RT_COUNT(OPTIONS),
                                          .struct_bytes = sizeof(quantize_options),
-                                         .run = quantize };
+                                         .run = quantize,
+                                         .plan = plan_quantize };

@@ -9,6 +9,7 @@
 
 #include "core/generate.h"
 #include "core/log.h"
+#include "core/needs.h"
 #include "core/option.h"
 #include "core/weights.h"
 #include "corpora/record.h"
@@ -21,7 +22,7 @@ typedef struct eval_options {
     rt_strlist data, problems;
     int64_t limit, max_tokens, max_length, batch, pass_tokens, head_rows, seed, threads;
     double temperature, top_p;
-    bool json;
+    bool plan, json;
 } eval_options;
 
 #define O eval_options
@@ -46,6 +47,7 @@ static const rt_option options[] = {
             "tokens of one forward pass; bounds memory"),
     OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head"),
     OPT_INT(O, threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),
+    OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop"),
     OPT_BOOL(O, json, "json", "false", "results as JSON on stdout"),
 };
 #undef O
@@ -184,7 +186,7 @@ static int judge(void *ctx, const rt_completion *c, rt_err *err)
     return 0;
 }
 
-static int answer_problems(evaluation *e, rt_err *err)
+static int open_generator(rt_generator **gen, evaluation *e, rt_err *err)
 {
     const eval_options *o = e->o;
     rt_generate_options g = { .slots = rt_min(o->batch, e->n_problems),
@@ -192,11 +194,15 @@ static int answer_problems(evaluation *e, rt_err *err)
                               .prefill_rows = rt_max(e->longest_prompt, 256),
                               .vocab = rt_tokenizer_vocab(e->chat.tokenizer),
                               .sampling = { (float)o->temperature, (float)o->top_p, 0 } };
+    return rt_generator_open(gen, &e->dev, &e->model, &g, err);
+}
+
+static int answer_problems(evaluation *e, rt_err *err)
+{
     rt_generate_io io = { .ctx = e, .next = next_problem, .done = judge };
     rt_generator *gen = NULL;
     rt_progress_begin(&e->progress, "answers", 0, e->n_problems);
-    int bad = rt_generator_open(&gen, &e->dev, &e->model, &g, err) ||
-              rt_generator_run(gen, &io, err);
+    int bad = open_generator(&gen, e, err) || rt_generator_run(gen, &io, err);
     rt_generator_close(gen);
     rt_progress_end(&e->progress);
     e->has_answers = !bad;
@@ -206,30 +212,40 @@ static int answer_problems(evaluation *e, rt_err *err)
 /* ---- held-out documents
  * -------------------------------------------------------------------------- */
 
-static int measure_documents(evaluation *e, rt_err *err)
+static int open_documents(rt_corpus **c, const evaluation *e, rt_err *err)
 {
     const eval_options *o = e->o;
     rt_corpus_options co = { .chat = &e->chat,
                              .max_length = o->max_length,
                              .limit = o->limit,
                              .verdicts = (1u << RT_VERDICT_COUNT) - 1 };
+    return rt_corpus_open(c, (const char *const *)o->data.item, o->data.n, &co, err);
+}
+
+static void plan_measure(rt_measure *ms, evaluation *e, rt_soft_config soft, int64_t longest)
+{
+    const eval_options *o = e->o;
+    rt_batch_shape shape = {
+        .rows = o->pass_tokens, .head_rows = o->head_rows, .soft = soft, .temperature = 1
+    };
+    rt_measure_plan(ms, &e->dev, &e->model, o->reference ? &e->reference : NULL,
+                    rt_tokenizer_vocab(e->chat.tokenizer), &shape, longest);
+}
+
+static int measure_documents(evaluation *e, rt_err *err)
+{
     rt_corpus *c = NULL;
     rt_measure ms = { 0 };
-    if (rt_corpus_open(&c, (const char *const *)o->data.item, o->data.n, &co, err))
+    if (open_documents(&c, e, err))
         return -1;
-    rt_batch_shape shape = { .rows = o->pass_tokens,
-                             .head_rows = o->head_rows,
-                             .soft = rt_corpus_soft(c),
-                             .temperature = 1 };
-    rt_measure_plan(&ms, &e->dev, &e->model, o->reference ? &e->reference : NULL,
-                    rt_tokenizer_vocab(e->chat.tokenizer), &shape, rt_corpus_longest(c));
+    plan_measure(&ms, e, rt_corpus_soft(c), rt_corpus_longest(c));
     int bad = rt_measure_place(&ms, err) || rt_dev_ready(&e->dev, err) ||
               rt_measure_run(&ms, c, 0, "held-out", &e->measured, err);
     rt_measure_free(&ms);
     rt_corpus_close(c);
     e->has_data = !bad;
     e->has_kl = e->measured.totals.soft_rows > 0;
-    e->has_reference = o->reference != NULL;
+    e->has_reference = e->o->reference != NULL;
     return bad ? -1 : 0;
 }
 
@@ -333,7 +349,19 @@ static void print_table(const cJSON *json)
         printf("  %-20s %.1f %%\n", group->string, 100 * group->valuedouble);
 }
 
-static int open_evaluation(evaluation *e, rt_err *err)
+/* Read at once, or only described when `plan` is given. */
+static int open_one(evaluation *e, rt_model *m, const char *path, int64_t positions,
+                    const rt_needs *plan, rt_err *err)
+{
+    const rt_needs_output *later = rt_needs_find(plan, path);
+    if (!later)
+        return plan ? rt_model_plan(m, &e->dev, path, true, positions, err)
+                    : rt_model_open(m, &e->dev, path, true, positions, err);
+    rt_model_plan_config(m, &e->dev, &later->cfg, true, positions);
+    return 0;
+}
+
+static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
 {
     const eval_options *o = e->o;
     if (!o->data.n && !o->problems.n)
@@ -342,8 +370,10 @@ static int open_evaluation(evaluation *e, rt_err *err)
     if (o->reference && !o->data.n)
         return rt_usage(err, "--reference needs --archive PATH: the text to compare on");
     int64_t positions = o->max_length;
+    const rt_needs_output *later = rt_needs_find(plan, o->model);
     if (rt_verify_kind_parse(&e->verify, o->verify, err) ||
-        rt_dev_open(&e->dev, "cpu", (int)o->threads, err) || rt_chat_open(&e->chat, o->model, err))
+        rt_dev_open(&e->dev, "cpu", (int)o->threads, err) ||
+        rt_chat_open(&e->chat, later ? later->tokenizer : o->model, err))
         return -1;
     for (int i = 0; i < o->problems.n; i++)
         if (read_problems(e, o->problems.item[i], err))
@@ -351,14 +381,13 @@ static int open_evaluation(evaluation *e, rt_err *err)
     if (o->problems.n && e->n_problems == 0)
         return rt_fail(err, "%s: no problems in it", o->problems.item[0]);
     positions = rt_max(positions, e->longest_prompt + o->max_tokens);
-    if (rt_model_open(&e->model, &e->dev, o->model, true, positions, err))
+    if (open_one(e, &e->model, o->model, positions, plan, err))
         return -1;
     if (e->model.cfg.vocab < rt_tokenizer_vocab(e->chat.tokenizer))
         return rt_fail(
             err, "%s: the tokenizer has more tokens than the model: they do not belong together",
             o->model);
-    return o->reference ? rt_model_open(&e->reference, &e->dev, o->reference, true, positions, err)
-                        : 0;
+    return o->reference ? open_one(e, &e->reference, o->reference, positions, plan, err) : 0;
 }
 
 static void close_evaluation(evaluation *e)
@@ -378,7 +407,7 @@ static void close_evaluation(evaluation *e)
 static int run_eval(void *values, rt_err *err)
 {
     evaluation e = { .o = values };
-    int bad = open_evaluation(&e, err) || (e.n_problems && answer_problems(&e, err)) ||
+    int bad = open_evaluation(&e, NULL, err) || (e.n_problems && answer_problems(&e, err)) ||
               (e.o->data.n && measure_documents(&e, err));
     if (!bad) {
         cJSON *json = results(&e);
@@ -396,6 +425,58 @@ static int run_eval(void *values, rt_err *err)
     return bad ? -1 : 0;
 }
 
+static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, rt_err *err)
+{
+    const rt_needs_output *later = rt_needs_find(plan, e->o->data.item[0]);
+    rt_corpus *c = NULL;
+    rt_measure ms = { 0 };
+    const rt_arena *a;
+    if (!later && open_documents(&c, e, err))
+        return -1;
+    if (later)
+        plan_measure(&ms, e, later->soft, rt_min(later->longest, e->o->max_length));
+    else
+        plan_measure(&ms, e, rt_corpus_soft(c), rt_corpus_longest(c));
+    int64_t n = later ? later->samples : rt_corpus_count(c);
+    need->units = later && e->o->limit ? rt_min(n, e->o->limit) : n;
+    for (int i = 0; (a = rt_measure_arena(&ms, i)); i++)
+        rt_needs_arena(need, a);
+    rt_measure_free(&ms);
+    rt_corpus_close(c);
+    return 0;
+}
+
+/* Answers come first and are freed before documents: only the larger of the two counts. */
+static int plan_eval(void *values, rt_needs *p, rt_err *err)
+{
+    evaluation e = { .o = values };
+    rt_needs part[2] = { { 0 }, { 0 } };
+    rt_generator *gen = NULL;
+    int bad = open_evaluation(&e, p, err) || (e.n_problems && open_generator(&gen, &e, err));
+    if (!bad && gen)
+        rt_generator_needs(gen, &part[0]);
+    bad = bad || (e.o->data.n && plan_documents(&e, p, &part[1], err));
+    const rt_arena *own[] = { &e.model.w.arena, &e.model.rope_arena, &e.reference.w.arena,
+                              &e.reference.rope_arena };
+    for (int i = 0; !bad && i < (e.o->reference ? 4 : 2); i++)
+        rt_needs_arena(p, own[i]);
+    const rt_needs *most = rt_needs_sum(&part[0], RT_NEEDS_MEMORY) >
+                                   rt_needs_sum(&part[1], RT_NEEDS_MEMORY)
+                               ? &part[0]
+                               : &part[1];
+    for (int i = 0; !bad && i < most->n; i++)
+        rt_needs_add(p, most->row[i].kind, most->row[i].label, most->row[i].name,
+                     most->row[i].bytes);
+    if (!bad)
+        rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", e.dev.scratch_need);
+    p->units = e.n_problems + part[1].units;
+    rt_needs_free(&part[0]);
+    rt_needs_free(&part[1]);
+    rt_generator_close(gen);
+    close_evaluation(&e);
+    return bad ? -1 : 0;
+}
+
 const rt_command rt_command_eval = { "eval",
                                      "exact answers, perplexity and KL of a model",
                                      options,
@@ -403,4 +484,4 @@ const rt_command rt_command_eval = { "eval",
                                      sizeof(eval_options),
                                      NULL,
                                      run_eval,
-                                     NULL };
+                                     plan_eval };

@@ -73,10 +73,13 @@ for answer in golden["answers"]:
 PY
 
 q=$models/qwen3
-expect 0 'bits a weight' --model "$q" --plan --weights-only
+"$retort" quantize --model "$q" --type Q8_0 --weights-only --out a.gguf --plan --json >out.txt || fail "--plan"
+planned=$(python3 -c 'import json; print(json.load(open("out.txt"))["disk"]["bytes"])')
+[ -e a.gguf ] && fail 'a plan wrote a file'
 expect 0 '' --model "$q" --type Q8_0 --weights-only --out a.gguf --json
 python3 -c 'import json, os, sys; r = json.load(open("out.txt")); sys.exit(r["file_bytes"] != os.path.getsize("a.gguf"))' ||
     fail "the report's file_bytes is not the file's size"
+[ "$planned" = "$(stat -c %s a.gguf)" ] || fail "planned $planned bytes, written $(stat -c %s a.gguf)"
 expect 2 'quantize: --out' --model "$q"
 expect 2 'Q4_K_M' --model "$q" --type Q4_K_X --out b.gguf
 expect 1 'nowhere' --model nowhere --out b.gguf

@@ -71,6 +71,29 @@ before=$(stat -c %Y.%i clean/student/model.safetensors clean/student.gguf)
 grep -q 'did you mean quantized' log || fail "no suggestion: $(cat log)"
 "$retort" run recipe.json --set student.stepz=3 2>log && fail "an unknown key was accepted"
 grep -q 'steps' log || fail "no suggestion: $(cat log)"
+
+# --- a plan before anything ran says what the stages then wrote; a probe leaves nothing behind
+"$retort" -q run recipe.json --out none --plan --probe 2 --json >before.json 2>log || fail "--plan --probe: $(cat log)"
+"$retort" -q run recipe.json --plan --json >after.json || fail "--plan --json"
 "$retort" -q run recipe.json --plan >plan.txt || fail "--plan"
-grep -q 'all' plan.txt || fail "no plan: $(cat plan.txt)"
+grep -q '^judged .*(took)' plan.txt || fail "no table: $(cat plan.txt)"
+ls -d none* 2>/dev/null && fail "a plan or a probe left something behind"
+python3 - <<'E' || fail "the plan: $(cat before.json after.json)"
+import json, os
+before, after = (json.load(open(f))["stages"] for f in ("before.json", "after.json"))
+assert [s["stage"] for s in before] == ["traces", "student", "quantized", "judged"]
+for b, a in zip(before, after):
+    assert not b["done"] and a["done"] and "why" not in b and "why" not in a, (b, a)
+    assert b["seconds"] > 0 and a["seconds"] > 0
+    assert b["memory"]["bytes"] > 0
+traces, student, quantized, judged = before
+assert student["disk"]["model weights"] == os.path.getsize("clean/student/model.safetensors")
+assert quantized["disk"]["bytes"] == os.path.getsize("clean/student.gguf")
+archive = sum(os.path.getsize("clean/a.traces/" + f) for f in os.listdir("clean/a.traces"))
+assert 0.5 * archive < traces["about"]["bytes"] < 20 * archive
+for name in ("weights weights", "gradients gradients", "moment 1 moment 1"):
+    assert student["memory"][name] == after[1]["memory"][name] > 0, name
+assert student["units"] == 12 and traces["units"] == 80 and judged["units"] == 120
+E
+"$retort" run recipe.json --probe 2 2>log && fail "--probe without --plan was accepted"
 exit $failed

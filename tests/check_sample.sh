@@ -148,7 +148,7 @@ grep -q '"kind":"trace archive","mode":"sample","teacher":"teacher","precision":
 expect 0 '' inspect s.traces
 grep -q 'f32; mla expanded' out.txt || fail "inspect: $(cat out.txt)"
 expect 0 '' sample $plan --out none.traces --plan
-grep -qE '^  all +[0-9]+ ' out.txt || fail "--plan: $(cat out.txt)"
+grep -qE '^  memory +all +[0-9]+ ' out.txt || fail "--plan: $(cat out.txt)"
 absent none.traces
 
 # --- whatever is wrong

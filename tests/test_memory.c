@@ -14,6 +14,7 @@
 #include "core/weights.h"
 #include "distill/optimizer.h"
 #include "distill/step.h"
+#include "student/checkpoint.h"
 
 static int64_t calls, bytes, placed; /* placed: by posix_memalign, as arenas and workspace are */
 static int64_t grown[512];           /* sizes asked of realloc */
@@ -179,6 +180,16 @@ START_TEST(plan_is_what_is_allocated)
         run_step(&b, step);
     counting = false;
     ck_assert_int_eq(calls, 0);
+    char file[] = "/tmp/retort-memory-XXXXXX.safetensors";
+    rt_position at = { 4, 0, 0, 1 };
+    int64_t size = 0;
+    ck_assert_int_ge(mkstemps(file, 12), 0);
+    ck_assert_int_eq(
+        rt_checkpoint_save(file, &b.dev, &b.model.w, &b.optimizer.m, &b.optimizer.v, &at, &err) ||
+            rt_path_size(file, &size, &err),
+        0);
+    ck_assert_int_eq(size, rt_checkpoint_bytes(&b.model.w));
+    remove(file);
     rt_step_free(&b.step);
     rt_optimizer_free(&b.optimizer, &b.dev);
     rt_model_free(&b.dev, &b.model);
