@@ -1,6 +1,7 @@
 #!/bin/sh
-# run.sh: installs what is missing, builds twice (Release, and with AddressSanitizer and
-# UndefinedBehaviorSanitizer) and runs every test in both. Arguments go to ctest: tests/run.sh -R arena
+# run.sh: installs what is missing, builds Release and with AddressSanitizer and UndefinedBehaviorSanitizer,
+# runs every test in both, then those whose threads share data under ThreadSanitizer. Arguments go to
+# ctest instead of the choice of tests: tests/run.sh -R arena
 set -eu
 cd "$(dirname "$0")/.."
 . tests/setup.sh
@@ -8,9 +9,11 @@ cd "$(dirname "$0")/.."
 install_packages
 build_tree build
 build_tree build-sanitize -DRETORT_SANITIZE=ON
+build_tree build-tsan -DRETORT_TSAN=ON -DRETORT_CUDA=OFF
 status=0
-for tree in build build-sanitize; do
+for tree in build build-sanitize build-tsan; do
     echo "== tests in $tree"
+    [ $tree$# = build-tsan0 ] && set -- -R 'test_(matmul|attention|layers|quant|tokenizer|sample)$'
     ctest --test-dir "$tree" --output-on-failure -j "$(nproc)" "$@" || status=$?
 done
 exit $status
