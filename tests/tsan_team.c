@@ -8,15 +8,9 @@
 
 enum { THREADS_MAX = 16, LOOPS = 64 };
 
-/* A loop shared by the team, known by its number: every thread meets the same loops in order. */
-struct loop {
-    long number, next, end, step;
-};
-
 struct team {
-    pthread_mutex_t lock;
     pthread_barrier_t barrier;
-    struct loop loop[LOOPS];
+    long taken[LOOPS]; /* chunks of each loop; every thread meets the same loops in order */
     void (*fn)(void *);
     void *data;
     int n;
@@ -25,7 +19,7 @@ struct team {
 static _Thread_local struct {
     struct team *team;
     int id;
-    long loops;
+    long loops, begin, end, chunk;
 } self;
 
 int omp_get_thread_num(void);
@@ -68,8 +62,7 @@ void GOMP_parallel(void (*fn)(void *), void *data, unsigned n, unsigned flags)
     struct team team = { .fn = fn, .data = data, .n = n ? (int)n : omp_get_max_threads() };
     struct member member[THREADS_MAX];
     pthread_t thread[THREADS_MAX];
-    if (team.n > THREADS_MAX || pthread_mutex_init(&team.lock, NULL) ||
-        pthread_barrier_init(&team.barrier, NULL, (unsigned)team.n))
+    if (team.n > THREADS_MAX || pthread_barrier_init(&team.barrier, NULL, (unsigned)team.n))
         abort();
     for (int i = 0; i < team.n; i++) {
         member[i] = (struct member){ &team, i };
@@ -81,32 +74,28 @@ void GOMP_parallel(void (*fn)(void *), void *data, unsigned n, unsigned flags)
         pthread_join(thread[i], NULL);
     self.team = NULL;
     pthread_barrier_destroy(&team.barrier);
-    pthread_mutex_destroy(&team.lock);
 }
 
 void GOMP_barrier(void) { pthread_barrier_wait(&self.team->barrier); }
 
+/* Relaxed: a loop that hands out work orders nothing else, and a lock here would hide races. */
 bool GOMP_loop_nonmonotonic_dynamic_next(long *from, long *to)
 {
-    struct loop *l = &self.team->loop[self.loops % LOOPS];
-    pthread_mutex_lock(&self.team->lock);
-    bool some = l->next < l->end;
-    *from = l->next;
-    *to = l->next += some ? l->step : 0;
-    pthread_mutex_unlock(&self.team->lock);
-    if (*to > l->end)
-        *to = l->end;
-    return some;
+    long *taken = &self.team->taken[self.loops % LOOPS];
+    *from = self.begin + __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED) * self.chunk;
+    *to = *from + self.chunk < self.end ? *from + self.chunk : self.end;
+    return *from < self.end;
 }
 
+/* Threads are never LOOPS / 2 loops apart: a barrier comes before. */
 bool GOMP_loop_nonmonotonic_dynamic_start(long begin, long end, long step, long chunk, long *from,
                                           long *to)
 {
-    struct loop *l = &self.team->loop[++self.loops % LOOPS];
-    pthread_mutex_lock(&self.team->lock);
-    if (l->number != self.loops)
-        *l = (struct loop){ self.loops, begin, end, step * chunk };
-    pthread_mutex_unlock(&self.team->lock);
+    self.loops++;
+    self.begin = begin;
+    self.end = end;
+    self.chunk = step * chunk;
+    __atomic_store_n(&self.team->taken[(self.loops + LOOPS / 2) % LOOPS], 0, __ATOMIC_RELAXED);
     return GOMP_loop_nonmonotonic_dynamic_next(from, to);
 }
 
