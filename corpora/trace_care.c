@@ -26,6 +26,22 @@ static char *with_suffix(const char *path, const char *suffix)
     return out;
 }
 
+int rt_trace_there(const char *path, rt_err *err)
+{
+    static const char *const PARTS[] = { "manifest.json", "journal", "shard-00000.npz" };
+    for (int i = 0; i < RT_COUNT(PARTS); i++) {
+        char *part = rt_path_join(path, PARTS[i]);
+        bool there = rt_path_exists(part);
+        free(part);
+        if (there)
+            return 0;
+    }
+    return rt_fail(err,
+                   "%s: no trace archive there: a directory NAME.traces with a manifest.json is "
+                   "needed",
+                   path);
+}
+
 char *rt_trace_rebuild_path(const char *path) { return with_suffix(path, ".rebuild"); }
 
 static int sync_parent(const char *path, rt_err *err)
@@ -176,25 +192,22 @@ static int replace(const char *path, rt_trace_reader *r, bool whole, rt_err *err
     return rc ? -1 : 0;
 }
 
-static void ignore_report(void *ctx, const char *id, const char *text)
-{
-    (void)ctx, (void)id, (void)text;
-}
-
 int64_t rt_trace_repair(const char *path, rt_trace_report *report, void *ctx, rt_err *err)
 {
-    int64_t problems = rt_trace_verify(path, ignore_report, NULL, err), lost = 0;
-    if (problems <= 0)
-        return problems;
-    rt_trace_reader *r;
+    rt_trace_reader *whole;
+    int64_t lost;
     int lock = -1;
-    if (rt_dir_lock(&lock, path, err))
+    if (rt_trace_there(path, err) || rt_dir_lock(&lock, path, err))
         return -1;
-    int rc = rt_trace_open_salvage(&r, path, report, ctx, &lost, err);
-    if (!rc) {
-        rc = replace(path, r, lost == 0 && rt_trace_info(r)->complete, err);
-        rt_trace_reader_close(r);
-    }
+    int64_t problems = rt_trace_inspect(&whole, &lost, path, report, ctx, err);
+    int rc = problems < 0 ? -1 : 0;
+    if (problems > 0)
+        rc = whole ? replace(path, whole, lost == 0 && whole->manifest.complete, err)
+                   : rt_fail(err,
+                             "%s: neither manifest.json nor any shard says how this archive was "
+                             "made; nothing can be repaired",
+                             path);
+    rt_trace_reader_close(whole);
     close(lock);
     return rc ? -1 : lost;
 }

@@ -3,7 +3,7 @@
      trace_manifest.c  manifest <-> JSON           trace_shard.c     pieces <-> shard file, journal
      trace_write.c     the writer                  trace_ids.c       the ids it has
      trace_read.c      the reader                  trace_stats.c     statistics
-     trace_care.c      repair, merge               trace_verify.c    verify */
+     trace_care.c      repair, merge               trace_verify.c    what is wrong, what is whole */
 #ifndef RT_TRACE_INSIDE_H
 #define RT_TRACE_INSIDE_H
 
@@ -20,10 +20,12 @@
 typedef struct rt_trace_buf {
     uint8_t *data;
     int64_t n, cap;
+    bool failed; // out of memory: later adds do nothing, and rt_trace_buf_check says so
 } rt_trace_buf;
 
-int rt_trace_buf_reserve(rt_trace_buf *b, int64_t more, rt_err *err);
-int rt_trace_buf_add(rt_trace_buf *b, const void *data, int64_t bytes, rt_err *err);
+bool rt_trace_buf_reserve(rt_trace_buf *b, int64_t more);
+void rt_trace_buf_add(rt_trace_buf *b, const void *data, int64_t bytes);
+int rt_trace_buf_check(const rt_trace_buf *b, rt_err *err);
 
 /* ---- soft rows (trace_rows.c) ---- */
 
@@ -85,7 +87,9 @@ typedef struct rt_trace_shards {
 /* Is a shard of so many samples and content (payload) bytes closed? */
 bool rt_trace_shard_full(const rt_trace_manifest *m, int64_t samples, int64_t content);
 void rt_trace_shard_name(char name[32], int64_t k);
-cJSON *rt_trace_manifest_json(const rt_trace_manifest *m); /* the sections, without shards */
+char *rt_trace_shard_path(const char *dir, int64_t k); /* free() it */
+int64_t rt_trace_shard_number(const char *name);       /* -1: not the name of a shard */
+void rt_trace_manifest_put(cJSON *json, const rt_trace_manifest *m); /* the sections */
 int rt_trace_manifest_read(rt_trace_manifest *m, const cJSON *json, rt_err *err);
 int rt_trace_manifest_check(const rt_trace_manifest *m, rt_err *err); /* bounds */
 int rt_trace_manifest_load(const char *dir, rt_trace_manifest *m, rt_trace_shards *s, rt_err *err);
@@ -101,6 +105,7 @@ int rt_trace_manifest_same(const rt_trace_manifest *have, const rt_trace_manifes
 typedef void rt_trace_hook(void *ctx, const char *point);
 
 enum rt_trace_column {
+    RT_COL_LINES, /* samples.jsonl */
     RT_COL_LINE_OFFSETS,
     RT_COL_ID,
     RT_COL_INDEX,
@@ -121,34 +126,37 @@ enum rt_trace_column {
 typedef struct rt_trace_shard {
     rt_map map;
     rt_npz npz;
-    int64_t n; /* samples */
+    int64_t number, n; /* of the file; samples */
     int64_t id_width;
-    const uint8_t *lines; /* samples.jsonl */
-    int64_t lines_bytes;
     const uint8_t *column[RT_COL_COUNT]; /* not aligned */
     int64_t count[RT_COL_COUNT];         /* elements along the outermost dimension */
 } rt_trace_shard;
 
-/* payload[i]: whole payloads, in order. The file is committed under dir/shard-k. */
+/* p[i]: the samples, in order. The file is committed under dir/shard-k. */
 int rt_trace_shard_write(const char *dir, int64_t k, const rt_trace_manifest *m,
-                         const rt_trace_buf *payload, int64_t n, rt_trace_shard_info *info,
+                         const rt_trace_pieces *p, int64_t n, rt_trace_shard_info *info,
                          rt_trace_hook *hook, void *ctx, rt_err *err);
 /* bytes < 0: any size. salvage: take what can be found, whatever the headers say. */
-int rt_trace_shard_open(rt_trace_shard *s, const char *path, int64_t bytes, bool salvage,
+int rt_trace_shard_open(rt_trace_shard *s, const char *dir, int64_t k, int64_t bytes, bool salvage,
                         rt_err *err);
 void rt_trace_shard_close(rt_trace_shard *s);
 /* Bounds-checked; content is checked against hash by the caller. */
 int rt_trace_shard_pieces(const rt_trace_shard *s, int64_t i, rt_trace_pieces *p, rt_err *err);
 
 enum { RT_TRACE_JOURNAL_HEAD = 8, RT_TRACE_RECORD_HEAD = 16 };
-int rt_trace_journal_head_add(rt_trace_buf *out, rt_err *err);
-int rt_trace_record_add(rt_trace_buf *out, const rt_trace_buf *payload, rt_err *err);
-/* The record at `at`, which moves past it. 1 = one record, 0 = end, -1 = not a whole record. */
-int rt_trace_record_next(const uint8_t *data, int64_t bytes, int64_t *at, const uint8_t **payload,
-                         int64_t *n);
-/* Offset of the first whole record after `at`, or -1: then what stands at `at` is a torn tail. */
-int64_t rt_trace_record_after(const uint8_t *data, int64_t bytes, int64_t at);
+void rt_trace_journal_head_add(rt_trace_buf *out);
 bool rt_trace_journal_head_ok(const uint8_t *data, int64_t bytes);
+int rt_trace_record_add(rt_trace_buf *out, const rt_trace_pieces *p, rt_err *err);
+
+enum rt_trace_record {
+    RT_RECORD_END,
+    RT_RECORD_WHOLE, /* p is filled and points into data */
+    RT_RECORD_BAD,   /* damage before a good record, where *at stands now */
+    RT_RECORD_TORN   /* nothing whole follows; *at stands at the end */
+};
+/* What stands at *at (begin at RT_TRACE_JOURNAL_HEAD), which moves past it. */
+enum rt_trace_record rt_trace_record_next(const uint8_t *data, int64_t bytes, int64_t *at,
+                                          rt_trace_pieces *p);
 
 /* ---- ids that are there (trace_ids.c) ---- */
 
@@ -176,19 +184,41 @@ int rt_trace_open_hooked(rt_trace_writer **w, const char *path, const rt_trace_m
                          rt_trace_hook *hook, void *ctx, rt_err *err);
 /* Refuses pieces that do not match their hash. */
 int rt_trace_append_pieces(rt_trace_writer *w, const rt_trace_pieces *p, rt_err *err);
-/* salvage: skip what is damaged, keep samples whose hash and content are whole, and report the
- * rest. */
-int rt_trace_open_salvage(rt_trace_reader **r, const char *path, rt_trace_report *report, void *ctx,
-                          int64_t *lost, rt_err *err);
+
+typedef struct rt_trace_entry {
+    int64_t shard; /* -1 = journal */
+    int64_t at;    /* sample of the shard, or byte of the record in the journal */
+} rt_trace_entry;
+
+struct rt_trace_reader {
+    char *path;
+    rt_trace_manifest manifest;
+    rt_trace_shards info;
+    rt_trace_codec codec;
+    rt_trace_shard *shard; /* (info.n, or as many as were found) */
+    int64_t n_shards;
+    rt_map journal;
+    int64_t torn; /* bytes at the journal's end that are no whole record */
+    rt_trace_entry *entry;
+    int64_t n, cap;
+};
+
+int rt_trace_reader_new(rt_trace_reader **r, const char *path, rt_err *err); /* holds nothing yet */
+int rt_trace_reader_add(rt_trace_reader *r, int64_t shard, int64_t at, rt_err *err);
 int rt_trace_reader_pieces(const rt_trace_reader *r, int64_t i, rt_trace_pieces *p, rt_err *err);
-const rt_trace_codec *rt_trace_reader_codec(const rt_trace_reader *r);
-int64_t rt_trace_reader_file_bytes(const rt_trace_reader *r);
+
+/* Reads everything and reports each problem; the number of them, -1 = no archive there. *whole: the
+   samples whose hash and content are good, NULL when nothing says how the archive was made. */
+int64_t rt_trace_inspect(rt_trace_reader **whole, int64_t *lost, const char *path,
+                         rt_trace_report *report, void *ctx, rt_err *err);
 
 /* ---- directories (trace_care.c) ---- */
 
+int rt_trace_there(const char *path,
+                   rt_err *err);               /* fails when no part of an archive stands there */
 char *rt_trace_rebuild_path(const char *path); /* PATH.rebuild; free() it */
-int rt_trace_remove(const char *path,
-                    rt_err *err); /* the archive's own files, then the directory */
+/* The archive's own files, then the directory. */
+int rt_trace_remove(const char *path, rt_err *err);
 int rt_trace_exchange(const char *a, const char *b, rt_err *err); /* two directories swap names */
 /* A new archive at `path` (removed first) with every sample of the readers by index; left open. */
 int rt_trace_rebuild(rt_trace_writer **w, const char *path, rt_trace_reader *const *readers, int n,

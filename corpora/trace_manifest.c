@@ -75,6 +75,23 @@ void rt_trace_shard_name(char name[32], int64_t k)
     snprintf(name, 32, "shard-%05lld.npz", (long long)k);
 }
 
+char *rt_trace_shard_path(const char *dir, int64_t k)
+{
+    char name[32];
+    rt_trace_shard_name(name, k);
+    return rt_path_join(dir, name);
+}
+
+int64_t rt_trace_shard_number(const char *name)
+{
+    char want[32];
+    long long k;
+    if (sscanf(name, "shard-%lld.npz", &k) != 1 || k < 0)
+        return -1;
+    rt_trace_shard_name(want, k);
+    return strcmp(want, name) == 0 ? k : -1;
+}
+
 // ---- bounds ----
 
 static bool hash_ok(const rt_hash *h)
@@ -175,18 +192,11 @@ static cJSON *temperature_list(const rt_soft_config *c)
     return list;
 }
 
-static void put_sections(cJSON *json, const rt_trace_manifest *m)
+void rt_trace_manifest_put(cJSON *json, const rt_trace_manifest *m)
 {
     for (int i = 0; i < RT_COUNT(FIELDS); i++)
         rt_json_put(section_of(json, FIELDS[i].section), FIELDS[i].key, field_value(&FIELDS[i], m));
     rt_json_put(section_of(json, "capture"), "temperatures", temperature_list(&m->capture));
-}
-
-cJSON *rt_trace_manifest_json(const rt_trace_manifest *m)
-{
-    cJSON *json = rt_json_object();
-    put_sections(json, m);
-    return json;
 }
 
 static cJSON *manifest_file_json(const rt_trace_manifest *m, const rt_trace_shards *s)
@@ -194,7 +204,7 @@ static cJSON *manifest_file_json(const rt_trace_manifest *m, const rt_trace_shar
     cJSON *json = rt_json_object(), *list = rt_json_array();
     rt_json_put_str(json, "format", "retort-traces");
     rt_json_put_i64(json, "version", RT_TRACE_VERSION);
-    put_sections(json, m);
+    rt_trace_manifest_put(json, m);
     for (int64_t k = 0; k < s->n; k++) {
         const rt_trace_shard_info *info = &s->item[k];
         cJSON *entry = rt_json_object();

@@ -314,8 +314,8 @@ int rt_trace_rows_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_so
         const char *why = view_row(&v, c, soft, r, taken[r]);
         if (why)
             return rt_fail(err, "soft row %lld: %s", (long long)r, why);
-        if (rt_trace_buf_reserve(out, ROW_BYTES_MAX, err))
-            return -1;
+        if (!rt_trace_buf_reserve(out, ROW_BYTES_MAX))
+            return rt_trace_buf_check(out, err);
         w.at = out->data + out->n;
         if (!put_short(&w, c, &v))
             put_full(&w, c, &v);

@@ -10,27 +10,33 @@
 
 // ---- small things ----
 
-int rt_trace_buf_reserve(rt_trace_buf *b, int64_t more, rt_err *err)
+bool rt_trace_buf_reserve(rt_trace_buf *b, int64_t more)
 {
-    if (more <= b->cap - b->n)
-        return 0;
+    if (b->failed || more <= b->cap - b->n)
+        return !b->failed;
     int64_t cap = rt_max(b->n + more, rt_max(4096, b->cap + b->cap / 2));
     uint8_t *grown = realloc(b->data, (size_t)cap);
-    if (!grown)
-        return rt_fail(err, "trace archive: out of memory for %lld bytes", (long long)cap);
-    b->data = grown;
-    b->cap = cap;
-    return 0;
+    b->failed = !grown;
+    if (grown) {
+        b->data = grown;
+        b->cap = cap;
+    }
+    return !b->failed;
 }
 
-int rt_trace_buf_add(rt_trace_buf *b, const void *data, int64_t bytes, rt_err *err)
+void rt_trace_buf_add(rt_trace_buf *b, const void *data, int64_t bytes)
 {
-    if (rt_trace_buf_reserve(b, bytes, err))
-        return -1;
-    if (bytes > 0)
-        memcpy(b->data + b->n, data, (size_t)bytes);
+    if (bytes <= 0 || !rt_trace_buf_reserve(b, bytes))
+        return;
+    memcpy(b->data + b->n, data, (size_t)bytes);
     b->n += bytes;
-    return 0;
+}
+
+int rt_trace_buf_check(const rt_trace_buf *b, rt_err *err)
+{
+    return b->failed
+               ? rt_fail(err, "trace archive: out of memory after %lld bytes", (long long)b->n)
+               : 0;
 }
 
 static const char *const VERDICT[RT_VERDICT_COUNT] = { "unverified", "correct", "wrong",
@@ -102,42 +108,40 @@ int rt_trace_payload_add(rt_trace_buf *out, const rt_trace_pieces *p, rt_err *er
     int64_t total = rt_trace_payload_bytes(p);
     if (total > RT_TRACE_PAYLOAD_MAX)
         return rt_fail(err, "the sample has %lld bytes, at most 1 GiB are kept", (long long)total);
-    if (rt_trace_buf_reserve(out, total, err))
-        return -1;
     fixed_part fixed = fixed_of(p);
     uint32_t sizes[3] = { (uint32_t)p->id_bytes, (uint32_t)p->line_bytes,
                           (uint32_t)p->record_bytes };
-    bool bad = rt_trace_buf_add(out, &fixed, sizeof fixed, err) ||
-               rt_trace_buf_add(out, sizes, sizeof sizes, err) ||
-               rt_trace_buf_add(out, p->id, p->id_bytes, err) ||
-               rt_trace_buf_add(out, p->line, p->line_bytes, err) ||
-               rt_trace_buf_add(out, p->token, 4 * (int64_t)p->tokens, err) ||
-               rt_trace_buf_add(out, p->span, 8 * (int64_t)p->spans, err) ||
-               rt_trace_buf_add(out, p->record, p->record_bytes, err);
-    return bad ? -1 : 0;
+    rt_trace_buf_reserve(out, total);
+    rt_trace_buf_add(out, &fixed, sizeof fixed);
+    rt_trace_buf_add(out, sizes, sizeof sizes);
+    rt_trace_buf_add(out, p->id, p->id_bytes);
+    rt_trace_buf_add(out, p->line, p->line_bytes);
+    rt_trace_buf_add(out, p->token, 4 * (int64_t)p->tokens);
+    rt_trace_buf_add(out, p->span, 8 * (int64_t)p->spans);
+    rt_trace_buf_add(out, p->record, p->record_bytes);
+    return rt_trace_buf_check(out, err);
 }
 
 int rt_trace_payload_parse(rt_trace_pieces *p, const uint8_t *payload, int64_t bytes, rt_err *err)
 {
     fixed_part f;
     uint32_t sizes[3];
-    memset(p, 0, sizeof *p);
     if (bytes < RT_TRACE_PAYLOAD_HEAD)
         return rt_fail(err, "a sample of %lld bytes is too short", (long long)bytes);
     memcpy(&f, payload, sizeof f);
     memcpy(sizes, payload + RT_TRACE_FIXED, sizeof sizes);
     if (f.tokens < 0 || f.spans < 0)
         return rt_fail(err, "negative counts in a sample");
-    p->index = f.index;
-    p->tokens = f.tokens;
-    p->prompt_tokens = f.prompt_tokens;
-    p->soft_first = f.soft_first;
-    p->rows = f.rows;
-    p->spans = f.spans;
-    p->verdict = f.verdict;
-    p->id_bytes = sizes[0];
-    p->line_bytes = sizes[1];
-    p->record_bytes = sizes[2];
+    *p = (rt_trace_pieces){ .index = f.index,
+                            .tokens = f.tokens,
+                            .prompt_tokens = f.prompt_tokens,
+                            .soft_first = f.soft_first,
+                            .rows = f.rows,
+                            .spans = f.spans,
+                            .verdict = f.verdict,
+                            .id_bytes = sizes[0],
+                            .line_bytes = sizes[1],
+                            .record_bytes = sizes[2] };
     if (rt_trace_payload_bytes(p) != bytes)
         return rt_fail(err, "the lengths in a sample do not add up to its %lld bytes",
                        (long long)bytes);
@@ -288,7 +292,7 @@ int rt_trace_sample_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_
         p.record = rows.data;
         p.record_bytes = rows.n;
         rc = p.line_bytes > RT_TRACE_TEXT_MAX ? rt_fail(err, "the texts have more than 64 MiB")
-                                              : rt_trace_payload_add(out, &p, err);
+                                              : rt_trace_record_add(out, &p, err);
     }
     free(line);
     free(rows.data);

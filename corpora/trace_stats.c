@@ -62,8 +62,8 @@ static int add_all(rt_trace_statistics *s, sums *t, uint64_t *prompt, const rt_t
     for (int64_t i = 0; !rc && i < s->samples; i++) {
         rt_trace_pieces p;
         rc = rt_trace_reader_pieces(r, i, &p, err) ||
-             rt_trace_sample_decode(rt_trace_reader_codec(r), &p, RT_TRACE_TEXT | RT_TRACE_SOFT,
-                                    &sample, &s->certain, err);
+             rt_trace_sample_decode(&r->codec, &p, RT_TRACE_TEXT | RT_TRACE_SOFT, &sample,
+                                    &s->certain, err);
         if (rc) {
             rt_wrap(err, "sample %lld ('retort archive verify' says more)", (long long)i);
             break;
@@ -81,8 +81,9 @@ static int add_all(rt_trace_statistics *s, sums *t, uint64_t *prompt, const rt_t
 
 int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err)
 {
-    *s = (rt_trace_statistics){ .samples = rt_trace_count(r),
-                                .file_bytes = rt_trace_reader_file_bytes(r) };
+    *s = (rt_trace_statistics){ .samples = r->n, .file_bytes = r->journal.bytes };
+    for (int64_t k = 0; k < r->n_shards; k++)
+        s->file_bytes += r->shard[k].map.bytes;
     sums *t = calloc(1, sizeof *t);
     uint64_t *prompt = malloc((size_t)(s->samples + 1) * sizeof *prompt);
     int rc = t && prompt ? add_all(s, t, prompt, r, err) : rt_fail(err, "out of memory");

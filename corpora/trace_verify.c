@@ -1,6 +1,7 @@
-/* trace_verify.c: reads every byte of an archive and says what is wrong and where: the manifest by
-   its canonical form, each shard by the manifest's XXH3-128, then by entry and by sample, the
-   journal by record. Refuses: changing anything (repair does). */
+/* trace_verify.c: reads every byte of an archive, says what is wrong and where, and gathers the
+   samples that are whole: the manifest by its canonical form, each shard by the manifest's
+   XXH3-128, then by entry and by sample, the journal by record.
+   Refuses: changing anything (repair does). */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,18 +10,19 @@
 #include "corpora/trace_inside.h"
 
 typedef struct check {
-    const char *path;
+    rt_trace_reader *r; // every shard that opens in some way; the samples that are whole
     rt_trace_report *report;
     void *ctx;
-    int64_t problems;
-    rt_trace_manifest manifest;
-    rt_trace_shards shards;
-    rt_trace_codec codec;
+    int64_t problems, lost;
     bool listed; // the manifest was readable
+    bool known;  // it or a shard says how the archive was made
+    int rc;      // -1: out of memory
     rt_trace_ids ids;
     rt_trace_sample sample;
+    rt_err *err;
 } check;
 
+// id: of the sample that is lost by this
 static void found(check *c, const char *id, const char *fmt, ...) RT_PRINTF(3, 4);
 static void found(check *c, const char *id, const char *fmt, ...)
 {
@@ -34,22 +36,43 @@ static void found(check *c, const char *id, const char *fmt, ...)
         c->report(c->ctx, id, text);
 }
 
-// where: "shard-00000.npz: sample 3" or "journal: byte 812"
-static void check_sample(check *c, const char *where, const rt_trace_pieces *p, bool twice_ok)
+static int check_content(check *c, const rt_trace_pieces *p, rt_err *why)
 {
+    if (c->known)
+        return rt_trace_sample_decode(&c->r->codec, p, RT_TRACE_TEXT | RT_TRACE_SOFT, &c->sample,
+                                      NULL, why);
+    return rt_trace_pieces_hash(p) == p->hash ? 0
+                                              : rt_fail(why, "the content does not match its hash");
+}
+
+/* Keeps the sample when it is whole; its bytes, 0 when it is not. where: "shard-00000.npz: sample
+   3" or "journal: byte 812". */
+static int64_t check_sample(check *c, const char *where, int64_t shard, int64_t at)
+{
+    rt_trace_pieces p;
     rt_err why;
-    char id[RT_TRACE_ID_MAX + 1];
-    snprintf(id, sizeof id, "%.*s", (int)rt_min(p->id_bytes, RT_TRACE_ID_MAX), p->id);
-    if (rt_trace_pieces_hash(p) != p->hash)
-        found(c, id, "%s: its content does not match its hash", where);
-    else if (c->listed && rt_trace_sample_decode(&c->codec, p, RT_TRACE_TEXT | RT_TRACE_SOFT,
-                                                 &c->sample, NULL, &why))
-        found(c, id, "%s: %s", where, why.text);
-    int added = rt_trace_ids_add(&c->ids, p->id, p->id_bytes, p->index, where, &why);
+    char id[RT_TRACE_ID_MAX + 1] = "";
+    if (rt_trace_reader_add(c->r, shard, at, c->err)) {
+        c->rc = -1;
+        return 0;
+    }
+    int bad = rt_trace_reader_pieces(c->r, c->r->n - 1, &p, &why);
+    if (!bad) {
+        snprintf(id, sizeof id, "%.*s", (int)rt_min(p.id_bytes, RT_TRACE_ID_MAX), p.id);
+        bad = check_content(c, &p, &why);
+    }
+    if (bad) {
+        c->r->n--;
+        c->lost++;
+        found(c, id[0] ? id : NULL, "%s: %s", where, why.text);
+        return 0;
+    }
+    int added = rt_trace_ids_add(&c->ids, p.id, p.id_bytes, p.index, where, &why);
     if (added < 0)
-        found(c, id, "%s", why.text);
-    else if (added > 0 && !twice_ok)
-        found(c, id, "%s: the sample stands twice", where);
+        found(c, NULL, "%s", why.text);
+    else if (added > 0 && shard >= 0)
+        found(c, NULL, "%s: the sample %s stands twice", where, id);
+    return rt_trace_payload_bytes(&p);
 }
 
 // ---- a shard ----
@@ -69,177 +92,199 @@ static void check_entry(check *c, const char *name, const rt_trace_shard *s, con
     }
 }
 
-static void check_entries(check *c, const char *name, const rt_trace_shard *s)
+// meta.json, or NULL; the object called `key` in it
+static cJSON *load_meta(const rt_trace_shard *s, const char *key, const cJSON **object, rt_err *why)
 {
-    const rt_npz_entry *meta = rt_npz_find(&s->npz, "meta.json");
+    const rt_npz_entry *e = rt_npz_find(&s->npz, "meta.json");
     cJSON *json = NULL;
-    const cJSON *entries = NULL;
-    rt_err why;
-    if (!meta)
-        found(c, NULL, "%s: meta.json is missing", name);
-    else if (rt_json_parse(&json, (const char *)meta->data, meta->bytes, "meta.json", &why) ||
-             rt_json_get_object(json, "entries", &entries, &why))
-        found(c, NULL, "%s: meta.json: %s", name, why.text);
-    for (const cJSON *e = entries ? entries->child : NULL; e; e = e->next)
-        check_entry(c, name, s, e);
+    if (!e)
+        rt_fail(why, "is missing");
+    else if (rt_json_parse(&json, (const char *)e->data, e->bytes, "meta.json", why) == 0 &&
+             rt_json_get_object(json, key, object, why) == 0)
+        return json;
     cJSON_Delete(json);
+    return NULL;
 }
 
-static void check_samples(check *c, const char *name, const rt_trace_shard *s,
-                          const rt_trace_shard_info *info)
+static void check_shard(check *c, int64_t k)
 {
-    int64_t content = 0;
+    const rt_trace_shard *s = &c->r->shard[k];
+    const rt_trace_shard_info *info = s->number < c->r->info.n ? &c->r->info.item[s->number] : NULL;
+    const cJSON *entries = NULL;
+    int64_t before = c->problems, content = 0;
+    char name[32], where[96];
+    rt_err why;
+    rt_trace_shard_name(name, s->number);
+    cJSON *meta = load_meta(s, "entries", &entries, &why);
+    if (!meta)
+        found(c, NULL, "%s: meta.json: %s", name, why.text);
+    for (const cJSON *e = meta ? entries->child : NULL; e; e = e->next)
+        check_entry(c, name, s, e);
+    cJSON_Delete(meta);
     for (int64_t i = 0; i < s->n; i++) {
-        rt_trace_pieces p;
-        rt_err why;
-        char where[96];
         snprintf(where, sizeof where, "%s: sample %lld", name, (long long)i);
-        if (rt_trace_shard_pieces(s, i, &p, &why)) {
-            found(c, NULL, "%s: %s", name, why.text);
-            continue;
-        }
-        check_sample(c, where, &p, false);
-        content += rt_trace_payload_bytes(&p);
+        content += check_sample(c, where, k, i);
     }
-    if (info && (s->n != info->samples || content != info->content))
+    if (!info)
+        return;
+    c->lost += rt_max(0, info->samples - s->n);
+    if (c->problems > before)
+        return;
+    if (s->n != info->samples || content != info->content)
         found(c, NULL, "%s: holds %lld samples of %lld bytes, the manifest says %lld of %lld", name,
               (long long)s->n, (long long)content, (long long)info->samples,
               (long long)info->content);
+    if (strcmp(rt_hash_bytes(s->map.data, s->map.bytes).hex, info->hash.hex) != 0)
+        found(c, NULL,
+              "%s: does not match the manifest's hash: the ZIP headers or meta.json are damaged, "
+              "no sample is",
+              name);
 }
 
-// info NULL: not in the manifest, or there is none
-static void check_shard(check *c, const char *name, const rt_trace_shard_info *info)
+static void open_shard(check *c, int64_t k)
 {
-    char *path = rt_path_join(c->path, name);
-    rt_trace_shard s;
+    rt_trace_reader *r = c->r;
+    rt_trace_shard *s = &r->shard[r->n_shards];
+    const rt_trace_shard_info *info = k < r->info.n ? &r->info.item[k] : NULL;
     rt_err why;
-    int64_t before = c->problems;
-    int rc = rt_trace_shard_open(&s, path, info ? info->bytes : -1, false, &why);
+    int rc = rt_trace_shard_open(s, r->path, k, info ? info->bytes : -1, false, &why);
     if (rc) {
         found(c, NULL, "%s", why.text);
-        rc = rt_trace_shard_open(&s, path, -1, true, &why);
+        rc = rt_trace_shard_open(s, r->path, k, -1, true, &why);
     }
-    if (rc == 0) {
-        bool differs = info &&
-                       strcmp(rt_hash_bytes(s.map.data, s.map.bytes).hex, info->hash.hex) != 0;
-        check_entries(c, name, &s);
-        check_samples(c, name, &s, info);
-        if (differs && c->problems == before)
-            found(c, NULL,
-                  "%s: does not match the manifest's hash: the ZIP headers or meta.json are "
-                  "damaged, no sample is",
-                  name);
-        rt_trace_shard_close(&s);
-    }
-    free(path);
+    if (rc == 0)
+        r->n_shards++;
+    else if (info)
+        c->lost += info->samples;
 }
 
-static void check_shards(check *c, rt_err *err)
+static int open_shards(check *c)
 {
-    char **names, name[32];
+    rt_trace_reader *r = c->r;
+    char **names;
     int n;
-    for (int64_t k = 0; k < c->shards.n; k++) {
-        rt_trace_shard_name(name, k);
-        check_shard(c, name, &c->shards.item[k]);
-    }
-    if (rt_dir_list(&names, &n, c->path, err))
-        return;
-    for (int i = 0; i < n; i++) {
-        long long k;
-        if (sscanf(names[i], "shard-%lld.npz", &k) != 1 || strstr(names[i], ".tmp."))
+    if (rt_dir_list(&names, &n, r->path, c->err))
+        return -1;
+    r->shard = calloc((size_t)(r->info.n + n + 1), sizeof *r->shard);
+    int rc = r->shard ? 0 : rt_fail(c->err, "%s: out of memory", r->path);
+    for (int64_t k = 0; !rc && k < r->info.n; k++)
+        open_shard(c, k);
+    for (int i = 0; !rc && i < n; i++) {
+        int64_t k = rt_trace_shard_number(names[i]);
+        if (k < r->info.n)
             continue;
-        if (!c->listed)
-            check_shard(c, names[i], NULL);
-        else if (k > c->shards.n || (k == c->shards.n && c->manifest.complete))
+        // number info.n of an unfinished archive: a commit was interrupted; resuming redoes it
+        if (c->listed && (k > r->info.n || r->manifest.complete))
             found(c, NULL, "%s: is not in the manifest", names[i]);
-        // number shards.n of an unfinished archive: a commit was interrupted; resuming redoes it
+        open_shard(c, k);
     }
     rt_names_free(names, n);
+    return rc;
+}
+
+// Any readable shard says too how the archive was made, though not which shards there are.
+static bool manifest_from_shard(rt_trace_reader *r)
+{
+    bool known = false;
+    for (int64_t k = 0; !known && k < r->n_shards; k++) {
+        const cJSON *inner;
+        rt_err ignored;
+        cJSON *meta = load_meta(&r->shard[k], "manifest", &inner, &ignored);
+        known = meta && rt_trace_manifest_read(&r->manifest, inner, &ignored) == 0;
+        cJSON_Delete(meta);
+    }
+    return known;
 }
 
 // ---- the journal ----
 
 static void check_records(check *c, const uint8_t *data, int64_t bytes)
 {
-    int64_t at = RT_TRACE_JOURNAL_HEAD, n;
-    const uint8_t *payload;
-    if (!rt_trace_journal_head_ok(data, bytes)) {
+    int64_t at = RT_TRACE_JOURNAL_HEAD, begin = at;
+    rt_trace_pieces p;
+    enum rt_trace_record kind;
+    char where[64];
+    if (!rt_trace_journal_head_ok(data, bytes))
         found(c, NULL, "journal: byte 0: its first %d bytes are damaged", RT_TRACE_JOURNAL_HEAD);
-        return;
-    }
-    if (c->listed && c->manifest.complete && bytes > at)
+    if (c->r->manifest.complete && bytes > at)
         found(c, NULL, "journal: byte %lld: the archive is complete, yet the journal is not empty",
               (long long)at);
-    for (;;) {
-        int64_t begin = at;
-        int more = rt_trace_record_next(data, bytes, &at, &payload, &n);
-        if (more == 0)
-            return;
-        if (more > 0) {
-            rt_trace_pieces p;
-            rt_err why;
-            char where[64];
-            snprintf(where, sizeof where, "journal: byte %lld", (long long)begin);
-            if (rt_trace_payload_parse(&p, payload, n, &why))
-                found(c, NULL, "%s: %s", where, why.text);
-            else
-                check_sample(c, where, &p, true);
-            continue;
+    for (; (kind = rt_trace_record_next(data, bytes, &at, &p)) != RT_RECORD_END; begin = at) {
+        snprintf(where, sizeof where, "journal: byte %lld", (long long)begin);
+        if (kind == RT_RECORD_WHOLE) {
+            check_sample(c, where, -1, begin);
+        } else if (kind == RT_RECORD_BAD) {
+            c->lost++;
+            found(c, NULL, "%s: a damaged record; the next good one is at byte %lld", where,
+                  (long long)at);
+        } else {
+            found(
+                c, NULL,
+                "%s: the last %lld bytes are not a whole record (normal after a kill: resuming or "
+                "'repair' drops them)",
+                where, (long long)(bytes - begin));
         }
-        int64_t good = rt_trace_record_after(data, bytes, at);
-        if (good < 0) {
-            found(c, NULL,
-                  "journal: byte %lld: the last %lld bytes are not a whole record (normal after a "
-                  "kill: resuming or 'repair' drops them)",
-                  (long long)at, (long long)(bytes - at));
-            return;
-        }
-        found(c, NULL, "journal: byte %lld: a damaged record; the next good one is at byte %lld",
-              (long long)at, (long long)good);
-        at = good;
     }
 }
 
 static void check_journal(check *c)
 {
-    char *path = rt_path_join(c->path, "journal");
-    rt_map map;
+    char *path = rt_path_join(c->r->path, "journal");
     rt_err why;
-    if (rt_map_open(&map, path, &why)) {
+    if (rt_map_open(&c->r->journal, path, &why))
         found(c, NULL, "%s", why.text);
-    } else {
-        check_records(c, map.data, map.bytes);
-        rt_map_close(&map);
-    }
+    else
+        check_records(c, c->r->journal.data, c->r->journal.bytes);
     free(path);
+}
+
+// ---- all of it ----
+
+static int check_all(check *c)
+{
+    rt_trace_reader *r = c->r;
+    rt_err why;
+    c->listed = rt_trace_manifest_load(r->path, &r->manifest, &r->info, &why) == 0;
+    if (!c->listed) {
+        found(c, NULL, "%s", why.text);
+        memset(&r->manifest, 0, sizeof r->manifest);
+    }
+    if (open_shards(c))
+        return -1;
+    c->known = c->listed || manifest_from_shard(r);
+    if (c->known)
+        rt_trace_codec_init(&r->codec, &r->manifest);
+    for (int64_t k = 0; k < r->n_shards; k++)
+        check_shard(c, k);
+    check_journal(c);
+    if (r->manifest.complete && c->ids.unordered)
+        found(c, NULL, "the archive is complete, yet its samples are not in index order");
+    return c->rc;
+}
+
+int64_t rt_trace_inspect(rt_trace_reader **whole, int64_t *lost, const char *path,
+                         rt_trace_report *report, void *ctx, rt_err *err)
+{
+    check c = { .report = report, .ctx = ctx, .err = err };
+    *whole = NULL;
+    if (rt_trace_reader_new(&c.r, path, err))
+        return -1;
+    rt_trace_sample_init(&c.sample);
+    int rc = check_all(&c);
+    rt_trace_sample_free(&c.sample);
+    rt_trace_ids_free(&c.ids);
+    if (rc == 0 && c.known)
+        *whole = c.r;
+    else
+        rt_trace_reader_close(c.r);
+    *lost = c.lost;
+    return rc ? -1 : c.problems;
 }
 
 int64_t rt_trace_verify(const char *path, rt_trace_report *report, void *ctx, rt_err *err)
 {
-    check c = { .path = path, .report = report, .ctx = ctx };
-    rt_err why = { 0 };
-    static const char *const PARTS[] = { "manifest.json", "journal", "shard-00000.npz" };
-    bool any = false;
-    for (int i = 0; i < RT_COUNT(PARTS); i++) {
-        char *part = rt_path_join(path, PARTS[i]);
-        any |= rt_path_exists(part);
-        free(part);
-    }
-    if (!any)
-        return rt_fail(err, "%s: no trace archive there: neither manifest, shard nor journal",
-                       path);
-    rt_trace_sample_init(&c.sample);
-    c.listed = rt_trace_manifest_load(path, &c.manifest, &c.shards, &why) == 0;
-    if (c.listed)
-        rt_trace_codec_init(&c.codec, &c.manifest);
-    else
-        found(&c, NULL, "%s", why.text);
-    check_shards(&c, &why);
-    check_journal(&c);
-    if (c.listed && c.manifest.complete && c.ids.unordered)
-        found(&c, NULL, "the archive is complete, yet its samples are not in index order");
-    rt_trace_sample_free(&c.sample);
-    rt_trace_ids_free(&c.ids);
-    free(c.shards.item);
-    return c.problems;
+    rt_trace_reader *whole;
+    int64_t lost, problems = rt_trace_inspect(&whole, &lost, path, report, ctx, err);
+    rt_trace_reader_close(whole);
+    return problems;
 }

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -24,9 +23,9 @@ struct rt_trace_writer {
     rt_trace_manifest manifest;
     rt_trace_shards shards;
     rt_trace_codec codec;
-    rt_trace_buf *pending; // payloads in the journal and in no shard
-    int64_t n_pending, cap_pending, pending_content;
-    rt_trace_ids ids; // every sample of the archive
+    rt_trace_buf journal; // what the file holds: its head, the records of samples in no shard
+    int64_t n_pending;    // of these
+    rt_trace_ids ids;     // every sample of the archive
     int64_t unsynced_records, unsynced_bytes;
     bool broken; // a write failed: only close is allowed
     rt_trace_hook *hook;
@@ -39,34 +38,7 @@ static void at_point(const rt_trace_writer *w, const char *point)
         w->hook(w->hook_ctx, point);
 }
 
-// ---- pending samples, journal ----
-
-// Owns the payload's memory once it returned 0.
-static int add_pending(rt_trace_writer *w, const rt_trace_buf *payload, rt_err *err)
-{
-    if (w->n_pending == w->cap_pending) {
-        int64_t cap = rt_max(64, 2 * w->cap_pending);
-        rt_trace_buf *grown = realloc(w->pending, (size_t)cap * sizeof *grown);
-        if (!grown)
-            return rt_fail(err, "%s: out of memory for %lld samples", w->path, (long long)cap);
-        w->pending = grown;
-        w->cap_pending = cap;
-    }
-    w->pending[w->n_pending++] = *payload;
-    w->pending_content += payload->n;
-    return 0;
-}
-
-static void drop_pending(rt_trace_writer *w, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        w->pending_content -= w->pending[i].n;
-        free(w->pending[i].data);
-    }
-    w->n_pending -= n;
-    if (w->n_pending > 0)
-        memmove(w->pending, w->pending + n, (size_t)w->n_pending * sizeof *w->pending);
-}
+// ---- the journal ----
 
 static int open_journal(rt_trace_writer *w, rt_err *err)
 {
@@ -81,37 +53,32 @@ static int open_journal(rt_trace_writer *w, rt_err *err)
     return rc;
 }
 
-// The journal replaced by one that holds exactly the pending samples.
+// The file replaced by one that holds exactly the pending samples.
 static int rewrite_journal(rt_trace_writer *w, rt_err *err)
 {
     char *path = rt_path_join(w->path, "journal");
-    rt_trace_buf text = { 0 };
-    int rc = rt_trace_journal_head_add(&text, err);
-    for (int64_t i = 0; !rc && i < w->n_pending; i++)
-        rc = rt_trace_record_add(&text, &w->pending[i], err);
-    if (!rc)
-        rc = rt_file_write(path, text.data, text.n, err) || open_journal(w, err);
-    free(text.data);
+    int rc = rt_trace_buf_check(&w->journal, err) ||
+             rt_file_write(path, w->journal.data, w->journal.n, err) || open_journal(w, err);
     free(path);
     return rc ? -1 : 0;
 }
 
 // One record, in two writes when a test wants to die between them.
-static int write_record(rt_trace_writer *w, const rt_trace_buf *payload, rt_err *err)
+static int write_record(rt_trace_writer *w, const rt_trace_buf *record, rt_err *err)
 {
-    rt_trace_buf record = { 0 };
-    int rc = rt_trace_record_add(&record, payload, err);
-    int64_t first = w->hook && !rc ? record.n / 3 : 0;
+    int64_t first = w->hook ? record->n / 3 : 0;
+    rt_trace_buf_add(&w->journal, record->data, record->n);
+    if (rt_trace_buf_check(&w->journal, err))
+        return -1;
+    w->n_pending++;
+    w->unsynced_records++;
+    w->unsynced_bytes += record->n;
     if (first) {
-        rc = rt_fd_write(w->journal_fd, record.data, first, w->path, err);
+        if (rt_fd_write(w->journal_fd, record->data, first, w->path, err))
+            return -1;
         at_point(w, "journal record half written");
     }
-    if (!rc)
-        rc = rt_fd_write(w->journal_fd, record.data + first, record.n - first, w->path, err);
-    w->unsynced_records++;
-    w->unsynced_bytes += record.n;
-    free(record.data);
-    return rc;
+    return rt_fd_write(w->journal_fd, record->data + first, record->n - first, w->path, err);
 }
 
 int rt_trace_flush(rt_trace_writer *w, rt_err *err)
@@ -128,37 +95,56 @@ int rt_trace_flush(rt_trace_writer *w, rt_err *err)
 
 // ---- shards ----
 
-// How many pending samples fill the next shard; 0 = not yet one.
-static int64_t next_shard(const rt_trace_writer *w)
+static bool pending_full(const rt_trace_writer *w)
 {
-    int64_t content = 0;
-    for (int64_t i = 0; i < w->n_pending; i++) {
-        content += w->pending[i].n;
-        if (rt_trace_shard_full(&w->manifest, i + 1, content))
-            return i + 1;
-    }
-    return 0;
+    return rt_trace_shard_full(&w->manifest, w->n_pending,
+                               w->journal.n - RT_TRACE_JOURNAL_HEAD -
+                                   w->n_pending * RT_TRACE_RECORD_HEAD);
 }
 
-static int commit_shard(rt_trace_writer *w, int64_t n, bool complete, rt_err *err)
+// The pending samples that fill a shard, or all of them; their number and where the rest begins.
+static int64_t next_shard(const rt_trace_writer *w, rt_trace_pieces *p, int64_t *rest)
 {
-    rt_trace_shard_info info;
-    rt_trace_shard_info *grown = realloc(w->shards.item,
-                                         (size_t)(w->shards.n + 1) * sizeof *w->shards.item);
-    if (!grown)
-        return rt_fail(err, "%s: out of memory for the shard list", w->path);
-    w->shards.item = grown;
+    int64_t n = 0, content = 0;
+    *rest = RT_TRACE_JOURNAL_HEAD;
+    while (!rt_trace_shard_full(&w->manifest, n, content) &&
+           rt_trace_record_next(w->journal.data, w->journal.n, rest, &p[n]) == RT_RECORD_WHOLE)
+        content += rt_trace_payload_bytes(&p[n++]);
+    return n;
+}
+
+static int write_shard(rt_trace_writer *w, int64_t *n, int64_t *rest, rt_err *err)
+{
+    rt_trace_pieces *p = malloc((size_t)(w->n_pending + 1) * sizeof *p);
+    rt_trace_shard_info *grown = realloc(w->shards.item, (size_t)(w->shards.n + 1) * sizeof *grown);
+    if (grown)
+        w->shards.item = grown;
+    int rc = p && grown ? 0 : rt_fail(err, "%s: out of memory for a shard", w->path);
+    if (!rc) {
+        *n = next_shard(w, p, rest);
+        rc = rt_trace_shard_write(w->path, w->shards.n, &w->manifest, p, *n,
+                                  &w->shards.item[w->shards.n], w->hook, w->hook_ctx, err);
+    }
+    free(p);
+    return rc;
+}
+
+static int commit_shard(rt_trace_writer *w, bool complete, rt_err *err)
+{
+    int64_t n, rest;
     at_point(w, "before shard");
-    if (rt_trace_shard_write(w->path, w->shards.n, &w->manifest, w->pending, n, &info, w->hook,
-                             w->hook_ctx, err))
+    if (write_shard(w, &n, &rest, err))
         return -1;
     at_point(w, "shard in place");
-    w->shards.item[w->shards.n++] = info;
+    w->shards.n++;
     w->manifest.complete = complete;
     if (rt_trace_manifest_save(w->path, &w->manifest, &w->shards, err))
         return -1;
     at_point(w, "manifest lists the shard");
-    drop_pending(w, n);
+    w->n_pending -= n;
+    w->journal.n -= rest - RT_TRACE_JOURNAL_HEAD;
+    memmove(w->journal.data + RT_TRACE_JOURNAL_HEAD, w->journal.data + rest,
+            (size_t)(w->journal.n - RT_TRACE_JOURNAL_HEAD));
     if (rewrite_journal(w, err))
         return -1;
     at_point(w, "journal emptied");
@@ -167,18 +153,10 @@ static int commit_shard(rt_trace_writer *w, int64_t n, bool complete, rt_err *er
 
 static int commit_full(rt_trace_writer *w, rt_err *err)
 {
-    bool maybe = rt_trace_shard_full(&w->manifest, w->n_pending, w->pending_content);
-    for (int64_t n; maybe && (n = next_shard(w)) > 0;)
-        if (commit_shard(w, n, false, err))
+    while (pending_full(w))
+        if (commit_shard(w, false, err))
             return -1;
     return 0;
-}
-
-static char *shard_path(const rt_trace_writer *w, int64_t k)
-{
-    char name[32];
-    rt_trace_shard_name(name, k);
-    return rt_path_join(w->path, name);
 }
 
 // Take the short last shard of a finished archive back into the journal.
@@ -192,20 +170,17 @@ static int reopen_last(rt_trace_writer *w, rt_err *err)
         w->manifest.complete = false;
         return rt_trace_manifest_save(w->path, &w->manifest, &w->shards, err);
     }
-    char *path = shard_path(w, k);
+    char *path = rt_trace_shard_path(w->path, k);
     rt_trace_shard shard;
-    int rc = rt_trace_shard_open(&shard, path, w->shards.item[k].bytes, false, err);
+    int rc = rt_trace_shard_open(&shard, w->path, k, w->shards.item[k].bytes, false, err);
     for (int64_t i = 0; !rc && i < shard.n; i++) {
         rt_trace_pieces p;
-        rt_trace_buf payload = { 0 };
         rc = rt_trace_shard_pieces(&shard, i, &p, err);
         if (!rc && rt_trace_pieces_hash(&p) != p.hash)
             rc = rt_fail(err, "%s: sample %lld is damaged: run 'retort archive repair'", path,
                          (long long)i);
-        if (!rc)
-            rc = rt_trace_payload_add(&payload, &p, err) || add_pending(w, &payload, err);
-        if (rc)
-            free(payload.data);
+        rc = rc || rt_trace_record_add(&w->journal, &p, err);
+        w->n_pending += !rc;
     }
     rt_trace_shard_close(&shard);
     w->manifest.complete = false;
@@ -228,15 +203,13 @@ static int reopen_last(rt_trace_writer *w, rt_err *err)
 // Under the lock every temp is a dead writer's, and so is the shard after the last one listed.
 static int clean(rt_trace_writer *w, bool fresh, rt_err *err)
 {
-    char **names, next[32];
+    char **names;
     int n, rc = 0;
-    rt_trace_shard_name(next, w->shards.n);
     if (rt_dir_list(&names, &n, w->path, err))
         return -1;
     for (int i = 0; i < n && !rc; i++) {
-        int64_t k = -1;
-        bool shard = sscanf(names[i], "shard-%lld.npz", (long long *)&k) == 1;
-        bool dead = strstr(names[i], ".tmp.") || (!fresh && strcmp(names[i], next) == 0);
+        int64_t k = rt_trace_shard_number(names[i]);
+        bool shard = k >= 0, dead = strstr(names[i], ".tmp.") || (!fresh && k == w->shards.n);
         char *path = rt_path_join(w->path, names[i]);
         if (dead && unlink(path))
             rc = rt_fail(err, "%s: cannot remove: %s", path, strerror(errno));
@@ -253,82 +226,27 @@ static int clean(rt_trace_writer *w, bool fresh, rt_err *err)
     return rc;
 }
 
-static int learn_shards(rt_trace_writer *w, rt_err *err)
+// The ids of what is there; the journal but for what a shard has, and for a torn record at its end.
+static int learn(rt_trace_writer *w, const rt_trace_reader *r, rt_err *err)
 {
-    for (int64_t k = 0; k < w->shards.n; k++) {
-        char *path = shard_path(w, k);
-        rt_trace_shard shard;
-        int rc = rt_trace_shard_open(&shard, path, w->shards.item[k].bytes, false, err);
-        for (int64_t i = 0; !rc && i < shard.n; i++) {
-            rt_trace_pieces p;
-            rc = rt_trace_shard_pieces(&shard, i, &p, err);
-            int added = rc ? 0 : rt_trace_ids_add(&w->ids, p.id, p.id_bytes, p.index, w->path, err);
-            if (added > 0)
-                rt_fail(err, "%s: sample %lld stands in two shards", path, (long long)i);
-            rc = rc || added;
-        }
-        if (rc)
-            rt_wrap(err, "%s: run 'retort archive repair'", w->path);
-        rt_trace_shard_close(&shard);
-        free(path);
-        if (rc)
-            return -1;
-    }
-    return 0;
-}
-
-/* Samples of the journal that are in no shard become pending. *rewrite: it holds more than that. */
-static int learn_journal(rt_trace_writer *w, const uint8_t *data, int64_t bytes, bool *rewrite,
-                         rt_err *err)
-{
-    int64_t at = RT_TRACE_JOURNAL_HEAD, n;
-    const uint8_t *record;
-    int more;
-    if (!rt_trace_journal_head_ok(data, bytes))
-        return rt_fail(err, "its first %d bytes are damaged: run 'retort archive repair'",
-                       RT_TRACE_JOURNAL_HEAD);
-    while ((more = rt_trace_record_next(data, bytes, &at, &record, &n)) > 0) {
+    rt_trace_journal_head_add(&w->journal);
+    for (int64_t i = 0; i < r->n; i++) {
         rt_trace_pieces p;
-        rt_trace_buf payload = { 0 };
-        if (rt_trace_payload_parse(&p, record, n, err))
-            return -1;
+        bool pending = r->entry[i].shard < 0;
+        if (rt_trace_reader_pieces(r, i, &p, err))
+            return rt_wrap(err, "%s: run 'retort archive repair'", w->path);
         int added = rt_trace_ids_add(&w->ids, p.id, p.id_bytes, p.index, w->path, err);
-        if (added < 0)
+        if (added > 0 && !pending)
+            return rt_fail(err, "%s: sample %.*s stands in two shards: run 'retort archive repair'",
+                           w->path, (int)p.id_bytes, p.id);
+        if (added < 0 || (!added && pending && rt_trace_record_add(&w->journal, &p, err)))
             return -1;
-        *rewrite |= added > 0;
-        if (added == 0 &&
-            (rt_trace_buf_add(&payload, record, n, err) || add_pending(w, &payload, err))) {
-            free(payload.data);
-            return -1;
-        }
+        w->n_pending += !added && pending;
     }
-    if (more == 0)
-        return 0;
-    int64_t good = rt_trace_record_after(data, bytes, at);
-    if (good >= 0)
-        return rt_fail(err,
-                       "byte %lld: a damaged record before good ones (the next is at byte %lld): "
-                       "run 'retort archive repair'",
-                       (long long)at, (long long)good);
-    rt_info("%s: dropping %lld bytes of an unfinished record at the end of the journal", w->path,
-            (long long)(bytes - at));
-    *rewrite = true;
-    return 0;
-}
-
-static int read_journal(rt_trace_writer *w, rt_err *err)
-{
-    char *path = rt_path_join(w->path, "journal");
-    rt_map map = { 0 };
-    bool rewrite = !rt_path_exists(path); // killed before it was created
-    int rc = rewrite ? 0 : rt_map_open(&map, path, err);
-    if (!rc && !rewrite && (rc = learn_journal(w, map.data, map.bytes, &rewrite, err)))
-        rt_wrap(err, "%s", path);
-    rt_map_close(&map);
-    free(path);
-    if (rc)
-        return -1;
-    return rewrite ? rewrite_journal(w, err) : open_journal(w, err);
+    if (r->torn)
+        rt_info("%s: dropping %lld bytes of an unfinished record at the end of the journal",
+                w->path, (long long)r->torn);
+    return w->journal.n == r->journal.bytes ? open_journal(w, err) : rewrite_journal(w, err);
 }
 
 static int open_there(rt_trace_writer *w, const rt_trace_manifest *m, rt_err *err)
@@ -350,9 +268,12 @@ static int open_there(rt_trace_writer *w, const rt_trace_manifest *m, rt_err *er
     if (fresh && rt_trace_manifest_save(w->path, &w->manifest, &w->shards, err))
         return -1;
     at_point(w, "manifest stands");
-    if (learn_shards(w, err) || read_journal(w, err))
+    rt_trace_reader *r;
+    if (rt_trace_open_read(&r, w->path, err))
         return -1;
-    return commit_full(w, err);
+    rc = learn(w, r, err);
+    rt_trace_reader_close(r);
+    return rc ? -1 : commit_full(w, err);
 }
 
 int rt_trace_open_hooked(rt_trace_writer **out, const char *path, const rt_trace_manifest *m,
@@ -401,26 +322,21 @@ bool rt_trace_has(const rt_trace_writer *w, const char *id)
 
 int64_t rt_trace_written(const rt_trace_writer *w) { return w->ids.n; }
 
-// Takes payload's memory in all cases.
-static int append_payload(rt_trace_writer *w, rt_trace_buf payload, rt_err *err)
+static int append_record(rt_trace_writer *w, const rt_trace_buf *record, rt_err *err)
 {
     rt_trace_pieces p;
-    int rc = w->broken ? rt_fail(err, "%s: an earlier write failed; run the command again", w->path)
-                       : rt_trace_payload_parse(&p, payload.data, payload.n, err);
-    int added = rc ? -1 : rt_trace_ids_add(&w->ids, p.id, p.id_bytes, p.index, w->path, err);
-    if (added > 0)
-        rt_fail(err, "%s: sample %.*s stands in the archive already", w->path, (int)p.id_bytes,
-                p.id);
-    if (added) {
-        free(payload.data);
+    if (w->broken)
+        return rt_fail(err, "%s: an earlier write failed; run the command again", w->path);
+    if (rt_trace_payload_parse(&p, record->data + RT_TRACE_RECORD_HEAD,
+                               record->n - RT_TRACE_RECORD_HEAD, err))
         return -1;
-    }
+    int added = rt_trace_ids_add(&w->ids, p.id, p.id_bytes, p.index, w->path, err);
+    if (added)
+        return added < 0 ? -1
+                         : rt_fail(err, "%s: sample %.*s stands in the archive already", w->path,
+                                   (int)p.id_bytes, p.id);
     w->broken = true; // until all of this is done
-    if ((w->n_pending == 0 && reopen_last(w, err)) || add_pending(w, &payload, err)) {
-        free(payload.data);
-        return -1;
-    }
-    if (write_record(w, &payload, err))
+    if ((w->n_pending == 0 && reopen_last(w, err)) || write_record(w, record, err))
         return -1;
     w->broken = false;
     at_point(w, "journal record written");
@@ -433,23 +349,25 @@ static int append_payload(rt_trace_writer *w, rt_trace_buf payload, rt_err *err)
 
 int rt_trace_append_pieces(rt_trace_writer *w, const rt_trace_pieces *p, rt_err *err)
 {
-    rt_trace_buf payload = { 0 };
+    rt_trace_buf record = { 0 };
     if (rt_trace_pieces_hash(p) != p->hash)
         return rt_fail(err,
                        "sample %.*s: its content does not match its hash: run 'retort archive "
                        "repair' on its archive",
                        (int)p->id_bytes, p->id);
-    return rt_trace_payload_add(&payload, p, err) ? -1 : append_payload(w, payload, err);
+    int rc = rt_trace_record_add(&record, p, err) || append_record(w, &record, err);
+    free(record.data);
+    return rc ? -1 : 0;
 }
 
 int rt_trace_append(rt_trace_writer *w, const rt_trace_sample *s, rt_err *err)
 {
-    rt_trace_buf payload = { 0 };
-    if (rt_trace_sample_encode(&w->codec, &payload, s, err)) {
-        free(payload.data);
-        return rt_wrap(err, "%s: sample %s", w->path, s->id ? s->id : "without id");
-    }
-    return append_payload(w, payload, err);
+    rt_trace_buf record = { 0 };
+    int rc = rt_trace_sample_encode(&w->codec, &record, s, err);
+    rc = rc ? rt_wrap(err, "%s: sample %s", w->path, s->id ? s->id : "without id")
+            : append_record(w, &record, err);
+    free(record.data);
+    return rc;
 }
 
 // ---- the end ----
@@ -499,7 +417,7 @@ int rt_trace_finish(rt_trace_writer *w, rt_err *err)
     if (w->ids.unordered) {
         rc = rebuild(w, err);
     } else if (w->n_pending > 0) {
-        rc = commit_shard(w, w->n_pending, true, err);
+        rc = commit_shard(w, true, err);
     } else if (!w->manifest.complete) {
         w->manifest.complete = true;
         rc = rt_trace_manifest_save(w->path, &w->manifest, &w->shards, err);
@@ -513,13 +431,12 @@ int rt_trace_close(rt_trace_writer *w, rt_err *err)
     if (!w)
         return 0;
     int rc = w->broken ? 0 : rt_trace_flush(w, err);
-    drop_pending(w, w->n_pending);
     rt_trace_ids_free(&w->ids);
     if (w->journal_fd >= 0)
         close(w->journal_fd);
     if (w->lock_fd >= 0)
         close(w->lock_fd); // and with it the lock
-    free(w->pending);
+    free(w->journal.data);
     free(w->shards.item);
     free(w->path);
     free(w);
