@@ -273,41 +273,29 @@ int rt_npz_parse(rt_npz *z, const uint8_t *data, int64_t bytes, const char *what
     return 0;
 }
 
-// How much speaks for an extent: it begins as its kind does; what follows it is a ZIP record, or
-// better, a descriptor that says this very size.
-static int trust(const rt_npz_entry *e, const uint8_t *data, int64_t bytes)
+// A local or central record stands there.
+static bool record_at(const uint8_t *data, int64_t bytes, int64_t at)
 {
-    const uint8_t *end = e->data + e->bytes;
-    int64_t left = bytes - (end - data);
-    bool npy = strstr(e->name, ".npy") != NULL;
-    int score = npy ? e->bytes >= 6 && memcmp(e->data, "\x93NUMPY", 6) == 0
-                    : e->bytes >= 1 && e->data[0] == '{';
-    if (left >= DESCRIPTOR_BYTES && le32(end) == 0x08074b50u && le32(end + 8) == e->bytes)
-        return score + 2;
-    return score + (left >= 2 && le16(end) == 0x4b50u);
+    uint32_t magic = bytes - at >= 4 ? le32(data + at) : 0;
+    return magic == 0x04034b50u || magic == 0x02014b50u;
 }
 
-/* The entry whose local record should stand at `at`, after what one of the two headers says about
-   it; a better account of the same name replaces a worse one. Where the next should begin, or -1.
- */
+/* The entry whose local record stands at `at` by one header's account, believed when what must
+   follow it does: its descriptor or the record behind that. Where the next should begin, or -1. */
 static int64_t salvage_entry(rt_npz *z, const uint8_t *data, int64_t bytes, int64_t at,
                              const uint8_t *name, int64_t n_name, int64_t n_extra, int64_t size)
 {
-    int64_t head = LOCAL_BYTES + n_name + n_extra;
-    if (at < 0 || bytes - at < head || bytes - at - head < size || !name_ok(name, n_name))
+    int64_t begin = at + LOCAL_BYTES + n_name + n_extra, end = begin + size;
+    if (bytes - end < 4 || !name_ok(name, n_name))
         return -1;
-    rt_npz_entry e = { .data = data + at + head, .bytes = size };
+    int64_t next = end + (data[at + 6] & 8 ? DESCRIPTOR_BYTES : 0);
+    if (le32(data + end) != 0x08074b50u && !record_at(data, bytes, next))
+        return -1;
+    rt_npz_entry e = { .data = data + begin, .bytes = size };
     memcpy(e.name, name, (size_t)n_name);
-    int k = 0;
-    while (k < z->n && strcmp(z->entry[k].name, e.name) != 0)
-        k++;
-    if (k == RT_NPZ_ENTRIES_MAX)
-        return -1;
-    if (k == z->n || trust(&e, data, bytes) > trust(&z->entry[k], data, bytes))
-        z->entry[k] = e;
-    z->n += k == z->n;
-    bool descriptor = data[at + 6] & 8;
-    return at + head + size + (descriptor ? DESCRIPTOR_BYTES : 0);
+    if (z->n < RT_NPZ_ENTRIES_MAX && !rt_npz_find(z, e.name))
+        z->entry[z->n++] = e;
+    return next;
 }
 
 void rt_npz_salvage(rt_npz *z, const uint8_t *data, int64_t bytes)

@@ -134,9 +134,6 @@ int rt_trace_get(const rt_trace_reader *r, int64_t i, int parts, rt_trace_sample
 rt_verdict rt_trace_verdict(const rt_trace_reader *r, int64_t i); /* without decoding */
 int64_t rt_trace_tokens(const rt_trace_reader *r, int64_t i);     /* length, without decoding */
 int64_t rt_trace_find(const rt_trace_reader *r, const char *id);  /* -1 = absent; linear */
-/* Positions whose verdict's bit (1u << verdict) is in mask, ascending; free(*list). */
-int rt_trace_filter(const rt_trace_reader *r, unsigned mask, int64_t **list, int64_t *n,
-                    rt_err *err);
 
 /* ---- care (trace_care.c) ---- */
 

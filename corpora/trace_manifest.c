@@ -2,6 +2,7 @@
    all follow from it. The file is canonical: what is read must print back to the same bytes and
    carry the hash of its content, so a flipped bit anywhere in it is found.
    Refuses: judging whether teacher and student fit (that is the trainer's question). */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,44 +16,45 @@
 enum field_kind { TEXT, HASH, I32, I64, U64, F32, F64 };
 
 typedef struct field {
-    const char *section, *key;
+    const char *section, *key, *words; // words: in "was made with another ..."
     enum field_kind kind;
     size_t offset, size;
-    bool may_differ;   // between runs into one archive
-    const char *words; // in "was made with another ..."
+    double min, max; // of I32, I64, F32, F64
 } field;
 
-#define FIELD(section, key, kind, member, free, words)                                             \
+#define SAFE (double)(1LL << 53)
+#define FIELD(section, key, kind, member, min, max, words)                                         \
     {                                                                                              \
-        section, key, kind, offsetof(rt_trace_manifest, member),                                   \
-            sizeof(((rt_trace_manifest *)0)->member), free, words                                  \
+        section, key, words, kind, offsetof(rt_trace_manifest, member),                            \
+            sizeof(((rt_trace_manifest *)0)->member), min, max                                     \
     }
 
 static const field FIELDS[] = {
-    FIELD("teacher", "name", TEXT, teacher, false, "teacher"),
-    FIELD("teacher", "config", HASH, config_hash, false, "teacher config hash"),
-    FIELD("teacher", "weights", HASH, weights_hash, false, "teacher weights hash"),
-    FIELD("teacher", "precision", TEXT, precision, false, "teacher precision"),
-    FIELD("teacher", "licence", TEXT, licence, true, "licence"),
-    FIELD("tokenizer", "fingerprint", HASH, tokenizer_hash, false, "tokenizer fingerprint"),
-    FIELD("tokenizer", "vocab_size", I32, vocab_size, false, "vocabulary size"),
-    FIELD("tokenizer", "template", HASH, template_hash, false, "chat template hash"),
-    FIELD("capture", "head_max", I32, capture.head_max, false, "capture head_max"),
-    FIELD("capture", "head_floor", F32, capture.head_floor, false, "capture head_floor"),
-    FIELD("capture", "tail_spacing", F32, capture.tail_spacing, false, "capture tail_spacing"),
-    FIELD("sampling", "mode", TEXT, mode, false, "mode"),
-    FIELD("sampling", "temperature", F64, temperature, false, "sampling temperature"),
-    FIELD("sampling", "top_p", F64, top_p, false, "sampling top_p"),
-    FIELD("sampling", "top_k", I32, top_k, false, "sampling top_k"),
-    FIELD("sampling", "samples_per_prompt", I32, samples_per_prompt, false, "samples per prompt"),
-    FIELD("sampling", "max_tokens", I64, max_tokens, false, "max_tokens"),
-    FIELD("sampling", "seed", U64, seed, false, "seed"),
-    FIELD("plan", "prompts", HASH, prompts_hash, false, "prompts hash"),
-    FIELD("plan", "planned", I64, planned, false, "number of planned samples"),
-    FIELD("plan", "part", I32, part, false, "part of the plan"),
-    FIELD("plan", "parts", I32, parts, false, "number of parts"),
-    FIELD("plan", "samples_per_shard", I64, samples_per_shard, false, "samples_per_shard"),
-    FIELD("plan", "bytes_per_shard", I64, bytes_per_shard, false, "bytes_per_shard"),
+    FIELD("teacher", "name", TEXT, teacher, 0, 0, "teacher"),
+    FIELD("teacher", "config", HASH, config_hash, 0, 0, "teacher config hash"),
+    FIELD("teacher", "weights", HASH, weights_hash, 0, 0, "teacher weights hash"),
+    FIELD("teacher", "precision", TEXT, precision, 0, 0, "teacher precision"),
+    FIELD("teacher", "licence", TEXT, licence, 0, 0, NULL), // may differ
+    FIELD("tokenizer", "fingerprint", HASH, tokenizer_hash, 0, 0, "tokenizer fingerprint"),
+    FIELD("tokenizer", "vocab_size", I32, vocab_size, 1, RT_TRACE_VOCAB_MAX, "vocabulary size"),
+    FIELD("tokenizer", "template", HASH, template_hash, 0, 0, "chat template hash"),
+    FIELD("capture", "head_max", I32, capture.head_max, 0, RT_SOFT_HEAD_MAX, "capture head_max"),
+    FIELD("capture", "head_floor", F32, capture.head_floor, 0, 1, "capture head_floor"),
+    FIELD("capture", "tail_spacing", F32, capture.tail_spacing, 0, 1, "capture tail_spacing"),
+    FIELD("sampling", "mode", TEXT, mode, 0, 0, "mode"),
+    FIELD("sampling", "temperature", F64, temperature, 0, 100, "sampling temperature"),
+    FIELD("sampling", "top_p", F64, top_p, DBL_MIN, 1, "sampling top_p"),
+    FIELD("sampling", "top_k", I32, top_k, 0, INT32_MAX, "sampling top_k"),
+    FIELD("sampling", "samples_per_prompt", I32, samples_per_prompt, 1, INT32_MAX,
+          "samples per prompt"),
+    FIELD("sampling", "max_tokens", I64, max_tokens, 0, SAFE, "max_tokens"),
+    FIELD("sampling", "seed", U64, seed, 0, 0, "seed"),
+    FIELD("plan", "prompts", HASH, prompts_hash, 0, 0, "prompts hash"),
+    FIELD("plan", "planned", I64, planned, 0, SAFE, "number of planned samples"),
+    FIELD("plan", "part", I32, part, 0, INT32_MAX, "part of the plan"),
+    FIELD("plan", "parts", I32, parts, 1, INT32_MAX, "number of parts"),
+    FIELD("plan", "samples_per_shard", I64, samples_per_shard, 1, 1 << 24, "samples_per_shard"),
+    FIELD("plan", "bytes_per_shard", I64, bytes_per_shard, 1, 1LL << 31, "bytes_per_shard"),
 };
 
 void rt_trace_manifest_init(rt_trace_manifest *m)
@@ -109,33 +111,47 @@ static bool text_ok(const char *text, size_t size)
     return end != NULL;
 }
 
+// A number of any kind; every bound of an I64 is exact in a double.
+static double number_of(const field *f, const rt_trace_manifest *m)
+{
+    const void *at = (const char *)m + f->offset;
+    switch (f->kind) {
+    case I32:
+        return *(const int32_t *)at;
+    case I64:
+        return (double)*(const int64_t *)at;
+    case F32:
+        return (double)*(const float *)at;
+    default:
+        return *(const double *)at;
+    }
+}
+
+static bool field_ok(const field *f, const rt_trace_manifest *m)
+{
+    const char *at = (const char *)m + f->offset;
+    if (f->kind == TEXT)
+        return text_ok(at, f->size);
+    if (f->kind == HASH)
+        return hash_ok((const rt_hash *)(const void *)at);
+    double x = f->kind == U64 ? 0 : number_of(f, m);
+    return x >= f->min && x <= f->max;
+}
+
 int rt_trace_manifest_check(const rt_trace_manifest *m, rt_err *err)
 {
-    for (int i = 0; i < RT_COUNT(FIELDS); i++) {
-        const field *f = &FIELDS[i];
-        const char *at = (const char *)m + f->offset;
-        if ((f->kind == HASH && !hash_ok((const rt_hash *)(const void *)at)) ||
-            (f->kind == TEXT && !text_ok(at, f->size)))
-            return rt_fail(err, "manifest: %s.%s is damaged", f->section, f->key);
-    }
     const rt_soft_config *c = &m->capture;
-    bool ok = m->vocab_size >= 1 && m->vocab_size <= RT_TRACE_VOCAB_MAX && c->head_max >= 0 &&
-              c->head_max <= RT_SOFT_HEAD_MAX && c->head_floor >= 0 && c->head_floor <= 1 &&
-              (c->tail_spacing == 0 ||
-               (c->tail_spacing >= 1.0f / RT_SOFT_DRAWS_MAX && c->tail_spacing <= 1)) &&
+    for (int i = 0; i < RT_COUNT(FIELDS); i++)
+        if (!field_ok(&FIELDS[i], m))
+            return rt_fail(err, "manifest: %s.%s is damaged or out of range", FIELDS[i].section,
+                           FIELDS[i].key);
+    bool ok = (c->tail_spacing == 0 || c->tail_spacing >= 1.0f / RT_SOFT_DRAWS_MAX) &&
               c->n_temperatures >= 0 && c->n_temperatures <= RT_SOFT_TEMPERATURES_MAX;
     for (int t = 0; ok && t < c->n_temperatures; t++)
         ok = isfinite(c->temperature[t]) && c->temperature[t] > 0;
     if (!ok)
-        return rt_fail(err, "manifest: vocabulary size or capture settings out of range");
-    if (!(m->temperature >= 0 && m->temperature <= 100) || !(m->top_p > 0 && m->top_p <= 1) ||
-        m->top_k < 0 || m->samples_per_prompt < 1 || m->max_tokens < 0 ||
-        m->max_tokens > 1LL << 53 || m->planned < 0 || m->planned > 1LL << 53)
-        return rt_fail(err, "manifest: sampling settings out of range");
-    if (m->parts < 1 || m->part < 0 || m->part >= m->parts || m->samples_per_shard < 1 ||
-        m->samples_per_shard > 1 << 24 || m->bytes_per_shard < 1 || m->bytes_per_shard > 1LL << 31)
-        return rt_fail(err, "manifest: shard settings out of range");
-    return 0;
+        return rt_fail(err, "manifest: capture settings out of range");
+    return m->part < m->parts ? 0 : rt_fail(err, "manifest: plan.part out of range");
 }
 
 // ---- struct -> JSON ----
@@ -159,19 +175,14 @@ static cJSON *field_value(const field *f, const rt_trace_manifest *m)
     case TEXT:
     case HASH:
         return cJSON_CreateString(at);
-    case I32:
-        return cJSON_CreateNumber(*(const int32_t *)at);
-    case I64:
-        return cJSON_CreateNumber((double)*(const int64_t *)at);
     case U64:
         snprintf(text, sizeof text, "%llu", (unsigned long long)*(const uint64_t *)at);
         return cJSON_CreateString(text);
     case F32:
         return float_value(*(const float *)at);
-    case F64:
-        return cJSON_CreateNumber(*(const double *)at);
+    default:
+        return cJSON_CreateNumber(number_of(f, m));
     }
-    rt_bug("manifest field kind %d", (int)f->kind);
 }
 
 static cJSON *section_of(cJSON *json, const char *name)
@@ -233,7 +244,7 @@ static int read_field(const field *f, const cJSON *section, rt_trace_manifest *m
     const char *text = NULL;
     int64_t i = 0;
     double d = 0;
-    int rc = 0;
+    int rc;
     switch (f->kind) {
     case TEXT:
     case HASH:
@@ -258,7 +269,7 @@ static int read_field(const field *f, const cJSON *section, rt_trace_manifest *m
         rc = rt_json_get_f64(section, f->key, &d, err);
         *(float *)at = fabs(d) < 1e30 ? (float)d : 0;
         break;
-    case F64:
+    default:
         rc = rt_json_get_f64(section, f->key, at, err);
         break;
     }
@@ -366,37 +377,33 @@ int rt_trace_manifest_save(const char *dir, const rt_trace_manifest *m, const rt
 
 // ---- comparing ----
 
-static int fail_differs(const char *path, const char *words, cJSON *have, cJSON *want, rt_err *err)
+// Takes both values; words: what they are.
+static int compare(const char *path, const char *words, cJSON *have, cJSON *want, rt_err *err)
 {
-    char *a = rt_json_text(have), *b = rt_json_text(want);
-    rt_fail(err,
-            "%s: made with another %s: the archive has %s, this run %s; use the same settings, or "
-            "another output",
-            path, words, a, b);
-    free(a);
-    free(b);
+    int rc = 0;
+    if (!cJSON_Compare(have, want, 1)) {
+        char *a = rt_json_text(have), *b = rt_json_text(want);
+        rc = rt_fail(err,
+                     "%s: made with another %s: the archive has %s, this run %s; use the same "
+                     "settings, or another output",
+                     path, words, a, b);
+        free(a);
+        free(b);
+    }
     cJSON_Delete(have);
     cJSON_Delete(want);
-    return -1;
+    return rc;
 }
 
 int rt_trace_manifest_same(const rt_trace_manifest *have, const rt_trace_manifest *want,
                            bool merging, const char *path, rt_err *err)
 {
-    for (int i = 0; i < RT_COUNT(FIELDS); i++) {
-        const field *f = &FIELDS[i];
-        if (f->may_differ || (merging && strcmp(f->key, "part") == 0))
+    for (const field *f = FIELDS; f < FIELDS + RT_COUNT(FIELDS); f++) {
+        if (!f->words || (merging && strcmp(f->key, "part") == 0))
             continue;
-        cJSON *a = field_value(f, have), *b = field_value(f, want);
-        if (!cJSON_Compare(a, b, 1))
-            return fail_differs(path, f->words, a, b, err);
-        cJSON_Delete(a);
-        cJSON_Delete(b);
+        if (compare(path, f->words, field_value(f, have), field_value(f, want), err))
+            return -1;
     }
-    cJSON *a = temperature_list(&have->capture), *b = temperature_list(&want->capture);
-    if (!cJSON_Compare(a, b, 1))
-        return fail_differs(path, "list of capture temperatures", a, b, err);
-    cJSON_Delete(a);
-    cJSON_Delete(b);
-    return 0;
+    return compare(path, "list of capture temperatures", temperature_list(&have->capture),
+                   temperature_list(&want->capture), err);
 }

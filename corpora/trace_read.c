@@ -200,16 +200,3 @@ int64_t rt_trace_find(const rt_trace_reader *r, const char *id)
     }
     return -1;
 }
-
-int rt_trace_filter(const rt_trace_reader *r, unsigned mask, int64_t **list, int64_t *n,
-                    rt_err *err)
-{
-    *n = 0;
-    *list = malloc((size_t)(r->n + 1) * sizeof **list);
-    if (!*list)
-        return rt_fail(err, "%s: out of memory for %lld samples", r->path, (long long)r->n);
-    for (int64_t i = 0; i < r->n; i++)
-        if (mask & (1u << rt_trace_verdict(r, i)))
-            (*list)[(*n)++] = i;
-    return 0;
-}
