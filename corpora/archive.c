@@ -38,13 +38,11 @@ static void print_json(cJSON *json)
 
 // ---- a sample as JSON ----
 
-static cJSON *number(double x) { return isfinite(x) ? cJSON_CreateNumber(x) : cJSON_CreateNull(); }
-
 static cJSON *pair(double a, double b)
 {
     cJSON *list = rt_json_array();
-    rt_json_put(list, NULL, number(a));
-    rt_json_put(list, NULL, number(b));
+    rt_json_put_num(list, NULL, a);
+    rt_json_put_num(list, NULL, b);
     return list;
 }
 
@@ -59,12 +57,12 @@ static cJSON *row_json(const rt_soft *s, int64_t r, int temps)
     }
     rt_json_put(row, "head", head);
     rt_json_put(row, "draws", draws);
-    rt_json_put(row, "tail_logmass", number((double)s->tail_logmass[r]));
-    rt_json_put(row, "entropy", number((double)s->entropy[r]));
-    rt_json_put(row, "taken_logp", number((double)s->taken_logp[r]));
+    rt_json_put_num(row, "tail_logmass", (double)s->tail_logmass[r]);
+    rt_json_put_num(row, "entropy", (double)s->entropy[r]);
+    rt_json_put_num(row, "taken_logp", (double)s->taken_logp[r]);
     cJSON *logz = rt_json_array();
     for (int t = 0; t < temps; t++)
-        rt_json_put(logz, NULL, number((double)s->logz[r * temps + t]));
+        rt_json_put_num(logz, NULL, (double)s->logz[r * temps + t]);
     rt_json_put(row, "log_z", logz);
     return row;
 }
@@ -114,21 +112,32 @@ static cJSON *sample_json(const rt_trace_sample *s, bool soft, int temps, rt_err
 
 // ---- list ----
 
-static cJSON *archive_line(const char *path, rt_err *err)
+// all NULL: print it
+static int list_archive(const char *path, cJSON *all, rt_err *err)
 {
     rt_trace_reader *r;
     if (rt_trace_open_read(&r, path, err))
-        return NULL;
+        return -1;
     const rt_trace_manifest *m = rt_trace_info(r);
-    cJSON *json = rt_json_object();
-    rt_json_put_str(json, "path", path);
-    rt_json_put_i64(json, "samples", rt_trace_count(r));
-    rt_json_put_i64(json, "planned", m->planned);
-    rt_json_put_bool(json, "complete", m->complete);
-    rt_json_put_str(json, "mode", m->mode);
-    rt_json_put_str(json, "teacher", m->teacher);
+    if (all) {
+        cJSON *json = rt_json_object();
+        rt_json_put_str(json, "path", path);
+        rt_json_put_i64(json, "samples", rt_trace_count(r));
+        rt_json_put_i64(json, "planned", m->planned);
+        rt_json_put_bool(json, "complete", m->complete);
+        rt_json_put_str(json, "mode", m->mode);
+        rt_json_put_str(json, "teacher", m->teacher);
+        rt_json_put(all, NULL, json);
+    } else {
+        char of[32] = "";
+        if (m->planned > 0)
+            snprintf(of, sizeof of, " of %lld", (long long)m->planned);
+        printf("%s: %lld%s samples, %s, %s by %s\n", path, (long long)rt_trace_count(r), of,
+               m->complete ? "complete" : "unfinished",
+               strcmp(m->mode, "score") ? "sampled" : "scored", m->teacher);
+    }
     rt_trace_reader_close(r);
-    return json;
+    return 0;
 }
 
 // Archives named, or standing in a folder that is named.
@@ -136,58 +145,36 @@ static int list_one(const char *path, cJSON *all, rt_err *err)
 {
     char *manifest = rt_path_join(path, "manifest.json"), **names;
     bool folder = rt_path_is_dir(path) && !rt_path_exists(manifest);
+    int n;
     free(manifest);
-    if (!folder) {
-        cJSON *line = archive_line(path, err);
-        if (line)
-            rt_json_put(all, NULL, line);
-        return line ? 0 : -1;
-    }
-    int n, rc = 0;
+    if (!folder)
+        return list_archive(path, all, err);
     if (rt_dir_list(&names, &n, path, err))
         return -1;
-    for (int i = 0; i < n && !rc; i++) {
+    for (int i = 0; i < n; i++) {
         size_t length = strlen(names[i]);
         if (length < 7 || strcmp(names[i] + length - 7, ".traces") != 0)
             continue;
         char *inside = rt_path_join(path, names[i]);
-        cJSON *line = archive_line(inside, err);
-        if (line)
-            rt_json_put(all, NULL, line);
-        else
+        if (list_archive(inside, all, err))
             rt_warn("%s", err->text); // the others are still worth listing
         free(inside);
     }
     rt_names_free(names, n);
-    return rc;
+    return 0;
 }
 
 static int run_list(const archive_options *o, char **path, int n, rt_err *err)
 {
-    cJSON *all = rt_json_array();
+    cJSON *all = o->json ? rt_json_array() : NULL;
     int rc = 0;
     for (int i = 0; i < n && !rc; i++)
         rc = list_one(path[i], all, err);
-    if (rc || o->json) {
-        if (rc)
-            cJSON_Delete(all);
-        else
-            print_json(all);
-        return rc;
-    }
-    for (const cJSON *a = all->child; a; a = a->next) {
-        double planned = rt_json_find(a, "planned")->valuedouble;
-        char of[32] = "";
-        if (planned > 0)
-            snprintf(of, sizeof of, " of %.0f", planned);
-        printf("%s: %.0f%s samples, %s, %s by %s\n", rt_json_find(a, "path")->valuestring,
-               rt_json_find(a, "samples")->valuedouble, of,
-               cJSON_IsTrue(rt_json_find(a, "complete")) ? "complete" : "unfinished",
-               strcmp(rt_json_find(a, "mode")->valuestring, "score") ? "sampled" : "scored",
-               rt_json_find(a, "teacher")->valuestring);
-    }
-    cJSON_Delete(all);
-    return 0;
+    if (all && !rc)
+        print_json(all);
+    else
+        cJSON_Delete(all);
+    return rc;
 }
 
 // ---- show ----
@@ -251,38 +238,39 @@ static int show_sample(const archive_options *o, const rt_trace_reader *r, const
     rt_trace_sample s;
     rt_trace_sample_init(&s);
     int rc = rt_trace_get(r, i, RT_TRACE_TEXT | RT_TRACE_SOFT, &s, err);
-    if (!rc && o->json) {
-        cJSON *json = sample_json(&s, true, rt_trace_info(r)->capture.n_temperatures, err);
-        rc = json ? 0 : -1;
-        if (json)
-            print_json(json);
-    } else if (!rc) {
+    cJSON *json = NULL;
+    if (!rc && !o->json)
         print_sample(&s, o->rows);
-    }
+    else if (!rc && !(json = sample_json(&s, true, rt_trace_info(r)->capture.n_temperatures, err)))
+        rc = -1;
+    if (json)
+        print_json(json);
     rt_trace_sample_free(&s);
+    return rc;
+}
+
+// The manifest is the description.
+static int show_manifest(const char *archive, rt_err *err)
+{
+    char *path = rt_path_join(archive, "manifest.json"), *text;
+    int64_t bytes;
+    int rc = rt_file_read(&text, &bytes, path, RT_JSON_MAX_BYTES, err);
+    if (!rc) {
+        fputs(text, stdout);
+        free(text);
+    }
+    free(path);
     return rc;
 }
 
 static int run_show(const archive_options *o, char **path, int n, rt_err *err)
 {
+    rt_trace_reader *r;
     if (n > 2)
         return rt_usage(err, "show: one archive and at most one id");
-    rt_trace_reader *r;
     if (rt_trace_open_read(&r, path[0], err))
         return -1;
-    int rc = 0;
-    if (n == 2) {
-        rc = show_sample(o, r, path[1], err);
-    } else { // the manifest is the description
-        char *manifest = rt_path_join(path[0], "manifest.json"), *text;
-        int64_t bytes;
-        rc = rt_file_read(&text, &bytes, manifest, RT_JSON_MAX_BYTES, err);
-        if (!rc) {
-            fputs(text, stdout);
-            free(text);
-        }
-        free(manifest);
-    }
+    int rc = n == 2 ? show_sample(o, r, path[1], err) : show_manifest(path[0], err);
     rt_trace_reader_close(r);
     return rc;
 }
@@ -312,50 +300,35 @@ static void add_finding(void *ctx, const char *id, const char *text)
     }
 }
 
-static int care(const archive_options *o, char **path, int n, bool repair, rt_err *err)
+static int run_care(const archive_options *o, char **path, int n, rt_err *err)
 {
+    bool repair = strcmp(o->words.item[0], "repair") == 0;
     cJSON *all = rt_json_array();
-    int64_t total = 0;
-    for (int i = 0; i < n; i++) {
+    int64_t total = 0, found = 0;
+    for (int i = 0; i < n && found >= 0; i++) {
+        cJSON *one = rt_json_object();
         findings f = { path[i], o->json ? rt_json_array() : NULL, repair };
-        int64_t found = (repair ? rt_trace_repair : rt_trace_verify)(path[i], add_finding, &f, err);
-        if (found < 0) {
-            cJSON_Delete(f.list);
-            cJSON_Delete(all);
-            return -1;
-        }
+        found = (repair ? rt_trace_repair : rt_trace_verify)(path[i], add_finding, &f, err);
         total += found;
-        if (o->json) {
-            cJSON *one = rt_json_object();
-            rt_json_put_str(one, "path", path[i]);
-            rt_json_put_i64(one, repair ? "lost" : "problems", found);
+        rt_json_put_str(one, "path", path[i]);
+        rt_json_put_i64(one, repair ? "lost" : "problems", found);
+        if (o->json)
             rt_json_put(one, "findings", f.list);
-            rt_json_put(all, NULL, one);
-        } else if (repair) {
+        else if (repair && found >= 0)
             rt_info("%s: %lld samples lost; run the command that made it again to refill", path[i],
                     (long long)found);
-        } else if (found == 0) {
+        else if (found == 0)
             printf("%s: whole\n", path[i]);
-        }
+        rt_json_put(all, NULL, one);
     }
-    if (o->json)
+    if (o->json && found >= 0)
         print_json(all);
     else
         cJSON_Delete(all);
-    if (!repair && total > 0)
+    if (found >= 0 && !repair && total > 0)
         return rt_fail(err, "%lld problems; 'retort archive repair' keeps what is whole",
                        (long long)total);
-    return 0;
-}
-
-static int run_verify(const archive_options *o, char **path, int n, rt_err *err)
-{
-    return care(o, path, n, false, err);
-}
-
-static int run_repair(const archive_options *o, char **path, int n, rt_err *err)
-{
-    return care(o, path, n, true, err);
+    return found < 0 ? -1 : 0;
 }
 
 // ---- merge, stats ----
@@ -423,21 +396,21 @@ static int run_stats(const archive_options *o, char **path, int n, rt_err *err)
 
 // ---- export ----
 
-static int parse_verdicts(const char *text, unsigned *mask, rt_err *err)
+static int export_sample(const archive_options *o, const rt_trace_sample *s, int temps, rt_out *out,
+                         rt_err *err)
 {
-    *mask = text ? 0 : ~0u;
-    while (text) {
-        const char *comma = strchr(text, ',');
-        char name[32];
-        rt_verdict v;
-        snprintf(name, sizeof name, "%.*s", (int)(comma ? comma - text : 31), text);
-        if (!rt_verdict_parse(&v, name))
-            return rt_usage(
-                err, "--verdict: \"%s\" is none of correct, wrong, unverified, unfinished", name);
-        *mask |= 1u << v;
-        text = comma ? comma + 1 : NULL;
+    cJSON *json = sample_json(s, o->soft, temps, err);
+    if (!json)
+        return -1;
+    if (!o->out) {
+        print_json(json);
+        return 0;
     }
-    return 0;
+    char *text = rt_json_text(json);
+    int rc = rt_out_printf(out, err, "%s\n", text);
+    free(text);
+    cJSON_Delete(json);
+    return rc;
 }
 
 static int export_all(const archive_options *o, const rt_trace_reader *r, unsigned mask,
@@ -446,44 +419,31 @@ static int export_all(const archive_options *o, const rt_trace_reader *r, unsign
     rt_trace_sample s;
     rt_trace_sample_init(&s);
     int rc = 0, parts = RT_TRACE_TEXT | (o->soft ? RT_TRACE_SOFT : 0);
-    for (int64_t i = 0; !rc && i < rt_trace_count(r) && !rt_interrupted(); i++) {
-        if (!(mask & (1u << rt_trace_verdict(r, i))))
-            continue;
-        rc = rt_trace_get(r, i, parts, &s, err);
-        cJSON *json = rc ? NULL
-                         : sample_json(&s, o->soft, rt_trace_info(r)->capture.n_temperatures, err);
-        if (!json) {
-            rc = -1;
-        } else if (out) {
-            char *text = rt_json_text(json);
-            rc = rt_out_printf(out, err, "%s\n", text);
-            free(text);
-            cJSON_Delete(json);
-        } else {
-            print_json(json);
-        }
-    }
+    for (int64_t i = 0; !rc && i < rt_trace_count(r) && !rt_interrupted(); i++)
+        if (mask & (1u << rt_trace_verdict(r, i)))
+            rc = rt_trace_get(r, i, parts, &s, err) ||
+                 export_sample(o, &s, rt_trace_info(r)->capture.n_temperatures, out, err);
     rt_trace_sample_free(&s);
-    return rc;
+    return rc ? -1 : 0;
 }
 
 static int run_export(const archive_options *o, char **path, int n, rt_err *err)
 {
     rt_trace_reader *r;
-    rt_out out;
-    unsigned mask;
+    rt_out out = { 0 };
+    unsigned mask = ~0u;
     if (n != 1)
         return rt_usage(err, "export: one archive at a time");
-    if (parse_verdicts(o->verdict, &mask, err) || rt_trace_open_read(&r, path[0], err))
+    if ((o->verdict && rt_verdict_mask(&mask, "--verdict", o->verdict, err)) ||
+        rt_trace_open_read(&r, path[0], err))
         return -1;
     int rc = o->out ? rt_out_open(&out, o->out, err) : 0;
-    if (!rc) {
-        rc = export_all(o, r, mask, o->out ? &out : NULL, err);
-        if (o->out && !rc && !rt_interrupted())
-            rc = rt_out_commit(&out, err);
-        else if (o->out)
-            rt_out_abort(&out);
-    }
+    bool opened = o->out && !rc;
+    rc = rc ? rc : export_all(o, r, mask, &out, err);
+    if (opened && !rc && !rt_interrupted())
+        rc = rt_out_commit(&out, err);
+    else if (opened)
+        rt_out_abort(&out);
     rt_trace_reader_close(r);
     return rc;
 }
@@ -494,8 +454,8 @@ static const struct {
     const char *name;
     int (*run)(const archive_options *o, char **path, int n, rt_err *err);
 } VERBS[] = {
-    { "list", run_list },     { "show", run_show },   { "verify", run_verify },
-    { "repair", run_repair }, { "merge", run_merge }, { "stats", run_stats },
+    { "list", run_list },     { "show", run_show },   { "verify", run_care },
+    { "repair", run_care },   { "merge", run_merge }, { "stats", run_stats },
     { "export", run_export },
 };
 

@@ -35,6 +35,8 @@ typedef enum rt_verdict {
 } rt_verdict;
 const char *rt_verdict_name(rt_verdict v);              /* "correct" */
 bool rt_verdict_parse(rt_verdict *v, const char *name); /* false: unknown name */
+/* "correct,wrong" as bits 1u << verdict; flag: in the message. */
+int rt_verdict_mask(unsigned *mask, const char *flag, const char *list, rt_err *err);
 
 /* Who made the archive and how. All but `licence` and `complete` must be equal to append to an
    archive or to merge archives (part differs in a merge). Start from rt_trace_manifest_init. */

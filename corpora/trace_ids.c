@@ -18,29 +18,23 @@ static int64_t *find_slot(const rt_trace_ids *ids, const char *id, int64_t bytes
     }
 }
 
-static int grow_slots(rt_trace_ids *ids)
+// Twice the slots, and room in the list for half as many ids.
+static int grow(rt_trace_ids *ids)
 {
     int64_t n = rt_max(1024, 2 * ids->n_slots);
+    rt_trace_known *item = realloc(ids->item, (size_t)n / 2 * sizeof *item);
     int64_t *slot = malloc((size_t)n * sizeof *slot);
-    if (!slot)
+    ids->item = item ? item : ids->item;
+    if (!item || !slot) {
+        free(slot);
         return -1;
+    }
     memset(slot, 0xff, (size_t)n * sizeof *slot);
     free(ids->slot);
     ids->slot = slot;
     ids->n_slots = n;
     for (int64_t k = 0; k < ids->n; k++)
         *find_slot(ids, ids->item[k].id, (int64_t)strlen(ids->item[k].id)) = k;
-    return 0;
-}
-
-static int grow_list(rt_trace_ids *ids)
-{
-    int64_t cap = rt_max(256, 2 * ids->cap);
-    rt_trace_known *grown = realloc(ids->item, (size_t)cap * sizeof *grown);
-    if (!grown)
-        return -1;
-    ids->item = grown;
-    ids->cap = cap;
     return 0;
 }
 
@@ -61,8 +55,7 @@ bool rt_trace_ids_has(const rt_trace_ids *ids, const char *id)
 int rt_trace_ids_add(rt_trace_ids *ids, const char *id, int64_t bytes, int64_t index,
                      const char *path, rt_err *err)
 {
-    if ((2 * (ids->n + 1) > ids->n_slots && grow_slots(ids)) ||
-        (ids->n == ids->cap && grow_list(ids)))
+    if (2 * (ids->n + 1) > ids->n_slots && grow(ids))
         return rt_fail(err, "%s: out of memory for %lld ids", path, (long long)ids->n);
     int64_t *slot = find_slot(ids, id, bytes);
     if (*slot >= 0 && ids->item[*slot].index == index)

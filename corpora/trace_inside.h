@@ -167,7 +167,7 @@ typedef struct rt_trace_known {
 
 typedef struct rt_trace_ids {
     rt_trace_known *item; /* (n) in the order they came */
-    int64_t n, cap, last_index;
+    int64_t n, last_index;
     int64_t *slot, n_slots; /* open addressing over item by id; -1 = free */
     bool unordered;         /* some index came after a greater one */
 } rt_trace_ids;

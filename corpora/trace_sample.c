@@ -2,6 +2,7 @@
    same pieces in columns, so both are checked by one content hash and decoded by one function.
    Also the growing buffer and the names of verdicts. Refuses: files. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -59,15 +60,52 @@ bool rt_verdict_parse(rt_verdict *v, const char *name)
     return false;
 }
 
+int rt_verdict_mask(unsigned *mask, const char *flag, const char *list, rt_err *err)
+{
+    *mask = 0;
+    const char *p = list;
+    do {
+        size_t n = strcspn(p, ",");
+        char word[32];
+        rt_verdict v;
+        snprintf(word, sizeof word, "%.*s", (int)rt_min((int64_t)n, 31), p);
+        if (!rt_verdict_parse(&v, word))
+            return rt_usage(err, "%s: \"%s\" is none of correct, wrong, unverified, unfinished",
+                            flag, word);
+        *mask |= 1u << v;
+        p += n + (p[n] == ',');
+    } while (*p);
+    return 0;
+}
+
 void rt_trace_sample_init(rt_trace_sample *s)
 {
     memset(s, 0, sizeof *s);
     rt_soft_init(&s->soft);
 }
 
+// Behind rt_trace_sample.memory.
+typedef struct sample_memory {
+    cJSON *line; // the texts point into it
+    char *messages;
+    char id[RT_TRACE_ID_MAX + 1];
+    int32_t token[]; // (tokens), then the spans (n, 2)
+} sample_memory;
+
+static void drop_texts(sample_memory *m)
+{
+    if (!m)
+        return;
+    cJSON_Delete(m->line);
+    free(m->messages);
+    m->line = NULL;
+    m->messages = NULL;
+}
+
 void rt_trace_sample_free(rt_trace_sample *s)
 {
     rt_soft_free(&s->soft);
+    drop_texts(s->memory);
     free(s->memory);
     rt_trace_sample_init(s);
 }
@@ -301,60 +339,29 @@ int rt_trace_sample_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_
 
 // ---- pieces -> sample ----
 
-/* Copies a string behind *at and moves it; NULL for a missing or wrong value. */
-static const char *take_text(char **at, const cJSON *obj, const char *key)
+static int decode_text(rt_trace_sample *s, sample_memory *m, const rt_trace_pieces *p, rt_err *err)
 {
-    const cJSON *v = rt_json_find(obj, key);
-    if (!cJSON_IsString(v))
-        return NULL;
-    char *copy = *at;
-    size_t n = strlen(v->valuestring) + 1;
-    memcpy(copy, v->valuestring, n);
-    *at += n;
-    return copy;
-}
-
-/* at: room for the line's bytes and one messages text. */
-static int take_line(rt_trace_sample *s, char **at, const cJSON *obj, char *messages, rt_err *err)
-{
-    int64_t index = -1;
-    rt_verdict verdict = RT_UNVERIFIED;
-    const char *id = take_text(at, obj, "id"), *name = take_text(at, obj, "verdict");
-    s->prompt_id = take_text(at, obj, "prompt_id");
-    s->reasoning = take_text(at, obj, "reasoning");
-    s->answer = take_text(at, obj, "answer");
-    s->finish = take_text(at, obj, "finish");
-    if (rt_json_get_i64(obj, "index", 0, 1LL << 53, &index, err) ||
-        rt_json_get_f64(obj, "reward", &s->reward, err) ||
-        rt_json_get_u64(obj, "seed", &s->seed, err))
+    int64_t index;
+    rt_verdict verdict;
+    const char *id, *name;
+    if (rt_json_parse(&m->line, (const char *)p->line, p->line_bytes, "JSON line", err))
         return -1;
-    if (!id || !name || !s->prompt_id || !s->reasoning || !s->answer || !s->finish)
-        return rt_fail(err, "the JSON line lacks a text field");
+    const cJSON *line = m->line, *messages = rt_json_find(line, "messages");
+    if (rt_json_get_str(line, "id", &id, err) || rt_json_get_str(line, "verdict", &name, err) ||
+        rt_json_get_str(line, "prompt_id", &s->prompt_id, err) ||
+        rt_json_get_str(line, "reasoning", &s->reasoning, err) ||
+        rt_json_get_str(line, "answer", &s->answer, err) ||
+        rt_json_get_str(line, "finish", &s->finish, err) ||
+        rt_json_get_i64(line, "index", 0, 1LL << 53, &index, err) ||
+        rt_json_get_f64(line, "reward", &s->reward, err) ||
+        rt_json_get_u64(line, "seed", &s->seed, err))
+        return rt_wrap(err, "JSON line");
     if (strcmp(id, s->id) != 0 || index != s->index || !rt_verdict_parse(&verdict, name) ||
         verdict != s->verdict)
         return rt_fail(err, "the JSON line and the columns disagree on id, index or verdict");
-    if (messages) {
-        strcpy(*at, messages);
-        s->messages = *at;
-    }
+    if (messages && !cJSON_IsNull(messages))
+        s->messages = m->messages = rt_json_text(messages);
     return 0;
-}
-
-static int decode_text(rt_trace_sample *s, const rt_trace_pieces *p, char *at, int64_t room,
-                       rt_err *err)
-{
-    cJSON *obj;
-    if (rt_json_parse(&obj, (const char *)p->line, p->line_bytes, "JSON line", err))
-        return -1;
-    const cJSON *m = rt_json_find(obj, "messages");
-    char *messages = m && !cJSON_IsNull(m) ? rt_json_text(m) : NULL;
-    // reprinted numbers may be longer than they stood there: foreign archives only
-    int rc = messages && (int64_t)strlen(messages) >= room - p->line_bytes
-                 ? rt_fail(err, "the messages are not in the archive's own form")
-                 : take_line(s, &at, obj, messages, err);
-    free(messages);
-    cJSON_Delete(obj);
-    return rc;
 }
 
 int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, int parts,
@@ -368,38 +375,36 @@ int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, in
     if (why)
         return rt_fail(err, "%s", why);
     int64_t tokens = 4 * (int64_t)p->tokens, spans = 8 * (int64_t)p->spans, ignored = 0;
-    int64_t text = parts & RT_TRACE_TEXT ? 2 * p->line_bytes + 64 : 0;
-    void *memory = realloc(s->memory, (size_t)(tokens + spans + p->id_bytes + 1 + text));
-    if (!memory)
+    drop_texts(s->memory);
+    sample_memory *m = realloc(s->memory, sizeof *m + (size_t)(tokens + spans));
+    if (!m)
         return rt_fail(err, "out of memory for a sample of %lld tokens", (long long)p->tokens);
-    rt_soft soft = s->soft;
-    rt_soft_clear(&soft);
-    char *at = memory;
-    memcpy(at, p->token, (size_t)tokens);
+    m->line = NULL;
+    m->messages = NULL;
+    memcpy(m->token, p->token, (size_t)tokens);
     if (spans)
-        memcpy(at + tokens, p->span, (size_t)spans);
-    char *id = at + tokens + spans;
-    memcpy(id, p->id, (size_t)p->id_bytes);
-    id[p->id_bytes] = '\0';
+        memcpy(m->token + p->tokens, p->span, (size_t)spans);
+    snprintf(m->id, sizeof m->id, "%.*s", (int)p->id_bytes, p->id);
     *s = (rt_trace_sample){
         .index = p->index,
-        .id = id,
+        .id = m->id,
         .prompt_id = "",
         .reasoning = "",
         .answer = "",
         .finish = "",
         .verdict = (rt_verdict)p->verdict,
-        .tokens = memory,
+        .tokens = m->token,
         .n_tokens = p->tokens,
         .prompt_tokens = p->prompt_tokens,
-        .spans = (const rt_trace_span *)(void *)(at + tokens),
+        .spans = (const rt_trace_span *)(void *)(m->token + p->tokens),
         .n_spans = p->spans,
         .soft_first = p->soft_first,
-        .soft = soft,
+        .soft = s->soft,
         .hash = p->hash,
-        .memory = memory,
+        .memory = m,
     };
-    if ((parts & RT_TRACE_TEXT) && decode_text(s, p, id + p->id_bytes + 1, text, err))
+    rt_soft_clear(&s->soft);
+    if ((parts & RT_TRACE_TEXT) && decode_text(s, m, p, err))
         return -1;
     if (!(parts & RT_TRACE_SOFT))
         return 0;

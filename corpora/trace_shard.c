@@ -35,6 +35,20 @@ static const column COLUMNS[RT_COL_COUNT] = {
 
 static bool is_npy(int c) { return COLUMNS[c].descr[0] != '\0'; }
 
+// The .npy header of a column of so many data bytes; how many of them its shape covers.
+static int64_t make_head(uint8_t head[RT_NPY_HEAD], int c, int64_t bytes, int64_t id_width)
+{
+    const column *col = &COLUMNS[c];
+    char descr[16];
+    int64_t row = c == RT_COL_ID ? id_width : (int64_t)col->item * col->width;
+    int64_t dim[2] = { bytes / row, col->width };
+    snprintf(descr, sizeof descr, "%s", col->descr);
+    if (c == RT_COL_ID)
+        snprintf(descr, sizeof descr, "|S%lld", (long long)id_width);
+    rt_npy_head(head, descr, col->width == 2 ? 2 : 1, dim);
+    return dim[0] * row;
+}
+
 // ---- writing ----
 
 typedef struct shard_build {
@@ -78,20 +92,6 @@ static void add_sample(shard_build *b, const rt_trace_pieces *p)
     add_offset(b, RT_COL_RECORD_OFFSETS, p->record_bytes);
 }
 
-static void put_head(shard_build *b, int c)
-{
-    const column *col = &COLUMNS[c];
-    char descr[16];
-    int64_t row = (int64_t)col->item * col->width;
-    snprintf(descr, sizeof descr, "%s", col->descr);
-    if (c == RT_COL_ID) {
-        row = b->id_width;
-        snprintf(descr, sizeof descr, "|S%lld", (long long)row);
-    }
-    int64_t dim[2] = { (b->column[c].n - RT_NPY_HEAD) / row, col->width };
-    rt_npy_head(b->column[c].data, descr, col->width == 2 ? 2 : 1, dim);
-}
-
 static int build_columns(shard_build *b, const rt_trace_pieces *p, int64_t n, rt_err *err)
 {
     static const uint8_t head[RT_NPY_HEAD];
@@ -109,7 +109,7 @@ static int build_columns(shard_build *b, const rt_trace_pieces *p, int64_t n, rt
         if (rt_trace_buf_check(&b->column[c], err))
             return -1;
         if (is_npy(c))
-            put_head(b, c);
+            make_head(b->column[c].data, c, b->column[c].n - RT_NPY_HEAD, b->id_width);
     }
     return 0;
 }
@@ -196,31 +196,8 @@ static int32_t load32(const uint8_t *base, int64_t i)
     return v;
 }
 
-static int open_column(rt_trace_shard *s, int c, const char *path, rt_err *err)
-{
-    const column *col = &COLUMNS[c];
-    const rt_npz_entry *e = rt_npz_find(&s->npz, col->name);
-    if (!e)
-        return rt_fail(err, "%s: %s is missing", path, col->name);
-    rt_npy npy = { .rank = 1, .dim = { e->bytes, 1 }, .data = e->data };
-    if (is_npy(c) && rt_npy_parse(&npy, e->data, e->bytes, col->name, err))
-        return rt_wrap(err, "%s", path);
-    bool id = c == RT_COL_ID;
-    if (id ? strncmp(npy.descr, "|S", 2) != 0 || npy.item > RT_TRACE_ID_MAX
-           : strcmp(npy.descr, col->descr) != 0)
-        return rt_fail(err, "%s: %s has dtype %s, not %s", path, col->name, npy.descr,
-                       id ? "|S1..|S255" : col->descr);
-    if (npy.rank != (col->width == 2 ? 2 : 1) || npy.dim[1] != col->width)
-        return rt_fail(err, "%s: %s has the wrong shape", path, col->name);
-    if (id)
-        s->id_width = npy.item;
-    s->column[c] = npy.data;
-    s->count[c] = npy.dim[0];
-    return 0;
-}
-
-// The columns whatever the headers say: element sizes are known, counts follow from the bytes.
-static void salvage_columns(rt_trace_shard *s)
+// Where the columns are: element sizes are known, counts follow from the bytes.
+static void place_columns(rt_trace_shard *s)
 {
     for (int c = 0; c < RT_COL_COUNT; c++) {
         const rt_npz_entry *e = rt_npz_find(&s->npz, COLUMNS[c].name);
@@ -237,9 +214,28 @@ static void salvage_columns(rt_trace_shard *s)
     s->count[RT_COL_ID] = s->id_width ? s->n : 0;
 }
 
-static int check_columns(rt_trace_shard *s, const char *path, rt_err *err)
+// The column stands there with exactly the header that numpy and we write for its bytes.
+static int check_head(const rt_trace_shard *s, int c, const char *path, rt_err *err)
 {
-    s->n = s->count[RT_COL_INDEX];
+    uint8_t want[RT_NPY_HEAD];
+    if (!s->column[c])
+        return rt_fail(err, "%s: %s is missing or too short", path, COLUMNS[c].name);
+    const rt_npz_entry *e = rt_npz_find(&s->npz, COLUMNS[c].name);
+    if (!is_npy(c))
+        return 0;
+    int64_t bytes = e->bytes - RT_NPY_HEAD;
+    if (make_head(want, c, bytes, rt_max(1, s->id_width)) != bytes ||
+        memcmp(want, e->data, RT_NPY_HEAD) != 0)
+        return rt_fail(err, "%s: %s: the .npy header is damaged or says another type or shape",
+                       path, COLUMNS[c].name);
+    return 0;
+}
+
+static int check_columns(const rt_trace_shard *s, const char *path, rt_err *err)
+{
+    for (int c = 0; c < RT_COL_COUNT; c++)
+        if (check_head(s, c, path, err))
+            return -1;
     for (int c = 0; c < RT_COL_COUNT; c++) {
         const column *col = &COLUMNS[c];
         if (col->extra >= 0 && s->count[c] != s->n + col->extra)
@@ -260,9 +256,7 @@ static int open_strict(rt_trace_shard *s, const char *path, int64_t bytes, rt_er
                        (long long)s->map.bytes, (long long)bytes);
     if (rt_npz_parse(&s->npz, s->map.data, s->map.bytes, path, err))
         return -1;
-    for (int c = 0; c < RT_COL_COUNT; c++)
-        if (open_column(s, c, path, err))
-            return -1;
+    place_columns(s);
     return check_columns(s, path, err);
 }
 
@@ -274,7 +268,7 @@ int rt_trace_shard_open(rt_trace_shard *s, const char *dir, int64_t k, int64_t b
     int rc = rt_map_open(&s->map, path, err);
     if (!rc && salvage) {
         rt_npz_salvage(&s->npz, s->map.data, s->map.bytes);
-        salvage_columns(s);
+        place_columns(s);
     } else if (!rc) {
         rc = open_strict(s, path, bytes, err);
     }

@@ -109,23 +109,6 @@ typedef struct trainer {
 /* ---- opening ------------------------------------------------------------------------------------
  */
 
-static int parse_verdicts(const char *list, unsigned *mask, rt_err *err)
-{
-    char word[32];
-    *mask = 0;
-    for (const char *p = list; *p;) {
-        size_t n = strcspn(p, ",");
-        rt_verdict v;
-        snprintf(word, sizeof word, "%.*s", (int)rt_min((int64_t)n, 31), p);
-        if (!rt_verdict_parse(&v, word))
-            return rt_usage(
-                err, "--verdicts: \"%s\" is none of correct, wrong, unverified, unfinished", word);
-        *mask |= 1u << v;
-        p += n + (p[n] == ',');
-    }
-    return 0;
-}
-
 static int open_corpus(trainer *t, rt_corpus **c, corpus_facts *facts, const rt_strlist *paths,
                        bool soft, int64_t limit, const rt_needs *plan, rt_err *err)
 {
@@ -139,7 +122,7 @@ static int open_corpus(trainer *t, rt_corpus **c, corpus_facts *facts, const rt_
     rt_corpus_options o = {
         .chat = &t->chat, .max_length = t->o->max_length, .need_soft = soft, .limit = limit
     };
-    if (parse_verdicts(t->o->verdicts, &o.verdicts, err))
+    if (rt_verdict_mask(&o.verdicts, "--verdicts", t->o->verdicts, err))
         return -1;
     if (rt_corpus_open(c, (const char *const *)paths->item, paths->n, &o, err))
         return -1;
