@@ -187,17 +187,16 @@ enum { LOCAL_BYTES = 30, CENTRAL_BYTES = 46, END_BYTES = 22, DESCRIPTOR_BYTES = 
 static uint32_t le16(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
 static uint32_t le32(const uint8_t *p) { return le16(p) | le16(p + 2) << 16; }
 
-static bool name_ok(const uint8_t *name, int64_t n)
+// The entry's name; false when it is none that we would give.
+static bool take_name(rt_npz_entry *e, const uint8_t *name, int64_t n)
 {
+    static const char ALLOWED[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     if (n < 1 || n > RT_NPZ_NAME_MAX || name[0] == '.')
         return false;
-    for (int64_t i = 0; i < n; i++) {
-        uint8_t c = name[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '.' || c == '_' || c == '-'))
-            return false;
-    }
-    return true;
+    memcpy(e->name, name, (size_t)n);
+    e->name[n] = '\0';
+    return strspn(e->name, ALLOWED) == (size_t)n;
 }
 
 /* One entry from its central record c; *next is where its local record must begin, and after it
@@ -213,7 +212,7 @@ static const char *parse_entry(rt_npz_entry *e, const uint8_t *data, int64_t lim
         return "has two sizes";
     if (le32(c + 42) != *next)
         return "overlaps its neighbour or leaves a gap";
-    if (!name_ok(c + CENTRAL_BYTES, n_name))
+    if (!take_name(e, c + CENTRAL_BYTES, n_name))
         return "has a name outside [A-Za-z0-9._-]{1,47}";
     const uint8_t *l = data + *next;
     if (limit - *next < LOCAL_BYTES || le32(l) != 0x04034b50u)
@@ -233,8 +232,6 @@ static const char *parse_entry(rt_npz_entry *e, const uint8_t *data, int64_t lim
         (descriptor && (le32(d) != 0x08074b50u || le32(d + 4) != le32(c + 16) ||
                         le32(d + 8) != size || le32(d + 12) != size)))
         return "disagrees with its local sizes";
-    memcpy(e->name, c + CENTRAL_BYTES, n_name);
-    e->name[n_name] = '\0';
     e->data = l + head;
     e->bytes = size;
     *next += total;
@@ -286,13 +283,13 @@ static int64_t salvage_entry(rt_npz *z, const uint8_t *data, int64_t bytes, int6
                              const uint8_t *name, int64_t n_name, int64_t n_extra, int64_t size)
 {
     int64_t begin = at + LOCAL_BYTES + n_name + n_extra, end = begin + size;
-    if (bytes - end < 4 || !name_ok(name, n_name))
+    rt_npz_entry e = { .bytes = size };
+    if (bytes - end < 4 || !take_name(&e, name, n_name))
         return -1;
     int64_t next = end + (data[at + 6] & 8 ? DESCRIPTOR_BYTES : 0);
     if (le32(data + end) != 0x08074b50u && !record_at(data, bytes, next))
         return -1;
-    rt_npz_entry e = { .data = data + begin, .bytes = size };
-    memcpy(e.name, name, (size_t)n_name);
+    e.data = data + begin;
     if (z->n < RT_NPZ_ENTRIES_MAX && !rt_npz_find(z, e.name))
         z->entry[z->n++] = e;
     return next;

@@ -170,23 +170,27 @@ int rt_trace_rebuild(rt_trace_writer **w, const char *path, rt_trace_reader *con
     return rc ? -1 : 0;
 }
 
+static int write_anew(const char *path, rt_trace_reader *const *readers, int n,
+                      const rt_trace_manifest *m, bool finish, rt_err *err)
+{
+    rt_trace_writer *w = NULL;
+    int rc = rt_trace_rebuild(&w, path, readers, n, m, err);
+    if (!rc && finish)
+        rc = rt_trace_finish(w, err);
+    return rt_trace_close(w, err) || rc ? -1 : 0;
+}
+
 // ---- repair ----
 
 // The rebuilt samples in fresh, the damaged archive aside, the rebuilt one in its place.
-static int replace(const char *path, rt_trace_reader *r, bool whole, rt_err *err)
+static int replace(const char *path, rt_trace_reader *r, bool finish, rt_err *err)
 {
-    rt_trace_writer *w = NULL;
     char *fresh = rt_trace_rebuild_path(path), *damaged = with_suffix(path, ".damaged");
-    int rc = 0;
-    if (rt_path_exists(damaged))
-        rc = rt_fail(err, "%s: stands there from an earlier repair; move it away first", damaged);
-    if (!rc)
-        rc = rt_trace_rebuild(&w, fresh, &r, 1, rt_trace_info(r), err);
-    if (!rc && whole)
-        rc = rt_trace_finish(w, err);
-    rc |= rt_trace_close(w, err);
-    if (!rc)
-        rc = move(path, damaged, err) || move(fresh, path, err);
+    int rc = rt_path_exists(damaged)
+                 ? rt_fail(err, "%s: stands there from an earlier repair; move it away first",
+                           damaged)
+                 : write_anew(fresh, &r, 1, rt_trace_info(r), finish, err) ||
+                       move(path, damaged, err) || move(fresh, path, err);
     free(fresh);
     free(damaged);
     return rc ? -1 : 0;
@@ -242,7 +246,6 @@ int rt_trace_merge(const char *out, const char *const *paths, int n, rt_err *err
     if (!readers)
         return rt_fail(err, "out of memory for %d archives", n);
     char *temp = with_suffix(out, ".merge");
-    rt_trace_writer *w = NULL;
     bool complete = true;
     int rc = 0;
     for (int k = 0; !rc && k < n; k++) {
@@ -255,15 +258,10 @@ int rt_trace_merge(const char *out, const char *const *paths, int n, rt_err *err
         rt_trace_manifest m = *rt_trace_info(readers[0]);
         m.part = 0;
         m.parts = 1;
-        rc = rt_trace_rebuild(&w, temp, readers, n, &m, err);
+        rc = write_anew(temp, readers, n, &m, complete, err) || move(temp, out, err);
+        if (!rc && !complete)
+            rt_warn("%s: not every input was finished, so the merged archive is not either", out);
     }
-    if (!rc && complete)
-        rc = rt_trace_finish(w, err);
-    else if (!rc)
-        rt_warn("%s: not every input was finished, so the merged archive is not either", out);
-    rc |= rt_trace_close(w, err);
-    if (!rc)
-        rc = move(temp, out, err);
     for (int k = 0; k < n; k++)
         rt_trace_reader_close(readers[k]);
     free(readers);

@@ -84,26 +84,25 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
     *s = (rt_trace_statistics){ .samples = r->n, .file_bytes = r->journal.bytes };
     for (int64_t k = 0; k < r->n_shards; k++)
         s->file_bytes += r->shard[k].map.bytes;
-    sums *t = calloc(1, sizeof *t);
+    sums t = { 0 };
     uint64_t *prompt = malloc((size_t)(s->samples + 1) * sizeof *prompt);
-    int rc = t && prompt ? add_all(s, t, prompt, r, err) : rt_fail(err, "out of memory");
+    int rc = prompt ? add_all(s, &t, prompt, r, err) : rt_fail(err, "out of memory");
     if (!rc) {
         double n = (double)rt_max(1, s->positions);
         s->prompts = count_distinct(prompt, s->samples);
         s->bytes_per_position = (double)s->record_bytes / n;
-        s->mean_unique_ids = (double)(t->head + t->drawn) / n;
-        s->mean_head = (double)t->head / n;
-        s->mean_draws = (double)t->hits / n;
-        s->mean_tail_mass = t->tail / n;
-        s->mean_entropy = t->entropy / n;
-        s->share_certain_entropy = (double)t->low / n;
+        s->mean_unique_ids = (double)(t.head + t.drawn) / n;
+        s->mean_head = (double)t.head / n;
+        s->mean_draws = (double)t.hits / n;
+        s->mean_tail_mass = t.tail / n;
+        s->mean_entropy = t.entropy / n;
+        s->share_certain_entropy = (double)t.low / n;
         if (s->positions) {
-            s->entropy_p50 = percentile(t, s->positions, 0.50);
-            s->entropy_p90 = percentile(t, s->positions, 0.90);
-            s->entropy_p99 = percentile(t, s->positions, 0.99);
+            s->entropy_p50 = percentile(&t, s->positions, 0.50);
+            s->entropy_p90 = percentile(&t, s->positions, 0.90);
+            s->entropy_p99 = percentile(&t, s->positions, 0.99);
         }
     }
-    free(t);
     free(prompt);
     return rc;
 }

@@ -198,12 +198,20 @@ static bool manifest_from_shard(rt_trace_reader *r)
 
 // ---- the journal ----
 
-static void check_records(check *c, const uint8_t *data, int64_t bytes)
+static void check_journal(check *c)
 {
-    int64_t at = RT_TRACE_JOURNAL_HEAD, begin = at;
+    char *path = rt_path_join(c->r->path, "journal"), where[64];
+    rt_err why;
+    int missing = rt_map_open(&c->r->journal, path, &why);
+    free(path);
+    if (missing) {
+        found(c, NULL, "%s", why.text);
+        return;
+    }
+    const uint8_t *data = c->r->journal.data;
+    int64_t at = RT_TRACE_JOURNAL_HEAD, begin = at, bytes = c->r->journal.bytes;
     rt_trace_pieces p;
     enum rt_trace_record kind;
-    char where[64];
     if (!rt_trace_journal_head_ok(data, bytes))
         found(c, NULL, "journal: byte 0: its first %d bytes are damaged", RT_TRACE_JOURNAL_HEAD);
     if (c->r->manifest.complete && bytes > at)
@@ -225,17 +233,6 @@ static void check_records(check *c, const uint8_t *data, int64_t bytes)
                 where, (long long)(bytes - begin));
         }
     }
-}
-
-static void check_journal(check *c)
-{
-    char *path = rt_path_join(c->r->path, "journal");
-    rt_err why;
-    if (rt_map_open(&c->r->journal, path, &why))
-        found(c, NULL, "%s", why.text);
-    else
-        check_records(c, c->r->journal.data, c->r->journal.bytes);
-    free(path);
 }
 
 // ---- all of it ----
