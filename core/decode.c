@@ -1,7 +1,9 @@
-/* decode.c: block formats to f32, the exact values that GGUF readers see. Owns the layouts of
-   ggml-common.h and the order of operations: scale times sub-scale first, then times the code, each
-   rounded to f32, so that results equal the `gguf` Python package bit for bit. Input may have any
-   alignment. Refuses: encoding (quant/encode.h). All scales are little-endian f16. */
+/* decode.c: block formats to f32, the exact values that GGUF readers see, and the 8 and 4-bit codes
+   of safetensors checkpoints. Owns the layouts of ggml-common.h and the order of operations: scale
+   times sub-scale first, then times the code, each rounded to f32, so that results equal the `gguf`
+   Python package bit for bit. Input may have any alignment. Refuses: encoding (quant/encode.h). All
+   scales are little-endian f16. */
+#include <math.h>
 #include <string.h>
 
 #include "core/err.h"
@@ -129,6 +131,56 @@ static void decode_q6_k(float *y, const uint8_t *p)
     }
 }
 
+/* 2^(e - 127); 255 is not a number. */
+static float e8m0(uint8_t e)
+{
+    uint32_t bits = e == 255 ? 0x7fc00000u : e ? (uint32_t)e << 23 : 0x00400000u;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static void decode_mxfp4(float *y, const uint8_t *p) /* e, nibbles that index a doubled table */
+{
+    static const int8_t value[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
+    uint8_t q[32];
+    float d = p[0] == 255 ? 0x1p127f : e8m0(p[0]) * 0.5f; /* GGUF gives 255 its plain meaning */
+    unpack(q, p + 1);
+    for (int j = 0; j < 32; j++)
+        y[j] = d * (float)value[q[j]];
+}
+
+void rt_decode_mxfp4(float *out, const uint8_t *codes, uint8_t exponent)
+{
+    static const float value[16] = { 0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                     -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f };
+    float scale = e8m0(exponent);
+    for (int j = 0; j < 16; j++) {
+        out[2 * j] = scale * value[codes[j] & 15];
+        out[2 * j + 1] = scale * value[codes[j] >> 4];
+    }
+}
+
+void rt_decode_int4(float *out, const uint8_t *codes, int64_t first, int64_t n, float scale)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = first + i;
+        out[i] = scale * (float)((codes[at / 2] >> (at % 2 * 4) & 15) - 8);
+    }
+}
+
+/* Sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinity; all ones are not a number. */
+static void decode_e4m3(float *out, const uint8_t *p, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t mag = p[i] & 127u, bits = (mag << 20) + (120u << 23);
+        float f;
+        memcpy(&f, &bits, sizeof f);
+        f = mag == 127 ? NAN : mag < 8 ? (float)mag * 0x1p-9f : f;
+        out[i] = p[i] & 128 ? -f : f;
+    }
+}
+
 static void decode_f16(float *out, const uint8_t *p, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -161,6 +213,13 @@ void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n)
     case RT_BF16:
         decode_bf16(out, p, n);
         return;
+    case RT_F8_E4M3:
+        decode_e4m3(out, p, n);
+        return;
+    case RT_F8_E8M0:
+        for (int64_t i = 0; i < n; i++)
+            out[i] = e8m0(p[i]);
+        return;
     case RT_Q8_0:
         block = decode_q8_0;
         break;
@@ -187,6 +246,9 @@ void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n)
         break;
     case RT_IQ4_NL:
         block = decode_iq4_nl;
+        break;
+    case RT_MXFP4:
+        block = decode_mxfp4;
         break;
     case RT_I32:
     case RT_U8:

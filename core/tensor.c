@@ -13,6 +13,9 @@ static const rt_dtype_info DTYPES[RT_DTYPE_COUNT] = {
     [RT_Q6_K] = { "q6_K", 256, 210, 14, NULL },  [RT_Q4_1] = { "q4_1", 32, 20, 3, NULL },
     [RT_Q5_0] = { "q5_0", 32, 22, 6, NULL },    [RT_Q5_1] = { "q5_1", 32, 24, 7, NULL },
     [RT_Q5_K] = { "q5_K", 256, 176, 13, NULL }, [RT_IQ4_NL] = { "iq4_nl", 32, 18, 20, NULL },
+    [RT_MXFP4] = { "mxfp4", 32, 17, 39, NULL },
+    [RT_F8_E4M3] = { "f8_e4m3", 1, 1, -1, "F8_E4M3" },
+    [RT_F8_E8M0] = { "f8_e8m0", 1, 1, -1, "F8_E8M0" },
 };
 
 const rt_dtype_info *rt_dtype_get(rt_dtype t)

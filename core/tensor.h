@@ -19,7 +19,8 @@ RT_BEGIN
 typedef enum rt_dtype {
     RT_F32, RT_F16, RT_BF16, RT_I32, RT_U8,
     RT_Q8_0, RT_Q4_0, RT_Q4_K, RT_Q6_K, /* blocks along the innermost dimension */
-    RT_Q4_1, RT_Q5_0, RT_Q5_1, RT_Q5_K, RT_IQ4_NL, /* decoded only, no product of their own */
+    RT_Q4_1, RT_Q5_0, RT_Q5_1, RT_Q5_K, RT_IQ4_NL, RT_MXFP4, /* decoded only, no product of their own */
+    RT_F8_E4M3, RT_F8_E8M0, /* codes and scales of checkpoints: core/stored.h joins them */
     RT_DTYPE_COUNT
 } rt_dtype;
 
@@ -67,6 +68,11 @@ uint16_t rt_f32_to_f16(float f);
 /* Decode n elements (a multiple of the block) of any dtype to f32. core/decode.c; the block layouts
    are facts of GGUF (ggml-common.h). Encoding them well is quant/. */
 void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n);
+/* One group of a row whose codes and scales are tensors of their own, as safetensors keep them.
+   Codes lie two a byte, the low half first. mxfp4: 32 E2M1 codes under 2^(exponent - 127);
+   int4: n codes from code `first` on, each minus 8, times scale. */
+void rt_decode_mxfp4(float *out, const uint8_t *codes, uint8_t exponent);
+void rt_decode_int4(float *out, const uint8_t *codes, int64_t first, int64_t n, float scale);
 
 RT_END
 

@@ -202,6 +202,9 @@ START_TEST(tensor_shapes)
         { RT_Q5_1, "q5_1", 32, 4 + 4 + 16, 7, NULL },
         { RT_Q5_K, "q5_K", 256, 4 + 12 + 32 + 128, 13, NULL },
         { RT_IQ4_NL, "iq4_nl", 32, 2 + 16, 20, NULL },
+        { RT_MXFP4, "mxfp4", 32, 1 + 16, 39, NULL },
+        { RT_F8_E4M3, "f8_e4m3", 1, 1, -1, "F8_E4M3" },
+        { RT_F8_E8M0, "f8_e8m0", 1, 1, -1, "F8_E8M0" },
     };
     ck_assert_int_eq(RT_COUNT(ROWS), RT_DTYPE_COUNT);
     for (int i = 0; i < RT_COUNT(ROWS); i++) {

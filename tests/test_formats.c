@@ -67,7 +67,7 @@ START_TEST(blocks_decode_as_gguf_does)
         free(got);
         seen++;
     }
-    ck_assert_int_eq(seen, 11);
+    ck_assert_int_eq(seen, 12);
     rt_gguf_close(&g);
 }
 END_TEST

@@ -23,10 +23,11 @@ rng = np.random.default_rng(7)
 # type: byte offsets of its f16 fields in a block
 TYPES = {
     T.Q8_0: [0], T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2], T.IQ4_NL: [0],
-    T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208],
+    T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208], T.MXFP4: [],
 }
 NAMES = {T.Q8_0: "q8_0", T.Q4_0: "q4_0", T.Q4_1: "q4_1", T.Q5_0: "q5_0", T.Q5_1: "q5_1",
-         T.IQ4_NL: "iq4_nl", T.Q4_K: "q4_K", T.Q5_K: "q5_K", T.Q6_K: "q6_K"}
+         T.IQ4_NL: "iq4_nl", T.Q4_K: "q4_K", T.Q5_K: "q5_K", T.Q6_K: "q6_K",
+         T.MXFP4: "mxfp4"}
 
 
 def blocks(t):
@@ -37,6 +38,8 @@ def blocks(t):
     for at in TYPES[t]:
         scale = (rng.standard_normal(n) * 10.0 ** rng.integers(-7, 1, n)).astype(np.float16)
         raw[:, at:at + 2] = scale.view(np.uint8).reshape(n, 2)
+    if t == T.MXFP4:
+        raw[:4, 0] = 0, 1, 254, 255
     return raw.reshape(2, -1)
 
 
