@@ -236,12 +236,6 @@ static int refuse_unknown_parts(const cJSON *json, const char *what, rt_err *err
     for (int i = 0; i < RT_COUNT(falses); i++)
         if (cJSON_IsTrue(rt_json_find(json, falses[i])))
             return rt_fail(err, "%s: \"%s\": true is not supported", what, falses[i]);
-    const cJSON *quant = rt_json_find(json, "quantization_config");
-    if (quant && !cJSON_IsNull(quant))
-        return rt_fail(err,
-                       "%s: quantization_config: quantized checkpoints are not supported yet; "
-                       "use the bf16 weights",
-                       what);
     return 0;
 }
 
@@ -282,7 +276,8 @@ int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err 
                        "%s: model_type \"%s\" is not supported (llama, qwen3, qwen3_moe and "
                        "deepseek_v3 are)",
                        what, type);
-    if (refuse_unknown_parts(json, what, err))
+    if (refuse_unknown_parts(json, what, err) ||
+        rt_quantization_parse(&cfg->quantization, json, what, err))
         return -1;
     int bits = family_bits(cfg->family);
     for (int i = 0; i < RT_COUNT(keys); i++)

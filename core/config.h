@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "core/ops.h"
+#include "core/quantization.h"
 
 RT_BEGIN
 
@@ -54,6 +55,7 @@ typedef struct rt_config {
     const float *rope_freqs; /* (P/2) divisors from a GGUF, borrowed, or NULL */
     int64_t max_positions;
     int64_t bos, eos[8], n_eos, pad; /* -1 = none */
+    rt_quantization quantization;    /* of the weights on disk */
 } rt_config;
 
 const rt_family *rt_family_find(const char *model_type); /* or NULL */

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/gguf.h"
-#include "core/safetensors.h"
+#include "core/log.h"
+#include "core/stored.h"
 
 void rt_model_init(rt_model *m, const rt_config *cfg)
 {
@@ -14,146 +14,58 @@ void rt_model_init(rt_model *m, const rt_config *cfg)
     rt_weights_init(&m->w, &m->cfg, "weights");
 }
 
-/* ---- reading: one view of a stored tensor, whatever the container
- * -------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------
+ */
 
-typedef struct stored {
-    const uint8_t *data;
-    rt_dtype dtype;
-    const char *type; /* as the container names it */
-    int rank;
-    int64_t dim[4];
-} stored;
-
-typedef struct source {
-    const char *path;
-    bool is_gguf;
-    rt_gguf gguf;
-    rt_safetensors st;
-    uint8_t *used; /* per tensor of the container */
-} source;
-
-static int64_t source_count(const source *s)
+/* One weight, all experts of a stack, as f32 rows in host; NULL: only find it and check its shape,
+   which touches no page of the data. */
+static int read_param(rt_store *s, const rt_config *c, const rt_param *p, float *host, rt_err *err)
 {
-    return s->is_gguf ? s->gguf.n_tensors : s->st.n_tensors;
-}
-
-static const char *source_name(const source *s, int64_t i)
-{
-    return s->is_gguf ? s->gguf.tensor[i].name : s->st.tensor[i].name;
-}
-
-static int source_open(source *s, const char *path, rt_err *err)
-{
-    memset(s, 0, sizeof *s);
-    s->path = path;
-    s->is_gguf = !rt_path_is_dir(path) && rt_gguf_magic(path);
-    if (s->is_gguf ? rt_gguf_open(&s->gguf, path, err) : rt_safetensors_open(&s->st, path, err))
-        return -1;
-    s->used = calloc((size_t)source_count(s) + 1, 1);
-    if (!s->used)
-        rt_bug("out of memory for a list of %lld tensors", (long long)source_count(s));
+    bool stack = strstr(p->name, "%d") != NULL;
+    rt_stored t;
+    for (int64_t e = 0; e < (stack ? p->slot->dim[0] : 1); e++) {
+        if (rt_store_find(s, c, p, e, &t, err) ||
+            (host && rt_stored_rows(&t, host + e * t.rows * t.cols, 0, t.rows, err)))
+            return -1;
+    }
     return 0;
 }
 
-static void source_close(source *s)
+/* Layers after the last one: multi-token prediction. */
+static bool is_beyond(const rt_config *c, const char *name)
 {
-    rt_gguf_close(&s->gguf);
-    rt_safetensors_close(&s->st);
-    free(s->used);
-}
-
-static int source_find(source *s, const char *name, stored *out, rt_err *err)
-{
-    memset(out, 0, sizeof *out);
-    if (s->is_gguf) {
-        const rt_gguf_tensor *t = rt_gguf_find(&s->gguf, name);
-        if (!t)
-            return rt_fail(err, "%s: tensor %s is missing", s->path, name);
-        s->used[t - s->gguf.tensor] = 1;
-        *out = (stored){
-            t->data, t->dtype, t->type, t->rank, { t->dim[0], t->dim[1], t->dim[2], t->dim[3] }
-        };
-    } else {
-        const rt_st_tensor *t = rt_safetensors_find(&s->st, name);
-        if (!t)
-            return rt_fail(err, "%s: tensor %s is missing", s->path, name);
-        s->used[t - s->st.tensor] = 1;
-        *out = (stored){
-            t->data, t->dtype, t->type, t->rank, { t->dim[0], t->dim[1], t->dim[2], t->dim[3] }
-        };
-    }
-    if (out->dtype == RT_DTYPE_COUNT || out->dtype == RT_I32 || out->dtype == RT_U8)
-        return rt_fail(err, "%s: tensor %s is %s, which cannot be read as weights", s->path, name,
-                       out->type);
-    return 0;
-}
-
-static int check_shape(const source *s, const char *name, const stored *t, const rt_tensor *want,
-                       rt_err *err)
-{
-    bool same = t->rank == want->rank;
-    for (int i = 0; same && i < want->rank; i++)
-        same = t->dim[i] == want->dim[i];
-    if (same)
-        return 0;
-    char have[96] = "", need[96] = "";
-    for (int i = 0, at = 0; i < t->rank && i < 4; i++)
-        at += snprintf(have + at, sizeof have - (size_t)at, "%s%lld", i ? ", " : "",
-                       (long long)t->dim[i]);
-    for (int i = 0, at = 0; i < want->rank; i++)
-        at += snprintf(need + at, sizeof need - (size_t)at, "%s%lld", i ? ", " : "",
-                       (long long)want->dim[i]);
-    return rt_fail(err, "%s: tensor %s has shape (%s), config.json says (%s)", s->path, name, have,
-                   need);
-}
-
-/* One weight, all experts of a stack, as f32 rows in host. */
-static int read_param(source *s, const rt_param *p, float *host, rt_err *err)
-{
-    char name[160];
-    stored t;
-    if (s->is_gguf) { /* stacks are one tensor there */
-        bool bias = (p->flags & RT_PARAM_FIXED) != 0;
-        snprintf(name, sizeof name, "%s%s", p->gguf, bias ? ".bias" : ".weight");
-        if (source_find(s, name, &t, err) || check_shape(s, name, &t, p->slot, err))
-            return -1;
-        rt_decode_f32(host, t.data, t.dtype, rt_tensor_elements(p->slot));
-        return 0;
-    }
-    if (!p->experts) {
-        if (source_find(s, p->name, &t, err) || check_shape(s, p->name, &t, p->slot, err))
-            return -1;
-        rt_decode_f32(host, t.data, t.dtype, rt_tensor_elements(p->slot));
-        return 0;
-    }
-    rt_tensor one = rt_tensor_2(NULL, RT_F32, p->slot->dim[1], p->slot->dim[2]);
-    for (int64_t e = 0; e < p->experts; e++) {
-        rt_param_expert_name(p, e, name, sizeof name);
-        if (source_find(s, name, &t, err) || check_shape(s, name, &t, &one, err))
-            return -1;
-        rt_decode_f32(host + e * rt_tensor_elements(&one), t.data, t.dtype,
-                      rt_tensor_elements(&one));
-    }
-    return 0;
+    long long layer;
+    return sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= c->layers;
 }
 
 bool rt_weights_may_ignore(const rt_config *c, const char *name)
 {
-    long long layer;
-    if (sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= c->layers)
-        return true; /* multi-token prediction layers */
+    if (is_beyond(c, name))
+        return true;
     if (strstr(name, "rotary_emb.inv_freq") || strcmp(name, "rope_freqs.weight") == 0)
         return true;
     return c->tied && (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "output.weight") == 0);
 }
 
-static int check_unknown(const source *s, const rt_config *c, rt_err *err)
+/* Every weight is there in its shape, and nothing else is: before the first byte is read. */
+static int check_all(rt_store *s, const rt_config *c, const rt_params *list, rt_err *err)
 {
-    for (int64_t i = 0; i < source_count(s); i++)
-        if (!s->used[i] && !rt_weights_may_ignore(c, source_name(s, i)))
+    int64_t beyond = 0;
+    for (int i = 0; i < list->n; i++)
+        if (read_param(s, c, &list->item[i], NULL, err))
+            return -1;
+    for (int64_t i = 0; i < rt_store_count(s); i++) {
+        const char *name = rt_store_name(s, i);
+        if (s->used[i])
+            continue;
+        if (!rt_weights_may_ignore(c, name))
             return rt_fail(err, "%s: tensor %s is not part of a %s model: refusing to leave it out",
-                           s->path, source_name(s, i), c->family->model_type);
+                           s->path, name, c->family->model_type);
+        beyond += is_beyond(c, name);
+    }
+    if (beyond)
+        rt_info("%s: %lld tensors of layers from %lld on predict further tokens (MTP): not read",
+                s->path, (long long)beyond, (long long)c->layers);
     return 0;
 }
 
@@ -183,7 +95,7 @@ static int place(rt_model *m, rt_dev *d, rt_err *err)
     return 0;
 }
 
-static int read_all(rt_model *m, rt_dev *d, source *s, rt_err *err)
+static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
 {
     int64_t most = 0;
     for (int i = 0; i < m->w.params.n; i++)
@@ -196,7 +108,7 @@ static int read_all(rt_model *m, rt_dev *d, source *s, rt_err *err)
     for (int i = 0; !bad && i < m->w.params.n; i++) {
         const rt_param *p = &m->w.params.item[i];
         int64_t bytes = rt_tensor_bytes(p->slot);
-        bad = read_param(s, p, host, err);
+        bad = read_param(s, &m->cfg, p, host, err);
         if (!bad && p->slot->data)
             d->ops->upload(d, p->slot->data, host, bytes);
         if (!bad && p->slot->panels) {
@@ -210,7 +122,7 @@ static int read_all(rt_model *m, rt_dev *d, source *s, rt_err *err)
     if (staging)
         d->ops->release(d, staging);
     free(host);
-    return bad ? -1 : check_unknown(s, &m->cfg, err);
+    return bad ? -1 : 0;
 }
 
 /* ---- configuration of a GGUF
@@ -355,24 +267,36 @@ int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
     return 0;
 }
 
-static int read_model(rt_model *m, rt_dev *d, source *s, rt_err *err)
+static int read_model(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
 {
     rt_config from = { 0 };
     if (s->is_gguf && gguf_config(&from, &s->gguf, s->path, err))
         return -1;
     m->cfg.rope_freqs = from.rope_freqs;
-    int bad = place(m, d, err) || read_all(m, d, s, err) ||
-              rt_model_rope(m, d, m->rope.dim[0], err);
+    int bad = check_all(s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
+              read_all(m, d, s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
     m->cfg.rope_freqs = NULL;
     return bad ? -1 : 0;
 }
 
 int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
 {
-    source s;
-    int bad = source_open(&s, path, err) || read_model(m, d, &s, err);
-    source_close(&s);
+    rt_store s;
+    if (rt_store_open(&s, path, err))
+        return -1;
+    int bad = read_model(m, d, &s, err);
+    rt_store_close(&s);
     return bad ? -1 : 0;
+}
+
+int rt_model_check(const rt_model *m, const char *path, rt_err *err)
+{
+    rt_store s;
+    if (rt_store_open(&s, path, err))
+        return -1;
+    int bad = check_all(&s, &m->cfg, &m->w.params, err);
+    rt_store_close(&s);
+    return bad;
 }
 
 int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
@@ -390,11 +314,9 @@ int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
 {
     if (!rt_path_is_dir(path))
         return rt_hash_file(hash, path, err);
-    source s;
-    if (source_open(&s, path, err)) {
-        source_close(&s);
+    rt_store s;
+    if (rt_store_open(&s, path, err))
         return -1;
-    }
     uint64_t lo = 1, hi = 2;
     for (int64_t i = 0; i < s.st.n_tensors;
          i++) { /* ascending by name, so sharding does not matter */
@@ -406,7 +328,7 @@ int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
     }
     snprintf(hash->hex, sizeof hash->hex, "%016llx%016llx", (unsigned long long)hi,
              (unsigned long long)lo);
-    source_close(&s);
+    rt_store_close(&s);
     return 0;
 }
 

@@ -1,0 +1,429 @@
+#include "core/stored.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK = 512 }; /* elements decoded at a time where rows are gathered */
+
+int64_t rt_store_count(const rt_store *s)
+{
+    return s->is_gguf ? s->gguf.n_tensors : s->st.n_tensors;
+}
+
+const char *rt_store_name(const rt_store *s, int64_t i)
+{
+    return s->is_gguf ? s->gguf.tensor[i].name : s->st.tensor[i].name;
+}
+
+int rt_store_open(rt_store *s, const char *path, rt_err *err)
+{
+    memset(s, 0, sizeof *s);
+    s->path = path;
+    s->is_gguf = !rt_path_is_dir(path) && rt_gguf_magic(path);
+    if (s->is_gguf ? rt_gguf_open(&s->gguf, path, err) : rt_safetensors_open(&s->st, path, err))
+        return -1;
+    s->used = calloc((size_t)rt_store_count(s) + 1, 1);
+    if (!s->used)
+        rt_bug("out of memory for a list of %lld tensors", (long long)rt_store_count(s));
+    return 0;
+}
+
+void rt_store_close(rt_store *s)
+{
+    rt_gguf_close(&s->gguf);
+    rt_safetensors_close(&s->st);
+    free(s->used);
+    memset(s, 0, sizeof *s);
+}
+
+// ---------------------------------------------------------------------------- shapes and messages
+
+static const char *shape_text(char text[96], const int64_t *dim, int rank)
+{
+    text[0] = 0;
+    for (int i = 0, at = 0; i < rank && at < 90; i++)
+        at += snprintf(text + at, (size_t)(96 - at), "%s%lld", i ? ", " : "", (long long)dim[i]);
+    return text;
+}
+
+static bool same_dims(const int64_t *a, const int64_t *b, int rank)
+{
+    return memcmp(a, b, (size_t)rank * sizeof *a) == 0;
+}
+
+static int wrong_shape(const rt_store *s, const char *name, const int64_t *dim, int rank,
+                       const int64_t *want, int want_rank, rt_err *err)
+{
+    char have[96], need[96];
+    return rt_fail(err, "%s: tensor %s has shape (%s), config.json says (%s)", s->path, name,
+                   shape_text(have, dim, rank), shape_text(need, want, want_rank));
+}
+
+/* Tensor "base" + "suffix"; NULL when it is not there. Finding is using. */
+static const rt_st_tensor *find(rt_store *s, const char *base, const char *suffix)
+{
+    char name[192];
+    snprintf(name, sizeof name, "%s%s", base, suffix);
+    const rt_st_tensor *t = rt_safetensors_find(&s->st, name);
+    if (t)
+        s->used[t - s->st.tensor] = 1;
+    return t;
+}
+
+static int expect_shape(const rt_store *s, const rt_st_tensor *t, int rank, const int64_t *want,
+                        rt_err *err)
+{
+    return t->rank == rank && same_dims(t->dim, want, rank)
+               ? 0
+               : wrong_shape(s, t->name, t->dim, t->rank, want, rank, err);
+}
+
+static bool is_number(rt_dtype t) { return t == RT_F32 || t == RT_F16 || t == RT_BF16; }
+
+static int not_weights(const rt_store *s, const char *name, const char *type, rt_err *err)
+{
+    return rt_fail(err, "%s: tensor %s is %s, which cannot be read as weights", s->path, name,
+                   type);
+}
+
+// ------------------------------------------------------------------------------- forms of a weight
+
+static int64_t blocks_of(int64_t n, int64_t size) { return n / size + (n % size != 0); }
+
+/* A scale of its own beside the codes; (rows, cols) of blocks. */
+static int find_scale(rt_store *s, rt_stored *out, const char *base, const char *suffix,
+                      rt_err *err)
+{
+    const rt_st_tensor *scale = find(s, base, suffix);
+    if (!scale)
+        return rt_fail(err,
+                       "%s: tensor %s has codes but %s%s is missing: without its scale it is "
+                       "not a weight",
+                       s->path, out->name, base, suffix);
+    int64_t want[2] = { blocks_of(out->rows, out->scale_rows),
+                        blocks_of(out->cols, out->scale_cols) };
+    if (expect_shape(s, scale, 2, want, err))
+        return -1;
+    if (!is_number(scale->dtype) && scale->dtype != RT_F8_E8M0)
+        return not_weights(s, scale->name, scale->type, err);
+    out->scale = scale->data;
+    out->scale_dtype = scale->dtype;
+    return 0;
+}
+
+static int find_fp8(rt_store *s, const rt_quantization *q, rt_stored *out, rt_err *err)
+{
+    if (q->method != RT_QUANT_FP8)
+        return rt_fail(err,
+                       "%s: tensor %s is F8_E4M3 but config.json has no quantization_config "
+                       "of fp8 that says how it is scaled",
+                       s->path, out->name);
+    out->form = RT_STORED_FP8;
+    out->scale_rows = q->rows;
+    out->scale_cols = q->cols;
+    return find_scale(s, out, out->name, "_scale_inv", err);
+}
+
+static int find_int4(rt_store *s, const rt_quantization *q, const char *base,
+                     const rt_st_tensor *codes, rt_stored *out, rt_err *err)
+{
+    static const char *const refused[] = { "_zero_point", "_g_idx" };
+    if (q->method != RT_QUANT_INT4)
+        return rt_fail(err,
+                       "%s: tensor %s is packed but config.json has no quantization_config "
+                       "of pack-quantized",
+                       s->path, codes->name);
+    for (int i = 0; i < RT_COUNT(refused); i++)
+        if (find(s, base, refused[i]))
+            return rt_fail(err, "%s: tensor %s%s: %s is not supported", s->path, base, refused[i],
+                           i ? "an activation order (actorder)" : "an asymmetric code");
+    int64_t packed[2] = { out->rows, blocks_of(out->cols, 8) }, shape[2] = { 0 }, two = 2;
+    const rt_st_tensor *t = find(s, base, "_shape");
+    if (!t)
+        return rt_fail(err, "%s: tensor %s_shape is missing", s->path, base);
+    if (expect_shape(s, t, 1, &two, err))
+        return -1;
+    int bytes = strcmp(t->type, "I64") == 0 ? 8 : strcmp(t->type, "I32") == 0 ? 4 : 0;
+    if (!bytes)
+        return rt_fail(err, "%s: tensor %s is %s, not integers", s->path, t->name, t->type);
+    for (int i = 0; i < 2; i++)
+        for (int b = 0; b < bytes; b++)
+            shape[i] = (int64_t)((uint64_t)shape[i] | (uint64_t)t->data[bytes * i + b] << (8 * b));
+    int64_t want[2] = { out->rows, out->cols };
+    if (!same_dims(shape, want, 2))
+        return wrong_shape(s, base, shape, 2, want, 2, err);
+    if (codes->dtype != RT_I32)
+        return not_weights(s, codes->name, codes->type, err);
+    if (expect_shape(s, codes, 2, packed, err))
+        return -1;
+    out->form = RT_STORED_INT4;
+    out->dtype = RT_I32;
+    out->data = codes->data;
+    out->width = packed[1];
+    out->scale_rows = 1;
+    out->scale_cols = q->cols ? q->cols : rt_max(out->cols, 1);
+    return find_scale(s, out, base, "_scale", err);
+}
+
+/* Under its own name; 1 when there is no such tensor. */
+static int find_own(rt_store *s, const rt_quantization *q, const char *name, int rank,
+                    const int64_t *want, rt_stored *out, rt_err *err)
+{
+    const rt_st_tensor *t = find(s, name, "");
+    snprintf(out->name, sizeof out->name, "%s", name);
+    if (!t) {
+        t = rank == 2 ? find(s, name, "_packed") : NULL;
+        return t ? find_int4(s, q, name, t, out, err) : 1;
+    }
+    if (expect_shape(s, t, rank, want, err))
+        return -1;
+    out->data = t->data;
+    out->dtype = t->dtype;
+    out->width = out->cols;
+    if (t->dtype == RT_F8_E4M3)
+        return find_fp8(s, q, out, err);
+    return is_number(t->dtype) ? 0 : not_weights(s, name, t->type, err);
+}
+
+// ---------------------------------------------------------------------- all experts in one tensor
+
+typedef enum expert_part { PART_GATE, PART_UP, PART_DOWN } expert_part;
+
+/* "….experts.%d.gate_proj.weight" -> "….experts.gate_up_proj", which part of it, and whether it is
+   the bias. */
+static bool fused_name(const char *name, char *base, size_t size, expert_part *which, bool *bias)
+{
+    static const struct {
+        const char *leaf;
+        expert_part which;
+    } leaves[] = { { "gate_proj.", PART_GATE }, { "up_proj.", PART_UP },
+                   { "down_proj.", PART_DOWN }, { "w1.", PART_GATE },
+                   { "w3.", PART_UP },          { "w2.", PART_DOWN } };
+    const char *hole = strstr(name, "%d.");
+    for (int i = 0; hole && i < RT_COUNT(leaves); i++) {
+        size_t n = strlen(leaves[i].leaf);
+        if (strncmp(hole + 3, leaves[i].leaf, n) != 0)
+            continue;
+        *which = leaves[i].which;
+        *bias = strcmp(hole + 3 + n, "bias") == 0;
+        snprintf(base, size, "%.*s%s", (int)(hole - name), name,
+                 *which == PART_DOWN ? "down_proj" : "gate_up_proj");
+        return true;
+    }
+    return false;
+}
+
+/* Rows of one part among those of the fused tensor. */
+static void place_part(rt_stored *out, expert_part which, bool in_turns)
+{
+    bool both = which != PART_DOWN;
+    out->step = both && in_turns ? 2 : 1;
+    out->first = which == PART_UP ? (in_turns ? 1 : out->rows) : 0;
+}
+
+static int find_blocks(rt_store *s, const char *base, int64_t experts, int64_t e, int64_t rows,
+                       const rt_st_tensor *t, rt_stored *out, rt_err *err)
+{
+    const rt_st_tensor *scale = find(s, base, "_scales");
+    int64_t want[4] = { experts, rows, blocks_of(out->cols, 32), 16 };
+    snprintf(out->name, sizeof out->name, "%s", t->name);
+    if (!scale)
+        return rt_fail(err, "%s: tensor %s has codes but %s_scales is missing", s->path, t->name,
+                       base);
+    if (expect_shape(s, t, 4, want, err) || expect_shape(s, scale, 3, want, err))
+        return -1;
+    if (out->cols % 32)
+        return rt_fail(err, "%s: tensor %s: rows of %lld are not whole blocks of 32", s->path,
+                       t->name, (long long)out->cols);
+    if (t->dtype != RT_U8 || (scale->dtype != RT_U8 && scale->dtype != RT_F8_E8M0))
+        return not_weights(s, t->name, t->type, err);
+    out->form = RT_STORED_MXFP4;
+    out->dtype = RT_U8;
+    out->data = t->data + e * rows * want[2] * 16;
+    out->scale = scale->data + e * rows * want[2];
+    out->scale_dtype = RT_F8_E8M0;
+    out->scale_rows = 1;
+    out->scale_cols = 32;
+    out->width = want[2] * 16;
+    return 0;
+}
+
+/* Which of the two orders the experts of this layer are in. One tensor alone may be square and fit
+   both; gate_up_proj (2F by C) and down_proj (C by F) never are at once. */
+static bool fused_turned(rt_store *s, const char *base, expert_part which, int64_t rows,
+                         int64_t cols)
+{
+    char other[192];
+    if (rows != cols) {
+        const rt_st_tensor *t = find(s, base, "");
+        return t && t->rank == 3 && t->dim[1] == cols && t->dim[2] == rows;
+    }
+    size_t prefix = (size_t)(strstr(base, ".experts.") + strlen(".experts.") - base);
+    snprintf(other, sizeof other, "%.*s%s", (int)prefix, base,
+             which == PART_DOWN ? "gate_up_proj" : "down_proj");
+    const rt_st_tensor *t = rt_safetensors_find(&s->st, other);
+    int64_t out = which == PART_DOWN ? 2 * cols : rows, in = which == PART_DOWN ? rows : cols / 2;
+    return t && t->rank == 3 && t->dim[1] == in && t->dim[2] == out;
+}
+
+/* 1 when there is no such tensor. */
+static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t e,
+                      rt_stored *out, rt_err *err)
+{
+    char base[168];
+    expert_part which;
+    bool bias, in_turns = strcmp(cfg->family->model_type, "gpt_oss") == 0;
+    if (!fused_name(p->name, base, sizeof base, &which, &bias))
+        return 1;
+    const rt_st_tensor *t = find(s, base, bias ? "_bias" : "");
+    int64_t experts = p->slot->dim[0];
+    if (bias) { /* a column: each element is a row */
+        out->rows = out->cols;
+        out->cols = 1;
+    }
+    int64_t rows = which == PART_DOWN ? out->rows : 2 * out->rows;
+    place_part(out, which, in_turns);
+    if (!t && !bias) {
+        t = find(s, base, "_blocks");
+        if (t)
+            return find_blocks(s, base, experts, e, rows, t, out, err);
+    }
+    if (!t)
+        return 1;
+    out->turned = !bias && fused_turned(s, base, which, rows, out->cols);
+    int64_t want[3] = { experts, out->turned ? out->cols : rows, out->turned ? rows : out->cols };
+    snprintf(out->name, sizeof out->name, "%s", t->name);
+    if (expect_shape(s, t, bias ? 2 : 3, want, err))
+        return -1;
+    if (!is_number(t->dtype))
+        return not_weights(s, t->name, t->type, err);
+    out->dtype = t->dtype;
+    out->width = out->turned ? rows : out->cols;
+    out->data = t->data + rt_dtype_bytes(t->dtype, e * rows * out->cols);
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------- finding
+
+static bool is_stack(const rt_param *p) { return strstr(p->name, "%d") != NULL; }
+
+static int find_gguf(rt_store *s, const rt_param *p, int64_t e, rt_stored *out, rt_err *err)
+{
+    size_t n = strlen(p->name);
+    bool bias = n > 4 && strcmp(p->name + n - 4, "bias") == 0;
+    snprintf(out->name, sizeof out->name, "%s%s", p->gguf, bias ? ".bias" : ".weight");
+    const rt_gguf_tensor *t = rt_gguf_find(&s->gguf, out->name);
+    if (!t)
+        return rt_fail(err, "%s: tensor %s is missing", s->path, out->name);
+    s->used[t - s->gguf.tensor] = 1;
+    if (t->rank != p->slot->rank || !same_dims(t->dim, p->slot->dim, t->rank))
+        return wrong_shape(s, out->name, t->dim, t->rank, p->slot->dim, p->slot->rank, err);
+    if (t->dtype == RT_DTYPE_COUNT || t->dtype == RT_I32)
+        return not_weights(s, out->name, t->type, err);
+    out->dtype = t->dtype;
+    out->width = out->cols;
+    out->data = t->data + rt_dtype_bytes(t->dtype, e * out->rows * out->cols);
+    return 0;
+}
+
+int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t e, rt_stored *out,
+                  rt_err *err)
+{
+    char name[176];
+    bool stack = is_stack(p);
+    const int64_t *dim = p->slot->dim + stack;
+    int rank = p->slot->rank - stack;
+    memset(out, 0, sizeof *out);
+    out->path = s->path;
+    out->step = 1;
+    out->rows = rank == 2 ? dim[0] : 1;
+    out->cols = dim[rank - 1];
+    if (s->is_gguf)
+        return find_gguf(s, p, e, out, err);
+    if (stack)
+        rt_param_expert_name(p, e, name, sizeof name);
+    else
+        snprintf(name, sizeof name, "%s", p->name);
+    int missing = find_own(s, &cfg->quantization, name, rank, dim, out, err);
+    if (missing == 1 && stack)
+        missing = find_fused(s, cfg, p, e, out, err);
+    return missing == 1 ? rt_fail(err, "%s: tensor %s is missing", s->path, name) : missing;
+}
+
+// ---------------------------------------------------------------------------------------- reading
+
+/* Scale of row r (of the tensor), column block b. */
+static int load_scale(const rt_stored *t, int64_t r, int64_t b, float *out, rt_err *err)
+{
+    int64_t at = r / t->scale_rows * blocks_of(t->cols, t->scale_cols) + b;
+    rt_decode_f32(out, t->scale + rt_dtype_bytes(t->scale_dtype, at), t->scale_dtype, 1);
+    return isfinite(*out) ? 0
+                          : rt_fail(err,
+                                    "%s: tensor %s: the scale of row %lld, columns from %lld "
+                                    "is not a finite number; fetch the file again",
+                                    t->path, t->name, (long long)r, (long long)(b * t->scale_cols));
+}
+
+/* Row r of a tensor of codes and scales. */
+static int scaled_row(const rt_stored *t, float *out, int64_t r, rt_err *err)
+{
+    float scale;
+    for (int64_t b = 0, at = 0; at < t->cols; b++, at += t->scale_cols) {
+        int64_t n = rt_min(t->scale_cols, t->cols - at);
+        if (load_scale(t, r, b, &scale, err))
+            return -1;
+        if (t->form == RT_STORED_MXFP4) {
+            rt_decode_mxfp4(out + at, t->data + r * t->width + at / 2,
+                            t->scale[r * (t->cols / 32) + b]);
+        } else if (t->form == RT_STORED_INT4) {
+            rt_decode_int4(out + at, t->data + 4 * r * t->width, at, n, scale);
+        } else {
+            rt_decode_f32(out + at, t->data + r * t->width + at, t->dtype, n);
+            for (int64_t i = 0; i < n; i++)
+                out[at + i] *= scale;
+        }
+    }
+    return 0;
+}
+
+/* Rows that are columns of the tensor: row by row of the tensor, a stretch that holds n of ours. */
+static void turned_rows(const rt_stored *t, float *out, int64_t first, int64_t n)
+{
+    float part[CHUNK];
+    int64_t each = CHUNK / t->step;
+    for (int64_t done = 0; done < n; done += each) {
+        int64_t take = rt_min(each, n - done), from = t->first + (first + done) * t->step;
+        for (int64_t c = 0; c < t->cols; c++) {
+            rt_decode_f32(part, t->data + rt_dtype_bytes(t->dtype, c * t->width + from), t->dtype,
+                          (take - 1) * t->step + 1);
+            for (int64_t r = 0; r < take; r++)
+                out[(done + r) * t->cols + c] = part[r * t->step];
+        }
+    }
+}
+
+int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_err *err)
+{
+    if (first < 0 || n < 0 || first > t->rows - n)
+        rt_bug("rt_stored_rows: %s: %lld + %lld of %lld rows", t->name, (long long)first,
+               (long long)n, (long long)t->rows);
+    if (t->turned) {
+        turned_rows(t, out, first, n);
+        return 0;
+    }
+    if (t->form == RT_STORED_PLAIN && t->step == 1) {
+        int64_t skip = rt_dtype_bytes(t->dtype, (t->first + first) * t->width);
+        rt_decode_f32(out, t->data + skip, t->dtype, n * t->cols);
+        return 0;
+    }
+    for (int64_t i = 0; i < n; i++, out += t->cols) {
+        int64_t r = t->first + (first + i) * t->step;
+        if (t->form == RT_STORED_PLAIN)
+            rt_decode_f32(out, t->data + rt_dtype_bytes(t->dtype, r * t->width), t->dtype, t->cols);
+        else if (scaled_row(t, out, r, err))
+            return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,65 @@
+/* stored.h: the tensors of a checkpoint as a model's weights: a safetensors directory or a GGUF,
+   opened by its headers and memory-mapped, nothing read before it is asked for. Finds a weight
+   under the names and in the forms checkpoints keep it in, checks shapes, and gives rows of it as
+   f32; this is the only place where codes meet their scales. What is found:
+
+     X                          any plain dtype, or a block dtype of GGUF
+     X, X_scale_inv             e4m3 codes, one multiplier a block of rows x columns (ragged at
+   ends) X_packed, X_scale, X_shape int4 of compressed-tensors: eight codes an int32, one scale a
+   group experts.gate_up_proj,      all experts in one tensor: (E,2F,C) (E,C,F) or turned (E,C,2F)
+     experts.down_proj          (E,F,C); gate before up, or row by row in turns (gpt_oss)
+     ..._blocks, ..._scales     the same as MXFP4: (E,rows,C/32,16) codes, (E,rows,C/32) exponents
+
+   Refuses: codes without their scale, scales that are not finite, zero points, activation order. */
+#ifndef RT_STORED_H
+#define RT_STORED_H
+
+#include "core/gguf.h"
+#include "core/params.h"
+#include "core/safetensors.h"
+
+RT_BEGIN
+
+typedef struct rt_store {
+    const char *path; /* borrowed */
+    bool is_gguf;
+    rt_gguf gguf;
+    rt_safetensors st;
+    uint8_t *used; /* per tensor of the container: a weight was found in it */
+} rt_store;
+
+int rt_store_open(rt_store *s, const char *path, rt_err *err); /* on failure nothing to close */
+void rt_store_close(rt_store *s);                              /* accepts a zeroed s */
+int64_t rt_store_count(const rt_store *s);
+const char *rt_store_name(const rt_store *s, int64_t i);
+
+typedef enum rt_stored_form {
+    RT_STORED_PLAIN,
+    RT_STORED_FP8,
+    RT_STORED_MXFP4,
+    RT_STORED_INT4
+} rt_stored_form;
+
+/* One matrix (a vector is one row) as it lies in the map. Row r of it is row first + r * step of
+   the tensor, or column first + r * step when turned. */
+typedef struct rt_stored {
+    char name[176]; /* of the tensor with the codes, in messages */
+    const char *path;
+    rt_stored_form form;
+    rt_dtype dtype, scale_dtype;
+    const uint8_t *data, *scale;
+    int64_t rows, cols;
+    int64_t first, step, width; /* width: elements a row of the tensor has */
+    bool turned;
+    int64_t scale_rows, scale_cols; /* weights under one scale */
+} rt_stored;
+
+/* Weight p, or its expert e when p is a stack, as cfg describes the checkpoint. */
+int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t e, rt_stored *out,
+                  rt_err *err);
+/* out (n, cols) = rows first .. first + n - 1 */
+int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_err *err);
+
+RT_END
+
+#endif

@@ -1,0 +1,394 @@
+/* test_stored.c: weights in the forms checkpoints keep them in (golden/make_stored.py), to the bit;
+   what is missing, unknown, misshapen or not finite is refused by name; opening the index of a
+   671B checkpoint reads headers only. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/stored.h"
+#include "core/weights.h"
+
+#define GOLDEN RT_SOURCE_DIR "/tests/golden/stored/"
+#define SCRATCH RT_BINARY_DIR "/stored.scratch"
+
+static rt_err err;
+
+static void setup(void)
+{
+    err = (rt_err){ .text = "" };
+    ck_assert_int_eq(rt_dir_make(SCRATCH, &err), 0);
+}
+
+#define ck_ok(call) ck_assert_msg((call) == 0, "%s", err.text)
+#define ck_refused(call, says)                                                                     \
+    do {                                                                                           \
+        err = (rt_err){ .text = "" };                                                              \
+        ck_assert_msg((call) != 0, "accepted; wanted \"%s\"", says);                               \
+        ck_assert_msg(strstr(err.text, says) != NULL, "\"%s\" lacks \"%s\"", err.text, says);      \
+    } while (0)
+
+static const char *const CASES[] = { "fp8",
+                                     "mxfp4",
+                                     "int4",
+                                     "int4_channel",
+                                     "gpt_oss",
+                                     "gpt_oss_square",
+                                     "fused_in",
+                                     "fused_in_square_up",
+                                     "fused_in_square_down",
+                                     "fused_out",
+                                     "fused_out_square_up",
+                                     "fused_out_square_down" };
+
+/* A family and quantization as config.json of dir says, without the rest of a model. */
+static void read_config(rt_config *cfg, rt_family *family, const char *dir)
+{
+    static char type[64];
+    cJSON *json;
+    const char *name;
+    char *path = rt_path_join(dir, "config.json");
+    ck_ok(rt_json_load(&json, path, &err));
+    ck_ok(rt_json_get_str(json, "model_type", &name, &err));
+    snprintf(type, sizeof type, "%s", name);
+    *family = (rt_family){ .model_type = type };
+    *cfg = (rt_config){ .family = family };
+    ck_ok(rt_quantization_parse(&cfg->quantization, json, path, &err));
+    cJSON_Delete(json);
+    free(path);
+}
+
+/* The registered weight that tensor t of want.safetensors is. */
+static rt_param param_of(const rt_st_tensor *t, rt_tensor *slot)
+{
+    rt_param p = { .slot = slot, .layer = -1 };
+    snprintf(p.name, sizeof p.name, "%s", t->name);
+    *slot = t->rank == 3   ? rt_tensor_3(NULL, RT_F32, t->dim[0], t->dim[1], t->dim[2])
+            : t->rank == 2 ? rt_tensor_2(NULL, RT_F32, t->dim[0], t->dim[1])
+                           : rt_tensor_1(NULL, RT_F32, t->dim[0]);
+    return p;
+}
+
+static rt_err find_one(const char *dir, const char *name, bool read)
+{
+    rt_store s;
+    rt_safetensors want;
+    rt_config cfg;
+    rt_family family;
+    rt_tensor slot;
+    rt_stored w;
+    rt_err e = { .text = "" };
+    char *path = rt_path_join(dir, "want.safetensors");
+    read_config(&cfg, &family, dir);
+    ck_ok(rt_store_open(&s, dir, &err));
+    ck_ok(rt_safetensors_open(&want, path, &err));
+    const rt_st_tensor *t = rt_safetensors_find(&want, name);
+    ck_assert_ptr_nonnull(t);
+    rt_param p = param_of(t, &slot);
+    int64_t last = strstr(name, "%d") ? slot.dim[0] - 1 : 0;
+    if (rt_store_find(&s, &cfg, &p, last, &w, &e) == 0 && read) {
+        float *got = malloc((size_t)(w.rows * w.cols) * sizeof *got);
+        if (rt_stored_rows(&w, got, 0, w.rows, &e) == 0)
+            snprintf(e.text, sizeof e.text, "read");
+        free(got);
+    }
+    rt_safetensors_close(&want);
+    rt_store_close(&s);
+    free(path);
+    return e;
+}
+
+START_TEST(rows_are_exact)
+{
+    rt_store s;
+    rt_safetensors want;
+    rt_config cfg;
+    rt_family family;
+    char dir[512], path[600];
+    snprintf(dir, sizeof dir, GOLDEN "%s", CASES[_i]);
+    snprintf(path, sizeof path, "%s/want.safetensors", dir);
+    read_config(&cfg, &family, dir);
+    ck_ok(rt_store_open(&s, dir, &err));
+    ck_ok(rt_safetensors_open(&want, path, &err));
+    for (int64_t i = 0; i < want.n_tensors; i++) {
+        const rt_st_tensor *t = &want.tensor[i];
+        rt_tensor slot;
+        rt_param p = param_of(t, &slot);
+        bool stack = strstr(t->name, "%d") != NULL;
+        const float *right = (const float *)(const void *)t->data;
+        for (int64_t e = 0; e < (stack ? slot.dim[0] : 1); e++) {
+            rt_stored w;
+            ck_ok(rt_store_find(&s, &cfg, &p, e, &w, &err));
+            int64_t each = w.rows * w.cols;
+            float *got = malloc((size_t)each * sizeof *got);
+            int64_t pieces[] = { w.rows, 1, 7, 300 }; /* rows at a time */
+            for (int k = 0; k < RT_COUNT(pieces); k++) {
+                memset(got, 0xff, (size_t)each * sizeof *got);
+                for (int64_t r = 0; r < w.rows; r += pieces[k])
+                    ck_ok(rt_stored_rows(&w, got + r * w.cols, r, rt_min(pieces[k], w.rows - r),
+                                         &err));
+                ck_assert_msg(!memcmp(got, right + e * each, (size_t)each * sizeof *got),
+                              "%s: %s, expert %lld, %lld rows at a time", CASES[_i], t->name,
+                              (long long)e, (long long)pieces[k]);
+            }
+            free(got);
+        }
+    }
+    for (int64_t i = 0; i < rt_store_count(&s); i++)
+        ck_assert_msg(s.used[i], "%s: %s was not used", CASES[_i], rt_store_name(&s, i));
+    rt_safetensors_close(&want);
+    rt_store_close(&s);
+}
+END_TEST
+
+// ------------------------------------------------------------------------------- damaged on
+// purpose
+
+/* What to do to a checkpoint on its way from GOLDEN to SCRATCH. */
+typedef struct damage {
+    const char *dir, *tensor;
+    enum { DROP, RENAME, RETYPE, RESHAPE, NOT_FINITE } what;
+    const char *weight; /* then asked for; NULL: the whole model is opened */
+    const char *says;
+} damage;
+
+static void copy_file(const char *dir, const char *name)
+{
+    char from[512];
+    char *data, *to = rt_path_join(SCRATCH, name);
+    int64_t bytes;
+    snprintf(from, sizeof from, GOLDEN "%s/%s", dir, name);
+    ck_ok(rt_file_read(&data, &bytes, from, 1 << 24, &err));
+    ck_ok(rt_file_write(to, data, bytes, &err));
+    free(data);
+    free(to);
+}
+
+static void put_damaged(const damage *x)
+{
+    rt_safetensors st;
+    rt_safetensors_writer w;
+    char dir[512];
+    uint8_t *changed = NULL;
+    bool met = false;
+    copy_file(x->dir, "config.json");
+    copy_file(x->dir, "want.safetensors");
+    snprintf(dir, sizeof dir, GOLDEN "%s", x->dir);
+    ck_ok(rt_safetensors_open(&st, dir, &err));
+    ck_ok(rt_safetensors_writer_init(&w, SCRATCH "/model.safetensors", 0, &err));
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t at = 0; at < 3 * st.n_tensors; at++) { /* the writer wants wide dtypes first */
+            const rt_st_tensor *t = &st.tensor[at % st.n_tensors];
+            bool hit = !strcmp(t->name, x->tensor);
+            met = met || hit;
+            if ((hit && x->what == DROP) || t->dtype == RT_DTYPE_COUNT) /* X_shape is I64 */
+                continue;
+            rt_dtype as = hit && x->what == RETYPE ? RT_U8 : t->dtype;
+            if (rt_dtype_get(as)->block_bytes != 4 >> at / st.n_tensors)
+                continue;
+            int64_t dim[RT_ST_RANK_MAX];
+            memcpy(dim, t->dim, sizeof dim);
+            if (hit && x->what == RESHAPE) {
+                dim[0] = t->elements;
+                for (int k = 1; k < t->rank; k++)
+                    dim[k] = 1;
+            }
+            const char *name = hit && x->what == RENAME ? "model.stranger" : t->name;
+            if (hit && x->what == RETYPE)
+                dim[t->rank - 1] *= t->bytes / t->elements;
+            if (pass == 0) {
+                rt_safetensors_writer_add(&w, name, as, t->rank, dim);
+                continue;
+            }
+            changed = realloc(changed, (size_t)t->bytes);
+            memcpy(changed, t->data, (size_t)t->bytes);
+            if (hit && x->what == NOT_FINITE)
+                memset(changed + t->bytes - rt_dtype_bytes(t->dtype, 1), 0xff,
+                       (size_t)rt_dtype_bytes(t->dtype, 1));
+            ck_ok(rt_safetensors_writer_push(&w, changed, t->bytes, &err));
+        }
+        if (pass == 0)
+            ck_ok(rt_safetensors_writer_begin(&w, &err));
+    }
+    ck_ok(rt_safetensors_writer_commit(&w, &err));
+    ck_assert_msg(met, "%s has no %s", x->dir, x->tensor);
+    rt_safetensors_close(&st);
+    free(changed);
+}
+
+#define EXPERTS "model.layers.0.mlp.experts."
+#define LAYER1 "model.layers.1."
+static const damage DAMAGES[] = {
+    { "fp8", "model.a.weight_scale_inv", DROP, "model.a.weight",
+      "model.a.weight_scale_inv is miss" },
+    { "fp8", "model.a.weight_scale_inv", RESHAPE, "model.a.weight",
+      "_inv has shape (4, 1), config" },
+    { "fp8", "model.a.weight_scale_inv", RETYPE, "model.a.weight", "weight_scale_inv has shape" },
+    { "fp8", "model.a.weight_scale_inv", NOT_FINITE, "model.a.weight",
+      "model.a.weight: the scale of row 128, columns from 128 is not a finite number" },
+    { "fp8", "model.a.weight", RETYPE, "model.a.weight", "model.a.weight is U8, which cannot" },
+    { "fp8", "model.a.weight", RESHAPE, "model.a.weight",
+      "(17290, 1), config.json says (130, 133)" },
+    { "fp8", "model.a.weight", DROP, "model.a.weight", "tensor model.a.weight is missing" },
+    { "mxfp4", EXPERTS "down_proj_scales", DROP, EXPERTS "%d.down_proj.weight",
+      "down_proj_scales is missing" },
+    { "mxfp4", EXPERTS "down_proj_scales", NOT_FINITE, EXPERTS "%d.down_proj.weight",
+      "down_proj_blocks: the scale of row 95, columns from 0 is not" },
+    { "mxfp4", EXPERTS "gate_up_proj_blocks", RESHAPE, EXPERTS "%d.up_proj.weight",
+      "gate_up_proj_blocks has shape" },
+    { "mxfp4", EXPERTS "gate_up_proj_bias", DROP, EXPERTS "%d.up_proj.bias",
+      EXPERTS "1.up_proj.bias is missing" },
+    { "fused_in", EXPERTS "down_proj", RESHAPE, EXPERTS "%d.down_proj.weight",
+      "down_proj has shape" },
+    { "fused_in", EXPERTS "down_proj", DROP, EXPERTS "%d.down_proj.weight",
+      EXPERTS "1.down_proj.weight is missing" },
+    { "int4", "model.x.weight_shape", DROP, "model.x.weight", "model.x.weight_shape is missing" },
+    { "deepseek", LAYER1 "mlp.experts.3.up_proj.weight_scale_inv", DROP, NULL,
+      LAYER1 "mlp.experts.3.up_proj.weight_scale_inv is missing" },
+    { "deepseek", LAYER1 "mlp.experts.3.up_proj.weight_scale_inv", RENAME, NULL,
+      LAYER1 "mlp.experts.3.up_proj.weight_scale_inv is missing" },
+    { "deepseek", LAYER1 "mlp.experts.3.up_proj.weight_scale_inv", NOT_FINITE, NULL,
+      LAYER1 "mlp.experts.3.up_proj.weight: the scale of row 0, columns from 12 is not a finite" },
+    { "deepseek", LAYER1 "mlp.experts.2.down_proj.weight", DROP, NULL,
+      LAYER1 "mlp.experts.2.down_proj.weight is missing" },
+    { "deepseek", LAYER1 "mlp.gate.weight", RESHAPE, NULL,
+      LAYER1 "mlp.gate.weight has shape (96, 1), config.json says (4, 24)" },
+    { "deepseek", "model.layers.2.eh_proj.weight", RENAME, NULL,
+      "model.stranger is not part of a deepseek_v3 model" },
+};
+
+static int open_model(const char *dir)
+{
+    rt_model m;
+    rt_dev d;
+    ck_ok(rt_dev_open(&d, "cpu", 1, &err));
+    int bad = rt_model_open(&m, &d, dir, false, 8, &err);
+    if (!bad)
+        rt_model_free(&d, &m);
+    rt_dev_close(&d);
+    return bad;
+}
+
+START_TEST(damage_is_named)
+{
+    const damage *x = &DAMAGES[_i];
+    put_damaged(x);
+    if (!x->weight) {
+        ck_refused(open_model(SCRATCH), x->says);
+        return;
+    }
+    rt_err e = find_one(SCRATCH, x->weight, true);
+    ck_assert_msg(strstr(e.text, x->says) != NULL, "\"%s\" lacks \"%s\"", e.text, x->says);
+}
+END_TEST
+
+START_TEST(a_model_of_fp8)
+{
+    rt_model m;
+    rt_dev d;
+    rt_safetensors want;
+    ck_ok(rt_dev_open(&d, "cpu", 1, &err));
+    ck_ok(rt_safetensors_open(&want, GOLDEN "deepseek/want.safetensors", &err));
+    ck_ok(rt_model_open(&m, &d, GOLDEN "deepseek", false, 8, &err)); /* an MTP layer is skipped */
+    int64_t seen = 0;
+    for (int i = 0; i < m.w.params.n; i++) {
+        const rt_param *p = &m.w.params.item[i];
+        int64_t each = rt_tensor_elements(p->slot) / (p->experts ? p->experts : 1);
+        float *right = malloc((size_t)each * sizeof *right);
+        for (int64_t e = 0; e < (p->experts ? p->experts : 1); e++, seen++) {
+            char name[160];
+            snprintf(name, sizeof name, "%s", p->name);
+            if (p->experts)
+                rt_param_expert_name(p, e, name, sizeof name);
+            const rt_st_tensor *t = rt_safetensors_find(&want, name);
+            ck_assert_msg(t && t->elements == each, "%s", name);
+            ck_ok(rt_safetensors_read_f32(right, t, 0, each, &err));
+            ck_assert_msg(!memcmp(right, rt_f32(p->slot) + e * each, (size_t)t->bytes), "%s", name);
+        }
+        free(right);
+    }
+    ck_assert_int_eq(seen, want.n_tensors);
+    rt_model_free(&d, &m);
+    rt_dev_close(&d);
+    rt_safetensors_close(&want);
+}
+END_TEST
+
+START_TEST(quantization_configs)
+{
+    static const struct {
+        const char *text, *says;
+    } rows[] = {
+        { "{}", NULL },
+        { "{\"quantization_config\":null}", NULL },
+        { "{\"quantization_config\":{\"quant_method\":\"gptq\"}}", "\"gptq\" is not supported" },
+        { "{\"quantization_config\":{}}", "quant_method" },
+        { "{\"quantization_config\":[]}", "quantization_config" },
+        { "{\"quantization_config\":{\"quant_method\":\"fp8\",\"fmt\":\"e5m2\"}}", "e5m2" },
+        { "{\"quantization_config\":{\"quant_method\":\"fp8\"}}", "weight_block_size" },
+        { "{\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[0,128]}}",
+          "weight_block_size" },
+        { "{\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[1e300,1.5]}}",
+          "weight_block_size" },
+        { "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\","
+          "\"format\":\"float-quantized\"}}",
+          "float-quantized" },
+        { "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"config_groups\":{}}"
+          "}",
+          "config_groups" },
+    };
+    static const struct {
+        const char *weights, *says;
+    } groups[] = {
+        { "\"num_bits\":4,\"group_size\":32", NULL },
+        { "\"num_bits\":4,\"group_size\":null,\"strategy\":\"channel\"", NULL },
+        { "\"num_bits\":8,\"group_size\":32", "\"num_bits\": 8" },
+        { "\"num_bits\":4,\"group_size\":32,\"type\":\"float\"", "float" },
+        { "\"num_bits\":4,\"group_size\":32,\"symmetric\":false", "symmetric" },
+        { "\"num_bits\":4,\"group_size\":32,\"actorder\":\"group\"", "actorder" },
+        { "\"num_bits\":4,\"group_size\":32,\"strategy\":\"block\"", "\"block\"" },
+        { "\"num_bits\":4", "group_size" },
+    };
+    rt_quantization q;
+    cJSON *json;
+    char text[512];
+    for (int i = 0; i < RT_COUNT(rows) + RT_COUNT(groups); i++) {
+        int k = i - RT_COUNT(rows);
+        snprintf(text, sizeof text,
+                 "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"format\":"
+                 "\"pack-quantized\",\"config_groups\":{\"group_0\":{\"weights\":{%s}}}}}",
+                 k < 0 ? "" : groups[k].weights);
+        const char *says = k < 0 ? rows[i].says : groups[k].says,
+                   *from = k < 0 ? rows[i].text : text;
+        ck_ok(rt_json_parse(&json, from, (int64_t)strlen(from), "config.json", &err));
+        if (says)
+            ck_refused(rt_quantization_parse(&q, json, "config.json", &err), says);
+        else
+            ck_ok(rt_quantization_parse(&q, json, "config.json", &err));
+        cJSON_Delete(json);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    rt_log_set_level(RT_LOG_QUIET);
+    Suite *suite = suite_create("stored");
+    TCase *tc = tcase_create("stored");
+    tcase_set_timeout(tc, 120);
+    tcase_add_checked_fixture(tc, setup, NULL);
+    tcase_add_loop_test(tc, rows_are_exact, 0, RT_COUNT(CASES));
+    tcase_add_loop_test(tc, damage_is_named, 0, RT_COUNT(DAMAGES));
+    tcase_add_test(tc, a_model_of_fp8);
+    tcase_add_test(tc, quantization_configs);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
