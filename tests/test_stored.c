@@ -374,6 +374,191 @@ START_TEST(quantization_configs)
 }
 END_TEST
 
+// --------------------------------------------------------------- 671B parameters that are not
+// there
+
+#define SPARSE SCRATCH "/sparse"
+#define SHARD_BYTES 4300000000LL /* as the published checkpoint has them: 163 files */
+
+/* A checkpoint of headers: each file is cut to the length its header speaks of, which takes no
+ * disk. */
+typedef struct sparse {
+    FILE *header, *index;
+    char *text;
+    size_t length;
+    int64_t at, total, tensors;
+    int shard;
+} sparse;
+
+static void shard_close(sparse *s)
+{
+    char path[600];
+    uint8_t head[8];
+    fputs("}", s->header);
+    fclose(s->header);
+    snprintf(path, sizeof path, SPARSE "/model-%05d.safetensors", s->shard);
+    for (int i = 0; i < 8; i++)
+        head[i] = (uint8_t)((uint64_t)s->length >> (8 * i));
+    FILE *f = fopen(path, "wb");
+    ck_assert(f && fwrite(head, 8, 1, f) == 1 && fwrite(s->text, s->length, 1, f) == 1);
+    ck_assert_int_eq(fclose(f), 0);
+    ck_assert_int_eq(truncate(path, 8 + (off_t)s->length + (off_t)s->at), 0);
+    free(s->text);
+    s->total += s->at;
+}
+
+static void put(sparse *s, const char *layer, const char *name, const char *type, int bytes,
+                int64_t rows, int64_t cols)
+{
+    int64_t size = rows * rt_max(cols, 1) * bytes;
+    bool first = s->tensors == 0 || s->at + size > SHARD_BYTES;
+    if (first && s->tensors)
+        shard_close(s);
+    if (first) {
+        s->header = open_memstream(&s->text, &s->length);
+        s->at = 0;
+        s->shard++;
+    }
+    fprintf(s->header, "%s\"%s%s\":{\"dtype\":\"%s\",\"shape\":[%lld", first ? "{" : ",", layer,
+            name, type, (long long)rows);
+    fprintf(s->header, cols ? ",%lld]" : "]", (long long)cols);
+    fprintf(s->header, ",\"data_offsets\":[%lld,%lld]}", (long long)s->at,
+            (long long)(s->at + size));
+    fprintf(s->index, "%s\"%s%s\":\"model-%05d.safetensors\"", s->tensors ? "," : "", layer, name,
+            s->shard);
+    s->at += size;
+    s->tensors++;
+}
+
+static void put_fp8(sparse *s, const char *layer, const char *name, int64_t rows, int64_t cols)
+{
+    char scale[128];
+    snprintf(scale, sizeof scale, "%s_scale_inv", name);
+    put(s, layer, name, "F8_E4M3", 1, rows, cols);
+    put(s, layer, scale, "F32", 4, (rows + 127) / 128, (cols + 127) / 128);
+}
+
+static void put_mlp(sparse *s, const char *layer, const char *mlp, int64_t f)
+{
+    static const char *const parts[] = { "gate_proj", "up_proj", "down_proj" };
+    for (int i = 0; i < 3; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "%s.%s.weight", mlp, parts[i]);
+        put_fp8(s, layer, name, i < 2 ? f : 7168, i < 2 ? 7168 : f);
+    }
+}
+
+/* One layer of DeepSeek-V3; the last one is its MTP layer. */
+static void put_layer(sparse *s, int l)
+{
+    char layer[64], expert[64];
+    snprintf(layer, sizeof layer, "model.layers.%d.", l);
+    put(s, layer, "input_layernorm.weight", "BF16", 2, 7168, 0);
+    put(s, layer, "post_attention_layernorm.weight", "BF16", 2, 7168, 0);
+    put(s, layer, "self_attn.q_a_layernorm.weight", "BF16", 2, 1536, 0);
+    put(s, layer, "self_attn.kv_a_layernorm.weight", "BF16", 2, 512, 0);
+    put_fp8(s, layer, "self_attn.q_a_proj.weight", 1536, 7168);
+    put_fp8(s, layer, "self_attn.q_b_proj.weight", 24576, 1536);
+    put_fp8(s, layer, "self_attn.kv_a_proj_with_mqa.weight", 576, 7168);
+    put_fp8(s, layer, "self_attn.kv_b_proj.weight", 32768, 512);
+    put_fp8(s, layer, "self_attn.o_proj.weight", 7168, 16384);
+    if (l < 3) {
+        put_mlp(s, layer, "mlp", 18432);
+        return;
+    }
+    put(s, layer, "mlp.gate.weight", "BF16", 2, 256, 7168);
+    put(s, layer, "mlp.gate.e_score_correction_bias", "F32", 4, 256, 0);
+    put_mlp(s, layer, "mlp.shared_experts", 2048);
+    for (int e = 0; e < 256; e++) {
+        snprintf(expert, sizeof expert, "mlp.experts.%d", e);
+        put_mlp(s, layer, expert, 2048);
+    }
+    if (l == 61)
+        put(s, layer, "eh_proj.weight", "BF16", 2, 7168, 14336);
+}
+
+static const char CONFIG[] =
+    "{\"model_type\":\"deepseek_v3\",\"hidden_size\":7168,\"intermediate_size\":18432,"
+    "\"moe_intermediate_size\":2048,\"num_hidden_layers\":61,\"num_attention_heads\":128,"
+    "\"num_key_value_heads\":128,\"q_lora_rank\":1536,\"kv_lora_rank\":512,"
+    "\"qk_nope_head_dim\":128,\"qk_rope_head_dim\":64,\"v_head_dim\":128,\"vocab_size\":129280,"
+    "\"n_routed_experts\":256,\"n_shared_experts\":1,\"num_experts_per_tok\":8,\"n_group\":8,"
+    "\"topk_group\":4,\"topk_method\":\"noaux_tc\",\"scoring_func\":\"sigmoid\","
+    "\"norm_topk_prob\":true,\"routed_scaling_factor\":2.5,\"first_k_dense_replace\":3,"
+    "\"moe_layer_freq\":1,\"rms_norm_eps\":1e-6,\"rope_theta\":10000,"
+    "\"max_position_embeddings\":163840,\"num_nextn_predict_layers\":1,"
+    "\"tie_word_embeddings\":false,\"quantization_config\":{\"quant_method\":\"fp8\",\"fmt\":"
+    "\"e4m3\",\"activation_scheme\":\"dynamic\",\"weight_block_size\":[128,128]}}";
+
+static void sparse_remove(void)
+{
+    char **names;
+    int n = 0;
+    if (!rt_path_exists(SPARSE))
+        return;
+    ck_ok(rt_dir_list(&names, &n, SPARSE, &err));
+    for (int i = 0; i < n; i++) {
+        char *path = rt_path_join(SPARSE, names[i]);
+        remove(path);
+        free(path);
+    }
+    rt_names_free(names, n);
+}
+
+/* Whether the disk keeps a file of one block under a length of 8 GB. */
+static bool sparse_possible(void)
+{
+    struct stat st;
+    const char *path = SPARSE "/probe";
+    ck_ok(rt_file_write(path, "x", 1, &err));
+    bool ok = truncate(path, (off_t)8 << 30) == 0 && stat(path, &st) == 0 &&
+              st.st_blocks * 512 < 1 << 20;
+    remove(path);
+    return ok;
+}
+
+START_TEST(headers_of_671b)
+{
+    sparse s = { 0 };
+    rt_model m;
+    rt_dev d;
+    sparse_remove();
+    ck_ok(rt_dir_make(SPARSE, &err));
+    if (!sparse_possible()) {
+        printf("headers_of_671b skipped: %s has no sparse files\n", SPARSE);
+        return;
+    }
+    ck_ok(rt_file_write(SPARSE "/config.json", CONFIG, (int64_t)sizeof CONFIG - 1, &err));
+    s.index = fopen(SPARSE "/model.safetensors.index.json", "wb");
+    ck_assert_ptr_nonnull(s.index);
+    fputs("{\"metadata\":{},\"weight_map\":{", s.index);
+    put(&s, "", "model.embed_tokens.weight", "BF16", 2, 129280, 7168);
+    for (int l = 0; l < 62; l++)
+        put_layer(&s, l);
+    put(&s, "", "model.norm.weight", "BF16", 2, 7168, 0);
+    put(&s, "", "lm_head.weight", "BF16", 2, 129280, 7168);
+    shard_close(&s);
+    fputs("}}", s.index);
+    ck_assert_int_eq(fclose(s.index), 0);
+    ck_assert(s.shard > 150 && s.tensors > 90000 && s.total > 680000000000);
+    ck_ok(rt_dev_open(&d, "cpu", 1, &err));
+    double begun = rt_now();
+    int64_t before = rt_peak_rss_bytes();
+    ck_ok(rt_model_plan(&m, &d, SPARSE, true, 8, &err));
+    ck_ok(rt_model_check(&m, SPARSE, &err));
+    double took = rt_now() - begun;
+    int64_t resident = rt_peak_rss_bytes();
+    printf("%d files, %lld tensors, %.0f GB: %.2f s, %.0f MB resident (%.0f before)\n", s.shard,
+           (long long)s.tensors, (double)s.total / 1e9, took, (double)resident / 1e6,
+           (double)before / 1e6);
+    ck_assert_msg(took < 2.0, "%.2f s", took);
+    ck_assert_msg(resident < 200000000, "%lld bytes", (long long)resident);
+    rt_model_free(&d, &m);
+    rt_dev_close(&d);
+    sparse_remove();
+}
+END_TEST
+
 int main(void)
 {
     rt_log_set_level(RT_LOG_QUIET);
@@ -385,6 +570,7 @@ int main(void)
     tcase_add_loop_test(tc, damage_is_named, 0, RT_COUNT(DAMAGES));
     tcase_add_test(tc, a_model_of_fp8);
     tcase_add_test(tc, quantization_configs);
+    tcase_add_test(tc, headers_of_671b);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
