@@ -10,7 +10,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 seeds=${SEEDS:-0 1 2} budgets=${BUDGETS:-1000 4000} kinds=${KINDS:-hard forward bucket renorm reverse jsd}
-steps=${STEPS:-1200} threads=${THREADS:-0} retort=build/retort out=out/compare teacher=examples/reasoning/teacher
+steps=${STEPS:-1500} threads=${THREADS:-0} retort=build/retort out=out/compare teacher=examples/reasoning/teacher
 mkdir -p $out
 
 sample() { # NAME PROBLEMS SEED SPLIT
