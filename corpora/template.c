@@ -3,7 +3,6 @@
 #include "corpora/template.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "corpora/template_impl.h"
 
@@ -15,15 +14,20 @@ rt_template_limits rt_template_limits_default(void)
 }
 
 /* "\r\n" and "\r" become "\n", and one newline at the end goes, as jinja2's lexer does. */
-static int64_t normalise(char *out, const char *source, int64_t bytes)
+static void parse_source(rt_tpl *m)
 {
+    const char *from = m->source.u.str;
+    char *text = rt_tpl_take(m, m->source.n + 1);
     int64_t n = 0;
-    for (int64_t i = 0; i < bytes; i++) {
-        bool cr = source[i] == '\r';
-        out[n++] = cr ? '\n' : source[i];
-        i += cr && i + 1 < bytes && source[i + 1] == '\n';
+    for (int64_t i = 0; i < m->source.n; i++) {
+        bool cr = from[i] == '\r';
+        text[n++] = cr ? '\n' : from[i];
+        i += cr && i + 1 < m->source.n && from[i + 1] == '\n';
     }
-    return n - (n > 0 && out[n - 1] == '\n');
+    n -= n > 0 && text[n - 1] == '\n';
+    text[n] = 0;
+    m->source = rt_val_str(text, n);
+    rt_tpl_parse(m);
 }
 
 int rt_template_parse(rt_template **out, const char *source, int64_t bytes, rt_err *err)
@@ -42,14 +46,14 @@ int rt_template_parse(rt_template **out, const char *source, int64_t bytes, rt_e
     limit.steps = INT64_MAX / 2;
     t->pool.limit = limit.memory_bytes / 2;
     t->hash = rt_hash_bytes(source, bytes);
-    rt_tpl m = { .pool = &t->pool, .err = err, .line = 1, .limit = limit };
-    char *text = rt_tpl_take(&m, bytes);
-    if (!text || rt_tpl_parse(&m, t, text, normalise(text, source, bytes))) {
-        rt_template_free(t);
-        return -1;
+    rt_tpl m = { .pool = &t->pool, .err = err, .line = 1, .limit = limit, .t = t };
+    m.source = rt_val_str(source, bytes);
+    if (rt_tpl_guard(&m, parse_source)) {
+        *out = t;
+        return 0;
     }
-    *out = t;
-    return 0;
+    rt_template_free(t);
+    return -1;
 }
 
 void rt_template_free(rt_template *t)
@@ -61,45 +65,18 @@ void rt_template_free(rt_template *t)
 
 rt_hash rt_template_hash(const rt_template *t) { return t->hash; }
 
-static void fill_globals(rt_tpl *m, const cJSON *context)
+static void run(rt_tpl *m)
 {
     m->global = rt_tpl_take(m, m->t->n_names * (int64_t)sizeof *m->global);
-    for (int32_t i = 0; i < m->t->n_names && !m->failed; i++) {
+    for (int32_t i = 0; i < m->t->n_names; i++) {
         rt_val name = m->t->name[i];
-        m->global[i] = rt_function_find(name);
-        for (const cJSON *c = context ? context->child : NULL; c; c = c->next)
+        const rt_builtin *fn = rt_builtin_find(rt_functions, name);
+        m->global[i] = fn ? rt_function_new(m, rt_val_missing(), fn) : rt_val_missing();
+        for (const cJSON *c = m->context->child; c; c = c->next)
             if (rt_val_is(name, c->string) && !rt_val_is(name, "strftime_now"))
                 m->global[i] = rt_val_from_json(m, c);
     }
-}
-
-/* What is left of the machine becomes the result; its pool goes. */
-static int finish(rt_tpl *m, rt_template_result *result)
-{
-    result->steps = m->steps;
-    result->memory_bytes = m->t->pool.used + m->pool->peak;
-    if (!m->failed) {
-        int64_t n_spans = m->spans.n / (int64_t)sizeof *result->span;
-        char *text = realloc(m->root.data, (size_t)m->root.n + 1);
-        rt_template_span *span = m->spans.data ? realloc(m->spans.data, (size_t)m->spans.n) : NULL;
-        m->root.data = text ? text : m->root.data;
-        m->spans.data = span ? (char *)span : m->spans.data;
-        if (!text)
-            rt_tpl_fail(m, "out of memory for the output");
-        else
-            text[m->root.n] = 0;
-        if (text) {
-            result->text = text;
-            result->bytes = m->root.n;
-            result->span = (rt_template_span *)(void *)m->spans.data;
-            result->n_spans = n_spans;
-            m->root.data = m->spans.data = NULL;
-        }
-    }
-    rt_buf_free(m, &m->root);
-    rt_buf_free(m, &m->spans);
-    rt_pool_free(m->pool);
-    return m->failed ? -1 : 0;
+    rt_tpl_run(m);
 }
 
 int rt_template_render_limited(const rt_template *t, const cJSON *context,
@@ -111,12 +88,23 @@ int rt_template_render_limited(const rt_template *t, const cJSON *context,
         return rt_fail(err, "chat template: the context must be a JSON object");
     /* lengths of strings are 32 bits wide */
     rt_pool pool = { .limit = rt_min(limits->memory_bytes, 2LL << 30) - t->pool.used };
-    rt_tpl m = { .pool = &pool, .err = err, .line = 1, .limit = *limits, .t = t };
-    m.clock = rt_json_find(context, "strftime_now");
-    fill_globals(&m, context);
-    if (!m.failed)
-        rt_tpl_run(&m);
-    return finish(&m, result);
+    rt_tpl m = { .pool = &pool, .err = err, .line = 1, .limit = *limits, .context = context };
+    m.t = (rt_template *)t; /* read only from here on */
+    bool ok = rt_tpl_guard(&m, run);
+    result->steps = m.steps;
+    result->memory_bytes = t->pool.used + pool.peak;
+    if (ok) {
+        result->bytes = m.root.n;
+        result->n_spans = m.spans.n / (int64_t)sizeof *result->span;
+        result->text = rt_buf_detach(&m, &m.root);
+        result->span = (rt_template_span *)(void *)rt_buf_detach(&m, &m.spans);
+    }
+    rt_pool_free(&pool);
+    if (ok && (!result->text || !result->span)) {
+        rt_template_result_free(result);
+        return rt_fail(err, "out of memory for the output of a chat template");
+    }
+    return ok ? 0 : -1;
 }
 
 int rt_template_render(const rt_template *t, const cJSON *context, char **text, int64_t *bytes,

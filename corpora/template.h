@@ -3,9 +3,10 @@
    ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, its own tojson,
    raise_exception, strftime_now, generation blocks.
    Data only: a template reads the context and writes text. Steps, depth, memory and output are
-   capped, so a hostile template ends in an error. Refuses: include, import, inheritance, mutation,
-   names that begin with an underscore, integers beyond 64 bits. Every error names the template
-   line. */
+   capped, so a hostile template ends in an error. Refuses: include, import, inheritance, with,
+   filter blocks, * and ** in calls, varargs and kwargs of macros, mutation, integers beyond 64
+   bits. A filter or test that does not exist fails where it is reached. Every error names the
+   template line. */
 #ifndef RT_TEMPLATE_H
 #define RT_TEMPLATE_H
 

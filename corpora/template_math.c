@@ -4,28 +4,24 @@
 #include "corpora/template_impl.h"
 
 #include <math.h>
-#include <string.h>
 
 static rt_val power(rt_tpl *m, rt_val a, rt_val b)
 {
     double x, y;
-    if (a.kind != V_FLOAT && b.kind != V_FLOAT && b.u.i >= 0) {
-        int64_t base = a.u.i, r = 1;
-        for (int64_t e = b.u.i; e > 0; e >>= 1) {
-            if ((e & 1) && __builtin_mul_overflow(r, base, &r))
-                return rt_tpl_fail(m, "integer beyond 64 bits");
-            if (e > 1 && __builtin_mul_overflow(base, base, &base))
-                return rt_tpl_fail(m, "integer beyond 64 bits");
-        }
-        return rt_val_int(r);
-    }
     rt_val_number(a, &x);
     rt_val_number(b, &y);
     double r = pow(x, y);
-    if ((x == 0 && y < 0) || (isnan(r) && !isnan(x) && !isnan(y)) ||
-        (isinf(r) && isfinite(x) && isfinite(y)))
+    bool exact = a.kind != V_FLOAT && b.kind != V_FLOAT && b.u.i >= 0;
+    if (exact && fabs(r) < 0x1p64) { /* at most 63 rounds, unless the base is 0, 1 or -1 */
+        int64_t p = 1, n = fabs(x) <= 1 ? rt_min(b.u.i, 2 - b.u.i % 2) : b.u.i;
+        for (; n > 0; n--)
+            if (__builtin_mul_overflow(p, a.u.i, &p))
+                return rt_tpl_fail(m, "integer beyond 64 bits");
+        return rt_val_int(p);
+    }
+    if (!isfinite(r) && isfinite(x) && isfinite(y))
         return rt_tpl_fail(m, "power without a finite real result");
-    return rt_val_float(r);
+    return exact ? rt_tpl_fail(m, "integer beyond 64 bits") : rt_val_float(r);
 }
 
 static rt_val int_binary(rt_tpl *m, int op, int64_t a, int64_t b)
@@ -65,23 +61,18 @@ static rt_val float_binary(int op, double a, double b)
 
 static rt_val repeat(rt_tpl *m, rt_val v, int64_t times)
 {
-    int64_t n = v.kind == V_STR ? v.n : v.u.seq->n, total, bytes;
+    bool str = v.kind == V_STR;
+    int64_t size = str ? 1 : sizeof(rt_val), n = str ? v.n : v.u.seq->n, bytes;
     times = rt_max(times, 0);
-    if (!rt_mul_ok(n, times, &total) || !rt_mul_ok(total, sizeof(rt_val), &bytes) ||
-        (v.kind == V_STR ? total : bytes) > m->pool->limit)
-        return rt_tpl_fail(m, "more than %lld bytes of memory", (long long)m->pool->limit);
-    rt_tpl_scan(m, v.kind == V_STR ? total : bytes);
-    if (v.kind == V_STR) {
-        char *s = rt_tpl_take(m, total);
-        for (int64_t i = 0; s && n && i < times; i++)
-            memcpy(s + i * n, v.u.str, (size_t)n);
-        rt_val r = rt_val_str(s, s ? total : 0);
-        r.flag = v.flag;
-        return r;
-    }
-    rt_val r = rt_seq_new(m, v.u.seq->kind, total);
-    for (int64_t i = 0; !m->failed && n && i < times; i++)
-        memcpy(r.u.seq->item + i * n, v.u.seq->item, (size_t)n * sizeof(rt_val));
+    if (!rt_mul_ok(n * size, times, &bytes) || bytes > m->pool->limit)
+        rt_tpl_fail(m, "more than %lld bytes of memory", (long long)m->pool->limit);
+    rt_tpl_scan(m, bytes);
+    rt_val r = str ? rt_val_str(rt_tpl_take(m, bytes), bytes)
+                   : rt_seq_new(m, v.u.seq->kind, n * times);
+    char *to = str ? (char *)r.u.str : (char *)r.u.seq->item;
+    for (int64_t i = 0; n && i < times; i++)
+        memcpy(to + i * n * size, str ? v.u.str : (const char *)v.u.seq->item, (size_t)(n * size));
+    r.flag = v.flag;
     return r;
 }
 
@@ -89,8 +80,7 @@ rt_val rt_val_binary(rt_tpl *m, int op, rt_val a, rt_val b)
 {
     double x, y;
     int64_t times;
-    if (m->failed)
-        return a;
+    bool la = rt_val_is_list(a), lb = rt_val_is_list(b);
     if (a.kind == V_UNDEF || b.kind == V_UNDEF)
         return rt_undef_fail(m, a.kind == V_UNDEF ? a : b);
     if (op == '%' && a.kind == V_STR)
@@ -105,16 +95,14 @@ rt_val rt_val_binary(rt_tpl *m, int op, rt_val a, rt_val b)
     }
     if (op == '+' && a.kind == V_STR && b.kind == V_STR)
         return rt_val_concat(m, a, b);
-    bool sa = a.kind == V_SEQ && a.u.seq->kind <= SEQ_TUPLE;
-    bool sb = b.kind == V_SEQ && b.u.seq->kind <= SEQ_TUPLE;
-    if (op == '+' && sa && sb && a.u.seq->kind == b.u.seq->kind) {
-        for (int64_t i = 0; i < b.u.seq->n && rt_tpl_step(m, 1); i++)
+    if (op == '+' && la && lb && a.u.seq->kind == b.u.seq->kind) {
+        for (int64_t i = 0; i < b.u.seq->n; i++, rt_tpl_step(m, 1))
             a = rt_seq_push(m, a, b.u.seq->item[i]);
         return a;
     }
-    if (op == '*' && (sa || a.kind == V_STR) && rt_val_integer(b, &times))
+    if (op == '*' && (la || a.kind == V_STR) && rt_val_integer(b, &times))
         return repeat(m, a, times);
-    if (op == '*' && (sb || b.kind == V_STR) && rt_val_integer(a, &times))
+    if (op == '*' && (lb || b.kind == V_STR) && rt_val_integer(a, &times))
         return repeat(m, b, times);
     const char *sign = op == 'D' ? "//" : op == 'P' ? "**" : (const char[]){ (char)op, 0 };
     return rt_tpl_fail(m, "%s %s %s is not possible: use ~ to join values as text", rt_val_type(a),

@@ -242,8 +242,6 @@ static const struct {
     { "power", "{{ 9 ** 9 ** 9 }}" },
     { "iterators of iterators", "{% set n = namespace(l=[1]) %}{% for i in range(2000) %}"
                                 "{% set n.l = [n.l|map('list')] %}{% endfor %}{{ n.l|tojson }}" },
-    { "arguments", "{% macro f() %}{{ varargs|length }}{% endmacro %}{% for i in range(1000) %}"
-                   "{{ f(*range(100000)) }}{% endfor %}" },
     { "strftime", "{{ strftime_now('%999999999Y') }}" },
     { "class", "{{ ''.__class__.__mro__[1].__subclasses__() }}" },
     { "class by item", "{{ []['__class__']['__base__'] }}" },
