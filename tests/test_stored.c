@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -542,17 +543,21 @@ START_TEST(headers_of_671b)
     ck_assert_int_eq(fclose(s.index), 0);
     ck_assert(s.shard > 150 && s.tensors > 90000 && s.total > 680000000000);
     ck_ok(rt_dev_open(&d, "cpu", 1, &err));
-    double begun = rt_now();
+    clock_t begun =
+        clock(); /* not the wall's: others may share the cores, and nothing waits here */
     int64_t before = rt_peak_rss_bytes();
     ck_ok(rt_model_plan(&m, &d, SPARSE, true, 8, &err));
     ck_ok(rt_model_check(&m, SPARSE, &err));
-    double took = rt_now() - begun;
+    double took = (double)(clock() - begun) / CLOCKS_PER_SEC;
     int64_t resident = rt_peak_rss_bytes();
     printf("%d files, %lld tensors, %.0f GB: %.2f s, %.0f MB resident (%.0f before)\n", s.shard,
            (long long)s.tensors, (double)s.total / 1e9, took, (double)resident / 1e6,
            (double)before / 1e6);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they cost time and memory   \
+                                                                     */
     ck_assert_msg(took < 2.0, "%.2f s", took);
     ck_assert_msg(resident < 200000000, "%lld bytes", (long long)resident);
+#endif
     rt_model_free(&d, &m);
     rt_dev_close(&d);
     sparse_remove();
