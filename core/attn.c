@@ -2,6 +2,11 @@
 
 static bool is_mla(const rt_config *c) { return c->family->attn == RT_ATTN_MLA; }
 
+static void add_bias(rt_params *p, rt_tensor *b, const char *name, const char *gguf, int64_t n)
+{
+    rt_param_add(p, b, name, gguf, RT_INIT_ZEROS, RT_PARAM_BIAS, n, 0, 0);
+}
+
 void rt_attn_params(rt_params *p, const rt_config *c, rt_attn_w *w)
 {
     const unsigned matrix = RT_PARAM_DECAY | RT_PARAM_PRODUCT;
@@ -31,19 +36,32 @@ void rt_attn_params(rt_params *p, const rt_config *c, rt_attn_w *w)
                      c->width, 0);
         rt_param_add(p, &w->wv, "self_attn.v_proj.weight", "attn_v", RT_INIT_NORMAL, matrix, k * dv,
                      c->width, 0);
-        if (c->family->qk_norm) {
+        if (rt_config_qkv_bias(c)) {
+            add_bias(p, &w->bq, "self_attn.q_proj.bias", "attn_q", h * dk);
+            add_bias(p, &w->bk, "self_attn.k_proj.bias", "attn_k", k * dk);
+            add_bias(p, &w->bv, "self_attn.v_proj.bias", "attn_v", k * dv);
+        }
+        rt_qk_norm norm = rt_config_qk_norm(c);
+        if (norm) {
             rt_param_add(p, &w->q_norm, "self_attn.q_norm.weight", "attn_q_norm", RT_INIT_ONES, 0,
-                         dk, 0, 0);
+                         norm == RT_QK_WHOLE ? h * dk : dk, 0, 0);
             rt_param_add(p, &w->k_norm, "self_attn.k_norm.weight", "attn_k_norm", RT_INIT_ONES, 0,
-                         dk, 0, 0);
+                         norm == RT_QK_WHOLE ? k * dk : dk, 0, 0);
         }
     }
     rt_param_add(p, &w->wo, "self_attn.o_proj.weight", "attn_output", RT_INIT_OUTPUT, matrix,
                  c->width, h * dv, 0);
+    if (rt_config_output_bias(c))
+        add_bias(p, &w->bo, "self_attn.o_proj.bias", "attn_output", c->width);
 }
 
 /* ---- GQA ----------------------------------------------------------------------------------------
  */
+
+static rt_attention_rule rule_of(const rt_config *c, const rt_pass *pass)
+{
+    return (rt_attention_rule){ rt_config_softmax_scale(c), pass->window };
+}
 
 /* A view of (N,H,D) with other dims of the same size, for products and per-head norms. */
 static rt_tensor as_2(const rt_tensor *t, int64_t a, int64_t b)
@@ -59,7 +77,12 @@ static rt_tensor rows_of(const rt_tensor *t)
     return as_2(t, t->dim[0], rt_tensor_elements(t) / t->dim[0]);
 }
 
-static rt_tensor heads_of(const rt_tensor *t) { return as_2(t, t->dim[0] * t->dim[1], t->dim[2]); }
+/* What a norm of queries or keys sees as rows: heads, or all heads of a row. */
+static rt_tensor normed(const rt_config *c, const rt_tensor *t)
+{
+    return rt_config_qk_norm(c) == RT_QK_WHOLE ? rows_of(t)
+                                               : as_2(t, t->dim[0] * t->dim[1], t->dim[2]);
+}
 
 /* y(N,·) = x · wᵀ + beta y, whatever y's inner shape */
 static void project(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *w, float beta)
@@ -77,18 +100,38 @@ static void project_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_t
     rt_matmul(d, &dx2, &dy2, false, w, false, beta);
 }
 
+/* y(N,·) = the bias b(·) in every row, if there is one: what beta of the projection then is */
+static float bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_pass *pass)
+{
+    if (!b->data)
+        return 0.0f;
+    rt_tensor y2 = rows_of(y), row = as_2(b, 1, b->dim[0]);
+    rt_gather_rows(d, &y2, &row, pass->zeros);
+    return 1.0f;
+}
+
+/* db += sum of the rows of dy */
+static void bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_pass *pass)
+{
+    if (!db->data)
+        return;
+    rt_tensor dy2 = rows_of(dy), row = as_2(db, 1, db->dim[0]);
+    rt_scatter_add_rows(d, &row, &dy2, pass->zeros);
+}
+
 static void plan_gqa(const rt_plan *p, const rt_config *c, rt_attn_saved *s)
 {
     rt_arena *a = p->arena;
     int64_t n = p->n, h = c->heads, k = c->kv_heads, dk = c->head_dim;
+    rt_qk_norm norm = rt_config_qk_norm(c);
     s->q = rt_plan_3(a, "attention.q", RT_F32, n, h, dk);
     s->k = rt_plan_3(a, "attention.k", RT_F32, n, k, dk);
     s->v = rt_plan_3(a, "attention.v", RT_F32, n, k, dk);
-    if (c->family->qk_norm) {
+    if (norm) {
         s->q_raw = rt_plan_3(a, "attention.q_raw", RT_F32, n, h, dk);
         s->k_raw = rt_plan_3(a, "attention.k_raw", RT_F32, n, k, dk);
-        s->q_rstd = rt_plan_1(a, "attention.rstd", RT_F32, n * h);
-        s->k_rstd = rt_plan_1(a, "attention.rstd", RT_F32, n * k);
+        s->q_rstd = rt_plan_1(a, "attention.rstd", RT_F32, norm == RT_QK_WHOLE ? n : n * h);
+        s->k_rstd = rt_plan_1(a, "attention.rstd", RT_F32, norm == RT_QK_WHOLE ? n : n * k);
     }
     rt_dev_need_matmul(p->dev, n, h * dk, c->width);
     rt_dev_need_matmul(p->dev, n, k * dk, c->width);
@@ -97,13 +140,14 @@ static void plan_gqa(const rt_plan *p, const rt_config *c, rt_attn_saved *s)
 static void gqa_qkv_forward(rt_dev *d, const rt_config *c, const rt_attn_w *w, rt_attn_saved *s,
                             const rt_tensor *x, const rt_pass *pass)
 {
-    bool norm = c->family->qk_norm;
+    bool norm = rt_config_qk_norm(c) != RT_QK_NONE;
     rt_tensor *q = norm ? &s->q_raw : &s->q, *k = norm ? &s->k_raw : &s->k;
-    project(d, q, x, &w->wq, 0.0f);
-    project(d, k, x, &w->wk, 0.0f);
-    project(d, &s->v, x, &w->wv, 0.0f);
+    project(d, q, x, &w->wq, bias_forward(d, q, &w->bq, pass));
+    project(d, k, x, &w->wk, bias_forward(d, k, &w->bk, pass));
+    project(d, &s->v, x, &w->wv, bias_forward(d, &s->v, &w->bv, pass));
     if (norm) {
-        rt_tensor qn = heads_of(&s->q), kn = heads_of(&s->k), qr = heads_of(q), kr = heads_of(k);
+        rt_tensor qn = normed(c, &s->q), kn = normed(c, &s->k), qr = normed(c, q),
+                  kr = normed(c, k);
         rt_rmsnorm_forward(d, &qn, &s->q_rstd, &qr, &w->q_norm, (float)c->norm_eps);
         rt_rmsnorm_forward(d, &kn, &s->k_rstd, &kr, &w->k_norm, (float)c->norm_eps);
     }
@@ -118,15 +162,18 @@ static void gqa_qkv_backward(rt_dev *d, const rt_config *c, const rt_attn_w *w, 
     rt_rope(d, &ds->k, pass->rope, &pass->rows->pos, 0, c->interleaved, true);
     rt_rope(d, &ds->q, pass->rope, &pass->rows->pos, 0, c->interleaved, true);
     const rt_tensor *dq = &ds->q, *dk = &ds->k;
-    if (c->family->qk_norm) {
-        rt_tensor gq = heads_of(&ds->q), gk = heads_of(&ds->k);
-        rt_tensor oq = heads_of(&ds->q_raw), ok = heads_of(&ds->k_raw);
-        rt_tensor qr = heads_of(&s->q_raw), kr = heads_of(&s->k_raw);
+    if (rt_config_qk_norm(c)) {
+        rt_tensor gq = normed(c, &ds->q), gk = normed(c, &ds->k);
+        rt_tensor oq = normed(c, &ds->q_raw), ok = normed(c, &ds->k_raw);
+        rt_tensor qr = normed(c, &s->q_raw), kr = normed(c, &s->k_raw);
         rt_rmsnorm_backward(d, &ok, &dw->k_norm, &gk, &kr, &w->k_norm, &s->k_rstd, 0.0f);
         rt_rmsnorm_backward(d, &oq, &dw->q_norm, &gq, &qr, &w->q_norm, &s->q_rstd, 0.0f);
         dq = &ds->q_raw;
         dk = &ds->k_raw;
     }
+    bias_backward(d, &dw->bv, &ds->v, pass);
+    bias_backward(d, &dw->bk, dk, pass);
+    bias_backward(d, &dw->bq, dq, pass);
     project_backward(d, dx, &dw->wv, &ds->v, x, &w->wv, 0.0f);
     project_backward(d, dx, &dw->wk, dk, x, &w->wk, 1.0f);
     project_backward(d, dx, &dw->wq, dq, x, &w->wq, 1.0f);
@@ -220,8 +267,8 @@ static void mla_absorbed_forward(rt_dev *d, const rt_config *c, const rt_attn_w 
     rt_kv_append(d, pass->kv, &latent, NULL, pass->rows);
     rt_matmul_heads(d, &s->q_abs, 0, &s->q, 0, &kv_b, 0, c->nope_dim, false);
     rt_copy_columns(d, &s->q_abs, c->kv_rank, &s->q, c->nope_dim, c->rope_dim);
-    rt_attention_cached(d, &s->out_abs, &s->q_abs, pass->kv, pass->rows,
-                        rt_config_softmax_scale(c));
+    rt_attention_rule rule = rule_of(c, pass);
+    rt_attention_cached(d, &s->out_abs, &s->q_abs, pass->kv, pass->rows, &rule);
     rt_matmul_heads(d, &s->out, 0, &s->out_abs, 0, &kv_b, c->nope_dim, c->v_dim, true);
 }
 
@@ -236,6 +283,8 @@ void rt_attn_plan(const rt_plan *p, const rt_config *c, rt_attn_saved *s)
     else
         plan_gqa(p, c, s);
     s->out = rt_plan_3(p->arena, "attention.out", RT_F32, p->n, c->heads, dv);
+    if (rt_config_output_bias(c))
+        s->out_bias = rt_plan_2(p->arena, "attention.bias", RT_F32, p->n, c->width);
     if (p->mode != RT_PLAN_DECODE)
         s->lse = rt_plan_2(p->arena, "attention.lse", RT_F32, p->n, c->heads);
     rt_dev_need_matmul(p->dev, p->n, c->width, c->heads * dv);
@@ -253,7 +302,7 @@ void rt_attn_plan_grads(const rt_plan *p, const rt_config *c, rt_attn_saved *ds)
 void rt_attn_forward(rt_dev *d, const rt_config *c, const rt_attn_w *w, rt_attn_saved *s,
                      rt_tensor *y, const rt_tensor *x, const rt_pass *pass)
 {
-    float scale = rt_config_softmax_scale(c);
+    rt_attention_rule rule = rule_of(c, pass);
     if (is_mla(c) && pass->kv) {
         mla_latent_forward(d, c, w, s, x, pass);
         mla_absorbed_forward(d, c, w, s, pass);
@@ -268,21 +317,25 @@ void rt_attn_forward(rt_dev *d, const rt_config *c, const rt_attn_w *w, rt_attn_
         }
         if (pass->kv) {
             rt_kv_append(d, pass->kv, &s->k, &s->v, pass->rows);
-            rt_attention_cached(d, &s->out, &s->q, pass->kv, pass->rows, scale);
+            rt_attention_cached(d, &s->out, &s->q, pass->kv, pass->rows, &rule);
         } else {
-            rt_attention_forward(d, &s->out, &s->lse, &s->q, &s->k, &s->v, pass->rows, scale);
+            rt_attention_forward(d, &s->out, &s->lse, &s->q, &s->k, &s->v, pass->rows, &rule);
         }
     }
     project(d, y, &s->out, &w->wo, 1.0f);
+    if (bias_forward(d, &s->out_bias, &w->bo, pass) != 0)
+        rt_add(d, y, &s->out_bias);
 }
 
 void rt_attn_backward(rt_dev *d, const rt_config *c, const rt_attn_w *w, rt_attn_w *dw,
                       rt_attn_saved *s, rt_attn_saved *ds, rt_tensor *dx, const rt_tensor *dy,
                       const rt_tensor *x, const rt_pass *pass)
 {
+    rt_attention_rule rule = rule_of(c, pass);
+    bias_backward(d, &dw->bo, dy, pass);
     project_backward(d, &ds->out, &dw->wo, dy, &s->out, &w->wo, 0.0f);
     rt_attention_backward(d, &ds->q, &ds->k, &ds->v, &ds->out, &s->out, &s->lse, &s->q, &s->k,
-                          &s->v, pass->rows, rt_config_softmax_scale(c));
+                          &s->v, pass->rows, &rule);
     if (is_mla(c)) {
         rt_tensor dkv = rows_of(&ds->kv);
         rt_mla_expand_backward(d, &ds->kvb, &dkv, &ds->k, &ds->v);

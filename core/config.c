@@ -1,38 +1,13 @@
 #include "core/config.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const rt_family families[] = {
-    /* model_type, architecture, gguf, attention, routed, scoring, qk_norm, gguf_interleaved */
-    { "llama", "LlamaForCausalLM", "llama", RT_ATTN_GQA, false, RT_ROUTE_SOFTMAX, false, true },
-    { "qwen3", "Qwen3ForCausalLM", "qwen3", RT_ATTN_GQA, false, RT_ROUTE_SOFTMAX, true, false },
-    { "qwen3_moe", "Qwen3MoeForCausalLM", NULL, RT_ATTN_GQA, true, RT_ROUTE_SOFTMAX, true, false },
-    { "deepseek_v3", "DeepseekV3ForCausalLM", NULL, RT_ATTN_MLA, true, RT_ROUTE_SIGMOID, false,
-      false },
-};
-
-const rt_family *rt_family_find(const char *model_type)
-{
-    for (int i = 0; i < RT_COUNT(families); i++)
-        if (strcmp(families[i].model_type, model_type) == 0)
-            return &families[i];
-    return NULL;
-}
-
-const rt_family *rt_family_find_gguf(const char *architecture)
-{
-    for (int i = 0; i < RT_COUNT(families); i++)
-        if (families[i].gguf && strcmp(families[i].gguf, architecture) == 0)
-            return &families[i];
-    return NULL;
-}
 
 /* ---- the table of config.json keys ------------------------------------------------------------
  */
 
-enum { ALL = 1, GQA = 2, MLA = 4, MOE = 8, V3 = 16, QMOE = 32 }; /* which families have the key */
 typedef enum key_kind { KEY_INT, KEY_FLOAT, KEY_BOOL } key_kind;
 
 typedef struct config_key {
@@ -51,34 +26,41 @@ typedef struct config_key {
 #define DIM 1 << 24 /* no width, rank or count of a real model is near this */
 
 static const config_key keys[] = {
-    KEY("num_hidden_layers", KEY_INT, layers, ALL, true, 0, 1, 1024),
-    KEY("hidden_size", KEY_INT, width, ALL, true, 0, 1, DIM),
-    KEY("vocab_size", KEY_INT, vocab, ALL, true, 0, 2, DIM),
-    KEY("num_attention_heads", KEY_INT, heads, ALL, true, 0, 1, 4096),
-    KEY("num_key_value_heads", KEY_INT, kv_heads, ALL, false, 0, 1, 4096),
-    KEY("head_dim", KEY_INT, head_dim, GQA, false, 0, 1, 4096),
-    KEY("q_lora_rank", KEY_INT, q_rank, MLA, false, 0, 0, DIM),
-    KEY("kv_lora_rank", KEY_INT, kv_rank, MLA, true, 0, 1, DIM),
-    KEY("qk_nope_head_dim", KEY_INT, nope_dim, MLA, true, 0, 1, 4096),
-    KEY("qk_rope_head_dim", KEY_INT, rope_dim, MLA, true, 0, 2, 4096),
-    KEY("v_head_dim", KEY_INT, v_dim, MLA, true, 0, 1, 4096),
-    KEY("intermediate_size", KEY_INT, ffn_width, ALL, true, 0, 1, DIM),
-    KEY("moe_intermediate_size", KEY_INT, expert_width, MOE, true, 0, 1, DIM),
-    KEY("n_routed_experts", KEY_INT, experts, V3, true, 0, 1, 4096),
-    KEY("num_experts", KEY_INT, experts, QMOE, true, 0, 1, 4096),
-    KEY("num_experts_per_tok", KEY_INT, active, MOE, true, 0, 1, 256),
-    KEY("n_shared_experts", KEY_INT, shared, V3, false, 0, 0, 256),
-    KEY("n_group", KEY_INT, groups, V3, false, 1, 1, 256),
-    KEY("topk_group", KEY_INT, groups_kept, V3, false, 1, 1, 256),
-    KEY("first_k_dense_replace", KEY_INT, dense_first, V3, false, 0, 0, 1024),
-    KEY("decoder_sparse_step", KEY_INT, sparse_step, QMOE, false, 1, 0, 1024),
-    KEY("norm_topk_prob", KEY_BOOL, norm_topk, MOE, false, 0, 0, 1),
-    KEY("routed_scaling_factor", KEY_FLOAT, route_scale, V3, false, 1, 0, 1e6),
-    KEY("rms_norm_eps", KEY_FLOAT, norm_eps, ALL, true, 0, 0, 1),
-    KEY("initializer_range", KEY_FLOAT, init_std, ALL, false, 0.02, 0, 10),
-    KEY("tie_word_embeddings", KEY_BOOL, tied, ALL, false, 0, 0, 1),
-    KEY("rope_interleave", KEY_BOOL, interleaved, V3, false, 1, 0, 1),
-    KEY("max_position_embeddings", KEY_INT, max_positions, ALL, true, 0, 1, 1 << 30),
+    KEY("num_hidden_layers", KEY_INT, layers, RT_KEYS_ALL, true, 0, 1, 1024),
+    KEY("hidden_size", KEY_INT, width, RT_KEYS_ALL, true, 0, 1, DIM),
+    KEY("vocab_size", KEY_INT, vocab, RT_KEYS_ALL, true, 0, 2, DIM),
+    KEY("num_attention_heads", KEY_INT, heads, RT_KEYS_ALL, true, 0, 1, 4096),
+    KEY("num_key_value_heads", KEY_INT, kv_heads, RT_KEYS_ALL, false, 0, 1, 4096),
+    KEY("head_dim", KEY_INT, head_dim, RT_KEYS_GQA, false, 0, 1, 4096),
+    KEY("q_lora_rank", KEY_INT, q_rank, RT_KEYS_MLA, false, 0, 0, DIM),
+    KEY("kv_lora_rank", KEY_INT, kv_rank, RT_KEYS_MLA, true, 0, 1, DIM),
+    KEY("qk_nope_head_dim", KEY_INT, nope_dim, RT_KEYS_MLA, true, 0, 1, 4096),
+    KEY("qk_rope_head_dim", KEY_INT, rope_dim, RT_KEYS_MLA, true, 0, 2, 4096),
+    KEY("v_head_dim", KEY_INT, v_dim, RT_KEYS_MLA, true, 0, 1, 4096),
+    KEY("intermediate_size", KEY_INT, ffn_width, RT_KEYS_ALL, true, 0, 1, DIM),
+    KEY("moe_intermediate_size", KEY_INT, expert_width, RT_KEYS_WIDTH, true, 0, 1, DIM),
+    KEY("shared_expert_intermediate_size", KEY_INT, shared_width, RT_KEYS_SHARED, true, 0, 1, DIM),
+    KEY("n_routed_experts", KEY_INT, experts, RT_KEYS_DEEP, true, 0, 1, 4096),
+    KEY("num_experts", KEY_INT, experts, RT_KEYS_QMOE, true, 0, 1, 4096),
+    KEY("num_experts_per_tok", KEY_INT, active, RT_KEYS_MOE, true, 0, 1, 256),
+    KEY("n_shared_experts", KEY_INT, shared, RT_KEYS_DEEP, false, 0, 0, 256),
+    KEY("n_group", KEY_INT, groups, RT_KEYS_DEEP, false, 1, 1, 256),
+    KEY("topk_group", KEY_INT, groups_kept, RT_KEYS_DEEP, false, 1, 1, 256),
+    KEY("first_k_dense_replace", KEY_INT, dense_first, RT_KEYS_DEEP, false, 0, 0, 1024),
+    KEY("decoder_sparse_step", KEY_INT, sparse_step, RT_KEYS_STEP, false, 1, 0, 1024),
+    KEY("norm_topk_prob", KEY_BOOL, norm_topk, RT_KEYS_NORM, false, 0, 0, 1),
+    KEY("norm_topk_prob", KEY_BOOL, norm_topk, RT_KEYS_NOAUX, false, 1, 0, 1),
+    KEY("routed_scaling_factor", KEY_FLOAT, route_scale, RT_KEYS_DEEP, false, 1, 0, 1e6),
+    KEY("sliding_window", KEY_INT, window, RT_KEYS_WINDOW, false, 0, 0, 1 << 30),
+    KEY("use_sliding_window", KEY_BOOL, use_window, RT_KEYS_LAYERS, false, 0, 0, 1),
+    KEY("max_window_layers", KEY_INT, window_first, RT_KEYS_LAYERS, false, 28, 0, 1024),
+    KEY("attention_bias", KEY_BOOL, attention_bias, RT_KEYS_BIAS, false, 0, 0, 1),
+    KEY("use_qk_norm", KEY_BOOL, qk_norm, RT_KEYS_GLM, false, 0, 0, 1),
+    KEY("rms_norm_eps", KEY_FLOAT, norm_eps, RT_KEYS_ALL, true, 0, 0, 1),
+    KEY("initializer_range", KEY_FLOAT, init_std, RT_KEYS_ALL, false, 0.02, 0, 10),
+    KEY("tie_word_embeddings", KEY_BOOL, tied, RT_KEYS_ALL, false, 0, 0, 1),
+    KEY("rope_interleave", KEY_BOOL, interleaved, RT_KEYS_MLA, false, 1, 0, 1),
+    KEY("max_position_embeddings", KEY_INT, max_positions, RT_KEYS_ALL, true, 0, 1, 1 << 30),
 };
 
 /* Keys of a rope_scaling (or rope_parameters) object, for the kinds in `families` bits below. */
@@ -96,16 +78,9 @@ static const config_key rope_keys[] = {
     KEY("attention_factor", KEY_FLOAT, yarn_attention, R_YARN, false, 0, 0, 1e3),
 };
 
-static int family_bits(const rt_family *f)
-{
-    int bits = ALL | (f->attn == RT_ATTN_MLA ? MLA : GQA);
-    if (f->routed)
-        bits |= MOE | (f->scoring == RT_ROUTE_SIGMOID ? V3 : QMOE);
-    return bits;
-}
-
 /* Names that newer transformers write for a key. */
-static const char *const renamed[][2] = { { "num_experts", "num_local_experts" } };
+static const char *const renamed[][2] = { { "num_experts", "num_local_experts" },
+                                          { "n_routed_experts", "num_local_experts" } };
 
 static const cJSON *find_key(const cJSON *json, const char *name)
 {
@@ -217,25 +192,44 @@ static int read_tokens(rt_config *cfg, const cJSON *json, const char *what, rt_e
 }
 
 /* A key that changes the computation and that we do not implement must not pass silently. */
-static int refuse_unknown_parts(const cJSON *json, const char *what, rt_err *err)
+static int refuse_unknown_parts(const rt_family *f, const cJSON *json, const char *what,
+                                rt_err *err)
 {
-    static const struct {
-        const char *key, *ok;
-    } strings[] = { { "hidden_act", "silu" },
-                    { "topk_method", "noaux_tc" },
-                    { "scoring_func", "sigmoid" } };
-    static const char *const falses[] = { "attention_bias", "mlp_bias", "use_sliding_window" };
+    bool noaux = (f->keys & RT_KEYS_NOAUX) != 0;
+    const struct {
+        int families;
+        const char *key, *ok, *other;
+    } strings[] = { { RT_KEYS_ALL, "hidden_act", "silu", NULL },
+                    { RT_KEYS_DEEP, "topk_method", noaux ? "noaux_tc" : "greedy",
+                      noaux ? NULL : "group_limited_greedy" },
+                    { RT_KEYS_DEEP, "scoring_func", noaux ? "sigmoid" : "softmax", NULL } };
+    const struct {
+        int without; /* families that know what to do with it */
+        const char *key;
+    } falses[] = { { RT_KEYS_BIAS, "attention_bias" },
+                   { 0, "mlp_bias" },
+                   { RT_KEYS_LAYERS, "use_sliding_window" },
+                   { 0, "clip_qkv" } };
     for (int i = 0; i < RT_COUNT(strings); i++) {
         const char *value = strings[i].ok;
+        if (!((f->keys | RT_KEYS_ALL) & strings[i].families))
+            continue;
         if (rt_json_opt_str(json, strings[i].key, &value, err))
             return rt_wrap(err, "%s", what);
-        if (strcmp(value, strings[i].ok) != 0)
+        if (strcmp(value, strings[i].ok) != 0 &&
+            !(strings[i].other && strcmp(value, strings[i].other) == 0))
             return rt_fail(err, "%s: \"%s\": \"%s\" is not supported (only \"%s\")", what,
                            strings[i].key, value, strings[i].ok);
     }
-    for (int i = 0; i < RT_COUNT(falses); i++)
-        if (cJSON_IsTrue(rt_json_find(json, falses[i])))
-            return rt_fail(err, "%s: \"%s\": true is not supported", what, falses[i]);
+    for (int i = 0; i < RT_COUNT(falses); i++) {
+        const cJSON *item = rt_json_find(json, falses[i].key);
+        if (!(f->keys & falses[i].without) && (cJSON_IsTrue(item) || cJSON_IsNumber(item)))
+            return rt_fail(err, "%s: \"%s\" is not supported in a %s model", what, falses[i].key,
+                           f->model_type);
+    }
+    const cJSON *every = rt_json_find(json, "moe_layer_freq");
+    if (every && (f->keys & RT_KEYS_DEEP) && every->valuedouble != 1)
+        return rt_fail(err, "%s: \"moe_layer_freq\" other than 1 is not supported", what);
     return 0;
 }
 
@@ -264,39 +258,84 @@ int rt_config_check(const rt_config *c, const char *what, rt_err *err)
     return 0;
 }
 
-int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
+/* Which layers have the sliding window: the list, or all from max_window_layers on. */
+static int read_window(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
 {
-    memset(cfg, 0, sizeof *cfg);
-    const char *type = NULL;
-    if (rt_json_get_str(json, "model_type", &type, err))
+    const cJSON *types = rt_json_find(json, "layer_types"), *type;
+    if (!(cfg->family->keys & RT_KEYS_LAYERS))
+        types = NULL;
+    else if (!cfg->use_window)
+        cfg->window = 0;
+    for (int64_t l = 0; cfg->window && l < cfg->layers; l++)
+        cfg->windowed[l] = l >= cfg->window_first;
+    int64_t l = 0;
+    cJSON_ArrayForEach(type, types)
+    {
+        const char *name = cJSON_IsString(type) ? type->valuestring : "?";
+        bool sliding = strcmp(name, "sliding_attention") == 0;
+        if ((!sliding && strcmp(name, "full_attention") != 0) || l >= cfg->layers ||
+            (sliding && !cfg->window))
+            return rt_fail(err,
+                           "%s: layer_types must list full_attention or, with a sliding_window, "
+                           "sliding_attention for each layer; layer %lld is \"%.40s\"",
+                           what, (long long)l, name);
+        cfg->windowed[l++] = sliding;
+    }
+    if (l && l != cfg->layers)
+        return rt_fail(err, "%s: layer_types has %lld entries for %lld layers", what, (long long)l,
+                       (long long)cfg->layers);
+    return 0;
+}
+
+/* How much of a head is turned: a fraction, at the top or in rope_parameters. */
+static int read_partial(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
+{
+    double part = cfg->family->keys & RT_KEYS_GLM ? 0.5 : 1;
+    const cJSON *parameters = rt_json_find(json, "rope_parameters");
+    if (rt_json_opt_f64(json, "partial_rotary_factor", &part, err) ||
+        (cJSON_IsObject(parameters) &&
+         rt_json_opt_f64(parameters, "partial_rotary_factor", &part, err)))
         return rt_wrap(err, "%s", what);
-    cfg->family = rt_family_find(type);
-    if (!cfg->family)
-        return rt_fail(err,
-                       "%s: model_type \"%s\" is not supported (llama, qwen3, qwen3_moe and "
-                       "deepseek_v3 are)",
-                       what, type);
-    if (refuse_unknown_parts(json, what, err) ||
-        rt_quantization_parse(&cfg->quantization, json, what, err))
-        return -1;
-    int bits = family_bits(cfg->family);
-    for (int i = 0; i < RT_COUNT(keys); i++)
-        if ((keys[i].families & bits) && read_key(cfg, json, &keys[i], what, err))
-            return -1;
-    if (cfg->kv_heads == 0 || cfg->family->attn == RT_ATTN_MLA)
+    if (!(part > 0 && part <= 1) || (part != 1 && !(cfg->family->keys & RT_KEYS_GLM)))
+        return rt_fail(err, "%s: \"partial_rotary_factor\": %g is not supported", what, part);
+    if (cfg->family->keys & RT_KEYS_GLM)
+        cfg->rope_dim = rt_max(1, (int64_t)((double)cfg->head_dim * part)); /* odd is refused */
+    return 0;
+}
+
+/* What follows from the family and the keys together. */
+static int settle(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
+{
+    const int bits = cfg->family->keys;
+    const char *method = "";
+    if (cfg->kv_heads == 0 || (bits & RT_KEYS_MLA))
         cfg->kv_heads = cfg->heads; /* under MLA the key is meaningless */
-    if (cfg->family->attn == RT_ATTN_GQA && cfg->head_dim == 0) {
+    if ((bits & RT_KEYS_GQA) && cfg->head_dim == 0) {
         if (cfg->width % cfg->heads != 0)
             return rt_fail(
                 err, "%s: no \"head_dim\" and hidden_size is not a multiple of the heads", what);
         cfg->head_dim = cfg->width / cfg->heads;
     }
-    if (!cfg->family->routed)
-        cfg->groups = cfg->groups_kept = 1;
-    if (cfg->groups == 0)
+    if (rt_json_opt_str(json, "topk_method", &method, err))
+        return rt_wrap(err, "%s", what);
+    if (cfg->groups == 0 ||
+        (!(bits & RT_KEYS_NOAUX) && strcmp(method, "group_limited_greedy") != 0))
         cfg->groups = cfg->groups_kept = 1;
     if (cfg->route_scale == 0)
         cfg->route_scale = 1;
+    if (!(bits & RT_KEYS_STEP))
+        cfg->sparse_step = 1;
+    if (!(bits & RT_KEYS_WIDTH))
+        cfg->expert_width = cfg->ffn_width;
+    if (bits & RT_KEYS_SHARED)
+        cfg->shared = 1;
+    if ((bits & RT_KEYS_MOE) && !(bits & (RT_KEYS_NORM | RT_KEYS_NOAUX)))
+        cfg->norm_topk = true; /* Mixtral: softmax over the chosen */
+    if ((bits & RT_KEYS_DEEP) && !(bits & RT_KEYS_NOAUX) && cfg->norm_topk)
+        return rt_fail(err,
+                       "%s: \"norm_topk_prob\": true is not supported in a %s model: DeepSeek's "
+                       "code and transformers disagree on what it means",
+                       what, cfg->family->model_type);
     const cJSON *only = rt_json_find(json, "mlp_only_layers"), *layer;
     cJSON_ArrayForEach(layer, only)
     {
@@ -304,7 +343,29 @@ int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err 
             return rt_fail(err, "%s: mlp_only_layers must list layers below 256", what);
         cfg->dense_layer[(int)layer->valuedouble] = 1;
     }
-    if (read_rope(cfg, json, what, err) || read_tokens(cfg, json, what, err))
+    return read_window(cfg, json, what, err) || read_partial(cfg, json, what, err) ? -1 : 0;
+}
+
+int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
+{
+    char known[256];
+    memset(cfg, 0, sizeof *cfg);
+    const char *type = NULL;
+    if (rt_json_get_str(json, "model_type", &type, err))
+        return rt_wrap(err, "%s", what);
+    cfg->family = rt_family_find(type);
+    if (!cfg->family)
+        return rt_fail(err, "%s: model_type \"%s\" is not supported (%s are)", what, type,
+                       rt_family_list(known, sizeof known));
+    if (refuse_unknown_parts(cfg->family, json, what, err) ||
+        rt_quantization_parse(&cfg->quantization, json, what, err))
+        return -1;
+    for (int i = 0; i < RT_COUNT(keys); i++)
+        if ((keys[i].families & (cfg->family->keys | RT_KEYS_ALL)) &&
+            read_key(cfg, json, &keys[i], what, err))
+            return -1;
+    if (settle(cfg, json, what, err) || read_rope(cfg, json, what, err) ||
+        read_tokens(cfg, json, what, err))
         return -1;
     return rt_config_check(cfg, what, err);
 }
@@ -339,6 +400,46 @@ static void put_key(cJSON *json, const rt_config *cfg, const config_key *k)
         rt_json_put_i64(json, k->name, *(const int64_t *)(const void *)field);
 }
 
+/* Numbers whose zero is an absence. */
+static bool put_as_null(const rt_config *cfg, const char *name)
+{
+    return (strcmp(name, "q_lora_rank") == 0 && cfg->q_rank == 0) ||
+           (strcmp(name, "sliding_window") == 0 && cfg->window == 0);
+}
+
+/* Keys that are not a number of rt_config. */
+static void put_parts(cJSON *json, const rt_config *cfg)
+{
+    const int bits = cfg->family->keys;
+    if (bits & RT_KEYS_DEEP) {
+        const char *method = bits & RT_KEYS_NOAUX ? "noaux_tc"
+                             : cfg->groups > 1    ? "group_limited_greedy"
+                                                  : "greedy";
+        rt_json_put_str(json, "topk_method", method);
+        rt_json_put_str(json, "scoring_func", bits & RT_KEYS_NOAUX ? "sigmoid" : "softmax");
+        rt_json_put_i64(json, "moe_layer_freq", 1);
+        rt_json_put_i64(json, "num_nextn_predict_layers", 0);
+    }
+    if (bits & RT_KEYS_GLM)
+        rt_json_put_num(json, "partial_rotary_factor",
+                        (double)rt_config_rope_dim(cfg) / (double)cfg->head_dim);
+    cJSON *list = rt_json_array();
+    for (int l = 0; (bits & RT_KEYS_STEP) && l < RT_COUNT(cfg->dense_layer); l++)
+        if (cfg->dense_layer[l])
+            cJSON_AddItemToArray(list, cJSON_CreateNumber(l));
+    if (bits & RT_KEYS_STEP) {
+        rt_json_put(json, "mlp_only_layers", list);
+        list = rt_json_array();
+    }
+    for (int64_t l = 0; (bits & RT_KEYS_LAYERS) && l < cfg->layers; l++)
+        cJSON_AddItemToArray(
+            list, cJSON_CreateString(cfg->windowed[l] ? "sliding_attention" : "full_attention"));
+    if (bits & RT_KEYS_LAYERS)
+        rt_json_put(json, "layer_types", list);
+    else
+        cJSON_Delete(list);
+}
+
 cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
 {
     static const struct {
@@ -354,30 +455,19 @@ cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
     rt_json_put_str(json, "model_type", cfg->family->model_type);
     rt_json_put_str(json, "torch_dtype", dtype);
     rt_json_put_str(json, "hidden_act", "silu");
-    rt_json_put_bool(json, "attention_bias", false);
     rt_json_put_num(json, "attention_dropout", 0);
-    int bits = family_bits(cfg->family);
+    const int bits = cfg->family->keys;
+    if (!(bits & RT_KEYS_BIAS))
+        rt_json_put_bool(json, "attention_bias", false);
     for (int i = 0; i < RT_COUNT(keys); i++) {
-        if (!(keys[i].families & bits))
+        if (!(keys[i].families & (bits | RT_KEYS_ALL)))
             continue;
-        if (strcmp(keys[i].name, "q_lora_rank") == 0 && cfg->q_rank == 0)
+        if (put_as_null(cfg, keys[i].name))
             rt_json_put(json, keys[i].name, cJSON_CreateNull());
         else
             put_key(json, cfg, &keys[i]);
     }
-    if (bits & V3) {
-        rt_json_put_str(json, "topk_method", "noaux_tc");
-        rt_json_put_str(json, "scoring_func", "sigmoid");
-        rt_json_put_i64(json, "moe_layer_freq", 1);
-        rt_json_put_i64(json, "num_nextn_predict_layers", 0);
-    }
-    if (bits & QMOE) {
-        cJSON *only = rt_json_array();
-        for (int l = 0; l < RT_COUNT(cfg->dense_layer); l++)
-            if (cfg->dense_layer[l])
-                cJSON_AddItemToArray(only, cJSON_CreateNumber(l));
-        rt_json_put(json, "mlp_only_layers", only);
-    }
+    put_parts(json, cfg);
     rt_json_put_num(json, "rope_theta", cfg->rope_theta);
     cJSON *scaling = NULL;
     for (int i = 0; i < RT_COUNT(scalings); i++) {
@@ -418,8 +508,6 @@ bool rt_config_routed(const rt_config *cfg, int64_t layer)
         return false;
     if (layer < RT_COUNT(cfg->dense_layer) && cfg->dense_layer[layer])
         return false;
-    if (cfg->family->scoring == RT_ROUTE_SIGMOID)
-        return true;
     return cfg->sparse_step > 0 && (layer + 1) % cfg->sparse_step == 0;
 }
 
@@ -435,25 +523,34 @@ int64_t rt_config_dv(const rt_config *cfg)
 
 int64_t rt_config_rope_dim(const rt_config *cfg)
 {
-    return cfg->family->attn == RT_ATTN_MLA ? cfg->rope_dim : cfg->head_dim;
+    return cfg->rope_dim ? cfg->rope_dim : cfg->head_dim;
 }
 
-/* YaRN's magnitude correction, section 3.4 of arXiv 2309.00071. */
-static double yarn_gain(double factor, double mscale)
+int64_t rt_config_window(const rt_config *cfg, int64_t layer)
 {
-    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+    return cfg->windowed[layer] ? cfg->window : 0;
 }
 
-float rt_config_softmax_scale(const rt_config *cfg)
+rt_qk_norm rt_config_qk_norm(const rt_config *cfg)
 {
-    double scale = 1 / sqrt((double)rt_config_dk(cfg));
-    if (cfg->family->attn == RT_ATTN_MLA && cfg->rope_scaling == RT_ROPE_YARN &&
-        cfg->yarn_mscale_all !=
-            0) { /* mscale_all_dim, not mscale, and squared: q and k both carry it */
-        double gain = yarn_gain(cfg->rope_factor, cfg->yarn_mscale_all);
-        scale *= gain * gain;
-    }
-    return (float)scale;
+    if (cfg->family->qk_norm == RT_QK_OPTIONAL)
+        return cfg->qk_norm ? RT_QK_HEAD : RT_QK_NONE;
+    return cfg->family->qk_norm;
+}
+
+bool rt_config_qkv_bias(const rt_config *cfg)
+{
+    return cfg->family->bias == RT_BIAS_QKV || cfg->attention_bias;
+}
+
+bool rt_config_output_bias(const rt_config *cfg)
+{
+    return cfg->family->bias == RT_BIAS_ALL_OPTIONAL && cfg->attention_bias;
+}
+
+int64_t rt_config_shared_width(const rt_config *cfg)
+{
+    return cfg->shared_width ? cfg->shared_width : cfg->shared * cfg->expert_width;
 }
 
 rt_route_policy rt_config_route(const rt_config *cfg)
@@ -470,61 +567,4 @@ bool rt_config_is_eos(const rt_config *cfg, int32_t token)
         if (cfg->eos[i] == token)
             return true;
     return false;
-}
-
-/* Where YaRN's ramp begins and ends: the dimension that makes `turns` rotations in the original
-   context, eq. (23). */
-static double yarn_dimension(const rt_config *cfg, double turns)
-{
-    double width = (double)rt_config_rope_dim(cfg);
-    return width * log(cfg->rope_original / (turns * 2 * M_PI)) / (2 * log(cfg->rope_theta));
-}
-
-static double inverse_frequency(const rt_config *cfg, int64_t i)
-{
-    int64_t half = rt_config_rope_dim(cfg) / 2;
-    double f = pow(cfg->rope_theta, -(double)i / (double)half);
-    if (cfg->rope_freqs)
-        return f / (double)cfg->rope_freqs[i];
-    if (cfg->rope_scaling == RT_ROPE_LINEAR)
-        return f / cfg->rope_factor;
-    if (cfg->rope_scaling == RT_ROPE_LLAMA3) {
-        double wavelength = 2 * M_PI / f;
-        if (wavelength < cfg->rope_original / cfg->rope_high)
-            return f;
-        if (wavelength > cfg->rope_original / cfg->rope_low)
-            return f / cfg->rope_factor;
-        double t = (cfg->rope_original / wavelength - cfg->rope_low) /
-                   (cfg->rope_high - cfg->rope_low);
-        return (1 - t) * f / cfg->rope_factor + t * f;
-    }
-    if (cfg->rope_scaling == RT_ROPE_YARN) {
-        double low = fmax(floor(yarn_dimension(cfg, cfg->yarn_fast)), 0);
-        double high = fmin(ceil(yarn_dimension(cfg, cfg->yarn_slow)), (double)(2 * half - 1));
-        double ramp = ((double)i - low) / fmax(high - low, 0.001);
-        ramp = fmin(fmax(ramp, 0), 1);
-        return f / cfg->rope_factor * ramp + f * (1 - ramp);
-    }
-    return f;
-}
-
-void rt_config_rope_table(const rt_config *cfg, float *table, int64_t positions)
-{
-    int64_t half = rt_config_rope_dim(cfg) / 2;
-    double gain = 1;
-    if (cfg->rope_scaling == RT_ROPE_YARN) {
-        gain = yarn_gain(cfg->rope_factor, 1);
-        if (cfg->yarn_mscale != 0 && cfg->yarn_mscale_all != 0)
-            gain = yarn_gain(cfg->rope_factor, cfg->yarn_mscale) /
-                   yarn_gain(cfg->rope_factor, cfg->yarn_mscale_all);
-        if (cfg->yarn_attention != 0)
-            gain = cfg->yarn_attention;
-    }
-    for (int64_t i = 0; i < half; i++) {
-        double f = inverse_frequency(cfg, i);
-        for (int64_t t = 0; t < positions; t++) {
-            table[t * 2 * half + i] = (float)(gain * cos((double)t * f));
-            table[t * 2 * half + half + i] = (float)(gain * sin((double)t * f));
-        }
-    }
 }

@@ -2,6 +2,8 @@
 
 static const unsigned matrix = RT_PARAM_DECAY | RT_PARAM_PRODUCT;
 
+static bool has_gate(const rt_config *c) { return c->shared && c->family->names->shared_gate; }
+
 static void mlp_params(rt_params *p, rt_mlp_w *w, const char *const names[3],
                        const char *const gguf[3], int64_t experts, int64_t f, int64_t c)
 {
@@ -21,26 +23,25 @@ void rt_ffn_params(rt_params *p, const rt_config *c, rt_ffn_w *w)
     static const char *const dense[] = { "mlp.gate_proj.weight", "mlp.up_proj.weight",
                                          "mlp.down_proj.weight" };
     static const char *const dense_gguf[] = { "ffn_gate", "ffn_up", "ffn_down" };
-    static const char *const routed[] = { "mlp.experts.%d.gate_proj.weight",
-                                          "mlp.experts.%d.up_proj.weight",
-                                          "mlp.experts.%d.down_proj.weight" };
     static const char *const routed_gguf[] = { "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps" };
-    static const char *const shared[] = { "mlp.shared_experts.gate_proj.weight",
-                                          "mlp.shared_experts.up_proj.weight",
-                                          "mlp.shared_experts.down_proj.weight" };
     static const char *const shared_gguf[] = { "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp" };
     if (!rt_config_routed(c, p->layer)) {
         mlp_params(p, &w->dense, dense, dense_gguf, 0, c->ffn_width, c->width);
         return;
     }
-    rt_param_add(p, &w->router, "mlp.gate.weight", "ffn_gate_inp", RT_INIT_NORMAL, matrix,
-                 c->experts, c->width, 0);
+    const rt_moe_names *names = c->family->names;
+    rt_param_add(p, &w->router, names->router, "ffn_gate_inp", RT_INIT_NORMAL, matrix, c->experts,
+                 c->width, 0);
     if (c->family->scoring == RT_ROUTE_SIGMOID)
         rt_param_add(p, &w->bias, "mlp.gate.e_score_correction_bias", "exp_probs_b", RT_INIT_ZEROS,
-                     RT_PARAM_FIXED | RT_PARAM_RAW, c->experts, 0, 0);
-    mlp_params(p, &w->routed, routed, routed_gguf, c->experts, c->expert_width, c->width);
+                     RT_PARAM_FIXED | RT_PARAM_RAW | RT_PARAM_BIAS, c->experts, 0, 0);
+    mlp_params(p, &w->routed, names->expert, routed_gguf, c->experts, c->expert_width, c->width);
     if (c->shared)
-        mlp_params(p, &w->shared, shared, shared_gguf, 0, c->shared * c->expert_width, c->width);
+        mlp_params(p, &w->shared, names->shared, shared_gguf, 0, rt_config_shared_width(c),
+                   c->width);
+    if (has_gate(c))
+        rt_param_add(p, &w->gate, names->shared_gate, "ffn_gate_inp_shexp", RT_INIT_NORMAL, matrix,
+                     1, c->width, 0);
 }
 
 /* ---- one SwiGLU ---------------------------------------------------------------------------------
@@ -53,13 +54,14 @@ static void mlp_plan(const rt_plan *p, rt_mlp_saved *s, int64_t rows, int64_t f)
     s->act = rt_plan_2(p->arena, "ffn.act", RT_F32, rows, f);
 }
 
+/* y = ... + beta y */
 static void mlp_forward(rt_dev *d, const rt_mlp_w *w, rt_mlp_saved *s, rt_tensor *y,
-                        const rt_tensor *x)
+                        const rt_tensor *x, float beta)
 {
     rt_matmul(d, &s->gate, x, false, &w->gate, true, 0.0f);
     rt_matmul(d, &s->up, x, false, &w->up, true, 0.0f);
     rt_swiglu_forward(d, &s->act, &s->gate, &s->up);
-    rt_matmul(d, y, &s->act, false, &w->down, true, 1.0f);
+    rt_matmul(d, y, &s->act, false, &w->down, true, beta);
 }
 
 /* dx = ... + beta dx */
@@ -74,6 +76,55 @@ static void mlp_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, const rt_ml
     rt_matmul(d, &dw->up, &ds->up, true, x, false, 1.0f);
     rt_matmul(d, dx, &ds->gate, false, &w->gate, false, beta);
     rt_matmul(d, dx, &ds->up, false, &w->up, false, 1.0f);
+}
+
+/* ---- shared experts behind a gate ---------------------------------------------------------------
+ */
+
+static const rt_route_policy gate_policy = { RT_ROUTE_SIGMOID, 1, 1, 1, 1, false, 1.0f };
+
+static void shared_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
+{
+    int64_t n = p->n, f = rt_config_shared_width(c);
+    rt_gate_saved *g = &s->gate;
+    mlp_plan(p, &s->shared, n, f);
+    rt_dev_need_matmul(p->dev, n, f, c->width);
+    rt_dev_need_matmul(p->dev, n, c->width, f);
+    if (!has_gate(c))
+        return;
+    rt_tensor *const floats[] = { &g->logits, &g->score, &g->weight };
+    for (int i = 0; i < RT_COUNT(floats); i++)
+        *floats[i] = rt_plan_2(p->arena, "shared.gate", RT_F32, n, 1);
+    g->idx = rt_plan_2(p->arena, "shared.gate", RT_I32, n, 1);
+    g->slot = rt_plan_2(p->arena, "shared.gate", RT_I32, n, 1);
+    g->offset = rt_plan_1(p->arena, "shared.gate", RT_I32, 2);
+    g->row = rt_plan_1(p->arena, "shared.gate", RT_I32, n);
+    g->ys = rt_plan_2(p->arena, "shared.out", RT_F32, n, c->width);
+    rt_dev_need_matmul(p->dev, n, 1, c->width);
+}
+
+/* y += sigmoid(x · gateᵀ) shared(x) */
+static void gated_forward(rt_dev *d, const rt_ffn_w *w, rt_ffn_saved *s, rt_tensor *y,
+                          const rt_tensor *x)
+{
+    rt_gate_saved *g = &s->gate;
+    rt_matmul(d, &g->logits, x, false, &w->gate, true, 0.0f);
+    rt_route_forward(d, &g->idx, &g->weight, &g->score, &g->logits, NULL, &gate_policy);
+    rt_route_sort(d, &g->offset, &g->row, &g->slot, &g->idx);
+    mlp_forward(d, &w->shared, &s->shared, &g->ys, x, 0.0f);
+    rt_combine_forward(d, y, &g->ys, &g->slot, &g->weight);
+}
+
+/* dx += */
+static void gated_backward(rt_dev *d, const rt_ffn_w *w, rt_ffn_w *dw, rt_ffn_saved *s,
+                           rt_ffn_saved *ds, rt_tensor *dx, const rt_tensor *dy, const rt_tensor *x)
+{
+    rt_gate_saved *g = &s->gate, *dg = &ds->gate;
+    rt_combine_backward(d, &dg->ys, &dg->weight, dy, &g->ys, &g->slot, &g->weight);
+    rt_route_backward(d, &dg->logits, &dg->weight, &g->idx, &g->weight, &g->score, &gate_policy);
+    rt_matmul(d, &dw->gate, &dg->logits, true, x, false, 1.0f);
+    rt_matmul(d, dx, &dg->logits, false, &w->gate, false, 1.0f);
+    mlp_backward(d, &w->shared, &dw->shared, &s->shared, &ds->shared, dx, &dg->ys, x, 1.0f);
 }
 
 /* ---- routed experts -----------------------------------------------------------------------------
@@ -119,9 +170,7 @@ static void routed_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
     rt_dev_need_grouped(p->dev, n * k, e, c->expert_width, c->width);
     rt_dev_need_grouped(p->dev, n * k, e, c->width, c->expert_width);
     if (c->shared)
-        mlp_plan(p, &s->shared, n, c->shared * c->expert_width);
-    rt_dev_need_matmul(p->dev, n, c->shared * c->expert_width, c->width);
-    rt_dev_need_matmul(p->dev, n, c->width, c->shared * c->expert_width);
+        shared_plan(p, c, s);
 }
 
 static void routed_forward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt_ffn_saved *s,
@@ -136,8 +185,10 @@ static void routed_forward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt_
         rt_route_load(d, &s->load, &s->offset);
     rt_gather_rows(d, &s->xs, x, &s->row);
     experts_forward(d, &w->routed, s);
-    if (c->shared)
-        mlp_forward(d, &w->shared, &s->shared, y, x);
+    if (has_gate(c))
+        gated_forward(d, w, s, y, x);
+    else if (c->shared)
+        mlp_forward(d, &w->shared, &s->shared, y, x, 1.0f);
     rt_combine_forward(d, y, &s->ys, &s->slot, &s->weight);
 }
 
@@ -150,7 +201,9 @@ static void routed_backward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt
     rt_route_backward(d, &ds->logits, &ds->weight, &s->idx, &s->weight, &s->score, &policy);
     rt_matmul(d, &dw->router, &ds->logits, true, x, false, 1.0f);
     rt_matmul(d, dx, &ds->logits, false, &w->router, false, 0.0f);
-    if (c->shared)
+    if (has_gate(c))
+        gated_backward(d, w, dw, s, ds, dx, dy, x);
+    else if (c->shared)
         mlp_backward(d, &w->shared, &dw->shared, &s->shared, &ds->shared, dx, dy, x, 1.0f);
     experts_backward(d, &w->routed, &dw->routed, s, ds);
     rt_scatter_add_rows(d, dx, &ds->xs, &s->row);
@@ -191,7 +244,7 @@ void rt_ffn_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w
     if (rt_config_routed(c, layer))
         routed_forward(d, c, w, s, y, x);
     else
-        mlp_forward(d, &w->dense, &s->dense, y, x);
+        mlp_forward(d, &w->dense, &s->dense, y, x, 1.0f);
 }
 
 void rt_ffn_backward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w *w, rt_ffn_w *dw,

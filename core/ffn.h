@@ -18,6 +18,7 @@ typedef struct rt_ffn_w {
     rt_mlp_w routed;  /* (E,F,C) (E,F,C) (E,C,F) */
     rt_mlp_w shared;  /* one SwiGLU of width shared * F */
     rt_tensor router; /* (E,C) */
+    rt_tensor gate;   /* (1,C) of the shared experts, Qwen2-MoE: a router with one expert */
     rt_tensor bias;   /* (E) selection bias, sigmoid routers only */
 } rt_ffn_w;
 
@@ -25,12 +26,20 @@ typedef struct rt_mlp_saved {
     rt_tensor gate, up, act; /* (N,F) */
 } rt_mlp_saved;
 
+/* The shared experts' gate, sigmoid(x · gateᵀ), as a router that has one expert to choose. */
+typedef struct rt_gate_saved {
+    rt_tensor logits, score, idx, weight, slot; /* (N,1) */
+    rt_tensor offset, row;                      /* (2) (N) */
+    rt_tensor ys;                               /* (N,C) the shared experts' output */
+} rt_gate_saved;
+
 typedef struct rt_ffn_saved {
     rt_mlp_saved dense, shared, routed; /* routed: (N*A,F) */
     rt_tensor logits, score;            /* (N,E) */
     rt_tensor idx, weight, slot;        /* (N,A) */
     rt_tensor offset, row;              /* (E+1) (N*A) */
     rt_tensor xs, ys;                   /* (N*A,C) rows sorted by expert, in and out */
+    rt_gate_saved gate;                 /* where shared experts have a gate */
     rt_tensor load;                     /* (E) f32, rows an expert received since the last update */
 } rt_ffn_saved;
 

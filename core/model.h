@@ -45,14 +45,15 @@ typedef struct rt_acts {
     rt_pass_shape shape;
     rt_arena arena, cache;
     rt_rows rows;
+    rt_tensor zeros;       /* (N) i32 zeros; where there are biases */
     rt_tensor *stream;     /* (L+1) of (N,C); one buffer when not training */
     rt_block_saved *saved; /* (L) */
     rt_block_saved grads;
     rt_tensor hidden, hidden_rstd; /* (N,C) (N) after the final norm */
     rt_tensor dhidden, dstream;    /* (N,C) */
-    rt_tensor load; /* (L,E) rows an expert received since it was last zeroed; TRAIN */
+    rt_tensor load;   /* (L,E) rows an expert received since it was last zeroed; TRAIN */
     rt_tensor choice; /* (L,N,A) i32 chosen experts of routed layers; shape.choices */
-    rt_kv *kv;      /* (L) */
+    rt_kv *kv;        /* (L) */
     rt_tensor index, head_in, dhead_in, logits; /* (M) (M,C) (M,C) (M,V) */
 } rt_acts;
 

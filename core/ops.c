@@ -238,24 +238,25 @@ static void check_attention(const char *op, const rt_tensor *out, const rt_tenso
 }
 
 void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
-                          const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, float scale)
+                          const rt_tensor *k, const rt_tensor *v, const rt_rows *rows,
+                          const rt_attention_rule *rule)
 {
     HAVE(d, attention_forward);
     check_attention("attention_forward", out, lse, q, k, v, rows);
-    d->ops->attention_forward(d, out, lse, q, k, v, rows, scale);
+    d->ops->attention_forward(d, out, lse, q, k, v, rows, rule);
 }
 
 void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv,
                            const rt_tensor *dout, const rt_tensor *out, const rt_tensor *lse,
                            const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
-                           const rt_rows *rows, float scale)
+                           const rt_rows *rows, const rt_attention_rule *rule)
 {
     const char *op = "attention_backward";
     HAVE(d, attention_backward);
     check_attention(op, out, lse, q, k, v, rows);
     NEED(op, f32_like(dq, q) && f32_like(dk, k) && f32_like(dv, v) && f32_like(dout, out), dq, dk,
          dv, dout);
-    d->ops->attention_backward(d, dq, dk, dv, dout, out, lse, q, k, v, rows, scale);
+    d->ops->attention_backward(d, dq, dk, dv, dout, out, lse, q, k, v, rows, rule);
 }
 
 int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv)
@@ -278,7 +279,7 @@ void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, 
 }
 
 void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
-                         const rt_rows *rows, float scale)
+                         const rt_rows *rows, const rt_attention_rule *rule)
 {
     const char *op = "attention_cached";
     HAVE(d, attention_cached);
@@ -287,7 +288,7 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
     NEED(op, q->dim[2] == kv->dk && out->dim[2] == kv->dv, out, q);
     NEED(op, i32_n(&rows->pos, rows->n) && i32_n(&rows->slot, rows->s), &rows->pos, &rows->slot);
     NEED(op, i32_n(&rows->offset, rows->s + 1), &rows->offset);
-    d->ops->attention_cached(d, out, q, kv, rows, scale);
+    d->ops->attention_cached(d, out, q, kv, rows, rule);
 }
 
 static void check_mla(const char *op, const rt_tensor *k, const rt_tensor *v, const rt_tensor *kvb,

@@ -47,6 +47,12 @@ typedef struct rt_kv {
     bool v_in_k;             /* MLA: value = first dv columns of the key; stored once */
 } rt_kv;
 
+/* How query rows weigh the keys they see. */
+typedef struct rt_attention_rule {
+    float scale;    /* of scores */
+    int64_t window; /* keys a row sees, its own included; 0 = all before it */
+} rt_attention_rule;
+
 typedef enum rt_router { RT_ROUTE_SOFTMAX, RT_ROUTE_SIGMOID } rt_router;
 
 typedef struct rt_route_policy {
@@ -170,20 +176,20 @@ typedef struct rt_ops {
                  bool interleaved, bool backward);
 
     /* --- attention --------------------------------------------------------------------------- */
-    /* Causal inside each segment (rows.offset). q(N,H,Dk) k(N,K,Dk) v(N,K,Dv) -> out(N,H,Dv), lse(N,H). */
+    /* Causal inside each segment (rows.offset), over the keys of the rule. q(N,H,Dk) k(N,K,Dk) v(N,K,Dv) -> out(N,H,Dv), lse(N,H). */
     void (*attention_forward)(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
-                              const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, float scale);
+                              const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
     /* dq = , dk = , dv = */
     void (*attention_backward)(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv, const rt_tensor *dout,
                                const rt_tensor *out, const rt_tensor *lse, const rt_tensor *q,
-                               const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, float scale);
+                               const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
     int64_t (*kv_bytes)(rt_dev *d, const rt_kv *kv);
     /* Append k(N,K,Dk), v(N,K,Dv) (v ignored when v_in_k) of rows at their pos of their slot. */
     void (*kv_append)(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, const rt_rows *rows);
-    /* As attention_forward over the cached keys 0 .. pos of the row's slot (its own included): the
+    /* As attention_forward over the cached keys up to pos of the row's slot (its own included): the
        same bits as attention_forward on the whole sequence. */
     void (*attention_cached)(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
-                             const rt_rows *rows, float scale);
+                             const rt_rows *rows, const rt_attention_rule *rule);
     /* MLA, expanded: kvb(N,H,Dn+Dv), kr(N,R+P) whose last P columns are the shared rope key ->
        k(N,H,Dn+P) = [kvb[..,:Dn] | kr[R:]], v(N,H,Dv). backward: dkvb = , dkr[.., R:] = sum over heads. */
     void (*mla_expand_forward)(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb, const rt_tensor *kr);
@@ -298,16 +304,16 @@ void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tenso
 void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *pos, int64_t first,
              bool interleaved, bool backward);
 void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
-                          const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, float scale);
+                          const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
 void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv,
                            const rt_tensor *dout, const rt_tensor *out, const rt_tensor *lse,
                            const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
-                           const rt_rows *rows, float scale);
+                           const rt_rows *rows, const rt_attention_rule *rule);
 int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv);
 void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
                   const rt_rows *rows);
 void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
-                         const rt_rows *rows, float scale);
+                         const rt_rows *rows, const rt_attention_rule *rule);
 void rt_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb,
                            const rt_tensor *kr);
 void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk,

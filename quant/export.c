@@ -71,7 +71,11 @@ static int item_fill(plan *p, const rt_param *param, rt_err *err)
     if (!same)
         return rt_fail(err, "%s: tensor %s does not have the shape that config.json gives it",
                        p->job->dir, param->name);
-    snprintf(it->name, sizeof it->name, "%s.weight", param->gguf);
+    bool bias = (param->flags & RT_PARAM_BIAS) != 0;
+    if (bias && c->family->gguf_interleaved)
+        return rt_fail(err, "%s: tensor %s: retort writes no GGUF of a %s model with biases",
+                       p->job->dir, param->name, c->family->model_type);
+    snprintf(it->name, sizeof it->name, "%s.%s", param->gguf, bias ? "bias" : "weight");
     memcpy(it->dim, want->dim, sizeof it->dim);
     it->width = want->dim[want->rank - 1];
     it->rows = rt_tensor_elements(want) / it->width;
@@ -126,8 +130,14 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
     else if (rt_config_load(&p->cfg, job->dir, err))
         return -1;
     if (!p->cfg.family->gguf)
-        return rt_fail(err, "%s: retort writes no GGUF of model_type %s (llama and qwen3 it does)",
-                       job->dir, p->cfg.family->model_type);
+        return rt_fail(
+            err,
+            "%s: retort writes no GGUF of model_type %s (llama, mistral, qwen2 and qwen3 "
+            "it does)",
+            job->dir, p->cfg.family->model_type);
+    for (int64_t l = 0; l < p->cfg.layers; l++) /* runtimes ignore windows: equal up to there */
+        if (rt_config_window(&p->cfg, l))
+            p->cfg.max_positions = rt_min(p->cfg.max_positions, p->cfg.window);
     p->report.cfg = p->cfg;
     if (!job->later && rt_safetensors_open(&p->st, job->dir, err))
         return -1;

@@ -14,13 +14,14 @@
 typedef struct shape {
     int64_t heads, kv_heads, dk, dv;
     bool v_in_k;
+    int64_t window;
 } shape;
 
-static const shape shapes[] = { { 3, 3, 7, 5, false },
-                                { 4, 2, 16, 16, false },
-                                { 6, 1, 37, 33, true },
-                                { 8, 2, 64, 64, false },
-                                { 1, 1, 1, 1, false } };
+static const shape shapes[] = { { 3, 3, 7, 5, false, 0 },    { 4, 2, 16, 16, false, 0 },
+                                { 6, 1, 37, 33, true, 0 },   { 8, 2, 64, 64, false, 0 },
+                                { 1, 1, 1, 1, false, 0 },    { 3, 3, 7, 5, false, 2 },
+                                { 6, 2, 16, 16, false, 23 }, { 3, 1, 9, 33, false, 32 },
+                                { 2, 1, 20, 8, true, 50 },   { 4, 2, 16, 16, false, 1000 } };
 static const int lengths[] = { 1, 5, 33, 70, 131 };
 enum { SEGMENTS = RT_COUNT(lengths) };
 
@@ -31,7 +32,7 @@ typedef struct bench {
     rt_arena a;
     rt_tensor q, k, v, out, lse, dout, dq, dk, dv;
     rt_rows rows;
-    float scale;
+    rt_attention_rule rule;
 } bench;
 
 static rt_err err;
@@ -69,7 +70,7 @@ static void open_bench(bench *b, const shape *s, const int *segments, int n_segm
     if (rt_dev_open(&b->d, "cpu", threads, &err))
         ck_abort_msg("%s", err.text);
     b->s = *s;
-    b->scale = 0.37f;
+    b->rule = (rt_attention_rule){ .scale = 0.37f, .window = s->window };
     b->rows.s = n_segments;
     for (int i = 0; i < n_segments; i++)
         b->n += lengths[segments[i]];
@@ -108,13 +109,13 @@ static void close_bench(bench *b)
 
 static void forward(bench *b)
 {
-    rt_attention_forward(&b->d, &b->out, &b->lse, &b->q, &b->k, &b->v, &b->rows, b->scale);
+    rt_attention_forward(&b->d, &b->out, &b->lse, &b->q, &b->k, &b->v, &b->rows, &b->rule);
 }
 
 static void backward(bench *b)
 {
     rt_attention_backward(&b->d, &b->dq, &b->dk, &b->dv, &b->dout, &b->out, &b->lse, &b->q, &b->k,
-                          &b->v, &b->rows, b->scale);
+                          &b->v, &b->rows, &b->rule);
 }
 
 static const int all_segments[] = { 0, 1, 2, 3, 4 };
@@ -130,19 +131,20 @@ static void naive_row(const bench *b, const reference *r, int64_t first, int64_t
 {
     const shape *s = &b->s;
     int64_t g = s->heads / s->kv_heads, kh = h / g, n = row - first + 1, qi = row * s->heads + h;
+    int64_t begin = s->window ? rt_max(0, n - s->window) : 0;
     double p[256], sum = 0, most = -1e300, dot[256], delta = 0;
-    for (int64_t j = 0; j < n; j++) {
+    for (int64_t j = begin; j < n; j++) {
         p[j] = 0;
         for (int64_t d = 0; d < s->dk; d++)
             p[j] += (double)rt_f32(&b->q)[qi * s->dk + d] *
                     (double)rt_f32(&b->k)[((first + j) * s->kv_heads + kh) * s->dk + d];
-        p[j] *= (double)b->scale;
+        p[j] *= (double)b->rule.scale;
         most = fmax(most, p[j]);
     }
-    for (int64_t j = 0; j < n; j++)
+    for (int64_t j = begin; j < n; j++)
         sum += exp(p[j] - most);
     r->lse[qi] = most + log(sum);
-    for (int64_t j = 0; j < n; j++) {
+    for (int64_t j = begin; j < n; j++) {
         p[j] = exp(p[j] - r->lse[qi]);
         dot[j] = 0;
         for (int64_t d = 0; d < s->dv; d++) {
@@ -152,9 +154,9 @@ static void naive_row(const bench *b, const reference *r, int64_t first, int64_t
         }
         delta += p[j] * dot[j];
     }
-    for (int64_t j = 0; j < n; j++) {
+    for (int64_t j = begin; j < n; j++) {
         int64_t ki = (first + j) * s->kv_heads + kh;
-        double ds = p[j] * (dot[j] - delta) * (double)b->scale;
+        double ds = p[j] * (dot[j] - delta) * (double)b->rule.scale;
         for (int64_t d = 0; d < s->dk; d++) {
             r->dq[qi * s->dk + d] += ds * (double)rt_f32(&b->k)[ki * s->dk + d];
             r->dk[ki * s->dk + d] += ds * (double)rt_f32(&b->q)[qi * s->dk + d];
@@ -284,7 +286,7 @@ START_TEST(cached)
             rt_i32(&rows.offset)[0] = 0;
             rt_i32(&rows.offset)[1] = (int32_t)n;
             rt_kv_append(&b.d, &kv, &key, b.s.v_in_k ? NULL : &v, &rows);
-            rt_attention_cached(&b.d, &out, &q, &kv, &rows, b.scale);
+            rt_attention_cached(&b.d, &out, &q, &kv, &rows, &b.rule);
         }
         same("cached", &whole.out, rt_i32(&whole.rows.offset)[longest], &b.out, 0, b.n);
         b.d.ops->release(&b.d, kv.data);

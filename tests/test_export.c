@@ -41,6 +41,18 @@ static const char *qwen_json =
     "\"max_position_embeddings\":512,\"rms_norm_eps\":1e-6,\"rope_theta\":1000000.0,"
     "\"tie_word_embeddings\":true,\"hidden_act\":\"silu\"}";
 
+/* Families of the same parts: a window that runtimes do not know, and biases. */
+static const char *mistral_json =
+    "{\"model_type\":\"mistral\",\"vocab_size\":%d,\"hidden_size\":32,\"intermediate_size\":48,"
+    "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+    "\"max_position_embeddings\":512,\"rms_norm_eps\":1e-5,\"rope_theta\":1000000.0,"
+    "\"sliding_window\":64}";
+static const char *qwen2_json =
+    "{\"model_type\":\"qwen2\",\"vocab_size\":%d,\"hidden_size\":32,\"intermediate_size\":48,"
+    "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+    "\"max_position_embeddings\":512,\"rms_norm_eps\":1e-6,\"rope_theta\":1000000.0,"
+    "\"use_sliding_window\":false,\"sliding_window\":64,\"max_window_layers\":1}";
+
 static void copy_file(const char *from_dir, const char *name, const char *to_dir)
 {
     char *from = rt_path_join(from_dir, name), *to = rt_path_join(to_dir, name), *data;
@@ -121,6 +133,9 @@ static void setup(void)
     make_model(SCRATCH "/llama", llama_json, GOLDEN "llama-bpe", token_count(GOLDEN "llama-bpe"),
                0);
     make_model(SCRATCH "/qwen3", qwen_json, GOLDEN "qwen2", token_count(GOLDEN "qwen2") + 5, 0);
+    make_model(SCRATCH "/mistral", mistral_json, GOLDEN "llama-bpe",
+               token_count(GOLDEN "llama-bpe"), 0);
+    make_model(SCRATCH "/qwen2", qwen2_json, GOLDEN "qwen2", token_count(GOLDEN "qwen2"), 0);
 }
 
 static rt_export job(const char *dir, const char *mix)
@@ -131,8 +146,12 @@ static rt_export job(const char *dir, const char *mix)
 /* ---- tensors ---- */
 
 /* Every exported f32 tensor equals its source, query and key rows of llama in adjacent pairs. */
-static void check_values(const char *dir, bool pairs, int64_t heads, int64_t kv_heads)
+static void check_values(const char *dir, bool pairs, int64_t heads, int64_t kv_heads,
+                         const char *arch, int64_t context)
 {
+    char key[64];
+    int64_t stated = 0;
+    rt_gguf_str name_of_arch;
     rt_export e = job(dir, "F32");
     rt_export_report r;
     rt_config cfg;
@@ -144,11 +163,15 @@ static void check_values(const char *dir, bool pairs, int64_t heads, int64_t kv_
     ck_ok(rt_safetensors_open(&st, dir, &err));
     ck_ok(rt_gguf_open(&g, OUT, &err));
     rt_weights_init(&reg, &cfg, "weights");
+    snprintf(key, sizeof key, "%s.context_length", arch);
+    ck_ok(rt_gguf_get_str(&g, "general.architecture", &name_of_arch, &err) ||
+          rt_gguf_get_i64(&g, key, 1, INT32_MAX, &stated, &err));
+    ck_assert(rt_gguf_str_is(name_of_arch, arch) && stated == context);
     ck_assert_int_eq(g.n_tensors, reg.params.n + (cfg.rope_scaling == RT_ROPE_LLAMA3));
     for (int i = 0; i < reg.params.n; i++) {
         char name[80];
         const rt_param *p = &reg.params.item[i];
-        snprintf(name, sizeof name, "%s.weight", p->gguf);
+        snprintf(name, sizeof name, "%s%s", p->gguf, strrchr(p->name, '.'));
         const rt_gguf_tensor *t = rt_gguf_find(&g, name);
         const rt_st_tensor *s = rt_safetensors_find(&st, p->name);
         ck_assert_msg(t && s, "%s", name);
@@ -174,8 +197,10 @@ static void check_values(const char *dir, bool pairs, int64_t heads, int64_t kv_
 
 START_TEST(values_and_rows)
 {
-    check_values(SCRATCH "/llama", true, 4, 2);
-    check_values(SCRATCH "/qwen3", false, 4, 2);
+    check_values(SCRATCH "/llama", true, 4, 2, "llama", 512);
+    check_values(SCRATCH "/qwen3", false, 4, 2, "qwen3", 512);
+    check_values(SCRATCH "/mistral", true, 4, 2, "llama", 64);
+    check_values(SCRATCH "/qwen2", false, 4, 2, "qwen2", 512);
 }
 END_TEST
 

@@ -62,15 +62,22 @@ static rt_config tiny(const char *family, bool tied)
         c.heads = 4;
         c.kv_heads = 2;
         c.head_dim = 6;
+        c.window = 4; /* of layer 0 in the families that have one */
+        c.windowed[0] = !strcmp(family, "mistral") || !strcmp(family, "qwen2");
+        c.rope_dim = !strcmp(family, "glm4_moe") ? 4 : 0;
+        c.qk_norm = true;
+        c.attention_bias = c.family->bias == RT_BIAS_QKV_OPTIONAL ||
+                           (c.family->bias == RT_BIAS_ALL_OPTIONAL && tied);
     }
     if (c.family->routed) {
+        bool deep = c.family->attn == RT_ATTN_MLA || c.family->scoring == RT_ROUTE_SIGMOID;
         c.experts = 6;
         c.active = 2;
         c.expert_width = 11;
-        c.norm_topk = true;
+        c.norm_topk = !deep || c.family->scoring == RT_ROUTE_SIGMOID;
         c.sparse_step = 1;
-        if (c.family->scoring == RT_ROUTE_SIGMOID) {
-            c.shared = 1;
+        c.shared = deep || c.family->names->shared_gate != NULL;
+        if (deep) {
             c.dense_first = 1;
             c.groups = 3;
             c.groups_kept = 2;
@@ -222,7 +229,10 @@ START_TEST(gradients)
         const char *family;
         bool tied;
     } cases[] = { { "llama", false },     { "llama", true },        { "qwen3", false },
-                  { "qwen3_moe", false }, { "deepseek_v3", false }, { "deepseek_v3", true } };
+                  { "qwen3_moe", false }, { "deepseek_v3", false }, { "deepseek_v3", true },
+                  { "qwen2", false },     { "mistral", false },     { "qwen2_moe", false },
+                  { "olmoe", false },     { "mixtral", false },     { "deepseek_v2", true },
+                  { "glm4_moe", false } };
     rt_config cfg = tiny(cases[_i].family, cases[_i].tied);
     check_gradient(&cfg);
 }
@@ -292,7 +302,7 @@ int main(void)
     Suite *s = suite_create("layers");
     TCase *t = tcase_create("layers");
     tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, gradients, 0, 6);
+    tcase_add_loop_test(t, gradients, 0, 13);
     tcase_add_test(t, mla_dense);
     tcase_add_loop_test(t, same_bits, 0, 4);
     tcase_add_test(t, passes);

@@ -97,7 +97,7 @@ static void run_units(rt_dev *d, const struct call *c)
 }
 
 static struct call call_of(const rt_tensor *q, int64_t kv_heads, int64_t dv, const rt_rows *rows,
-                           float scale)
+                           const rt_attention_rule *rule)
 {
     struct call c = { .offset = rt_i32(&rows->offset), .segments = rows->s };
     c.base.q = rt_f32(q);
@@ -106,7 +106,8 @@ static struct call call_of(const rt_tensor *q, int64_t kv_heads, int64_t dv, con
     c.base.group = q->dim[1] / kv_heads;
     c.base.dk = q->dim[2];
     c.base.dv = dv;
-    c.base.scale = scale;
+    c.base.scale = rule->scale;
+    c.base.window = rule->window ? rule->window : (int64_t)1 << 40;
     return c;
 }
 
@@ -115,9 +116,9 @@ static struct call call_of(const rt_tensor *q, int64_t kv_heads, int64_t dv, con
 
 static void attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
                               const rt_tensor *k, const rt_tensor *v, const rt_rows *rows,
-                              float scale)
+                              const rt_attention_rule *rule)
 {
-    struct call c = call_of(q, k->dim[1], v->dim[2], rows, scale);
+    struct call c = call_of(q, k->dim[1], v->dim[2], rows, rule);
     c.fn = rt_cpu_isa(d)->attention_forward;
     c.base.k = rt_f32(k);
     c.base.v = rt_f32(v);
@@ -129,9 +130,9 @@ static void attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const r
 static void attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv,
                                const rt_tensor *dout, const rt_tensor *out, const rt_tensor *lse,
                                const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
-                               const rt_rows *rows, float scale)
+                               const rt_rows *rows, const rt_attention_rule *rule)
 {
-    struct call c = call_of(q, k->dim[1], v->dim[2], rows, scale);
+    struct call c = call_of(q, k->dim[1], v->dim[2], rows, rule);
     c.fn = rt_cpu_isa(d)->attention_backward;
     c.backward = true;
     c.base.k = rt_f32(k);
@@ -178,9 +179,9 @@ static void kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor 
 }
 
 static void attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
-                             const rt_rows *rows, float scale)
+                             const rt_rows *rows, const rt_attention_rule *rule)
 {
-    struct call c = call_of(q, kv->heads, kv->dv, rows, scale);
+    struct call c = call_of(q, kv->heads, kv->dv, rows, rule);
     c.fn = rt_cpu_isa(d)->attention_cached;
     c.kv = kv;
     c.pos = rt_i32(&rows->pos);

@@ -17,6 +17,7 @@ struct rt_attention_unit {
     int64_t row0, rows;     /* query rows of the segment */
     int64_t pos0, keys;     /* position of row0; keys of the last row: pos0 + rows */
     int64_t heads, kv_heads, head0, group, dk, dv;
+    int64_t window; /* keys a row sees at most */
     int64_t length; /* of the cache; value panels are (Dv/32, length, 32) */
     bool v_in_k;
     float scale;

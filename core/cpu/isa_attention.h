@@ -3,19 +3,23 @@
      scores   tile of query rows x panels of 32 keys, a chain over the head width
      output   the tile's weights, transposed, x panels of 32 value columns, a chain over the keys
    A query row's result depends on its own keys alone: a masked key has weight 0, which a fused
-   multiply-add leaves without trace. Softmax sums by key index mod 16 lanes.
+   multiply-add leaves without trace. Softmax sums by key index mod 16 lanes. Where every row of a
+   tile has left a panel of keys behind its window, the panel is skipped: blocks of the contract lie
+   at fixed keys, so the bits stay.
    "Query rows" here are pairs (row, head of the group), row-major, so that heads which share keys
    fill a tile even when there is a single row. */
 #include "core/cpu/attention.h"
 #include "core/kernels/math.h"
 
-/* c(m,32) = or += tile(k,m)ᵀ panel(k,32) in blocks of the numeric contract */
-static void attention_product(int64_t m, int64_t k, const float *tile, int64_t lda,
+/* c(m,32) = or += tile(k,m)ᵀ panel(k,32) over [from, k), in blocks of the numeric contract */
+static void attention_product(int64_t m, int64_t from, int64_t k, const float *tile, int64_t lda,
                               const float *panel, float *c, int64_t ldc, bool add)
 {
-    for (int64_t k0 = 0; k0 < k; k0 += RT_K_BLOCK)
-        isa_tiles[m](rt_min(k - k0, RT_K_BLOCK), tile + k0 * lda, lda, panel + k0 * RT_PANEL, c,
-                     ldc, add || k0 > 0);
+    for (int64_t k0 = from, next; k0 < k; k0 = next) {
+        next = rt_min(k, (k0 / RT_K_BLOCK + 1) * RT_K_BLOCK);
+        isa_tiles[m](next - k0, tile + k0 * lda, lda, panel + k0 * RT_PANEL, c, ldc,
+                     add || k0 > from);
+    }
 }
 
 /* x(n) and y(n) in 16 lanes and the tree of the contract */
@@ -30,22 +34,33 @@ static float attention_dot(const float *x, const float *y, int64_t n)
     return v16_sum(sum);
 }
 
-/* s(n) scores -> weights exp(scale (s - max)), 0 from n to `end`; returns their sum, *lse its log.
-   Works on whole vectors: lanes past n hold scores of masked keys, which are cleared before the
-   sum. */
-static float attention_softmax(float *s, int64_t n, int64_t end, float scale, float *lse)
+/* Keys [first, n) of a row inside keys [begin, end) of its tile: all others become 0. Whole vectors
+   were computed, so lanes up to the next 16 too. */
+static void attention_mask(float *s, int64_t begin, int64_t first, int64_t n, int64_t end)
 {
-    int64_t whole = n / 16 * 16, up = rt_align_up(n, 16);
-    rt_v16 high = v16_set1(s[0]), part = v16_zero();
-    for (int64_t i = 0; i < whole; i += 16)
+    memset(s + begin, 0, (size_t)(first - begin) * sizeof *s);
+    memset(s + n, 0, (size_t)(rt_max(rt_align_up(n, 16), end) - n) * sizeof *s);
+}
+
+/* Scores s of keys [first, n) -> weights exp(scale (s - max)), 0 elsewhere in [begin, end); returns
+   their sum, *lse its log. begin is a multiple of 16. Works on whole vectors. */
+static float attention_softmax(float *s, int64_t begin, int64_t first, int64_t n, int64_t end,
+                               float scale, float *lse)
+{
+    int64_t low = rt_min(n, rt_align_up(first, 16)), whole = rt_max(low, n / 16 * 16);
+    int64_t from = first / 16 * 16, up = rt_align_up(n, 16);
+    rt_v16 high = v16_set1(s[first]), part = v16_zero();
+    for (int64_t i = low; i < whole; i += 16)
         high = v16_max(high, v16_load(s + i));
     float most = v16_max_lane(high);
+    for (int64_t i = first; i < low; i++)
+        most = s[i] > most ? s[i] : most;
     for (int64_t i = whole; i < n; i++)
         most = s[i] > most ? s[i] : most;
-    for (int64_t i = 0; i < up; i++)
+    for (int64_t i = from; i < up; i++)
         s[i] = rt_expf((s[i] - most) * scale);
-    memset(s + n, 0, (size_t)(rt_max(up, end) - n) * sizeof *s);
-    for (int64_t i = 0; i < up; i += 16)
+    attention_mask(s, begin, first, n, end);
+    for (int64_t i = from; i < up; i += 16)
         part = v16_add(part, v16_load(s + i));
     float sum = v16_sum(part);
     *lse = fmaf(most, scale, rt_logf(sum));
@@ -60,6 +75,18 @@ static int64_t head_offset(const struct rt_attention_unit *u, int64_t r, int64_t
 static int64_t keys_of(const struct rt_attention_unit *u, int64_t r)
 {
     return u->pos0 + r / u->group + 1;
+}
+
+/* The first key that row r sees. */
+static int64_t first_key(const struct rt_attention_unit *u, int64_t r)
+{
+    return rt_max(0, keys_of(u, r) - u->window);
+}
+
+/* Where the keys of a tile begin whose first row is r: a whole panel. */
+static int64_t first_panel(const struct rt_attention_unit *u, int64_t r)
+{
+    return first_key(u, r) / RT_PANEL * RT_PANEL;
 }
 
 /* out(width,m) = rows r0 .. r0+m of x, transposed */
@@ -82,21 +109,22 @@ static void attend(const struct rt_attention_unit *u, const float *keys, const f
     int64_t rows = u->rows * u->group;
     for (int64_t r0 = 0; r0 < rows; r0 += ISA_TILE_ROWS) {
         int64_t m = rt_min(ISA_TILE_ROWS, rows - r0), most = keys_of(u, r0 + m - 1);
+        int64_t begin = first_panel(u, r0);
         gather_tile(u, tile, u->q, dk, r0, m);
-        for (int64_t p = 0; p < rt_ceil_div(most, RT_PANEL); p++)
-            attention_product(m, dk, tile, m, keys + p * dk * RT_PANEL, scores + p * RT_PANEL, ld,
-                              false);
+        for (int64_t p = begin / RT_PANEL; p < rt_ceil_div(most, RT_PANEL); p++)
+            attention_product(m, 0, dk, tile, m, keys + p * dk * RT_PANEL, scores + p * RT_PANEL,
+                              ld, false);
         for (int64_t j = 0; j < m; j++) {
             float lse;
-            inverse[j] = 1.0f / attention_softmax(scores + j * ld, keys_of(u, r0 + j), most,
-                                                  u->scale, &lse);
+            inverse[j] = 1.0f / attention_softmax(scores + j * ld, begin, first_key(u, r0 + j),
+                                                  keys_of(u, r0 + j), most, u->scale, &lse);
             if (u->lse)
                 u->lse[head_offset(u, r0 + j, 1)] = lse;
         }
-        pack_tile(tile, scores, ld, false, m, most);
+        pack_tile(tile + begin * m, scores + begin, ld, false, m, most - begin);
         for (int64_t p = 0; p < wide / RT_PANEL; p++)
-            attention_product(m, most, tile, m, values + p * value_stride, out + p * RT_PANEL, wide,
-                              false);
+            attention_product(m, begin, most, tile, m, values + p * value_stride,
+                              out + p * RT_PANEL, wide, false);
         for (int64_t j = 0; j < m; j++) {
             float *to = u->out + head_offset(u, r0 + j, dv);
             for (int64_t d = 0; d < dv; d++)
@@ -163,33 +191,34 @@ struct attention_gradient {
 };
 
 /* weights = exp(scale s - lse) and dscores = scale weights (dweights - delta) of one tile, 0 for
-   masked keys up to `end`. */
+   masked keys in [begin, end). */
 static void attention_tile_backward(const struct rt_attention_unit *u,
                                     const struct attention_gradient *g, int64_t r0, int64_t at,
-                                    int64_t m, int64_t end)
+                                    int64_t m, int64_t begin, int64_t end)
 {
     int64_t most = keys_of(u, r0 + m - 1), panels = rt_ceil_div(most, RT_PANEL);
+    int64_t panel0 = first_panel(u, r0) / RT_PANEL;
     float *w = g->weights + at * g->ld, *ds = g->dscores + at * g->ld;
     gather_tile(u, g->tile, u->q, u->dk, r0, m);
-    for (int64_t p = 0; p < panels; p++)
-        attention_product(m, u->dk, g->tile, m, g->keys + p * u->dk * RT_PANEL, w + p * RT_PANEL,
+    for (int64_t p = panel0; p < panels; p++)
+        attention_product(m, 0, u->dk, g->tile, m, g->keys + p * u->dk * RT_PANEL, w + p * RT_PANEL,
                           g->ld, false);
     gather_tile(u, g->tile, u->dout, u->dv, r0, m);
-    for (int64_t p = 0; p < panels; p++)
-        attention_product(m, u->dv, g->tile, m, g->values + p * u->dv * RT_PANEL, ds + p * RT_PANEL,
-                          g->ld, false);
+    for (int64_t p = panel0; p < panels; p++)
+        attention_product(m, 0, u->dv, g->tile, m, g->values + p * u->dv * RT_PANEL,
+                          ds + p * RT_PANEL, g->ld, false);
     for (int64_t j = 0; j < m; j++, w += g->ld, ds += g->ld) {
-        int64_t n = keys_of(u, r0 + j), o = head_offset(u, r0 + j, u->dv);
+        int64_t first = first_key(u, r0 + j), n = keys_of(u, r0 + j),
+                o = head_offset(u, r0 + j, u->dv);
         float lse = u->lse[head_offset(u, r0 + j, 1)],
               delta = attention_dot(u->dout + o, u->out + o, u->dv);
         int64_t up = rt_align_up(n, 16);
-        for (int64_t i = 0; i < up; i++) {
+        for (int64_t i = first / 16 * 16; i < up; i++) {
             w[i] = rt_expf(fmaf(w[i], u->scale, -lse));
             ds[i] = w[i] * (ds[i] - delta) * u->scale;
         }
-        size_t masked = (size_t)(rt_max(up, end) - n);
-        memset(w + n, 0, masked * sizeof *w);
-        memset(ds + n, 0, masked * sizeof *ds);
+        attention_mask(w, begin, first, n, end);
+        attention_mask(ds, begin, first, n, end);
     }
 }
 
@@ -197,31 +226,34 @@ static void attention_tile_backward(const struct rt_attention_unit *u,
 static void attention_block_backward(const struct rt_attention_unit *u,
                                      const struct attention_gradient *g, int64_t r0, int64_t n)
 {
-    int64_t most = keys_of(u, r0 + n - 1);
+    int64_t most = keys_of(u, r0 + n - 1), begin = first_panel(u, r0);
     float rows[ISA_TILE_ROWS * RT_PANEL];
     for (int64_t at = 0; at < n; at += ISA_TILE_ROWS)
-        attention_tile_backward(u, g, r0 + at, at, rt_min(ISA_TILE_ROWS, n - at), most);
+        attention_tile_backward(u, g, r0 + at, at, rt_min(ISA_TILE_ROWS, n - at), begin, most);
     gather_panels(u, g->q, u->q, u->dk, r0, n);
     gather_panels(u, g->dout, u->dout, u->dv, r0, n);
-    for (int64_t key = 0; key < most; key += ISA_TILE_ROWS) {
+    for (int64_t key = begin; key < most; key += ISA_TILE_ROWS) {
         int64_t m = rt_min(ISA_TILE_ROWS, most - key);
-        /* rows before `first` see none of these keys */
-        int64_t first = rt_max(0, (key - u->pos0) * u->group - r0), k = n - first;
+        /* rows before `first` and from `last` on see none of these keys */
+        int64_t first = rt_max(0, (key - u->pos0) * u->group - r0);
+        int64_t last = rt_min(n, (key + m - 1 + u->window - u->pos0) * u->group - r0);
+        int64_t k = last - first;
         for (int64_t p = 0; p < g->wide_v / RT_PANEL; p++)
-            attention_product(m, k, g->weights + first * g->ld + key, g->ld,
+            attention_product(m, 0, k, g->weights + first * g->ld + key, g->ld,
                               g->dout + (p * n + first) * RT_PANEL,
                               g->dv + key * g->wide_v + p * RT_PANEL, g->wide_v, true);
         for (int64_t p = 0; p < g->wide_k / RT_PANEL; p++)
-            attention_product(m, k, g->dscores + first * g->ld + key, g->ld,
+            attention_product(m, 0, k, g->dscores + first * g->ld + key, g->ld,
                               g->q + (p * n + first) * RT_PANEL,
                               g->dk + key * g->wide_k + p * RT_PANEL, g->wide_k, true);
     }
     for (int64_t at = 0; at < n; at += ISA_TILE_ROWS) {
         int64_t m = rt_min(ISA_TILE_ROWS, n - at), keys = keys_of(u, r0 + at + m - 1);
-        pack_tile(g->tile, g->dscores + at * g->ld, g->ld, false, m, keys);
+        int64_t from = first_panel(u, r0 + at);
+        pack_tile(g->tile + from * m, g->dscores + at * g->ld + from, g->ld, false, m, keys - from);
         for (int64_t p = 0; p < g->wide_k / RT_PANEL; p++) {
             int64_t left = rt_min(RT_PANEL, u->dk - p * RT_PANEL);
-            attention_product(m, keys, g->tile, m, g->keys_n + p * u->keys * RT_PANEL, rows,
+            attention_product(m, from, keys, g->tile, m, g->keys_n + p * u->keys * RT_PANEL, rows,
                               RT_PANEL, false);
             for (int64_t j = 0; j < m; j++)
                 memcpy(u->dq + head_offset(u, r0 + at + j, u->dk) + p * RT_PANEL,

@@ -156,12 +156,13 @@ struct attention {
 
 static void run_attention(void *context)
 {
+    static const rt_attention_rule rule = { .scale = 0.125f };
     struct attention *a = context;
     if (a->backward)
         rt_attention_backward(a->d, &a->dq, &a->dk, &a->dv, &a->dout, &a->out, &a->lse, &a->q,
-                              &a->k, &a->v, &a->rows, 0.125f);
+                              &a->k, &a->v, &a->rows, &rule);
     else
-        rt_attention_forward(a->d, &a->out, &a->lse, &a->q, &a->k, &a->v, &a->rows, 0.125f);
+        rt_attention_forward(a->d, &a->out, &a->lse, &a->q, &a->k, &a->v, &a->rows, &rule);
 }
 
 /* Only products a causal mask leaves count as work: S and PV forward; S, dP, dV, dQ, dK backward.

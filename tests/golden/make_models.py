@@ -20,20 +20,37 @@ script checks it (check_router) instead of trusting it:
 Gradients are checked against differences of the loss along one random direction a weight; that is
 how it showed that torch drops the gradient of the pad row (padding_idx), which build() takes out.
 Refused: any model in which a choice of experts hangs on less than 1e-4 in float64."""
-import json, os, shutil, sys, zlib
+import importlib, json, os, shutil, sys, zlib
 import numpy as np, torch, transformers
 from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM, modeling_rope_utils
-from transformers.models.deepseek_v3 import modeling_deepseek_v3
-from transformers.models.llama import modeling_llama
-from transformers.models.qwen3 import modeling_qwen3
-from transformers.models.qwen3_moe import modeling_qwen3_moe
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "models")
-FAMILY = {"deepseek_v3": modeling_deepseek_v3, "qwen3_moe": modeling_qwen3_moe,
-          "llama": modeling_llama, "qwen3": modeling_qwen3}
+ALIAS = {"kimi_k2": "deepseek_v3"}  # the same computation under another model_type
+# Of these logits.npy has every position, and expert_weights.npy is kept.
+WHOLE = ("deepseek_q", "deepseek_yarn", "qwen3_moe_norm", "qwen3_moe_step", "llama_scaled",
+         "llama_tied", "qwen3", "qwen3_tied")
+SIGMOID = ("deepseek_v3", "kimi_k2", "glm4_moe")
+STEP = 8  # of the others the last position and every eighth before it
+FLOAT = torch.Tensor.float
 
 MLA = dict(num_hidden_layers=3, first_k_dense_replace=1, num_nextn_predict_layers=0)
+SMALL = dict(num_hidden_layers=2, hidden_size=32, intermediate_size=40, max_position_embeddings=256)
+MOE = dict(SMALL, hidden_size=24, intermediate_size=30, moe_intermediate_size=10)
+DEEP = dict(MOE, num_hidden_layers=2, first_k_dense_replace=1, num_nextn_predict_layers=0,
+            num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=14, qk_nope_head_dim=8,
+            qk_rope_head_dim=8, v_head_dim=10)
+
+
+def plain(theta):
+    return {"rope_type": "default", "rope_theta": theta}
+
+
+def yarn(factor, **more):
+    return {"rope_type": "yarn", "rope_theta": 10000.0, "factor": factor,
+            "original_max_position_embeddings": 32, **more}
+
+
 # name: (model_type, stored dtype, tokens, bytes a shard, old config.json, gradients, config)
 MODELS = {
     "deepseek_q": ("deepseek_v3", "bfloat16", 101, None, False, True, dict(
@@ -87,6 +104,116 @@ MODELS = {
         num_attention_heads=5, num_key_value_heads=5, head_dim=8, rms_norm_eps=1e-6,
         max_position_embeddings=256, tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0})),
+    "qwen2_window": ("qwen2", "bfloat16", 97, None, False, True, dict(
+        SMALL, num_hidden_layers=3, vocab_size=61, num_attention_heads=4, num_key_value_heads=2,
+        rms_norm_eps=1e-6, use_sliding_window=True, sliding_window=19, max_window_layers=1,
+        rope_parameters=plain(1000000.0))),
+    "qwen2_tied": ("qwen2", "float32", 101, None, True, False, dict(
+        SMALL, hidden_size=36, vocab_size=53, num_attention_heads=3, num_key_value_heads=1,
+        rms_norm_eps=1e-6, tie_word_embeddings=True, rope_parameters=plain(10000.0))),
+    "qwen2_yarn": ("qwen2", "bfloat16", 113, None, True, False, dict(
+        SMALL, hidden_size=40, vocab_size=59, num_attention_heads=4, num_key_value_heads=4,
+        rms_norm_eps=1e-5, rope_parameters=yarn(4.0))),
+    "mistral_window": ("mistral", "bfloat16", 97, None, False, True, dict(
+        SMALL, vocab_size=61, num_attention_heads=4, num_key_value_heads=2, head_dim=10,
+        rms_norm_eps=1e-5, sliding_window=16, rope_parameters=plain(10000.0))),
+    "mistral_plain": ("mistral", "float32", 101, None, True, False, dict(
+        SMALL, hidden_size=30, vocab_size=57, num_attention_heads=5, num_key_value_heads=1,
+        head_dim=6, rms_norm_eps=1e-5, sliding_window=None, rope_parameters=plain(1000000.0))),
+    "mistral_long": ("mistral", "bfloat16", 131, None, True, False, dict(
+        SMALL, hidden_size=36, vocab_size=63, num_attention_heads=6, num_key_value_heads=3,
+        head_dim=6, rms_norm_eps=1e-5, sliding_window=70, rope_parameters=plain(10000.0))),
+    "mixtral_two": ("mixtral", "bfloat16", 97, None, False, False, dict(
+        SMALL, hidden_size=24, intermediate_size=14, vocab_size=61, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, num_local_experts=8, num_experts_per_tok=2,
+        rms_norm_eps=1e-5, sliding_window=None, rope_parameters=plain(1000000.0))),
+    "mixtral_window": ("mixtral", "float32", 101, None, True, False, dict(
+        SMALL, hidden_size=24, intermediate_size=10, vocab_size=53, num_attention_heads=3,
+        num_key_value_heads=1, head_dim=8, num_local_experts=5, num_experts_per_tok=3,
+        rms_norm_eps=1e-5, sliding_window=24, rope_parameters=plain(10000.0))),
+    "mixtral_one": ("mixtral", "bfloat16", 99, 20000, True, False, dict(
+        SMALL, num_hidden_layers=3, hidden_size=20, intermediate_size=12, vocab_size=47,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=10, num_local_experts=4,
+        num_experts_per_tok=1, rms_norm_eps=1e-5, sliding_window=None, tie_word_embeddings=True,
+        rope_parameters=plain(10000.0))),
+    "qwen2_moe_gate": ("qwen2_moe", "bfloat16", 97, None, False, True, dict(
+        MOE, vocab_size=61, num_attention_heads=4, num_key_value_heads=2, num_experts=6,
+        num_experts_per_tok=2, shared_expert_intermediate_size=18, norm_topk_prob=False,
+        rms_norm_eps=1e-6, rope_parameters=plain(1000000.0))),
+    "qwen2_moe_mean": ("qwen2_moe", "float32", 101, None, True, False, dict(
+        MOE, vocab_size=53, num_attention_heads=3, num_key_value_heads=1, num_experts=9,
+        num_experts_per_tok=4, shared_expert_intermediate_size=22, norm_topk_prob=True,
+        rms_norm_eps=1e-6, rope_parameters=plain(10000.0))),
+    "qwen2_moe_step": ("qwen2_moe", "bfloat16", 99, None, True, False, dict(
+        MOE, num_hidden_layers=4, vocab_size=57, num_attention_heads=2, num_key_value_heads=2,
+        num_experts=5, num_experts_per_tok=1, shared_expert_intermediate_size=14,
+        norm_topk_prob=False, decoder_sparse_step=2, mlp_only_layers=[1], rms_norm_eps=1e-6,
+        tie_word_embeddings=True, rope_parameters=plain(10000.0))),
+    "olmoe": ("olmoe", "bfloat16", 97, None, False, True, dict(
+        SMALL, hidden_size=24, intermediate_size=10, vocab_size=61, num_attention_heads=4,
+        num_key_value_heads=4, num_experts=8, num_experts_per_tok=3, norm_topk_prob=False,
+        rms_norm_eps=1e-5, rope_parameters=plain(10000.0))),
+    "olmoe_mean": ("olmoe", "float32", 101, None, True, False, dict(
+        SMALL, hidden_size=24, intermediate_size=12, vocab_size=53, num_attention_heads=6,
+        num_key_value_heads=2, num_experts=5, num_experts_per_tok=2, norm_topk_prob=True,
+        rms_norm_eps=1e-5, rope_parameters=plain(10000.0))),
+    "olmoe_biases": ("olmoe", "bfloat16", 99, None, True, False, dict(
+        SMALL, hidden_size=30, intermediate_size=10, vocab_size=57, num_attention_heads=3,
+        num_key_value_heads=1, num_experts=6, num_experts_per_tok=2, norm_topk_prob=False,
+        attention_bias=True, rms_norm_eps=1e-6, tie_word_embeddings=True,
+        rope_parameters=plain(1000000.0))),
+    "deepseek_lite": ("deepseek_v2", "bfloat16", 113, None, True, True, dict(
+        DEEP, vocab_size=61, q_lora_rank=None, n_routed_experts=8, num_experts_per_tok=3,
+        n_shared_experts=2, topk_method="greedy", n_group=1, topk_group=1, norm_topk_prob=False,
+        routed_scaling_factor=1.0, rms_norm_eps=1e-6,
+        rope_parameters=yarn(8.0, beta_fast=32, beta_slow=1, mscale=0.707, mscale_all_dim=0.707))),
+    "deepseek_groups": ("deepseek_v2", "float32", 101, None, True, False, dict(
+        DEEP, vocab_size=53, num_attention_heads=2, num_key_value_heads=2, q_lora_rank=16,
+        n_routed_experts=12, n_group=4, topk_group=2, num_experts_per_tok=3, n_shared_experts=1,
+        topk_method="group_limited_greedy", norm_topk_prob=False, routed_scaling_factor=4.0,
+        rms_norm_eps=1e-6, rope_parameters=plain(10000.0))),
+    "deepseek_greedy": ("deepseek_v2", "bfloat16", 97, None, False, False, dict(
+        DEEP, vocab_size=57, q_lora_rank=18, n_routed_experts=6, n_group=3, topk_group=1,
+        num_experts_per_tok=2, n_shared_experts=1, topk_method="greedy", norm_topk_prob=False,
+        routed_scaling_factor=2.0, rms_norm_eps=1e-5, rope_parameters=plain(50000.0))),
+    "glm4_moe": ("glm4_moe", "bfloat16", 97, None, False, True, dict(
+        MOE, vocab_size=61, num_attention_heads=4, num_key_value_heads=2, head_dim=12,
+        n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=1, n_group=1, topk_group=1,
+        norm_topk_prob=True, routed_scaling_factor=2.5, first_k_dense_replace=1,
+        attention_bias=True, use_qk_norm=True, rms_norm_eps=1e-5, num_mtp_layers=0,
+        rope_parameters=dict(plain(1000000.0), partial_rotary_factor=0.5))),
+    "glm4_moe_bias": ("glm4_moe", "float32", 101, None, True, False, dict(
+        MOE, vocab_size=53, num_attention_heads=3, num_key_value_heads=1, head_dim=8,
+        n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1,
+        norm_topk_prob=True, routed_scaling_factor=1.0, first_k_dense_replace=1,
+        attention_bias=True, use_qk_norm=False, rms_norm_eps=1e-5, num_mtp_layers=0,
+        rope_parameters=dict(plain(10000.0), partial_rotary_factor=0.5))),
+    "glm4_moe_groups": ("glm4_moe", "bfloat16", 99, None, True, False, dict(
+        MOE, num_hidden_layers=3, vocab_size=57, num_attention_heads=2, num_key_value_heads=2,
+        head_dim=16, n_routed_experts=12, num_experts_per_tok=4, n_shared_experts=2, n_group=3,
+        topk_group=2, norm_topk_prob=False, routed_scaling_factor=1.5, first_k_dense_replace=2,
+        attention_bias=False, use_qk_norm=True, rms_norm_eps=1e-5, num_mtp_layers=0,
+        tie_word_embeddings=True,
+        rope_parameters=dict(plain(10000.0), partial_rotary_factor=0.25))),
+    "deepseek_r1": ("deepseek_v3", "float32", 113, None, True, False, dict(
+        DEEP, vocab_size=59, q_lora_rank=16, n_routed_experts=8, n_group=2, topk_group=1,
+        num_experts_per_tok=2, n_shared_experts=1, norm_topk_prob=True, routed_scaling_factor=2.5,
+        rms_norm_eps=1e-6,
+        rope_parameters=yarn(4.0, beta_fast=32, beta_slow=1, mscale=1.0, mscale_all_dim=1.0))),
+    "kimi_k2": ("kimi_k2", "bfloat16", 113, None, True, False, dict(
+        DEEP, vocab_size=61, q_lora_rank=18, n_routed_experts=12, n_group=1, topk_group=1,
+        num_experts_per_tok=4, n_shared_experts=1, norm_topk_prob=True,
+        routed_scaling_factor=2.827, rms_norm_eps=1e-5,
+        rope_parameters=yarn(8.0, beta_fast=1, beta_slow=1, mscale=1.0, mscale_all_dim=1.0))),
+    "kimi_k2_plain": ("kimi_k2", "float32", 97, None, True, False, dict(
+        DEEP, vocab_size=53, num_attention_heads=2, num_key_value_heads=2, q_lora_rank=16,
+        n_routed_experts=7, n_group=1, topk_group=1, num_experts_per_tok=2, n_shared_experts=1,
+        norm_topk_prob=True, routed_scaling_factor=2.827, rms_norm_eps=1e-6,
+        rope_parameters=plain(50000.0))),
+    "kimi_k2_deep": ("kimi_k2", "bfloat16", 99, None, True, False, dict(
+        DEEP, num_hidden_layers=3, vocab_size=57, q_lora_rank=12, n_routed_experts=5, n_group=1,
+        topk_group=1, num_experts_per_tok=3, n_shared_experts=2, norm_topk_prob=True,
+        routed_scaling_factor=2.446, rms_norm_eps=1e-6, rope_parameters=plain(50000.0))),
 }
 
 
@@ -101,15 +228,17 @@ class Wide:
 def widen(module, wide):
     for m in (module, modeling_rope_utils):
         m.torch = Wide() if wide else torch
+    torch.Tensor.float = torch.Tensor.double if wide else FLOAT
 
 
 def make_config(kind, values, dtype):
-    cls = transformers.AutoConfig.for_model(kind).__class__
+    cls = transformers.AutoConfig.for_model(ALIAS.get(kind, kind)).__class__
     return cls(**values, bos_token_id=0, eos_token_id=1, pad_token_id=2, dtype=dtype)
 
 
 def build(config, kind, wide):
-    widen(FAMILY[kind], wide)
+    kind = ALIAS.get(kind, kind)
+    widen(importlib.import_module(f"transformers.models.{kind}.modeling_{kind}"), wide)
     torch.set_default_dtype(torch.float64 if wide else torch.float32)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager",
                                              experts_implementation="eager")
@@ -130,14 +259,16 @@ def draw_weights(name, model, kind, dtype):
             state[key] = torch.from_numpy(np.float32(0.3 * z - 0.45))  # both signs; f32 on disk
             bias.append(state[key])
             continue
-        if len(shape) == 1:
+        if key.endswith(".bias"):
+            z = 0.5 * z
+        elif len(shape) == 1:
             z = 1 + 0.25 * z
         elif key.endswith("embed_tokens.weight"):
             z = z * (0.5 if tied else 1.0)
         elif key.endswith("lm_head.weight"):
             z = z * 2.5 / np.sqrt(shape[1])
         elif key.endswith("mlp.gate.weight"):
-            z = z * (2.5 if kind == "deepseek_v3" else 1.5) / np.sqrt(shape[1])
+            z = z * (2.5 if kind in SIGMOID else 1.5) / np.sqrt(shape[1])
         elif any(p in key for p in ("q_proj", "k_proj", "q_b_proj")):
             z = z * 1.6 / np.sqrt(shape[1])
         else:
@@ -175,13 +306,15 @@ def check_router(name, config, seen, experts, weights):
     for (module, (logits, _, _)), got, got_w in zip(seen, experts, weights):
         logits = logits.double().numpy()
         active = got.shape[1]
-        if config.model_type == "deepseek_v3":
+        grouped = getattr(config, "topk_method", None) != "greedy" and getattr(config, "n_group", 1)
+        if config.model_type in SIGMOID:
             score = 1 / (1 + np.exp(-logits))
             choice = score + module.e_score_correction_bias.double().numpy()
             groups, kept = config.n_group, config.topk_group
             best2 = np.sort(choice.reshape(len(choice), groups, -1), -1)[..., -2:].sum(-1)
             rank = np.sort(best2, -1)
-            gap = min(gap, (rank[:, -kept] - rank[:, -kept - 1]).min())
+            if kept < groups:
+                gap = min(gap, (rank[:, -kept] - rank[:, -kept - 1]).min())
             keep = np.repeat(best2 >= rank[:, -kept, None], choice.shape[1] // groups, axis=1)
             zero = np.where(keep, choice, 0.0)
             choice = np.where(keep, choice, -np.inf)
@@ -190,20 +323,27 @@ def check_router(name, config, seen, experts, weights):
             score = np.exp(logits - logits.max(-1, keepdims=True))
             score /= score.sum(-1, keepdims=True)
             choice, other = score, None
+            if grouped and grouped > 1:  # DeepSeek-V2: the best of a group
+                best = score.reshape(len(score), grouped, -1).max(-1)
+                rank = np.sort(best, -1)
+                kept = config.topk_group
+                gap = min(gap, (rank[:, -kept] - rank[:, -kept - 1]).min())
+                keep = np.repeat(best >= rank[:, -kept, None], score.shape[1] // grouped, axis=1)
+                choice = np.where(keep, score, -np.inf)
         order = np.argsort(-choice, -1, kind="stable")
         ranked = np.take_along_axis(choice, order, -1)
         gap = min(gap, (ranked[:, active - 1] - ranked[:, active]).min())
         want = np.sort(order[:, :active], -1)
         assert (want == got).all(), f"{name}: transformers chose other experts than the rule"
         w = np.take_along_axis(score, want, -1)
-        if config.norm_topk_prob:
+        if getattr(config, "norm_topk_prob", True):  # Mixtral always does
             w = w / (w.sum(-1, keepdims=True) + 1e-20)
         w = w * getattr(config, "routed_scaling_factor", 1.0)
         assert np.abs(w - got_w).max() < 1e-12, f"{name}: transformers weighs experts differently"
         differs += 0 if other is None else int((other != want).any(-1).sum())
         load.append(np.bincount(got.ravel(), minlength=score.shape[1]))
     assert gap > 1e-4, f"{name}: a choice hangs on {gap:.1e}; change the name (the seed)"
-    assert config.model_type != "deepseek_v3" or differs > 0, f"{name}: the mask never matters"
+    assert config.model_type not in SIGMOID or config.n_group == 1 or differs > 0, f"{name}: the mask never matters"
     print(f"  smallest margin of a choice {gap:.1e}; a 0.0 mask would differ at {differs} rows; "
           f"rows per expert {[l.tolist() for l in load]}")
 
@@ -255,13 +395,25 @@ def old_config(path):
         config["rope_scaling"] = None
     else:
         config["rope_scaling"] = {("type" if kind == "yarn" else "rope_type"): kind, **rope}
-    if config["model_type"] == "llama":
+    kind = config["model_type"]
+    if "partial_rotary_factor" in rope:
+        config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+    if kind == "llama":
         del config["head_dim"]  # width / heads here
-    if config["model_type"] == "qwen3_moe":
-        config["num_experts"] = config.pop("num_local_experts")
-    if config["model_type"] == "deepseek_v3":
-        del config["head_dim"], config["qk_head_dim"], config["rope_interleave"]
-        config.update(scoring_func="sigmoid", topk_method="noaux_tc", moe_layer_freq=1, ep_size=1)
+    if kind.startswith("qwen"):
+        config.pop("layer_types", None)
+    local = config.pop("num_local_experts", None)
+    if local:
+        name = {"mixtral": "num_local_experts", "glm4_moe": "n_routed_experts"}
+        config[name.get(kind, "num_experts")] = local
+    if kind.startswith("deepseek"):
+        for key in ("head_dim", "qk_head_dim", "rope_interleave"):
+            config.pop(key, None)
+        config.update(moe_layer_freq=1, ep_size=1)
+    if kind == "deepseek_v2":
+        config.update(scoring_func="softmax")
+    if kind == "deepseek_v3":
+        config.update(scoring_func="sigmoid", topk_method="noaux_tc")
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.51.0"
     json.dump(config, open(path, "w"), indent=2, sort_keys=True)
@@ -283,9 +435,11 @@ def make(name):
     logits, experts, weights, seen = forward(model, tokens)
     check_router(name, config, seen, experts, weights)
     np.save(f"{out}/tokens.npy", tokens)
-    np.save(f"{out}/logits.npy", logits.detach().numpy().astype(np.float32))
+    kept = logits if name in WHOLE else logits[(length - 1) % STEP::STEP]
+    np.save(f"{out}/logits.npy", kept.detach().numpy().astype(np.float32))
     if seen:
         np.save(f"{out}/experts.npy", experts)
+    if seen and name in WHOLE:
         np.save(f"{out}/expert_weights.npy", weights.astype(np.float32))
     loss = torch.nn.functional.cross_entropy(logits[:-1], torch.from_numpy(tokens[1:]).long())
     if gradients:
@@ -326,6 +480,9 @@ def make(name):
     error = (f32.double() - logits).abs().max() / logits.abs().max()
     assert error < 2e-5, f"{name}: float32 from the files is {error:.1e} away"
     assert (f32_experts == experts).all(), f"{name}: float32 chooses other experts"
+    if kind in ALIAS:
+        config = open(f"{out}/config.json").read()
+        open(f"{out}/config.json", "w").write(config.replace(f'"{ALIAS[kind]}"', f'"{kind}"'))
     size = sum(os.path.getsize(f"{out}/{f}") for f in os.listdir(out))
     print(f"  {plain.num_parameters()} parameters, {size} bytes, loss {loss.item():.4f}, logits "
           f"{logits.min():.1f} .. {logits.max():.1f}, float32 off by {error:.1e}")
