@@ -17,12 +17,18 @@
 #include "distill/step.h"
 
 static const char *const MODELS[] = {
-    "llama_scaled",   "llama_tied",     "qwen3",         "qwen3_tied",   "qwen3_moe_norm",
-    "qwen3_moe_step", "deepseek_q",     "deepseek_yarn", "qwen2_window", "qwen2_tied",
-    "qwen2_yarn",     "mistral_window", "mistral_plain", "mistral_long",
+    "llama_scaled",    "llama_tied",     "qwen3",          "qwen3_tied",      "qwen3_moe_norm",
+    "qwen3_moe_step",  "deepseek_q",     "deepseek_yarn",  "qwen2_window",    "qwen2_tied",
+    "qwen2_yarn",      "mistral_window", "mistral_plain",  "mistral_long",    "mixtral_two",
+    "mixtral_window",  "mixtral_one",    "qwen2_moe_gate", "qwen2_moe_mean",  "qwen2_moe_step",
+    "olmoe",           "olmoe_two",      "olmoe_biases",   "deepseek_lite",   "deepseek_limited",
+    "deepseek_greedy", "glm4_moe",       "glm4_moe_bias",  "glm4_moe_twelve", "deepseek_r1",
+    "kimi_k2",         "kimi_k2_plain",  "kimi_k2_three",
 };
-static const char *const WITH_GRADIENTS[] = { "llama_tied", "qwen3",        "qwen3_moe_step",
-                                              "deepseek_q", "qwen2_window", "mistral_window" };
+static const char *const WITH_GRADIENTS[] = { "llama_tied",     "qwen3",        "qwen3_moe_step",
+                                              "deepseek_q",     "qwen2_window", "mistral_window",
+                                              "qwen2_moe_gate", "olmoe",        "deepseek_lite",
+                                              "glm4_moe" };
 enum { TOKENS_MAX = 200 };
 
 static rt_err err;

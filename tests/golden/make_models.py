@@ -153,7 +153,7 @@ MODELS = {
         SMALL, hidden_size=24, intermediate_size=10, vocab_size=61, num_attention_heads=4,
         num_key_value_heads=4, num_experts=8, num_experts_per_tok=3, norm_topk_prob=False,
         rms_norm_eps=1e-5, rope_parameters=plain(10000.0))),
-    "olmoe_mean": ("olmoe", "float32", 101, None, True, False, dict(
+    "olmoe_two": ("olmoe", "float32", 101, None, True, False, dict(
         SMALL, hidden_size=24, intermediate_size=12, vocab_size=53, num_attention_heads=6,
         num_key_value_heads=2, num_experts=5, num_experts_per_tok=2, norm_topk_prob=True,
         rms_norm_eps=1e-5, rope_parameters=plain(10000.0))),
@@ -167,7 +167,7 @@ MODELS = {
         n_shared_experts=2, topk_method="greedy", n_group=1, topk_group=1, norm_topk_prob=False,
         routed_scaling_factor=1.0, rms_norm_eps=1e-6,
         rope_parameters=yarn(8.0, beta_fast=32, beta_slow=1, mscale=0.707, mscale_all_dim=0.707))),
-    "deepseek_groups": ("deepseek_v2", "float32", 101, None, True, False, dict(
+    "deepseek_limited": ("deepseek_v2", "float32", 101, None, True, False, dict(
         DEEP, vocab_size=53, num_attention_heads=2, num_key_value_heads=2, q_lora_rank=16,
         n_routed_experts=12, n_group=4, topk_group=2, num_experts_per_tok=3, n_shared_experts=1,
         topk_method="group_limited_greedy", norm_topk_prob=False, routed_scaling_factor=4.0,
@@ -188,7 +188,7 @@ MODELS = {
         norm_topk_prob=True, routed_scaling_factor=1.0, first_k_dense_replace=1,
         attention_bias=True, use_qk_norm=False, rms_norm_eps=1e-5, num_mtp_layers=0,
         rope_parameters=dict(plain(10000.0), partial_rotary_factor=0.5))),
-    "glm4_moe_groups": ("glm4_moe", "bfloat16", 99, None, True, False, dict(
+    "glm4_moe_twelve": ("glm4_moe", "bfloat16", 99, None, True, False, dict(
         MOE, num_hidden_layers=3, vocab_size=57, num_attention_heads=2, num_key_value_heads=2,
         head_dim=16, n_routed_experts=12, num_experts_per_tok=4, n_shared_experts=2, n_group=3,
         topk_group=2, norm_topk_prob=False, routed_scaling_factor=1.5, first_k_dense_replace=2,
@@ -210,7 +210,7 @@ MODELS = {
         n_routed_experts=7, n_group=1, topk_group=1, num_experts_per_tok=2, n_shared_experts=1,
         norm_topk_prob=True, routed_scaling_factor=2.827, rms_norm_eps=1e-6,
         rope_parameters=plain(50000.0))),
-    "kimi_k2_deep": ("kimi_k2", "bfloat16", 99, None, True, False, dict(
+    "kimi_k2_three": ("kimi_k2", "bfloat16", 99, None, True, False, dict(
         DEEP, num_hidden_layers=3, vocab_size=57, q_lora_rank=12, n_routed_experts=5, n_group=1,
         topk_group=1, num_experts_per_tok=3, n_shared_experts=2, norm_topk_prob=True,
         routed_scaling_factor=2.446, rms_norm_eps=1e-6, rope_parameters=plain(50000.0))),
