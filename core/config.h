@@ -70,6 +70,9 @@ bool rt_config_is_eos(const rt_config *cfg, int32_t token);
 
 /* table (T,P) f32 on the host: cos P/2 | sin P/2 for positions 0 .. T-1, any scaling applied. */
 void rt_config_rope_table(const rt_config *cfg, float *table, int64_t positions);
+/* What Llama 3.1's scaling divides frequency i of P/2 by: 1 for short wavelengths, the factor for
+   long ones, a blend between. */
+double rt_config_rope_divisor(const rt_config *cfg, int64_t i);
 
 RT_END
 

@@ -30,6 +30,17 @@ static double yarn_dimension(const rt_config *cfg, double turns)
     return width * log(cfg->rope_original / (turns * 2 * M_PI)) / (2 * log(cfg->rope_theta));
 }
 
+double rt_config_rope_divisor(const rt_config *cfg, int64_t i)
+{
+    double wavelength = 2 * M_PI *
+                        pow(cfg->rope_theta, 2 * (double)i / (double)rt_config_rope_dim(cfg));
+    double turns = cfg->rope_original / wavelength;
+    double blend = (turns - cfg->rope_low) / (cfg->rope_high - cfg->rope_low);
+    return turns > cfg->rope_high  ? 1
+           : turns < cfg->rope_low ? cfg->rope_factor
+                                   : 1 / ((1 - blend) / cfg->rope_factor + blend);
+}
+
 static double inverse_frequency(const rt_config *cfg, int64_t i)
 {
     int64_t half = rt_config_rope_dim(cfg) / 2;
@@ -38,16 +49,8 @@ static double inverse_frequency(const rt_config *cfg, int64_t i)
         return f / (double)cfg->rope_freqs[i];
     if (cfg->rope_scaling == RT_ROPE_LINEAR)
         return f / cfg->rope_factor;
-    if (cfg->rope_scaling == RT_ROPE_LLAMA3) {
-        double wavelength = 2 * M_PI / f;
-        if (wavelength < cfg->rope_original / cfg->rope_high)
-            return f;
-        if (wavelength > cfg->rope_original / cfg->rope_low)
-            return f / cfg->rope_factor;
-        double t = (cfg->rope_original / wavelength - cfg->rope_low) /
-                   (cfg->rope_high - cfg->rope_low);
-        return (1 - t) * f / cfg->rope_factor + t * f;
-    }
+    if (cfg->rope_scaling == RT_ROPE_LLAMA3)
+        return f / rt_config_rope_divisor(cfg, i);
     if (cfg->rope_scaling == RT_ROPE_YARN) {
         double low = fmax(floor(yarn_dimension(cfg, cfg->yarn_fast)), 0);
         double high = fmin(ceil(yarn_dimension(cfg, cfg->yarn_slow)), (double)(2 * half - 1));

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/log.h"
+
 enum { CHUNK = 512 }; /* elements decoded at a time where rows are gathered */
 
 int64_t rt_store_count(const rt_store *s)
@@ -350,6 +352,46 @@ int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t 
     if (missing == 1 && stack)
         missing = find_fused(s, cfg, p, e, out, err);
     return missing == 1 ? rt_fail(err, "%s: tensor %s is missing", s->path, name) : missing;
+}
+
+int64_t rt_store_pieces(const rt_param *p) { return is_stack(p) ? p->slot->dim[0] : 1; }
+
+/* Layers after the last one: multi-token prediction. */
+static bool is_beyond(const rt_config *c, const char *name)
+{
+    long long layer;
+    return sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= c->layers;
+}
+
+/* Whether a checkpoint may carry this tensor although no forward pass here reads it. */
+static bool may_ignore(const rt_config *c, const char *name)
+{
+    return is_beyond(c, name) || strstr(name, "rotary_emb.inv_freq") ||
+           strcmp(name, "rope_freqs.weight") == 0 ||
+           (c->tied && (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "output.weight") == 0));
+}
+
+int rt_store_check(rt_store *s, const rt_config *cfg, const rt_params *list, rt_err *err)
+{
+    rt_stored unused;
+    int64_t beyond = 0;
+    for (int i = 0; i < list->n; i++)
+        for (int64_t e = 0; e < rt_store_pieces(&list->item[i]); e++)
+            if (rt_store_find(s, cfg, &list->item[i], e, &unused, err))
+                return -1;
+    for (int64_t i = 0; i < rt_store_count(s); i++) {
+        const char *name = rt_store_name(s, i);
+        if (s->used[i])
+            continue;
+        if (!may_ignore(cfg, name))
+            return rt_fail(err, "%s: tensor %s is not part of a %s model: refusing to leave it out",
+                           s->path, name, cfg->family->model_type);
+        beyond += is_beyond(cfg, name);
+    }
+    if (beyond)
+        rt_info("%s: %lld tensors of layers from %lld on predict further tokens (MTP): not read",
+                s->path, (long long)beyond, (long long)cfg->layers);
+    return 0;
 }
 
 // ---------------------------------------------------------------------------------------- reading

@@ -57,6 +57,11 @@ typedef struct rt_stored {
 /* Weight p, or its expert e when p is a stack, as cfg describes the checkpoint. */
 int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t e, rt_stored *out,
                   rt_err *err);
+/* Matrices that weight p is found as: the experts of a stack, else 1. */
+int64_t rt_store_pieces(const rt_param *p);
+/* Headers only: every weight of list is there in its shape, and nothing else is but what no forward
+   pass reads (layers that predict further tokens, a head that is the embedding again). */
+int rt_store_check(rt_store *s, const rt_config *cfg, const rt_params *list, rt_err *err);
 /* out (n, cols) = rows first .. first + n - 1 */
 int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_err *err);
 

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
 #include "core/stored.h"
 
 void rt_model_init(rt_model *m, const rt_config *cfg)
@@ -17,55 +16,14 @@ void rt_model_init(rt_model *m, const rt_config *cfg)
 /* ---- reading ------------------------------------------------------------------------------------
  */
 
-/* One weight, all experts of a stack, as f32 rows in host; NULL: only find it and check its shape,
-   which touches no page of the data. */
+/* One weight, all experts of a stack, as f32 rows in host. */
 static int read_param(rt_store *s, const rt_config *c, const rt_param *p, float *host, rt_err *err)
 {
-    bool stack = strstr(p->name, "%d") != NULL;
     rt_stored t;
-    for (int64_t e = 0; e < (stack ? p->slot->dim[0] : 1); e++) {
+    for (int64_t e = 0; e < rt_store_pieces(p); e++)
         if (rt_store_find(s, c, p, e, &t, err) ||
-            (host && rt_stored_rows(&t, host + e * t.rows * t.cols, 0, t.rows, err)))
+            rt_stored_rows(&t, host + e * t.rows * t.cols, 0, t.rows, err))
             return -1;
-    }
-    return 0;
-}
-
-/* Layers after the last one: multi-token prediction. */
-static bool is_beyond(const rt_config *c, const char *name)
-{
-    long long layer;
-    return sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= c->layers;
-}
-
-bool rt_weights_may_ignore(const rt_config *c, const char *name)
-{
-    if (is_beyond(c, name))
-        return true;
-    if (strstr(name, "rotary_emb.inv_freq") || strcmp(name, "rope_freqs.weight") == 0)
-        return true;
-    return c->tied && (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "output.weight") == 0);
-}
-
-/* Every weight is there in its shape, and nothing else is: before the first byte is read. */
-static int check_all(rt_store *s, const rt_config *c, const rt_params *list, rt_err *err)
-{
-    int64_t beyond = 0;
-    for (int i = 0; i < list->n; i++)
-        if (read_param(s, c, &list->item[i], NULL, err))
-            return -1;
-    for (int64_t i = 0; i < rt_store_count(s); i++) {
-        const char *name = rt_store_name(s, i);
-        if (s->used[i])
-            continue;
-        if (!rt_weights_may_ignore(c, name))
-            return rt_fail(err, "%s: tensor %s is not part of a %s model: refusing to leave it out",
-                           s->path, name, c->family->model_type);
-        beyond += is_beyond(c, name);
-    }
-    if (beyond)
-        rt_info("%s: %lld tensors of layers from %lld on predict further tokens (MTP): not read",
-                s->path, (long long)beyond, (long long)c->layers);
     return 0;
 }
 
@@ -273,7 +231,7 @@ static int read_model(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
     if (s->is_gguf && gguf_config(&from, &s->gguf, s->path, err))
         return -1;
     m->cfg.rope_freqs = from.rope_freqs;
-    int bad = check_all(s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
+    int bad = rt_store_check(s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
               read_all(m, d, s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
     m->cfg.rope_freqs = NULL;
     return bad ? -1 : 0;
@@ -294,7 +252,7 @@ int rt_model_check(const rt_model *m, const char *path, rt_err *err)
     rt_store s;
     if (rt_store_open(&s, path, err))
         return -1;
-    int bad = check_all(&s, &m->cfg, &m->w.params, err);
+    int bad = rt_store_check(&s, &m->cfg, &m->w.params, err);
     rt_store_close(&s);
     return bad;
 }

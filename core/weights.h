@@ -33,8 +33,6 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err);
 int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err);
 /* Of the safetensors that save would write; the weights need no memory yet. */
 int64_t rt_model_save_bytes(const rt_model *m, rt_dtype dtype);
-/* Whether a checkpoint may carry this tensor although no forward pass here reads it. */
-bool rt_weights_may_ignore(const rt_config *cfg, const char *name);
 /* Hash over names, shapes and stored bytes of a model at path: the archive's "which teacher was
  * this". */
 int rt_model_hash(rt_hash *hash, const char *path, rt_err *err);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/stored.h"
 #include "quant/encode.h"
 
 enum { CHUNK_ELEMENTS = 1 << 20, STREAMS = 4 }; /* arrays of a stream, each of 4 bytes a value */
@@ -15,7 +16,7 @@ enum { CHUNK_ELEMENTS = 1 << 20, STREAMS = 4 }; /* arrays of a stream, each of 4
 /* One tensor of the file. */
 typedef struct item {
     char name[64 + 8]; /* with ".weight" */
-    const rt_st_tensor *source;
+    rt_stored source;
     rt_dtype dtype;
     int rank;
     int64_t dim[4], rows, width;
@@ -26,7 +27,7 @@ typedef struct plan {
     const rt_export *job;
     rt_config cfg;
     rt_weights weights; /* registry only, nothing placed */
-    rt_safetensors st;
+    rt_store store;
     rt_tokenizer *tokenizer;
     item *item;
     int n_items;
@@ -35,25 +36,16 @@ typedef struct plan {
     rt_export_report report;
 } plan;
 
-/* Llama-3.1's stretched frequencies as divisors: 1 for short wavelengths, the factor for long ones,
-   a blend between (facts of config.json's rope_scaling "llama3"). */
 static int rope_divisors(plan *p, rt_err *err)
 {
-    const rt_config *c = &p->cfg;
-    int64_t half = rt_config_rope_dim(c) / 2;
-    if (c->rope_scaling != RT_ROPE_LLAMA3)
+    int64_t half = rt_config_rope_dim(&p->cfg) / 2;
+    if (p->cfg.rope_scaling != RT_ROPE_LLAMA3)
         return 0;
     p->rope = calloc((size_t)half, sizeof *p->rope);
     if (!p->rope)
         return rt_fail(err, "out of memory for %lld rope factors", (long long)half);
-    for (int64_t i = 0; i < half; i++) {
-        double wavelength = 2 * M_PI * pow(c->rope_theta, (double)i / (double)half);
-        double turns = c->rope_original / wavelength;
-        double blend = (turns - c->rope_low) / (c->rope_high - c->rope_low);
-        p->rope[i] = turns > c->rope_high  ? 1.0f
-                     : turns < c->rope_low ? (float)c->rope_factor
-                                           : (float)(1 / ((1 - blend) / c->rope_factor + blend));
-    }
+    for (int64_t i = 0; i < half; i++)
+        p->rope[i] = (float)rt_config_rope_divisor(&p->cfg, i);
     return 0;
 }
 
@@ -62,15 +54,9 @@ static int item_fill(plan *p, const rt_param *param, rt_err *err)
     item *it = &p->item[p->n_items];
     const rt_config *c = &p->cfg;
     const rt_tensor *want = param->slot;
-    *it = (item){ .source = rt_safetensors_find(&p->st, param->name), .rank = want->rank };
-    if (!it->source && !p->job->later)
-        return rt_fail(err, "%s: tensor %s is missing", p->job->dir, param->name);
-    bool same = !it->source || it->source->rank == want->rank;
-    for (int i = 0; it->source && same && i < want->rank; i++)
-        same = it->source->dim[i] == want->dim[i];
-    if (!same)
-        return rt_fail(err, "%s: tensor %s does not have the shape that config.json gives it",
-                       p->job->dir, param->name);
+    *it = (item){ .rank = want->rank };
+    if (!p->job->later && rt_store_find(&p->store, c, param, 0, &it->source, err))
+        return -1;
     bool bias = (param->flags & RT_PARAM_BIAS) != 0;
     if (bias && c->family->gguf_interleaved)
         return rt_fail(err, "%s: tensor %s: retort writes no GGUF of a %s model with biases",
@@ -95,18 +81,6 @@ static int item_fill(plan *p, const rt_param *param, rt_err *err)
     p->report.type_tensors[it->dtype]++;
     p->report.type_bytes[it->dtype] += rt_dtype_bytes(it->dtype, it->rows * it->width);
     p->report.tensor_bytes += rt_dtype_bytes(it->dtype, it->rows * it->width);
-    return 0;
-}
-
-/* Every tensor of the checkpoint must have found its place. */
-static int nothing_left(const plan *p, rt_err *err)
-{
-    for (int64_t i = 0; i < p->st.n_tensors; i++) {
-        const char *name = p->st.tensor[i].name;
-        if (rt_params_find(&p->weights.params, name) < 0 && !rt_weights_may_ignore(&p->cfg, name))
-            return rt_fail(err, "%s: tensor %s is not part of a %s model: refusing to leave it out",
-                           p->job->dir, name, p->cfg.family->model_type);
-    }
     return 0;
 }
 
@@ -139,7 +113,7 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
         if (rt_config_window(&p->cfg, l))
             p->cfg.max_positions = rt_min(p->cfg.max_positions, p->cfg.window);
     p->report.cfg = p->cfg;
-    if (!job->later && rt_safetensors_open(&p->st, job->dir, err))
+    if (!job->later && rt_store_open(&p->store, job->dir, err))
         return -1;
     if (!job->weights_only &&
         (rt_tokenizer_open(&p->tokenizer, job->later ? job->later->tokenizer : job->dir, err) ||
@@ -156,14 +130,16 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
     for (int i = 0; i < p->n_items; i++)
         p->most = rt_max(p->most, p->item[i].width);
     p->report.host_bytes = STREAMS * p->most * (int64_t)sizeof(float);
-    return nothing_left(p, err) || rope_divisors(p, err) ? -1 : 0;
+    if (!job->later && rt_store_check(&p->store, &p->cfg, &p->weights.params, err))
+        return -1;
+    return rope_divisors(p, err);
 }
 
 static void plan_close(plan *p)
 {
     if (p->weights.block)
         rt_weights_free(NULL, &p->weights);
-    rt_safetensors_close(&p->st);
+    rt_store_close(&p->store);
     rt_tokenizer_close(p->tokenizer);
     free(p->item);
     free(p->rope);
@@ -194,10 +170,9 @@ static int64_t source_row(const item *it, int64_t row)
 static int rows_read(float *x, const item *it, int64_t first, int64_t n, rt_err *err)
 {
     if (!it->heads)
-        return rt_safetensors_read_f32(x, it->source, first * it->width, n * it->width, err);
+        return rt_stored_rows(&it->source, x, first, n, err);
     for (int64_t r = 0; r < n; r++)
-        if (rt_safetensors_read_f32(x + r * it->width, it->source,
-                                    source_row(it, first + r) * it->width, it->width, err))
+        if (rt_stored_rows(&it->source, x + r * it->width, source_row(it, first + r), 1, err))
             return -1;
     return 0;
 }
@@ -246,7 +221,7 @@ static int item_write(stream *s, const item *it, rt_err *err)
             return rt_fail(err, "interrupted; nothing was written");
         if (rows_read(s->x, it, r, n, err) ||
             rt_encode(s->block, s->x, it->dtype, n, it->width, importance, err))
-            return rt_wrap(err, "%s: %s, rows from %lld", s->p->job->dir, it->source->name,
+            return rt_wrap(err, "%s: %s, rows from %lld", s->p->job->dir, it->source.name,
                            (long long)r);
         error_add(s, it, n * it->width);
         if (rt_gguf_writer_push(s->w, s->block, rt_dtype_bytes(it->dtype, n * it->width), err))
