@@ -28,7 +28,7 @@ matches() {
     if [ -z "$1" ]; then [ ! -s "$2" ]; else grep -qE -- "$1" "$2"; fi
 }
 
-export CK_FORK=no
+export CK_FORK=no CK_VERBOSITY=silent
 "$maker" make a.traces 23 && "$maker" make b.traces 6 open || exit 1
 
 expect 0 '^a.traces: 23 of 23 samples, complete, sampled by tiny/teacher$' '' list a.traces

@@ -1,7 +1,6 @@
 /* test_arena.c: the arena, tensors, scalar conversions and random numbers. Conversions are checked
    against a formula in doubles, Philox against its published vectors through a second text of it.
  */
-#include <check.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include "core/needs.h"
 #include "core/rng.h"
 #include "core/tensor.h"
+#include "tests/suite.h"
 
 static bool aborts(void (*fn)(void))
 {
@@ -364,19 +364,12 @@ END_TEST
 
 int main(void)
 {
-    const TTest *tests[] = {
-        arena_measure_equals_place, arena_refuses_too_much, bugs_abort, tensor_shapes, conversions,
-        random_known_answers,       random_ranges
-    };
-    Suite *suite = suite_create("arena");
-    TCase *tc = tcase_create("arena");
-    tcase_set_timeout(tc, 60);
-    for (int i = 0; i < RT_COUNT(tests); i++)
-        tcase_add_test(tc, tests[i]);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = { { arena_measure_equals_place, 1 },
+                                 { arena_refuses_too_much, 1 },
+                                 { bugs_abort, 1 },
+                                 { tensor_shapes, 1 },
+                                 { conversions, 1 },
+                                 { random_known_answers, 1 },
+                                 { random_ranges, 1 } };
+    return suite_run("arena", NULL, tests, RT_COUNT(tests));
 }

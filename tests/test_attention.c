@@ -2,7 +2,6 @@
    and the bits: cached decoding in chunks of any size equals the whole sequence at once, a sequence
    alone equals the same among others, threads and instruction sets change nothing. Odd sizes on
    purpose. */
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "core/ops.h"
 #include "core/rng.h"
+#include "tests/suite.h"
 
 typedef struct shape {
     int64_t heads, kv_heads, dk, dv;
@@ -298,16 +298,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("attention");
-    TCase *t = tcase_create("attention");
-    tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, against_f64, 0, RT_COUNT(shapes));
-    tcase_add_loop_test(t, same_bits, 0, RT_COUNT(shapes));
-    tcase_add_loop_test(t, cached, 0, RT_COUNT(shapes));
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const suite_test tests[] = { { against_f64, RT_COUNT(shapes) },
+                                 { same_bits, RT_COUNT(shapes) },
+                                 { cached, RT_COUNT(shapes) } };
+    return suite_run("attention", NULL, tests, RT_COUNT(tests));
 }

@@ -2,6 +2,7 @@
    rows; systematic draws, and the reason for them: the mean gradient over draws is the dense
    gradient. Same bits for threads, instruction sets and batches, of samples too. */
 #include "tests/head_rows.h"
+#include "tests/suite.h"
 
 enum { RANDOM, FLAT, CERTAIN, EQUAL, CLIFF };
 
@@ -390,18 +391,10 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("capture");
-    TCase *t = tcase_create("capture");
-    tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, captures_against_f64, 0, RT_COUNT(captures));
-    tcase_add_loop_test(t, mean_gradient_is_dense, 0, 2);
-    tcase_add_loop_test(t, divergences_vanish_at_the_teacher, 0, 3);
-    tcase_add_test(t, light_tail_keeps_its_gradient);
-    tcase_add_test(t, same_bits);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const suite_test tests[] = { { captures_against_f64, RT_COUNT(captures) },
+                                 { mean_gradient_is_dense, 2 },
+                                 { divergences_vanish_at_the_teacher, 3 },
+                                 { light_tail_keeps_its_gradient, 1 },
+                                 { same_bits, 1 } };
+    return suite_run("capture", NULL, tests, RT_COUNT(tests));
 }

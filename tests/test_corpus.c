@@ -1,13 +1,13 @@
 /* test_corpus.c: what training reads is what generation writes: prompts, pairs and splits of one
    chat agree token by token; only the response is learned; the shuffle is a permutation of every
    epoch. */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "corpora/corpus.h"
+#include "tests/suite.h"
 
 static const char TEMPLATE[] = "{%- for m in messages %}{%- if m.role == 'user' %}{{- '<|user|>' + "
                                "m.content }}{%- else %}{{- '<|assistant|>' }}"
@@ -26,12 +26,6 @@ static const char PAIR[] = "[{\"role\":\"user\",\"content\":\"What is "
 
 static rt_err err;
 
-static void must(int bad)
-{
-    if (bad)
-        ck_abort_msg("%s", err.text);
-}
-
 static void make_chat(rt_chat *c, const char *template, const char *dir)
 {
     static const char *const special[] = { "<|user|>", "<|assistant|>", "<|end|>" },
@@ -45,11 +39,11 @@ static void make_chat(rt_chat *c, const char *template, const char *dir)
                                  .eos = "<|end|>",
                                  .chat_template = template };
     rt_trainer *t;
-    must(rt_trainer_open(&t, &config, &err));
-    must(rt_trainer_add(t, "What is 2+3? boxed boxed text text", 34, &err) ||
-         rt_trainer_write(t, dir, &err));
+    OK(rt_trainer_open(&t, &config, &err));
+    OK(rt_trainer_add(t, "What is 2+3? boxed boxed text text", 34, &err) ||
+       rt_trainer_write(t, dir, &err));
     rt_trainer_close(t);
-    must(rt_chat_open(c, dir, &err));
+    OK(rt_chat_open(c, dir, &err));
 }
 
 static void check_pair(const char *template, const char *dir, const char *response)
@@ -62,22 +56,21 @@ static void check_pair(const char *template, const char *dir, const char *respon
     make_chat(&c, template, dir);
     cJSON *messages = cJSON_Parse(PAIR), *question = cJSON_Parse(PAIR);
     cJSON_DeleteItemFromArray(question, 1);
-    must(rt_chat_prompt(&c, question, &prompt, &err) ||
-         rt_chat_pair(&c, messages, &pair, &n_prompt, &err));
+    OK(rt_chat_prompt(&c, question, &prompt, &err) ||
+       rt_chat_pair(&c, messages, &pair, &n_prompt, &err));
     ck_assert_int_eq(n_prompt, prompt.n);
     ck_assert(pair.n > prompt.n &&
               memcmp(prompt.id, pair.id, (size_t)prompt.n * sizeof *prompt.id) == 0);
     ck_assert_int_eq(pair.id[pair.n - 1], rt_tokenizer_eos(c.tokenizer));
-    must(rt_tokenizer_decode(c.tokenizer, pair.id + n_prompt, pair.n - 1 - n_prompt, 0, &text,
-                             &err));
+    OK(rt_tokenizer_decode(c.tokenizer, pair.id + n_prompt, pair.n - 1 - n_prompt, 0, &text, &err));
     ck_assert_str_eq(text.data, response);
     for (int64_t i = n_prompt; i < pair.n - 1; i++) /* quoted markers stay text */
         ck_assert_int_ne(pair.id[i], rt_tokenizer_eos(c.tokenizer));
-    must(rt_chat_split(&c, pair.id, n_prompt, pair.n, &split, &err));
+    OK(rt_chat_split(&c, pair.id, n_prompt, pair.n, &split, &err));
     ck_assert(!split.unfinished);
     ck_assert_str_eq(split.reasoning.data, "2+3\n=5");
     ck_assert_str_eq(split.answer.data, "\\boxed{5} <|end|> is text");
-    must(rt_chat_split(&c, pair.id, n_prompt, n_prompt + 3, &split, &err));
+    OK(rt_chat_split(&c, pair.id, n_prompt, n_prompt + 3, &split, &err));
     ck_assert(split.unfinished); /* a thought that was cut off has no answer */
     ck_assert_str_eq(split.answer.data, "");
     rt_response_free(&split);
@@ -91,8 +84,8 @@ static void check_pair(const char *template, const char *dir, const char *respon
 
 START_TEST(pairs)
 {
-    check_pair(TEMPLATE, "corpus.tmp/a", "<think>\n2+3\n=5\n</think>\n\\boxed{5} <|end|> is text");
-    check_pair(DROPS, "corpus.tmp/b", "2+3\n=5\n</think>\n\n\\boxed{5} <|end|> is text");
+    check_pair(TEMPLATE, "a", "<think>\n2+3\n=5\n</think>\n\\boxed{5} <|end|> is text");
+    check_pair(DROPS, "b", "2+3\n=5\n</think>\n\n\\boxed{5} <|end|> is text");
 }
 END_TEST
 
@@ -102,20 +95,20 @@ START_TEST(documents)
     rt_corpus *c;
     rt_document doc;
     char lines[4096];
-    const char *path = "corpus.tmp/data.jsonl";
-    make_chat(&chat, TEMPLATE, "corpus.tmp/c");
+    const char *path = "data.jsonl";
+    make_chat(&chat, TEMPLATE, "c");
     snprintf(lines, sizeof lines,
              "{\"messages\":%s}\n{\"text\":\"What is "
              "text?\"}\n{\"text\":\"%0999d\"}\n{\"prompt\":\"2+3\",\"response\":\"5\"}\n",
              PAIR, 0);
-    must(rt_file_write(path, lines, (int64_t)strlen(lines), &err));
+    OK(rt_file_write(path, lines, (int64_t)strlen(lines), &err));
     rt_corpus_options o = { .chat = &chat, .max_length = 200 };
-    must(rt_corpus_open(&c, &path, 1, &o, &err));
+    OK(rt_corpus_open(&c, &path, 1, &o, &err));
     ck_assert_int_eq(rt_corpus_count(c), 3);
     ck_assert_int_eq(rt_corpus_left_out(c), 1);
     memset(&doc, 0, sizeof doc);
     for (int64_t i = 0, tokens = 0; i < 3; i++) {
-        must(rt_corpus_get(c, i, &doc, &err));
+        OK(rt_corpus_get(c, i, &doc, &err));
         tokens += doc.n;
         ck_assert_int_eq(doc.n_spans, 1);
         ck_assert_int_eq(doc.span->end, doc.n);
@@ -161,16 +154,6 @@ END_TEST
 
 int main(void)
 {
-    must(rt_dir_make("corpus.tmp", &err));
-    Suite *s = suite_create("corpus");
-    TCase *t = tcase_create("corpus");
-    tcase_add_test(t, pairs);
-    tcase_add_test(t, documents);
-    tcase_add_test(t, shuffle);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const suite_test tests[] = { { pairs, 1 }, { documents, 1 }, { shuffle, 1 } };
+    return suite_run("corpus", NULL, tests, RT_COUNT(tests));
 }

@@ -2,7 +2,6 @@
    determinism, importance, refusals. That llama.cpp and transformers agree with such files was
    checked when they were designed; that retort computes the golden logits from them is
    check_quantize.sh. */
-#include <check.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -12,20 +11,12 @@
 #include "core/rng.h"
 #include "corpora/chat.h"
 #include "quant/export.h"
+#include "tests/suite.h"
 
 #define GOLDEN RT_SOURCE_DIR "/tests/golden/tokenizers/"
-#define SCRATCH RT_BINARY_DIR "/export.scratch"
-#define OUT SCRATCH "/out.gguf"
+#define OUT "out.gguf"
 
 static rt_err err;
-
-#define ck_ok(call) ck_assert_msg((call) == 0, "%s", err.text)
-#define ck_refused(call, says)                                                                     \
-    do {                                                                                           \
-        err = (rt_err){ .text = "" };                                                              \
-        ck_assert_msg((call) != 0, "accepted; wanted \"%s\"", says);                               \
-        ck_assert_msg(strstr(err.text, says) != NULL, "\"%s\" lacks \"%s\"", err.text, says);      \
-    } while (0)
 
 /* ---- models to export: random weights under golden tokenizers ---- */
 
@@ -57,8 +48,8 @@ static void copy_file(const char *from_dir, const char *name, const char *to_dir
 {
     char *from = rt_path_join(from_dir, name), *to = rt_path_join(to_dir, name), *data;
     int64_t bytes;
-    ck_ok(rt_file_read(&data, &bytes, from, 1 << 24, &err));
-    ck_ok(rt_file_write(to, data, bytes, &err));
+    OK(rt_file_read(&data, &bytes, from, 1 << 24, &err));
+    OK(rt_file_write(to, data, bytes, &err));
     free(data);
     free(from);
     free(to);
@@ -80,19 +71,19 @@ static void make_model(const char *dir, const char *json, const char *tokenizer,
     rt_safetensors_writer w;
     cJSON *parsed;
     char *path = rt_path_join(dir, "config.json");
-    ck_ok(rt_dir_make(dir, &err));
+    OK(rt_dir_make(dir, &err));
     snprintf(text, sizeof text, json, rows);
-    ck_ok(rt_file_write(path, text, (int64_t)strlen(text), &err));
+    OK(rt_file_write(path, text, (int64_t)strlen(text), &err));
     free(path);
     if (tokenizer) {
         copy_file(tokenizer, "tokenizer.json", dir);
         copy_file(tokenizer, "tokenizer_config.json", dir);
     }
-    ck_ok(rt_json_parse(&parsed, text, (int64_t)strlen(text), "config", &err));
-    ck_ok(rt_config_parse(&cfg, parsed, "config", &err));
+    OK(rt_json_parse(&parsed, text, (int64_t)strlen(text), "config", &err));
+    OK(rt_config_parse(&cfg, parsed, "config", &err));
     cJSON_Delete(parsed);
     rt_weights_init(&reg, &cfg, "weights");
-    ck_ok(rt_safetensors_writer_init(&w, dir, 0, &err));
+    OK(rt_safetensors_writer_init(&w, dir, 0, &err));
     for (int i = spoil == 1; i < reg.params.n; i++) {
         rt_param *p = &reg.params.item[i];
         if (spoil == 3 && i == 1)
@@ -101,7 +92,7 @@ static void make_model(const char *dir, const char *json, const char *tokenizer,
     }
     if (spoil == 2)
         rt_safetensors_writer_add(&w, "model.extra.weight", RT_F32, 1, (int64_t[]){ 3 });
-    ck_ok(rt_safetensors_writer_begin(&w, &err));
+    OK(rt_safetensors_writer_begin(&w, &err));
     for (int i = spoil == 1; i < reg.params.n; i++) {
         int64_t n = rt_tensor_elements(reg.params.item[i].slot);
         float *x = malloc((size_t)n * sizeof *x);
@@ -109,19 +100,19 @@ static void make_model(const char *dir, const char *json, const char *tokenizer,
             x[k] = value((uint64_t)i, k);
         if (spoil == 4 && i == 5)
             x[7] = NAN;
-        ck_ok(rt_safetensors_writer_push(&w, x, n * 4, &err));
+        OK(rt_safetensors_writer_push(&w, x, n * 4, &err));
         free(x);
     }
     if (spoil == 2)
-        ck_ok(rt_safetensors_writer_push(&w, (float[]){ 1, 2, 3 }, 12, &err));
-    ck_ok(rt_safetensors_writer_commit(&w, &err));
+        OK(rt_safetensors_writer_push(&w, (float[]){ 1, 2, 3 }, 12, &err));
+    OK(rt_safetensors_writer_commit(&w, &err));
     rt_weights_free(NULL, &reg);
 }
 
 static int token_count(const char *tokenizer)
 {
     rt_tokenizer *t;
-    ck_ok(rt_tokenizer_open(&t, tokenizer, &err));
+    OK(rt_tokenizer_open(&t, tokenizer, &err));
     int n = rt_tokenizer_vocab(t);
     rt_tokenizer_close(t);
     return n;
@@ -129,13 +120,10 @@ static int token_count(const char *tokenizer)
 
 static void setup(void)
 {
-    ck_ok(rt_dir_make(SCRATCH, &err));
-    make_model(SCRATCH "/llama", llama_json, GOLDEN "llama-bpe", token_count(GOLDEN "llama-bpe"),
-               0);
-    make_model(SCRATCH "/qwen3", qwen_json, GOLDEN "qwen2", token_count(GOLDEN "qwen2") + 5, 0);
-    make_model(SCRATCH "/mistral", mistral_json, GOLDEN "llama-bpe",
-               token_count(GOLDEN "llama-bpe"), 0);
-    make_model(SCRATCH "/qwen2", qwen2_json, GOLDEN "qwen2", token_count(GOLDEN "qwen2"), 0);
+    make_model("llama", llama_json, GOLDEN "llama-bpe", token_count(GOLDEN "llama-bpe"), 0);
+    make_model("qwen3", qwen_json, GOLDEN "qwen2", token_count(GOLDEN "qwen2") + 5, 0);
+    make_model("mistral", mistral_json, GOLDEN "llama-bpe", token_count(GOLDEN "llama-bpe"), 0);
+    make_model("qwen2", qwen2_json, GOLDEN "qwen2", token_count(GOLDEN "qwen2"), 0);
 }
 
 static rt_export job(const char *dir, const char *mix)
@@ -158,14 +146,14 @@ static void check_values(const char *dir, bool pairs, int64_t heads, int64_t kv_
     rt_weights reg;
     rt_gguf g;
     rt_safetensors st;
-    ck_ok(rt_export_gguf(&e, &r, &err));
-    ck_ok(rt_config_load(&cfg, dir, &err));
-    ck_ok(rt_safetensors_open(&st, dir, &err));
-    ck_ok(rt_gguf_open(&g, OUT, &err));
+    OK(rt_export_gguf(&e, &r, &err));
+    OK(rt_config_load(&cfg, dir, &err));
+    OK(rt_safetensors_open(&st, dir, &err));
+    OK(rt_gguf_open(&g, OUT, &err));
     rt_weights_init(&reg, &cfg, "weights");
     snprintf(key, sizeof key, "%s.context_length", arch);
-    ck_ok(rt_gguf_get_str(&g, "general.architecture", &name_of_arch, &err) ||
-          rt_gguf_get_i64(&g, key, 1, INT32_MAX, &stated, &err));
+    OK(rt_gguf_get_str(&g, "general.architecture", &name_of_arch, &err) ||
+       rt_gguf_get_i64(&g, key, 1, INT32_MAX, &stated, &err));
     ck_assert(rt_gguf_str_is(name_of_arch, arch) && stated == context);
     ck_assert_int_eq(g.n_tensors, reg.params.n + (cfg.rope_scaling == RT_ROPE_LLAMA3));
     for (int i = 0; i < reg.params.n; i++) {
@@ -197,10 +185,10 @@ static void check_values(const char *dir, bool pairs, int64_t heads, int64_t kv_
 
 START_TEST(values_and_rows)
 {
-    check_values(SCRATCH "/llama", true, 4, 2, "llama", 512);
-    check_values(SCRATCH "/qwen3", false, 4, 2, "qwen3", 512);
-    check_values(SCRATCH "/mistral", true, 4, 2, "llama", 64);
-    check_values(SCRATCH "/qwen2", false, 4, 2, "qwen2", 512);
+    check_values("llama", true, 4, 2, "llama", 512);
+    check_values("qwen3", false, 4, 2, "qwen3", 512);
+    check_values("mistral", true, 4, 2, "llama", 64);
+    check_values("qwen2", false, 4, 2, "qwen2", 512);
 }
 END_TEST
 
@@ -208,25 +196,25 @@ START_TEST(types_and_sizes)
 {
     static const char *const mixes[] = { "F32",  "F16",    "BF16",   "Q8_0",   "Q6_K",
                                          "Q4_0", "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S" };
-    static const char *const dirs[] = { SCRATCH "/llama", SCRATCH "/qwen3" };
+    static const char *const dirs[] = { "llama", "qwen3" };
     for (int d = 0; d < 2; d++)
         for (int k = 0; k < (d ? 4 : RT_COUNT(mixes)); k++) {
             rt_export e = job(dirs[d], mixes[k]);
             rt_export_report planned, done;
             rt_gguf g;
             int64_t bytes = 0, size;
-            ck_ok(rt_export_plan(&e, &planned, &err));
-            ck_ok(rt_export_gguf(&e, &done, &err));
-            ck_ok(rt_gguf_open(&g, OUT, &err));
+            OK(rt_export_plan(&e, &planned, &err));
+            OK(rt_export_gguf(&e, &done, &err));
+            OK(rt_gguf_open(&g, OUT, &err));
             for (int64_t i = 0; i < g.n_tensors; i++)
                 if (strcmp(g.tensor[i].name, "rope_freqs.weight"))
                     bytes += g.tensor[i].bytes;
             ck_assert_int_eq(planned.tensor_bytes, bytes);
             ck_assert_int_eq(done.tensor_bytes, bytes);
-            ck_ok(rt_path_size(OUT, &size, &err));
+            OK(rt_path_size(OUT, &size, &err));
             ck_assert_int_eq(done.file_bytes, size);
             int64_t file_type;
-            ck_ok(rt_gguf_get_i64(&g, "general.file_type", 0, 99, &file_type, &err));
+            OK(rt_gguf_get_i64(&g, "general.file_type", 0, 99, &file_type, &err));
             ck_assert_int_eq(file_type, rt_mix_find(mixes[k])->file_type);
             /* even rows of uniform numbers: a grid of 2^bits steps over the range of a block */
             double limit = k == 0                        ? 0
@@ -248,30 +236,28 @@ START_TEST(types_follow_the_mix)
         bool pure;
         rt_dtype want;
     } rows[] = {
-        { "/llama", "Q4_K_M", "blk.1.attn_q.weight", false, RT_Q4_K },
-        { "/llama", "Q4_K_M", "blk.2.attn_v.weight", false, RT_Q6_K },
-        { "/llama", "Q4_K_M", "blk.1.attn_v.weight", false, RT_Q4_K },
-        { "/llama", "Q4_K_M", "blk.1.ffn_down.weight", false, RT_Q5_0 }, /* rows of 96 */
-        { "/llama", "Q4_K_M", "blk.3.ffn_down.weight", false, RT_Q8_0 },
-        { "/llama", "Q4_K_M", "output.weight", false, RT_Q6_K },
-        { "/llama", "Q4_K_M", "token_embd.weight", false, RT_Q4_K },
-        { "/llama", "Q4_0", "output.weight", false, RT_Q6_K },
-        { "/llama", "Q4_0", "output.weight", true, RT_Q4_0 },
-        { "/llama", "Q4_0", "output_norm.weight", true, RT_F32 },
-        { "/qwen3", "Q4_K_M", "token_embd.weight", false, RT_Q8_0 }, /* tied, rows of 96 */
-        { "/qwen3", "Q4_K_M", "blk.0.attn_q_norm.weight", false, RT_F32 },
+        { "llama", "Q4_K_M", "blk.1.attn_q.weight", false, RT_Q4_K },
+        { "llama", "Q4_K_M", "blk.2.attn_v.weight", false, RT_Q6_K },
+        { "llama", "Q4_K_M", "blk.1.attn_v.weight", false, RT_Q4_K },
+        { "llama", "Q4_K_M", "blk.1.ffn_down.weight", false, RT_Q5_0 }, /* rows of 96 */
+        { "llama", "Q4_K_M", "blk.3.ffn_down.weight", false, RT_Q8_0 },
+        { "llama", "Q4_K_M", "output.weight", false, RT_Q6_K },
+        { "llama", "Q4_K_M", "token_embd.weight", false, RT_Q4_K },
+        { "llama", "Q4_0", "output.weight", false, RT_Q6_K },
+        { "llama", "Q4_0", "output.weight", true, RT_Q4_0 },
+        { "llama", "Q4_0", "output_norm.weight", true, RT_F32 },
+        { "qwen3", "Q4_K_M", "token_embd.weight", false, RT_Q8_0 }, /* tied, rows of 96 */
+        { "qwen3", "Q4_K_M", "blk.0.attn_q_norm.weight", false, RT_F32 },
     };
     for (int i = 0; i < RT_COUNT(rows); i++) {
-        char dir[256];
         rt_gguf g;
         rt_export_report r;
-        snprintf(dir, sizeof dir, "%s%s", SCRATCH, rows[i].dir);
-        rt_export e = job(dir, rows[i].mix);
+        rt_export e = job(rows[i].dir, rows[i].mix);
         e.pure = rows[i].pure;
         if (i == 0 || rows[i].dir != rows[i - 1].dir || rows[i].mix != rows[i - 1].mix ||
             e.pure != rows[i - 1].pure)
-            ck_ok(rt_export_gguf(&e, &r, &err));
-        ck_ok(rt_gguf_open(&g, OUT, &err));
+            OK(rt_export_gguf(&e, &r, &err));
+        OK(rt_gguf_open(&g, OUT, &err));
         const rt_gguf_tensor *t = rt_gguf_find(&g, rows[i].tensor);
         ck_assert_msg(t && t->dtype == rows[i].want, "row %d %s", i, rows[i].tensor);
         rt_gguf_close(&g);
@@ -354,10 +340,10 @@ static void push_coded(rt_safetensors_writer *w, bool begun, int i, const rt_par
                                                  : code_of(i, k, 126));
     for (int64_t k = 0; k < grid[0] * grid[1]; k++)
         scale[k] = scale_of(i, k);
-    ck_ok(rt_safetensors_writer_push(w, code, bytes, &err));
-    ck_ok(rt_safetensors_writer_push(w, scale, grid[0] * grid[1] * 4, &err));
+    OK(rt_safetensors_writer_push(w, code, bytes, &err));
+    OK(rt_safetensors_writer_push(w, scale, grid[0] * grid[1] * 4, &err));
     if (int4)
-        ck_ok(rt_safetensors_writer_push(w, (int32_t[]){ (int32_t)rows, (int32_t)cols }, 8, &err));
+        OK(rt_safetensors_writer_push(w, (int32_t[]){ (int32_t)rows, (int32_t)cols }, 8, &err));
     free(code);
     free(scale);
 }
@@ -368,7 +354,7 @@ static void push_plain(rt_safetensors_writer *w, int i, const rt_param *p, bool 
     float *x = malloc((size_t)n * sizeof *x);
     for (int64_t k = 0; k < n; k++)
         x[k] = is_coded(p) ? coded(i, int4, k / cols, k % cols, cols) : value((uint64_t)i, k);
-    ck_ok(rt_safetensors_writer_push(w, x, n * 4, &err));
+    OK(rt_safetensors_writer_push(w, x, n * 4, &err));
     free(x);
 }
 
@@ -383,11 +369,11 @@ static void make_coded(const char *dir, const char *json, bool int4, bool codes)
     if (codes) /* in place of the last brace */
         n += snprintf(text + n - 1, sizeof text - (size_t)n, "%s", int4 ? int4_json : fp8_json) - 1;
     char *path = rt_path_join(dir, "config.json");
-    ck_ok(rt_dir_make(dir, &err) || rt_file_write(path, text, n, &err));
-    ck_ok(rt_config_load(&cfg, dir, &err));
+    OK(rt_dir_make(dir, &err) || rt_file_write(path, text, n, &err));
+    OK(rt_config_load(&cfg, dir, &err));
     free(path);
     rt_weights_init(&reg, &cfg, "weights");
-    ck_ok(rt_safetensors_writer_init(&w, dir, 0, &err));
+    OK(rt_safetensors_writer_init(&w, dir, 0, &err));
     for (int begun = 0; begun < 2; begun++) {
         for (int i = 0; i < reg.params.n; i++) {
             const rt_param *p = &reg.params.item[i];
@@ -399,9 +385,9 @@ static void make_coded(const char *dir, const char *json, bool int4, bool codes)
                 rt_safetensors_writer_add(&w, p->name, RT_F32, p->slot->rank, p->slot->dim);
         }
         if (!begun)
-            ck_ok(rt_safetensors_writer_begin(&w, &err));
+            OK(rt_safetensors_writer_begin(&w, &err));
     }
-    ck_ok(rt_safetensors_writer_commit(&w, &err));
+    OK(rt_safetensors_writer_commit(&w, &err));
     rt_weights_free(NULL, &reg);
 }
 
@@ -415,11 +401,11 @@ START_TEST(quantized_sources)
         rt_hash hash[2];
         rt_export_report r;
         for (int codes = 0; codes < 2; codes++) {
-            make_coded(SCRATCH "/coded", json, int4, codes);
-            rt_export e = job(SCRATCH "/coded", mixes[k / 4]);
+            make_coded("coded", json, int4, codes);
+            rt_export e = job("coded", mixes[k / 4]);
             e.weights_only = true;
-            ck_ok(rt_export_gguf(&e, &r, &err));
-            ck_ok(rt_hash_file(&hash[codes], OUT, &err));
+            OK(rt_export_gguf(&e, &r, &err));
+            OK(rt_hash_file(&hash[codes], OUT, &err));
         }
         ck_assert_msg(!strcmp(hash[0].hex, hash[1].hex), "case %d: other bytes", k);
     }
@@ -431,7 +417,7 @@ END_TEST
 static void check_int(const rt_gguf *g, const char *key, int64_t want)
 {
     int64_t v;
-    ck_ok(rt_gguf_get_i64(g, key, INT64_MIN, INT64_MAX, &v, &err));
+    OK(rt_gguf_get_i64(g, key, INT64_MIN, INT64_MAX, &v, &err));
     ck_assert_msg(v == want, "%s is %lld", key, (long long)v);
 }
 
@@ -441,12 +427,12 @@ START_TEST(architecture_keys)
     rt_export_report r;
     rt_gguf_str s;
     double v;
-    rt_export e = job(SCRATCH "/qwen3/", "Q4_0");
-    ck_ok(rt_export_gguf(&e, &r, &err));
-    ck_ok(rt_gguf_open(&g, OUT, &err));
-    ck_ok(rt_gguf_get_str(&g, "general.architecture", &s, &err));
+    rt_export e = job("qwen3/", "Q4_0");
+    OK(rt_export_gguf(&e, &r, &err));
+    OK(rt_gguf_open(&g, OUT, &err));
+    OK(rt_gguf_get_str(&g, "general.architecture", &s, &err));
     ck_assert(rt_gguf_str_is(s, "qwen3"));
-    ck_ok(rt_gguf_get_str(&g, "general.name", &s, &err));
+    OK(rt_gguf_get_str(&g, "general.name", &s, &err));
     ck_assert(rt_gguf_str_is(s, "qwen3"));
     check_int(&g, "general.quantization_version", 2);
     check_int(&g, "qwen3.block_count", 4);
@@ -458,18 +444,18 @@ START_TEST(architecture_keys)
     check_int(&g, "qwen3.attention.key_length", 32); /* not 96 / 4 */
     check_int(&g, "qwen3.attention.value_length", 32);
     check_int(&g, "qwen3.rope.dimension_count", 32);
-    ck_ok(rt_gguf_get_f64(&g, "qwen3.rope.freq_base", &v, &err));
+    OK(rt_gguf_get_f64(&g, "qwen3.rope.freq_base", &v, &err));
     ck_assert(v == 1e6);
-    ck_ok(rt_gguf_get_f64(&g, "qwen3.attention.layer_norm_rms_epsilon", &v, &err));
+    OK(rt_gguf_get_f64(&g, "qwen3.attention.layer_norm_rms_epsilon", &v, &err));
     ck_assert(fabs(v - 1e-6) < 1e-13);
     ck_assert_ptr_null(rt_gguf_find(&g, "output.weight")); /* tied */
     ck_assert_ptr_null(rt_gguf_find(&g, "rope_freqs.weight"));
     rt_gguf_close(&g);
-    e = job(SCRATCH "/llama", "Q4_0");
+    e = job("llama", "Q4_0");
     e.name = "Another name";
-    ck_ok(rt_export_gguf(&e, &r, &err));
-    ck_ok(rt_gguf_open(&g, OUT, &err));
-    ck_ok(rt_gguf_get_str(&g, "general.name", &s, &err));
+    OK(rt_export_gguf(&e, &r, &err));
+    OK(rt_gguf_open(&g, OUT, &err));
+    OK(rt_gguf_get_str(&g, "general.name", &s, &err));
     ck_assert(rt_gguf_str_is(s, "Another name"));
     const rt_gguf_tensor *f = rt_gguf_find(&g, "rope_freqs.weight");
     ck_assert(f && f->dtype == RT_F32 && f->rank == 1 && f->elements == 16);
@@ -495,15 +481,15 @@ static void check_tokenizer(const char *dir, const char *source, const char *pre
     rt_tokenizer *t;
     rt_ids a = { 0 }, b = { 0 };
     int64_t n, *types, n_types;
-    ck_ok(rt_export_gguf(&e, &r, &err));
-    ck_ok(rt_gguf_open(&g, OUT, &err));
-    ck_ok(rt_tokenizer_open(&t, source, &err));
+    OK(rt_export_gguf(&e, &r, &err));
+    OK(rt_gguf_open(&g, OUT, &err));
+    OK(rt_tokenizer_open(&t, source, &err));
     if (pre) {
-        ck_ok(rt_gguf_get_str(&g, "tokenizer.ggml.pre", &s, &err));
+        OK(rt_gguf_get_str(&g, "tokenizer.ggml.pre", &s, &err));
         ck_assert(rt_gguf_str_is(s, pre));
     }
-    ck_ok(rt_gguf_get_strs(&g, "tokenizer.ggml.tokens", &tokens, &n, &err));
-    ck_ok(rt_gguf_get_i64s(&g, "tokenizer.ggml.token_type", &types, &n_types, &err));
+    OK(rt_gguf_get_strs(&g, "tokenizer.ggml.tokens", &tokens, &n, &err));
+    OK(rt_gguf_get_i64s(&g, "tokenizer.ggml.token_type", &types, &n_types, &err));
     ck_assert_int_eq(n, rt_tokenizer_vocab(t) + padding);
     for (int32_t i = 0; i < n; i++) {
         char hole[32];
@@ -519,15 +505,15 @@ static void check_tokenizer(const char *dir, const char *source, const char *pre
     }
     const char *template = rt_tokenizer_chat_template(t);
     s = (rt_gguf_str){ "", 0 };
-    ck_ok(rt_gguf_opt_str(&g, "tokenizer.chat_template", &s, &err));
+    OK(rt_gguf_opt_str(&g, "tokenizer.chat_template", &s, &err));
     ck_assert(rt_gguf_str_is(s, template ? template : ""));
     rt_chat back;
-    ck_ok(rt_chat_open(&back, OUT, &err));
+    OK(rt_chat_open(&back, OUT, &err));
     for (unsigned flags = 0; flags < 8; flags++) {
         rt_ids_clear(&a);
         rt_ids_clear(&b);
-        ck_ok(rt_tokenizer_encode(t, text, sizeof text - 1, flags, &a, &err));
-        ck_ok(rt_tokenizer_encode(back.tokenizer, text, sizeof text - 1, flags, &b, &err));
+        OK(rt_tokenizer_encode(t, text, sizeof text - 1, flags, &a, &err));
+        OK(rt_tokenizer_encode(back.tokenizer, text, sizeof text - 1, flags, &b, &err));
         ck_assert_msg(a.n == b.n && !memcmp(a.id, b.id, (size_t)a.n * 4), "%s flags %u", dir,
                       flags);
     }
@@ -542,10 +528,10 @@ static void check_tokenizer(const char *dir, const char *source, const char *pre
 
 START_TEST(tokenizer_inside)
 {
-    check_tokenizer(SCRATCH "/llama", GOLDEN "llama-bpe", "llama-bpe", 0);
-    check_tokenizer(SCRATCH "/qwen3", GOLDEN "qwen2", "qwen2", 5);
-    make_model(SCRATCH "/llama2", llama_json, GOLDEN "llama-2", token_count(GOLDEN "llama-2"), 0);
-    check_tokenizer(SCRATCH "/llama2", GOLDEN "llama-2", NULL, 0);
+    check_tokenizer("llama", GOLDEN "llama-bpe", "llama-bpe", 0);
+    check_tokenizer("qwen3", GOLDEN "qwen2", "qwen2", 5);
+    make_model("llama2", llama_json, GOLDEN "llama-2", token_count(GOLDEN "llama-2"), 0);
+    check_tokenizer("llama2", GOLDEN "llama-2", NULL, 0);
 }
 END_TEST
 
@@ -553,16 +539,16 @@ END_TEST
 
 START_TEST(same_bytes_for_any_threads)
 {
-    rt_export e = job(SCRATCH "/llama", "Q4_K_M");
+    rt_export e = job("llama", "Q4_K_M");
     rt_export_report r;
     rt_hash one, three;
     int threads = omp_get_max_threads();
     omp_set_num_threads(1);
-    ck_ok(rt_export_gguf(&e, &r, &err));
-    ck_ok(rt_hash_file(&one, OUT, &err));
+    OK(rt_export_gguf(&e, &r, &err));
+    OK(rt_hash_file(&one, OUT, &err));
     omp_set_num_threads(3);
-    ck_ok(rt_export_gguf(&e, &r, &err));
-    ck_ok(rt_hash_file(&three, OUT, &err));
+    OK(rt_export_gguf(&e, &r, &err));
+    OK(rt_hash_file(&three, OUT, &err));
     omp_set_num_threads(threads);
     ck_assert_str_eq(one.hex, three.hex);
 }
@@ -579,19 +565,19 @@ static void write_importance(float *sum, float count)
         mean[i] = (float)(1 + i % 7 * i % 5 * 10);
         sum[i] = mean[i] * count;
     }
-    ck_ok(rt_safetensors_writer_init(&w, SCRATCH "/busy.safetensors", 0, &err));
+    OK(rt_safetensors_writer_init(&w, "busy.safetensors", 0, &err));
     rt_safetensors_writer_add(&w, "blk.1.attn_q.weight", RT_F32, 1, (int64_t[]){ W });
-    ck_ok(rt_safetensors_writer_begin(&w, &err));
-    ck_ok(rt_safetensors_writer_push(&w, mean, sizeof mean, &err));
-    ck_ok(rt_safetensors_writer_commit(&w, &err));
-    ck_ok(rt_gguf_writer_open(&g, SCRATCH "/busy.gguf", &err));
-    ck_ok(rt_gguf_put_str(&g, "general.type", "imatrix", &err));
+    OK(rt_safetensors_writer_begin(&w, &err));
+    OK(rt_safetensors_writer_push(&w, mean, sizeof mean, &err));
+    OK(rt_safetensors_writer_commit(&w, &err));
+    OK(rt_gguf_writer_open(&g, "busy.gguf", &err));
+    OK(rt_gguf_put_str(&g, "general.type", "imatrix", &err));
     rt_gguf_writer_add(&g, "blk.1.attn_q.weight.in_sum2", RT_F32, 2, (int64_t[]){ 1, W });
     rt_gguf_writer_add(&g, "blk.1.attn_q.weight.counts", RT_F32, 2, (int64_t[]){ 1, 1 });
-    ck_ok(rt_gguf_writer_begin(&g, &err));
-    ck_ok(rt_gguf_writer_push(&g, sum, W * 4, &err));
-    ck_ok(rt_gguf_writer_push(&g, &count, 4, &err));
-    ck_ok(rt_gguf_writer_commit(&g, &err));
+    OK(rt_gguf_writer_begin(&g, &err));
+    OK(rt_gguf_writer_push(&g, sum, W * 4, &err));
+    OK(rt_gguf_writer_push(&g, &count, 4, &err));
+    OK(rt_gguf_writer_commit(&g, &err));
 }
 
 START_TEST(importance_from_both_containers)
@@ -600,36 +586,36 @@ START_TEST(importance_from_both_containers)
     rt_hash hash[3];
     rt_export_report r;
     write_importance(sum, 64);
-    static const char *const files[] = { NULL, SCRATCH "/busy.safetensors", SCRATCH "/busy.gguf" };
+    static const char *const files[] = { NULL, "busy.safetensors", "busy.gguf" };
     for (int i = 0; i < 3; i++) {
         rt_importance imp = { 0 };
-        rt_export e = job(SCRATCH "/llama", "Q4_K_M");
+        rt_export e = job("llama", "Q4_K_M");
         if (files[i]) {
-            ck_ok(rt_importance_open(&imp, files[i], &err));
+            OK(rt_importance_open(&imp, files[i], &err));
             e.importance = &imp;
         }
-        ck_ok(rt_export_gguf(&e, &r, &err));
+        OK(rt_export_gguf(&e, &r, &err));
         ck_assert_int_eq(r.weighed, i > 0);
-        ck_ok(rt_hash_file(&hash[i], OUT, &err));
+        OK(rt_hash_file(&hash[i], OUT, &err));
         rt_importance_close(&imp);
     }
     ck_assert_str_ne(hash[0].hex, hash[1].hex);
     ck_assert_str_eq(hash[1].hex, hash[2].hex);
     rt_importance imp;
     rt_gguf_writer g;
-    ck_ok(rt_gguf_writer_open(&g, SCRATCH "/short.gguf", &err));
-    ck_ok(rt_gguf_put_str(&g, "general.type", "imatrix", &err));
+    OK(rt_gguf_writer_open(&g, "short.gguf", &err));
+    OK(rt_gguf_put_str(&g, "general.type", "imatrix", &err));
     rt_gguf_writer_add(&g, "blk.1.attn_q.weight.in_sum2", RT_F32, 1, (int64_t[]){ 4 });
-    ck_ok(rt_gguf_writer_begin(&g, &err));
-    ck_ok(rt_gguf_writer_push(&g, sum, 16, &err));
-    ck_ok(rt_gguf_writer_commit(&g, &err));
-    ck_ok(rt_importance_open(&imp, SCRATCH "/short.gguf", &err));
-    rt_export e = job(SCRATCH "/llama", "Q4_K_M");
+    OK(rt_gguf_writer_begin(&g, &err));
+    OK(rt_gguf_writer_push(&g, sum, 16, &err));
+    OK(rt_gguf_writer_commit(&g, &err));
+    OK(rt_importance_open(&imp, "short.gguf", &err));
+    rt_export e = job("llama", "Q4_K_M");
     e.importance = &imp;
-    ck_refused(rt_export_gguf(&e, &r, &err), "made for another model");
+    FAILS(rt_export_gguf(&e, &r, &err), "made for another model");
     rt_importance_close(&imp);
-    ck_refused(rt_importance_open(&imp, RT_SOURCE_DIR "/tests/golden/keys.gguf", &err),
-               "not an imatrix");
+    FAILS(rt_importance_open(&imp, RT_SOURCE_DIR "/tests/golden/keys.gguf", &err),
+          "not an imatrix");
 }
 END_TEST
 
@@ -645,26 +631,26 @@ START_TEST(refusals)
                  { 4, "row 0, column 7" } };
     int n = token_count(GOLDEN "qwen2");
     for (int i = 0; i < RT_COUNT(rows); i++) {
-        rt_export e = job(SCRATCH "/spoilt", "Q4_0");
-        e.out = SCRATCH "/refused.gguf";
-        make_model(SCRATCH "/spoilt", qwen_json, GOLDEN "qwen2", n, rows[i].spoil);
-        ck_refused(rt_export_gguf(&e, &r, &err), rows[i].says);
+        rt_export e = job("spoilt", "Q4_0");
+        e.out = "refused.gguf";
+        make_model("spoilt", qwen_json, GOLDEN "qwen2", n, rows[i].spoil);
+        FAILS(rt_export_gguf(&e, &r, &err), rows[i].says);
     }
-    rt_export e = job(SCRATCH "/spoilt", "Q4_0");
-    e.out = SCRATCH "/refused.gguf";
-    make_model(SCRATCH "/spoilt", qwen_json, GOLDEN "qwen2", n - 1, 0);
-    ck_refused(rt_export_gguf(&e, &r, &err), "do not belong together");
-    make_model(SCRATCH "/bare", qwen_json, NULL, n, 0);
-    e.dir = SCRATCH "/bare";
-    ck_refused(rt_export_gguf(&e, &r, &err), "tokenizer.json");
-    e.dir = SCRATCH "/nowhere";
-    ck_refused(rt_export_gguf(&e, &r, &err), "nowhere");
+    rt_export e = job("spoilt", "Q4_0");
+    e.out = "refused.gguf";
+    make_model("spoilt", qwen_json, GOLDEN "qwen2", n - 1, 0);
+    FAILS(rt_export_gguf(&e, &r, &err), "do not belong together");
+    make_model("bare", qwen_json, NULL, n, 0);
+    e.dir = "bare";
+    FAILS(rt_export_gguf(&e, &r, &err), "tokenizer.json");
+    e.dir = "nowhere";
+    FAILS(rt_export_gguf(&e, &r, &err), "nowhere");
     char moe[] = RT_SOURCE_DIR "/tests/golden/models/qwen3_moe_norm";
     e.dir = moe;
-    ck_refused(rt_export_gguf(&e, &r, &err), "qwen3_moe");
+    FAILS(rt_export_gguf(&e, &r, &err), "qwen3_moe");
     char **names;
     int count;
-    ck_ok(rt_dir_list(&names, &count, SCRATCH, &err));
+    OK(rt_dir_list(&names, &count, ".", &err));
     for (int i = 0; i < count; i++)
         ck_assert_msg(!strstr(names[i], "refused"), "%s was left behind", names[i]);
     rt_names_free(names, count);
@@ -673,23 +659,14 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("export");
-    TCase *tc = tcase_create("export");
-    tcase_set_timeout(tc, 120);
-    tcase_add_unchecked_fixture(tc, setup, NULL);
-    tcase_add_test(tc, values_and_rows);
-    tcase_add_test(tc, types_and_sizes);
-    tcase_add_test(tc, types_follow_the_mix);
-    tcase_add_test(tc, quantized_sources);
-    tcase_add_test(tc, architecture_keys);
-    tcase_add_test(tc, tokenizer_inside);
-    tcase_add_test(tc, same_bytes_for_any_threads);
-    tcase_add_test(tc, importance_from_both_containers);
-    tcase_add_test(tc, refusals);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = { { values_and_rows, 1 },
+                                 { types_and_sizes, 1 },
+                                 { types_follow_the_mix, 1 },
+                                 { quantized_sources, 1 },
+                                 { architecture_keys, 1 },
+                                 { tokenizer_inside, 1 },
+                                 { same_bytes_for_any_threads, 1 },
+                                 { importance_from_both_containers, 1 },
+                                 { refusals, 1 } };
+    return suite_run("export", setup, tests, RT_COUNT(tests));
 }

@@ -2,7 +2,6 @@
    GQA | MLA and dense | routed, weight by weight; and that memory modes, passes and threads change
    no bit of it. The directional derivative of each weight is compared along a random direction; the
    loss is summed in f64. */
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "core/rng.h"
 #include "core/weights.h"
 #include "distill/step.h"
+#include "tests/suite.h"
 
 enum { DOCS = 5, VOCAB = 37 };
 
@@ -24,12 +24,6 @@ typedef struct bench {
 } bench;
 
 static rt_err err;
-
-static void must(int bad)
-{
-    if (bad)
-        ck_abort_msg("%s", err.text);
-}
 
 /* Odd sizes on purpose. */
 static rt_config tiny(const char *family, bool tied)
@@ -90,16 +84,16 @@ static rt_config tiny(const char *family, bool tied)
 static void open_bench(bench *b, const rt_config *cfg, int threads, int64_t rows, bool recompute)
 {
     memset(b, 0, sizeof *b);
-    must(rt_dev_open(&b->dev, "cpu", threads, &err));
+    OK(rt_dev_open(&b->dev, "cpu", threads, &err));
     rt_model_init(&b->model, cfg);
-    must(rt_weights_place(&b->dev, &b->model.w, &err));
-    must(rt_model_rope(&b->model, &b->dev, 64, &err));
-    must(rt_params_init(&b->model.w.params, &b->dev, cfg, 7, &err));
+    OK(rt_weights_place(&b->dev, &b->model.w, &err));
+    OK(rt_model_rope(&b->model, &b->dev, 64, &err));
+    OK(rt_params_init(&b->model.w.params, &b->dev, cfg, 7, &err));
     rt_batch_shape shape = { .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1 };
     rt_step_plan(&b->step, &b->dev, &b->model, &shape, 16, recompute);
     b->step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     b->step.vocab = VOCAB - 2;
-    must(rt_step_place(&b->step, &err) || rt_dev_ready(&b->dev, &err));
+    OK(rt_step_place(&b->step, &err) || rt_dev_ready(&b->dev, &err));
     for (int i = 0; i < DOCS; i++) {
         int n = 5 + 2 * i;
         for (int t = 0; t < n; t++)
@@ -299,17 +293,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("layers");
-    TCase *t = tcase_create("layers");
-    tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, gradients, 0, 13);
-    tcase_add_test(t, mla_dense);
-    tcase_add_loop_test(t, same_bits, 0, 4);
-    tcase_add_test(t, passes);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const suite_test tests[] = {
+        { gradients, 13 }, { mla_dense, 1 }, { same_bits, 4 }, { passes, 1 }
+    };
+    return suite_run("layers", NULL, tests, RT_COUNT(tests));
 }

@@ -2,8 +2,8 @@
    every exponent, and their special cases. That every instruction set gives the same bits is shown
    where they are used (test_attention.c). */
 #include "core/kernels/math.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 static double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
@@ -79,15 +79,7 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("math");
-    TCase *c = tcase_create("math");
-    tcase_set_timeout(c, 120);
-    tcase_add_loop_test(c, accuracy, 0, (int)(sizeof(rows) / sizeof(rows[0])));
-    tcase_add_test(c, special_cases);
-    suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const suite_test tests[] = { { accuracy, (int)(sizeof(rows) / sizeof(rows[0])) },
+                                 { special_cases, 1 } };
+    return suite_run("math", NULL, tests, RT_COUNT(tests));
 }

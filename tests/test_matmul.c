@@ -3,8 +3,8 @@
    every instruction set this machine has, with 1, 2 and 3 threads, for any number of rows. */
 #include "core/ops.h"
 #include "core/rng.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,8 @@ static void open_devices(void)
 {
     static const char *const isas[] = { "scalar", "avx2", "avx512" };
     rt_err err = { .text = "" };
+    while (n_devices > 0)
+        rt_dev_close(&devices[--n_devices]);
     for (int i = 0; i < 3; i++)
         for (int threads = 1; threads <= 3; threads++) {
             setenv("RETORT_ISA", isas[i], 1);
@@ -32,12 +34,6 @@ static void open_devices(void)
             n_devices++;
         }
     unsetenv("RETORT_ISA");
-}
-
-static void close_devices(void)
-{
-    while (n_devices > 0)
-        rt_dev_close(&devices[--n_devices]);
 }
 
 /* --- data ----------------------------------------------------------------------------------------
@@ -154,13 +150,13 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_
 
 static const int64_t odd[] = { 1, 5, 7, 11, 13, 31, 32, 33, 47, 64, 65, 100 };
 
-START_TEST(every_row_count) /* _i = 1 .. 40 rows */
+START_TEST(every_row_count) /* 1 .. 40 rows */
 {
-    int64_t n = odd[(_i * 5) % RT_COUNT(odd)], k = odd[(_i * 7 + 3) % RT_COUNT(odd)];
+    int64_t m = _i + 1, n = odd[m * 5 % RT_COUNT(odd)], k = odd[(m * 7 + 3) % RT_COUNT(odd)];
     for (int form = 0; form < 4; form++)
         for (int add = 0; add < 2; add++)
-            check_product(_i, n, k, form & 1, form & 2, RT_F32, add, false);
-    check_product(_i, n, k, false, true, RT_F32, _i & 1, true);
+            check_product(m, n, k, form & 1, form & 2, RT_F32, add, false);
+    check_product(m, n, k, false, true, RT_F32, m & 1, true);
 }
 END_TEST
 
@@ -352,24 +348,15 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("matmul");
-    TCase *c = tcase_create("matmul");
-    tcase_set_timeout(c, 300);
-    tcase_add_unchecked_fixture(c, open_devices, close_devices);
-    tcase_add_loop_test(c, every_row_count, 1, 41);
-    tcase_add_loop_test(c, long_sums, 0, 5);
-    tcase_add_loop_test(c, many_chunks, 0, 2);
-    tcase_add_loop_test(c, many_tiles, 0, 2);
-    tcase_add_loop_test(c, every_dtype, 0, RT_DTYPE_COUNT);
-    tcase_add_test(c, empty);
-    tcase_add_loop_test(c, grouped, 0, 2);
-    tcase_add_loop_test(c, heads, 0, 2);
-    tcase_add_test(c, close_to_f64);
-    tcase_add_test(c, unknown_isa);
-    suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const suite_test tests[] = { { every_row_count, 40 },
+                                 { long_sums, 5 },
+                                 { many_chunks, 2 },
+                                 { many_tiles, 2 },
+                                 { every_dtype, RT_DTYPE_COUNT },
+                                 { empty, 1 },
+                                 { grouped, 2 },
+                                 { heads, 2 },
+                                 { close_to_f64, 1 },
+                                 { unknown_isa, 1 } };
+    return suite_run("matmul", open_devices, tests, RT_COUNT(tests));
 }

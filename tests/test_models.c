@@ -2,7 +2,6 @@
    chosen experts and gradients of every golden model; decoding through the cache against whole
    sequences; and that a sequence's logits, tokens and soft targets have the same bits whatever runs
    beside it, for any chunk of its prompt and any number of threads. */
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "core/weights.h"
 #include "corpora/npz.h"
 #include "distill/step.h"
+#include "tests/suite.h"
 
 static const char *const MODELS[] = {
     "llama_scaled",    "llama_tied",     "qwen3",          "qwen3_tied",      "qwen3_moe_norm",
@@ -33,12 +33,6 @@ enum { TOKENS_MAX = 200 };
 
 static rt_err err;
 
-static void must(int bad)
-{
-    if (bad)
-        ck_abort_msg("%s", err.text);
-}
-
 // --------------------------------------------------------------------------------- golden files
 
 static const char *golden(const char *model, const char *file)
@@ -56,8 +50,8 @@ static void *load_npy(const char *model, const char *file, int64_t *n)
 {
     rt_map map;
     rt_npy npy;
-    must(rt_map_open(&map, golden(model, file), &err) ||
-         rt_npy_parse(&npy, map.data, map.bytes, file, &err));
+    OK(rt_map_open(&map, golden(model, file), &err) ||
+       rt_npy_parse(&npy, map.data, map.bytes, file, &err));
     ck_assert_int_eq(npy.item, 4);
     void *copy = malloc((size_t)npy.bytes);
     memcpy(copy, npy.data, (size_t)npy.bytes);
@@ -76,8 +70,8 @@ typedef struct bench {
 static void open_bench(bench *b, const char *name, int threads, bool frozen)
 {
     memset(b, 0, sizeof *b);
-    must(rt_dev_open(&b->dev, "cpu", threads, &err));
-    must(rt_model_open(&b->model, &b->dev, golden(name, ""), frozen, TOKENS_MAX + 64, &err));
+    OK(rt_dev_open(&b->dev, "cpu", threads, &err));
+    OK(rt_model_open(&b->model, &b->dev, golden(name, ""), frozen, TOKENS_MAX + 64, &err));
     b->token = load_npy(name, "tokens.npy", &b->n);
     b->vocab = b->model.cfg.vocab;
 }
@@ -117,7 +111,7 @@ static void open_acts(bench *b, rt_acts *a, rt_plan_mode mode, int64_t rows)
                             .length = TOKENS_MAX,
                             .choices = true };
     rt_acts_plan(a, &b->dev, &b->model, &shape);
-    must(rt_acts_place(a, &b->dev, &b->model, &err) || rt_dev_ready(&b->dev, &err));
+    OK(rt_acts_place(a, &b->dev, &b->model, &err) || rt_dev_ready(&b->dev, &err));
 }
 
 /* Logits (n,V) of rows [first, first + n) of the pass. */
@@ -224,8 +218,8 @@ START_TEST(trained)
     rt_acts a;
     batch p = { 0 };
     int64_t n;
-    must(rt_dev_open(&b.dev, "cpu", 2, &err) ||
-         rt_model_open(&b.model, &b.dev, TRAINED[_i][1], true, 256, &err));
+    OK(rt_dev_open(&b.dev, "cpu", 2, &err) ||
+       rt_model_open(&b.model, &b.dev, TRAINED[_i][1], true, 256, &err));
     b.token = load_npy(name, "tokens.npy", &b.n);
     b.vocab = b.model.cfg.vocab;
     float *got = malloc((size_t)(b.n * b.vocab) * sizeof *got);
@@ -276,15 +270,15 @@ START_TEST(gradients)
     rt_step_plan(&step, &b.dev, &b.model, &shape, b.n, false);
     step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     step.vocab = b.vocab;
-    must(rt_step_place(&step, &err) || rt_dev_ready(&b.dev, &err));
+    OK(rt_step_place(&step, &err) || rt_dev_ready(&b.dev, &err));
     rt_trace_span span = { 1, (int32_t)b.n };
     rt_document doc = { .token = b.token, .n = b.n, .span = &span, .n_spans = 1 };
     rt_step_run(&step, &doc, 1, &totals);
-    must(rt_safetensors_open(&st, golden(name, "gradients.safetensors"), &err));
+    OK(rt_safetensors_open(&st, golden(name, "gradients.safetensors"), &err));
     for (int64_t i = 0; i < st.n_tensors; i++) {
         const rt_st_tensor *t = &st.tensor[i];
         float *want = malloc((size_t)t->elements * sizeof *want);
-        must(rt_safetensors_read_f32(want, t, 0, t->elements, &err));
+        OK(rt_safetensors_read_f32(want, t, 0, t->elements, &err));
         float loss = (float)(totals.sum[RT_LOSS_TOTAL] / (double)totals.rows);
         bool is_loss = !strcmp(t->name, "loss");
         const float *got = is_loss ? &loss : gradient_of(&step.grads, t->name);
@@ -425,8 +419,8 @@ static void generate(bench *b, generated *g, int slots, int prefill, int n, bool
     g->n = n;
     for (int i = 0; i < n; i++)
         g->order[i] = backwards ? n - 1 - i : i;
-    must(rt_generator_open(&gen, &b->dev, &b->model, &o, &err));
-    must(rt_generator_run(gen, &io, &err));
+    OK(rt_generator_open(&gen, &b->dev, &b->model, &o, &err));
+    OK(rt_generator_run(gen, &io, &err));
     rt_generator_close(gen);
 }
 
@@ -500,9 +494,9 @@ START_TEST(generated_and_scored)
     open_acts(&b, &a, RT_PLAN_SCORE, 64);
     rt_arena_init(&arena, "capture");
     rt_capture_plan(&cap, &arena, &CAPTURE, 64);
-    must(rt_dev_place(&b.dev, &arena, &err));
+    OK(rt_dev_place(&b.dev, &arena, &err));
     rt_capture_plan(&cap, &arena, &CAPTURE, 64);
-    must(rt_capture_open(&cap, &err));
+    OK(rt_capture_open(&cap, &err));
     for (int i = 0; i < REQUESTS; i++) {
         batch p = { 0 };
         rt_soft soft;
@@ -518,7 +512,7 @@ START_TEST(generated_and_scored)
         rt_capture_run(&b.dev, &cap, &a.logits, n, b.vocab);
         rt_soft_init(&soft);
         for (int64_t t = 0; t < n; t++)
-            must(rt_capture_append(&cap, t, &soft, &err));
+            OK(rt_capture_append(&cap, t, &soft, &err));
         if (mla)
             ck_assert(difference(g.soft[i].taken_logp, soft.taken_logp, n) < 1e-4 &&
                       difference(g.soft[i].entropy, soft.entropy, n) < 1e-4);
@@ -539,9 +533,9 @@ END_TEST
 START_TEST(written_configs)
 {
     rt_config read, again;
-    must(rt_config_load(&read, golden(MODELS[_i], ""), &err));
+    OK(rt_config_load(&read, golden(MODELS[_i], ""), &err));
     cJSON *json = rt_config_json(&read, "float32");
-    must(rt_config_parse(&again, json, "written", &err));
+    OK(rt_config_parse(&again, json, "written", &err));
     cJSON_Delete(json);
     again.window_first = read.window_first;
     ck_assert_msg(!memcmp(&read, &again, sizeof read), "%s: another description", MODELS[_i]);
@@ -562,10 +556,8 @@ START_TEST(end_tokens)
                   { "3", "{\"temperature\": 0.6}", 1, { 3 } },
                   { "3", "{\"eos_token_id\": [-1, \"7\", 1e300, null]}", 1, { 3 } },
                   { "3", "{\"eos_token_id\": [4,", -1, { 0 } } };
-    char dir[] = "/tmp/retort-models-XXXXXX", text[512];
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    char *config = rt_path_join(dir, "config.json");
-    char *generation = rt_path_join(dir, "generation_config.json");
+    static const char generation[] = "generation_config.json";
+    char text[512];
     for (int i = 0; i < RT_COUNT(cases); i++) {
         rt_config cfg;
         int n = snprintf(
@@ -575,12 +567,12 @@ START_TEST(end_tokens)
             "\"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 16, "
             "\"eos_token_id\": %s}",
             cases[i].config);
-        must(rt_file_write(config, text, n, &err));
+        OK(rt_file_write("config.json", text, n, &err));
         unlink(generation);
         if (cases[i].generation)
-            must(rt_file_write(generation, cases[i].generation,
-                               (int64_t)strlen(cases[i].generation), &err));
-        int bad = rt_config_load(&cfg, dir, &err);
+            OK(rt_file_write(generation, cases[i].generation, (int64_t)strlen(cases[i].generation),
+                             &err));
+        int bad = rt_config_load(&cfg, ".", &err);
         ck_assert_int_eq(bad, cases[i].n < 0 ? -1 : 0);
         if (bad) {
             ck_assert_ptr_nonnull(strstr(err.text, "generation_config.json"));
@@ -590,33 +582,20 @@ START_TEST(end_tokens)
         for (int k = 0; k < cases[i].n; k++)
             ck_assert_int_eq(cfg.eos[k], cases[i].eos[k]);
     }
-    unlink(generation);
-    unlink(config);
-    rmdir(dir);
-    free(generation);
-    free(config);
 }
 END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("models");
-    TCase *t = tcase_create("models");
     const int n = RT_COUNT(MODELS);
-    tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, logits, 0, n);
-    tcase_add_loop_test(t, written_configs, 0, n);
-    tcase_add_loop_test(t, trained, 0, RT_COUNT(TRAINED));
-    tcase_add_test(t, end_tokens);
-    tcase_add_loop_test(t, gradients, 0, RT_COUNT(WITH_GRADIENTS));
-    tcase_add_loop_test(t, decoding, 0, n);
-    tcase_add_loop_test(t, scoring_bits, 0, n);
-    tcase_add_loop_test(t, generation_bits, 0, n);
-    tcase_add_loop_test(t, generated_and_scored, 0, n);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const suite_test tests[] = { { logits, n },
+                                 { written_configs, n },
+                                 { trained, RT_COUNT(TRAINED) },
+                                 { end_tokens, 1 },
+                                 { gradients, RT_COUNT(WITH_GRADIENTS) },
+                                 { decoding, n },
+                                 { scoring_bits, n },
+                                 { generation_bits, n },
+                                 { generated_and_scored, n } };
+    return suite_run("models", NULL, tests, RT_COUNT(tests));
 }

@@ -3,8 +3,8 @@
    instruction set of this machine. Then what rows cannot say: the router's order, dtypes of gather,
    refusals. `test_ops bench` prints bandwidths instead. */
 #include "tests/ops_cases.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -495,18 +495,10 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("ops");
-    TCase *t = tcase_create("rows");
-    tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, cases, 0, RT_COUNT(ops_cases));
-    tcase_add_loop_test(t, router_order, 0, RT_COUNT(routes));
-    tcase_add_test(t, router_sort_and_balance);
-    tcase_add_loop_test(t, gather_dtypes, 0, RT_COUNT(gathered));
-    tcase_add_loop_test(t, refused, 0, RT_COUNT(refusals));
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const suite_test tests[] = { { cases, RT_COUNT(ops_cases) },
+                                 { router_order, RT_COUNT(routes) },
+                                 { router_sort_and_balance, 1 },
+                                 { gather_dtypes, RT_COUNT(gathered) },
+                                 { refused, RT_COUNT(refusals) } };
+    return suite_run("ops", NULL, tests, RT_COUNT(tests));
 }

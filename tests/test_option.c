@@ -1,11 +1,11 @@
 /* test_option.c: the contract of core/option.h on a table of its own: precedence, every spelling of
    a flag, recipe sections, bounds, suggestions, round trip through --print-recipe, broken tables.
  */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/option.h"
+#include "tests/suite.h"
 
 typedef struct values {
     bool fresh, shuffle;
@@ -275,16 +275,8 @@ END_TEST
 
 int main(void)
 {
-    const TTest *tests[] = { precedence, spellings,   mistakes,     positional_words,
-                             round_trip, suggestions, broken_tables };
-    Suite *suite = suite_create("option");
-    TCase *tc = tcase_create("option");
-    for (int i = 0; i < RT_COUNT(tests); i++)
-        tcase_add_test(tc, tests[i]);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = { { precedence, 1 },       { spellings, 1 },  { mistakes, 1 },
+                                 { positional_words, 1 }, { round_trip, 1 }, { suggestions, 1 },
+                                 { broken_tables, 1 } };
+    return suite_run("option", NULL, tests, RT_COUNT(tests));
 }

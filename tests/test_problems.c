@@ -3,7 +3,6 @@
    the answer; and it must notice any digit that is changed. Also: the splits share no problem, the
    closed set of pre-tokens under PCRE2's reading of the Qwen2 pattern, the wording's distribution,
    and the bytes of a run. */
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/rng.h"
+#include "tests/suite.h"
 
 #define QWEN2                                                                                      \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "                          \
@@ -540,18 +540,10 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("problems");
-    TCase *tc = tcase_create("all");
-    tcase_set_timeout(tc, 120);
-    tcase_add_test(tc, every_trace_is_right_and_every_changed_digit_is_seen);
-    tcase_add_test(tc, splits_share_no_problem);
-    tcase_add_test(tc, words_are_closed_and_all_used);
-    tcase_add_test(tc, openers_follow_their_ranks);
-    tcase_add_test(tc, a_run_is_its_flags);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = { { every_trace_is_right_and_every_changed_digit_is_seen, 1 },
+                                 { splits_share_no_problem, 1 },
+                                 { words_are_closed_and_all_used, 1 },
+                                 { openers_follow_their_ranks, 1 },
+                                 { a_run_is_its_flags, 1 } };
+    return suite_run("problems", NULL, tests, RT_COUNT(tests));
 }

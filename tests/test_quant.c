@@ -2,7 +2,6 @@
    Q4_0 block by sweeping every rounding boundary; plain round-to-nearest for all types), the
    promise that trained grids survive, edge cases, threads; and the type mix against published file
    sizes. */
-#include <check.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include "core/rng.h"
 #include "quant/encode.h"
 #include "quant/mix.h"
+#include "tests/suite.h"
 
 enum { ROWS = 8, WIDTH = 1024 };
 
@@ -524,23 +524,15 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("quant");
-    TCase *tc = tcase_create("quant");
-    tcase_set_timeout(tc, 120);
-    tcase_add_test(tc, better_than_nearest);
-    tcase_add_test(tc, q4_0_is_the_optimum);
-    tcase_add_test(tc, q4_0_grid_survives);
-    tcase_add_test(tc, encoding_what_was_decoded_changes_nothing);
-    tcase_add_test(tc, extreme_rows);
-    tcase_add_test(tc, values_that_do_not_fit);
-    tcase_add_test(tc, plain_types);
-    tcase_add_test(tc, same_bytes_everywhere);
-    tcase_add_test(tc, sizes_are_the_published_ones);
-    tcase_add_test(tc, mix_exceptions);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = { { better_than_nearest, 1 },
+                                 { q4_0_is_the_optimum, 1 },
+                                 { q4_0_grid_survives, 1 },
+                                 { encoding_what_was_decoded_changes_nothing, 1 },
+                                 { extreme_rows, 1 },
+                                 { values_that_do_not_fit, 1 },
+                                 { plain_types, 1 },
+                                 { same_bytes_everywhere, 1 },
+                                 { sizes_are_the_published_ones, 1 },
+                                 { mix_exceptions, 1 } };
+    return suite_run("quant", NULL, tests, RT_COUNT(tests));
 }

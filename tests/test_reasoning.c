@@ -1,11 +1,11 @@
 /* test_reasoning.c: where a thought ends and an answer begins, by token id. Rows are written by
    hand from the formats' own descriptions (<think> tags, harmony channels). */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/rng.h"
 #include "corpora/reasoning.h"
+#include "tests/suite.h"
 
 enum { OPEN = 1, CLOSE = 2, EOS = 3, START = 4, CHANNEL = 5, MESSAGE = 6, END = 7, CALL = 8 };
 enum { ANALYSIS = 11, COMMENTARY = 12, FINAL = 13, ASSISTANT = 14, TO = 15 };
@@ -278,16 +278,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("reasoning");
-    TCase *tc = tcase_create("reasoning");
-    tcase_add_test(tc, think_tags);
-    tcase_add_test(tc, long_markers);
-    tcase_add_test(tc, harmony_channels);
-    tcase_add_test(tc, any_ids);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = {
+        { think_tags, 1 }, { long_markers, 1 }, { harmony_channels, 1 }, { any_ids, 1 }
+    };
+    return suite_run("reasoning", NULL, tests, RT_COUNT(tests));
 }

@@ -2,7 +2,6 @@
    protocol are replaced here by ones that keep a log and fail on demand: every single call of a
    replacement fails once, and each time the old content must stand untouched with nothing left
    beside it. A model of many files is replaced by a process that dies before each of its calls. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -16,9 +15,7 @@
 
 #include "core/file.h"
 #include "core/safetensors.h"
-
-#define HAS(err, part)                                                                             \
-    ck_assert_msg(strstr((err).text, part) != NULL, "\"%s\" lacks \"%s\"", (err).text, part)
+#include "tests/suite.h"
 
 // --------------------------------------------------------------------------------- faults
 
@@ -75,9 +72,6 @@ static void arm(int at, int number)
 
 // --------------------------------------------------------------------------------- helpers
 
-static char *scratch; // an empty directory of this run
-static char *in_scratch(const char *name) { return rt_path_join(scratch, name); }
-
 static int entries(const char *dir)
 {
     char **names;
@@ -102,7 +96,7 @@ static void expect_content(const char *path, const char *content)
 START_TEST(file_replace)
 {
     rt_err err;
-    char *path = in_scratch("a.txt");
+    const char *path = "a.txt";
     ck_assert_int_eq(rt_file_write(path, "old", 3, &err), 0);
     rt_out out;
     ck_assert_int_eq(rt_out_open(&out, path, &err), 0);
@@ -111,20 +105,20 @@ START_TEST(file_replace)
     ck_assert_int_eq(out.bytes, 606);
     rt_out_abort(&out);
     expect_content(path, "old");
-    ck_assert_int_eq(entries(scratch), 1);
+    ck_assert_int_eq(entries("."), 1);
     ck_assert_int_eq(rt_out_open(&out, path, &err), 0);
     ck_assert_int_eq(rt_out_write(&out, "new", 3, &err) || rt_out_commit(&out, &err), 0);
     rt_out_abort(&out); // accepts a committed one
     expect_content(path, "new");
-    ck_assert_int_eq(entries(scratch), 1);
-    free(path);
+    ck_assert_int_eq(entries("."), 1);
 }
 END_TEST
 
 START_TEST(file_write_fails)
 {
     rt_err err = { 0 };
-    char *path = in_scratch("b.txt"), *block = calloc(1, 1 << 20);
+    const char *path = "b.txt";
+    char *block = calloc(1, 1 << 20);
     ck_assert_int_eq(rt_file_write(path, "whole", 5, &err), 0);
     struct rlimit held, small = { 4096, RLIM_INFINITY };
     getrlimit(RLIMIT_FSIZE, &held);
@@ -143,7 +137,7 @@ START_TEST(file_write_fails)
     HAS(err, "b.txt: write failed: File too large");
     setrlimit(RLIMIT_FSIZE, &held);
     expect_content(path, "whole");
-    ck_assert_int_eq(entries(scratch), 1);
+    ck_assert_int_eq(entries("."), 1);
 
     int full = open("/dev/full", O_WRONLY);
     if (full >= 0) {
@@ -152,7 +146,6 @@ START_TEST(file_write_fails)
         close(full);
     }
     free(block);
-    free(path);
 }
 END_TEST
 
@@ -160,7 +153,8 @@ START_TEST(every_call_fails_once)
 {
     enum { BYTES = 600000 };
     rt_err err;
-    char *path = in_scratch("c.bin"), *data = malloc(BYTES + 1), *text;
+    const char *path = "c.bin";
+    char *data = malloc(BYTES + 1), *text;
     int64_t bytes;
     memset(data, 'n', BYTES);
     data[BYTES] = 0;
@@ -178,7 +172,7 @@ START_TEST(every_call_fails_once)
         rc = rc || rt_out_commit(&out, &err);
         rt_out_abort(&out);
         arm(-1, 0);
-        ck_assert_int_eq(entries(scratch), 1);
+        ck_assert_int_eq(entries("."), 1);
         ck_assert_int_eq(rt_file_read(&text, &bytes, path, 1 << 20, &err), 0);
         bool whole_old = bytes == 3 && !strcmp(text, "old"),
              whole_new = bytes == BYTES && !strcmp(text, data);
@@ -192,14 +186,14 @@ START_TEST(every_call_fails_once)
     }
     ck_assert_int_eq(failures, 6); // three blocks of data, fsync, rename, fsync
     free(data);
-    free(path);
 }
 END_TEST
 
 START_TEST(interrupted_and_short_writes)
 {
     rt_err err;
-    char *path = in_scratch("d.txt"), longer[5001];
+    const char *path = "d.txt";
+    char longer[5001];
     memset(longer, 'x', 5000);
     longer[5000] = 0;
     short_writes = true;
@@ -209,7 +203,6 @@ START_TEST(interrupted_and_short_writes)
     ck_assert_str_eq(calls, "wwwwwwsrs");
     arm(-1, 0);
     expect_content(path, longer);
-    free(path);
 }
 END_TEST
 
@@ -328,13 +321,12 @@ static void replace_set(const char *dir, int from, int to)
 
 START_TEST(a_set_of_files_is_replaced_whole)
 {
-    char *dir = in_scratch("model");
+    const char *dir = "model";
     no_sync = true;
     for (int from = 0; from <= 3; from++)
         for (int to = 1; to <= 3; to++)
             replace_set(dir, from, to);
     no_sync = false;
-    free(dir);
 }
 END_TEST
 
@@ -343,7 +335,7 @@ START_TEST(names_of_a_set)
     static const char *const name[] = { "model-00002-of-00002.safetensors",
                                         "model-2-00002-of-00002.safetensors" };
     rt_err err;
-    char *dir = in_scratch("names"), *foreign = in_scratch("names/model-x-00001-of-00002.bin");
+    const char *dir = "names", *foreign = "names/model-x-00001-of-00002.bin";
     ck_assert_int_eq(rt_dir_make(dir, &err) || rt_file_write(foreign, "x", 1, &err), 0);
     for (int turn = 0; turn < 4; turn++) {
         ck_assert_int_eq(write_set(dir, 2, 1, &err), 0);
@@ -354,45 +346,18 @@ START_TEST(names_of_a_set)
         }
     }
     ck_assert(rt_path_exists(foreign));
-    free(foreign);
-    free(dir);
 }
 END_TEST
 
-static void enter_scratch(void)
-{
-    char name[] = "/tmp/retort-test-XXXXXX";
-    ck_assert_ptr_nonnull(mkdtemp(name));
-    scratch = strdup(name);
-    arm(-1, 0);
-}
-
-static void leave_scratch(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", scratch);
-    ck_assert_int_eq(system(command), 0);
-    free(scratch);
-}
+static void no_faults(void) { arm(-1, 0); }
 
 int main(void)
 {
-    const TTest *tests[] = { file_replace,
-                             file_write_fails,
-                             every_call_fails_once,
-                             interrupted_and_short_writes,
-                             a_set_of_files_is_replaced_whole,
-                             names_of_a_set };
-    Suite *suite = suite_create("replace");
-    TCase *tc = tcase_create("replace");
-    tcase_set_timeout(tc, 60);
-    tcase_add_checked_fixture(tc, enter_scratch, leave_scratch);
-    for (int i = 0; i < RT_COUNT(tests); i++)
-        tcase_add_test(tc, tests[i]);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = { { file_replace, 1 },
+                                 { file_write_fails, 1 },
+                                 { every_call_fails_once, 1 },
+                                 { interrupted_and_short_writes, 1 },
+                                 { a_set_of_files_is_replaced_whole, 1 },
+                                 { names_of_a_set, 1 } };
+    return suite_run("replace", no_faults, tests, RT_COUNT(tests));
 }

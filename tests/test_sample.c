@@ -1,6 +1,7 @@
 /* test_sample.c: tokens chosen from logits: draws against exact probabilities (chi-square), kept
    sets of top-k and top-p, ties, large vocabularies. */
 #include "tests/head_rows.h"
+#include "tests/suite.h"
 
 /* p after temperature, top-k and top-p: zero outside the kept set */
 static void kept(double *p, const float *z, int64_t n, const rt_sampling *s)
@@ -179,17 +180,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("sample");
-    TCase *t = tcase_create("sample");
-    tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, samples_follow_the_distribution, 0, RT_COUNT(samplings));
-    tcase_add_test(t, kept_sets);
-    tcase_add_test(t, ties);
-    tcase_add_loop_test(t, samples_of_a_large_vocabulary, 0, 3);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const suite_test tests[] = { { samples_follow_the_distribution, RT_COUNT(samplings) },
+                                 { kept_sets, 1 },
+                                 { ties, 1 },
+                                 { samples_of_a_large_vocabulary, 3 } };
+    return suite_run("sample", NULL, tests, RT_COUNT(tests));
 }

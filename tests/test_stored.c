@@ -1,7 +1,6 @@
 /* test_stored.c: weights in the forms checkpoints keep them in (golden/make_stored.py), to the bit;
    what is missing, unknown, misshapen or not finite is refused by name; opening the index of a
    671B checkpoint reads headers only. */
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,25 +12,11 @@
 #include "core/log.h"
 #include "core/stored.h"
 #include "core/weights.h"
+#include "tests/suite.h"
 
 #define GOLDEN RT_SOURCE_DIR "/tests/golden/stored/"
-#define SCRATCH RT_BINARY_DIR "/stored.scratch"
 
 static rt_err err;
-
-static void setup(void)
-{
-    err = (rt_err){ .text = "" };
-    ck_assert_int_eq(rt_dir_make(SCRATCH, &err), 0);
-}
-
-#define ck_ok(call) ck_assert_msg((call) == 0, "%s", err.text)
-#define ck_refused(call, says)                                                                     \
-    do {                                                                                           \
-        err = (rt_err){ .text = "" };                                                              \
-        ck_assert_msg((call) != 0, "accepted; wanted \"%s\"", says);                               \
-        ck_assert_msg(strstr(err.text, says) != NULL, "\"%s\" lacks \"%s\"", err.text, says);      \
-    } while (0)
 
 static const char *const CASES[] = { "fp8",
                                      "mxfp4",
@@ -53,12 +38,12 @@ static void read_config(rt_config *cfg, rt_family *family, const char *dir)
     cJSON *json;
     const char *name;
     char *path = rt_path_join(dir, "config.json");
-    ck_ok(rt_json_load(&json, path, &err));
-    ck_ok(rt_json_get_str(json, "model_type", &name, &err));
+    OK(rt_json_load(&json, path, &err));
+    OK(rt_json_get_str(json, "model_type", &name, &err));
     snprintf(type, sizeof type, "%s", name);
     *family = (rt_family){ .model_type = type };
     *cfg = (rt_config){ .family = family };
-    ck_ok(rt_quantization_parse(&cfg->quantization, json, path, &err));
+    OK(rt_quantization_parse(&cfg->quantization, json, path, &err));
     cJSON_Delete(json);
     free(path);
 }
@@ -85,8 +70,8 @@ static rt_err find_one(const char *dir, const char *name, bool read)
     rt_err e = { .text = "" };
     char *path = rt_path_join(dir, "want.safetensors");
     read_config(&cfg, &family, dir);
-    ck_ok(rt_store_open(&s, dir, &err));
-    ck_ok(rt_safetensors_open(&want, path, &err));
+    OK(rt_store_open(&s, dir, &err));
+    OK(rt_safetensors_open(&want, path, &err));
     const rt_st_tensor *t = rt_safetensors_find(&want, name);
     ck_assert_ptr_nonnull(t);
     rt_param p = param_of(t, &slot);
@@ -113,8 +98,8 @@ START_TEST(rows_are_exact)
     snprintf(dir, sizeof dir, GOLDEN "%s", CASES[_i]);
     snprintf(path, sizeof path, "%s/want.safetensors", dir);
     read_config(&cfg, &family, dir);
-    ck_ok(rt_store_open(&s, dir, &err));
-    ck_ok(rt_safetensors_open(&want, path, &err));
+    OK(rt_store_open(&s, dir, &err));
+    OK(rt_safetensors_open(&want, path, &err));
     for (int64_t i = 0; i < want.n_tensors; i++) {
         const rt_st_tensor *t = &want.tensor[i];
         rt_tensor slot;
@@ -123,15 +108,15 @@ START_TEST(rows_are_exact)
         const float *right = (const float *)(const void *)t->data;
         for (int64_t e = 0; e < (stack ? slot.dim[0] : 1); e++) {
             rt_stored w;
-            ck_ok(rt_store_find(&s, &cfg, &p, e, &w, &err));
+            OK(rt_store_find(&s, &cfg, &p, e, &w, &err));
             int64_t each = w.rows * w.cols;
             float *got = malloc((size_t)each * sizeof *got);
             int64_t pieces[] = { w.rows, 1, 7, 300 }; /* rows at a time */
             for (int k = 0; k < RT_COUNT(pieces); k++) {
                 memset(got, 0xff, (size_t)each * sizeof *got);
                 for (int64_t r = 0; r < w.rows; r += pieces[k])
-                    ck_ok(rt_stored_rows(&w, got + r * w.cols, r, rt_min(pieces[k], w.rows - r),
-                                         &err));
+                    OK(rt_stored_rows(&w, got + r * w.cols, r, rt_min(pieces[k], w.rows - r),
+                                      &err));
                 ck_assert_msg(!memcmp(got, right + e * each, (size_t)each * sizeof *got),
                               "%s: %s, expert %lld, %lld rows at a time", CASES[_i], t->name,
                               (long long)e, (long long)pieces[k]);
@@ -149,7 +134,7 @@ END_TEST
 // ------------------------------------------------------------------------------- damaged on
 // purpose
 
-/* What to do to a checkpoint on its way from GOLDEN to SCRATCH. */
+/* What to do to a checkpoint on its way from GOLDEN here. */
 typedef struct damage {
     const char *dir, *tensor;
     enum { DROP, RENAME, RETYPE, RESHAPE, NOT_FINITE } what;
@@ -160,13 +145,12 @@ typedef struct damage {
 static void copy_file(const char *dir, const char *name)
 {
     char from[512];
-    char *data, *to = rt_path_join(SCRATCH, name);
+    char *data;
     int64_t bytes;
     snprintf(from, sizeof from, GOLDEN "%s/%s", dir, name);
-    ck_ok(rt_file_read(&data, &bytes, from, 1 << 24, &err));
-    ck_ok(rt_file_write(to, data, bytes, &err));
+    OK(rt_file_read(&data, &bytes, from, 1 << 24, &err));
+    OK(rt_file_write(name, data, bytes, &err));
     free(data);
-    free(to);
 }
 
 static void put_damaged(const damage *x)
@@ -179,8 +163,8 @@ static void put_damaged(const damage *x)
     copy_file(x->dir, "config.json");
     copy_file(x->dir, "want.safetensors");
     snprintf(dir, sizeof dir, GOLDEN "%s", x->dir);
-    ck_ok(rt_safetensors_open(&st, dir, &err));
-    ck_ok(rt_safetensors_writer_init(&w, SCRATCH "/model.safetensors", 0, &err));
+    OK(rt_safetensors_open(&st, dir, &err));
+    OK(rt_safetensors_writer_init(&w, "model.safetensors", 0, &err));
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t at = 0; at < 3 * st.n_tensors; at++) { /* the writer wants wide dtypes first */
             const rt_st_tensor *t = &st.tensor[at % st.n_tensors];
@@ -210,12 +194,12 @@ static void put_damaged(const damage *x)
             if (hit && x->what == NOT_FINITE)
                 memset(changed + t->bytes - rt_dtype_bytes(t->dtype, 1), 0xff,
                        (size_t)rt_dtype_bytes(t->dtype, 1));
-            ck_ok(rt_safetensors_writer_push(&w, changed, t->bytes, &err));
+            OK(rt_safetensors_writer_push(&w, changed, t->bytes, &err));
         }
         if (pass == 0)
-            ck_ok(rt_safetensors_writer_begin(&w, &err));
+            OK(rt_safetensors_writer_begin(&w, &err));
     }
-    ck_ok(rt_safetensors_writer_commit(&w, &err));
+    OK(rt_safetensors_writer_commit(&w, &err));
     ck_assert_msg(met, "%s has no %s", x->dir, x->tensor);
     rt_safetensors_close(&st);
     free(changed);
@@ -266,7 +250,7 @@ static int open_model(const char *dir)
 {
     rt_model m;
     rt_dev d;
-    ck_ok(rt_dev_open(&d, "cpu", 1, &err));
+    OK(rt_dev_open(&d, "cpu", 1, &err));
     int bad = rt_model_open(&m, &d, dir, false, 8, &err);
     if (!bad)
         rt_model_free(&d, &m);
@@ -279,10 +263,10 @@ START_TEST(damage_is_named)
     const damage *x = &DAMAGES[_i];
     put_damaged(x);
     if (!x->weight) {
-        ck_refused(open_model(SCRATCH), x->says);
+        FAILS(open_model("."), x->says);
         return;
     }
-    rt_err e = find_one(SCRATCH, x->weight, true);
+    rt_err e = find_one(".", x->weight, true);
     ck_assert_msg(strstr(e.text, x->says) != NULL, "\"%s\" lacks \"%s\"", e.text, x->says);
 }
 END_TEST
@@ -292,9 +276,9 @@ START_TEST(a_model_of_fp8)
     rt_model m;
     rt_dev d;
     rt_safetensors want;
-    ck_ok(rt_dev_open(&d, "cpu", 1, &err));
-    ck_ok(rt_safetensors_open(&want, GOLDEN "deepseek/want.safetensors", &err));
-    ck_ok(rt_model_open(&m, &d, GOLDEN "deepseek", false, 8, &err)); /* an MTP layer is skipped */
+    OK(rt_dev_open(&d, "cpu", 1, &err));
+    OK(rt_safetensors_open(&want, GOLDEN "deepseek/want.safetensors", &err));
+    OK(rt_model_open(&m, &d, GOLDEN "deepseek", false, 8, &err)); /* an MTP layer is skipped */
     int64_t seen = 0;
     for (int i = 0; i < m.w.params.n; i++) {
         const rt_param *p = &m.w.params.item[i];
@@ -307,7 +291,7 @@ START_TEST(a_model_of_fp8)
                 rt_param_expert_name(p, e, name, sizeof name);
             const rt_st_tensor *t = rt_safetensors_find(&want, name);
             ck_assert_msg(t && t->elements == each, "%s", name);
-            ck_ok(rt_safetensors_read_f32(right, t, 0, each, &err));
+            OK(rt_safetensors_read_f32(right, t, 0, each, &err));
             ck_assert_msg(!memcmp(right, rt_f32(p->slot) + e * each, (size_t)t->bytes), "%s", name);
         }
         free(right);
@@ -365,11 +349,11 @@ START_TEST(quantization_configs)
                  k < 0 ? "" : groups[k].weights);
         const char *says = k < 0 ? rows[i].says : groups[k].says,
                    *from = k < 0 ? rows[i].text : text;
-        ck_ok(rt_json_parse(&json, from, (int64_t)strlen(from), "config.json", &err));
+        OK(rt_json_parse(&json, from, (int64_t)strlen(from), "config.json", &err));
         if (says)
-            ck_refused(rt_quantization_parse(&q, json, "config.json", &err), says);
+            FAILS(rt_quantization_parse(&q, json, "config.json", &err), says);
         else
-            ck_ok(rt_quantization_parse(&q, json, "config.json", &err));
+            OK(rt_quantization_parse(&q, json, "config.json", &err));
         cJSON_Delete(json);
     }
 }
@@ -378,7 +362,7 @@ END_TEST
 // --------------------------------------------------------------- 671B parameters that are not
 // there
 
-#define SPARSE SCRATCH "/sparse"
+#define SPARSE "sparse"
 #define SHARD_BYTES 4300000000LL /* as the published checkpoint has them: 163 files */
 
 /* A checkpoint of headers: each file is cut to the length its header speaks of, which takes no
@@ -491,27 +475,12 @@ static const char CONFIG[] =
     "\"tie_word_embeddings\":false,\"quantization_config\":{\"quant_method\":\"fp8\",\"fmt\":"
     "\"e4m3\",\"activation_scheme\":\"dynamic\",\"weight_block_size\":[128,128]}}";
 
-static void sparse_remove(void)
-{
-    char **names;
-    int n = 0;
-    if (!rt_path_exists(SPARSE))
-        return;
-    ck_ok(rt_dir_list(&names, &n, SPARSE, &err));
-    for (int i = 0; i < n; i++) {
-        char *path = rt_path_join(SPARSE, names[i]);
-        remove(path);
-        free(path);
-    }
-    rt_names_free(names, n);
-}
-
 /* Whether the disk keeps a file of one block under a length of 8 GB. */
 static bool sparse_possible(void)
 {
     struct stat st;
     const char *path = SPARSE "/probe";
-    ck_ok(rt_file_write(path, "x", 1, &err));
+    OK(rt_file_write(path, "x", 1, &err));
     bool ok = truncate(path, (off_t)8 << 30) == 0 && stat(path, &st) == 0 &&
               st.st_blocks * 512 < 1 << 20;
     remove(path);
@@ -523,13 +492,12 @@ START_TEST(headers_of_671b)
     sparse s = { 0 };
     rt_model m;
     rt_dev d;
-    sparse_remove();
-    ck_ok(rt_dir_make(SPARSE, &err));
+    OK(rt_dir_make(SPARSE, &err));
     if (!sparse_possible()) {
         printf("headers_of_671b skipped: %s has no sparse files\n", SPARSE);
         return;
     }
-    ck_ok(rt_file_write(SPARSE "/config.json", CONFIG, (int64_t)sizeof CONFIG - 1, &err));
+    OK(rt_file_write(SPARSE "/config.json", CONFIG, (int64_t)sizeof CONFIG - 1, &err));
     s.index = fopen(SPARSE "/model.safetensors.index.json", "wb");
     ck_assert_ptr_nonnull(s.index);
     fputs("{\"metadata\":{},\"weight_map\":{", s.index);
@@ -542,12 +510,12 @@ START_TEST(headers_of_671b)
     fputs("}}", s.index);
     ck_assert_int_eq(fclose(s.index), 0);
     ck_assert(s.shard > 150 && s.tensors > 90000 && s.total > 680000000000);
-    ck_ok(rt_dev_open(&d, "cpu", 1, &err));
+    OK(rt_dev_open(&d, "cpu", 1, &err));
     clock_t begun =
         clock(); /* not the wall's: others may share the cores, and nothing waits here */
     int64_t before = rt_peak_rss_bytes();
-    ck_ok(rt_model_plan(&m, &d, SPARSE, true, 8, &err));
-    ck_ok(rt_model_check(&m, SPARSE, &err));
+    OK(rt_model_plan(&m, &d, SPARSE, true, 8, &err));
+    OK(rt_model_check(&m, SPARSE, &err));
     double took = (double)(clock() - begun) / CLOCKS_PER_SEC;
     int64_t resident = rt_peak_rss_bytes();
     printf("%d files, %lld tensors, %.0f GB: %.2f s, %.0f MB resident (%.0f before)\n", s.shard,
@@ -560,26 +528,16 @@ START_TEST(headers_of_671b)
 #endif
     rt_model_free(&d, &m);
     rt_dev_close(&d);
-    sparse_remove();
 }
 END_TEST
 
 int main(void)
 {
     rt_log_set_level(RT_LOG_QUIET);
-    Suite *suite = suite_create("stored");
-    TCase *tc = tcase_create("stored");
-    tcase_set_timeout(tc, 120);
-    tcase_add_checked_fixture(tc, setup, NULL);
-    tcase_add_loop_test(tc, rows_are_exact, 0, RT_COUNT(CASES));
-    tcase_add_loop_test(tc, damage_is_named, 0, RT_COUNT(DAMAGES));
-    tcase_add_test(tc, a_model_of_fp8);
-    tcase_add_test(tc, quantization_configs);
-    tcase_add_test(tc, headers_of_671b);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = { { rows_are_exact, RT_COUNT(CASES) },
+                                 { damage_is_named, RT_COUNT(DAMAGES) },
+                                 { a_model_of_fp8, 1 },
+                                 { quantization_configs, 1 },
+                                 { headers_of_671b, 1 } };
+    return suite_run("stored", NULL, tests, RT_COUNT(tests));
 }

@@ -1,6 +1,5 @@
 /* test_template.c: chat templates against jinja2's own renders (tests/golden/make_templates.py),
    and hostile templates, which must end in an error within a second and 64 MiB. */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "corpora/template.h"
+#include "tests/suite.h"
 
 #define GOLDEN RT_SOURCE_DIR "/tests/golden/"
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -385,25 +385,23 @@ START_TEST(places)
     int64_t bytes;
     cJSON *context, *list;
     rt_err err = { 0 };
-    const char *dir = RT_BINARY_DIR "/test_template.dir";
     const char *config = "{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": \"</s>\", "
                          "\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"no\"}, "
                          "{\"name\": \"default\", \"template\": \"{{ bos_token }}\"}]}";
-    char *path = rt_path_join(dir, "tokenizer_config.json"), *text;
-    ck_assert(!rt_dir_make(dir, &err));
-    ck_assert(!rt_file_write(path, config, (int64_t)strlen(config), &err));
-    ck_assert_msg(!rt_template_find(&source, &bytes, dir, &err), "%s", err.text);
+    static const char path[] = "tokenizer_config.json";
+    char *text;
+    OK(rt_file_write(path, config, (int64_t)strlen(config), &err));
+    OK(rt_template_find(&source, &bytes, ".", &err));
     ck_assert(bytes == 15 && !strcmp(source, "{{ bos_token }}"));
-    ck_assert(!rt_template_context(&context, dir, &err));
+    ck_assert(!rt_template_context(&context, ".", &err));
     text = rt_json_text(context);
     ck_assert_str_eq(text, "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}");
     free(text);
     free(source);
     cJSON_Delete(context);
     unlink(path);
-    free(path);
-    ck_assert(!rt_template_find(&source, &bytes, dir, &err) && !source);
-    ck_assert(!rt_template_context(&context, dir, &err) && !context->child);
+    ck_assert(!rt_template_find(&source, &bytes, ".", &err) && !source);
+    ck_assert(!rt_template_context(&context, ".", &err) && !context->child);
     cJSON_Delete(context);
     const char *before =
         "[{\"role\":\"a\",\"reasoning\":\"r\"},{\"thinking\":null,\"reasoning\":1},"
@@ -423,18 +421,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("template");
-    TCase *tc = tcase_create("template");
-    tcase_set_timeout(tc, 120);
-    tcase_add_test(tc, families);
-    tcase_add_test(tc, expressions);
-    tcase_add_test(tc, every_limit);
-    tcase_add_test(tc, hostile);
-    tcase_add_test(tc, places);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = {
+        { families, 1 }, { expressions, 1 }, { every_limit, 1 }, { hostile, 1 }, { places, 1 }
+    };
+    return suite_run("template", NULL, tests, RT_COUNT(tests));
 }

@@ -1,7 +1,6 @@
 /* test_tokenizer.c: text <-> ids against Hugging Face tokenizers (tests/golden/make_tokenizers.py)
    for every pipeline, every normalizer, pre-tokenizer, decoder and added-token flag; exact bytes
    back for any input; the learned vocabulary; GGUF parts; hostile files. */
-#include <check.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,12 +11,9 @@
 #include "corpora/source.h"
 #include "corpora/record.h"
 #include "corpora/tokenizer.h"
+#include "tests/suite.h"
 
 #define GOLDEN RT_SOURCE_DIR "/tests/golden/tokenizers/"
-#define OK(call) ck_assert_msg(!(call), "%s", err.text)
-#define HAS(err, part)                                                                             \
-    ck_assert_msg(strstr((err).text, part) != NULL, "\"%s\" lacks \"%s\"", (err).text, part)
-
 static const char *const NAMES[] = { "gpt-2",   "llama-bpe", "qwen2",   "deepseek-v3", "gpt-4o",
                                      "kimi-k2", "llama-2",   "mistral", "trained" };
 
@@ -146,9 +142,7 @@ START_TEST(variants)
     rt_err err = { 0 };
     cJSON *file = load("variants.json"), *v, *c;
     static const char *const parts[] = { "added_tokens", "normalizer", "pre_tokenizer", "decoder" };
-    char path[] = "/tmp/retort-variant-XXXXXX";
-    int fd = mkstemp(path), n = 0;
-    ck_assert_int_ge(fd, 0);
+    int n = 0;
     cJSON_ArrayForEach(v, rt_json_find(file, "variants"))
     {
         cJSON *json = cJSON_Duplicate(rt_json_find(file, "base"), true);
@@ -157,10 +151,10 @@ START_TEST(variants)
             if (rt_json_find(v, parts[i]))
                 cJSON_ReplaceItemInObject(json, parts[i],
                                           cJSON_Duplicate(rt_json_find(v, parts[i]), true));
-        OK(rt_json_save(json, path, &err));
+        OK(rt_json_save(json, "tokenizer.json", &err));
         cJSON_Delete(json);
         rt_tokenizer *t;
-        ck_assert_msg(!rt_tokenizer_open(&t, path, &err), "%s: %s", name, err.text);
+        ck_assert_msg(!rt_tokenizer_open(&t, "tokenizer.json", &err), "%s: %s", name, err.text);
         cJSON_ArrayForEach(c, rt_json_find(v, "cases"))
         {
             rt_ids ids = { 0 };
@@ -182,7 +176,6 @@ START_TEST(variants)
     }
     ck_assert_int_ge(n, 1000);
     cJSON_Delete(file);
-    remove(path);
 }
 END_TEST
 
@@ -509,15 +502,13 @@ static char *slurp(const char *dir, const char *name)
    files under tests/golden/tokenizers/trained, which transformers was asked about. */
 START_TEST(learning)
 {
-    char dir[] = "/tmp/retort-train-XXXXXX";
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    learn_seed(dir, 500, false, 0);
+    learn_seed(".", 500, false, 0);
     cJSON *want = load("merges.json"), *w;
     rt_err err = { 0 };
     rt_tokenizer *t;
     rt_text merge = { 0 };
     int64_t n = 0;
-    OK(rt_tokenizer_open(&t, dir, &err));
+    OK(rt_tokenizer_open(&t, ".", &err));
     cJSON_ArrayForEach(w, want)
     {
         rt_text_clear(&merge);
@@ -531,18 +522,15 @@ START_TEST(learning)
     rt_tokenizer_close(t);
     cJSON_Delete(want);
     for (int backwards = 0; backwards < 2; backwards++) {
-        learn_seed(dir, 420, backwards, 2);
+        learn_seed(".", 420, backwards, 2);
         static const char *const files[] = { "tokenizer.json", "tokenizer_config.json" };
         for (int i = 0; i < 2; i++) {
-            char *a = slurp(dir, files[i]), *b = slurp(GOLDEN "trained", files[i]);
+            char *a = slurp(".", files[i]), *b = slurp(GOLDEN "trained", files[i]);
             ck_assert_str_eq(a, b);
             free(a);
             free(b);
         }
     }
-    char command[64];
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    ck_assert_int_eq(system(command), 0);
 }
 END_TEST
 
@@ -632,32 +620,25 @@ START_TEST(refusals)
           "\"special_tokens\":{\"q\":{\"ids\":[99]}}}}",
           "outside" },
     };
-    char dir[] = "/tmp/retort-refuse-XXXXXX", path[64];
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     for (int i = 0; i < RT_COUNT(rows); i++) {
         rt_err err = { 0 };
         rt_tokenizer *t;
-        OK(rt_file_write(path, rows[i].json, (int64_t)strlen(rows[i].json), &err));
-        ck_assert_msg(rt_tokenizer_open(&t, dir, &err) == -1, "accepted: %s", rows[i].json);
+        OK(rt_file_write("tokenizer.json", rows[i].json, (int64_t)strlen(rows[i].json), &err));
+        ck_assert_msg(rt_tokenizer_open(&t, ".", &err) == -1, "accepted: %s", rows[i].json);
         ck_assert_msg(strstr(err.text, rows[i].names), "%s: %s", rows[i].json, err.text);
         ck_assert_ptr_null(t);
     }
-    remove(path);
+    remove("tokenizer.json");
     rt_err err = { 0 };
     rt_tokenizer *t;
-    ck_assert_int_eq(rt_tokenizer_open(&t, dir, &err), -1);
+    ck_assert_int_eq(rt_tokenizer_open(&t, ".", &err), -1);
     HAS(err, "tokenizer.json");
-    remove(dir);
 }
 END_TEST
 
 /* Random damage to a tokenizer.json: an error or a tokenizer that encodes, nothing else. */
 START_TEST(damage)
 {
-    char dir[] = "/tmp/retort-damage-XXXXXX", path[64];
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     static const char *const names[] = { "llama-2", "deepseek-v3" };
     static const char text[] = "Hello, w\xc3\xb6rld 123 <s> \xe4\xb8\xad";
     int opened = 0;
@@ -680,10 +661,10 @@ START_TEST(damage)
                 bool soft = (saved[i] | 32) >= 'a' && (saved[i] | 32) <= 'z' && r % 8;
                 data[where[i]] = soft ? "019aZ_ "[(r >> 8) % 7] : "7,:\"{}[]\\\x80"[(r >> 8) % 10];
             }
-            OK(rt_file_write(path, data, n, &err));
+            OK(rt_file_write("tokenizer.json", data, n, &err));
             rt_tokenizer *t;
             rt_ids ids = { 0 };
-            if (!rt_tokenizer_open(&t, path, &err)) {
+            if (!rt_tokenizer_open(&t, "tokenizer.json", &err)) {
                 opened++;
                 (void)rt_tokenizer_encode(t, text, sizeof text - 1, RT_TOKENIZE_SPECIAL, &ids,
                                           &err);
@@ -696,8 +677,6 @@ START_TEST(damage)
         free(data);
     }
     ck_assert_int_gt(opened, 5); /* else nothing behind the JSON parser was met */
-    remove(path);
-    remove(dir);
 }
 END_TEST
 
@@ -706,9 +685,7 @@ START_TEST(bounded)
 {
     static const char *const patterns[] = { "\\\\s+(?!\\\\S)|\\\\s+", "(a+)+$", "(a|aa)+b",
                                             "(?:a*)*c" };
-    char dir[] = "/tmp/retort-bound-XXXXXX", path[64], json[512];
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    char json[512];
     int64_t n = 200000;
     char *text = malloc((size_t)n);
     for (int i = 0; i < RT_COUNT(patterns); i++)
@@ -720,8 +697,8 @@ START_TEST(bounded)
                      "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\","
                      "\"pattern\":{\"Regex\":\"%s\"}}}",
                      patterns[i]);
-            OK(rt_file_write(path, json, (int64_t)strlen(json), &err));
-            OK(rt_tokenizer_open(&t, dir, &err));
+            OK(rt_file_write("tokenizer.json", json, (int64_t)strlen(json), &err));
+            OK(rt_tokenizer_open(&t, ".", &err));
             memset(text, k ? ' ' : 'a', (size_t)n);
             if (rt_tokenizer_encode(t, text, n, 0, &ids, &err))
                 HAS(err, "limit");
@@ -731,8 +708,6 @@ START_TEST(bounded)
             rt_tokenizer_close(t);
         }
     free(text);
-    remove(path);
-    remove(dir);
 }
 END_TEST
 
@@ -802,19 +777,11 @@ END_TEST
 
 int main(void)
 {
-    const TTest *tests[] = { pipelines,    variants,   any_bytes,  strangers_text,
-                             facts,        gguf_parts, gguf_file,  gguf_refusals,
-                             fingerprints, learning,   damage,     learning_refusals,
-                             refusals,     bounded,    long_words, threads };
-    Suite *suite = suite_create("tokenizer");
-    TCase *tc = tcase_create("tokenizer");
-    tcase_set_timeout(tc, 120);
-    for (int i = 0; i < RT_COUNT(tests); i++)
-        tcase_add_test(tc, tests[i]);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = {
+        { pipelines, 1 },    { variants, 1 },   { any_bytes, 1 },  { strangers_text, 1 },
+        { facts, 1 },        { gguf_parts, 1 }, { gguf_file, 1 },  { gguf_refusals, 1 },
+        { fingerprints, 1 }, { learning, 1 },   { damage, 1 },     { learning_refusals, 1 },
+        { refusals, 1 },     { bounded, 1 },    { long_words, 1 }, { threads, 1 }
+    };
+    return suite_run("tokenizer", NULL, tests, RT_COUNT(tests));
 }

@@ -2,9 +2,6 @@
    refusals. Soft rows are in test_trace_rows.c, kills and flipped bits in test_trace_care.c. */
 #include "tests/trace_make.h"
 
-static char *scratch;
-static char *in_scratch(const char *name) { return rt_path_join(scratch, name); }
-
 // ---- samples and archives ----
 
 static void compare_sample(const rt_trace_sample *a, const rt_trace_sample *b, int temps, worst *w)
@@ -60,7 +57,7 @@ START_TEST(samples_come_back_from_shards_and_from_the_journal)
     for (int temps = 0; temps <= 2; temps += 2)
         for (int64_t n = 1; n <= 11; n += 2)
             for (int finish = 0; finish <= 1; finish++) {
-                char *path = in_scratch("round.traces");
+                const char *path = "round.traces";
                 rt_trace_manifest m;
                 make_manifest(&m, 1000, temps);
                 make_archive(path, &m, n, finish);
@@ -68,14 +65,13 @@ START_TEST(samples_come_back_from_shards_and_from_the_journal)
                 rt_err err;
                 ck_assert_int_eq(rt_trace_verify(path, NULL, NULL, &err), 0);
                 drop_dir(path);
-                free(path);
             }
 }
 END_TEST
 
 START_TEST(verdicts_need_no_decoding_and_threads_agree)
 {
-    char *path = in_scratch("filter.traces");
+    const char *path = "filter.traces";
     rt_trace_manifest m;
     rt_err err;
     make_manifest(&m, 1000, 1);
@@ -97,13 +93,12 @@ START_TEST(verdicts_need_no_decoding_and_threads_agree)
     }
     ck_assert_int_eq(bad, 0);
     rt_trace_reader_close(r);
-    free(path);
 }
 END_TEST
 
 START_TEST(a_reader_sees_a_running_archive)
 {
-    char *path = in_scratch("running.traces");
+    const char *path = "running.traces";
     rt_trace_manifest m;
     rt_err err;
     rt_trace_writer *w;
@@ -125,13 +120,12 @@ START_TEST(a_reader_sees_a_running_archive)
     rt_trace_sample_free(&s);
     rt_trace_reader_close(early);
     OK(rt_trace_close(w, &err));
-    free(path);
 }
 END_TEST
 
 START_TEST(bytes_depend_on_the_samples_alone)
 {
-    char *a = in_scratch("once.traces"), *b = in_scratch("pieces.traces");
+    const char *a = "once.traces", *b = "pieces.traces";
     rt_trace_manifest m;
     rt_err err;
     make_manifest(&m, 1000, 1);
@@ -148,14 +142,12 @@ START_TEST(bytes_depend_on_the_samples_alone)
     OK(rt_trace_finish(w, &err)); // twice is once
     OK(rt_trace_close(w, &err));
     ck_assert(same_hash(hash_dir(a), hash_dir(b)));
-    free(a);
-    free(b);
 }
 END_TEST
 
 START_TEST(samples_out_of_order_end_in_the_same_bytes)
 {
-    char *a = in_scratch("ordered.traces"), *b = in_scratch("unordered.traces");
+    const char *a = "ordered.traces", *b = "unordered.traces";
     rt_trace_manifest m;
     rt_err err;
     rt_trace_writer *w;
@@ -173,24 +165,19 @@ START_TEST(samples_out_of_order_end_in_the_same_bytes)
     OK(rt_trace_close(w, &err));
     ck_assert(same_hash(hash_dir(a), hash_dir(b)));
     check_archive(b, &m, 23);
-    free(a);
-    free(b);
 }
 END_TEST
 
 START_TEST(parts_merge_to_what_one_machine_writes)
 {
-    char *whole = in_scratch("whole.traces"), *merged = in_scratch("merged.traces");
-    char *part[3];
+    const char *whole = "whole.traces", *merged = "merged.traces";
+    static const char *const part[] = { "part0.traces", "part1.traces", "part2.traces" };
     rt_trace_manifest m;
     rt_err err;
     make_manifest(&m, 1000, 0);
     make_archive(whole, &m, 25, true);
     m.parts = 3;
     for (int p = 0; p < 3; p++) {
-        char name[32];
-        snprintf(name, sizeof name, "part%d.traces", p);
-        part[p] = in_scratch(name);
         rt_trace_writer *w;
         m.part = p;
         OK(rt_trace_open_append(&w, part[p], &m, &err));
@@ -203,16 +190,12 @@ START_TEST(parts_merge_to_what_one_machine_writes)
     OK(rt_trace_merge(merged, all, 3, &err));
     ck_assert(same_hash(hash_dir(whole), hash_dir(merged)));
     FAILS(rt_trace_merge(merged, all, 3, &err), "stands there already");
-    for (int p = 0; p < 3; p++)
-        free(part[p]);
-    free(whole);
-    free(merged);
 }
 END_TEST
 
 START_TEST(another_manifest_is_refused_by_name)
 {
-    char *path = in_scratch("mine.traces");
+    const char *path = "mine.traces";
     rt_trace_manifest m, n;
     rt_err err;
     rt_trace_writer *w;
@@ -245,13 +228,13 @@ START_TEST(another_manifest_is_refused_by_name)
     strcpy(n.licence, "MIT"); // may differ
     OK(rt_trace_open_append(&w, path, &n, &err));
     OK(rt_trace_close(w, &err));
-    free(path);
 }
 END_TEST
 
 START_TEST(bad_samples_leave_the_archive_as_it_was)
 {
-    char *path = in_scratch("bad.traces"), long_id[400];
+    const char *path = "bad.traces";
+    char long_id[400];
     rt_trace_manifest m;
     rt_err err;
     rt_trace_writer *w, *second;
@@ -296,13 +279,12 @@ START_TEST(bad_samples_leave_the_archive_as_it_was)
     append_range(w, &m, 3, 9, 1); // and it goes on
     OK(rt_trace_close(w, &err));
     check_archive(path, &m, 9);
-    free(path);
 }
 END_TEST
 
 START_TEST(broken_utf8_is_marked_and_bare_samples_work)
 {
-    char *path = in_scratch("text.traces");
+    const char *path = "text.traces";
     rt_trace_manifest m;
     rt_err err;
     rt_trace_writer *w;
@@ -330,13 +312,12 @@ START_TEST(broken_utf8_is_marked_and_bare_samples_work)
     ck_assert_int_eq(st.positions, 0);
     rt_trace_sample_free(&back);
     rt_trace_reader_close(r);
-    free(path);
 }
 END_TEST
 
 START_TEST(statistics_count_what_was_made)
 {
-    char *path = in_scratch("stats.traces");
+    const char *path = "stats.traces";
     rt_trace_manifest m;
     rt_err err;
     make_manifest(&m, 1000, 0);
@@ -373,21 +354,8 @@ START_TEST(statistics_count_what_was_made)
     ck_assert(s.entropy_p50 <= s.entropy_p90 && s.entropy_p90 <= s.entropy_p99);
     ck_assert_double_eq_tol(s.bytes_per_position, (double)s.record_bytes / (double)rows, 1e-12);
     rt_trace_reader_close(r);
-    free(path);
 }
 END_TEST
-
-static void setup(void)
-{
-    rt_log_set_level(RT_LOG_QUIET);
-    scratch = make_scratch();
-}
-
-static void teardown(void)
-{
-    drop_dir(scratch);
-    free(scratch);
-}
 
 // test_trace make PATH N [open]: the archive that tests/check_archive.sh works on
 static char **made_args;
@@ -401,36 +369,25 @@ START_TEST(make_for_script)
 }
 END_TEST
 
-static void add_tests(TCase *c)
-{
-    tcase_add_test(c, samples_come_back_from_shards_and_from_the_journal);
-    tcase_add_test(c, verdicts_need_no_decoding_and_threads_agree);
-    tcase_add_test(c, a_reader_sees_a_running_archive);
-    tcase_add_test(c, bytes_depend_on_the_samples_alone);
-    tcase_add_test(c, samples_out_of_order_end_in_the_same_bytes);
-    tcase_add_test(c, parts_merge_to_what_one_machine_writes);
-    tcase_add_test(c, another_manifest_is_refused_by_name);
-    tcase_add_test(c, bad_samples_leave_the_archive_as_it_was);
-    tcase_add_test(c, broken_utf8_is_marked_and_bare_samples_work);
-    tcase_add_test(c, statistics_count_what_was_made);
-}
-
 int main(int argc, char **argv)
 {
-    Suite *suite = suite_create("trace");
-    bool making = argc >= 4 && strcmp(argv[1], "make") == 0;
-    made_args = argv;
-    TCase *c = tcase_create("trace");
-    tcase_set_timeout(c, 120);
-    tcase_add_checked_fixture(c, setup, teardown);
-    if (making)
-        tcase_add_test(c, make_for_script);
-    else
-        add_tests(c);
-    suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, making ? CK_SILENT : CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    rt_log_set_level(RT_LOG_QUIET);
+    const suite_test make[] = { { make_for_script, 1 } };
+    if (argc >= 4 && strcmp(argv[1], "make") == 0) {
+        char *here = getcwd(NULL, 0); // the test itself runs elsewhere
+        argv[2] = rt_path_join(here, argv[2]);
+        made_args = argv;
+        return suite_run("trace", NULL, make, 1);
+    }
+    const suite_test tests[] = { { samples_come_back_from_shards_and_from_the_journal, 1 },
+                                 { verdicts_need_no_decoding_and_threads_agree, 1 },
+                                 { a_reader_sees_a_running_archive, 1 },
+                                 { bytes_depend_on_the_samples_alone, 1 },
+                                 { samples_out_of_order_end_in_the_same_bytes, 1 },
+                                 { parts_merge_to_what_one_machine_writes, 1 },
+                                 { another_manifest_is_refused_by_name, 1 },
+                                 { bad_samples_leave_the_archive_as_it_was, 1 },
+                                 { broken_utf8_is_marked_and_bare_samples_work, 1 },
+                                 { statistics_count_what_was_made, 1 } };
+    return suite_run("trace", NULL, tests, RT_COUNT(tests));
 }

@@ -7,9 +7,6 @@
 
 #include "tests/trace_make.h"
 
-static char *scratch;
-static char *in_scratch(const char *name) { return rt_path_join(scratch, name); }
-
 static void poke(const char *path, int64_t at, uint8_t mask)
 {
     uint8_t byte;
@@ -79,7 +76,7 @@ static void check_killed(const char *path)
 
 START_TEST(a_kill_at_any_step_ends_in_the_same_bytes)
 {
-    char *clean = in_scratch("clean.traces"), *path = in_scratch("killed.traces");
+    const char *clean = "clean.traces", *path = "killed.traces";
     rt_trace_manifest m;
     make_manifest(&m, 1000, 0);
     make_archive(clean, &m, KILL_SAMPLES, true);
@@ -101,19 +98,17 @@ START_TEST(a_kill_at_any_step_ends_in_the_same_bytes)
         char **names;
         int n;
         rt_err err;
-        OK(rt_dir_list(&names, &n, scratch, &err));
+        OK(rt_dir_list(&names, &n, ".", &err));
         ck_assert_int_eq(n, 1); // nothing is left beside the archive
         rt_names_free(names, n);
     }
     ck_assert_int_gt(kills, 60);
-    free(clean);
-    free(path);
 }
 END_TEST
 
 START_TEST(many_kills_in_one_life_end_in_the_same_bytes)
 {
-    char *clean = in_scratch("clean.traces"), *path = in_scratch("killed.traces");
+    const char *clean = "clean.traces", *path = "killed.traces";
     rt_trace_manifest m;
     make_manifest(&m, 1000, 0);
     make_archive(clean, &m, KILL_SAMPLES, true);
@@ -128,14 +123,12 @@ START_TEST(many_kills_in_one_life_end_in_the_same_bytes)
         ck_assert(same_hash(want, hash_dir(path)));
         drop_dir(path);
     }
-    free(clean);
-    free(path);
 }
 END_TEST
 
 START_TEST(sigkill_at_random_moments_ends_in_the_same_bytes)
 {
-    char *clean = in_scratch("clean.traces"), *path = in_scratch("killed.traces");
+    const char *clean = "clean.traces", *path = "killed.traces";
     enum { SAMPLES = 120 };
     rt_trace_manifest m;
     make_manifest(&m, 1000, 0);
@@ -160,8 +153,6 @@ START_TEST(sigkill_at_random_moments_ends_in_the_same_bytes)
         }
     }
     ck_assert_int_gt(kills, 0);
-    free(clean);
-    free(path);
 }
 END_TEST
 
@@ -188,7 +179,7 @@ static int fill_up(const char *path, const rt_trace_manifest *m, int64_t limit)
 
 START_TEST(a_full_disk_loses_nothing)
 {
-    char *clean = in_scratch("clean.traces"), *path = in_scratch("full.traces");
+    const char *clean = "clean.traces", *path = "full.traces";
     rt_trace_manifest m;
     make_manifest(&m, 1000, 0);
     make_archive(clean, &m, KILL_SAMPLES, true);
@@ -205,14 +196,12 @@ START_TEST(a_full_disk_loses_nothing)
         ck_assert(same_hash(hash_dir(clean), hash_dir(path)));
         drop_dir(path);
     }
-    free(clean);
-    free(path);
 }
 END_TEST
 
 START_TEST(a_journal_cut_at_any_length_keeps_its_whole_records)
 {
-    char *clean = in_scratch("clean.traces"), *path = in_scratch("cut.traces");
+    const char *clean = "clean.traces", *path = "cut.traces";
     char *journal = rt_path_join(path, "journal"), *data;
     rt_trace_manifest m;
     rt_err err;
@@ -231,12 +220,11 @@ START_TEST(a_journal_cut_at_any_length_keeps_its_whole_records)
         kept = now;
         OK(rt_trace_close(w, &err));
         if (cut % 97 == 0) {
-            char *again = in_scratch("again.traces");
+            const char *again = "again.traces";
             copy_dir(path, again);
             make_archive(again, &m, 7, true);
             ck_assert(same_hash(hash_dir(clean), hash_dir(again)));
             drop_dir(again);
-            free(again);
         }
     }
     ck_assert_int_eq(kept, 4);
@@ -248,8 +236,6 @@ START_TEST(a_journal_cut_at_any_length_keeps_its_whole_records)
     FAILS(rt_trace_open_append(&w, path, &m, &err), "byte 8: a damaged record before good ones");
     free(data);
     free(journal);
-    free(clean);
-    free(path);
 }
 END_TEST
 
@@ -330,7 +316,7 @@ static void flip_all(const char *path, const char *name, const rt_trace_sample *
 
 START_TEST(every_flipped_bit_is_reported)
 {
-    char *path = in_scratch("flip.traces");
+    const char *path = "flip.traces";
     rt_trace_manifest m;
     rt_err err;
     make_manifest(&m, 1000, 1);
@@ -348,14 +334,13 @@ START_TEST(every_flipped_bit_is_reported)
     flip_all(path, "manifest.json", truth);
     for (int i = 0; i < 7; i++)
         rt_trace_sample_free(&truth[i]);
-    free(path);
 }
 END_TEST
 
 START_TEST(repair_keeps_the_rest_and_refilling_restores_the_bytes)
 {
-    char *clean = in_scratch("clean.traces"), *path = in_scratch("hurt.traces");
-    char *aside = in_scratch("hurt.traces.damaged");
+    const char *clean = "clean.traces", *path = "hurt.traces";
+    const char *aside = "hurt.traces.damaged";
     static const char *const FILES[] = { "shard-00000.npz", "shard-00001.npz", "manifest.json",
                                          "journal" };
     rt_trace_manifest m;
@@ -394,15 +379,13 @@ START_TEST(repair_keeps_the_rest_and_refilling_restores_the_bytes)
     ck_assert_int_gt(lost_in_all, 10);
     drop_dir(path);
     FAILS(rt_trace_repair(path, NULL, NULL, &err), "no trace archive there");
-    free(clean);
-    free(path);
-    free(aside);
 }
 END_TEST
 
 START_TEST(a_lost_shard_is_told_and_made_again)
 {
-    char *clean = in_scratch("clean.traces"), *path = in_scratch("gone.traces"), *file;
+    const char *clean = "clean.traces", *path = "gone.traces";
+    char *file;
     rt_trace_manifest m;
     rt_err err;
     rt_trace_reader *r;
@@ -419,41 +402,19 @@ START_TEST(a_lost_shard_is_told_and_made_again)
     make_archive(path, &m, 11, true);
     ck_assert(same_hash(hash_dir(clean), hash_dir(path)));
     free(file);
-    free(clean);
-    free(path);
 }
 END_TEST
 
-static void setup(void)
-{
-    rt_log_set_level(RT_LOG_QUIET);
-    scratch = make_scratch();
-}
-
-static void teardown(void)
-{
-    drop_dir(scratch);
-    free(scratch);
-}
-
 int main(void)
 {
-    Suite *suite = suite_create("trace_care");
-    TCase *c = tcase_create("trace_care");
-    tcase_set_timeout(c, 0);
-    tcase_add_checked_fixture(c, setup, teardown);
-    tcase_add_test(c, a_kill_at_any_step_ends_in_the_same_bytes);
-    tcase_add_test(c, many_kills_in_one_life_end_in_the_same_bytes);
-    tcase_add_test(c, sigkill_at_random_moments_ends_in_the_same_bytes);
-    tcase_add_test(c, a_full_disk_loses_nothing);
-    tcase_add_test(c, a_journal_cut_at_any_length_keeps_its_whole_records);
-    tcase_add_test(c, every_flipped_bit_is_reported);
-    tcase_add_test(c, repair_keeps_the_rest_and_refilling_restores_the_bytes);
-    tcase_add_test(c, a_lost_shard_is_told_and_made_again);
-    suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    rt_log_set_level(RT_LOG_QUIET);
+    const suite_test tests[] = { { a_kill_at_any_step_ends_in_the_same_bytes, 1 },
+                                 { many_kills_in_one_life_end_in_the_same_bytes, 1 },
+                                 { sigkill_at_random_moments_ends_in_the_same_bytes, 1 },
+                                 { a_full_disk_loses_nothing, 1 },
+                                 { a_journal_cut_at_any_length_keeps_its_whole_records, 1 },
+                                 { every_flipped_bit_is_reported, 1 },
+                                 { repair_keeps_the_rest_and_refilling_restores_the_bytes, 1 },
+                                 { a_lost_shard_is_told_and_made_again, 1 } };
+    return suite_run("trace_care", NULL, tests, RT_COUNT(tests));
 }

@@ -234,18 +234,10 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("trace_rows");
-    TCase *c = tcase_create("trace_rows");
-    tcase_set_timeout(c, 0);
-    tcase_add_test(c, rows_come_back_within_the_stated_bounds);
-    tcase_add_test(c, a_certain_row_costs_thirteen_bits_and_extremes_saturate);
-    tcase_add_test(c, the_short_form_gives_way_where_it_would_break_its_bounds);
-    tcase_add_test(c, rows_that_break_the_contract_are_refused);
-    tcase_add_test(c, random_bits_never_decode_to_a_broken_row);
-    suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = { { rows_come_back_within_the_stated_bounds, 1 },
+                                 { a_certain_row_costs_thirteen_bits_and_extremes_saturate, 1 },
+                                 { the_short_form_gives_way_where_it_would_break_its_bounds, 1 },
+                                 { rows_that_break_the_contract_are_refused, 1 },
+                                 { random_bits_never_decode_to_a_broken_row, 1 } };
+    return suite_run("trace_rows", NULL, tests, RT_COUNT(tests));
 }

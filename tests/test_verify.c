@@ -1,6 +1,5 @@
 /* test_verify.c: the answer checker: what equals what, what is refused as unreadable, and exactness
    against Python's fractions (tests/golden/verify.json by tests/golden/make_verify.py). */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 
 #include "core/json.h"
 #include "corpora/verify.h"
+#include "tests/suite.h"
 
 typedef struct row {
     const char *response, *reference;
@@ -214,16 +214,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *tests[] = { boxed, number, exact, kinds, fractions, bounded };
-    Suite *suite = suite_create("verify");
-    TCase *tc = tcase_create("verify");
-    tcase_set_timeout(tc, 120);
-    for (int i = 0; i < RT_COUNT(tests); i++)
-        tcase_add_test(tc, tests[i]);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    const suite_test tests[] = { { boxed, 1 }, { number, 1 },    { exact, 1 },
+                                 { kinds, 1 }, { fractions, 1 }, { bounded, 1 } };
+    return suite_run("verify", NULL, tests, RT_COUNT(tests));
 }

@@ -4,7 +4,6 @@
 #ifndef TESTS_TRACE_MAKE_H
 #define TESTS_TRACE_MAKE_H
 
-#include <check.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,14 +13,7 @@
 #include "core/log.h"
 #include "core/rng.h"
 #include "corpora/trace_inside.h"
-
-#define OK(call) ck_assert_msg((call) == 0, "%s: %s", #call, err.text)
-#define FAILS(call, part)                                                                          \
-    do {                                                                                           \
-        err.text[0] = '\0';                                                                        \
-        ck_assert_msg((call) != 0, "%s did not fail", #call);                                      \
-        ck_assert_msg(strstr(err.text, part), "\"%s\" lacks \"%s\"", err.text, part);              \
-    } while (0)
+#include "tests/suite.h"
 
 static inline int rounds(void)
 {
@@ -254,34 +246,6 @@ static inline void make_archive(const char *path, const rt_trace_manifest *m, in
     if (finish)
         OK(rt_trace_finish(w, &err));
     OK(rt_trace_close(w, &err));
-}
-
-/* A scratch directory in memory where there is one: fsync is then free. */
-static inline char *make_scratch(void)
-{
-    char *path = strdup(access("/dev/shm", W_OK) == 0 ? "/dev/shm/rt_trace_XXXXXX"
-                                                      : "/tmp/rt_trace_XXXXXX");
-    ck_assert(mkdtemp(path) != NULL);
-    return path;
-}
-
-static inline void drop_dir(const char *path)
-{
-    char **names;
-    int n;
-    rt_err err;
-    if (rt_dir_list(&names, &n, path, &err))
-        return;
-    for (int i = 0; i < n; i++) {
-        char *file = rt_path_join(path, names[i]);
-        if (rt_path_is_dir(file))
-            drop_dir(file);
-        else
-            unlink(file);
-        free(file);
-    }
-    rt_names_free(names, n);
-    rmdir(path);
 }
 
 // Names and content of a directory as one hash.

@@ -1,0 +1,77 @@
+/* suite.h: what every test program shares: the runner, an empty directory for each test, and how
+   errors are expected. A test starts in that directory, so a plain file name is a scratch file; it
+   is removed with all it holds when the program ends, also after a test that failed. Time limits
+   are ctest's. */
+#ifndef TESTS_SUITE_H
+#define TESTS_SUITE_H
+
+#include <check.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/err.h"
+
+/* `err`, an rt_err, is in scope where these are used. */
+#define OK(...) ck_assert_msg((__VA_ARGS__) == 0, "%s: %s", #__VA_ARGS__, err.text)
+#define HAS(err, part)                                                                             \
+    ck_assert_msg(strstr((err).text, part) != NULL, "\"%s\" lacks \"%s\"", (err).text, part)
+#define FAILS(call, part)                                                                          \
+    do {                                                                                           \
+        err = (rt_err){ .text = "" };                                                              \
+        ck_assert_msg((call) != 0, "%s did not fail; wanted \"%s\"", #call, part);                 \
+        HAS(err, part);                                                                            \
+    } while (0)
+
+typedef struct suite_test {
+    const TTest *test;
+    int n; // runs, with _i = 0 .. n - 1
+} suite_test;
+
+static char suite_dir[64]; // in memory where it can be: fsync is then free
+
+static inline int drop_entry(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st, (void)kind, (void)at;
+    remove(path);
+    return 0;
+}
+
+/* A directory and all it holds; nothing where there is none. */
+static inline void drop_dir(const char *path) { nftw(path, drop_entry, 16, FTW_DEPTH | FTW_PHYS); }
+
+static inline void enter_empty_dir(void)
+{
+    drop_dir(suite_dir);
+    ck_assert(mkdir(suite_dir, 0700) == 0 && chdir(suite_dir) == 0);
+}
+
+/* The exit status of main(). setup, or NULL, runs before every test, already in its directory. */
+static inline int suite_run(const char *name, void (*setup)(void), const suite_test *tests, int n)
+{
+    snprintf(suite_dir, sizeof suite_dir, "%s/retort-test-XXXXXX",
+             access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+    if (!mkdtemp(suite_dir)) {
+        perror(suite_dir);
+        return 1;
+    }
+    Suite *suite = suite_create(name);
+    TCase *tests_of = tcase_create(name);
+    tcase_set_timeout(tests_of, 0);
+    tcase_add_checked_fixture(tests_of, enter_empty_dir, NULL);
+    tcase_add_checked_fixture(tests_of, setup, NULL);
+    for (int i = 0; i < n; i++)
+        tcase_add_loop_test(tests_of, tests[i].test, 0, tests[i].n);
+    suite_add_tcase(suite, tests_of);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    drop_dir(suite_dir);
+    return failed != 0;
+}
+
+#endif
