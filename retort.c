@@ -223,9 +223,7 @@ static int plan_command(const rt_command *cmd, void *values, rt_err *err)
     int rc = cmd->plan(values, &p, err);
     if (!rc && is_set(cmd, values, "json")) {
         cJSON *json = rt_needs_json(&p);
-        char *text = rt_json_text(json);
-        puts(text);
-        free(text);
+        rt_json_print(json);
         cJSON_Delete(json);
     } else if (!rc) {
         rt_needs_print(&p, stdout);

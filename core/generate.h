@@ -9,6 +9,7 @@
 #include "core/capture.h"
 #include "core/model.h"
 #include "core/needs.h"
+#include "core/option.h"
 
 RT_BEGIN
 
@@ -27,6 +28,21 @@ typedef struct rt_completion {
     bool stopped;        /* by an end token; else by max_new */
     const rt_soft *soft; /* one row for each new token; NULL when nothing is captured */
 } rt_completion;
+
+/* How tokens are chosen: rows of a command's option table S, with its fields temperature, top_p,
+   top_k and max_tokens and the defaults of three of them; and what they mean. */
+#define RT_SAMPLING_OPTIONS(S, temperature_def, top_p_def, max_tokens_def)                         \
+    OPT_FLOAT(S, temperature, "temperature", temperature_def, 0, 100,                              \
+              "of the choice; 0 = greedy"),                                                        \
+        OPT_FLOAT(S, top_p, "top-p", top_p_def, 0.0001, 1,                                         \
+                  "choose among the most probable of this mass"),                                  \
+        OPT_INT(S, top_k, "top-k", "0", 0, 1e6, "choose among this many; 0 = all"),                \
+        OPT_INT(S, max_tokens, "max-tokens", max_tokens_def, 1, 1e7,                               \
+                "of a response, thought included")
+#define RT_SAMPLING_OF(o)                                                                          \
+    {                                                                                              \
+        (float)(o)->temperature, (float)(o)->top_p, (int32_t)(o)->top_k                            \
+    }
 
 typedef struct rt_generate_options {
     int64_t slots;        /* sequences at once */

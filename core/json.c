@@ -277,6 +277,13 @@ char *rt_json_text(const cJSON *json)
     return b.data;
 }
 
+void rt_json_print(const cJSON *json)
+{
+    char *text = rt_json_text(json);
+    puts(text);
+    free(text);
+}
+
 char *rt_json_pretty(const cJSON *json)
 {
     text_buf b = { 0 };

@@ -52,6 +52,7 @@ void rt_json_put_i64(cJSON *obj, const char *key, int64_t value); /* |value| < 2
 void rt_json_put_u64(cJSON *obj, const char *key, uint64_t value); /* as a decimal string */
 void rt_json_put_bool(cJSON *obj, const char *key, bool value);
 char *rt_json_text(const cJSON *json);   /* compact, no newline; free() it */
+void rt_json_print(const cJSON *json);   /* that and a newline, on stdout */
 char *rt_json_pretty(const cJSON *json); /* as rt_json_save writes it; free() it */
 
 RT_END

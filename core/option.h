@@ -50,6 +50,8 @@ typedef struct rt_option {
     { name, RT_OPT_STR, RT_OPT_FIELD(S, f, char *), NULL, 0, 0, NULL, arg, help, true }
 #define OPT_CHOICE(S, f, name, def, choices, help) \
     { name, RT_OPT_STR, RT_OPT_FIELD(S, f, char *), def, 0, 0, choices, choices, help, false }
+#define OPT_THREADS(S, f) \
+    OPT_INT(S, f, "threads", "0", 0, 4096, "CPU threads; 0 = all cores")
 #define OPT_LIST(S, f, name, arg, help) \
     { name, RT_OPT_LIST, RT_OPT_FIELD(S, f, rt_strlist), NULL, 0, 0, NULL, arg, help, false }
 

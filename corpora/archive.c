@@ -30,9 +30,7 @@ static const rt_option OPTIONS[] = {
 
 static void print_json(cJSON *json)
 {
-    char *text = rt_json_text(json);
-    printf("%s\n", text);
-    free(text);
+    rt_json_print(json);
     cJSON_Delete(json);
 }
 
@@ -143,11 +141,9 @@ static int list_archive(const char *path, cJSON *all, rt_err *err)
 // Archives named, or standing in a folder that is named.
 static int list_one(const char *path, cJSON *all, rt_err *err)
 {
-    char *manifest = rt_path_join(path, "manifest.json"), **names;
-    bool folder = rt_path_is_dir(path) && !rt_path_exists(manifest);
+    char **names;
     int n;
-    free(manifest);
-    if (!folder)
+    if (!rt_path_is_dir(path) || rt_trace_is(path))
         return list_archive(path, all, err);
     if (rt_dir_list(&names, &n, path, err))
         return -1;
@@ -340,33 +336,6 @@ static int run_merge(const archive_options *o, char **path, int n, rt_err *err)
     return rt_trace_merge(o->out, (const char *const *)path, n, err);
 }
 
-static cJSON *stats_json(const rt_trace_statistics *s)
-{
-    cJSON *json = rt_json_object(), *verdicts = rt_json_object(), *entropy = rt_json_object();
-    rt_json_put_i64(json, "samples", s->samples);
-    rt_json_put_i64(json, "prompts", s->prompts);
-    rt_json_put_i64(json, "tokens", s->tokens);
-    rt_json_put_i64(json, "positions", s->positions);
-    rt_json_put_i64(json, "short_rows", s->certain);
-    rt_json_put_i64(json, "file_bytes", s->file_bytes);
-    rt_json_put_i64(json, "record_bytes", s->record_bytes);
-    rt_json_put_num(json, "bytes_per_position", s->bytes_per_position);
-    rt_json_put_num(json, "mean_unique_ids", s->mean_unique_ids);
-    rt_json_put_num(json, "mean_head", s->mean_head);
-    rt_json_put_num(json, "mean_draws", s->mean_draws);
-    rt_json_put_num(json, "mean_tail_mass", s->mean_tail_mass);
-    rt_json_put_num(entropy, "mean", s->mean_entropy);
-    rt_json_put_num(entropy, "p50", s->entropy_p50);
-    rt_json_put_num(entropy, "p90", s->entropy_p90);
-    rt_json_put_num(entropy, "p99", s->entropy_p99);
-    rt_json_put_num(entropy, "share_below_0.01", s->share_certain_entropy);
-    rt_json_put(json, "entropy_nats", entropy);
-    for (int v = 0; v < RT_VERDICT_COUNT; v++)
-        rt_json_put_i64(verdicts, rt_verdict_name((rt_verdict)v), s->verdicts[v]);
-    rt_json_put(json, "verdicts", verdicts);
-    return json;
-}
-
 static int run_stats(const archive_options *o, char **path, int n, rt_err *err)
 {
     rt_trace_reader *r;
@@ -379,7 +348,8 @@ static int run_stats(const archive_options *o, char **path, int n, rt_err *err)
     rt_trace_reader_close(r);
     if (rc)
         return rt_wrap(err, "%s", path[0]);
-    cJSON *json = stats_json(&s);
+    cJSON *json = rt_json_object();
+    rt_trace_stats_put(json, &s);
     if (o->json) {
         print_json(json);
         return 0;

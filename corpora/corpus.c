@@ -166,14 +166,6 @@ static int add_source(rt_corpus *c, const char *path, rt_err *err)
 /* ---- the list -----------------------------------------------------------------------------------
  */
 
-static bool is_archive(const char *path)
-{
-    char *manifest = rt_path_join(path, "manifest.json");
-    bool yes = rt_path_is_dir(path) && rt_path_exists(manifest);
-    free(manifest);
-    return yes;
-}
-
 int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
                    const rt_corpus_options *o, rt_err *err)
 {
@@ -182,7 +174,7 @@ int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
         return rt_fail(err, "corpus: out of memory");
     c->o = *o;
     for (int i = 0; i < n_paths; i++)
-        if (is_archive(paths[i]) ? add_archive(c, paths[i], err) : add_source(c, paths[i], err)) {
+        if (rt_trace_is(paths[i]) ? add_archive(c, paths[i], err) : add_source(c, paths[i], err)) {
             rt_corpus_close(c);
             return -1;
         }

@@ -65,11 +65,11 @@ static cJSON *processor(void)
     FEATURE("avx2")
     FEATURE("fma")
     FEATURE("f16c")
-    FEATURE("avx512f") FEATURE("avx512bw") FEATURE("avx512vl") FEATURE("avx512vnni")
-        FEATURE("avx512bf16")
+    FEATURE("avx512f")
+    FEATURE("avx512bw") FEATURE("avx512vl") FEATURE("avx512vnni") FEATURE("avx512bf16")
 #undef FEATURE
 #endif
-            rt_json_put(json, "features", features);
+        rt_json_put(json, "features", features);
     return json;
 }
 
@@ -161,13 +161,10 @@ static int run_doctor(void *options, rt_err *err)
     const doctor_options *o = options;
     cJSON *json = rt_json_object();
     int rc = survey(json, err);
-    if (!rc && o->json) {
-        char *text = rt_json_text(json);
-        printf("%s\n", text);
-        free(text);
-    } else if (!rc) {
+    if (!rc && o->json)
+        rt_json_print(json);
+    else if (!rc)
         print_tree(json, "retort");
-    }
     cJSON_Delete(json);
     return rc;
 }

@@ -17,6 +17,7 @@
 #define RT_TRACE_H
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/soft.h"
 
 RT_BEGIN
@@ -126,6 +127,7 @@ typedef struct rt_trace_reader rt_trace_reader;
 
 enum { RT_TRACE_TEXT = 1, RT_TRACE_SOFT = 2 }; /* parts that rt_trace_get decodes beside tokens */
 
+bool rt_trace_is(const char *path); /* a directory with a manifest */
 int rt_trace_open_read(rt_trace_reader **r, const char *path, rt_err *err);
 void rt_trace_reader_close(rt_trace_reader *r); /* accepts NULL */
 const rt_trace_manifest *rt_trace_info(const rt_trace_reader *r);
@@ -163,6 +165,8 @@ typedef struct rt_trace_statistics {
     double share_certain_entropy;                               /* positions below 0.01 nat */
 } rt_trace_statistics;
 int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err);
+/* All of it, in the words of `archive stats --json`. */
+void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s);
 
 /* FORMAT, version 1. All integers little-endian.
 

@@ -133,6 +133,14 @@ static int open_once(rt_trace_reader **out, const char *path, rt_err *err)
     return 0;
 }
 
+bool rt_trace_is(const char *path)
+{
+    char *manifest = rt_path_join(path, "manifest.json");
+    bool there = rt_path_is_dir(path) && rt_path_exists(manifest);
+    free(manifest);
+    return there;
+}
+
 int rt_trace_open_read(rt_trace_reader **r, const char *path, rt_err *err)
 {
     // a writer may take back its short last shard between two of our steps: look again once

@@ -106,3 +106,29 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
     free(prompt);
     return rc;
 }
+
+void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s)
+{
+    cJSON *verdicts = rt_json_object(), *entropy = rt_json_object();
+    rt_json_put_i64(json, "samples", s->samples);
+    rt_json_put_i64(json, "prompts", s->prompts);
+    rt_json_put_i64(json, "tokens", s->tokens);
+    rt_json_put_i64(json, "positions", s->positions);
+    rt_json_put_i64(json, "short_rows", s->certain);
+    rt_json_put_i64(json, "file_bytes", s->file_bytes);
+    rt_json_put_i64(json, "record_bytes", s->record_bytes);
+    rt_json_put_num(json, "bytes_per_position", s->bytes_per_position);
+    rt_json_put_num(json, "mean_unique_ids", s->mean_unique_ids);
+    rt_json_put_num(json, "mean_head", s->mean_head);
+    rt_json_put_num(json, "mean_draws", s->mean_draws);
+    rt_json_put_num(json, "mean_tail_mass", s->mean_tail_mass);
+    rt_json_put_num(entropy, "mean", s->mean_entropy);
+    rt_json_put_num(entropy, "p50", s->entropy_p50);
+    rt_json_put_num(entropy, "p90", s->entropy_p90);
+    rt_json_put_num(entropy, "p99", s->entropy_p99);
+    rt_json_put_num(entropy, "share_below_0.01", s->share_certain_entropy);
+    rt_json_put(json, "entropy_nats", entropy);
+    for (int v = 0; v < RT_VERDICT_COUNT; v++)
+        rt_json_put_i64(verdicts, rt_verdict_name((rt_verdict)v), s->verdicts[v]);
+    rt_json_put(json, "verdicts", verdicts);
+}

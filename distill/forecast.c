@@ -196,9 +196,7 @@ static void print_json(const rt_forecast *stage, int n)
         cJSON_AddItemToArray(list, row);
     }
     rt_json_put(json, "stages", list);
-    char *text = rt_json_text(json);
-    puts(text);
-    free(text);
+    rt_json_print(json);
     cJSON_Delete(json);
 }
 

@@ -90,12 +90,7 @@ static int add_archive(cJSON *out, const char *stages, const char *stage, rt_err
     free(path);
     if (bad)
         return rt_wrap(err, "report");
-    rt_json_put_i64(out, "samples", s.samples);
-    rt_json_put_i64(out, "positions", s.positions);
-    rt_json_put_num(out, "bytes_per_position", s.bytes_per_position);
-    rt_json_put_num(out, "mean_unique_ids", s.mean_unique_ids);
-    rt_json_put_num(out, "mean_entropy", s.mean_entropy);
-    rt_json_put_i64(out, "correct", s.verdicts[RT_CORRECT]);
+    rt_trace_stats_put(out, &s);
     return 0;
 }
 
@@ -179,13 +174,10 @@ int rt_report(const cJSON *report, const char *folder, const char *stages, bool 
     char *path = rt_path_join(folder, "report.json");
     bad = bad || add_kl(kl, rt_json_find(report, "kl"), stages, err) ||
           add_seconds(seconds, stages, err) || rt_json_save(json, path, err);
-    if (!bad && as_json) {
-        char *text = rt_json_text(json);
-        puts(text);
-        free(text);
-    } else if (!bad) {
+    if (!bad && as_json)
+        rt_json_print(json);
+    else if (!bad)
         print_table(json, models);
-    }
     free(path);
     cJSON_Delete(json);
     return bad ? -1 : 0;

@@ -70,7 +70,7 @@ static const rt_option options[] = {
                "block keeps only each block's input"),
     OPT_CHOICE(O, dtype, "dtype", "f32", "f32|bf16|f16", "of the written weights"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of start and order"),
-    OPT_INT(O, threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),
+    OPT_THREADS(O, threads),
     OPT_INT(O, save_every, "save-every", "200", 1, 1e9, "steps between checkpoints"),
     OPT_LIST(O, eval_data, "eval-data", "PATH",
              "held-out archive or JSONL, measured without learning"),

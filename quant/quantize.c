@@ -118,9 +118,7 @@ static int quantize(void *options, rt_err *err)
         return 0;
     }
     cJSON *json = report_json(o, &report);
-    char *text = rt_json_text(json);
-    puts(text);
-    free(text);
+    rt_json_print(json);
     cJSON_Delete(json);
     return 0;
 }

@@ -20,7 +20,7 @@
 typedef struct eval_options {
     char *model, *reference, *out, *verify, *group, *verdicts;
     rt_strlist data, problems;
-    int64_t limit, max_tokens, max_length, batch, pass_tokens, head_rows, seed, threads;
+    int64_t limit, max_tokens, top_k, max_length, batch, pass_tokens, head_rows, seed, threads;
     double temperature, top_p;
     bool plan, json;
 } eval_options;
@@ -37,16 +37,14 @@ static const rt_option options[] = {
     OPT_CHOICE(O, verify, "verify", "boxed", "number|boxed|exact", "how answers are compared"),
     OPT_STR(O, group, "group", NULL, "KEY", "also report answers by this key of the problems"),
     OPT_INT(O, limit, "limit", "0", 0, 1e15, "problems and documents at most; 0 = all"),
-    OPT_FLOAT(O, temperature, "temperature", "0", 0, 100, "of answers; 0 = greedy"),
-    OPT_FLOAT(O, top_p, "top-p", "1", 0.01, 1, "of answers"),
+    RT_SAMPLING_OPTIONS(O, "0", "1", "512"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of answers when they are drawn"),
-    OPT_INT(O, max_tokens, "max-tokens", "512", 1, 1e9, "of an answer, thought included"),
     OPT_INT(O, max_length, "max-length", "4096", 2, 1e9, "longer documents are left out"),
     OPT_INT(O, batch, "batch", "64", 1, 4096, "sequences generated at once"),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward pass; bounds memory"),
     OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head"),
-    OPT_INT(O, threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),
+    OPT_THREADS(O, threads),
     OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop"),
     OPT_BOOL(O, json, "json", "false", "results as JSON on stdout"),
 };
@@ -193,7 +191,7 @@ static int open_generator(rt_generator **gen, evaluation *e, rt_err *err)
                               .length = e->longest_prompt + o->max_tokens,
                               .prefill_rows = rt_max(e->longest_prompt, 256),
                               .vocab = rt_tokenizer_vocab(e->chat.tokenizer),
-                              .sampling = { (float)o->temperature, (float)o->top_p, 0 } };
+                              .sampling = RT_SAMPLING_OF(o) };
     return rt_generator_open(gen, &e->dev, &e->model, &g, err);
 }
 
@@ -411,13 +409,10 @@ static int run_eval(void *values, rt_err *err)
               (e.o->data.n && measure_documents(&e, err));
     if (!bad) {
         cJSON *json = results(&e);
-        if (e.o->json) {
-            char *text = rt_json_text(json);
-            puts(text);
-            free(text);
-        } else {
+        if (e.o->json)
+            rt_json_print(json);
+        else
             print_table(json);
-        }
         bad = e.o->out ? rt_json_save(json, e.o->out, err) : 0;
         cJSON_Delete(json);
     }

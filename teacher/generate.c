@@ -24,13 +24,10 @@ static const rt_option options[] = {
     OPT_BOOL(O, chat, "chat", "false", "or read one message a line from stdin and answer each"),
     OPT_BOOL(O, raw, "raw", "false", "continue the prompt itself, without the chat template"),
     OPT_STR(O, system, "system", NULL, "TEXT", "system message before the conversation"),
-    OPT_FLOAT(O, temperature, "temperature", "0.6", 0, 100, "of the choice; 0 = greedy"),
-    OPT_FLOAT(O, top_p, "top-p", "0.95", 0.0001, 1, "choose among the most probable of this mass"),
-    OPT_INT(O, top_k, "top-k", "0", 0, 1e6, "choose among this many; 0 = all"),
-    OPT_INT(O, max_tokens, "max-tokens", "1024", 1, 1e7, "of an answer, thought included"),
+    RT_SAMPLING_OPTIONS(O, "0.6", "0.95", "1024"),
     OPT_INT(O, context, "context", "8192", 2, 1e7, "tokens of prompt and answer together"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of the choice"),
-    OPT_INT(O, threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),
+    OPT_THREADS(O, threads),
     OPT_BOOL(O, json, "json", "false", "one JSON object an answer instead of the text"),
 };
 #undef O
@@ -108,9 +105,7 @@ static void print_json(const speaker *s, double seconds)
     rt_json_put_i64(json, "prompt_tokens", s->n_prompt);
     rt_json_put_i64(json, "tokens", s->ids.n - s->n_prompt);
     rt_json_put_num(json, "seconds", seconds);
-    char *text = rt_json_text(json);
-    puts(text);
-    free(text);
+    rt_json_print(json);
     cJSON_Delete(json);
     fflush(stdout);
 }
@@ -232,8 +227,7 @@ static int open_speaker(speaker *s, rt_err *err)
                               .length = s->length,
                               .prefill_rows = rt_min(512, s->length),
                               .vocab = s->teacher.vocab,
-                              .sampling = { (float)o->temperature, (float)o->top_p,
-                                            (int32_t)o->top_k } };
+                              .sampling = RT_SAMPLING_OF(o) };
     rt_teacher_plan(&s->teacher, s->length);
     return rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err) ||
                    rt_teacher_read(&s->teacher, err)

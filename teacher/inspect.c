@@ -100,13 +100,11 @@ static int put_tensors(cJSON *json, const char *path, bool gguf, rt_err *err)
     return bad;
 }
 
-static bool has_tokenizer(const char *path, bool gguf)
+static bool holds(const char *dir, const char *name)
 {
-    if (gguf)
-        return true;
-    char *file = rt_path_join(path, "tokenizer.json");
-    bool there = rt_path_exists(file);
-    free(file);
+    char *path = rt_path_join(dir, name);
+    bool there = rt_path_exists(path);
+    free(path);
     return there;
 }
 
@@ -152,7 +150,7 @@ static int inspect_model(cJSON *json, const inspect_options *o, rt_err *err)
             return -1;
         rt_json_put_str(json, "weights_hash", hash.hex);
     }
-    return has_tokenizer(o->path, gguf) ? put_tokenizer(json, o->path, err) : 0;
+    return gguf || holds(o->path, "tokenizer.json") ? put_tokenizer(json, o->path, err) : 0;
 }
 
 /* ---- archives -----------------------------------------------------------------------------------
@@ -206,16 +204,7 @@ static int inspect_archive(cJSON *json, const char *path, rt_err *err)
     rt_trace_reader_close(r);
     if (bad)
         return -1;
-    rt_json_put_i64(json, "samples", s.samples);
-    rt_json_put_i64(json, "prompts", s.prompts);
-    for (int v = 0; v < RT_VERDICT_COUNT; v++)
-        rt_json_put_i64(json, rt_verdict_name((rt_verdict)v), s.verdicts[v]);
-    rt_json_put_i64(json, "tokens", s.tokens);
-    rt_json_put_i64(json, "positions", s.positions);
-    rt_json_put_num(json, "bytes_per_position", s.bytes_per_position);
-    rt_json_put_num(json, "mean_unique_ids", s.mean_unique_ids);
-    rt_json_put_num(json, "mean_entropy", s.mean_entropy);
-    rt_json_put_i64(json, "file_bytes", s.file_bytes);
+    rt_trace_stats_put(json, &s);
     return 0;
 }
 
@@ -251,14 +240,6 @@ static void print_object(const cJSON *json, bool bytes, const char *indent)
     }
 }
 
-static bool holds(const char *dir, const char *name)
-{
-    char *path = rt_path_join(dir, name);
-    bool there = rt_path_exists(path);
-    free(path);
-    return there;
-}
-
 static int inspect(cJSON *json, const inspect_options *o, rt_err *err)
 {
     if (!rt_path_exists(o->path))
@@ -266,7 +247,7 @@ static int inspect(cJSON *json, const inspect_options *o, rt_err *err)
     rt_json_put_str(json, "path", o->path);
     if (rt_path_is_dir(o->path) ? holds(o->path, "config.json") : rt_gguf_magic(o->path))
         return inspect_model(json, o, err);
-    if (holds(o->path, "manifest.json"))
+    if (rt_trace_is(o->path))
         return inspect_archive(json, o->path, err);
     return rt_fail(err,
                    "%s: neither a model (config.json), nor a .gguf file, nor an archive "
@@ -279,13 +260,10 @@ static int run_inspect(void *values, rt_err *err)
     const inspect_options *o = values;
     cJSON *json = rt_json_object();
     int bad = inspect(json, o, err);
-    if (!bad && o->json) {
-        char *text = rt_json_text(json);
-        puts(text);
-        free(text);
-    } else if (!bad) {
+    if (!bad && o->json)
+        rt_json_print(json);
+    else if (!bad)
         print_object(json, false, "");
-    }
     cJSON_Delete(json);
     return bad;
 }

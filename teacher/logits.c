@@ -21,7 +21,7 @@ static const rt_option options[] = {
     OPT_NEED(O, out, "out", "OUT.npy", "logits (T, V), f32"),
     OPT_STR(O, experts, "experts", NULL, "OUT.npy",
             "also the chosen experts (layers with experts, T, A), i32 ascending"),
-    OPT_INT(O, threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),
+    OPT_THREADS(O, threads),
 };
 #undef O
 

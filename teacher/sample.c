@@ -26,10 +26,7 @@ static const rt_option options[] = {
     OPT_LIST(O, prompts, "prompts", "FILE", "JSONL with prompt or messages, and answer"),
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, samples, "samples", "1", 1, 1e6, "responses to each prompt"),
-    OPT_FLOAT(O, temperature, "temperature", "1", 0, 100, "of the choice of tokens; 0 = greedy"),
-    OPT_FLOAT(O, top_p, "top-p", "1", 0.0001, 1, "choose among the most probable of this mass"),
-    OPT_INT(O, top_k, "top-k", "0", 0, 1e6, "choose among this many; 0 = all"),
-    OPT_INT(O, max_tokens, "max-tokens", "1024", 1, 1e7, "of a response, thought included"),
+    RT_SAMPLING_OPTIONS(O, "1", "1", "1024"),
     OPT_CHOICE(O, verify, "verify", "auto", "auto|none|number|boxed|exact",
                "how a response is compared with its prompt's answer; auto: as the record says"),
     OPT_INT(O, batch, "batch", "16", 1, 4096, "sequences generated at once"),
@@ -290,8 +287,7 @@ static int plan_generation(sampler *s, int64_t sequences, rt_err *err)
                               .length = length,
                               .prefill_rows = rt_min(o->prefill_tokens, o->batch * s->work.longest),
                               .vocab = s->teacher.vocab,
-                              .sampling = { (float)o->temperature, (float)o->top_p,
-                                            (int32_t)o->top_k },
+                              .sampling = RT_SAMPLING_OF(o),
                               .capture = s->manifest.capture };
     rt_teacher_plan(&s->teacher, length);
     return rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err);
@@ -327,14 +323,7 @@ static int write_archive(sampler *s, rt_err *err)
         rt_trace_open_append(&s->writer, s->o->a.out, &s->manifest, err))
         return -1;
     int bad = list_todo(s, err) || (s->n_todo && generate(s, err));
-    if (!bad)
-        bad = rt_trace_finish(s->writer, err);
-    rt_err closing = { 0 };
-    if (rt_trace_close(s->writer, &closing) && !bad) {
-        *err = closing;
-        bad = -1;
-    }
-    return bad ? -1 : rt_work_report(&s->o->a, s->tokens, rt_now() - s->begun, err);
+    return rt_work_end(s->writer, bad, &s->o->a, s->tokens, s->begun, err);
 }
 
 static void close_sampler(sampler *s)

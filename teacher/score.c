@@ -64,14 +64,6 @@ typedef struct scorer {
 /* ---- what is scored -----------------------------------------------------------------------------
  */
 
-static bool is_archive(const char *path)
-{
-    char *manifest = rt_path_join(path, "manifest.json");
-    bool yes = rt_path_is_dir(path) && rt_path_exists(manifest);
-    free(manifest);
-    return yes;
-}
-
 static int64_t length_of(const scorer *s, int64_t i)
 {
     return s->archive ? rt_trace_tokens(s->archive, i) : s->work.item[i].n;
@@ -112,7 +104,7 @@ static int open_data(scorer *s, const rt_needs *plan, rt_err *err)
         s->longest = rt_min(later->longest, s->teacher.positions);
         return 0;
     }
-    if (is_archive(o->data.item[0])) {
+    if (rt_trace_is(o->data.item[0])) {
         if (open_archive(s, err))
             return -1;
     } else {
@@ -426,14 +418,7 @@ static int write_archive(scorer *s, rt_err *err)
         rt_trace_open_append(&s->writer, s->o->a.out, &s->manifest, err))
         return -1;
     int bad = !finished(s) && (place_scoring(s, err) || score_all(s, err));
-    if (!bad)
-        bad = rt_trace_finish(s->writer, err);
-    rt_err closing = { 0 };
-    if (rt_trace_close(s->writer, &closing) && !bad) {
-        *err = closing;
-        bad = -1;
-    }
-    return bad ? -1 : rt_work_report(&s->o->a, s->learned, rt_now() - s->begun, err);
+    return rt_work_end(s->writer, bad, &s->o->a, s->learned, s->begun, err);
 }
 
 static void close_scorer(scorer *s)

@@ -378,23 +378,15 @@ static void print_json(const rt_archive_options *o, const rt_trace_statistics *s
 {
     cJSON *json = rt_json_object();
     rt_json_put_str(json, "archive", o->out);
-    rt_json_put_i64(json, "samples", s->samples);
-    for (int v = 0; v < RT_VERDICT_COUNT; v++)
-        rt_json_put_i64(json, rt_verdict_name((rt_verdict)v), s->verdicts[v]);
+    rt_trace_stats_put(json, s);
     rt_json_put_num(json, "tokens_per_response", mean);
-    rt_json_put_i64(json, "positions", s->positions);
-    rt_json_put_num(json, "bytes_per_position", s->bytes_per_position);
-    rt_json_put_num(json, "mean_unique_ids", s->mean_unique_ids);
-    rt_json_put_i64(json, "bytes", s->file_bytes);
     rt_json_put_num(json, "seconds", seconds);
-    rt_json_put_i64(json, "tokens", tokens);
-    char *text = rt_json_text(json);
-    puts(text);
-    free(text);
+    rt_json_put_i64(json, "new_tokens", tokens);
+    rt_json_print(json);
     cJSON_Delete(json);
 }
 
-int rt_work_report(const rt_archive_options *o, int64_t tokens, double seconds, rt_err *err)
+static int report(const rt_archive_options *o, int64_t tokens, double seconds, rt_err *err)
 {
     rt_trace_reader *r = NULL;
     rt_trace_statistics s;
@@ -411,4 +403,16 @@ int rt_work_report(const rt_archive_options *o, int64_t tokens, double seconds, 
     else
         print_table(&s, mean, tokens, seconds);
     return 0;
+}
+
+int rt_work_end(rt_trace_writer *w, int bad, const rt_archive_options *o, int64_t tokens,
+                double begun, rt_err *err)
+{
+    rt_err closing = { 0 };
+    bad = bad || rt_trace_finish(w, err);
+    if (rt_trace_close(w, &closing) && !bad) {
+        *err = closing;
+        bad = -1;
+    }
+    return bad ? -1 : report(o, tokens, rt_now() - begun, err);
 }

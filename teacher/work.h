@@ -43,7 +43,7 @@ typedef struct rt_archive_options {
         OPT_INT(S, a.samples_per_shard, "samples-per-shard", "4096", 1, 1e9,                       \
                 "samples in one file of the archive"),                                             \
         OPT_STR(S, a.licence, "licence", "", "TEXT", "under which the archive may be used"),       \
-        OPT_INT(S, a.threads, "threads", "0", 0, 4096, "CPU threads; 0 = all cores"),              \
+        OPT_THREADS(S, a.threads),                                                                 \
         OPT_BOOL(S, a.plan, "plan", "false", "print memory by name and stop"),                     \
         OPT_BOOL(S, a.json, "json", "false", "the table at the end as JSON")
 
@@ -86,8 +86,10 @@ uint64_t rt_work_seed(uint64_t run_seed, const char *id, int64_t k);
 void rt_work_needs(const rt_work *w, const rt_archive_options *o, const rt_trace_manifest *m,
                    int64_t samples, int64_t tokens, int64_t rows, rt_needs *p);
 
-/* What the archive holds, on stdout. tokens, seconds: of this process. */
-int rt_work_report(const rt_archive_options *o, int64_t tokens, double seconds, rt_err *err);
+/* Finishes the archive unless bad, closes it either way, and tells on stdout what it holds. tokens:
+   of this process, which began at `begun` (rt_now). */
+int rt_work_end(rt_trace_writer *w, int bad, const rt_archive_options *o, int64_t tokens,
+                double begun, rt_err *err);
 
 RT_END
 
