@@ -1,8 +1,9 @@
 /* arena.h: memory is planned, then placed. The same plan code runs twice: first on an arena without
    a base, which only counts; then on one with memory, which hands out pointers. So sizes cannot
-   disagree with pointers, and --plan prints a byte-exact table by name before anything is allocated.
-   An arena never grows after rt_arena_place. Every slot is 64-byte aligned.
-   The slots show, by name, what is live at the high-water mark: they add up to `high`; needs.h prints them. */
+   disagree with pointers, and --plan prints a byte-exact table by name before anything is
+   allocated. An arena never grows after rt_arena_place. Every slot is 64-byte aligned. The slots
+   show, by name, what is live at the high-water mark: they add up to `high`; needs.h prints them.
+ */
 #ifndef RT_ARENA_H
 #define RT_ARENA_H
 
@@ -33,7 +34,8 @@ typedef struct rt_arena {
 void *rt_memory_alloc(int64_t bytes);
 
 void rt_arena_init(rt_arena *a, const char *label);
-/* bytes of 64-byte-aligned memory, NULL while measuring. name must outlive the arena (a literal). */
+/* bytes of 64-byte-aligned memory, NULL while measuring. name must outlive the arena (a literal).
+ */
 void *rt_arena_take(rt_arena *a, const char *name, int64_t bytes);
 /* Scratch inside a step: what was taken since mark is free again. high keeps the maximum. */
 int64_t rt_arena_mark(const rt_arena *a);

@@ -41,6 +41,8 @@ void rt_attn_params(rt_params *p, const rt_config *c, rt_attn_w *w)
             add_bias(p, &w->bk, "self_attn.k_proj.bias", "attn_k", k * dk);
             add_bias(p, &w->bv, "self_attn.v_proj.bias", "attn_v", k * dv);
         }
+        if (c->family->sinks)
+            rt_param_add(p, &w->sinks, "self_attn.sinks", "attn_sinks", RT_INIT_ZEROS, 0, h, 0, 0);
         rt_qk_norm norm = rt_config_qk_norm(c);
         if (norm) {
             rt_param_add(p, &w->q_norm, "self_attn.q_norm.weight", "attn_q_norm", RT_INIT_ONES, 0,
@@ -58,9 +60,10 @@ void rt_attn_params(rt_params *p, const rt_config *c, rt_attn_w *w)
 /* ---- GQA ----------------------------------------------------------------------------------------
  */
 
-static rt_attention_rule rule_of(const rt_config *c, const rt_pass *pass)
+static rt_attention_rule rule_of(const rt_config *c, const rt_attn_w *w, const rt_pass *pass)
 {
-    return (rt_attention_rule){ rt_config_softmax_scale(c), pass->window };
+    return (rt_attention_rule){ rt_config_softmax_scale(c), pass->window,
+                                w->sinks.data ? &w->sinks : NULL };
 }
 
 /* A view of (N,H,D) with other dims of the same size, for products and per-head norms. */
@@ -100,23 +103,20 @@ static void project_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_t
     rt_matmul(d, &dx2, &dy2, false, w, false, beta);
 }
 
-/* y(N,·) = the bias b(·) in every row, if there is one: what beta of the projection then is */
-static float bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_pass *pass)
+/* y(N,·) += the bias b(·), if there is one */
+static void bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b)
 {
-    if (!b->data)
-        return 0.0f;
-    rt_tensor y2 = rows_of(y), row = as_2(b, 1, b->dim[0]);
-    rt_gather_rows(d, &y2, &row, pass->zeros);
-    return 1.0f;
+    rt_tensor y2 = rows_of(y);
+    if (b->data)
+        rt_bias_forward(d, &y2, b, NULL);
 }
 
 /* db += sum of the rows of dy */
-static void bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_pass *pass)
+static void bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy)
 {
-    if (!db->data)
-        return;
-    rt_tensor dy2 = rows_of(dy), row = as_2(db, 1, db->dim[0]);
-    rt_scatter_add_rows(d, &row, &dy2, pass->zeros);
+    rt_tensor dy2 = rows_of(dy);
+    if (db->data)
+        rt_bias_backward(d, db, &dy2, NULL);
 }
 
 static void plan_gqa(const rt_plan *p, const rt_config *c, rt_attn_saved *s)
@@ -142,9 +142,12 @@ static void gqa_qkv_forward(rt_dev *d, const rt_config *c, const rt_attn_w *w, r
 {
     bool norm = rt_config_qk_norm(c) != RT_QK_NONE;
     rt_tensor *q = norm ? &s->q_raw : &s->q, *k = norm ? &s->k_raw : &s->k;
-    project(d, q, x, &w->wq, bias_forward(d, q, &w->bq, pass));
-    project(d, k, x, &w->wk, bias_forward(d, k, &w->bk, pass));
-    project(d, &s->v, x, &w->wv, bias_forward(d, &s->v, &w->bv, pass));
+    project(d, q, x, &w->wq, 0.0f);
+    bias_forward(d, q, &w->bq);
+    project(d, k, x, &w->wk, 0.0f);
+    bias_forward(d, k, &w->bk);
+    project(d, &s->v, x, &w->wv, 0.0f);
+    bias_forward(d, &s->v, &w->bv);
     if (norm) {
         rt_tensor qn = normed(c, &s->q), kn = normed(c, &s->k), qr = normed(c, q),
                   kr = normed(c, k);
@@ -171,9 +174,9 @@ static void gqa_qkv_backward(rt_dev *d, const rt_config *c, const rt_attn_w *w, 
         dq = &ds->q_raw;
         dk = &ds->k_raw;
     }
-    bias_backward(d, &dw->bv, &ds->v, pass);
-    bias_backward(d, &dw->bk, dk, pass);
-    bias_backward(d, &dw->bq, dq, pass);
+    bias_backward(d, &dw->bv, &ds->v);
+    bias_backward(d, &dw->bk, dk);
+    bias_backward(d, &dw->bq, dq);
     project_backward(d, dx, &dw->wv, &ds->v, x, &w->wv, 0.0f);
     project_backward(d, dx, &dw->wk, dk, x, &w->wk, 1.0f);
     project_backward(d, dx, &dw->wq, dq, x, &w->wq, 1.0f);
@@ -267,7 +270,7 @@ static void mla_absorbed_forward(rt_dev *d, const rt_config *c, const rt_attn_w 
     rt_kv_append(d, pass->kv, &latent, NULL, pass->rows);
     rt_matmul_heads(d, &s->q_abs, 0, &s->q, 0, &kv_b, 0, c->nope_dim, false);
     rt_copy_columns(d, &s->q_abs, c->kv_rank, &s->q, c->nope_dim, c->rope_dim);
-    rt_attention_rule rule = rule_of(c, pass);
+    rt_attention_rule rule = rule_of(c, w, pass);
     rt_attention_cached(d, &s->out_abs, &s->q_abs, pass->kv, pass->rows, &rule);
     rt_matmul_heads(d, &s->out, 0, &s->out_abs, 0, &kv_b, c->nope_dim, c->v_dim, true);
 }
@@ -283,8 +286,6 @@ void rt_attn_plan(const rt_plan *p, const rt_config *c, rt_attn_saved *s)
     else
         plan_gqa(p, c, s);
     s->out = rt_plan_3(p->arena, "attention.out", RT_F32, p->n, c->heads, dv);
-    if (rt_config_output_bias(c))
-        s->out_bias = rt_plan_2(p->arena, "attention.bias", RT_F32, p->n, c->width);
     if (p->mode != RT_PLAN_DECODE)
         s->lse = rt_plan_2(p->arena, "attention.lse", RT_F32, p->n, c->heads);
     rt_dev_need_matmul(p->dev, p->n, c->width, c->heads * dv);
@@ -302,7 +303,7 @@ void rt_attn_plan_grads(const rt_plan *p, const rt_config *c, rt_attn_saved *ds)
 void rt_attn_forward(rt_dev *d, const rt_config *c, const rt_attn_w *w, rt_attn_saved *s,
                      rt_tensor *y, const rt_tensor *x, const rt_pass *pass)
 {
-    rt_attention_rule rule = rule_of(c, pass);
+    rt_attention_rule rule = rule_of(c, w, pass);
     if (is_mla(c) && pass->kv) {
         mla_latent_forward(d, c, w, s, x, pass);
         mla_absorbed_forward(d, c, w, s, pass);
@@ -323,19 +324,20 @@ void rt_attn_forward(rt_dev *d, const rt_config *c, const rt_attn_w *w, rt_attn_
         }
     }
     project(d, y, &s->out, &w->wo, 1.0f);
-    if (bias_forward(d, &s->out_bias, &w->bo, pass) != 0)
-        rt_add(d, y, &s->out_bias);
+    bias_forward(d, y, &w->bo);
 }
 
 void rt_attn_backward(rt_dev *d, const rt_config *c, const rt_attn_w *w, rt_attn_w *dw,
                       rt_attn_saved *s, rt_attn_saved *ds, rt_tensor *dx, const rt_tensor *dy,
                       const rt_tensor *x, const rt_pass *pass)
 {
-    rt_attention_rule rule = rule_of(c, pass);
-    bias_backward(d, &dw->bo, dy, pass);
+    rt_attention_rule rule = rule_of(c, w, pass);
+    bias_backward(d, &dw->bo, dy);
     project_backward(d, &ds->out, &dw->wo, dy, &s->out, &w->wo, 0.0f);
     rt_attention_backward(d, &ds->q, &ds->k, &ds->v, &ds->out, &s->out, &s->lse, &s->q, &s->k,
                           &s->v, pass->rows, &rule);
+    if (rule.sinks)
+        rt_sinks_backward(d, &dw->sinks, &ds->out, &s->out, &s->lse, rule.sinks);
     if (is_mla(c)) {
         rt_tensor dkv = rows_of(&ds->kv);
         rt_mla_expand_backward(d, &ds->kvb, &dkv, &ds->k, &ds->v);

@@ -19,6 +19,7 @@ typedef struct rt_attn_w {
     rt_tensor wk, wv;          /* (K*Dk, C) (K*Dv, C); GQA */
     rt_tensor wo;              /* (C, H*Dv) */
     rt_tensor bq, bk, bv, bo;  /* (H*Dk) (K*Dk) (K*Dv) (C) where there are biases */
+    rt_tensor sinks;           /* (H) where there are */
     rt_tensor q_norm, k_norm;  /* (Dk) when heads are normalised, (H*Dk) (K*Dk) all together */
     rt_tensor q_a, q_a_norm;   /* (Q, C) (Q) */
     rt_tensor kv_a, kv_a_norm; /* (R+P, C) (R) */
@@ -29,7 +30,6 @@ typedef struct rt_attn_w {
 typedef struct rt_attn_saved {
     rt_tensor q, k, v;                    /* (N,H,Dk) (N,K,Dk) (N,K,Dv), after norm and rope */
     rt_tensor out, lse;                   /* (N,H,Dv) (N,H) */
-    rt_tensor out_bias;                   /* (N,C) the output's bias in every row */
     rt_tensor q_raw, k_raw;               /* (N,H,Dk) (N,K,Dk) before the head norms */
     rt_tensor q_rstd, k_rstd;             /* (N*H) (N*K), or (N) each */
     rt_tensor q_lat, q_lat_n, q_lat_rstd; /* (N,Q) (N,Q) (N) */
@@ -41,10 +41,9 @@ typedef struct rt_attn_saved {
 /* What a block needs to know about the batch beside its rows. */
 typedef struct rt_pass {
     const rt_rows *rows;
-    const rt_tensor *rope;  /* (T,P) */
-    const rt_tensor *zeros; /* (N) i32 zeros: where every row finds the one row of a bias */
-    rt_kv *kv;              /* this layer's cache, or NULL: rows are whole sequences */
-    int64_t window;         /* of this layer, 0 = none */
+    const rt_tensor *rope; /* (T,P) */
+    rt_kv *kv;             /* this layer's cache, or NULL: rows are whole sequences */
+    int64_t window;        /* of this layer, 0 = none */
 } rt_pass;
 
 typedef enum rt_plan_mode {

@@ -32,6 +32,7 @@ static const config_key keys[] = {
     KEY("num_attention_heads", KEY_INT, heads, RT_KEYS_ALL, true, 0, 1, 4096),
     KEY("num_key_value_heads", KEY_INT, kv_heads, RT_KEYS_ALL, false, 0, 1, 4096),
     KEY("head_dim", KEY_INT, head_dim, RT_KEYS_GQA, false, 0, 1, 4096),
+    KEY("head_dim", KEY_INT, head_dim, RT_KEYS_OSS, true, 0, 1, 4096),
     KEY("q_lora_rank", KEY_INT, q_rank, RT_KEYS_MLA, false, 0, 0, DIM),
     KEY("kv_lora_rank", KEY_INT, kv_rank, RT_KEYS_MLA, true, 0, 1, DIM),
     KEY("qk_nope_head_dim", KEY_INT, nope_dim, RT_KEYS_MLA, true, 0, 1, 4096),
@@ -55,6 +56,9 @@ static const config_key keys[] = {
     KEY("use_sliding_window", KEY_BOOL, use_window, RT_KEYS_LAYERS, false, 0, 0, 1),
     KEY("max_window_layers", KEY_INT, window_first, RT_KEYS_LAYERS, false, 28, 0, 1024),
     KEY("attention_bias", KEY_BOOL, attention_bias, RT_KEYS_BIAS, false, 0, 0, 1),
+    KEY("attention_bias", KEY_BOOL, attention_bias, RT_KEYS_OSS, false, 1, 0, 1),
+    KEY("swiglu_alpha", KEY_FLOAT, swiglu_alpha, RT_KEYS_OSS, false, 1.702, 1e-3, 1e3),
+    KEY("swiglu_limit", KEY_FLOAT, swiglu_limit, RT_KEYS_OSS, false, 7, 1e-3, 1e6),
     KEY("use_qk_norm", KEY_BOOL, qk_norm, RT_KEYS_GLM, false, 0, 0, 1),
     KEY("rms_norm_eps", KEY_FLOAT, norm_eps, RT_KEYS_ALL, true, 0, 0, 1),
     KEY("initializer_range", KEY_FLOAT, init_std, RT_KEYS_ALL, false, 0.02, 0, 10),
@@ -76,6 +80,7 @@ static const config_key rope_keys[] = {
     KEY("mscale", KEY_FLOAT, yarn_mscale, R_YARN, false, 0, 0, 1e3),
     KEY("mscale_all_dim", KEY_FLOAT, yarn_mscale_all, R_YARN, false, 0, 0, 1e3),
     KEY("attention_factor", KEY_FLOAT, yarn_attention, R_YARN, false, 0, 0, 1e3),
+    KEY("truncate", KEY_BOOL, yarn_truncate, R_YARN, false, 1, 0, 1),
 };
 
 /* Names that newer transformers write for a key. */
@@ -206,7 +211,7 @@ static int refuse_unknown_parts(const rt_family *f, const cJSON *json, const cha
     const struct {
         int without; /* families that know what to do with it */
         const char *key;
-    } falses[] = { { RT_KEYS_BIAS, "attention_bias" },
+    } falses[] = { { RT_KEYS_BIAS | RT_KEYS_OSS, "attention_bias" },
                    { 0, "mlp_bias" },
                    { RT_KEYS_LAYERS, "use_sliding_window" },
                    { 0, "clip_qkv" } };
@@ -258,16 +263,18 @@ int rt_config_check(const rt_config *c, const char *what, rt_err *err)
     return 0;
 }
 
-/* Which layers have the sliding window: the list, or all from max_window_layers on. */
+/* Which layers have the sliding window: the list, or all from max_window_layers on, or every other
+   one. */
 static int read_window(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
 {
     const cJSON *types = rt_json_find(json, "layer_types"), *type;
-    if (!(cfg->family->keys & RT_KEYS_LAYERS))
+    const int bits = cfg->family->keys;
+    if (!(bits & (RT_KEYS_LAYERS | RT_KEYS_OSS)))
         types = NULL;
-    else if (!cfg->use_window)
+    if ((bits & RT_KEYS_LAYERS) && !cfg->use_window)
         cfg->window = 0;
     for (int64_t l = 0; cfg->window && l < cfg->layers; l++)
-        cfg->windowed[l] = l >= cfg->window_first;
+        cfg->windowed[l] = bits & RT_KEYS_OSS ? l % 2 == 0 : l >= cfg->window_first;
     int64_t l = 0;
     cJSON_ArrayForEach(type, types)
     {
@@ -407,6 +414,13 @@ static bool put_as_null(const rt_config *cfg, const char *name)
            (strcmp(name, "sliding_window") == 0 && cfg->window == 0);
 }
 
+/* An optional number of rope scaling that is 0 was not there. */
+static bool is_given(const rt_config *cfg, const config_key *k)
+{
+    return k->required || k->kind != KEY_FLOAT ||
+           *(const double *)(const void *)((const uint8_t *)cfg + k->offset) != 0;
+}
+
 /* Keys that are not a number of rt_config. */
 static void put_parts(cJSON *json, const rt_config *cfg)
 {
@@ -431,10 +445,11 @@ static void put_parts(cJSON *json, const rt_config *cfg)
         rt_json_put(json, "mlp_only_layers", list);
         list = rt_json_array();
     }
-    for (int64_t l = 0; (bits & RT_KEYS_LAYERS) && l < cfg->layers; l++)
+    bool types = (bits & (RT_KEYS_LAYERS | RT_KEYS_OSS)) != 0;
+    for (int64_t l = 0; types && l < cfg->layers; l++)
         cJSON_AddItemToArray(
             list, cJSON_CreateString(cfg->windowed[l] ? "sliding_attention" : "full_attention"));
-    if (bits & RT_KEYS_LAYERS)
+    if (types)
         rt_json_put(json, "layer_types", list);
     else
         cJSON_Delete(list);
@@ -457,7 +472,7 @@ cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
     rt_json_put_str(json, "hidden_act", "silu");
     rt_json_put_num(json, "attention_dropout", 0);
     const int bits = cfg->family->keys;
-    if (!(bits & RT_KEYS_BIAS))
+    if (!(bits & (RT_KEYS_BIAS | RT_KEYS_OSS)))
         rt_json_put_bool(json, "attention_bias", false);
     for (int i = 0; i < RT_COUNT(keys); i++) {
         if (!(keys[i].families & (bits | RT_KEYS_ALL)))
@@ -476,9 +491,7 @@ cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
         scaling = rt_json_object();
         rt_json_put_str(scaling, "rope_type", scalings[i].name);
         for (int j = 0; j < RT_COUNT(rope_keys); j++) {
-            double value = *(const double *)(const void *)((const uint8_t *)cfg +
-                                                           rope_keys[j].offset);
-            if ((rope_keys[j].families & scalings[i].bit) && (value != 0 || rope_keys[j].required))
+            if ((rope_keys[j].families & scalings[i].bit) && is_given(cfg, &rope_keys[j]))
                 put_key(scaling, cfg, &rope_keys[j]);
         }
     }
@@ -551,6 +564,13 @@ bool rt_config_output_bias(const rt_config *cfg)
 int64_t rt_config_shared_width(const rt_config *cfg)
 {
     return cfg->shared_width ? cfg->shared_width : cfg->shared * cfg->expert_width;
+}
+
+rt_swiglu_rule rt_config_swiglu(const rt_config *cfg)
+{
+    if (cfg->swiglu_limit == 0)
+        return (rt_swiglu_rule){ 1.0f, INFINITY, 0.0f };
+    return (rt_swiglu_rule){ (float)cfg->swiglu_alpha, (float)cfg->swiglu_limit, 1.0f };
 }
 
 rt_route_policy rt_config_route(const rt_config *cfg)

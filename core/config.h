@@ -37,9 +37,11 @@ typedef struct rt_config {
     uint8_t windowed[1024];                   /* 1 = the layer has the window */
     bool norm_topk, tied, interleaved;        /* interleaved: rope turns pairs (2i, 2i+1) */
     double route_scale, norm_eps, init_std;
+    double swiglu_alpha, swiglu_limit; /* limit 0 = plain SwiGLU */
     double rope_theta;
     rt_rope_scaling rope_scaling;
     double rope_factor, rope_low, rope_high, rope_original; /* llama3; linear uses factor */
+    bool yarn_truncate; /* the ends of yarn's ramp are whole dimensions */
     double yarn_fast, yarn_slow, yarn_mscale, yarn_mscale_all, yarn_attention; /* 0 = not given */
     const float *rope_freqs; /* (P/2) divisors from a GGUF, borrowed, or NULL */
     int64_t max_positions;
@@ -65,6 +67,7 @@ bool rt_config_qkv_bias(const rt_config *cfg);
 bool rt_config_output_bias(const rt_config *cfg);
 int64_t rt_config_shared_width(const rt_config *cfg); /* 0 = no shared experts */
 float rt_config_softmax_scale(const rt_config *cfg);
+rt_swiglu_rule rt_config_swiglu(const rt_config *cfg);
 rt_route_policy rt_config_route(const rt_config *cfg);
 bool rt_config_is_eos(const rt_config *cfg, int32_t token);
 

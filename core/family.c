@@ -26,6 +26,16 @@ static const rt_moe_names mixtral_names = {
                 "block_sparse_moe.experts.%d.w2.weight" },
 };
 
+static const rt_moe_names oss_names = {
+    .router = "mlp.router.weight",
+    .router_bias = "mlp.router.bias",
+    .expert = { "mlp.experts.%d.gate_proj.weight", "mlp.experts.%d.up_proj.weight",
+                "mlp.experts.%d.down_proj.weight" },
+    .expert_bias = { "mlp.experts.%d.gate_proj.bias", "mlp.experts.%d.up_proj.bias",
+                     "mlp.experts.%d.down_proj.bias" },
+    .in_turns = true,
+};
+
 #define FAMILY(type, class) .model_type = type, .architecture = class "ForCausalLM"
 #define EXPERTS(rule, table) .routed = true, .scoring = RT_ROUTE_##rule, .names = &table
 
@@ -61,6 +71,9 @@ static const rt_family families[] = {
       .keys = RT_KEYS_MLA | RT_KEYS_MOE | RT_KEYS_DEEP | RT_KEYS_WIDTH | RT_KEYS_NOAUX },
     { FAMILY("kimi_k2", "DeepseekV3"), .attn = RT_ATTN_MLA, EXPERTS(SIGMOID, deepseek_names),
       .keys = RT_KEYS_MLA | RT_KEYS_MOE | RT_KEYS_DEEP | RT_KEYS_WIDTH | RT_KEYS_NOAUX },
+    { FAMILY("gpt_oss", "GptOss"), .bias = RT_BIAS_ALL_OPTIONAL, .sinks = true,
+      EXPERTS(SOFTMAX, oss_names),
+      .keys = RT_KEYS_GQA | RT_KEYS_WINDOW | RT_KEYS_MOE | RT_KEYS_QMOE | RT_KEYS_OSS },
 };
 
 const rt_family *rt_family_find(const char *model_type)

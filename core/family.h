@@ -27,7 +27,8 @@ enum rt_family_keys {
     RT_KEYS_WINDOW = 2048, /* sliding_window of all layers */
     RT_KEYS_LAYERS = 4096, /* use_sliding_window, max_window_layers, layer_types */
     RT_KEYS_BIAS = 8192,   /* attention_bias */
-    RT_KEYS_GLM = 16384    /* use_qk_norm, partial_rotary_factor */
+    RT_KEYS_GLM = 16384,   /* use_qk_norm, partial_rotary_factor */
+    RT_KEYS_OSS = 32768 /* swiglu_alpha, swiglu_limit, layer_types, attention_bias default true */
 };
 
 typedef enum rt_qk_norm {
@@ -48,6 +49,8 @@ typedef enum rt_attn_bias {
 typedef struct rt_moe_names {
     const char *router, *expert[3], *shared[3];
     const char *shared_gate; /* NULL = shared experts are added as they are */
+    const char *router_bias, *expert_bias[3];
+    bool in_turns; /* where experts are fused, their gate and up rows alternate */
 } rt_moe_names;
 
 /* One row a model_type. A family is a set of parts that exist already; adding one is adding a row.
@@ -59,6 +62,7 @@ typedef struct rt_family {
     rt_attn_kind attn;
     rt_qk_norm qk_norm;
     rt_attn_bias bias;
+    bool sinks;                /* a learned sink a query head */
     bool gguf_interleaved;     /* GGUF stores q and k rows for adjacent-pair rope */
     bool routed;               /* some layers have routed experts */
     rt_router scoring;         /* of routed families; sigmoid ones have a selection bias */

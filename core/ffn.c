@@ -36,6 +36,12 @@ void rt_ffn_params(rt_params *p, const rt_config *c, rt_ffn_w *w)
         rt_param_add(p, &w->bias, "mlp.gate.e_score_correction_bias", "exp_probs_b", RT_INIT_ZEROS,
                      RT_PARAM_FIXED | RT_PARAM_RAW | RT_PARAM_BIAS, c->experts, 0, 0);
     mlp_params(p, &w->routed, names->expert, routed_gguf, c->experts, c->expert_width, c->width);
+    if (names->router_bias)
+        rt_param_add(p, &w->router_bias, names->router_bias, "ffn_gate_inp", RT_INIT_ZEROS,
+                     RT_PARAM_BIAS, c->experts, 0, 0);
+    for (int i = 0; i < 3 && names->expert_bias[i]; i++)
+        rt_param_add(p, &w->routed.bias[i], names->expert_bias[i], routed_gguf[i], RT_INIT_ZEROS,
+                     RT_PARAM_BIAS, c->experts, i < 2 ? c->expert_width : c->width, 0);
     if (c->shared)
         mlp_params(p, &w->shared, names->shared, shared_gguf, 0, rt_config_shared_width(c),
                    c->width);
@@ -47,8 +53,9 @@ void rt_ffn_params(rt_params *p, const rt_config *c, rt_ffn_w *w)
 /* ---- one SwiGLU ---------------------------------------------------------------------------------
  */
 
-static void mlp_plan(const rt_plan *p, rt_mlp_saved *s, int64_t rows, int64_t f)
+static void mlp_plan(const rt_plan *p, const rt_config *c, rt_mlp_saved *s, int64_t rows, int64_t f)
 {
+    s->rule = rt_config_swiglu(c);
     s->gate = rt_plan_2(p->arena, "ffn.gate", RT_F32, rows, f);
     s->up = rt_plan_2(p->arena, "ffn.up", RT_F32, rows, f);
     s->act = rt_plan_2(p->arena, "ffn.act", RT_F32, rows, f);
@@ -60,7 +67,7 @@ static void mlp_forward(rt_dev *d, const rt_mlp_w *w, rt_mlp_saved *s, rt_tensor
 {
     rt_matmul(d, &s->gate, x, false, &w->gate, true, 0.0f);
     rt_matmul(d, &s->up, x, false, &w->up, true, 0.0f);
-    rt_swiglu_forward(d, &s->act, &s->gate, &s->up);
+    rt_swiglu_forward(d, &s->act, &s->gate, &s->up, &s->rule);
     rt_matmul(d, y, &s->act, false, &w->down, true, beta);
 }
 
@@ -71,7 +78,7 @@ static void mlp_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, const rt_ml
 {
     rt_matmul(d, &dw->down, dy, true, &s->act, false, 1.0f);
     rt_matmul(d, &ds->act, dy, false, &w->down, false, 0.0f);
-    rt_swiglu_backward(d, &ds->gate, &ds->up, &ds->act, &s->gate, &s->up);
+    rt_swiglu_backward(d, &ds->gate, &ds->up, &ds->act, &s->gate, &s->up, &s->rule);
     rt_matmul(d, &dw->gate, &ds->gate, true, x, false, 1.0f);
     rt_matmul(d, &dw->up, &ds->up, true, x, false, 1.0f);
     rt_matmul(d, dx, &ds->gate, false, &w->gate, false, beta);
@@ -87,7 +94,7 @@ static void shared_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
 {
     int64_t n = p->n, f = rt_config_shared_width(c);
     rt_gate_saved *g = &s->gate;
-    mlp_plan(p, &s->shared, n, f);
+    mlp_plan(p, c, &s->shared, n, f);
     rt_dev_need_matmul(p->dev, n, f, c->width);
     rt_dev_need_matmul(p->dev, n, c->width, f);
     if (!has_gate(c))
@@ -130,26 +137,44 @@ static void gated_backward(rt_dev *d, const rt_ffn_w *w, rt_ffn_w *dw, rt_ffn_sa
 /* ---- routed experts -----------------------------------------------------------------------------
  */
 
+/* One of a stack's three products, with its bias where there is one. */
+static void expert_forward(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *w,
+                           const rt_tensor *bias, const rt_tensor *offset)
+{
+    rt_matmul_grouped(d, y, x, false, w, true, offset, 0.0f);
+    if (bias->data)
+        rt_bias_forward(d, y, bias, offset);
+}
+
+/* dx = ... + beta dx */
+static void expert_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, rt_tensor *dbias,
+                            const rt_tensor *dy, const rt_tensor *x, const rt_tensor *w,
+                            const rt_tensor *offset, float beta)
+{
+    if (dbias->data)
+        rt_bias_backward(d, dbias, dy, offset);
+    rt_matmul_grouped(d, dw, dy, true, x, false, offset, 1.0f);
+    rt_matmul_grouped(d, dx, dy, false, w, false, offset, beta);
+}
+
 static void experts_forward(rt_dev *d, const rt_mlp_w *w, rt_ffn_saved *s)
 {
-    rt_matmul_grouped(d, &s->routed.gate, &s->xs, false, &w->gate, true, &s->offset, 0.0f);
-    rt_matmul_grouped(d, &s->routed.up, &s->xs, false, &w->up, true, &s->offset, 0.0f);
-    rt_swiglu_forward(d, &s->routed.act, &s->routed.gate, &s->routed.up);
-    rt_matmul_grouped(d, &s->ys, &s->routed.act, false, &w->down, true, &s->offset, 0.0f);
+    rt_mlp_saved *m = &s->routed;
+    expert_forward(d, &m->gate, &s->xs, &w->gate, &w->bias[0], &s->offset);
+    expert_forward(d, &m->up, &s->xs, &w->up, &w->bias[1], &s->offset);
+    rt_swiglu_forward(d, &m->act, &m->gate, &m->up, &m->rule);
+    expert_forward(d, &s->ys, &m->act, &w->down, &w->bias[2], &s->offset);
 }
 
 static void experts_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, rt_ffn_saved *s,
                              rt_ffn_saved *ds)
 {
+    rt_mlp_saved *m = &s->routed, *dm = &ds->routed;
     const rt_tensor *o = &s->offset;
-    rt_matmul_grouped(d, &dw->down, &ds->ys, true, &s->routed.act, false, o, 1.0f);
-    rt_matmul_grouped(d, &ds->routed.act, &ds->ys, false, &w->down, false, o, 0.0f);
-    rt_swiglu_backward(d, &ds->routed.gate, &ds->routed.up, &ds->routed.act, &s->routed.gate,
-                       &s->routed.up);
-    rt_matmul_grouped(d, &dw->gate, &ds->routed.gate, true, &s->xs, false, o, 1.0f);
-    rt_matmul_grouped(d, &dw->up, &ds->routed.up, true, &s->xs, false, o, 1.0f);
-    rt_matmul_grouped(d, &ds->xs, &ds->routed.gate, false, &w->gate, false, o, 0.0f);
-    rt_matmul_grouped(d, &ds->xs, &ds->routed.up, false, &w->up, false, o, 1.0f);
+    expert_backward(d, &dm->act, &dw->down, &dw->bias[2], &ds->ys, &m->act, &w->down, o, 0.0f);
+    rt_swiglu_backward(d, &dm->gate, &dm->up, &dm->act, &m->gate, &m->up, &m->rule);
+    expert_backward(d, &ds->xs, &dw->gate, &dw->bias[0], &dm->gate, &s->xs, &w->gate, o, 0.0f);
+    expert_backward(d, &ds->xs, &dw->up, &dw->bias[1], &dm->up, &s->xs, &w->up, o, 1.0f);
 }
 
 static void routed_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
@@ -165,7 +190,7 @@ static void routed_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
     s->row = rt_plan_1(a, "router.choice", RT_I32, n * k);
     s->xs = rt_plan_2(a, "experts.rows", RT_F32, n * k, c->width);
     s->ys = rt_plan_2(a, "experts.rows", RT_F32, n * k, c->width);
-    mlp_plan(p, &s->routed, n * k, c->expert_width);
+    mlp_plan(p, c, &s->routed, n * k, c->expert_width);
     rt_dev_need_matmul(p->dev, n, e, c->width);
     rt_dev_need_grouped(p->dev, n * k, e, c->expert_width, c->width);
     rt_dev_need_grouped(p->dev, n * k, e, c->width, c->expert_width);
@@ -179,6 +204,8 @@ static void routed_forward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt_
     rt_route_policy policy = rt_config_route(c);
     const rt_tensor *bias = c->family->scoring == RT_ROUTE_SIGMOID ? &w->bias : NULL;
     rt_matmul(d, &s->logits, x, false, &w->router, true, 0.0f);
+    if (w->router_bias.data)
+        rt_bias_forward(d, &s->logits, &w->router_bias, NULL);
     rt_route_forward(d, &s->idx, &s->weight, &s->score, &s->logits, bias, &policy);
     rt_route_sort(d, &s->offset, &s->row, &s->slot, &s->idx);
     if (s->load.data)
@@ -199,6 +226,8 @@ static void routed_backward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt
     rt_route_policy policy = rt_config_route(c);
     rt_combine_backward(d, &ds->ys, &ds->weight, dy, &s->ys, &s->slot, &s->weight);
     rt_route_backward(d, &ds->logits, &ds->weight, &s->idx, &s->weight, &s->score, &policy);
+    if (dw->router_bias.data)
+        rt_bias_backward(d, &dw->router_bias, &ds->logits, NULL);
     rt_matmul(d, &dw->router, &ds->logits, true, x, false, 1.0f);
     rt_matmul(d, dx, &ds->logits, false, &w->router, false, 0.0f);
     if (has_gate(c))
@@ -214,7 +243,7 @@ static void routed_backward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt
 
 static void dense_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
 {
-    mlp_plan(p, &s->dense, p->n, c->ffn_width);
+    mlp_plan(p, c, &s->dense, p->n, c->ffn_width);
     rt_dev_need_matmul(p->dev, p->n, c->ffn_width, c->width);
     rt_dev_need_matmul(p->dev, p->n, c->width, c->ffn_width);
 }

@@ -145,8 +145,6 @@ static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t
     a->rows.pos = rt_plan_1(p.arena, "rows", RT_I32, n);
     a->rows.offset = rt_plan_1(p.arena, "rows", RT_I32, s + 1);
     a->rows.slot = rt_plan_1(p.arena, "rows", RT_I32, s);
-    if (rt_config_qkv_bias(c))
-        a->zeros = rt_plan_1(p.arena, "rows", RT_I32, n);
     for (int64_t l = 0; l <= c->layers; l++)
         a->stream[l] = train || l == 0 ? rt_plan_2(p.arena, "block.stream", RT_F32, n, c->width)
                                        : a->stream[0];
@@ -234,8 +232,6 @@ void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s
     d->ops->upload(d, a->rows.offset.data, offset, (s + 1) * word);
     if (slot)
         d->ops->upload(d, a->rows.slot.data, slot, s * word);
-    if (a->zeros.data)
-        d->ops->zero(d, &a->zeros);
     if (a->shape.mode == RT_PLAN_TRAIN)
         rt_zero(d, &a->dhidden);
 }
@@ -245,8 +241,7 @@ void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s
 
 static rt_pass pass_of(const rt_model *m, const rt_acts *a, int64_t layer)
 {
-    rt_pass pass = { &a->rows, &m->rope, &a->zeros,
-                     a->shape.mode == RT_PLAN_DECODE ? &a->kv[layer] : NULL,
+    rt_pass pass = { &a->rows, &m->rope, a->shape.mode == RT_PLAN_DECODE ? &a->kv[layer] : NULL,
                      rt_config_window(&m->cfg, layer) };
     return pass;
 }

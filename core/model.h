@@ -45,7 +45,6 @@ typedef struct rt_acts {
     rt_pass_shape shape;
     rt_arena arena, cache;
     rt_rows rows;
-    rt_tensor zeros;       /* (N) i32 zeros; where there are biases */
     rt_tensor *stream;     /* (L+1) of (N,C); one buffer when not training */
     rt_block_saved *saved; /* (L) */
     rt_block_saved grads;

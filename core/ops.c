@@ -165,6 +165,31 @@ void rt_add(rt_dev *d, rt_tensor *y, const rt_tensor *x)
     d->ops->add(d, y, x);
 }
 
+/* One row b, or a row an expert of sorted rows. */
+static void check_bias(const char *op, const rt_tensor *y, const rt_tensor *b,
+                       const rt_tensor *offset)
+{
+    NEED(op, f32(y, 2), y);
+    if (offset)
+        NEED(op, f32_nk(b, offset->dim[0] - 1, y->dim[1]) && offset->dtype == RT_I32, y, b, offset);
+    else
+        NEED(op, f32_n(b, y->dim[1]), y, b);
+}
+
+void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset)
+{
+    HAVE(d, bias_forward);
+    check_bias("bias_forward", y, b, offset);
+    d->ops->bias_forward(d, y, b, offset);
+}
+
+void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset)
+{
+    HAVE(d, bias_backward);
+    check_bias("bias_backward", dy, db, offset);
+    d->ops->bias_backward(d, db, dy, offset);
+}
+
 void rt_scale(rt_dev *d, rt_tensor *y, float factor)
 {
     HAVE(d, scale);
@@ -224,8 +249,9 @@ void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *p
 
 static void check_attention(const char *op, const rt_tensor *out, const rt_tensor *lse,
                             const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
-                            const rt_rows *rows)
+                            const rt_rows *rows, const rt_attention_rule *rule)
 {
+    NEED(op, !rule->sinks || f32_n(rule->sinks, q->dim[1]), rule->sinks, q);
     NEED(op, f32(q, 3) && f32(k, 3) && f32(v, 3) && f32(out, 3), out, lse, q, k, v);
     NEED(op, q->dim[0] == rows->n && k->dim[0] == rows->n && v->dim[0] == rows->n, out, lse, q, k,
          v);
@@ -242,7 +268,7 @@ void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_te
                           const rt_attention_rule *rule)
 {
     HAVE(d, attention_forward);
-    check_attention("attention_forward", out, lse, q, k, v, rows);
+    check_attention("attention_forward", out, lse, q, k, v, rows, rule);
     d->ops->attention_forward(d, out, lse, q, k, v, rows, rule);
 }
 
@@ -253,10 +279,21 @@ void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *d
 {
     const char *op = "attention_backward";
     HAVE(d, attention_backward);
-    check_attention(op, out, lse, q, k, v, rows);
+    check_attention(op, out, lse, q, k, v, rows, rule);
     NEED(op, f32_like(dq, q) && f32_like(dk, k) && f32_like(dv, v) && f32_like(dout, out), dq, dk,
          dv, dout);
     d->ops->attention_backward(d, dq, dk, dv, dout, out, lse, q, k, v, rows, rule);
+}
+
+void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, const rt_tensor *out,
+                       const rt_tensor *lse, const rt_tensor *sinks)
+{
+    const char *op = "sinks_backward";
+    HAVE(d, sinks_backward);
+    NEED(op, f32(out, 3) && f32_like(dout, out) && f32_nk(lse, out->dim[0], out->dim[1]), dout, out,
+         lse);
+    NEED(op, f32_n(dsinks, out->dim[1]) && f32_n(sinks, out->dim[1]), dsinks, sinks, out);
+    d->ops->sinks_backward(d, dsinks, dout, out, lse, sinks);
 }
 
 int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv)
@@ -283,6 +320,7 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
 {
     const char *op = "attention_cached";
     HAVE(d, attention_cached);
+    NEED(op, !rule->sinks || f32_n(rule->sinks, q->dim[1]), rule->sinks, q);
     NEED(op, f32(out, 3) && f32(q, 3) && q->dim[0] == rows->n && out->dim[0] == rows->n, out, q);
     NEED(op, q->dim[1] == out->dim[1] && q->dim[1] % kv->heads == 0, out, q);
     NEED(op, q->dim[2] == kv->dk && out->dim[2] == kv->dv, out, q);
@@ -322,21 +360,22 @@ void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt
 /* --- feed-forward ------------------------------------------------------------------------------
  */
 
-void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up)
+void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
+                       const rt_swiglu_rule *rule)
 {
     HAVE(d, swiglu_forward);
     NEED("swiglu_forward", f32_like(y, gate) && f32_like(gate, y) && f32_like(up, y), y, gate, up);
-    d->ops->swiglu_forward(d, y, gate, up);
+    d->ops->swiglu_forward(d, y, gate, up, rule);
 }
 
 void rt_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
-                        const rt_tensor *gate, const rt_tensor *up)
+                        const rt_tensor *gate, const rt_tensor *up, const rt_swiglu_rule *rule)
 {
     const char *op = "swiglu_backward";
     HAVE(d, swiglu_backward);
     NEED(op, f32_like(dgate, dy) && f32_like(dup, dy) && f32_like(dy, dy), dgate, dup, dy);
     NEED(op, f32_like(gate, dy) && f32_like(up, dy), gate, up, dy);
-    d->ops->swiglu_backward(d, dgate, dup, dy, gate, up);
+    d->ops->swiglu_backward(d, dgate, dup, dy, gate, up, rule);
 }
 
 static void check_route(const char *op, const rt_tensor *idx, const rt_tensor *weight,

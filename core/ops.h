@@ -13,7 +13,7 @@
      - row sums (norms, softmax, log-sum-exp, dot products of rows) use 16 lanes, lane = index mod 16,
        each a chain over ascending index, then the fixed tree ((l, l+8), (l, l+4), (l, l+2), (l, l+1));
        longer rows are cut into blocks of 2048, whose sums are added in order in f64 and rounded once;
-     - sums over rows (dw of a norm, scatter_add) are chains over ascending row;
+     - sums over rows (dw of a norm, of a bias, of a sink, scatter_add) are chains over ascending row;
      - exp, log, sin and tanh are our own polynomials made of fused multiply-adds (core/kernels/math.h);
      - threads and tiles split outputs, never a sum.
    Compiled with -ffp-contract=off; every fused multiply-add is written out. */
@@ -49,9 +49,16 @@ typedef struct rt_kv {
 
 /* How query rows weigh the keys they see. */
 typedef struct rt_attention_rule {
-    float scale;    /* of scores */
-    int64_t window; /* keys a row sees, its own included; 0 = all before it */
+    float scale;            /* of scores */
+    int64_t window;         /* keys a row sees, its own included; 0 = all before it */
+    const rt_tensor *sinks; /* (H) score of a key that takes weight and has no value, or NULL */
 } rt_attention_rule;
+
+/* y = (min(max(up, -limit), limit) + shift) g / (1 + exp(-alpha g)), g = min(gate, limit). SwiGLU is
+   alpha 1, limit infinite, shift 0; gpt-oss has alpha 1.702, limit 7, shift 1. */
+typedef struct rt_swiglu_rule {
+    float alpha, limit, shift;
+} rt_swiglu_rule;
 
 typedef enum rt_router { RT_ROUTE_SOFTMAX, RT_ROUTE_SIGMOID } rt_router;
 
@@ -159,6 +166,10 @@ typedef struct rt_ops {
     void (*gather_rows)(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index); /* y(M,C) = x[index], x any */
     void (*scatter_add_rows)(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index); /* x[index[i]] += y[i], ascending i */
     void (*add)(rt_dev *d, rt_tensor *y, const rt_tensor *x);                                 /* y += x */
+    /* y(N,C) += b(C); or rows sorted by expert, offset (E+1): y += b(E,C) of the row's expert. offset NULL = one b. */
+    void (*bias_forward)(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);
+    /* db += sums of dy over the rows of each b, ascending */
+    void (*bias_backward)(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset);
     void (*scale)(rt_dev *d, rt_tensor *y, float factor);                                     /* y *= factor */
 
     /* --- norm and rope ----------------------------------------------------------------------- */
@@ -183,6 +194,9 @@ typedef struct rt_ops {
     void (*attention_backward)(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv, const rt_tensor *dout,
                                const rt_tensor *out, const rt_tensor *lse, const rt_tensor *q,
                                const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
+    /* dsinks(H) += of the sinks that out and lse were made with */
+    void (*sinks_backward)(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, const rt_tensor *out,
+                           const rt_tensor *lse, const rt_tensor *sinks);
     int64_t (*kv_bytes)(rt_dev *d, const rt_kv *kv);
     /* Append k(N,K,Dk), v(N,K,Dv) (v ignored when v_in_k) of rows at their pos of their slot. */
     void (*kv_append)(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, const rt_rows *rows);
@@ -198,10 +212,11 @@ typedef struct rt_ops {
     void (*copy_columns)(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0, int64_t n);
 
     /* --- feed-forward ------------------------------------------------------------------------ */
-    void (*swiglu_forward)(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up); /* y = silu(gate) up, (N,F) */
+    void (*swiglu_forward)(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
+                           const rt_swiglu_rule *rule); /* y = , (N,F) each */
     /* dgate = , dup = ; may alias gate, up */
     void (*swiglu_backward)(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
-                            const rt_tensor *gate, const rt_tensor *up);
+                            const rt_tensor *gate, const rt_tensor *up, const rt_swiglu_rule *rule);
     /* logits(N,E) -> score(N,E) = softmax | sigmoid; idx(N,A) chosen experts, descending choice value
        (score + bias, bias (E) f32 or NULL), lowest index on ties; a group's score is the sum of its two
        best choices (sigmoid) or its best (softmax); groups not kept are -inf. weight(N,A): unbiased
@@ -296,6 +311,8 @@ void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w);
 void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index);
 void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index);
 void rt_add(rt_dev *d, rt_tensor *y, const rt_tensor *x);
+void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);
+void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset);
 void rt_scale(rt_dev *d, rt_tensor *y, float factor);
 void rt_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tensor *x,
                         const rt_tensor *w, float eps);
@@ -309,6 +326,8 @@ void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *d
                            const rt_tensor *dout, const rt_tensor *out, const rt_tensor *lse,
                            const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
                            const rt_rows *rows, const rt_attention_rule *rule);
+void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, const rt_tensor *out,
+                       const rt_tensor *lse, const rt_tensor *sinks);
 int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv);
 void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
                   const rt_rows *rows);
@@ -320,9 +339,10 @@ void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt
                             const rt_tensor *dv);
 void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0,
                      int64_t n);
-void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up);
+void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
+                       const rt_swiglu_rule *rule);
 void rt_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
-                        const rt_tensor *gate, const rt_tensor *up);
+                        const rt_tensor *gate, const rt_tensor *up, const rt_swiglu_rule *rule);
 void rt_route_forward(rt_dev *d, rt_tensor *idx, rt_tensor *weight, rt_tensor *score,
                       const rt_tensor *logits, const rt_tensor *bias, const rt_route_policy *p);
 void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight,

@@ -52,8 +52,10 @@ static double inverse_frequency(const rt_config *cfg, int64_t i)
     if (cfg->rope_scaling == RT_ROPE_LLAMA3)
         return f / rt_config_rope_divisor(cfg, i);
     if (cfg->rope_scaling == RT_ROPE_YARN) {
-        double low = fmax(floor(yarn_dimension(cfg, cfg->yarn_fast)), 0);
-        double high = fmin(ceil(yarn_dimension(cfg, cfg->yarn_slow)), (double)(2 * half - 1));
+        double low = yarn_dimension(cfg, cfg->yarn_fast),
+               high = yarn_dimension(cfg, cfg->yarn_slow);
+        low = fmax(cfg->yarn_truncate ? floor(low) : low, 0);
+        high = fmin(cfg->yarn_truncate ? ceil(high) : high, (double)(2 * half - 1));
         double ramp = ((double)i - low) / fmax(high - low, 0.001);
         ramp = fmin(fmax(ramp, 0), 1);
         return f / cfg->rope_factor * ramp + f * (1 - ramp);

@@ -276,7 +276,7 @@ static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int6
 {
     char base[168];
     expert_part which;
-    bool bias, in_turns = strcmp(cfg->family->model_type, "gpt_oss") == 0;
+    bool bias, in_turns = cfg->family->names->in_turns;
     if (!fused_name(p->name, base, sizeof base, &which, &bias))
         return 1;
     const rt_st_tensor *t = find(s, base, bias ? "_bias" : "");

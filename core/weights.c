@@ -120,6 +120,7 @@ static int gguf_rope(rt_config *c, const rt_gguf *g, const char *arch, rt_err *e
         return rt_fail(err, "%s: %s \"%.*s\" is not supported (linear and yarn are)", g->path, name,
                        (int)rt_min(kind.bytes, 32), kind.text);
     c->rope_factor = c->yarn_slow = 1;
+    c->yarn_truncate = true;
     c->yarn_fast = 32;
     if (gguf_number(g, arch, "rope.scaling.factor", &c->rope_factor, err) ||
         gguf_key(g, arch, "rope.scaling.original_context_length", false, &original, err))

@@ -263,7 +263,54 @@ static void gather_reference(const struct ops_case *c, double *const *in, int32_
 static const struct ops_kind kind_gather = { gather_shape, gather_fill, gather_run,
                                              gather_reference };
 
-/* --- swiglu: p = N, F, in place ----------------------------------------------------------------
+/* --- bias: p = N, C, experts (0 = one bias for all rows); the last but one expert has no rows -----
+ */
+
+static void bias_shape(const int64_t *p, struct ops_shape *s)
+{
+    s->in[0] = s->out[0] = p[0] * p[1], s->in[1] = rt_max(1, p[2]) * p[1];
+    s->i[0] = p[2] + 1;
+    s->fill[1] = ADDS;
+}
+
+static void bias_fill(const struct ops_case *c, struct ops_buffers *b)
+{
+    int64_t e = c->p[2];
+    for (int64_t i = 0; i <= e; i++)
+        b->i[0][i] = (int32_t)(i >= e - 1 ? c->p[0] : c->p[0] * i * i / (e * e));
+    if (e > 1)
+        b->i[0][e - 1] = b->i[0][e - 2];
+}
+
+static void bias_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
+{
+    rt_tensor x = rt_tensor_2(b->in[0], RT_F32, c->p[0], c->p[1]), y = x, dy = x;
+    rt_tensor bias = rt_tensor_1(b->in[1], RT_F32, c->p[1]), dbias;
+    rt_tensor offset = rt_tensor_1(b->i[0], RT_I32, c->p[2] + 1);
+    if (c->p[2])
+        bias = rt_tensor_2(b->in[1], RT_F32, c->p[2], c->p[1]);
+    dbias = bias, dbias.data = b->din[1];
+    y.data = b->out[0], dy.data = b->dout[0];
+    rt_copy(d, &y, &x);
+    rt_bias_forward(d, &y, &bias, c->p[2] ? &offset : NULL);
+    rt_bias_backward(d, &dbias, &dy, c->p[2] ? &offset : NULL);
+}
+
+static void bias_reference(const struct ops_case *c, double *const *in, int32_t *const *idx,
+                           double **out)
+{
+    for (int64_t r = 0; r < c->p[0]; r++) {
+        int64_t e = 0;
+        while (e + 1 < c->p[2] && idx[0][e + 1] <= r)
+            e++;
+        for (int64_t i = 0; i < c->p[1]; i++)
+            out[0][r * c->p[1] + i] = in[0][r * c->p[1] + i] + in[1][e * c->p[1] + i];
+    }
+}
+
+static const struct ops_kind kind_bias = { bias_shape, bias_fill, bias_run, bias_reference };
+
+/* --- swiglu: p = N, F, in place, clamped ----------------------------------------------------------------
  */
 
 static void swiglu_shape(const int64_t *p, struct ops_shape *s)
@@ -278,6 +325,11 @@ static void swiglu_fill(const struct ops_case *c, struct ops_buffers *b)
         b->in[0][i] *= 7.0f;
 }
 
+static rt_swiglu_rule swiglu_rule(const struct ops_case *c)
+{
+    return c->p[3] ? (rt_swiglu_rule){ 1.702f, 0.9f, 1.0f } : (rt_swiglu_rule){ 1.0f, INFINITY, 0 };
+}
+
 static void swiglu_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
     rt_tensor gate = rt_tensor_2(b->in[0], RT_F32, c->p[0], c->p[1]), up = gate, y = gate,
@@ -285,22 +337,27 @@ static void swiglu_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *
     rt_tensor dgate = gate, dup = gate;
     up.data = b->in[1], y.data = b->out[0], dy.data = b->dout[0];
     dgate.data = b->din[0], dup.data = b->din[1];
-    rt_swiglu_forward(d, &y, &gate, &up);
+    rt_swiglu_rule rule = swiglu_rule(c);
+    rt_swiglu_forward(d, &y, &gate, &up, &rule);
     if (!c->p[2]) {
-        rt_swiglu_backward(d, &dgate, &dup, &dy, &gate, &up);
+        rt_swiglu_backward(d, &dgate, &dup, &dy, &gate, &up, &rule);
         return;
     }
     rt_copy(d, &dgate, &gate);
     rt_copy(d, &dup, &up);
-    rt_swiglu_backward(d, &dgate, &dup, &dy, &dgate, &dup);
+    rt_swiglu_backward(d, &dgate, &dup, &dy, &dgate, &dup, &rule);
 }
 
 static void swiglu_reference(const struct ops_case *c, double *const *in, int32_t *const *idx,
                              double **out)
 {
     (void)idx;
-    for (int64_t i = 0; i < c->p[0] * c->p[1]; i++)
-        out[0][i] = in[0][i] / (1.0 + exp(-in[0][i])) * in[1][i];
+    rt_swiglu_rule r = swiglu_rule(c);
+    for (int64_t i = 0; i < c->p[0] * c->p[1]; i++) {
+        double g = fmin(in[0][i], (double)r.limit);
+        double u = fmax(fmin(in[1][i], (double)r.limit), -(double)r.limit);
+        out[0][i] = g / (1.0 + exp(-(double)r.alpha * g)) * (u + (double)r.shift);
+    }
 }
 
 static const struct ops_kind kind_swiglu = { swiglu_shape, swiglu_fill, swiglu_run,

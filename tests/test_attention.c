@@ -15,13 +15,17 @@ typedef struct shape {
     int64_t heads, kv_heads, dk, dv;
     bool v_in_k;
     int64_t window;
+    bool sinks;
 } shape;
 
-static const shape shapes[] = { { 3, 3, 7, 5, false, 0 },    { 4, 2, 16, 16, false, 0 },
-                                { 6, 1, 37, 33, true, 0 },   { 8, 2, 64, 64, false, 0 },
-                                { 1, 1, 1, 1, false, 0 },    { 3, 3, 7, 5, false, 2 },
-                                { 6, 2, 16, 16, false, 23 }, { 3, 1, 9, 33, false, 32 },
-                                { 2, 1, 20, 8, true, 50 },   { 4, 2, 16, 16, false, 1000 } };
+static const shape shapes[] = {
+    { 3, 3, 7, 5, false, 0, false },    { 4, 2, 16, 16, false, 0, false },
+    { 6, 1, 37, 33, true, 0, false },   { 8, 2, 64, 64, false, 0, false },
+    { 1, 1, 1, 1, false, 0, false },    { 3, 3, 7, 5, false, 2, false },
+    { 6, 2, 16, 16, false, 23, false }, { 3, 1, 9, 33, false, 32, false },
+    { 2, 1, 20, 8, true, 50, false },   { 4, 2, 16, 16, false, 1000, false },
+    { 6, 2, 16, 16, false, 23, true },  { 3, 1, 9, 33, false, 0, true }
+};
 static const int lengths[] = { 1, 5, 33, 70, 131 };
 enum { SEGMENTS = RT_COUNT(lengths) };
 
@@ -30,7 +34,7 @@ typedef struct bench {
     shape s;
     int64_t n;
     rt_arena a;
-    rt_tensor q, k, v, out, lse, dout, dq, dk, dv;
+    rt_tensor q, k, v, out, lse, dout, dq, dk, dv, sinks, dsinks;
     rt_rows rows;
     rt_attention_rule rule;
 } bench;
@@ -49,6 +53,8 @@ static void plan(bench *b)
     b->dq = rt_plan_3(&b->a, "dq", RT_F32, b->n, s->heads, s->dk);
     b->dk = rt_plan_3(&b->a, "dk", RT_F32, b->n, s->kv_heads, s->dk);
     b->dv = rt_plan_3(&b->a, "dv", RT_F32, b->n, s->kv_heads, s->dv);
+    b->sinks = rt_plan_1(&b->a, "sinks", RT_F32, s->heads);
+    b->dsinks = rt_plan_1(&b->a, "dsinks", RT_F32, s->heads);
     b->rows.token = rt_plan_1(&b->a, "token", RT_I32, b->n);
     b->rows.pos = rt_plan_1(&b->a, "pos", RT_I32, b->n);
     b->rows.offset = rt_plan_1(&b->a, "offset", RT_I32, b->rows.s + 1);
@@ -70,7 +76,7 @@ static void open_bench(bench *b, const shape *s, const int *segments, int n_segm
     if (rt_dev_open(&b->d, "cpu", threads, &err))
         ck_abort_msg("%s", err.text);
     b->s = *s;
-    b->rule = (rt_attention_rule){ .scale = 0.37f, .window = s->window };
+    b->rule = (rt_attention_rule){ 0.37f, s->window, s->sinks ? &b->sinks : NULL };
     b->rows.s = n_segments;
     for (int i = 0; i < n_segments; i++)
         b->n += lengths[segments[i]];
@@ -93,6 +99,8 @@ static void open_bench(bench *b, const shape *s, const int *segments, int n_segm
         row += n;
     }
     rt_i32(&b->rows.offset)[n_segments] = (int32_t)row;
+    for (int64_t h = 0; h < s->heads; h++) /* one far above all scores, one far below */
+        rt_f32(&b->sinks)[h] = h == 0 ? 150.0f : h == 1 ? -150.0f : 0.7f * (float)h;
     if (s->v_in_k) /* the values are the first columns of the keys */
         for (int64_t i = 0; i < b->n * s->kv_heads; i++)
             memcpy(rt_f32(&b->v) + i * s->dv, rt_f32(&b->k) + i * s->dk,
@@ -116,6 +124,8 @@ static void backward(bench *b)
 {
     rt_attention_backward(&b->d, &b->dq, &b->dk, &b->dv, &b->dout, &b->out, &b->lse, &b->q, &b->k,
                           &b->v, &b->rows, &b->rule);
+    if (b->rule.sinks)
+        rt_sinks_backward(&b->d, &b->dsinks, &b->dout, &b->out, &b->lse, &b->sinks);
 }
 
 static const int all_segments[] = { 0, 1, 2, 3, 4 };
@@ -124,7 +134,7 @@ static const int all_segments[] = { 0, 1, 2, 3, 4 };
  */
 
 typedef struct reference {
-    double *out, *lse, *dq, *dk, *dv;
+    double *out, *lse, *dq, *dk, *dv, *dsinks;
 } reference;
 
 static void naive_row(const bench *b, const reference *r, int64_t first, int64_t row, int64_t h)
@@ -141,8 +151,11 @@ static void naive_row(const bench *b, const reference *r, int64_t first, int64_t
         p[j] *= (double)b->rule.scale;
         most = fmax(most, p[j]);
     }
+    double sink = s->sinks ? (double)rt_f32(&b->sinks)[h] : -INFINITY;
+    most = fmax(most, sink);
     for (int64_t j = begin; j < n; j++)
         sum += exp(p[j] - most);
+    sum += exp(sink - most);
     r->lse[qi] = most + log(sum);
     for (int64_t j = begin; j < n; j++) {
         p[j] = exp(p[j] - r->lse[qi]);
@@ -154,6 +167,7 @@ static void naive_row(const bench *b, const reference *r, int64_t first, int64_t
         }
         delta += p[j] * dot[j];
     }
+    r->dsinks[h] -= exp(sink - r->lse[qi]) * delta; /* its value is 0 */
     for (int64_t j = begin; j < n; j++) {
         int64_t ki = (first + j) * s->kv_heads + kh;
         double ds = p[j] * (dot[j] - delta) * (double)b->rule.scale;
@@ -182,10 +196,10 @@ START_TEST(against_f64)
     bench b;
     reference r;
     open_bench(&b, &shapes[_i], all_segments, SEGMENTS, 2);
-    double **const parts[] = { &r.out, &r.lse, &r.dq, &r.dk, &r.dv };
-    const rt_tensor *const tensors[] = { &b.out, &b.lse, &b.dq, &b.dk, &b.dv };
-    static const char *const names[] = { "out", "lse", "dq", "dk", "dv" };
-    for (int i = 0; i < 5; i++)
+    double **const parts[] = { &r.out, &r.lse, &r.dq, &r.dk, &r.dv, &r.dsinks };
+    const rt_tensor *const tensors[] = { &b.out, &b.lse, &b.dq, &b.dk, &b.dv, &b.dsinks };
+    static const char *const names[] = { "out", "lse", "dq", "dk", "dv", "dsinks" };
+    for (int i = 0; i < RT_COUNT(parts); i++)
         *parts[i] = calloc((size_t)rt_tensor_elements(tensors[i]), sizeof(double));
     forward(&b);
     backward(&b);
@@ -193,7 +207,7 @@ START_TEST(against_f64)
         for (int64_t row = rt_i32(&b.rows.offset)[s]; row < rt_i32(&b.rows.offset)[s + 1]; row++)
             for (int64_t h = 0; h < b.s.heads; h++)
                 naive_row(&b, &r, rt_i32(&b.rows.offset)[s], row, h);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < RT_COUNT(parts); i++) {
         compare(names[i], tensors[i], *parts[i]);
         free(*parts[i]);
     }
@@ -235,6 +249,7 @@ START_TEST(same_bits)
                 same("dq", &first.dq, 0, &other.dq, 0, first.n);
                 same("dk", &first.dk, 0, &other.dk, 0, first.n);
                 same("dv", &first.dv, 0, &other.dv, 0, first.n);
+                same("dsinks", &first.dsinks, 0, &other.dsinks, 0, first.s.heads);
                 close_bench(&other);
             }
             unsetenv("RETORT_ISA");

@@ -107,6 +107,7 @@ static struct call call_of(const rt_tensor *q, int64_t kv_heads, int64_t dv, con
     c.base.dk = q->dim[2];
     c.base.dv = dv;
     c.base.scale = rule->scale;
+    c.base.sinks = rule->sinks ? rt_f32(rule->sinks) : NULL;
     c.base.window = rule->window ? rule->window : (int64_t)1 << 40;
     return c;
 }

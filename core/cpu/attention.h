@@ -21,6 +21,7 @@ struct rt_attention_unit {
     int64_t length; /* of the cache; value panels are (Dv/32, length, 32) */
     bool v_in_k;
     float scale;
+    const float *sinks; /* (H) or NULL */
 };
 
 typedef void rt_attention_fn(const struct rt_attention_unit *u, float *scratch);

@@ -67,6 +67,16 @@ static float attention_softmax(float *s, int64_t begin, int64_t first, int64_t n
     return sum;
 }
 
+/* What the keys keep when a sink takes its share of a row with log-sum-exp *lse, which becomes that
+   of both. */
+static float attention_sink(float sink, float *lse)
+{
+    float most = sink > *lse ? sink : *lse;
+    float keys = rt_expf(*lse - most), sum = keys + rt_expf(sink - most);
+    *lse = most + rt_logf(sum);
+    return keys / sum;
+}
+
 static int64_t head_offset(const struct rt_attention_unit *u, int64_t r, int64_t width)
 {
     return ((u->row0 + r / u->group) * u->heads + u->head0 + r % u->group) * width;
@@ -118,6 +128,8 @@ static void attend(const struct rt_attention_unit *u, const float *keys, const f
             float lse;
             inverse[j] = 1.0f / attention_softmax(scores + j * ld, begin, first_key(u, r0 + j),
                                                   keys_of(u, r0 + j), most, u->scale, &lse);
+            if (u->sinks)
+                inverse[j] *= attention_sink(u->sinks[u->head0 + (r0 + j) % u->group], &lse);
             if (u->lse)
                 u->lse[head_offset(u, r0 + j, 1)] = lse;
         }

@@ -57,6 +57,21 @@ static void run_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y,
     RUN(d, scatter_add_rows, &a, rt_ceil_div(y->dim[1], block), y->dim[0] * block);
 }
 
+static void run_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset)
+{
+    struct rt_args_bias a = { *y, *b, offset ? *offset : (rt_tensor){ 0 }, 0 };
+    RUN(d, bias_forward, &a, y->dim[0], y->dim[1]);
+}
+
+static void run_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy,
+                              const rt_tensor *offset)
+{
+    int64_t block = column_block(d, dy->dim[1]), experts = offset ? offset->dim[0] - 1 : 1;
+    struct rt_args_bias a = { *dy, *db, offset ? *offset : (rt_tensor){ 0 }, block };
+    RUN(d, bias_backward, &a, experts * rt_ceil_div(dy->dim[1], block),
+        rt_ceil_div(dy->dim[0], experts) * block);
+}
+
 static void run_add(rt_dev *d, rt_tensor *y, const rt_tensor *x)
 {
     struct rt_args_add a = { *y, *x };
@@ -119,16 +134,25 @@ static void run_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_t
     RUN(d, rope, &a, x->dim[0], x->dim[1] * table->dim[1]);
 }
 
-static void run_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up)
+static void run_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout,
+                               const rt_tensor *out, const rt_tensor *lse, const rt_tensor *sinks)
 {
-    struct rt_args_swiglu_forward a = { *y, *gate, *up };
+    struct rt_args_sinks_backward a = { *dsinks, *dout, *out, *lse, *sinks };
+    RUN(d, sinks_backward, &a, sinks->dim[0], out->dim[0] * (2 * out->dim[2] + EXP_COST));
+}
+
+static void run_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
+                               const rt_swiglu_rule *rule)
+{
+    struct rt_args_swiglu_forward a = { *y, *gate, *up, *rule };
     RUN(d, swiglu_forward, &a, flat_blocks(y), EXP_COST * RT_FLAT_BLOCK);
 }
 
 static void run_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
-                                const rt_tensor *gate, const rt_tensor *up)
+                                const rt_tensor *gate, const rt_tensor *up,
+                                const rt_swiglu_rule *rule)
 {
-    struct rt_args_swiglu_backward a = { *dgate, *dup, *dy, *gate, *up };
+    struct rt_args_swiglu_backward a = { *dgate, *dup, *dy, *gate, *up, *rule };
     RUN(d, swiglu_backward, &a, flat_blocks(dy), EXP_COST * RT_FLAT_BLOCK);
 }
 
@@ -268,6 +292,8 @@ void rt_cpu_rows_ops(rt_ops *ops)
     ops->gather_rows = run_gather_rows;
     ops->scatter_add_rows = run_scatter_add_rows;
     ops->add = run_add;
+    ops->bias_forward = run_bias_forward;
+    ops->bias_backward = run_bias_backward;
     ops->scale = run_scale;
     ops->copy_columns = run_copy_columns;
     ops->mla_expand_forward = run_mla_expand_forward;
@@ -275,6 +301,7 @@ void rt_cpu_rows_ops(rt_ops *ops)
     ops->rmsnorm_forward = run_rmsnorm_forward;
     ops->rmsnorm_backward = run_rmsnorm_backward;
     ops->rope = run_rope;
+    ops->sinks_backward = run_sinks_backward;
     ops->swiglu_forward = run_swiglu_forward;
     ops->swiglu_backward = run_swiglu_backward;
     ops->route_forward = run_route_forward;

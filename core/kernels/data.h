@@ -80,6 +80,51 @@ TEAM_FN void rt_add_unit(const struct rt_args_add *a, int64_t unit, float *scrat
         y[i] += x[i];
 }
 
+struct rt_args_bias {
+    rt_tensor y, b,
+        offset;    /* (N,C) (C) or (E,C), (E+1) where there are experts; y: dy in backward */
+    int64_t block; /* columns a unit of backward */
+};
+
+/* The expert of a row: the last one that begins at or before it. */
+TEAM_FN int64_t bias_expert(const rt_tensor *offset, int64_t row)
+{
+    int64_t low = 0, high = offset->dim[0] - 1;
+    const int32_t *begin = team_i32(offset);
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        *(begin[middle] <= row ? &low : &high) = middle;
+    }
+    return low;
+}
+
+/* unit: row */
+TEAM_FN void rt_bias_forward_unit(const struct rt_args_bias *a, int64_t unit, float *scratch)
+{
+    int64_t c = a->y.dim[1], e = a->offset.data ? bias_expert(&a->offset, unit) : 0;
+    float *__restrict__ y = team_row(&a->y, unit, c);
+    const float *__restrict__ b = team_row(&a->b, e, c);
+    (void)scratch;
+    for (int64_t i = team_rank(); i < c; i += team_size())
+        y[i] += b[i];
+}
+
+/* unit: block of columns of one expert; every column is a chain over ascending rows */
+TEAM_FN void rt_bias_backward_unit(const struct rt_args_bias *a, int64_t unit, float *scratch)
+{
+    int64_t c = a->y.dim[1], blocks = rt_ceil_div(c, a->block), e = unit / blocks;
+    int64_t begin = unit % blocks * a->block, width = rt_min(a->block, c - begin);
+    int64_t first = a->offset.data ? team_i32(&a->offset)[e] : 0;
+    int64_t last = a->offset.data ? team_i32(&a->offset)[e + 1] : a->y.dim[0];
+    float *__restrict__ db = team_row(&a->b, e, c) + begin;
+    (void)scratch;
+    for (int64_t r = first; r < last; r++) {
+        const float *__restrict__ dy = team_row(&a->y, r, c) + begin;
+        for (int64_t i = team_rank(); i < width; i += team_size())
+            db[i] += dy[i];
+    }
+}
+
 struct rt_args_scale {
     rt_tensor y;
     float factor;

@@ -16,6 +16,8 @@
     X(gather_rows, gather_rows)                                                                    \
     X(scatter_add_rows, scatter_add_rows)                                                          \
     X(add, add)                                                                                    \
+    X(bias_forward, bias)                                                                          \
+    X(bias_backward, bias)                                                                         \
     X(scale, scale)                                                                                \
     X(rmsnorm_forward, rmsnorm_forward)                                                            \
     X(rmsnorm_backward, rmsnorm_backward)                                                          \
@@ -24,6 +26,7 @@
     X(mla_expand_forward, mla_expand_forward)                                                      \
     X(mla_expand_backward, mla_expand_backward)                                                    \
     X(copy_columns, copy_columns)                                                                  \
+    X(sinks_backward, sinks_backward)                                                              \
     X(swiglu_forward, swiglu_forward)                                                              \
     X(swiglu_backward, swiglu_backward)                                                            \
     X(route_forward, route_forward)                                                                \

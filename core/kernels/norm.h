@@ -1,5 +1,5 @@
-/* norm.h: team kernels of RMSNorm and of rotary positions, forward and backward. Shapes and
-   aliasing: core/ops.h. */
+/* norm.h: team kernels around attention: RMSNorm and rotary positions, forward and backward, and
+   the gradient of attention sinks. Shapes and aliasing: core/ops.h. */
 #ifndef RT_KERNELS_NORM_H
 #define RT_KERNELS_NORM_H
 
@@ -111,6 +111,28 @@ TEAM_FN void rt_rope_unit(const struct rt_args_rope *a, int64_t unit, float *scr
             }
         }
     }
+}
+
+struct rt_args_sinks_backward {
+    rt_tensor dsinks, dout, out, lse, sinks; /* (H) (N,H,Dv) (N,H,Dv) (N,H) (H) */
+};
+
+/* unit: head. A sink's weight is p = exp(sink - lse) and its value 0, so that its share of the
+   gradient is -p dout . out; a chain over ascending rows. */
+TEAM_FN void rt_sinks_backward_unit(const struct rt_args_sinks_backward *a, int64_t unit,
+                                    float *scratch)
+{
+    int64_t n = a->out.dim[0], heads = a->out.dim[1], dv = a->out.dim[2];
+    float sink = team_f32(&a->sinks)[unit], sum = team_f32(&a->dsinks)[unit];
+    (void)scratch;
+    for (int64_t r = 0; r < n; r++) {
+        int64_t at = r * heads + unit;
+        float p = rt_expf(sink - team_f32(&a->lse)[at]);
+        sum = fmaf(-p, team_dot(team_row(&a->dout, at, dv), team_row(&a->out, at, dv), dv), sum);
+    }
+    team_sync();
+    if (team_rank() == 0)
+        team_f32(&a->dsinks)[unit] = sum;
 }
 
 #endif
