@@ -141,8 +141,14 @@ static int read_rope(rt_config *cfg, const cJSON *json, const char *what, rt_err
     if (rt_json_opt_f64(json, "rope_theta", &cfg->rope_theta, err))
         return rt_wrap(err, "%s", what);
     cfg->rope_scaling = RT_ROPE_PLAIN;
-    if (!scaling || cJSON_IsNull(scaling))
-        return 0;
+    if (!scaling || cJSON_IsNull(scaling)) {
+        if (!(cfg->family->keys & RT_KEYS_OSS))
+            return 0;
+        return rt_fail(err,
+                       "%s: no \"rope_scaling\": code disagrees on what a %s model then does; "
+                       "take it from the published config.json",
+                       what, cfg->family->model_type);
+    }
     if (!cJSON_IsObject(scaling))
         return rt_fail(err, "%s: \"rope_scaling\" must be an object or null", what);
     const char *kind = "default";
@@ -494,6 +500,10 @@ cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
             if ((rope_keys[j].families & scalings[i].bit) && is_given(cfg, &rope_keys[j]))
                 put_key(scaling, cfg, &rope_keys[j]);
         }
+    }
+    if (!scaling && (bits & RT_KEYS_OSS)) {
+        scaling = rt_json_object();
+        rt_json_put_str(scaling, "rope_type", "default");
     }
     rt_json_put(json, "rope_scaling", scaling ? scaling : cJSON_CreateNull());
     if (cfg->bos >= 0)

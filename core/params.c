@@ -28,7 +28,7 @@ void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *g
             snprintf(w->gguf, sizeof w->gguf, "%s", gguf);
     }
     w->layer = p->layer;
-    w->experts = d2 ? d0 : 0;
+    w->experts = strstr(name, "%d") ? d0 : 0;
     w->slot = slot;
     w->init = init;
     w->flags = flags;

@@ -29,7 +29,7 @@ typedef struct rt_param {
     char name[96];   /* Hugging Face name; a stack over experts holds "%d" where the expert goes */
     char gguf[64];   /* GGUF name without ".weight", or "" */
     int layer;       /* -1 outside blocks */
-    int64_t experts; /* E when the tensor is a stack (E,·,·), else 0 */
+    int64_t experts; /* E when the tensor is a stack (E,·,·) or (E,·), else 0 */
     rt_tensor *slot; /* the layer's own tensor; shape valid from registration, data after placing */
     rt_param_init init;
     unsigned flags;

@@ -23,7 +23,9 @@ Refused: any model in which a choice of experts hangs on less than 1e-4 in float
 import importlib, json, os, shutil, sys, zlib
 import numpy as np, torch, transformers
 from safetensors.numpy import save_file
+from safetensors.torch import load_file, save_file as save_torch
 from transformers import AutoModelForCausalLM, modeling_rope_utils
+from transformers.integrations.mxfp4 import _convert_moe_packed_tensors
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "models")
 ALIAS = {"kimi_k2": "deepseek_v3"}  # the same computation under another model_type
@@ -40,6 +42,10 @@ MOE = dict(SMALL, hidden_size=24, intermediate_size=30, moe_intermediate_size=10
 DEEP = dict(MOE, num_hidden_layers=2, first_k_dense_replace=1, num_nextn_predict_layers=0,
             num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=14, qk_nope_head_dim=8,
             qk_rope_head_dim=8, v_head_dim=10)
+
+
+OSS = dict(num_hidden_layers=3, max_position_embeddings=512, rms_norm_eps=1e-5,
+           tie_word_embeddings=False)
 
 
 def plain(theta):
@@ -214,7 +220,24 @@ MODELS = {
         DEEP, num_hidden_layers=3, vocab_size=57, q_lora_rank=12, n_routed_experts=5, n_group=1,
         topk_group=1, num_experts_per_tok=3, n_shared_experts=2, norm_topk_prob=True,
         routed_scaling_factor=2.446, rms_norm_eps=1e-6, rope_parameters=plain(50000.0))),
+    # limits near 1 instead of 7: many gates and ups are clamped
+    "gpt_oss_clamped": ("gpt_oss", "bfloat16", 113, None, False, True, dict(
+        OSS, hidden_size=24, intermediate_size=10, vocab_size=61, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, num_local_experts=6, num_experts_per_tok=2,
+        sliding_window=17, swiglu_limit=1.25,
+        rope_parameters=yarn(8.0, truncate=False, beta_fast=32, beta_slow=1))),
+    "gpt_oss_full": ("gpt_oss", "float32", 97, None, False, False, dict(
+        OSS, hidden_size=20, intermediate_size=12, vocab_size=53, num_attention_heads=3,
+        num_key_value_heads=1, head_dim=10, num_local_experts=5, num_experts_per_tok=4,
+        sliding_window=40, swiglu_limit=0.9, swiglu_alpha=1.5, rope_parameters=plain(150000.0),
+        layer_types=["full_attention", "full_attention", "sliding_attention"])),
+    "gpt_oss_mxfp4": ("gpt_oss", "bfloat16", 101, None, True, False, dict(
+        OSS, num_hidden_layers=2, hidden_size=64, intermediate_size=32, vocab_size=57,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=10, num_local_experts=4,
+        num_experts_per_tok=1, sliding_window=16,
+        rope_parameters=yarn(32.0, truncate=False, beta_fast=32, beta_slow=1))),
 }
+MXFP4 = ("gpt_oss_mxfp4",)  # experts in codes and scales on disk
 
 
 class Wide:
@@ -252,40 +275,51 @@ def draw_weights(name, model, kind, dtype):
     """One draw a tensor, scaled so that logits spread over several units and routers disagree."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     tied = model.config.tie_word_embeddings
-    state, bias = {}, []
+    state, bias, codes = {}, [], {}
     for key, old in model.state_dict().items():
         shape, z = tuple(old.shape), rng.standard_normal(tuple(old.shape))
         if key.endswith("e_score_correction_bias"):
             state[key] = torch.from_numpy(np.float32(0.3 * z - 0.45))  # both signs; f32 on disk
             bias.append(state[key])
             continue
-        if key.endswith(".bias"):
+        if name in MXFP4 and "mlp.experts" in key and not key.endswith("_bias"):
+            e, cols, rows = shape
+            codes[key + "_blocks"] = blocks = torch.from_numpy(
+                rng.integers(0, 256, (e, rows, cols // 32, 16), dtype=np.uint8))
+            codes[key + "_scales"] = scales = torch.from_numpy(
+                rng.integers(121, 127, (e, rows, cols // 32), dtype=np.uint8))
+            state[key] = _convert_moe_packed_tensors(blocks, scales, dtype=torch.bfloat16)
+            continue
+        if key.endswith((".bias", "_bias")):
             z = 0.5 * z
+        elif key.endswith("sinks"):
+            z = 1.5 * z
         elif len(shape) == 1:
             z = 1 + 0.25 * z
         elif key.endswith("embed_tokens.weight"):
             z = z * (0.5 if tied else 1.0)
         elif key.endswith("lm_head.weight"):
             z = z * 2.5 / np.sqrt(shape[1])
-        elif key.endswith("mlp.gate.weight"):
+        elif key.endswith(("mlp.gate.weight", "mlp.router.weight")):
             z = z * (2.5 if kind in SIGMOID else 1.5) / np.sqrt(shape[1])
         elif any(p in key for p in ("q_proj", "k_proj", "q_b_proj")):
             z = z * 1.6 / np.sqrt(shape[1])
-        else:
-            z = z * 1.2 / np.sqrt(shape[-1])
+        else:  # gpt-oss keeps stacks the other way round
+            z = z * 1.2 / np.sqrt(shape[-2] if kind == "gpt_oss" and len(shape) == 3 else shape[-1])
         state[key] = torch.from_numpy(z).to(getattr(torch, dtype))
     assert not bias or min(map(torch.min, bias)) < 0 < max(map(torch.max, bias))
     if tied:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    return state
+    return state, codes
 
 
 def forward(model, tokens):
     """logits (T, V), experts (Lmoe, T, A) ascending, their weights, the routers' outputs."""
     seen, hooks = [], []
     for layer in model.model.layers:
-        if hasattr(layer.mlp, "gate"):
-            hooks.append(layer.mlp.gate.register_forward_hook(
+        router = getattr(layer.mlp, "gate", getattr(layer.mlp, "router", None))
+        if router:
+            hooks.append(router.register_forward_hook(
                 lambda mod, args, out: seen.append((mod, [o.detach() for o in out]))))
     logits = model(torch.from_numpy(tokens)[None].long(), use_cache=False).logits[0]
     for h in hooks:
@@ -367,8 +401,20 @@ def check_gradients(name, model, tokens):
 def disk_names(grads):
     """transformers 5 keeps experts fused in memory; on disk and here they are one by one."""
     out = {}
+    turned = any("mlp.router" in key for key in grads)  # gpt-oss: (E, in, out), gate and up in turns
     for key, g in grads.items():
-        if key.endswith("experts.gate_up_proj"):
+        base, _, part = key.rpartition(".experts.")
+        if turned and base:
+            rows = g.swapaxes(1, 2) if g.ndim == 3 else g
+            kind = "bias" if part.endswith("_bias") else "weight"
+            for e in range(g.shape[0]):
+                name = f"{base}.experts.{e}."
+                if part.startswith("down"):
+                    out[f"{name}down_proj.{kind}"] = rows[e]
+                else:
+                    out[f"{name}gate_proj.{kind}"] = rows[e, 0::2]
+                    out[f"{name}up_proj.{kind}"] = rows[e, 1::2]
+        elif key.endswith("experts.gate_up_proj"):
             base = key[:-len("gate_up_proj")]
             for e in range(g.shape[0]):
                 half = g.shape[1] // 2
@@ -381,6 +427,18 @@ def disk_names(grads):
         else:
             out[key] = g
     return {k: np.ascontiguousarray(v, dtype=np.float32) for k, v in sorted(out.items())}
+
+
+def pack(out, codes):
+    """The experts of a saved model as codes and scales, as OpenAI publishes them."""
+    path = f"{out}/model.safetensors"
+    state = {k: v for k, v in load_file(path).items() if k + "_blocks" not in codes}
+    save_torch(dict(state, **codes), path, metadata={"format": "pt"})
+    config = json.load(open(f"{out}/config.json"))
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": [
+        "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}
+    json.dump(config, open(f"{out}/config.json", "w"), indent=2, sort_keys=True)
+    open(f"{out}/config.json", "a").write("\n")
 
 
 def old_config(path):
@@ -404,7 +462,8 @@ def old_config(path):
         config.pop("layer_types", None)
     local = config.pop("num_local_experts", None)
     if local:
-        name = {"mixtral": "num_local_experts", "glm4_moe": "n_routed_experts"}
+        name = {"mixtral": "num_local_experts", "gpt_oss": "num_local_experts",
+                "glm4_moe": "n_routed_experts"}
         config[name.get(kind, "num_experts")] = local
     if kind.startswith("deepseek"):
         for key in ("head_dim", "qk_head_dim", "rope_interleave"):
@@ -428,7 +487,7 @@ def make(name):
     os.makedirs(out)
     config = make_config(kind, values, dtype)
     model = build(config, kind, wide=True)
-    state = draw_weights(name, model, kind, dtype)
+    state, codes = draw_weights(name, model, kind, dtype)
     model.load_state_dict(state)
     rng = np.random.default_rng(zlib.crc32(name.encode()) + 1)
     tokens = rng.integers(0, config.vocab_size, length).astype(np.int32)
@@ -468,6 +527,8 @@ def make(name):
     plain.save_pretrained(out, max_shard_size=shard or "1GB")
     if old:
         old_config(f"{out}/config.json")
+    if codes:
+        pack(out, codes)
 
     # transformers as installed, float32, from the files: what a user would see.
     torch.set_default_dtype(torch.float32)
