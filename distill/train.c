@@ -168,6 +168,12 @@ static int open_model(trainer *t, const rt_needs *plan, rt_err *err)
         rt_model_init(&t->model, &cfg);
         rt_model_plan_rope(&t->model, o->max_length);
     }
+    const rt_family *family = t->model.cfg.family;
+    if (family->names && family->names->in_turns)
+        return rt_fail(err,
+                       "%s: a %s model can teach, not learn: its fused experts are not written; "
+                       "choose a student of another family",
+                       o->model ? o->model : o->config, family->model_type);
     if (t->model.cfg.vocab < vocab)
         return rt_fail(
             err, "%s: the tokenizer has %lld tokens, the model %lld: they do not belong together",

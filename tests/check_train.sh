@@ -62,6 +62,8 @@ sed 's/deepseek_v3/gpt_17/' moe.json >unknown.json
 sed 's/"hidden_size": 24/"hidden_size": -3/' moe.json >negative.json
 head -c 100 moe.json >cut.json
 wrong 1 'gpt_17' train bad --config unknown.json
+cp "$OLDPWD/tests/golden/models/gpt_oss_clamped/config.json" oss.json && sed -i 's/"vocab_size": 61/"vocab_size": 400/' oss.json
+wrong 1 'teach, not learn' train bad --config oss.json
 wrong 1 'hidden_size' train bad --config negative.json
 wrong 1 'cut.json' train bad --config cut.json
 wrong 1 'nowhere.jsonl' train bad --data nowhere.jsonl
