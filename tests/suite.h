@@ -7,13 +7,16 @@
 
 #include <check.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/err.h"
+#include "core/file.h"
 
 /* `err`, an rt_err, is in scope where these are used. */
 #define OK(...) ck_assert_msg((__VA_ARGS__) == 0, "%s: %s", #__VA_ARGS__, err.text)
@@ -42,6 +45,34 @@ static inline int drop_entry(const char *path, const struct stat *st, int kind, 
 
 /* A directory and all it holds; nothing where there is none. */
 static inline void drop_dir(const char *path) { nftw(path, drop_entry, 16, FTW_DEPTH | FTW_PHYS); }
+
+static inline int entries(const char *dir)
+{
+    char **names;
+    int n;
+    rt_err err;
+    OK(rt_dir_list(&names, &n, dir, &err));
+    rt_names_free(names, n);
+    return n;
+}
+
+/* The signal that ends a child that runs fn, 0 when it returns. */
+static inline int child_signal(void (*fn)(void))
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct rlimit none = { 0, 0 };
+        setrlimit(RLIMIT_CORE, &none);
+        if (freopen("/dev/null", "w", stderr) == NULL)
+            _exit(99);
+        signal(SIGABRT, SIG_DFL);
+        fn();
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
 
 static inline void enter_empty_dir(void)
 {

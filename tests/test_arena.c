@@ -14,21 +14,7 @@
 #include "core/tensor.h"
 #include "tests/suite.h"
 
-static bool aborts(void (*fn)(void))
-{
-    int status;
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct rlimit none = { 0, 0 };
-        setrlimit(RLIMIT_CORE, &none);
-        if (freopen("/dev/null", "w", stderr) == NULL)
-            _exit(99);
-        fn();
-        _exit(0);
-    }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-}
+static bool aborts(void (*fn)(void)) { return child_signal(fn) == SIGABRT; }
 
 // --------------------------------------------------------------------------------- arena
 

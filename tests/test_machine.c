@@ -19,34 +19,6 @@
 #include "core/soft.h"
 #include "tests/suite.h"
 
-static int entries(const char *dir)
-{
-    char **names;
-    int n;
-    rt_err err;
-    ck_assert_int_eq(rt_dir_list(&names, &n, dir, &err), 0);
-    rt_names_free(names, n);
-    return n;
-}
-
-// The signal that ends a child that runs fn, 0 when it returns.
-static int child_signal(void (*fn)(void))
-{
-    int status;
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct rlimit none = { 0, 0 };
-        setrlimit(RLIMIT_CORE, &none);
-        if (freopen("/dev/null", "w", stderr) == NULL)
-            _exit(99);
-        signal(SIGABRT, SIG_DFL);
-        fn();
-        _exit(0);
-    }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-}
-
 // --------------------------------------------------------------------------------- errors
 
 START_TEST(err_texts)

@@ -72,16 +72,6 @@ static void arm(int at, int number)
 
 // --------------------------------------------------------------------------------- helpers
 
-static int entries(const char *dir)
-{
-    char **names;
-    int n;
-    rt_err err;
-    ck_assert_int_eq(rt_dir_list(&names, &n, dir, &err), 0);
-    rt_names_free(names, n);
-    return n;
-}
-
 static void expect_content(const char *path, const char *content)
 {
     char *text;
