@@ -369,7 +369,7 @@ int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err 
     cfg->family = rt_family_find(type);
     if (!cfg->family)
         return rt_fail(err, "%s: model_type \"%s\" is not supported (%s are)", what, type,
-                       rt_family_list(known, sizeof known));
+                       rt_family_list(known, sizeof known, false));
     if (refuse_unknown_parts(cfg->family, json, what, err) ||
         rt_quantization_parse(&cfg->quantization, json, what, err))
         return -1;

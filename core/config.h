@@ -43,7 +43,6 @@ typedef struct rt_config {
     double rope_factor, rope_low, rope_high, rope_original; /* llama3; linear uses factor */
     bool yarn_truncate; /* the ends of yarn's ramp are whole dimensions */
     double yarn_fast, yarn_slow, yarn_mscale, yarn_mscale_all, yarn_attention; /* 0 = not given */
-    const float *rope_freqs; /* (P/2) divisors from a GGUF, borrowed, or NULL */
     int64_t max_positions;
     int64_t bos, eos[8], n_eos, pad; /* -1 = none */
     rt_quantization quantization;    /* of the weights on disk */
@@ -53,6 +52,9 @@ typedef struct rt_config {
 int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err *err);
 /* DIR/config.json; ids that end a text also from DIR/generation_config.json, where there is one. */
 int rt_config_load(rt_config *cfg, const char *dir, rt_err *err);
+/* The same from the keys and tensors of a GGUF (config_gguf.c). */
+struct rt_gguf;
+int rt_config_gguf(rt_config *cfg, const struct rt_gguf *g, rt_err *err);
 int rt_config_check(const rt_config *cfg, const char *what, rt_err *err);
 /* Hugging Face's config.json with dtype ("float32", "bfloat16"). cJSON_Delete it. */
 cJSON *rt_config_json(const rt_config *cfg, const char *dtype);

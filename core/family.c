@@ -49,25 +49,29 @@ static const rt_family families[] = {
     { FAMILY("qwen3", "Qwen3"), .gguf = "qwen3", .qk_norm = RT_QK_HEAD,
       .bias = RT_BIAS_ALL_OPTIONAL,
       .keys = RT_KEYS_GQA | RT_KEYS_WINDOW | RT_KEYS_LAYERS | RT_KEYS_BIAS },
-    { FAMILY("mixtral", "Mixtral"), EXPERTS(SOFTMAX, mixtral_names),
+    { FAMILY("mixtral", "Mixtral"), .gguf = "llama", .gguf_interleaved = true,
+      .gguf_norm_topk = true, EXPERTS(SOFTMAX, mixtral_names),
       .keys = RT_KEYS_GQA | RT_KEYS_WINDOW | RT_KEYS_MOE | RT_KEYS_QMOE },
-    { FAMILY("olmoe", "Olmoe"), .qk_norm = RT_QK_WHOLE, .bias = RT_BIAS_ALL_OPTIONAL,
-      EXPERTS(SOFTMAX, qwen_names),
+    { FAMILY("olmoe", "Olmoe"), .gguf = "olmoe", .qk_norm = RT_QK_WHOLE,
+      .bias = RT_BIAS_ALL_OPTIONAL, EXPERTS(SOFTMAX, qwen_names),
       .keys = RT_KEYS_GQA | RT_KEYS_BIAS | RT_KEYS_MOE | RT_KEYS_QMOE | RT_KEYS_NORM },
-    { FAMILY("qwen2_moe", "Qwen2Moe"), .bias = RT_BIAS_QKV, EXPERTS(SOFTMAX, qwen_names),
+    { FAMILY("qwen2_moe", "Qwen2Moe"), .gguf = "qwen2moe", .bias = RT_BIAS_QKV,
+      EXPERTS(SOFTMAX, qwen_names),
       .keys = RT_KEYS_GQA | RT_KEYS_MOE | RT_KEYS_QMOE | RT_KEYS_WIDTH | RT_KEYS_NORM |
               RT_KEYS_STEP | RT_KEYS_SHARED },
-    { FAMILY("qwen3_moe", "Qwen3Moe"), .qk_norm = RT_QK_HEAD, .bias = RT_BIAS_ALL_OPTIONAL,
-      EXPERTS(SOFTMAX, qwen_names),
+    { FAMILY("qwen3_moe", "Qwen3Moe"), .gguf = "qwen3moe", .gguf_norm_topk = true,
+      .qk_norm = RT_QK_HEAD, .bias = RT_BIAS_ALL_OPTIONAL, EXPERTS(SOFTMAX, qwen_names),
       .keys = RT_KEYS_GQA | RT_KEYS_BIAS | RT_KEYS_MOE | RT_KEYS_QMOE | RT_KEYS_WIDTH |
               RT_KEYS_NORM | RT_KEYS_STEP },
-    { FAMILY("glm4_moe", "Glm4Moe"), .qk_norm = RT_QK_OPTIONAL, .bias = RT_BIAS_QKV_OPTIONAL,
-      EXPERTS(SIGMOID, deepseek_names),
+    { FAMILY("glm4_moe", "Glm4Moe"), .gguf = "glm4moe", .qk_norm = RT_QK_OPTIONAL,
+      .bias = RT_BIAS_QKV_OPTIONAL, EXPERTS(SIGMOID, deepseek_names),
       .keys = RT_KEYS_GQA | RT_KEYS_BIAS | RT_KEYS_GLM | RT_KEYS_MOE | RT_KEYS_DEEP |
               RT_KEYS_WIDTH | RT_KEYS_NOAUX },
-    { FAMILY("deepseek_v2", "DeepseekV2"), .attn = RT_ATTN_MLA, EXPERTS(SOFTMAX, deepseek_names),
+    { FAMILY("deepseek_v2", "DeepseekV2"), .gguf = "deepseek2", .attn = RT_ATTN_MLA,
+      EXPERTS(SOFTMAX, deepseek_names),
       .keys = RT_KEYS_MLA | RT_KEYS_MOE | RT_KEYS_DEEP | RT_KEYS_WIDTH | RT_KEYS_NORM },
-    { FAMILY("deepseek_v3", "DeepseekV3"), .attn = RT_ATTN_MLA, EXPERTS(SIGMOID, deepseek_names),
+    { FAMILY("deepseek_v3", "DeepseekV3"), .gguf = "deepseek2", .attn = RT_ATTN_MLA,
+      EXPERTS(SIGMOID, deepseek_names),
       .keys = RT_KEYS_MLA | RT_KEYS_MOE | RT_KEYS_DEEP | RT_KEYS_WIDTH | RT_KEYS_NOAUX },
     { FAMILY("kimi_k2", "DeepseekV3"), .attn = RT_ATTN_MLA, EXPERTS(SIGMOID, deepseek_names),
       .keys = RT_KEYS_MLA | RT_KEYS_MOE | RT_KEYS_DEEP | RT_KEYS_WIDTH | RT_KEYS_NOAUX },
@@ -84,17 +88,29 @@ const rt_family *rt_family_find(const char *model_type)
     return NULL;
 }
 
-const rt_family *rt_family_find_gguf(const char *architecture)
+const rt_family *rt_family_find_gguf(const char *architecture, int routed, int scoring, bool window)
 {
-    for (int i = 0; i < RT_COUNT(families); i++)
-        if (families[i].gguf && strcmp(families[i].gguf, architecture) == 0)
-            return &families[i];
+    for (int i = 0; i < RT_COUNT(families); i++) {
+        const rt_family *f = &families[i];
+        if (f->gguf && strcmp(f->gguf, architecture) == 0 &&
+            (routed < 0 || f->routed == (bool)routed) &&
+            (scoring < 0 || (int)f->scoring == scoring) && (!window || f->keys & RT_KEYS_WINDOW))
+            return f;
+    }
     return NULL;
 }
 
-const char *rt_family_list(char *out, size_t size)
+const char *rt_family_list(char *out, size_t size, bool gguf)
 {
-    for (int i = 0, at = 0; i < RT_COUNT(families) && at < (int)size; i++)
-        at += snprintf(out + at, size - (size_t)at, "%s%s", i ? ", " : "", families[i].model_type);
+    size_t at = 0;
+    out[0] = 0;
+    for (int i = 0; i < RT_COUNT(families) && at < size; i++) {
+        const rt_family *f = &families[i];
+        const char *name = gguf ? f->gguf : f->model_type;
+        if (!name || (gguf && rt_family_find_gguf(name, -1, -1, false) != f))
+            continue;
+        int n = snprintf(out + at, size - at, "%s%s", at ? ", " : "", name);
+        at += (size_t)rt_max(n, 0);
+    }
     return out;
 }

@@ -58,12 +58,13 @@ typedef struct rt_moe_names {
 typedef struct rt_family {
     const char *model_type;   /* config.json */
     const char *architecture; /* architectures[0] */
-    const char *gguf;         /* general.architecture, NULL = retort writes no GGUF of it */
+    const char *gguf;         /* general.architecture of a GGUF, NULL = none is read or written */
     rt_attn_kind attn;
     rt_qk_norm qk_norm;
     rt_attn_bias bias;
     bool sinks;                /* a learned sink a query head */
     bool gguf_interleaved;     /* GGUF stores q and k rows for adjacent-pair rope */
+    bool gguf_norm_topk;       /* norm_topk_prob where GGUF has no key for it */
     bool routed;               /* some layers have routed experts */
     rt_router scoring;         /* of routed families; sigmoid ones have a selection bias */
     const rt_moe_names *names; /* of routed families */
@@ -71,9 +72,12 @@ typedef struct rt_family {
 } rt_family;
 
 const rt_family *rt_family_find(const char *model_type); /* or NULL */
-const rt_family *rt_family_find_gguf(const char *architecture);
-/* "llama, mistral, ...": what a refusal offers. Returns out. */
-const char *rt_family_list(char *out, size_t size);
+/* The first of an architecture; routed and scoring: which, -1 = any; window: it must know windows.
+ */
+const rt_family *rt_family_find_gguf(const char *architecture, int routed, int scoring,
+                                     bool window);
+/* "llama, mistral, ...": what a refusal offers; gguf: names of GGUF. Returns out. */
+const char *rt_family_list(char *out, size_t size, bool gguf);
 
 RT_END
 

@@ -50,12 +50,15 @@ typedef struct rt_gguf_tensor {
     int64_t dim[4]; /* OUTERMOST FIRST as rt_tensor (the file stores them reversed); unused are 1 */
     const uint8_t *data; /* in the map, aligned as the file says */
     int64_t bytes, elements;
-    int64_t offset; /* of data from the start of the file */
+    int64_t offset; /* of data from the start of its file */
 } rt_gguf_tensor;
 
+/* A model in parts is one rt_gguf: the keys of the first part, the tensors of all. */
 typedef struct rt_gguf {
     rt_map map;
-    char *path;
+    rt_map *more; /* (n_more) maps of the parts after the first */
+    int n_more;
+    char *path; /* of the first part */
     uint32_t version;
     int64_t alignment;
     rt_gguf_key *key; /* (n_keys) in file order */
@@ -65,9 +68,12 @@ typedef struct rt_gguf {
     int32_t *by_key, *by_tensor; /* private: positions ascending by name */
 } rt_gguf;
 
-int rt_gguf_open(rt_gguf *g, const char *path, rt_err *err); /* on failure nothing to close */
-void rt_gguf_close(rt_gguf *g);                              /* accepts a zeroed g */
-bool rt_gguf_magic(const char *path);                        /* does this file begin with "GGUF"? */
+/* path: a file, the first of NAME-00001-of-0000N.gguf (opens all), or a directory that holds either
+   and nothing else of the kind. On failure nothing to close. */
+int rt_gguf_open(rt_gguf *g, const char *path, rt_err *err);
+void rt_gguf_close(rt_gguf *g); /* accepts a zeroed g */
+/* Does this file begin with "GGUF"? Of a directory: is it no model directory but holds .gguf? */
+bool rt_gguf_magic(const char *path);
 
 const rt_gguf_key *rt_gguf_find_key(const rt_gguf *g, const char *name); /* or NULL */
 const rt_gguf_tensor *rt_gguf_find(const rt_gguf *g, const char *name);  /* or NULL */

@@ -45,8 +45,6 @@ static double inverse_frequency(const rt_config *cfg, int64_t i)
 {
     int64_t half = rt_config_rope_dim(cfg) / 2;
     double f = pow(cfg->rope_theta, -(double)i / (double)half);
-    if (cfg->rope_freqs)
-        return f / (double)cfg->rope_freqs[i];
     if (cfg->rope_scaling == RT_ROPE_LINEAR)
         return f / cfg->rope_factor;
     if (cfg->rope_scaling == RT_ROPE_LLAMA3)

@@ -1,13 +1,10 @@
 #include "core/stored.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
-
-enum { CHUNK = 512 }; /* elements decoded at a time where rows are gathered */
 
 int64_t rt_store_count(const rt_store *s)
 {
@@ -23,7 +20,7 @@ int rt_store_open(rt_store *s, const char *path, rt_err *err)
 {
     memset(s, 0, sizeof *s);
     s->path = path;
-    s->is_gguf = !rt_path_is_dir(path) && rt_gguf_magic(path);
+    s->is_gguf = rt_gguf_magic(path);
     if (s->is_gguf ? rt_gguf_open(&s->gguf, path, err) : rt_safetensors_open(&s->st, path, err))
         return -1;
     s->used = calloc((size_t)rt_store_count(s) + 1, 1);
@@ -59,8 +56,9 @@ static int wrong_shape(const rt_store *s, const char *name, const int64_t *dim, 
                        const int64_t *want, int want_rank, rt_err *err)
 {
     char have[96], need[96];
-    return rt_fail(err, "%s: tensor %s has shape (%s), config.json says (%s)", s->path, name,
-                   shape_text(have, dim, rank), shape_text(need, want, want_rank));
+    return rt_fail(
+        err, "%s: tensor %s has shape (%s), %s (%s)", s->path, name, shape_text(have, dim, rank),
+        s->is_gguf ? "the file's keys say" : "config.json says", shape_text(need, want, want_rank));
 }
 
 /* Tensor "base" + "suffix"; NULL when it is not there. Finding is using. */
@@ -92,8 +90,6 @@ static int not_weights(const rt_store *s, const char *name, const char *type, rt
 
 // ------------------------------------------------------------------------------- forms of a weight
 
-static int64_t blocks_of(int64_t n, int64_t size) { return n / size + (n % size != 0); }
-
 /* A scale of its own beside the codes; (rows, cols) of blocks. */
 static int find_scale(rt_store *s, rt_stored *out, const char *base, const char *suffix,
                       rt_err *err)
@@ -104,8 +100,8 @@ static int find_scale(rt_store *s, rt_stored *out, const char *base, const char 
                        "%s: tensor %s has codes but %s%s is missing: without its scale it is "
                        "not a weight",
                        s->path, out->name, base, suffix);
-    int64_t want[2] = { blocks_of(out->rows, out->scale_rows),
-                        blocks_of(out->cols, out->scale_cols) };
+    int64_t want[2] = { rt_stored_blocks(out->rows, out->scale_rows),
+                        rt_stored_blocks(out->cols, out->scale_cols) };
     if (expect_shape(s, scale, 2, want, err))
         return -1;
     if (!is_number(scale->dtype) && scale->dtype != RT_F8_E8M0)
@@ -141,7 +137,7 @@ static int find_int4(rt_store *s, const rt_quantization *q, const char *base,
         if (find(s, base, refused[i]))
             return rt_fail(err, "%s: tensor %s%s: %s is not supported", s->path, base, refused[i],
                            i ? "an activation order (actorder)" : "an asymmetric code");
-    int64_t packed[2] = { out->rows, blocks_of(out->cols, 8) }, shape[2] = { 0 }, two = 2;
+    int64_t packed[2] = { out->rows, rt_stored_blocks(out->cols, 8) }, shape[2] = { 0 }, two = 2;
     const rt_st_tensor *t = find(s, base, "_shape");
     if (!t)
         return rt_fail(err, "%s: tensor %s_shape is missing", s->path, base);
@@ -229,7 +225,7 @@ static int find_blocks(rt_store *s, const char *base, int64_t experts, int64_t e
                        const rt_st_tensor *t, rt_stored *out, rt_err *err)
 {
     const rt_st_tensor *scale = find(s, base, "_scales");
-    int64_t want[4] = { experts, rows, blocks_of(out->cols, 32), 16 };
+    int64_t want[4] = { experts, rows, rt_stored_blocks(out->cols, 32), 16 };
     snprintf(out->name, sizeof out->name, "%s", t->name);
     if (!scale)
         return rt_fail(err, "%s: tensor %s has codes but %s_scales is missing", s->path, t->name,
@@ -311,22 +307,135 @@ static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int6
 
 static bool is_stack(const rt_param *p) { return strstr(p->name, "%d") != NULL; }
 
-static int find_gguf(rt_store *s, const rt_param *p, int64_t e, rt_stored *out, rt_err *err)
+static const rt_gguf_tensor *gguf_tensor(rt_store *s, const char *name)
+{
+    const rt_gguf_tensor *t = rt_gguf_find(&s->gguf, name);
+    if (t)
+        s->used[t - s->gguf.tensor] = 1;
+    return t;
+}
+
+/* Some writers leave out dimensions of one at the front, others add them. */
+static int gguf_shape(const rt_store *s, const rt_gguf_tensor *t, const int64_t *want, int rank,
+                      rt_err *err)
+{
+    const int64_t *have = t->dim;
+    int left = t->rank, need = rank;
+    while (left > 1 && *have == 1)
+        have++, left--;
+    const int64_t *dim = want;
+    while (need > 1 && *dim == 1)
+        dim++, need--;
+    if (left != need || !same_dims(have, dim, need))
+        return wrong_shape(s, t->name, t->dim, t->rank, want, rank, err);
+    return t->dtype == RT_DTYPE_COUNT || t->dtype == RT_I32 ? not_weights(s, t->name, t->type, err)
+                                                            : 0;
+}
+
+/* "blk.3.x" -> "blk.3.leaf.weight" */
+static void gguf_sibling(char name[176], const rt_param *p, const char *leaf)
+{
+    const char *dot = strrchr(p->gguf, '.');
+    snprintf(name, 176, "%.*s.%s.weight", dot ? (int)(dot - p->gguf) : 0, p->gguf, leaf);
+}
+
+/* Keys and values of the latent apart; 1 when there are no such tensors. t: attn_kv_b or NULL:
+   files that hold all three say the same twice. */
+static int find_latent(rt_store *s, const rt_config *cfg, const rt_param *p,
+                       const rt_gguf_tensor *t, rt_stored *out, rt_err *err)
+{
+    char name[2][176];
+    gguf_sibling(name[0], p, "attn_k_b");
+    gguf_sibling(name[1], p, "attn_v_b");
+    const rt_gguf_tensor *k = gguf_tensor(s, name[0]), *v = gguf_tensor(s, name[1]);
+    if (t || (!k && !v))
+        return 1;
+    if (!k || !v)
+        return rt_fail(err, "%s: tensor %s is missing", s->path, name[k != NULL]);
+    int64_t keys[3] = { cfg->heads, cfg->kv_rank, cfg->nope_dim };
+    int64_t values[3] = { cfg->heads, cfg->v_dim, cfg->kv_rank };
+    if (gguf_shape(s, k, keys, 3, err) || gguf_shape(s, v, values, 3, err))
+        return -1;
+    snprintf(out->name, sizeof out->name, "%s", name[0]);
+    out->form = RT_STORED_LATENT;
+    out->dtype = v->dtype;
+    out->data = v->data;
+    out->scale_dtype = k->dtype;
+    out->scale = k->data;
+    out->scale_rows = cfg->nope_dim;
+    out->scale_cols = cfg->v_dim;
+    return 0;
+}
+
+/* A tensor under another name than the registry's, or a part of it: all gates and ups in one. */
+static const rt_gguf_tensor *gguf_other(rt_store *s, const rt_param *p, bool *gate_up)
+{
+    static const struct {
+        const char *leaf, *other;
+    } names[] = { { "ffn_norm", "post_attention_norm" },
+                  { "ffn_gate_exps", "ffn_gate_up_exps" },
+                  { "ffn_up_exps", "ffn_gate_up_exps" } };
+    const char *dot = strrchr(p->gguf, '.');
+    char name[176];
+    for (int i = 0; dot && i < RT_COUNT(names); i++)
+        if (strcmp(dot + 1, names[i].leaf) == 0) {
+            gguf_sibling(name, p, names[i].other);
+            *gate_up = i > 0;
+            return gguf_tensor(s, name);
+        }
+    return NULL;
+}
+
+/* Query and key rows of adjacent pairs. A bias is a column: each element is a row. */
+static int gguf_pairs(rt_store *s, const rt_config *cfg, const rt_param *p, bool bias,
+                      const rt_gguf_tensor *t, rt_stored *out, rt_err *err)
+{
+    const char *leaf = strrchr(p->gguf, '.');
+    if (!cfg->family->gguf_interleaved || cfg->family->attn == RT_ATTN_MLA || !leaf)
+        return 0;
+    out->heads = !strcmp(leaf, ".attn_q")   ? cfg->heads
+                 : !strcmp(leaf, ".attn_k") ? cfg->kv_heads
+                                            : 0;
+    if (!out->heads || !bias)
+        return 0;
+    if (!is_number(t->dtype))
+        return not_weights(s, t->name, t->type, err);
+    out->rows = out->cols;
+    out->cols = 1;
+    return 0;
+}
+
+static int find_gguf(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t e,
+                     rt_stored *out, rt_err *err)
 {
     size_t n = strlen(p->name);
-    bool bias = n > 4 && strcmp(p->name + n - 4, "bias") == 0;
+    bool bias = n > 4 && strcmp(p->name + n - 4, "bias") == 0, gate_up = false;
+    int64_t want[3], rows = out->rows;
     snprintf(out->name, sizeof out->name, "%s%s", p->gguf, bias ? ".bias" : ".weight");
-    const rt_gguf_tensor *t = rt_gguf_find(&s->gguf, out->name);
+    const rt_gguf_tensor *t = gguf_tensor(s, out->name);
+    if (cfg->family->attn == RT_ATTN_MLA && strstr(p->gguf, ".attn_kv_b")) {
+        int other = find_latent(s, cfg, p, t, out, err);
+        if (other < 1)
+            return other;
+    }
+    if (!t)
+        t = gguf_other(s, p, &gate_up);
     if (!t)
         return rt_fail(err, "%s: tensor %s is missing", s->path, out->name);
-    s->used[t - s->gguf.tensor] = 1;
-    if (t->rank != p->slot->rank || !same_dims(t->dim, p->slot->dim, t->rank))
-        return wrong_shape(s, out->name, t->dim, t->rank, p->slot->dim, p->slot->rank, err);
-    if (t->dtype == RT_DTYPE_COUNT || t->dtype == RT_I32)
-        return not_weights(s, out->name, t->type, err);
+    memcpy(want, p->slot->dim, sizeof want);
+    if (gate_up) {
+        want[1] *= 2;
+        rows = want[1];
+        out->first = strstr(p->gguf, "ffn_up") ? out->rows : 0;
+    }
+    snprintf(out->name, sizeof out->name, "%s", t->name);
+    if (gguf_shape(s, t, want, p->slot->rank, err))
+        return -1;
     out->dtype = t->dtype;
+    out->data = t->data + rt_dtype_bytes(t->dtype, e * rows * out->cols);
+    if (gguf_pairs(s, cfg, p, bias, t, out, err))
+        return -1;
     out->width = out->cols;
-    out->data = t->data + rt_dtype_bytes(t->dtype, e * out->rows * out->cols);
     return 0;
 }
 
@@ -343,7 +452,7 @@ int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t 
     out->rows = rank == 2 ? dim[0] : 1;
     out->cols = dim[rank - 1];
     if (s->is_gguf)
-        return find_gguf(s, p, e, out, err);
+        return find_gguf(s, cfg, p, e, out, err);
     if (stack)
         rt_param_expert_name(p, e, name, sizeof name);
     else
@@ -360,7 +469,9 @@ int64_t rt_store_pieces(const rt_param *p) { return is_stack(p) ? p->slot->dim[0
 static bool is_beyond(const rt_config *c, const char *name)
 {
     long long layer;
-    return sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= c->layers;
+    return (sscanf(name, "model.layers.%lld.", &layer) == 1 ||
+            sscanf(name, "blk.%lld.", &layer) == 1) &&
+           layer >= c->layers;
 }
 
 /* Whether a checkpoint may carry this tensor although no forward pass here reads it. */
@@ -391,81 +502,5 @@ int rt_store_check(rt_store *s, const rt_config *cfg, const rt_params *list, rt_
     if (beyond)
         rt_info("%s: %lld tensors of layers from %lld on predict further tokens (MTP): not read",
                 s->path, (long long)beyond, (long long)cfg->layers);
-    return 0;
-}
-
-// ---------------------------------------------------------------------------------------- reading
-
-/* Scale of row r (of the tensor), column block b. */
-static int load_scale(const rt_stored *t, int64_t r, int64_t b, float *out, rt_err *err)
-{
-    int64_t at = r / t->scale_rows * blocks_of(t->cols, t->scale_cols) + b;
-    rt_decode_f32(out, t->scale + rt_dtype_bytes(t->scale_dtype, at), t->scale_dtype, 1);
-    return isfinite(*out) ? 0
-                          : rt_fail(err,
-                                    "%s: tensor %s: the scale of row %lld, columns from %lld "
-                                    "is not a finite number; fetch the file again",
-                                    t->path, t->name, (long long)r, (long long)(b * t->scale_cols));
-}
-
-/* Row r of a tensor of codes and scales. */
-static int scaled_row(const rt_stored *t, float *out, int64_t r, rt_err *err)
-{
-    float scale;
-    for (int64_t b = 0, at = 0; at < t->cols; b++, at += t->scale_cols) {
-        int64_t n = rt_min(t->scale_cols, t->cols - at);
-        if (load_scale(t, r, b, &scale, err))
-            return -1;
-        if (t->form == RT_STORED_MXFP4) {
-            rt_decode_mxfp4(out + at, t->data + r * t->width + at / 2,
-                            t->scale[r * (t->cols / 32) + b]);
-        } else if (t->form == RT_STORED_INT4) {
-            rt_decode_int4(out + at, t->data + 4 * r * t->width, at, n, scale);
-        } else {
-            rt_decode_f32(out + at, t->data + r * t->width + at, t->dtype, n);
-            for (int64_t i = 0; i < n; i++)
-                out[at + i] *= scale;
-        }
-    }
-    return 0;
-}
-
-/* Rows that are columns of the tensor: row by row of the tensor, a stretch that holds n of ours. */
-static void turned_rows(const rt_stored *t, float *out, int64_t first, int64_t n)
-{
-    float part[CHUNK];
-    int64_t each = CHUNK / t->step;
-    for (int64_t done = 0; done < n; done += each) {
-        int64_t take = rt_min(each, n - done), from = t->first + (first + done) * t->step;
-        for (int64_t c = 0; c < t->cols; c++) {
-            rt_decode_f32(part, t->data + rt_dtype_bytes(t->dtype, c * t->width + from), t->dtype,
-                          (take - 1) * t->step + 1);
-            for (int64_t r = 0; r < take; r++)
-                out[(done + r) * t->cols + c] = part[r * t->step];
-        }
-    }
-}
-
-int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_err *err)
-{
-    if (first < 0 || n < 0 || first > t->rows - n)
-        rt_bug("rt_stored_rows: %s: %lld + %lld of %lld rows", t->name, (long long)first,
-               (long long)n, (long long)t->rows);
-    if (t->turned) {
-        turned_rows(t, out, first, n);
-        return 0;
-    }
-    if (t->form == RT_STORED_PLAIN && t->step == 1) {
-        int64_t skip = rt_dtype_bytes(t->dtype, (t->first + first) * t->width);
-        rt_decode_f32(out, t->data + skip, t->dtype, n * t->cols);
-        return 0;
-    }
-    for (int64_t i = 0; i < n; i++, out += t->cols) {
-        int64_t r = t->first + (first + i) * t->step;
-        if (t->form == RT_STORED_PLAIN)
-            rt_decode_f32(out, t->data + rt_dtype_bytes(t->dtype, r * t->width), t->dtype, t->cols);
-        else if (scaled_row(t, out, r, err))
-            return -1;
-    }
     return 0;
 }

@@ -9,6 +9,9 @@
    group experts.gate_up_proj,      all experts in one tensor: (E,2F,C) (E,C,F) or turned (E,C,2F)
      experts.down_proj          (E,F,C); gate before up, or row by row in turns (gpt_oss)
      ..._blocks, ..._scales     the same as MXFP4: (E,rows,C/32,16) codes, (E,rows,C/32) exponents
+     blk.N.x                    GGUF's names; llama's query and key rows in Hugging Face's order
+     blk.N.attn_k_b, attn_v_b   kv_b in two, the keys turned
+     blk.N.ffn_gate_up_exps     (E,2F,C)
 
    Refuses: codes without their scale, scales that are not finite, zero points, activation order. */
 #ifndef RT_STORED_H
@@ -37,7 +40,8 @@ typedef enum rt_stored_form {
     RT_STORED_PLAIN,
     RT_STORED_FP8,
     RT_STORED_MXFP4,
-    RT_STORED_INT4
+    RT_STORED_INT4,
+    RT_STORED_LATENT /* keys (H,R,nope) in scale, values (H,Dv,R) in data: rows of kv_b by head */
 } rt_stored_form;
 
 /* One matrix (a vector is one row) as it lies in the map. Row r of it is row first + r * step of
@@ -51,8 +55,14 @@ typedef struct rt_stored {
     int64_t rows, cols;
     int64_t first, step, width; /* width: elements a row of the tensor has */
     bool turned;
-    int64_t scale_rows, scale_cols; /* weights under one scale */
+    int64_t heads; /* whose rows stand in rotary pairs, as GGUF's llama keeps them; 0 = as here */
+    int64_t scale_rows, scale_cols; /* weights under one scale; LATENT: nope, Dv */
 } rt_stored;
+
+static inline int64_t rt_stored_blocks(int64_t n, int64_t size)
+{
+    return n / size + (n % size != 0);
+}
 
 /* Weight p, or its expert e when p is a stack, as cfg describes the checkpoint. */
 int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t e, rt_stored *out,

@@ -83,119 +83,14 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
     return bad ? -1 : 0;
 }
 
-/* ---- configuration of a GGUF
- * --------------------------------------------------------------------- */
-
-static int gguf_key(const rt_gguf *g, const char *arch, const char *key, bool need, int64_t *out,
-                    rt_err *err)
-{
-    char name[96];
-    snprintf(name, sizeof name, "%s.%s", arch, key);
-    return need ? rt_gguf_get_i64(g, name, 1, INT32_MAX, out, err)
-                : rt_gguf_opt_i64(g, name, 1, INT32_MAX, out, err);
-}
-
-static int gguf_number(const rt_gguf *g, const char *arch, const char *key, double *out,
-                       rt_err *err)
-{
-    char name[96];
-    snprintf(name, sizeof name, "%s.%s", arch, key);
-    return rt_gguf_opt_f64(g, name, out, err);
-}
-
-/* Linear and yarn scaling are keys (llama3 is the tensor rope_freqs); an unknown kind would give
-   wrong numbers at length without a word. */
-static int gguf_rope(rt_config *c, const rt_gguf *g, const char *arch, rt_err *err)
-{
-    char name[96];
-    rt_gguf_str kind = { "none", 4 };
-    snprintf(name, sizeof name, "%s.rope.scaling.type", arch);
-    if (rt_gguf_opt_str(g, name, &kind, err))
-        return -1;
-    if (rt_gguf_str_is(kind, "none"))
-        return 0;
-    int64_t original = c->max_positions;
-    c->rope_scaling = rt_gguf_str_is(kind, "linear") ? RT_ROPE_LINEAR : RT_ROPE_YARN;
-    if (c->rope_scaling == RT_ROPE_YARN && !rt_gguf_str_is(kind, "yarn"))
-        return rt_fail(err, "%s: %s \"%.*s\" is not supported (linear and yarn are)", g->path, name,
-                       (int)rt_min(kind.bytes, 32), kind.text);
-    c->rope_factor = c->yarn_slow = 1;
-    c->yarn_truncate = true;
-    c->yarn_fast = 32;
-    if (gguf_number(g, arch, "rope.scaling.factor", &c->rope_factor, err) ||
-        gguf_key(g, arch, "rope.scaling.original_context_length", false, &original, err))
-        return -1;
-    c->rope_original = (double)original;
-    return 0;
-}
-
-static int gguf_config(rt_config *c, const rt_gguf *g, const char *path, rt_err *err)
-{
-    rt_gguf_str text;
-    char arch[32];
-    memset(c, 0, sizeof *c);
-    if (rt_gguf_get_str(g, "general.architecture", &text, err))
-        return -1;
-    snprintf(arch, sizeof arch, "%.*s", (int)rt_min(text.bytes, 31), text.text);
-    c->family = rt_family_find_gguf(arch);
-    if (!c->family)
-        return rt_fail(err, "%s: architecture \"%s\" is not supported (llama and qwen3 are)", path,
-                       arch);
-    c->groups = c->groups_kept = 1;
-    c->route_scale = 1;
-    c->rope_theta = 10000;
-    c->init_std = 0.02;
-    c->bos = c->pad = -1;
-    c->interleaved = c->family->gguf_interleaved;
-    const rt_gguf_tensor *embed = rt_gguf_find(g, "token_embd.weight");
-    if (!embed)
-        return rt_fail(err, "%s: tensor token_embd.weight is missing", path);
-    c->vocab = embed->dim[0];
-    c->tied = rt_gguf_find(g, "output.weight") == NULL;
-    if (gguf_key(g, arch, "block_count", true, &c->layers, err) ||
-        gguf_key(g, arch, "embedding_length", true, &c->width, err) ||
-        gguf_key(g, arch, "feed_forward_length", true, &c->ffn_width, err) ||
-        gguf_key(g, arch, "attention.head_count", true, &c->heads, err) ||
-        gguf_key(g, arch, "context_length", true, &c->max_positions, err))
-        return -1;
-    c->kv_heads = c->heads;
-    c->head_dim = c->width / c->heads;
-    int64_t eos = -1, eot = -1;
-    if (gguf_key(g, arch, "attention.head_count_kv", false, &c->kv_heads, err) ||
-        gguf_key(g, arch, "attention.key_length", false, &c->head_dim, err) ||
-        gguf_number(g, arch, "attention.layer_norm_rms_epsilon", &c->norm_eps, err) ||
-        gguf_number(g, arch, "rope.freq_base", &c->rope_theta, err) || gguf_rope(c, g, arch, err) ||
-        rt_gguf_opt_i64(g, "tokenizer.ggml.bos_token_id", 0, INT32_MAX, &c->bos, err) ||
-        rt_gguf_opt_i64(g, "tokenizer.ggml.padding_token_id", 0, INT32_MAX, &c->pad, err) ||
-        rt_gguf_opt_i64(g, "tokenizer.ggml.eos_token_id", 0, INT32_MAX, &eos, err) ||
-        rt_gguf_opt_i64(g, "tokenizer.ggml.eot_token_id", 0, INT32_MAX, &eot, err))
-        return -1;
-    if (eos >= 0)
-        c->eos[c->n_eos++] = eos;
-    if (eot >= 0 && eot != eos)
-        c->eos[c->n_eos++] = eot;
-    if (c->layers > 1024 || c->head_dim < 1)
-        return rt_fail(err, "%s: %lld layers of head width %lld are beyond any model", path,
-                       (long long)c->layers, (long long)c->head_dim);
-    const rt_gguf_tensor *freqs = rt_gguf_find(g, "rope_freqs.weight");
-    if (freqs) {
-        if (freqs->dtype != RT_F32 || freqs->elements != c->head_dim / 2)
-            return rt_fail(err, "%s: rope_freqs.weight is not %lld f32 values", path,
-                           (long long)c->head_dim / 2);
-        c->rope_freqs = (const float *)(const void *)freqs->data; /* valid while the file is open */
-    }
-    return rt_config_check(c, path, err);
-}
-
 int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
 {
-    if (rt_path_is_dir(path) || !rt_gguf_magic(path))
+    if (!rt_gguf_magic(path))
         return rt_config_load(cfg, path, err);
     rt_gguf g;
     if (rt_gguf_open(&g, path, err))
         return -1;
-    int bad = gguf_config(cfg, &g, path, err);
-    cfg->rope_freqs = NULL;
+    int bad = rt_config_gguf(cfg, &g, err);
     rt_gguf_close(&g);
     return bad;
 }
@@ -226,24 +121,13 @@ int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
     return 0;
 }
 
-static int read_model(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
-{
-    rt_config from = { 0 };
-    if (s->is_gguf && gguf_config(&from, &s->gguf, s->path, err))
-        return -1;
-    m->cfg.rope_freqs = from.rope_freqs;
-    int bad = rt_store_check(s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
-              read_all(m, d, s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
-    m->cfg.rope_freqs = NULL;
-    return bad ? -1 : 0;
-}
-
 int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
 {
     rt_store s;
     if (rt_store_open(&s, path, err))
         return -1;
-    int bad = read_model(m, d, &s, err);
+    int bad = rt_store_check(&s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
+              read_all(m, d, &s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
     rt_store_close(&s);
     return bad ? -1 : 0;
 }
@@ -269,24 +153,37 @@ int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
     return -1;
 }
 
+static void hash_tensor(uint64_t sum[2], const char *name, const int64_t *dim, int rank_max,
+                        const void *data, int64_t bytes)
+{
+    sum[0] = rt_hash64(name, (int64_t)strlen(name), sum[0]);
+    sum[0] = rt_hash64(dim, rank_max * (int64_t)sizeof *dim, sum[0]);
+    sum[0] = rt_hash64(data, bytes, sum[0]);
+    sum[1] = rt_hash64(&sum[0], (int64_t)sizeof sum[0], sum[1]);
+}
+
+/* One GGUF is its file; anything in parts its tensors, ascending by name, so that how they are
+   distributed does not matter. */
 int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
 {
-    if (!rt_path_is_dir(path))
-        return rt_hash_file(hash, path, err);
     rt_store s;
+    uint64_t sum[2] = { 1, 2 };
     if (rt_store_open(&s, path, err))
         return -1;
-    uint64_t lo = 1, hi = 2;
-    for (int64_t i = 0; i < s.st.n_tensors;
-         i++) { /* ascending by name, so sharding does not matter */
-        const rt_st_tensor *t = &s.st.tensor[i];
-        lo = rt_hash64(t->name, (int64_t)strlen(t->name), lo);
-        lo = rt_hash64(t->dim, (int64_t)sizeof t->dim, lo);
-        lo = rt_hash64(t->data, t->bytes, lo);
-        hi = rt_hash64(&lo, (int64_t)sizeof lo, hi);
+    if (s.is_gguf && !s.gguf.n_more) {
+        int bad = rt_hash_file(hash, s.gguf.path, err);
+        rt_store_close(&s);
+        return bad;
     }
-    snprintf(hash->hex, sizeof hash->hex, "%016llx%016llx", (unsigned long long)hi,
-             (unsigned long long)lo);
+    for (int64_t i = 0; i < s.st.n_tensors; i++)
+        hash_tensor(sum, s.st.tensor[i].name, s.st.tensor[i].dim, RT_ST_RANK_MAX,
+                    s.st.tensor[i].data, s.st.tensor[i].bytes);
+    for (int64_t i = 0; i < s.gguf.n_tensors; i++) {
+        const rt_gguf_tensor *t = &s.gguf.tensor[s.gguf.by_tensor[i]];
+        hash_tensor(sum, t->name, t->dim, RT_COUNT(t->dim), t->data, t->bytes);
+    }
+    snprintf(hash->hex, sizeof hash->hex, "%016llx%016llx", (unsigned long long)sum[1],
+             (unsigned long long)sum[0]);
     rt_store_close(&s);
     return 0;
 }

@@ -179,7 +179,7 @@ static cJSON *gguf_context(const rt_tokenizer *t)
 int rt_chat_open(rt_chat *c, const char *path, rt_err *err)
 {
     memset(c, 0, sizeof *c);
-    bool gguf = !rt_path_is_dir(path) && rt_gguf_magic(path);
+    bool gguf = rt_gguf_magic(path);
     int bad = gguf ? open_gguf(c, path, err) : rt_tokenizer_open(&c->tokenizer, path, err);
     if (!bad && gguf)
         c->context = gguf_context(c->tokenizer);

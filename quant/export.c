@@ -103,7 +103,7 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
         p->cfg = job->later->cfg;
     else if (rt_config_load(&p->cfg, job->dir, err))
         return -1;
-    if (!p->cfg.family->gguf)
+    if (!p->cfg.family->gguf || p->cfg.family->routed)
         return rt_fail(
             err,
             "%s: retort writes no GGUF of model_type %s (llama, mistral, qwen2 and qwen3 "

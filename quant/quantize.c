@@ -88,7 +88,7 @@ static rt_export job_of(const quantize_options *o)
 
 static int check_model(const quantize_options *o, rt_err *err)
 {
-    if (rt_path_is_dir(o->model))
+    if (rt_path_is_dir(o->model) && !rt_gguf_magic(o->model))
         return 0;
     return rt_fail(err, "%s: not a directory; --model wants a Hugging Face model directory%s",
                    o->model,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/gguf.h"
 #include "core/log.h"
 
 /* Every token that ends a response in this model's way of talking ends generation, also where
@@ -83,7 +84,7 @@ int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *m
 {
     rt_trace_manifest_init(m);
     name_of(m->teacher, sizeof m->teacher, t->path);
-    if (rt_path_is_dir(t->path)) {
+    if (!rt_gguf_magic(t->path)) {
         char *config = rt_path_join(t->path, "config.json");
         int bad = rt_hash_file(&m->config_hash, config, err);
         free(config);

@@ -26,6 +26,10 @@ static const char *const MODELS[] = {
     "kimi_k2",         "kimi_k2_plain",  "kimi_k2_three",  "gpt_oss_clamped", "gpt_oss_full",
     "gpt_oss_mxfp4",
 };
+/* The same from GGUF files (golden/make_gguf_models.py), one of them in three parts. */
+static const char *const GGUFS[] = { "gguf_mixtral",  "gguf_olmoe", "gguf_qwen2moe",
+                                     "gguf_qwen3moe", "gguf_glm45", "gguf_v2_lite",
+                                     "gguf_r1" };
 static const char *const WITH_GRADIENTS[] = { "llama_tied",     "qwen3",          "qwen3_moe_step",
                                               "deepseek_q",     "qwen2_window",   "mistral_window",
                                               "qwen2_moe_gate", "olmoe",          "deepseek_lite",
@@ -177,7 +181,8 @@ static void check_choices(bench *b, rt_acts *a, const char *name)
     free(want);
 }
 
-START_TEST(logits)
+/* At the last position and every eighth before it, or all. */
+static void check_logits(const char *name)
 {
     bench b;
     rt_acts a;
@@ -203,6 +208,11 @@ START_TEST(logits)
     rt_acts_free(&a, &b.dev);
     close_bench(&b);
 }
+
+START_TEST(logits) { check_logits(MODELS[_i]); }
+END_TEST
+
+START_TEST(gguf_logits) { check_logits(GGUFS[_i]); }
 END_TEST
 
 /* The teacher that comes with the example and a student trained from it: every fourth position is
@@ -591,6 +601,7 @@ int main(void)
 {
     const int n = RT_COUNT(MODELS);
     const suite_test tests[] = { { logits, n },
+                                 { gguf_logits, RT_COUNT(GGUFS) },
                                  { written_configs, n },
                                  { trained, RT_COUNT(TRAINED) },
                                  { end_tokens, 1 },

@@ -1,0 +1,454 @@
+/* config_gguf.c: the keys of a GGUF (llama.cpp's names) as an architecture description. One table
+   of keys for all architectures; which of them a file must have follows from the family. Numbers
+   that a GGUF has no key for (widths of old files, biases, norms, a tied head, dense layers between
+   routed ones) are read off its tensors. Refuses, by name: architectures, routers and rope scalings
+   it does not know, and keys that change the computation in a way that is not implemented. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/config.h"
+#include "core/gguf.h"
+#include "core/log.h"
+
+typedef enum key_kind { KEY_INT, KEY_FLOAT, KEY_BOOL } key_kind;
+
+typedef struct gguf_key {
+    const char *name; /* after "llama." */
+    key_kind kind;
+    size_t offset;
+    int families; /* RT_KEYS_* */
+    bool required;
+    double min, max;
+} gguf_key;
+
+#define KEY(name, kind, field, families, required, min, max)                                       \
+    {                                                                                              \
+        name, kind, offsetof(rt_config, field), families, required, min, max                       \
+    }
+#define DIM 1 << 24
+
+static const gguf_key keys[] = {
+    KEY("block_count", KEY_INT, layers, RT_KEYS_ALL, true, 1, 1024),
+    KEY("embedding_length", KEY_INT, width, RT_KEYS_ALL, true, 1, DIM),
+    KEY("context_length", KEY_INT, max_positions, RT_KEYS_ALL, true, 1, 1 << 30),
+    KEY("feed_forward_length", KEY_INT, ffn_width, RT_KEYS_ALL, true, 1, DIM),
+    KEY("attention.head_count", KEY_INT, heads, RT_KEYS_ALL, true, 1, 4096),
+    KEY("attention.head_count_kv", KEY_INT, kv_heads, RT_KEYS_GQA, false, 1, 4096),
+    KEY("attention.key_length", KEY_INT, head_dim, RT_KEYS_GQA, false, 1, 4096),
+    KEY("attention.kv_lora_rank", KEY_INT, kv_rank, RT_KEYS_MLA, true, 1, DIM),
+    KEY("attention.q_lora_rank", KEY_INT, q_rank, RT_KEYS_MLA, false, 0, DIM),
+    KEY("rope.dimension_count", KEY_INT, rope_dim, RT_KEYS_GQA, false, 1, 4096),
+    KEY("rope.dimension_count", KEY_INT, rope_dim, RT_KEYS_MLA, true, 2, 4096),
+    KEY("attention.layer_norm_rms_epsilon", KEY_FLOAT, norm_eps, RT_KEYS_ALL, true, 0, 1),
+    KEY("rope.freq_base", KEY_FLOAT, rope_theta, RT_KEYS_ALL, false, 1e-3, 1e12),
+    KEY("attention.sliding_window", KEY_INT, window, RT_KEYS_WINDOW, false, 0, 1 << 30),
+    KEY("expert_used_count", KEY_INT, active, RT_KEYS_MOE, true, 1, 256),
+    KEY("expert_feed_forward_length", KEY_INT, expert_width, RT_KEYS_MOE, false, 1, DIM),
+    KEY("expert_shared_feed_forward_length", KEY_INT, shared_width, RT_KEYS_SHARED, false, 1, DIM),
+    KEY("expert_shared_count", KEY_INT, shared, RT_KEYS_DEEP, false, 0, 256),
+    KEY("expert_group_count", KEY_INT, groups, RT_KEYS_DEEP, false, 0, 256),
+    KEY("expert_group_used_count", KEY_INT, groups_kept, RT_KEYS_DEEP, false, 0, 256),
+    KEY("expert_weights_scale", KEY_FLOAT, route_scale, RT_KEYS_DEEP, false, 0, 1e6),
+    KEY("expert_weights_norm", KEY_BOOL, norm_topk, RT_KEYS_MOE, false, 0, 1),
+    KEY("leading_dense_block_count", KEY_INT, dense_first, RT_KEYS_DEEP, false, 0, 1024),
+};
+
+static const gguf_key yarn_keys[] = {
+    KEY("rope.scaling.yarn_beta_fast", KEY_FLOAT, yarn_fast, RT_KEYS_ALL, false, 1e-3, 1e6),
+    KEY("rope.scaling.yarn_beta_slow", KEY_FLOAT, yarn_slow, RT_KEYS_ALL, false, 1e-3, 1e6),
+    KEY("rope.scaling.yarn_attn_factor", KEY_FLOAT, yarn_attention, RT_KEYS_ALL, false, 0, 1e3),
+    KEY("rope.scaling.yarn_log_multiplier", KEY_FLOAT, yarn_mscale_all, RT_KEYS_MLA, false, 0, 1e3),
+    KEY("rope.scaling.original_context_length", KEY_FLOAT, rope_original, RT_KEYS_ALL, false, 1,
+        1 << 30),
+};
+
+static const gguf_key factor_key = KEY("rope.scaling.factor", KEY_FLOAT, rope_factor, RT_KEYS_ALL,
+                                       true, 1e-3, 1e6);
+
+/* Parts that no model of these architectures has here; neutral is the value that says so. */
+static const struct {
+    const char *name;
+    double neutral;
+} refused[] = {
+    { "attention.clamp_kqv", 0 },
+    { "attention.scale", 0 },
+    { "attention.output_scale", 0 },
+    { "attention.temperature_scale", 0 },
+    { "attention.temperature_length", 0 },
+    { "attention.max_alibi_bias", 0 },
+    { "attention.sliding_window_pattern", 0 },
+    { "attention.indexer.top_k", 0 },
+    { "attn_logit_softcapping", 0 },
+    { "final_logit_softcapping", 0 },
+    { "router_logit_softcapping", 0 },
+    { "logit_scale", 1 },
+    { "embedding_scale", 1 },
+    { "residual_scale", 1 },
+    { "use_parallel_residual", 0 },
+    { "swiglu_clamp_exp", 0 },
+    { "swiglu_clamp_shexp", 0 },
+    { "expert_group_scale", 1 },
+    { "moe_every_n_layers", 1 },
+    { "interleave_moe_layer_step", 1 },
+    { "rope.scaling.alpha", 0 },
+    { "rope.scaling.attn_factor", 1 },
+    { "rope.scaling.yarn_ext_factor", 1 },
+};
+
+typedef struct reader {
+    rt_config *cfg;
+    const rt_gguf *g;
+    char arch[32];
+    char name[96]; /* of the last key asked for */
+} reader;
+
+static const char *key_name(reader *r, const char *key)
+{
+    snprintf(r->name, sizeof r->name, "%s.%s", r->arch, key);
+    return r->name;
+}
+
+/* A number of any type; *there false when the file has no such key. */
+static int read_number(reader *r, const char *key, double *out, bool *there, rt_err *err)
+{
+    const rt_gguf_key *k = rt_gguf_find_key(r->g, key_name(r, key));
+    int64_t whole = 0;
+    bool yes = false;
+    *there = k != NULL;
+    if (!k)
+        return 0;
+    if (k->type == RT_GGUF_F32 || k->type == RT_GGUF_F64)
+        return rt_gguf_opt_f64(r->g, r->name, out, err);
+    int bad = k->type == RT_GGUF_BOOL
+                  ? rt_gguf_opt_bool(r->g, r->name, &yes, err)
+                  : rt_gguf_opt_i64(r->g, r->name, INT32_MIN, UINT32_MAX, &whole, err);
+    *out = k->type == RT_GGUF_BOOL ? (double)yes : (double)whole;
+    return bad;
+}
+
+static int read_key(reader *r, const gguf_key *k, rt_err *err)
+{
+    uint8_t *field = (uint8_t *)r->cfg + k->offset;
+    bool there = false;
+    double v = 0;
+    if (!((r->cfg->family->keys | RT_KEYS_ALL) & k->families))
+        return 0;
+    if (read_number(r, k->name, &v, &there, err))
+        return -1;
+    if (!there)
+        return k->required ? rt_fail(err, "%s: key %s is missing", r->g->path, r->name) : 0;
+    if (!(v >= k->min && v <= k->max) || (k->kind != KEY_FLOAT && v != floor(v)))
+        return rt_fail(err, "%s: key %s is %g; it must be %s from %g to %g", r->g->path, r->name, v,
+                       k->kind == KEY_FLOAT ? "a number" : "an integer", k->min, k->max);
+    if (k->kind == KEY_INT)
+        *(int64_t *)(void *)field = (int64_t)v;
+    else if (k->kind == KEY_FLOAT)
+        *(double *)(void *)field = v;
+    else
+        *(bool *)field = v != 0;
+    return 0;
+}
+
+static int refuse_parts(reader *r, rt_err *err)
+{
+    for (int i = 0; i < RT_COUNT(refused); i++) {
+        bool there;
+        double v = 0;
+        if (read_number(r, refused[i].name, &v, &there, err))
+            return -1;
+        if (there && v != 0 && v != refused[i].neutral)
+            return rt_fail(err, "%s: key %s: %g is not supported in a %s model", r->g->path,
+                           r->name, v, r->arch);
+    }
+    return 0;
+}
+
+static const rt_gguf_tensor *layer_tensor(const reader *r, int64_t layer, const char *leaf)
+{
+    char name[80];
+    snprintf(name, sizeof name, "blk.%lld.%s", (long long)layer, leaf);
+    return rt_gguf_find(r->g, name);
+}
+
+// -------------------------------------------------------------------------------------- the family
+
+/* Architecture, experts and router say which row of the table of families a file is. */
+static int read_family(reader *r, rt_err *err)
+{
+    rt_gguf_str text;
+    char known[256];
+    int64_t experts = 0, gating = 0, window = 0, context = 0;
+    if (rt_gguf_get_str(r->g, "general.architecture", &text, err))
+        return -1;
+    snprintf(r->arch, sizeof r->arch, "%.*s", (int)rt_min(text.bytes, 31), text.text);
+    if (!rt_family_find_gguf(r->arch, -1, -1, false))
+        return rt_fail(err, "%s: architecture \"%s\" is not supported (%s are)", r->g->path,
+                       r->arch, rt_family_list(known, sizeof known, true));
+    if (rt_gguf_opt_i64(r->g, key_name(r, "expert_count"), 0, 4096, &experts, err) ||
+        rt_gguf_opt_i64(r->g, key_name(r, "expert_gating_func"), 0, 255, &gating, err) ||
+        rt_gguf_opt_i64(r->g, key_name(r, "context_length"), 0, 1 << 30, &context, err) ||
+        rt_gguf_opt_i64(r->g, key_name(r, "attention.sliding_window"), 0, 1 << 30, &window, err))
+        return -1;
+    int router = gating == 0 ? -1 : gating == 1 ? RT_ROUTE_SOFTMAX : RT_ROUTE_SIGMOID;
+    r->cfg->experts = experts;
+    r->cfg->family = gating > 2 ? NULL
+                                : rt_family_find_gguf(r->arch, experts > 0, router,
+                                                      window > 0 && window < context);
+    return r->cfg->family ? 0
+                          : rt_fail(err,
+                                    "%s: a %s model with %lld experts, expert_gating_func %lld and "
+                                    "attention.sliding_window %lld is not supported",
+                                    r->g->path, r->arch, (long long)experts, (long long)gating,
+                                    (long long)window);
+}
+
+// ---------------------------------------------------------------------------------------- its
+// parts
+
+static int read_mla(reader *r, rt_err *err)
+{
+    rt_config *c = r->cfg;
+    int64_t dk = 0;
+    bool split = rt_gguf_find_key(r->g, key_name(r, "attention.key_length_mla")) != NULL;
+    /* files with keys and values of the latent give the head's own widths as ..._mla */
+    if (rt_gguf_get_i64(r->g,
+                        key_name(r, split ? "attention.key_length_mla" : "attention.key_length"), 1,
+                        8192, &dk, err) ||
+        rt_gguf_get_i64(
+            r->g, key_name(r, split ? "attention.value_length_mla" : "attention.value_length"), 1,
+            4096, &c->v_dim, err))
+        return -1;
+    c->kv_heads = c->heads;
+    c->nope_dim = dk - c->rope_dim;
+    c->interleaved = true;
+    return c->nope_dim > 0 ? 0
+                           : rt_fail(err, "%s: heads of %lld with %lld turned: no room", r->g->path,
+                                     (long long)dk, (long long)c->rope_dim);
+}
+
+static int read_gqa(reader *r, rt_err *err)
+{
+    rt_config *c = r->cfg;
+    if (c->kv_heads == 0)
+        c->kv_heads = c->heads;
+    if (c->head_dim == 0)
+        c->head_dim = rt_max(1, c->width / c->heads);
+    int64_t values = c->head_dim;
+    if (rt_gguf_opt_i64(r->g, key_name(r, "attention.value_length"), 1, 4096, &values, err))
+        return -1;
+    if (values != c->head_dim)
+        return rt_fail(err, "%s: keys of %lld and values of %lld: one width is supported",
+                       r->g->path, (long long)c->head_dim, (long long)values);
+    bool partial = c->rope_dim && c->rope_dim != c->head_dim;
+    if (partial && (!(c->family->keys & RT_KEYS_GLM) || c->rope_dim > c->head_dim))
+        return rt_fail(err,
+                       "%s: key %s.rope.dimension_count: %lld of a head of %lld is not "
+                       "supported",
+                       r->g->path, r->arch, (long long)c->rope_dim, (long long)c->head_dim);
+    if (!(c->family->keys & RT_KEYS_GLM))
+        c->rope_dim = 0;
+    c->qk_norm = layer_tensor(r, 0, "attn_q_norm.weight") != NULL;
+    c->attention_bias = (c->family->keys & RT_KEYS_BIAS) &&
+                        layer_tensor(r, 0, "attn_q.bias") != NULL;
+    c->use_window = c->window > 0;
+    for (int64_t l = 0; c->window && l < c->layers; l++)
+        c->windowed[l] = 1;
+    return 0;
+}
+
+/* Files made before llama.cpp chose experts by groups do not say how the two models that do were
+   trained to. */
+static void known_groups(reader *r)
+{
+    static const struct {
+        int64_t layers, experts, groups, kept;
+    } known[] = { { 61, 256, 8, 4 }, { 60, 160, 8, 3 } }; /* DeepSeek-V3, DeepSeek-V2 */
+    rt_config *c = r->cfg;
+    for (int i = 0; c->groups == 0 && i < RT_COUNT(known); i++)
+        if (c->layers == known[i].layers && c->experts == known[i].experts) {
+            c->groups = known[i].groups;
+            c->groups_kept = known[i].kept;
+            rt_warn("%s: no key expert_group_count; %lld layers of %lld experts are DeepSeek's: "
+                    "%lld groups, %lld kept",
+                    r->g->path, (long long)c->layers, (long long)c->experts, (long long)c->groups,
+                    (long long)c->groups_kept);
+        }
+    if (c->groups == 0)
+        c->groups = c->groups_kept = 1;
+}
+
+static int read_experts(reader *r, rt_err *err)
+{
+    rt_config *c = r->cfg;
+    const int bits = c->family->keys;
+    known_groups(r);
+    if (c->route_scale == 0)
+        c->route_scale = 1;
+    c->sparse_step = 1;
+    for (int64_t l = 0; (bits & RT_KEYS_STEP) && l < rt_min(c->layers, 256); l++)
+        c->dense_layer[l] = !layer_tensor(r, l, "ffn_gate_inp.weight") &&
+                            layer_tensor(r, l, "ffn_gate.weight");
+    int64_t routed = 0;
+    while (routed < c->layers && !rt_config_routed(c, routed))
+        routed++;
+    const rt_gguf_tensor *down = layer_tensor(r, routed, "ffn_down_exps.weight");
+    const rt_gguf_tensor *shared = layer_tensor(r, routed, "ffn_down_shexp.weight");
+    if (c->expert_width == 0 && down)
+        c->expert_width = down->dim[down->rank - 1];
+    if ((bits & RT_KEYS_SHARED) && c->shared_width == 0 && shared)
+        c->shared_width = shared->dim[shared->rank - 1];
+    if (bits & RT_KEYS_SHARED)
+        c->shared = 1;
+    if (c->expert_width < 1 || (c->shared && rt_config_shared_width(c) < 1))
+        return rt_fail(err,
+                       "%s: neither key %s.expert_feed_forward_length nor a tensor says how "
+                       "wide experts are",
+                       r->g->path, r->arch);
+    if ((bits & RT_KEYS_DEEP) && c->family->scoring == RT_ROUTE_SOFTMAX && c->norm_topk)
+        return rt_fail(err,
+                       "%s: key %s.expert_weights_norm: true is not supported in a %s model "
+                       "with a softmax router",
+                       r->g->path, r->arch, r->arch);
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------------
+// rope
+
+static bool same_divisors(const rt_config *c, const uint8_t *data, int64_t half)
+{
+    for (int64_t i = 0; i < half; i++) {
+        float d;
+        memcpy(&d, data + i * (int64_t)sizeof d, sizeof d);
+        if (!(fabs(rt_config_rope_divisor(c, i) - (double)d) <= 1e-5 * fabs((double)d)))
+            return false;
+    }
+    return true;
+}
+
+/* Llama 3.1's scaling is no key but a tensor of divisors: which context length makes them? The
+   other two numbers are the same in every model that has been published. */
+static int read_divisors(reader *r, rt_err *err)
+{
+    rt_config *c = r->cfg;
+    const rt_gguf_tensor *t = rt_gguf_find(r->g, "rope_freqs.weight");
+    int64_t half = rt_config_rope_dim(c) / 2;
+    float last;
+    if (!t)
+        return 0;
+    if (t->dtype != RT_F32 || t->elements != half || half < 1)
+        return rt_fail(err, "%s: rope_freqs.weight is not %lld f32 values", r->g->path,
+                       (long long)half);
+    memcpy(&last, t->data + (half - 1) * (int64_t)sizeof last, sizeof last);
+    c->rope_scaling = RT_ROPE_LLAMA3;
+    c->rope_factor = (double)last;
+    c->rope_low = 1;
+    c->rope_high = 4;
+    for (c->rope_original = 16; c->rope_original <= 1 << 20; c->rope_original *= 2)
+        if (same_divisors(c, t->data, half))
+            return 0;
+    return rt_fail(err,
+                   "%s: rope_freqs.weight does not follow Llama 3's rule; other rules are not "
+                   "supported",
+                   r->g->path);
+}
+
+/* An unknown kind would give wrong numbers at length without a word. */
+static int read_rope(reader *r, rt_err *err)
+{
+    rt_config *c = r->cfg;
+    rt_gguf_str kind = { "none", 4 };
+    if (rt_gguf_opt_str(r->g, key_name(r, "rope.scaling.type"), &kind, err))
+        return -1;
+    if (rt_gguf_str_is(kind, "none"))
+        return read_divisors(r, err);
+    c->rope_scaling = rt_gguf_str_is(kind, "linear") ? RT_ROPE_LINEAR : RT_ROPE_YARN;
+    if (c->rope_scaling == RT_ROPE_YARN && !rt_gguf_str_is(kind, "yarn"))
+        return rt_fail(err, "%s: %s \"%.*s\" is not supported (linear and yarn are)", r->g->path,
+                       r->name, (int)rt_min(kind.bytes, 32), kind.text);
+    if (rt_gguf_find(r->g, "rope_freqs.weight"))
+        return rt_fail(err, "%s: rope_freqs.weight beside %s: one scaling is supported", r->g->path,
+                       r->name);
+    if (read_key(r, &factor_key, err))
+        return -1;
+    if (c->rope_scaling != RT_ROPE_YARN)
+        return 0;
+    c->yarn_slow = 1;
+    c->yarn_truncate = true;
+    c->yarn_fast = 32;
+    c->rope_original = (double)c->max_positions;
+    for (int i = 0; i < RT_COUNT(yarn_keys); i++)
+        if (read_key(r, &yarn_keys[i], err))
+            return -1;
+    /* llama.cpp's converter writes a tenth of mscale_all_dim, and no mscale: it takes the two to be
+       equal, which they are in every model that has been published */
+    c->yarn_mscale_all *= 10;
+    c->yarn_mscale = c->yarn_mscale_all;
+    return 0;
+}
+
+// --------------------------------------------------------------------------------------------- all
+
+static int read_tokens(reader *r, rt_err *err)
+{
+    rt_config *c = r->cfg;
+    static const char *const ends[] = { "tokenizer.ggml.eos_token_id",
+                                        "tokenizer.ggml.eot_token_id" };
+    c->bos = c->pad = -1;
+    if (rt_gguf_opt_i64(r->g, "tokenizer.ggml.bos_token_id", 0, INT32_MAX, &c->bos, err) ||
+        rt_gguf_opt_i64(r->g, "tokenizer.ggml.padding_token_id", 0, INT32_MAX, &c->pad, err))
+        return -1;
+    for (int i = 0; i < RT_COUNT(ends); i++) {
+        int64_t id = -1;
+        if (rt_gguf_opt_i64(r->g, ends[i], 0, INT32_MAX, &id, err))
+            return -1;
+        if (id >= 0 && !rt_config_is_eos(c, (int32_t)id))
+            c->eos[c->n_eos++] = id;
+    }
+    return 0;
+}
+
+/* block_count includes the layers that predict further tokens. */
+static int read_layers(reader *r, rt_err *err)
+{
+    rt_config *c = r->cfg;
+    int64_t further = 0;
+    if (rt_gguf_opt_i64(r->g, key_name(r, "nextn_predict_layers"), 0, 1024, &further, err))
+        return -1;
+    c->layers -= further;
+    return c->layers > 0
+               ? 0
+               : rt_fail(err, "%s: %lld further layers leave none", r->g->path, (long long)further);
+}
+
+int rt_config_gguf(rt_config *cfg, const rt_gguf *g, rt_err *err)
+{
+    reader r = { .cfg = cfg, .g = g };
+    memset(cfg, 0, sizeof *cfg);
+    if (read_family(&r, err) || refuse_parts(&r, err))
+        return -1;
+    cfg->rope_theta = 10000;
+    cfg->init_std = 0.02;
+    cfg->norm_topk = cfg->family->gguf_norm_topk;
+    for (int i = 0; i < RT_COUNT(keys); i++)
+        if (read_key(&r, &keys[i], err))
+            return -1;
+    const rt_gguf_tensor *embed = rt_gguf_find(g, "token_embd.weight");
+    if (!embed || embed->rank != 2 || embed->dim[0] < 2)
+        return rt_fail(err, "%s: tensor token_embd.weight is missing or no matrix", g->path);
+    cfg->vocab = embed->dim[0];
+    cfg->tied = rt_gguf_find(g, "output.weight") == NULL;
+    bool mla = cfg->family->attn == RT_ATTN_MLA;
+    if (cfg->window >= cfg->max_positions)
+        cfg->window = 0;
+    if (read_layers(&r, err) || (mla ? read_mla(&r, err) : read_gqa(&r, err)))
+        return -1;
+    if (cfg->family->routed && read_experts(&r, err))
+        return -1;
+    if (!cfg->family->routed)
+        cfg->groups = cfg->groups_kept = 1;
+    if (read_rope(&r, err) || read_tokens(&r, err))
+        return -1;
+    return rt_config_check(cfg, g->path, err);
+}
