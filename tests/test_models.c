@@ -188,9 +188,9 @@ static void check_logits(const char *name)
     rt_acts a;
     batch p = { 0 };
     int64_t n;
-    open_bench(&b, MODELS[_i], 2, true);
+    open_bench(&b, name, 2, true);
     float *got = malloc((size_t)(b.n * b.vocab) * sizeof *got);
-    float *want = load_npy(MODELS[_i], "logits.npy", &n);
+    float *want = load_npy(name, "logits.npy", &n);
     int64_t kept = n / b.vocab, step = kept == b.n ? 1 : 8; /* the last one and each 8th before */
     ck_assert_int_eq(kept, (b.n - 1) / step + 1);
     open_acts(&b, &a, RT_PLAN_SCORE, b.n);
@@ -200,9 +200,9 @@ static void check_logits(const char *name)
         memmove(got + i * b.vocab, got + ((b.n - 1) % step + i * step) * b.vocab,
                 (size_t)b.vocab * sizeof *got);
     double d = difference(got, want, n);
-    ck_assert_msg(d < 1e-5, "%s: logits differ by %.3g", MODELS[_i], d);
+    ck_assert_msg(d < 1e-5, "%s: logits differ by %.3g", name, d);
     if (b.model.cfg.family->routed)
-        check_choices(&b, &a, MODELS[_i]);
+        check_choices(&b, &a, name);
     free(got);
     free(want);
     rt_acts_free(&a, &b.dev);
