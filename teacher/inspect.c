@@ -1,14 +1,14 @@
 /* inspect.c: the command `retort inspect`: what is at a path: a model directory, a GGUF or a trace
-   archive; its shape, sizes, hashes, tokenizer and template. Reads everything it hashes, changes
-   nothing. Refuses: judging, repairing (retort archive verify). */
+   archive; its shape, parts, sizes, memory to run it, hashes, tokenizer and template. Reads headers
+   only, unless it is to hash the weights; changes nothing. Refuses: models with a weight missing,
+   strange or of a wrong shape, by name; repairing (retort archive verify). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/gguf.h"
 #include "core/log.h"
 #include "core/option.h"
-#include "core/safetensors.h"
+#include "core/stored.h"
 #include "core/weights.h"
 #include "corpora/chat.h"
 #include "corpora/trace.h"
@@ -21,13 +21,75 @@ typedef struct inspect_options {
 #define O inspect_options
 static const rt_option options[] = {
     OPT_NEED(O, path, "path", "PATH", "model directory, .gguf or archive"),
-    OPT_BOOL(O, hash, "hash", "true", "hash the weights, which reads all of them"),
+    OPT_BOOL(O, hash, "hash", "false", "hash the weights, which reads all of them"),
     OPT_BOOL(O, json, "json", "false", "one JSON object on stdout"),
 };
 #undef O
 
 /* ---- models -------------------------------------------------------------------------------------
  */
+
+/* What the family and config.json turn on, in words: "q/k norm, window of 128 in 12 layers". */
+static void put_parts(cJSON *json, const rt_config *c)
+{
+    static const char *const ropes[] = { NULL, "linear", "llama3", "yarn" };
+    char text[256], window[64] = "", rope[64] = "";
+    int64_t windowed = 0;
+    for (int64_t l = 0; l < c->layers; l++)
+        windowed += rt_config_window(c, l) != 0;
+    if (windowed)
+        snprintf(window, sizeof window, "window of %lld in %lld layers", (long long)c->window,
+                 (long long)windowed);
+    if (c->rope_scaling)
+        snprintf(rope, sizeof rope, "%s rope x %g", ropes[c->rope_scaling], c->rope_factor);
+    const struct {
+        bool on;
+        const char *name;
+    } parts[] = { { rt_config_qk_norm(c) != RT_QK_NONE, "q/k norm" },
+                  { rt_config_qkv_bias(c), "q/k/v bias" },
+                  { rt_config_output_bias(c), "output bias" },
+                  { c->family->sinks, "sinks" },
+                  { windowed != 0, window },
+                  { rope[0] != 0, rope },
+                  { c->swiglu_limit != 0, "clamped SwiGLU" },
+                  { c->groups_kept < c->groups, "grouped experts" } };
+    text[0] = 0;
+    for (int i = 0, at = 0; i < RT_COUNT(parts); i++)
+        if (parts[i].on)
+            at += snprintf(text + at, sizeof text - (size_t)at, "%s%s", at ? ", " : "",
+                           parts[i].name);
+    if (text[0])
+        rt_json_put_str(json, "parts", text);
+}
+
+/* As `generate` holds it on the CPU: weights in panels, and the cache of one sequence a token. */
+static int put_memory(cJSON *json, const rt_config *c, rt_err *err)
+{
+    rt_dev dev;
+    rt_model m;
+    rt_acts a;
+    if (rt_dev_open(&dev, "cpu", 1, err))
+        return -1;
+    const int64_t tokens = rt_min(c->max_positions, 4096);
+    rt_pass_shape shape = { .mode = RT_PLAN_DECODE,
+                            .rows = 1,
+                            .segments = 1,
+                            .longest = 1,
+                            .head_rows = 1,
+                            .slots = 1,
+                            .length = tokens };
+    rt_model_plan_config(&m, &dev, c, true, tokens);
+    rt_acts_plan(&a, &dev, &m, &shape);
+    rt_json_put_i64(json, "parameters", m.w.params.total);
+    rt_json_put_i64(json, "parameters_active", m.w.params.active);
+    rt_json_put_i64(json, "memory_weights_bytes", m.w.arena.high);
+    rt_json_put_i64(json, "memory_cache_bytes", a.cache.high);
+    rt_json_put_i64(json, "memory_cache_tokens", tokens);
+    rt_acts_free(&a, &dev);
+    rt_model_free(&dev, &m);
+    rt_dev_close(&dev);
+    return 0;
+}
 
 static void put_shape(cJSON *json, const rt_config *c)
 {
@@ -54,11 +116,6 @@ static void put_shape(cJSON *json, const rt_config *c)
         if (rows[i].value)
             rt_json_put_i64(json, rows[i].name, rows[i].value);
     rt_json_put_bool(json, "tied_embeddings", c->tied);
-    rt_model m;
-    rt_model_init(&m, c);
-    rt_json_put_i64(json, "parameters", m.w.params.total);
-    rt_json_put_i64(json, "parameters_active", m.w.params.active);
-    rt_weights_free(NULL, &m.w);
 }
 
 static void add_bytes(cJSON *types, const char *type, int64_t bytes)
@@ -70,33 +127,27 @@ static void add_bytes(cJSON *types, const char *type, int64_t bytes)
         rt_json_put_num(types, type, (double)bytes);
 }
 
-static int put_tensors(cJSON *json, const char *path, bool gguf, rt_err *err)
+/* Tensors and their bytes; every weight must be there in its shape. */
+static int put_tensors(cJSON *json, const rt_config *c, const char *path, rt_err *err)
 {
+    rt_store s;
+    rt_model m;
+    int64_t sum = 0;
+    if (rt_store_open(&s, path, err))
+        return -1;
     cJSON *types = rt_json_object();
-    int64_t n = 0, sum = 0;
-    int bad;
-    if (gguf) {
-        rt_gguf g;
-        bad = rt_gguf_open(&g, path, err);
-        for (; !bad && n < g.n_tensors; n++) {
-            add_bytes(types, g.tensor[n].type, g.tensor[n].bytes);
-            sum += g.tensor[n].bytes;
-        }
-        if (!bad)
-            rt_gguf_close(&g);
-    } else {
-        rt_safetensors st;
-        bad = rt_safetensors_open(&st, path, err);
-        for (; !bad && n < st.n_tensors; n++) {
-            add_bytes(types, st.tensor[n].type, st.tensor[n].bytes);
-            sum += st.tensor[n].bytes;
-        }
-        if (!bad)
-            rt_safetensors_close(&st);
+    for (int64_t i = 0; i < rt_store_count(&s); i++) {
+        int64_t bytes = s.is_gguf ? s.gguf.tensor[i].bytes : s.st.tensor[i].bytes;
+        add_bytes(types, s.is_gguf ? s.gguf.tensor[i].type : s.st.tensor[i].type, bytes);
+        sum += bytes;
     }
-    rt_json_put_i64(json, "tensors", n);
+    rt_json_put_i64(json, "tensors", rt_store_count(&s));
     rt_json_put_i64(json, "weight_bytes", sum);
     rt_json_put(json, "weight_bytes_by_type", types);
+    rt_model_init(&m, c);
+    int bad = rt_store_check(&s, c, &m.w.params, err);
+    rt_weights_free(NULL, &m.w);
+    rt_store_close(&s);
     return bad;
 }
 
@@ -106,6 +157,28 @@ static bool holds(const char *dir, const char *name)
     bool there = rt_path_exists(path);
     free(path);
     return there;
+}
+
+/* By the marker that only templates of a family write; the first that occurs names it. */
+static const char *template_family(const char *source)
+{
+    static const struct {
+        const char *marker, *family;
+    } families[] = { { "<|channel|>", "harmony" },
+                     { "<\xef\xbd\x9c"
+                       "Assistant",
+                       "deepseek" },
+                     { "[gMASK]", "glm" },
+                     { "<|im_middle|>", "kimi" },
+                     { "<|im_start|>", "chatml" },
+                     { "<|start_header_id|>", "llama3" },
+                     { "[INST]", "mistral" },
+                     { "<start_of_turn>", "gemma" },
+                     { "<|assistant|>", "zephyr" } };
+    for (int i = 0; source && i < RT_COUNT(families); i++)
+        if (strstr(source, families[i].marker))
+            return families[i].family;
+    return source ? "unknown" : "none";
 }
 
 static int put_tokenizer(cJSON *json, const char *path, rt_err *err)
@@ -119,6 +192,8 @@ static int put_tokenizer(cJSON *json, const char *path, rt_err *err)
     rt_json_put_str(t, "model", rt_tokenizer_model(chat.tokenizer));
     rt_json_put_str(t, "pre", rt_tokenizer_pre(chat.tokenizer));
     rt_json_put_str(t, "fingerprint", rt_tokenizer_fingerprint(chat.tokenizer).hex);
+    rt_json_put_str(t, "template_family",
+                    template_family(rt_tokenizer_chat_template(chat.tokenizer)));
     rt_json_put_str(t, "template", chat.chat ? chat.template_hash.hex : "none");
     rt_json_put_str(t, "reasoning", kinds[chat.reasoning.kind]);
     rt_json_put(json, "tokenizer", t);
@@ -135,7 +210,8 @@ static int inspect_model(cJSON *json, const inspect_options *o, rt_err *err)
         return -1;
     rt_json_put_str(json, "kind", gguf ? "GGUF model" : "Hugging Face model");
     put_shape(json, &cfg);
-    if (put_tensors(json, o->path, gguf, err))
+    put_parts(json, &cfg);
+    if (put_memory(json, &cfg, err) || put_tensors(json, &cfg, o->path, err))
         return -1;
     if (!gguf) {
         char *config = rt_path_join(o->path, "config.json");

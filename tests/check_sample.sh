@@ -142,6 +142,12 @@ cmp -s e.npy "$here/golden/models/deepseek_q/experts.npy" || fail "logits: other
 [ "$(wc -c <l.npy)" = "$(wc -c <"$here/golden/models/deepseek_q/logits.npy")" ] || fail "logits: other size"
 expect 0 '' inspect teacher --json
 grep -q '"parameters":80356,"parameters_active":58176,' out.txt || fail "inspect: $(cat out.txt)"
+grep -q '"template_family":"zephyr"' out.txt || fail "inspect: $(cat out.txt)"
+golden=$here/golden/models/gpt_oss_clamped
+expect 0 '' inspect "$golden"
+grep -q 'output bias, sinks, window of 17 in 2 layers, yarn rope x 8, clamped SwiGLU' out.txt || fail "inspect: $(cat out.txt)"
+mkdir -p part && cp "$golden/config.json" part/ && cp "$here/golden/models/llama_tied/model.safetensors" part/
+expect 1 'embed_tokens.weight has shape' inspect part
 expect 0 '' inspect a.traces --json
 grep -q '"kind":"trace archive","mode":"sample","teacher":"teacher","precision":"f32; mla absorbed"' out.txt ||
     fail "inspect: $(cat out.txt)"
