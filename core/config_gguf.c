@@ -345,9 +345,11 @@ static int read_divisors(reader *r, rt_err *err)
     c->rope_factor = (double)last;
     c->rope_low = 1;
     c->rope_high = 4;
-    for (c->rope_original = 16; c->rope_original <= 1 << 20; c->rope_original *= 2)
+    for (int i = 0; i <= 16; i++) { /* 8192, then powers of two from 16 on */
+        c->rope_original = i ? ldexp(8, i) : 8192;
         if (same_divisors(c, t->data, half))
             return 0;
+    }
     return rt_fail(err,
                    "%s: rope_freqs.weight does not follow Llama 3's rule; other rules are not "
                    "supported",

@@ -465,19 +465,23 @@ int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t 
 
 int64_t rt_store_pieces(const rt_param *p) { return is_stack(p) ? p->slot->dim[0] : 1; }
 
-/* Layers after the last one: multi-token prediction. */
-static bool is_beyond(const rt_config *c, const char *name)
+/* Layers after the last one: multi-token prediction. Those of a GGUF say so by a tensor. */
+static bool is_beyond(const rt_store *s, const rt_config *c, const char *name)
 {
+    char mark[64];
     long long layer;
-    return (sscanf(name, "model.layers.%lld.", &layer) == 1 ||
-            sscanf(name, "blk.%lld.", &layer) == 1) &&
-           layer >= c->layers;
+    if (!s->is_gguf)
+        return sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= c->layers;
+    if (sscanf(name, "blk.%lld.", &layer) != 1 || layer < c->layers)
+        return false;
+    snprintf(mark, sizeof mark, "blk.%lld.nextn.eh_proj.weight", layer);
+    return rt_gguf_find(&s->gguf, mark) != NULL;
 }
 
 /* Whether a checkpoint may carry this tensor although no forward pass here reads it. */
-static bool may_ignore(const rt_config *c, const char *name)
+static bool may_ignore(const rt_store *s, const rt_config *c, const char *name)
 {
-    return is_beyond(c, name) || strstr(name, "rotary_emb.inv_freq") ||
+    return is_beyond(s, c, name) || strstr(name, "rotary_emb.inv_freq") ||
            strcmp(name, "rope_freqs.weight") == 0 ||
            (c->tied && (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "output.weight") == 0));
 }
@@ -494,10 +498,10 @@ int rt_store_check(rt_store *s, const rt_config *cfg, const rt_params *list, rt_
         const char *name = rt_store_name(s, i);
         if (s->used[i])
             continue;
-        if (!may_ignore(cfg, name))
+        if (!may_ignore(s, cfg, name))
             return rt_fail(err, "%s: tensor %s is not part of a %s model: refusing to leave it out",
                            s->path, name, cfg->family->model_type);
-        beyond += is_beyond(cfg, name);
+        beyond += is_beyond(s, cfg, name);
     }
     if (beyond)
         rt_info("%s: %lld tensors of layers from %lld on predict further tokens (MTP): not read",

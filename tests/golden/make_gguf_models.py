@@ -135,6 +135,8 @@ def transformed(c, tensors, whole_kv_b):
             yield name.replace("kv_b_proj", "k_b_proj"), k.transpose(1, 2).contiguous()
             yield name.replace("kv_b_proj", "v_b_proj"), v.contiguous()
             continue
+        if name.endswith("shared_expert_gate.weight"):
+            x = x.squeeze(0)  # as transformers' reader wants it
         yield name.replace("e_score_correction_bias", "e_score_correction.bias"), x
 
 
