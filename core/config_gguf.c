@@ -190,17 +190,19 @@ static int read_family(reader *r, rt_err *err)
         rt_gguf_opt_i64(r->g, key_name(r, "context_length"), 0, 1 << 30, &context, err) ||
         rt_gguf_opt_i64(r->g, key_name(r, "attention.sliding_window"), 0, 1 << 30, &window, err))
         return -1;
-    int router = gating == 0 ? -1 : gating == 1 ? RT_ROUTE_SOFTMAX : RT_ROUTE_SIGMOID;
+    /* softmax, sigmoid, softmax of the chosen */
+    int router = gating == 0 ? -1 : gating == 2 ? RT_ROUTE_SIGMOID : RT_ROUTE_SOFTMAX;
     r->cfg->experts = experts;
-    r->cfg->family = gating > 2 ? NULL
-                                : rt_family_find_gguf(r->arch, experts > 0, router,
-                                                      window > 0 && window < context);
-    return r->cfg->family ? 0
-                          : rt_fail(err,
-                                    "%s: a %s model with %lld experts, expert_gating_func %lld and "
-                                    "attention.sliding_window %lld is not supported",
-                                    r->g->path, r->arch, (long long)experts, (long long)gating,
-                                    (long long)window);
+    const rt_family *f = rt_family_find_gguf(r->arch, experts > 0, router,
+                                             window > 0 && window < context);
+    r->cfg->family = f;
+    return f && gating <= 3 && (gating != 3 || f->keys & RT_KEYS_OSS)
+               ? 0
+               : rt_fail(err,
+                         "%s: a %s model with %lld experts, expert_gating_func %lld and "
+                         "attention.sliding_window %lld is not supported",
+                         r->g->path, r->arch, (long long)experts, (long long)gating,
+                         (long long)window);
 }
 
 // ---------------------------------------------------------------------------------------- its
@@ -249,11 +251,14 @@ static int read_gqa(reader *r, rt_err *err)
     if (!(c->family->keys & RT_KEYS_GLM))
         c->rope_dim = 0;
     c->qk_norm = layer_tensor(r, 0, "attn_q_norm.weight") != NULL;
-    c->attention_bias = (c->family->keys & RT_KEYS_BIAS) &&
+    const bool oss = (c->family->keys & RT_KEYS_OSS) != 0;
+    c->attention_bias = (oss || c->family->keys & RT_KEYS_BIAS) &&
                         layer_tensor(r, 0, "attn_q.bias") != NULL;
     c->use_window = c->window > 0;
     for (int64_t l = 0; c->window && l < c->layers; l++)
-        c->windowed[l] = 1;
+        c->windowed[l] = !oss || l % 2 == 0;
+    c->swiglu_alpha = oss ? 1.702 : 0; /* of every model that has been published */
+    c->swiglu_limit = oss ? 7 : 0;
     return 0;
 }
 
@@ -377,7 +382,7 @@ static int read_rope(reader *r, rt_err *err)
     if (c->rope_scaling != RT_ROPE_YARN)
         return 0;
     c->yarn_slow = 1;
-    c->yarn_truncate = true;
+    c->yarn_truncate = !(c->family->keys & RT_KEYS_OSS);
     c->yarn_fast = 32;
     c->rope_original = (double)c->max_positions;
     for (int i = 0; i < RT_COUNT(yarn_keys); i++)

@@ -75,8 +75,8 @@ static const rt_family families[] = {
       .keys = RT_KEYS_MLA | RT_KEYS_MOE | RT_KEYS_DEEP | RT_KEYS_WIDTH | RT_KEYS_NOAUX },
     { FAMILY("kimi_k2", "DeepseekV3"), .attn = RT_ATTN_MLA, EXPERTS(SIGMOID, deepseek_names),
       .keys = RT_KEYS_MLA | RT_KEYS_MOE | RT_KEYS_DEEP | RT_KEYS_WIDTH | RT_KEYS_NOAUX },
-    { FAMILY("gpt_oss", "GptOss"), .bias = RT_BIAS_ALL_OPTIONAL, .sinks = true,
-      EXPERTS(SOFTMAX, oss_names),
+    { FAMILY("gpt_oss", "GptOss"), .gguf = "gpt-oss", .gguf_norm_topk = true,
+      .bias = RT_BIAS_ALL_OPTIONAL, .sinks = true, EXPERTS(SOFTMAX, oss_names),
       .keys = RT_KEYS_GQA | RT_KEYS_WINDOW | RT_KEYS_MOE | RT_KEYS_QMOE | RT_KEYS_OSS },
 };
 

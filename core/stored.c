@@ -418,7 +418,7 @@ static int find_gguf(rt_store *s, const rt_config *cfg, const rt_param *p, int64
         if (other < 1)
             return other;
     }
-    if (!t)
+    if (!t && !bias)
         t = gguf_other(s, p, &gate_up);
     if (!t)
         return rt_fail(err, "%s: tensor %s is missing", s->path, out->name);

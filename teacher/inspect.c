@@ -226,7 +226,15 @@ static int inspect_model(cJSON *json, const inspect_options *o, rt_err *err)
             return -1;
         rt_json_put_str(json, "weights_hash", hash.hex);
     }
-    return gguf || holds(o->path, "tokenizer.json") ? put_tokenizer(json, o->path, err) : 0;
+    if (gguf) {
+        rt_gguf g;
+        if (rt_gguf_open(&g, o->path, err))
+            return -1;
+        bool words = rt_gguf_find_key(&g, "tokenizer.ggml.tokens") != NULL;
+        rt_gguf_close(&g);
+        return words ? put_tokenizer(json, o->path, err) : 0;
+    }
+    return holds(o->path, "tokenizer.json") ? put_tokenizer(json, o->path, err) : 0;
 }
 
 /* ---- archives -----------------------------------------------------------------------------------

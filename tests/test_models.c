@@ -27,9 +27,9 @@ static const char *const MODELS[] = {
     "gpt_oss_mxfp4",
 };
 /* The same from GGUF files (golden/make_gguf_models.py), one of them in three parts. */
-static const char *const GGUFS[] = { "gguf_mixtral",  "gguf_olmoe", "gguf_qwen2moe",
-                                     "gguf_qwen3moe", "gguf_glm45", "gguf_v2_lite",
-                                     "gguf_r1" };
+static const char *const GGUFS[] = { "gguf_mixtral",  "gguf_olmoe",  "gguf_qwen2moe",
+                                     "gguf_qwen3moe", "gguf_glm45",  "gguf_v2_lite",
+                                     "gguf_r1",       "gguf_gpt_oss" };
 static const char *const WITH_GRADIENTS[] = { "llama_tied",     "qwen3",          "qwen3_moe_step",
                                               "deepseek_q",     "qwen2_window",   "mistral_window",
                                               "qwen2_moe_gate", "olmoe",          "deepseek_lite",
@@ -600,15 +600,10 @@ END_TEST
 int main(void)
 {
     const int n = RT_COUNT(MODELS);
-    const suite_test tests[] = { { logits, n },
-                                 { gguf_logits, RT_COUNT(GGUFS) },
-                                 { written_configs, n },
-                                 { trained, RT_COUNT(TRAINED) },
-                                 { end_tokens, 1 },
-                                 { gradients, RT_COUNT(WITH_GRADIENTS) },
-                                 { decoding, n },
-                                 { scoring_bits, n },
-                                 { generation_bits, n },
-                                 { generated_and_scored, n } };
+    const suite_test tests[] = { { logits, n },          { gguf_logits, RT_COUNT(GGUFS) },
+                                 { written_configs, n }, { trained, RT_COUNT(TRAINED) },
+                                 { end_tokens, 1 },      { gradients, RT_COUNT(WITH_GRADIENTS) },
+                                 { decoding, n },        { scoring_bits, n },
+                                 { generation_bits, n }, { generated_and_scored, n } };
     return suite_run("models", NULL, tests, RT_COUNT(tests));
 }

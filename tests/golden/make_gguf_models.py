@@ -19,7 +19,7 @@ import make_models as mm
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "models")
 ARCH = {"mixtral": "llama", "olmoe": "olmoe", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe",
-        "glm4_moe": "glm4moe", "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2",
+        "glm4_moe": "glm4moe", "gpt_oss": "gpt-oss", "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2",
         "kimi_k2": "deepseek2", "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 TINY = dict(num_hidden_layers=2, hidden_size=16, intermediate_size=20, max_position_embeddings=256,
             num_attention_heads=2, num_key_value_heads=1, head_dim=10, num_experts_per_tok=2)
@@ -57,10 +57,14 @@ MODELS = {
         kv_lora_rank=32, q_lora_rank=32, qk_nope_head_dim=32, v_head_dim=32, n_routed_experts=8,
         n_group=2, topk_group=1, norm_topk_prob=True, routed_scaling_factor=2.5, rms_norm_eps=1e-6,
         rope_parameters=mm.yarn(8.0, mscale=1.0, mscale_all_dim=1.0, beta_fast=16))),
+    "gguf_gpt_oss": ("gpt_oss", "float32", dict(
+        {**TINY, "hidden_size": 32, "intermediate_size": 32, "head_dim": 16}, vocab_size=35, num_local_experts=4,
+        layer_types=["sliding_attention", "full_attention"], sliding_window=21, rms_norm_eps=1e-5,
+        rope_parameters=mm.yarn(8.0, beta_fast=32, beta_slow=1, truncate=False))),
 }
-# Block types of gguf_deepseek_v3, by the end of the GGUF name.
+# Block types of gguf_r1 and gguf_gpt_oss, by the end of the GGUF name.
 FORMS = (("token_embd", Q.Q8_0), ("output", Q.Q5_1), ("attn_k_b", Q.Q8_0), ("attn_v_b", Q.Q5_0),
-         ("attn_q_a", Q.Q4_1), ("attn_q_b", Q.Q8_0), ("attn_kv_a_mqa", Q.F16), ("attn_output", Q.Q8_0),
+         ("attn_q_a", Q.Q4_1), ("attn_q", Q.Q8_0), ("attn_k", Q.Q5_0), ("attn_v", Q.Q8_0), ("attn_q_b", Q.Q8_0), ("attn_kv_a_mqa", Q.F16), ("attn_output", Q.Q8_0),
          ("ffn_gate_exps", Q.MXFP4), ("ffn_up_exps", Q.Q4_0), ("ffn_down_exps", Q.Q5_0),
          ("shexp", Q.Q8_0), ("ffn_gate", Q.Q4_0), ("ffn_up", Q.Q8_0), ("ffn_down", Q.BF16))
 SPLIT = "gguf_qwen3moe"  # in three parts
@@ -135,6 +139,13 @@ def transformed(c, tensors, whole_kv_b):
             yield name.replace("kv_b_proj", "k_b_proj"), k.transpose(1, 2).contiguous()
             yield name.replace("kv_b_proj", "v_b_proj"), v.contiguous()
             continue
+        if kind == "gpt_oss" and (part := re.search(r"(gate_up|down)_proj(_bias)?$", name)):
+            x = x if part[2] else x.transpose(1, 2)
+            new = [("down", x)] if part[1] == "down" else [("gate", x[:, ::2]), ("up", x[:, 1::2])]
+            for leaf, y in new:
+                yield name[:part.start()] + f"{leaf}_proj." + ("bias" if part[2] else "weight"), y.contiguous()
+            continue
+        name += ".weight" if name.endswith("sinks") else ""
         if name.endswith("shared_expert_gate.weight"):
             x = x.squeeze(0)  # as transformers' reader wants it
         yield name.replace("e_score_correction_bias", "e_score_correction.bias"), x
@@ -160,7 +171,9 @@ def write_keys(w, c, layers, further):
     put("expert_used_count", c.get("num_experts_per_tok"))
     put("expert_group_count", c.get("n_group"))
     put("expert_group_used_count", c.get("topk_group"))
-    put("expert_feed_forward_length", c.get("moe_intermediate_size"))
+    put("expert_feed_forward_length", c.get("moe_intermediate_size") or
+        (c["intermediate_size"] if kind == "gpt_oss" else None))
+    put("attention.sliding_window", c.get("sliding_window") if kind == "gpt_oss" else None)
     put("expert_shared_feed_forward_length", c.get("shared_expert_intermediate_size"))
     put("expert_shared_count", c.get("n_shared_experts"))
     put("leading_dense_block_count", c.get("first_k_dense_replace"))
@@ -202,7 +215,7 @@ def write_heads(w, c, mla, whole_kv_b):
 
 
 def add(w, name, x, forms):
-    kind = form_of(name) if forms and x.dim() > 1 and "gate_inp" not in name else None
+    kind = form_of(name) if forms and x.dim() > 1 and name.endswith("weight") and "gate_inp" not in name else None
     if kind not in (None, Q.F32):
         w.add_tensor(name, gguf.quants.quantize(x.float().numpy(), kind), raw_dtype=kind)
     elif x.dtype == torch.bfloat16 and x.dim() > 1 and "gate_inp" not in name:
@@ -245,10 +258,17 @@ def rest(state, c):
     def at_rest(x, name):
         kind = form_of(name)
         return torch.from_numpy(block_decoded(np.ascontiguousarray(x.float().numpy()), kind)) if kind else x
-    heads, nope, dv = c["num_attention_heads"], c["qk_nope_head_dim"], c["v_head_dim"]
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.DEEPSEEK2, c["num_hidden_layers"])
+    oss = "kv_lora_rank" not in c
+    heads, nope, dv = c["num_attention_heads"], c.get("qk_nope_head_dim"), c.get("v_head_dim")
+    arch = gguf.MODEL_ARCH.GPT_OSS if oss else gguf.MODEL_ARCH.DEEPSEEK2
+    names = gguf.get_tensor_name_map(arch, c["num_hidden_layers"])
     for key, x in state.items():
-        if key.endswith("experts.gate_up_proj"):
+        if oss and x.dim() == 3:
+            x = x.transpose(1, 2).clone()
+            for first, step, leaf in ((0, 1, "down"),) if "down" in key else ((0, 2, "gate"), (1, 2, "up")):
+                x[:, first::step] = at_rest(x[:, first::step], f"ffn_{leaf}_exps")
+            state[key] = x.transpose(1, 2).contiguous()
+        elif key.endswith("experts.gate_up_proj"):
             gate, up = x.chunk(2, dim=1)
             state[key] = torch.cat([at_rest(gate, "ffn_gate_exps"), at_rest(up, "ffn_up_exps")], dim=1)
         elif key.endswith("experts.down_proj"):
@@ -257,7 +277,7 @@ def rest(state, c):
             k, v = x.view(heads, nope + dv, -1).split([nope, dv], dim=1)
             k = at_rest(k.transpose(1, 2), "attn_k_b").transpose(1, 2)
             state[key] = torch.cat([k, at_rest(v, "attn_v_b")], dim=1).reshape(x.shape)
-        elif x.dim() == 2 and not key.endswith("mlp.gate.weight"):
+        elif x.dim() == 2 and not re.search(r"mlp\.(gate|router)\.|_bias$", key):
             state[key] = at_rest(x, names.get_name(key, try_suffixes=(".weight",)))
     return state
 
@@ -269,7 +289,10 @@ def make(name):
     forms = dtype == "float32"
     draw = mm.draw_weights
     if forms:
-        mm.draw_weights = lambda *args: rest(draw(*args), values)
+        def at_rest(*args):
+            state, codes = draw(*args)
+            return rest(state, values), codes
+        mm.draw_weights = at_rest
     with tempfile.TemporaryDirectory() as scratch:
         mm.HERE = scratch
         for seed in [name + "_" * i for i in range(9)]:  # until no choice hangs by a thread
