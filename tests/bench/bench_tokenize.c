@@ -1,7 +1,7 @@
 /* bench_tokenize.c: how fast a tokenizer encodes on one thread, in processor time.
      bench_tokenize MODEL TEXT...     each file is one document
-   Prints MB/s, tokens, milliseconds to open, and a hash of the ids;
-   tests/bench/tokenize_reference.py compares both with Hugging Face tokenizers. */
+   Prints MB/s, tokens, milliseconds to open, and hashes of the ids and of the documents decoded
+   from them; tests/bench/tokenize_reference.py compares all with Hugging Face tokenizers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -21,6 +21,18 @@ static int encode_all(const rt_tokenizer *t, rt_text *doc, int n, rt_ids *ids, r
         if (rt_tokenizer_encode(t, doc[i].data, doc[i].bytes, RT_TOKENIZE_SPECIAL, ids, err) ||
             rt_ids_add(ids, -1, err))
             return -1;
+    return 0;
+}
+
+/* The documents again, one after the other. */
+static int decode_all(const rt_tokenizer *t, const rt_ids *ids, rt_text *out, rt_err *err)
+{
+    for (int64_t i = 0, end; i < ids->n; i = end + 1) {
+        for (end = i; ids->id[end] >= 0; end++)
+            ;
+        if (rt_tokenizer_decode(t, ids->id + i, end - i, 0, out, err))
+            return -1;
+    }
     return 0;
 }
 
@@ -50,12 +62,16 @@ int main(int argc, char **argv)
         double took = cpu_seconds() - begin;
         best = took < best ? took : best;
     }
+    rt_text again = { 0 };
+    bad = bad || decode_all(t, &ids, &again, &err);
     if (bad)
         fprintf(stderr, "bench_tokenize: %s\n", err.text);
     else
-        printf("%.2f MB/s, %lld tokens, opened in %.0f ms, ids %s\n", (double)bytes / best / 1e6,
-               (long long)(ids.n - n), opened * 1e3,
-               rt_hash_bytes(ids.id, ids.n * (int64_t)sizeof *ids.id).hex);
+        printf("%.2f MB/s, %lld tokens, opened in %.0f ms, ids %s, text %s\n",
+               (double)bytes / best / 1e6, (long long)(ids.n - n), opened * 1e3,
+               rt_hash_bytes(ids.id, ids.n * (int64_t)sizeof *ids.id).hex,
+               rt_hash_bytes(again.data, again.bytes).hex);
+    rt_text_free(&again);
     for (int i = 0; i < n; i++)
         rt_text_free(&doc[i]);
     free(doc);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speed and ids of retort against Hugging Face tokenizers (pip install tokenizers xxhash) on one thread.
+"""Speed, ids and decoded text of retort against Hugging Face tokenizers (pip install tokenizers xxhash) on one thread.
 
    tests/bench/tokenize_reference.py build/bench_tokenize MODEL_DIR TEXT...
 
@@ -39,5 +39,8 @@ speed = float(ours.split()[0])
 print(f"retort     {ours.strip()}")
 print(f"tokenizers encode {one:.2f} MB/s, encode_batch_fast {fast:.2f} MB/s, {sum(map(len, rows))} tokens")
 same = xxhash.xxh3_128_hexdigest(ids) in ours
-print(f"ids {'the same' if same else 'DIFFER'}, {speed / max(one, fast):.1f} times as fast")
-sys.exit(not same)
+text = "".join(t.decode(r, skip_special_tokens=False) for r in rows).encode()
+decoded = xxhash.xxh3_128_hexdigest(text) in ours
+back = "which is the original" if text == "".join(docs).encode() else "which this pipeline changes"
+print(f"ids {'the same' if same else 'DIFFER'}, decoded text {'the same' if decoded else 'DIFFERS'}, {back}, {speed / max(one, fast):.1f} times as fast")
+sys.exit(not (same and decoded))
