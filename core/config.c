@@ -196,7 +196,7 @@ static int read_tokens(rt_config *cfg, const cJSON *json, const char *what, rt_e
     if (rt_json_opt_i64(json, "pad_token_id", -1, DIM, &cfg->pad, err))
         return rt_wrap(err, "%s", what);
     const cJSON *bos = rt_json_find(json, "bos_token_id");
-    if (cJSON_IsNumber(bos))
+    if (cJSON_IsNumber(bos) && bos->valuedouble >= 0 && bos->valuedouble <= INT32_MAX)
         cfg->bos = (int64_t)bos->valuedouble;
     add_eos(cfg, json);
     return 0;

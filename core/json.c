@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/utf8.h"
+
 static const double SAFE_INTEGER = 9007199254740991.0; // 2^53 - 1: beyond it doubles skip integers
 
 static void *must(void *p)
@@ -137,6 +139,9 @@ int rt_json_parse(cJSON **out, const char *text, int64_t bytes, const char *what
     if (bytes > RT_JSON_MAX_BYTES)
         return rt_fail(err, "%s: %lld bytes of JSON, at most %lld are allowed", what,
                        (long long)bytes, (long long)RT_JSON_MAX_BYTES);
+    int64_t good = rt_utf8_check(text, bytes);
+    if (good < bytes)
+        return fail_at(what, text, good, "not UTF-8, which JSON is written in", err);
     if (scan_raw(text, bytes, what, err))
         return -1;
     const char *end = NULL;

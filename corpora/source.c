@@ -90,7 +90,6 @@ int rt_source_open(rt_source **out, const char *path, rt_source_mode mode, rt_er
     }
     s->mode = mode;
     s->fd = -1;
-    s->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     if (input ? add_path(s, path, err) : walk(s, path, 0, err)) {
         rt_source_close(s);
         return -1;
@@ -160,6 +159,8 @@ static int fail_archive(rt_source *s, rt_err *err)
 static int open_archive(rt_source *s, rt_err *err)
 {
     struct archive *a = s->arc = archive_read_new();
+    if (!s->utf8) // kept for the next archive; reading plain files does not pay for it
+        s->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     if (!a)
         return rt_fail(err, "%s: out of memory", s->path[s->at]);
     archive_read_support_filter_gzip(a);

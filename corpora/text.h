@@ -5,6 +5,7 @@
 #define RT_TEXT_H
 
 #include "core/err.h"
+#include "core/utf8.h"
 
 RT_BEGIN
 
@@ -35,15 +36,6 @@ int rt_ids_add(rt_ids *ids, int32_t id, rt_err *err);
 int rt_ids_reserve(rt_ids *ids, int64_t more, rt_err *err);
 void rt_ids_clear(rt_ids *ids);
 void rt_ids_free(rt_ids *ids);
-
-/* Decode one UTF-8 character of s[0 .. bytes), bytes >= 1: its length 1..4 and *cp, or 0 where the
-   bytes are not well-formed UTF-8 (overlong, surrogate, above U+10FFFF, cut short). */
-int rt_utf8_decode(const char *s, int64_t bytes, uint32_t *cp);
-/* Encode cp (a scalar value, else U+FFFD) to out[4]; returns the length. */
-int rt_utf8_encode(uint32_t cp, char out[4]);
-bool rt_utf8_is_space(uint32_t cp); /* Unicode White_Space */
-/* Offset of the first byte that is not well-formed UTF-8, or `bytes` when all is. */
-int64_t rt_utf8_check(const char *s, int64_t bytes);
 
 RT_END
 

@@ -7,7 +7,7 @@
 #include "core/gguf.h"
 #include "corpora/tokenizer_parts.h"
 
-enum { MERGES_MAX = 8 << 20 };
+enum { MERGES_MAX = 8 << 20, HOLES_MAX = 16 << 10 };
 
 typedef struct sources {
     char *dir;                            /* of the siblings, "" for the current one */
@@ -34,10 +34,12 @@ static int read_id(const cJSON *v, const char *token, int64_t *id, rt_err *err)
     return 0;
 }
 
-/* Largest id + 1 and the memory the spellings take, over all three lists. */
+/* Largest id + 1 and the memory the spellings take, over all three lists. Tables are as long as the
+   largest id says, so a short file with a great one is refused. */
 static int measure(const sources *s, int64_t *vocab, int64_t *bytes, rt_err *err)
 {
-    int64_t id;
+    int64_t id, n = cJSON_GetArraySize(s->vocab) + (int64_t)cJSON_GetArraySize(s->added) +
+                    cJSON_GetArraySize(s->decoder);
     const cJSON *v;
     const char *content;
     *vocab = *bytes = 0;
@@ -66,6 +68,9 @@ static int measure(const sources *s, int64_t *vocab, int64_t *bytes, rt_err *err
         *vocab = rt_max(*vocab, id + 1);
         *bytes += (int64_t)strlen(content) + 1;
     }
+    if (*vocab > 2 * n + HOLES_MAX)
+        return rt_fail(err, "an id of %lld is far beyond the %lld tokens", (long long)*vocab - 1,
+                       (long long)n);
     return *vocab ? 0 : rt_fail(err, "the vocabulary is empty");
 }
 
@@ -177,8 +182,8 @@ static int refuse_options(const cJSON *model, rt_err *err)
     return dropout > 0 ? rt_fail(err, "model: dropout is not supported") : 0;
 }
 
-/* Byte-level spelling as the last pre-tokenizer, and a token for every byte: then the model works on
-   the bytes themselves and nothing is spelled out. */
+/* Byte-level spelling as the last pre-tokenizer, and a token for every byte: then the model works
+   on the bytes themselves and nothing is spelled out. */
 static int set_vocab(rt_tokenizer *t, rt_err *err)
 {
     rt_bpe *b = &t->bpe;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh: installs what is missing, builds Release and with AddressSanitizer and UndefinedBehaviorSanitizer,
-# runs every test in both, then those whose threads share data under ThreadSanitizer. Arguments go to
-# ctest instead of the choice of tests: tests/run.sh -R arena
+# runs every test in both, then those whose threads share data under ThreadSanitizer, and the fuzz targets
+# for a minute. Arguments go to ctest instead of the choice of tests: tests/run.sh -R arena
 set -eu
 cd "$(dirname "$0")/.."
 . tests/setup.sh
@@ -16,4 +16,6 @@ for tree in build build-sanitize build-tsan; do
     [ $tree$# = build-tsan0 ] && set -- -R 'test_(matmul|attention|layers|quant|tokenizer|sample)$'
     ctest --test-dir "$tree" --output-on-failure -j "$(nproc)" "$@" || status=$?
 done
+echo "== fuzz targets"
+tests/fuzz/run.sh || status=$?
 exit $status
