@@ -205,8 +205,7 @@ static int read_family(reader *r, rt_err *err)
                          (long long)window);
 }
 
-// ---------------------------------------------------------------------------------------- its
-// parts
+// -------------------------------------------------------------------------------------- its parts
 
 static int read_mla(reader *r, rt_err *err)
 {
@@ -318,8 +317,7 @@ static int read_experts(reader *r, rt_err *err)
     return 0;
 }
 
-// ---------------------------------------------------------------------------------------------
-// rope
+// -------------------------------------------------------------------------------------------- rope
 
 static bool same_divisors(const rt_config *c, const uint8_t *data, int64_t half)
 {

@@ -305,8 +305,6 @@ static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int6
 
 // ---------------------------------------------------------------------------------------- finding
 
-static bool is_stack(const rt_param *p) { return strstr(p->name, "%d") != NULL; }
-
 static const rt_gguf_tensor *gguf_tensor(rt_store *s, const char *name)
 {
     const rt_gguf_tensor *t = rt_gguf_find(&s->gguf, name);
@@ -443,7 +441,7 @@ int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t 
                   rt_err *err)
 {
     char name[176];
-    bool stack = is_stack(p);
+    bool stack = p->experts != 0;
     const int64_t *dim = p->slot->dim + stack;
     int rank = p->slot->rank - stack;
     memset(out, 0, sizeof *out);
@@ -463,7 +461,7 @@ int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t 
     return missing == 1 ? rt_fail(err, "%s: tensor %s is missing", s->path, name) : missing;
 }
 
-int64_t rt_store_pieces(const rt_param *p) { return is_stack(p) ? p->slot->dim[0] : 1; }
+int64_t rt_store_pieces(const rt_param *p) { return p->experts ? p->experts : 1; }
 
 /* Layers after the last one: multi-token prediction. Those of a GGUF say so by a tensor. */
 static bool is_beyond(const rt_store *s, const rt_config *c, const char *name)

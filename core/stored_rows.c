@@ -36,8 +36,16 @@ static int scaled_row(const rt_stored *t, float *out, int64_t r, rt_err *err)
             rt_decode_int4(out + at, t->data + 4 * r * t->width, at, n, scale);
         } else {
             rt_decode_f32(out + at, t->data + r * t->width + at, t->dtype, n);
-            for (int64_t i = 0; i < n; i++)
+            bool number = true;
+            for (int64_t i = 0; i < n; i++) {
                 out[at + i] *= scale;
+                number = number && out[at + i] == out[at + i];
+            }
+            if (!number)
+                return rt_fail(err,
+                               "%s: tensor %s: row %lld has a code that is not a number; fetch "
+                               "the file again",
+                               t->path, t->name, (long long)r);
         }
     }
     return 0;

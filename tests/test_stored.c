@@ -58,6 +58,7 @@ static rt_param param_of(const rt_st_tensor *t, rt_tensor *slot)
     *slot = t->rank == 3   ? rt_tensor_3(NULL, RT_F32, t->dim[0], t->dim[1], t->dim[2])
             : t->rank == 2 ? rt_tensor_2(NULL, RT_F32, t->dim[0], t->dim[1])
                            : rt_tensor_1(NULL, RT_F32, t->dim[0]);
+    p.experts = strstr(p.name, "%d") ? t->dim[0] : 0;
     return p;
 }
 
@@ -217,6 +218,8 @@ static const damage DAMAGES[] = {
     { "fp8", "model.a.weight_scale_inv", RETYPE, "model.a.weight", "weight_scale_inv has shape" },
     { "fp8", "model.a.weight_scale_inv", NOT_FINITE, "model.a.weight",
       "model.a.weight: the scale of row 128, columns from 128 is not a finite number" },
+    { "fp8", "model.a.weight", NOT_FINITE, "model.a.weight",
+      "model.a.weight: row 129 has a code that is not a number" },
     { "fp8", "model.a.weight", RETYPE, "model.a.weight", "model.a.weight is U8, which cannot" },
     { "fp8", "model.a.weight", RESHAPE, "model.a.weight",
       "(17290, 1), config.json says (130, 133)" },
