@@ -17,14 +17,19 @@
 #include "tests/suite.h"
 
 static const char *const MODELS[] = {
-    "llama_scaled",    "llama_tied",     "qwen3",          "qwen3_tied",      "qwen3_moe_norm",
-    "qwen3_moe_step",  "deepseek_q",     "deepseek_yarn",  "qwen2_window",    "qwen2_tied",
-    "qwen2_yarn",      "mistral_window", "mistral_plain",  "mistral_long",    "mixtral_two",
-    "mixtral_window",  "mixtral_one",    "qwen2_moe_gate", "qwen2_moe_mean",  "qwen2_moe_step",
-    "olmoe",           "olmoe_two",      "olmoe_biases",   "deepseek_lite",   "deepseek_limited",
-    "deepseek_greedy", "glm4_moe",       "glm4_moe_bias",  "glm4_moe_twelve", "deepseek_r1",
-    "kimi_k2",         "kimi_k2_plain",  "kimi_k2_three",  "gpt_oss_clamped", "gpt_oss_full",
-    "gpt_oss_mxfp4",
+    "llama_scaled",     "llama_tied",      "qwen3",
+    "qwen3_tied",       "qwen3_moe_norm",  "qwen3_moe_step",
+    "deepseek_q",       "deepseek_yarn",   "qwen2_window",
+    "qwen2_tied",       "qwen2_yarn",      "mistral_window",
+    "mistral_plain",    "mistral_long",    "mixtral_two",
+    "mixtral_window",   "mixtral_one",     "qwen2_moe_gate",
+    "qwen2_moe_mean",   "qwen2_moe_step",  "olmoe",
+    "olmoe_two",        "olmoe_biases",    "deepseek_lite",
+    "deepseek_limited", "deepseek_greedy", "glm4_moe",
+    "glm4_moe_bias",    "glm4_moe_twelve", "deepseek_r1",
+    "kimi_k2",          "kimi_k2_plain",   "kimi_k2_three",
+    "llama_linear",     "qwen3_window",    "qwen3_moe_stretch",
+    "gpt_oss_clamped",  "gpt_oss_full",    "gpt_oss_mxfp4",
 };
 /* The same from GGUF files (golden/make_gguf_models.py), one of them in three parts. */
 static const char *const GGUFS[] = { "gguf_mixtral",  "gguf_olmoe",  "gguf_qwen2moe",

@@ -220,6 +220,20 @@ MODELS = {
         DEEP, num_hidden_layers=3, vocab_size=57, q_lora_rank=12, n_routed_experts=5, n_group=1,
         topk_group=1, num_experts_per_tok=3, n_shared_experts=2, norm_topk_prob=True,
         routed_scaling_factor=2.446, rms_norm_eps=1e-6, rope_parameters=plain(50000.0))),
+    "llama_linear": ("llama", "bfloat16", 107, 20000, True, False, dict(
+        SMALL, vocab_size=61, hidden_size=36, num_attention_heads=6, num_key_value_heads=3,
+        rms_norm_eps=1e-6, attention_bias=True, tie_word_embeddings=False,
+        rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.5})),
+    "qwen3_window": ("qwen3", "bfloat16", 99, None, False, False, dict(
+        SMALL, num_hidden_layers=4, vocab_size=59, num_attention_heads=6, num_key_value_heads=2,
+        head_dim=10, rms_norm_eps=1e-6, use_sliding_window=True, sliding_window=24,
+        layer_types=["full_attention", "sliding_attention"] * 2, attention_bias=True,
+        rope_parameters=plain(1000000.0))),
+    "qwen3_moe_stretch": ("qwen3_moe", "bfloat16", 121, None, True, False, dict(
+        MOE, vocab_size=57, num_attention_heads=4, num_key_value_heads=1, head_dim=8,
+        num_experts=6, num_experts_per_tok=3, norm_topk_prob=True, decoder_sparse_step=1,
+        mlp_only_layers=[], tie_word_embeddings=True, attention_bias=True, rms_norm_eps=1e-5,
+        rope_parameters=yarn(4.0))),
     # limits near 1 instead of 7: many gates and ups are clamped
     "gpt_oss_clamped": ("gpt_oss", "bfloat16", 113, None, False, True, dict(
         OSS, hidden_size=24, intermediate_size=10, vocab_size=61, num_attention_heads=4,
