@@ -38,7 +38,7 @@ const char *__asan_default_options(void);
 /* Reads of the mutated input dominate: a small quarantine keeps memory in the cache. */
 const char *__asan_default_options(void)
 {
-    return "quarantine_size_mb=4:malloc_context_size=10:allocator_may_return_null=1:"
+    return "quarantine_size_mb=4:malloc_context_size=4:allocator_may_return_null=1:"
            "detect_stack_use_after_return=0";
 }
 

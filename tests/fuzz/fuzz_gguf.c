@@ -7,6 +7,38 @@
 #include "core/gguf.h"
 #include "corpora/tokenizer.h"
 
+static void add_string(rt_text *out, const char *s, size_t n)
+{
+    fuzz_add_le(out, n, 8);
+    fuzz_add(out, s, n);
+}
+
+#define MODEL FUZZ_DIR "/m-00001-of-00002.gguf"
+
+// The input as the first part of a model; the second part is a good one.
+static void set_model(const uint8_t *data, size_t size)
+{
+    static rt_text part;
+    if (!part.data) {
+        fuzz_add(&part, "GGUF\3\0\0", 8);
+        fuzz_add_le(&part, 1, 8); // tensors
+        fuzz_add_le(&part, 2, 8); // keys
+        add_string(&part, "split.no", 8);
+        fuzz_add_le(&part, RT_GGUF_U16 | 1ull << 32, 6);
+        add_string(&part, "split.count", 11);
+        fuzz_add_le(&part, RT_GGUF_U16 | 2ull << 32, 6);
+        add_string(&part, "part.weight", 11);
+        fuzz_add_le(&part, 1, 4); // rank
+        fuzz_add_le(&part, 4, 8);
+        fuzz_add_le(&part, 24, 4); // I8
+        fuzz_add_le(&part, 0, 8);
+        while (part.bytes % 32 != 4)
+            fuzz_add_le(&part, 0, 1);
+    }
+    fuzz_file("m-00001-of-00002.gguf", size ? data : (const uint8_t *)"", size);
+    fuzz_file("m-00002-of-00002.gguf", part.data, (size_t)part.bytes);
+}
+
 static void get_key(const rt_gguf *g, const char *key)
 {
     int64_t i, n, *ints;
@@ -33,7 +65,6 @@ static void decode_rows(const rt_gguf *g, const rt_gguf_tensor *t)
 {
     float out[512];
     FUZZ_CHECK(rt_gguf_find(g, t->name) == t);
-    FUZZ_CHECK(t->data >= g->map.data && t->data + t->bytes <= g->map.data + g->map.bytes);
     if (t->dtype == RT_DTYPE_COUNT || t->dtype == RT_I32 || t->dtype == RT_U8)
         return;
     int64_t block = rt_dtype_get(t->dtype)->block, n = rt_min(t->elements, RT_COUNT(out));
@@ -50,8 +81,8 @@ int fuzz_one(const uint8_t *data, size_t size)
     rt_tokenizer *t;
     rt_ids ids = { 0 };
     rt_text text = { 0 };
-    fuzz_file("model.gguf", size ? data : (const uint8_t *)"", size);
-    if (rt_gguf_open(&g, FUZZ_DIR "/model.gguf", &err))
+    set_model(data, size);
+    if (rt_gguf_open(&g, MODEL, &err))
         return 0;
     for (int64_t i = 0; i < g.n_keys; i++)
         get_key(&g, g.key[i].name);
@@ -61,8 +92,8 @@ int fuzz_one(const uint8_t *data, size_t size)
     bool model = rt_gguf_find_key(&g, "general.architecture") != NULL;
     rt_gguf_close(&g);
     if (model)
-        rt_model_config(&c, FUZZ_DIR "/model.gguf", &err);
-    if (words && rt_tokenizer_open(&t, FUZZ_DIR "/model.gguf", &err) == 0) {
+        rt_model_config(&c, MODEL, &err);
+    if (words && rt_tokenizer_open(&t, MODEL, &err) == 0) {
         if (rt_tokenizer_encode(t, "the 12 a\xc3\xa9\n<s> x", 14, 3, &ids, &err) == 0)
             FUZZ_CHECK(rt_tokenizer_decode(t, ids.id, ids.n, 0, &text, &err) == 0);
         rt_tokenizer_close(t);
@@ -79,7 +110,8 @@ static const char NAMES[] =
     "tokenizer.ggml.tokens\ntokenizer.ggml.scores\ntokenizer.ggml.token_type\n"
     "tokenizer.ggml.merges\ntokenizer.ggml.bos_token_id\ntokenizer.ggml.eos_token_id\n"
     "tokenizer.ggml.add_bos_token\ntokenizer.ggml.add_space_prefix\n"
-    "tokenizer.chat_template\nllama.block_count\nllama.embedding_length\n"
+    "tokenizer.chat_template\nsplit.no\nsplit.count\nsplit.tensors.count\nllama.block_count\nllama."
+    "embedding_length\n"
     "llama.attention.head_count\nllama.rope.scaling.type\nrope_freqs.weight\n"
     "token_embd.weight\noutput.weight";
 
@@ -87,12 +119,6 @@ static int bytes_of(rt_gguf_type t)
 {
     static const int bytes[RT_GGUF_TYPE_COUNT] = { 1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8 };
     return bytes[t];
-}
-
-static void add_string(rt_text *out, const char *s, size_t n)
-{
-    fuzz_add_le(out, n, 8);
-    fuzz_add(out, s, n);
 }
 
 // The values of a key, one of them changed, dropped or doubled; *n: how many there are then.
@@ -187,11 +213,11 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
     fuzz_dice d = { seed };
     rt_gguf g;
     rt_err err;
-    fuzz_file("model.gguf", data, size);
-    if (fuzz_roll(&d, 4) == 0 || !size || rt_gguf_open(&g, FUZZ_DIR "/model.gguf", &err))
+    set_model(data, size);
+    if (fuzz_roll(&d, 4) == 0 || !size || rt_gguf_open(&g, MODEL, &err))
         return LLVMFuzzerMutate(data, size, max);
     rt_text text = { 0 }, keys = { 0 }, infos = { 0 }, body = { 0 };
-    uint64_t all = (uint64_t)(g.n_keys + g.n_tensors), n_keys = 0, n_tensors = 0;
+    uint64_t all = (uint64_t)(g.n_keys + g.n_tensors - g.n_more), n_keys = 0, n_tensors = 0;
     uint64_t at = fuzz_roll(&d, all), what = fuzz_roll(&d, 8);
     for (uint64_t i = 0; i < all; i++) { // 0 drops, 1 copies under a name, 2 renames, else changes
         bool is_key = i < (uint64_t)g.n_keys, here = i == at;

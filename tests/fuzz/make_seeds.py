@@ -140,7 +140,7 @@ def tokenizer():
 TYPES = {int: (5, "<i"), float: (6, "<f"), bool: (7, "<?")}
 SIZES = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
          12: (256, 144), 13: (256, 176), 14: (256, 210), 20: (32, 18), 30: (1, 2), 39: (32, 17),
-         19: (256, 50), 26: (1, 4)}
+         19: (256, 50), 24: (1, 1), 26: (1, 4)}
 
 
 def gguf_string(s):
@@ -185,10 +185,24 @@ def ggufs():
              "attention.head_count": 2, "attention.head_count_kv": 1, "rope.freq_base": 1e4,
              "attention.layer_norm_rms_epsilon": 1e-5, "rope.scaling.type": "yarn",
              "rope.scaling.factor": 2.0, "rope.scaling.original_context_length": 32}
-    for arch in ("llama", "qwen3"):
-        gguf(arch, {"general.architecture": arch, **{f"{arch}.{k}": v for k, v in model.items()}},
-             {"token_embd.weight": (0, 4, 8), "output.weight": (8, 4, 32),
-              "rope_freqs.weight": (0, 2)})
+    moe = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 8}
+    deep = {"expert_gating_func": 2, "expert_weights_norm": True, "expert_shared_count": 1,
+            "expert_group_count": 2, "expert_group_used_count": 1, "leading_dense_block_count": 0}
+    latent = {"attention.kv_lora_rank": 4, "attention.q_lora_rank": 0, "rope.dimension_count": 2,
+              "attention.key_length_mla": 6, "attention.value_length_mla": 4,
+              "attention.key_length": 6, "attention.value_length": 4}
+    own = {"olmoe": moe, "qwen3moe": moe, "qwen2moe": moe | {"expert_shared_feed_forward_length": 8},
+           "glm4moe": moe | deep | {"attention.key_length": 4, "rope.dimension_count": 2},
+           "deepseek2": moe | deep | latent,
+           "gpt-oss": moe | {"attention.sliding_window": 8, "attention.key_length": 4}}
+    gguf("parts", {"split.no": 0, "split.count": 2, "split.tensors.count": 2}, {"a": (24, 4)})
+    for arch in ("llama", "qwen2", "qwen3", *own):
+        gguf(arch, {"general.architecture": arch, **{
+            f"{arch}.{k}": v for k, v in (model | own.get(arch, {})).items()}},
+             {"token_embd.weight": (0, 4, 8), "output.weight": (8, 4, 32)})
+    gguf("freqs", {"general.architecture": "llama", **{
+        f"llama.{k}": v for k, v in model.items() if "scaling" not in k}},
+        {"token_embd.weight": (0, 4, 8), "rope_freqs.weight": (0, 2)})
     words = ["<unk>", "<s>", "</s>", "<0x0A>", "<0x41>", "▁", "t", "h", "e", "▁t", "he", "▁the", "1"]
     gguf("words-llama", {
         "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": words,
