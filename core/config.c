@@ -481,8 +481,8 @@ cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
     if (!(bits & (RT_KEYS_BIAS | RT_KEYS_OSS)))
         rt_json_put_bool(json, "attention_bias", false);
     for (int i = 0; i < RT_COUNT(keys); i++) {
-        if (!(keys[i].families & (bits | RT_KEYS_ALL)))
-            continue;
+        if (!(keys[i].families & (bits | RT_KEYS_ALL)) || rt_json_find(json, keys[i].name))
+            continue; // a name may have a row of its own for some family
         if (put_as_null(cfg, keys[i].name))
             rt_json_put(json, keys[i].name, cJSON_CreateNull());
         else
