@@ -46,119 +46,6 @@ static void find_markers(rt_chat *c)
     }
 }
 
-static int optional_id(const rt_gguf *g, const char *key, int32_t *id, rt_err *err)
-{
-    int64_t value = -1;
-    if (rt_gguf_opt_i64(g, key, 0, INT32_MAX, &value, err))
-        return -1;
-    *id = (int32_t)value;
-    return 0;
-}
-
-typedef struct gguf_vocabulary {
-    rt_gguf_str *token, *merge;
-    int64_t *type;
-    float *score;
-    rt_str *token_str, *merge_str;
-    int32_t *type32;
-    char *model, *pre, *chat;
-} gguf_vocabulary;
-
-static char *copy_str(rt_gguf_str s)
-{
-    char *copy = malloc((size_t)s.bytes + 1);
-    if (!copy)
-        rt_bug("out of memory for a string of %lld bytes", (long long)s.bytes);
-    memcpy(copy, s.text, (size_t)s.bytes);
-    copy[s.bytes] = 0;
-    return copy;
-}
-
-static int read_text_key(const rt_gguf *g, const char *key, char **out, rt_err *err)
-{
-    rt_gguf_str s = { NULL, 0 };
-    if (rt_gguf_opt_str(g, key, &s, err))
-        return -1;
-    *out = s.text ? copy_str(s) : NULL;
-    return 0;
-}
-
-static rt_str *as_strs(const rt_gguf_str *from, int64_t n)
-{
-    rt_str *to = calloc((size_t)n + 1, sizeof *to);
-    if (!to)
-        rt_bug("out of memory for %lld strings", (long long)n);
-    for (int64_t i = 0; i < n; i++)
-        to[i] = (rt_str){ from[i].text, from[i].bytes };
-    return to;
-}
-
-static int read_vocabulary(const rt_gguf *g, gguf_vocabulary *v, rt_tokenizer_parts *p, rt_err *err)
-{
-    int64_t n_types = 0, n_scores = 0;
-    if (read_text_key(g, "tokenizer.ggml.model", &v->model, err) ||
-        read_text_key(g, "tokenizer.ggml.pre", &v->pre, err) ||
-        read_text_key(g, "tokenizer.chat_template", &v->chat, err) ||
-        rt_gguf_get_strs(g, "tokenizer.ggml.tokens", &v->token, &p->n_tokens, err) ||
-        rt_gguf_get_i64s(g, "tokenizer.ggml.token_type", &v->type, &n_types, err))
-        return -1;
-    if (!v->model || n_types != p->n_tokens)
-        return rt_fail(err, "%s: tokenizer.ggml.token_type does not match the tokens", g->path);
-    if (rt_gguf_find_key(g, "tokenizer.ggml.merges") &&
-        rt_gguf_get_strs(g, "tokenizer.ggml.merges", &v->merge, &p->n_merges, err))
-        return -1;
-    if (rt_gguf_find_key(g, "tokenizer.ggml.scores") &&
-        (rt_gguf_get_f32s(g, "tokenizer.ggml.scores", &v->score, &n_scores, err) ||
-         n_scores != p->n_tokens))
-        return rt_fail(err, "%s: tokenizer.ggml.scores does not match the tokens", g->path);
-    v->type32 = calloc((size_t)n_types + 1, sizeof *v->type32);
-    if (!v->type32)
-        rt_bug("out of memory for %lld token types", (long long)n_types);
-    for (int64_t i = 0; i < n_types; i++)
-        v->type32[i] = (int32_t)v->type[i];
-    v->token_str = as_strs(v->token, p->n_tokens);
-    v->merge_str = as_strs(v->merge, p->n_merges);
-    p->model = v->model;
-    p->pre = v->pre;
-    p->token = v->token_str;
-    p->type = v->type32;
-    p->score = v->score;
-    p->merge = v->merge_str;
-    p->chat_template = v->chat;
-    return 0;
-}
-
-static int open_gguf(rt_chat *c, const char *path, rt_err *err)
-{
-    rt_gguf g;
-    gguf_vocabulary v = { 0 };
-    rt_tokenizer_parts p = { 0 };
-    if (rt_gguf_open(&g, path, err))
-        return -1;
-    p.space_prefix = true;
-    int bad = read_vocabulary(&g, &v, &p, err) ||
-              optional_id(&g, "tokenizer.ggml.bos_token_id", &p.bos, err) ||
-              optional_id(&g, "tokenizer.ggml.eos_token_id", &p.eos, err) ||
-              optional_id(&g, "tokenizer.ggml.padding_token_id", &p.pad, err) ||
-              optional_id(&g, "tokenizer.ggml.unknown_token_id", &p.unk, err) ||
-              rt_gguf_opt_bool(&g, "tokenizer.ggml.add_bos_token", &p.add_bos, err) ||
-              rt_gguf_opt_bool(&g, "tokenizer.ggml.add_eos_token", &p.add_eos, err) ||
-              rt_gguf_opt_bool(&g, "tokenizer.ggml.add_space_prefix", &p.space_prefix, err) ||
-              rt_tokenizer_from_parts(&c->tokenizer, &p, path, err);
-    free(v.token);
-    free(v.merge);
-    free(v.type);
-    free(v.score);
-    free(v.token_str);
-    free(v.merge_str);
-    free(v.type32);
-    free(v.model);
-    free(v.pre);
-    free(v.chat);
-    rt_gguf_close(&g);
-    return bad ? -1 : 0;
-}
-
 /* A GGUF keeps ids; templates want the tokens' text. */
 static cJSON *gguf_context(const rt_tokenizer *t)
 {
@@ -180,7 +67,7 @@ int rt_chat_open(rt_chat *c, const char *path, rt_err *err)
 {
     memset(c, 0, sizeof *c);
     bool gguf = rt_gguf_magic(path);
-    int bad = gguf ? open_gguf(c, path, err) : rt_tokenizer_open(&c->tokenizer, path, err);
+    int bad = rt_tokenizer_open(&c->tokenizer, path, err);
     if (!bad && gguf)
         c->context = gguf_context(c->tokenizer);
     else if (!bad)

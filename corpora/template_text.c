@@ -11,9 +11,7 @@
 
 bool rt_cp_space(uint32_t c)
 {
-    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-           c == 0x205F || c == 0x3000;
+    return rt_utf8_is_space(c) || (c >= 28 && c <= 31); /* Python's isspace has four more */
 }
 
 int rt_cp_next(const char *s, int64_t n, uint32_t *cp)

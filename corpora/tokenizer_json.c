@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/gguf.h"
+#include "corpora/template.h"
 #include "corpora/tokenizer_parts.h"
 
 enum { MERGES_MAX = 8 << 20, HOLES_MAX = 16 << 10 };
@@ -337,33 +338,6 @@ static int read_config(rt_tokenizer *t, const sources *s, rt_err *err)
                : 0;
 }
 
-/* chat_template.jinja, else "chat_template": text, or a list of which the "default" counts. */
-static int read_chat_template(rt_tokenizer *t, const sources *s, rt_err *err)
-{
-    char *path = rt_path_join(s->dir, "chat_template.jinja");
-    int64_t bytes;
-    int bad = 0;
-    const cJSON *v = s->config ? rt_json_find(s->config, "chat_template") : NULL, *m;
-    if (rt_path_exists(path)) {
-        bad = rt_file_read(&t->chat_template, &bytes, path, 4 << 20, err);
-        v = NULL;
-    }
-    free(path);
-    const cJSON *text = cJSON_IsString(v) ? v : NULL;
-    if (cJSON_IsArray(v))
-        cJSON_ArrayForEach(m, v)
-        {
-            const cJSON *name = rt_json_find(m, "name");
-            if (cJSON_IsString(name) && strcmp(name->valuestring, "default") == 0)
-                text = rt_json_find(m, "template");
-        }
-    if (cJSON_IsString(text) && !bad) {
-        t->chat_template = strdup(text->valuestring);
-        bad = t->chat_template ? 0 : rt_fail(err, "out of memory");
-    }
-    return bad;
-}
-
 /* ---- opening -------------------------------------------------------------------------------- */
 
 static int find_parts(sources *s, const cJSON **model, rt_err *err)
@@ -388,7 +362,7 @@ static int find_parts(sources *s, const cJSON **model, rt_err *err)
 static int fill(rt_tokenizer **out, sources *s, rt_err *err)
 {
     const cJSON *model;
-    int64_t vocab, bytes;
+    int64_t vocab, bytes, template_bytes;
     if (find_parts(s, &model, err) || measure(s, &vocab, &bytes, err))
         return -1;
     rt_tokenizer *t = *out = rt_tokenizer_alloc((int32_t)vocab, bytes, err);
@@ -398,7 +372,7 @@ static int fill(rt_tokenizer **out, sources *s, rt_err *err)
         return -1;
     if (read_model(t, s, model, err) || add_tokens(t, s, err) ||
         read_post_processor(t, rt_json_find(s->json, "post_processor"), err) ||
-        read_config(t, s, err) || read_chat_template(t, s, err))
+        read_config(t, s, err) || rt_template_find(&t->chat_template, &template_bytes, s->dir, err))
         return -1;
     t->model = t->bpe.byte_level ? "gpt2" : "llama";
     for (int i = 0; i < t->normal.n; i++)

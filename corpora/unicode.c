@@ -10,11 +10,8 @@ static const uint32_t stand_in[][2] = {
     { 0x2300, 0x10137 }, { 0x2060, 0x110bd },
 };
 
-/* Ascending. */
-static const struct {
-    uint32_t first, last;
-    int kind;
-} newer[] = {
+/* First, last, class; ascending. */
+static const uint32_t newer[][3] = {
     { 0x897, 0x897, MN },      { 0xcf3, 0xcf3, MC },      { 0xece, 0xece, MN },
     { 0x1b4e, 0x1b4f, PO },    { 0x1b7f, 0x1b7f, PO },    { 0x1c89, 0x1c89, LU },
     { 0x1c8a, 0x1c8a, LL },    { 0x2427, 0x2429, SO },    { 0x2ffc, 0x2fff, SO },
@@ -75,19 +72,22 @@ static const uint32_t later_marks[][2] = {
     { 0x1f16c, 0x1f16c }, { 0x1fbf0, 0x1fbf9 },
 };
 
-/* Index into newer, or -1. */
-static int find(uint32_t cp)
+/* Index of the range that holds cp, or -1. The n ranges ascend; each is `stride` numbers apart and
+   begins with its first and last character. */
+static int find(const uint32_t *range, int n, int stride, uint32_t cp)
 {
-    int lo = 0, hi = RT_COUNT(newer);
+    int lo = 0, hi = n;
     while (lo < hi) {
         int mid = (lo + hi) / 2;
-        if (newer[mid].last < cp)
+        if (range[mid * stride + 1] < cp)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo < RT_COUNT(newer) && newer[lo].first <= cp ? lo : -1;
+    return lo < n && range[lo * stride] <= cp ? lo : -1;
 }
+
+static int find_newer(uint32_t cp) { return find(newer[0], RT_COUNT(newer), 3, cp); }
 
 bool rt_unicode_is_newer(const char *text, int64_t bytes)
 {
@@ -97,7 +97,7 @@ bool rt_unicode_is_newer(const char *text, int64_t bytes)
         if (s[i] < 0xe0 || (s[i] > 0xe3 && s[i] < 0xf0 && s[i] != 0xea))
             continue;
         uint32_t cp;
-        if (rt_utf8_decode(text + i, bytes - i, &cp) && find(cp) >= 0)
+        if (rt_utf8_decode(text + i, bytes - i, &cp) && find_newer(cp) >= 0)
             return true;
     }
     return false;
@@ -109,9 +109,9 @@ int rt_unicode_stand_ins(const char *text, int64_t bytes, rt_text *out, rt_err *
     for (int64_t i = 0, n; i < bytes; i += n) {
         uint32_t cp;
         n = rt_utf8_decode(text + i, bytes - i, &cp);
-        int k = n < 3 ? -1 : find(cp);
+        int k = n < 3 ? -1 : find_newer(cp);
         if (k >= 0)
-            rt_utf8_encode(stand_in[newer[k].kind][n - 3], utf8);
+            rt_utf8_encode(stand_in[newer[k][2]][n - 3], utf8);
         if (rt_text_add(out, k < 0 ? text + i : utf8, n, err))
             return -1;
     }
@@ -124,17 +124,8 @@ int64_t rt_unicode_old_run(const char *text, int64_t bytes)
     for (int n; i < bytes; i += n) {
         uint32_t cp;
         n = rt_utf8_decode(text + i, bytes - i, &cp);
-        if (cp < later_marks[0][0])
-            continue;
-        int lo = 0, hi = RT_COUNT(later_marks);
-        while (lo < hi) {
-            int mid = (lo + hi) / 2;
-            if (later_marks[mid][1] < cp)
-                lo = mid + 1;
-            else
-                hi = mid;
-        }
-        if ((lo < RT_COUNT(later_marks) && later_marks[lo][0] <= cp) || find(cp) >= 0)
+        if (cp >= later_marks[0][0] &&
+            (find(later_marks[0], RT_COUNT(later_marks), 2, cp) >= 0 || find_newer(cp) >= 0))
             break;
     }
     return i;
