@@ -7,63 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
 #include "corpora/bpe.h"
-
-/* ---- byte strings to indices ----------------------------------------------------------------- */
-
-void rt_bytes_map_free(rt_bytes_map *m)
-{
-    rt_text_free(&m->pool);
-    free(m->entry);
-    free(m->slot);
-    *m = (rt_bytes_map){ 0 };
-}
-
-static int map_grow(rt_bytes_map *m, rt_err *err)
-{
-    int64_t cap = m->cap ? 2 * m->cap : 4096, slots = 2 * cap;
-    rt_bytes *entry = realloc(m->entry, (size_t)cap * sizeof *entry);
-    if (entry)
-        m->entry = entry;
-    int64_t *slot = malloc((size_t)slots * sizeof *slot);
-    if (!entry || !slot) {
-        free(slot);
-        return rt_fail(err, "tokenizer: out of memory for %lld words", (long long)cap);
-    }
-    memset(slot, 0xff, (size_t)slots * sizeof *slot);
-    for (int64_t i = 0; i < m->n; i++) {
-        uint64_t at = rt_hash64(m->pool.data + entry[i].offset, entry[i].bytes, 0);
-        while (slot[at & (uint64_t)(slots - 1)] >= 0)
-            at++;
-        slot[at & (uint64_t)(slots - 1)] = i;
-    }
-    free(m->slot);
-    m->slot = slot;
-    m->slots = slots;
-    m->cap = cap;
-    return 0;
-}
-
-int64_t rt_bytes_map_put(rt_bytes_map *m, const char *s, int64_t bytes, rt_err *err)
-{
-    if (m->n == m->cap && map_grow(m, err))
-        return -1;
-    uint64_t at = rt_hash64(s, bytes, 0);
-    for (;; at++) {
-        int64_t i = m->slot[at & (uint64_t)(m->slots - 1)];
-        if (i < 0)
-            break;
-        if (m->entry[i].bytes == bytes &&
-            memcmp(m->pool.data + m->entry[i].offset, s, (size_t)bytes) == 0)
-            return i;
-    }
-    m->entry[m->n] = (rt_bytes){ m->pool.bytes, bytes, 0 };
-    if (rt_text_add(&m->pool, s, bytes, err))
-        return -1;
-    m->slot[at & (uint64_t)(m->slots - 1)] = m->n;
-    return m->n++;
-}
 
 /* ---- pairs ----------------------------------------------------------------------------------- */
 
@@ -222,7 +166,7 @@ static int count_word(pairs *p, const corpus *c, const rt_learner *t, int64_t w,
         pair *q = pairs_get(p, l, r, err);
         if (!q)
             return -1;
-        q->count += sign * t->words.entry[w].count;
+        q->count += sign * t->words.entry[w].value;
         if (sign < 0 || (fresh >= 0 && l != fresh && r != fresh))
             continue;
         if (pairs_place(p, q, w, err))

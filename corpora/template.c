@@ -95,15 +95,11 @@ int rt_template_render_limited(const rt_template *t, const cJSON *context,
     result->memory_bytes = t->pool.used + pool.peak;
     if (ok) {
         result->bytes = m.root.n;
-        result->n_spans = m.spans.n / (int64_t)sizeof *result->span;
         result->text = rt_buf_detach(&m, &m.root);
-        result->span = (rt_template_span *)(void *)rt_buf_detach(&m, &m.spans);
     }
     rt_pool_free(&pool);
-    if (ok && (!result->text || !result->span)) {
-        rt_template_result_free(result);
+    if (ok && !result->text)
         return rt_fail(err, "out of memory for the output of a chat template");
-    }
     return ok ? 0 : -1;
 }
 
@@ -112,21 +108,10 @@ int rt_template_render(const rt_template *t, const cJSON *context, char **text, 
 {
     rt_template_limits limits = rt_template_limits_default();
     rt_template_result result;
-    *text = NULL;
-    *bytes = 0;
-    if (rt_template_render_limited(t, context, &limits, &result, err))
-        return -1;
+    int rc = rt_template_render_limited(t, context, &limits, &result, err);
     *text = result.text;
     *bytes = result.bytes;
-    free(result.span);
-    return 0;
-}
-
-void rt_template_result_free(rt_template_result *result)
-{
-    free(result->text);
-    free(result->span);
-    *result = (rt_template_result){ 0 };
+    return rc;
 }
 
 void rt_template_alias_reasoning(cJSON *messages)

@@ -4,9 +4,9 @@
    raise_exception, strftime_now, generation blocks.
    Data only: a template reads the context and writes text. Steps, depth, memory and output are
    capped, so a hostile template ends in an error. Refuses: include, import, inheritance, with,
-   filter blocks, * and ** in calls, varargs and kwargs of macros, mutation, integers beyond 64
-   bits. A filter or test that does not exist fails where it is reached. Every error names the
-   template line. */
+   raw and filter blocks, powers, * and ** in calls, varargs and kwargs of macros, mutation,
+   integers beyond 64 bits. A filter or test that does not exist fails where it is reached. Every
+   error names the template line. */
 #ifndef RT_TEMPLATE_H
 #define RT_TEMPLATE_H
 
@@ -42,22 +42,15 @@ rt_hash rt_template_hash(const rt_template *t);
 int rt_template_render(const rt_template *t, const cJSON *context, char **text, int64_t *bytes,
                        rt_err *err);
 
-/* The same with limits of one's own, and with what else a render knows. Spans are the bytes that
-   {% generation %} blocks wrote, ascending: what the assistant said, for loss masks. */
-typedef struct rt_template_span {
-    int64_t begin, end;
-} rt_template_span;
+/* The same with limits of one's own, and with what it took. */
 typedef struct rt_template_result {
     char *text; /* bytes, NUL-terminated */
     int64_t bytes;
-    rt_template_span *span; /* (n_spans) */
-    int64_t n_spans;
-    int64_t steps, memory_bytes; /* what it took; filled after a failure too */
+    int64_t steps, memory_bytes; /* filled after a failure too */
 } rt_template_result;
 int rt_template_render_limited(const rt_template *t, const cJSON *context,
                                const rt_template_limits *limits, rt_template_result *result,
                                rt_err *err);
-void rt_template_result_free(rt_template_result *result); /* accepts a zeroed result */
 
 /* Messages name their reasoning reasoning_content, thinking or reasoning. As transformers 5 does
    before it renders: copy the first one found to reasoning_content, and to thinking where absent.

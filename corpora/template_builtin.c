@@ -69,7 +69,6 @@ BUILTIN(is_float) { return rt_val_bool(self.kind == V_FLOAT); }
 BUILTIN(is_number) { return rt_val_bool(self.kind >= V_BOOL && self.kind <= V_FLOAT); }
 BUILTIN(is_string) { return rt_val_bool(self.kind == V_STR); }
 BUILTIN(is_mapping) { return rt_val_bool(self.kind == V_DICT); }
-BUILTIN(is_escaped) { return rt_val_bool(self.kind == V_STR && self.flag); }
 BUILTIN(is_in) { return rt_val_bool(rt_val_in(m, self, a[0])); }
 BUILTIN(is_equal) { return rt_val_bool(rt_val_equal(m, self, a[0])); }
 BUILTIN(is_unequal) { return rt_val_bool(!rt_val_equal(m, self, a[0])); }
@@ -77,16 +76,7 @@ BUILTIN(is_less) { return rt_val_bool(rt_val_order(m, self, a[0]) == -1); }
 BUILTIN(is_more) { return rt_val_bool(rt_val_order(m, self, a[0]) == 1); }
 BUILTIN(is_at_most) { return rt_val_bool(rt_val_order(m, self, a[0]) <= 0); }
 BUILTIN(is_at_least) { return rt_val_bool((rt_val_order(m, self, a[0]) & 2) == 0); }
-BUILTIN(is_filter) { return rt_val_bool(rt_builtin_find(rt_filters, self)); }
-BUILTIN(is_test) { return rt_val_bool(rt_builtin_find(rt_tests, self)); }
-BUILTIN(is_same)
-{
-    return rt_val_bool(
-        self.kind == a[0].kind &&
-        (self.kind >= V_SEQ ? self.u.seq == a[0].u.seq : rt_val_equal(m, self, a[0])));
-}
-
-/* An undefined value has a length, items and a call operator in jinja2, all of which fail. */
+/* An undefined value has a length and items in jinja2, which fail. */
 BUILTIN(is_sequence)
 {
     return rt_val_bool(self.kind == V_STR || self.kind == V_DICT || self.kind == V_UNDEF ||
@@ -97,11 +87,6 @@ BUILTIN(is_iterable)
     return rt_val_bool(self.kind == V_SEQ || self.kind == V_LOOP ||
                        is_sequence(m, self, a, raw).u.i);
 }
-BUILTIN(is_callable)
-{
-    return rt_val_bool(self.kind == V_FUNCTION || self.kind == V_MACRO || self.kind == V_UNDEF);
-}
-
 static rt_val remainder_is(rt_tpl *m, rt_val v, rt_val by, int64_t want)
 {
     return rt_val_bool(rt_val_equal(m, rt_val_binary(m, '%', v, by), rt_val_int(want)));
@@ -110,40 +95,23 @@ BUILTIN(is_odd) { return remainder_is(m, self, rt_val_int(2), 1); }
 BUILTIN(is_even) { return remainder_is(m, self, rt_val_int(2), 0); }
 BUILTIN(is_divisible) { return remainder_is(m, self, a[0], 0); }
 
-/* str.islower, str.isupper: some cased letter, and none of the other case. */
-static rt_val all_case(rt_tpl *m, rt_val v, rt_case how, rt_case other)
-{
-    rt_val s = rt_val_text(m, v);
-    return rt_val_bool(rt_val_equal(m, s, rt_str_case(m, s, how, how)) &&
-                       !rt_val_equal(m, s, rt_str_case(m, s, other, other)));
-}
-BUILTIN(is_lower) { return all_case(m, self, CASE_LOWER, CASE_UPPER); }
-BUILTIN(is_upper) { return all_case(m, self, CASE_UPPER, CASE_LOWER); }
-
 const rt_builtin rt_tests[] = {
     { "odd", "", is_odd },
     { "even", "", is_even },
     { "divisibleby", "value", is_divisible },
     { "defined", "", is_defined },
     { "undefined", "", is_undefined },
-    { "filter", "", is_filter },
-    { "test", "", is_test },
     { "none", "", is_none },
     { "boolean", "", is_boolean },
     { "false", "", is_false },
     { "true", "", is_true },
     { "integer", "", is_integer },
     { "float", "", is_float },
-    { "lower", "", is_lower },
-    { "upper", "", is_upper },
     { "string", "", is_string },
     { "mapping", "", is_mapping },
     { "number", "", is_number },
     { "sequence", "", is_sequence },
     { "iterable", "", is_iterable },
-    { "callable", "", is_callable },
-    { "sameas", "value", is_same },
-    { "escaped", "", is_escaped },
     { "in", "value", is_in },
     { "equalto == eq", "value", is_equal },
     { "ne !=", "value", is_unequal },
@@ -154,27 +122,7 @@ const rt_builtin rt_tests[] = {
     { 0 },
 };
 
-/* ---- methods of list, tuple and dict --------------------------------------------------------- */
-
-BUILTIN(seq_count)
-{
-    int64_t n = 0;
-    rt_val item;
-    for (int64_t i = 0; rt_seq_next(m, self.u.seq, &i, &item);)
-        n += rt_val_equal(m, item, a[0]);
-    return rt_val_int(n);
-}
-
-BUILTIN(seq_index)
-{
-    rt_val item;
-    for (int64_t i = 0; rt_seq_next(m, self.u.seq, &i, &item);)
-        if (rt_val_equal(m, item, a[0]))
-            return rt_val_int(i - 1);
-    return rt_tpl_fail(m, "index: the value is not in the list");
-}
-
-BUILTIN(copy) { return self; } /* values never change, so a copy is the value */
+/* ---- methods of dict --------------------------------------------------------- */
 
 BUILTIN(dict_get)
 {
@@ -207,20 +155,14 @@ BUILTIN(dict_values) { return half_view(m, self.u.dict, true); }
 
 const rt_builtin *rt_method_find(rt_val self, rt_val name)
 {
-    static const rt_builtin seq[] = { { "count", "<value>", seq_count },
-                                      { "index", "<value>", seq_index },
-                                      { "copy", "", copy },
-                                      { 0 } };
-    static const rt_builtin dict[] = {
-        { "copy", "", copy },          { "get", "<key> =<default>", dict_get },
-        { "items", "", dict_items },   { "keys", "", dict_keys },
-        { "values", "", dict_values }, { 0 }
-    };
+    static const rt_builtin dict[] = { { "get", "<key> =<default>", dict_get },
+                                       { "items", "", dict_items },
+                                       { "keys", "", dict_keys },
+                                       { "values", "", dict_values },
+                                       { 0 } };
     if (self.kind == V_STR)
         return rt_builtin_find(rt_str_methods, name);
-    if (self.kind == V_DICT)
-        return rt_builtin_find(dict, name);
-    return rt_val_is_list(self) ? rt_builtin_find(seq, name) : NULL;
+    return self.kind == V_DICT ? rt_builtin_find(dict, name) : NULL;
 }
 
 /* ---- functions ------------------------------------------------------------------------------- */

@@ -101,15 +101,6 @@ static void exec_for(rt_tpl *m, const rt_node *n)
         exec_in(m, rt_scope_open(m, outer), n->d);
 }
 
-static void exec_generation(rt_tpl *m, const rt_node *n)
-{
-    rt_template_span span = { m->out->n, 0 };
-    exec_in(m, rt_scope_open(m, m->scope), n->a);
-    span.end = m->out->n;
-    if (m->out == &m->root)
-        rt_buf_add(m, &m->spans, (const char *)&span, sizeof span);
-}
-
 static rt_val new_macro(rt_tpl *m, const rt_node *def)
 {
     rt_macro *macro = rt_tpl_take(m, sizeof *macro);
@@ -151,7 +142,7 @@ static flow exec_one(rt_tpl *m, const rt_node *n)
         rt_buf_print(m, m->out, rt_tpl_call(m, n->a, &v));
         break;
     case N_GENERATION:
-        exec_generation(m, n);
+        exec_in(m, rt_scope_open(m, m->scope), n->a);
         break;
     case N_BREAK:
         return FLOW_BREAK;

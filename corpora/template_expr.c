@@ -167,7 +167,7 @@ static rt_node *parse_args(rt_parser *p)
     while (!rt_parse_at(p, ")")) {
         rt_node *n = *tail = rt_parse_node(p, N_ARG, NULL);
         tail = &n->next;
-        if (rt_parse_at(p, "* **"))
+        if (rt_parse_at(p, "*"))
             rt_tpl_fail(p->m, "* and ** in calls are not supported: write the arguments out");
         if (p->tok.kind == T_NAME && ahead_is(p, "=")) {
             n->val = take_word(p, "");
@@ -288,10 +288,10 @@ static rt_node *parse_unary(rt_parser *p, bool with_filter)
     return n;
 }
 
-/* + -, then ~, then * / // %, then **; all lean left. A chain of ~ is one node. */
+/* + -, then ~, then * / // %; all lean left. A chain of ~ is one node. */
 static rt_node *parse_math(rt_parser *p, int level)
 {
-    static const char *const ops[] = { "+-", "~", "*/D%", "P" };
+    static const char *const ops[] = { "+-", "~", "*/D%" };
     if (level == RT_COUNT(ops))
         return parse_unary(p, true);
     rt_node *left = parse_math(p, level + 1), *last = left;

@@ -72,15 +72,6 @@ static rt_val sort_by(rt_tpl *m, const rt_seq *list, const rt_seq *key, bool rev
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-BUILTIN(do_abs)
-{
-    if (self.kind == V_FLOAT)
-        return rt_val_float(fabs(self.u.f));
-    if ((self.kind != V_INT && self.kind != V_BOOL) || self.u.i == INT64_MIN)
-        rt_tpl_fail(m, "abs of a %s", rt_val_type(self));
-    return rt_val_int(self.u.i < 0 ? -self.u.i : self.u.i);
-}
-
 BUILTIN(do_default)
 {
     bool use = self.kind == V_UNDEF || (rt_val_truth(a[1]) && !rt_val_truth(self));
@@ -108,23 +99,12 @@ BUILTIN(do_int)
     return fabs(f) < 0x1p63 ? rt_val_int((int64_t)f) : rt_tpl_fail(m, "integer beyond 64 bits");
 }
 
-BUILTIN(do_float)
-{
-    double f;
-    if (self.kind == V_UNDEF)
-        rt_undef_fail(m, self);
-    if (rt_val_number(self, &f) || (self.kind == V_STR && rt_str_float(self, &f)))
-        return rt_val_float(f);
-    return a[0].kind == V_MISSING ? rt_val_float(0) : a[0];
-}
-
 BUILTIN(do_length) { return rt_val_int(rt_val_length(m, self)); }
 BUILTIN(do_string) { return rt_val_text(m, self); }
 BUILTIN(do_upper) { return rt_str_case(m, rt_val_text(m, self), CASE_UPPER, CASE_UPPER); }
 BUILTIN(do_lower) { return rt_str_case(m, rt_val_text(m, self), CASE_LOWER, CASE_LOWER); }
 BUILTIN(do_capitalize) { return rt_str_case(m, rt_val_text(m, self), CASE_TITLE, CASE_LOWER); }
 BUILTIN(do_title) { return rt_str_title(m, rt_val_text(m, self), true); }
-BUILTIN(do_escape) { return rt_str_escape(m, rt_val_text(m, self)); }
 BUILTIN(do_tojson) { return rt_val_json(m, self, a); }
 BUILTIN(do_trim) { return rt_str_strip(m, rt_val_text(m, self), a[0], 3); }
 
@@ -244,47 +224,6 @@ BUILTIN(do_dictsort)
     return sort_by(m, list, keys, rt_val_truth(a[2]));
 }
 
-BUILTIN(do_unique)
-{
-    rt_seq *s = rt_val_iterate(m, self);
-    rt_val list = rt_seq_new(m, SEQ_ONCE, 0), item;
-    rt_dict *seen = rt_dict_new(m, 0).u.dict;
-    for (int64_t i = 0; rt_seq_next(m, s, &i, &item);) {
-        int64_t before = seen->n;
-        rt_dict_put(m, seen, get_key(m, item, a[1], a[0]), rt_val_none());
-        if (seen->n > before)
-            list = rt_seq_push(m, list, item);
-    }
-    return list;
-}
-
-static rt_val extreme(rt_tpl *m, rt_val v, const rt_val *a, int want)
-{
-    rt_seq *s = rt_val_iterate(m, v);
-    rt_val best = rt_val_hint("the sequence was empty"), best_key = best, item;
-    for (int64_t i = 0; rt_seq_next(m, s, &i, &item);) {
-        rt_val key = get_key(m, item, a[1], a[0]);
-        if (i > 1 && rt_val_order(m, key, best_key) != want)
-            continue;
-        best = item;
-        best_key = key;
-    }
-    return best;
-}
-BUILTIN(do_min) { return extreme(m, self, a, -1); }
-BUILTIN(do_max) { return extreme(m, self, a, 1); }
-
-BUILTIN(do_sum)
-{
-    rt_seq *s = rt_val_iterate(m, self);
-    rt_val item, sum = a[1].kind == V_MISSING ? rt_val_int(0) : a[1];
-    if (sum.kind == V_STR)
-        rt_tpl_fail(m, "sum of strings: use |join");
-    for (int64_t i = 0; rt_seq_next(m, s, &i, &item);)
-        sum = rt_val_binary(m, '+', sum, get_path(m, item, a[0], rt_val_missing()));
-    return sum;
-}
-
 /* The row that the argument `at` of map, select, ... names. */
 static const rt_builtin *named(rt_tpl *m, const rt_builtin *table, const rt_args *raw, int at)
 {
@@ -345,13 +284,10 @@ BUILTIN(do_selectattr) { return choose(m, self, raw, true, true); }
 BUILTIN(do_rejectattr) { return choose(m, self, raw, true, false); }
 
 const rt_builtin rt_filters[] = {
-    { "abs", "", do_abs },
     { "capitalize", "", do_capitalize },
     { "default d", "=default_value boolean", do_default },
     { "dictsort", "=case_sensitive by reverse", do_dictsort },
-    { "escape e forceescape", "", do_escape },
     { "first", "", do_first },
-    { "float", "=default", do_float },
     { "indent", "=width first blank", do_indent },
     { "int", "=default base", do_int },
     { "items", "", do_items },
@@ -361,8 +297,6 @@ const rt_builtin rt_filters[] = {
     { "list", "", do_list },
     { "lower", "", do_lower },
     { "map", "*", do_map },
-    { "max", "=case_sensitive attribute", do_max },
-    { "min", "=case_sensitive attribute", do_min },
     { "reject", "*", do_reject },
     { "rejectattr", "*", do_rejectattr },
     { "replace", "old new =count", do_replace },
@@ -372,11 +306,9 @@ const rt_builtin rt_filters[] = {
     { "selectattr", "*", do_selectattr },
     { "sort", "=reverse case_sensitive attribute", do_sort },
     { "string", "", do_string },
-    { "sum", "=attribute start", do_sum },
     { "title", "", do_title },
     { "tojson", "=ensure_ascii indent separators sort_keys", do_tojson },
     { "trim", "=chars", do_trim },
-    { "unique", "=case_sensitive attribute", do_unique },
     { "upper", "", do_upper },
     { 0 },
 };

@@ -126,7 +126,7 @@ typedef enum rt_op {
     N_ARG,    /* a: expression, val: keyword or V_MISSING */
     N_PARAM,  /* id, a: default or NULL */
     N_UNARY,  /* flag: '-', '+', '!' (not); a */
-    N_BINARY, /* flag: + - * / D(floor) % P(power); a, b */
+    N_BINARY, /* flag: + - * / D(floor) %; a, b */
     N_AND,
     N_OR,
     N_CONCAT,       /* a: parts */
@@ -191,7 +191,7 @@ typedef struct rt_tpl {
     const cJSON *context; /* while rendering */
     rt_val *global;       /* (n_names) context and functions */
     rt_scope *scope;
-    rt_buf *out, root, spans; /* spans: of rt_template_span */
+    rt_buf *out, root;
 } rt_tpl;
 
 /* A filter, test, function or method: one row of a table that ends with a row without fn. */

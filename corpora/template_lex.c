@@ -1,7 +1,7 @@
 /* template_lex.c: template text to tokens, following jinja2's lexer with trim_blocks and
-   lstrip_blocks: where white space around tags goes, raw blocks, comments, string escapes, and
-   which brackets must close before a tag may end. Refuses: escapes \N{...} and \ooo, lone
-   surrogates, numbers that are not decimal, names that are not ASCII. */
+   lstrip_blocks: where white space around tags goes, comments, string escapes, and
+   which brackets must close before a tag may end. Refuses: raw blocks, escapes \N{...} and \ooo,
+   lone surrogates, numbers that are not decimal, names that are not ASCII. */
 #include <stdlib.h>
 
 #include "corpora/template_parse.h"
@@ -58,27 +58,6 @@ static void lex_data(rt_lexer *x, rt_token *t, int64_t tag)
     advance(x, tag);
 }
 
-/* "{% word" at a tag: where that and its white space end; 0 when it is another tag. */
-static int64_t raw_tag(const rt_lexer *x, int64_t tag, const char *word)
-{
-    int64_t at = skip_space(x, skip_sign(x, tag + 2));
-    return at_text(x, at, word) ? skip_space(x, at + (int64_t)strlen(word)) : 0;
-}
-
-static void lex_raw(rt_lexer *x, rt_token *t)
-{
-    for (int64_t i = x->at; i < x->n; i++) {
-        int64_t end = at_text(x, i, "{%") ? raw_tag(x, i, "endraw") : 0;
-        end = end ? close_tag(x, end, "%}") : 0;
-        if (!end)
-            continue;
-        lex_data(x, t, i);
-        advance(x, end);
-        return;
-    }
-    rt_tpl_fail(x->m, "raw block without {%% endraw %%}");
-}
-
 static void skip_comment(rt_lexer *x, int64_t at)
 {
     const char *close = memmem(x->src + at, (size_t)(x->n - at), "#}", 2);
@@ -104,17 +83,10 @@ static void lex_text(rt_lexer *x, rt_token *t)
                 return;
         }
         t->line = x->m->line = x->line;
-        int64_t after = skip_sign(x, tag + 2), raw = 0;
+        int64_t after = skip_sign(x, tag + 2);
         if (s[tag + 1] == '#') {
             skip_comment(x, after);
             continue;
-        }
-        if (s[tag + 1] == '%')
-            raw = raw_tag(x, tag, "raw");
-        if (raw && (at_text(x, raw, "%}") || at_text(x, raw, "-%}"))) {
-            advance(x, s[raw] == '-' ? skip_space(x, raw + 3) : raw + 2);
-            lex_raw(x, t);
-            return;
         }
         x->state = s[tag + 1] == '%' ? LEX_BLOCK : LEX_PRINT;
         t->kind = x->state == LEX_BLOCK ? T_BLOCK_BEGIN : T_PRINT_BEGIN;
@@ -205,7 +177,7 @@ static void lex_number(rt_lexer *x, rt_token *t)
 
 static void lex_operator(rt_lexer *x, rt_token *t)
 {
-    static const char pair[][4] = { "//D", "**P", "==E", "!=N", ">=G", "<=L" };
+    static const char pair[][4] = { "//D", "==E", "!=N", ">=G", "<=L" };
     const char *s = x->src + x->at, c = *s;
     t->kind = T_OP;
     t->op = c;

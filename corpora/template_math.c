@@ -1,28 +1,9 @@
-/* template_math.c: the operators + - * / // % ** as Python defines them for numbers, strings and
-   lists. Refuses: results beyond 64 bits, complex results, and formatting with '...' % values,
+/* template_math.c: the operators + - * / // % as Python defines them for numbers, strings and
+   lists. Refuses: results beyond 64 bits, powers, and formatting with '...' % values,
    which no chat template needs. */
 #include "corpora/template_impl.h"
 
 #include <math.h>
-
-static rt_val power(rt_tpl *m, rt_val a, rt_val b)
-{
-    double x, y;
-    rt_val_number(a, &x);
-    rt_val_number(b, &y);
-    double r = pow(x, y);
-    bool exact = a.kind != V_FLOAT && b.kind != V_FLOAT && b.u.i >= 0;
-    if (exact && fabs(r) < 0x1p64) { /* at most 63 rounds, unless the base is 0, 1 or -1 */
-        int64_t p = 1, n = fabs(x) <= 1 ? rt_min(b.u.i, 2 - b.u.i % 2) : b.u.i;
-        for (; n > 0; n--)
-            if (__builtin_mul_overflow(p, a.u.i, &p))
-                return rt_tpl_fail(m, "integer beyond 64 bits");
-        return rt_val_int(p);
-    }
-    if (!isfinite(r) && isfinite(x) && isfinite(y))
-        return rt_tpl_fail(m, "power without a finite real result");
-    return exact ? rt_tpl_fail(m, "integer beyond 64 bits") : rt_val_float(r);
-}
 
 static rt_val int_binary(rt_tpl *m, int op, int64_t a, int64_t b)
 {
@@ -87,8 +68,6 @@ rt_val rt_val_binary(rt_tpl *m, int op, rt_val a, rt_val b)
         return rt_tpl_fail(m, "formatting with %% is not supported: join values with ~");
     if (rt_val_number(a, &x) && rt_val_number(b, &y)) {
         bool ints = a.kind != V_FLOAT && b.kind != V_FLOAT;
-        if (op == 'P')
-            return power(m, a, b);
         if (y == 0 && (op == '/' || op == 'D' || op == '%'))
             return rt_tpl_fail(m, "division by zero");
         return ints && op != '/' ? int_binary(m, op, a.u.i, b.u.i) : float_binary(op, x, y);
@@ -104,7 +83,7 @@ rt_val rt_val_binary(rt_tpl *m, int op, rt_val a, rt_val b)
         return repeat(m, a, times);
     if (op == '*' && (lb || b.kind == V_STR) && rt_val_integer(a, &times))
         return repeat(m, b, times);
-    const char *sign = op == 'D' ? "//" : op == 'P' ? "**" : (const char[]){ (char)op, 0 };
+    const char *sign = op == 'D' ? "//" : (const char[]){ (char)op, 0 };
     return rt_tpl_fail(m, "%s %s %s is not possible: use ~ to join values as text", rt_val_type(a),
                        sign, rt_val_type(b));
 }

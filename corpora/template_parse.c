@@ -181,7 +181,7 @@ static rt_node *parse_statement(rt_parser *p)
             tag[i].parse(p, n);
             return n;
         }
-    if (rt_parse_at(p, "block extends include import from autoescape print with filter"))
+    if (rt_parse_at(p, "block extends include import from autoescape print with filter raw"))
         rt_tpl_fail(p->m, "the tag %.*s is not supported in chat templates", (int)p->tok.val.n,
                     p->tok.val.u.str);
     rt_parse_wrong(p, "a tag");

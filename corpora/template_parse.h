@@ -12,7 +12,7 @@ typedef enum rt_token_kind {
     T_STRING,
     T_NUMBER,
     T_NAME,
-    T_OP, /* op: the character, or D // P ** E == N != G >= L <= */
+    T_OP, /* op: the character, or D // E == N != G >= L <= */
     T_PRINT_END,
     T_BLOCK_END
 } rt_token_kind;

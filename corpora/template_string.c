@@ -1,5 +1,5 @@
 /* template_string.c: the methods of str. Positions are code points, as in Python. Every search is
-   charged by the bytes it may read. Refuses: rsplit at white space, bounds of find and count. */
+   charged by the bytes it may read. Refuses: rsplit at white space, bounds of find. */
 #include "corpora/template_builtin.h"
 
 static bool in_set(rt_val chars, const char *s, int64_t len)
@@ -207,33 +207,15 @@ BUILTIN(removesuffix)
     return rt_val_str(self.u.str, self.n - (has_affix(m, self, a[0], true) ? a[0].n : 0));
 }
 
-static rt_val position(rt_tpl *m, rt_val s, int64_t hit, bool must)
+static rt_val position(rt_tpl *m, rt_val s, rt_val what, bool last)
 {
-    if (hit < 0 && must)
-        rt_tpl_fail(m, "index: the text is not there");
+    check_str(m, what);
+    int64_t hit = last ? find_last(m, s, what, s.n) : find(m, s, what, 0);
     rt_tpl_scan(m, s.n);
     return rt_val_int(hit < 0 ? -1 : rt_cp_count(s.u.str, hit));
 }
-static int64_t find_either(rt_tpl *m, rt_val s, rt_val what, bool last)
-{
-    check_str(m, what);
-    return last ? find_last(m, s, what, s.n) : find(m, s, what, 0);
-}
-BUILTIN(find_) { return position(m, self, find_either(m, self, a[0], false), false); }
-BUILTIN(rfind) { return position(m, self, find_either(m, self, a[0], true), false); }
-BUILTIN(index_) { return position(m, self, find_either(m, self, a[0], false), true); }
-BUILTIN(rindex_) { return position(m, self, find_either(m, self, a[0], true), true); }
-
-BUILTIN(count)
-{
-    int64_t n = 0;
-    check_str(m, a[0]);
-    if (!a[0].n)
-        return rt_val_int(rt_val_length(m, self) + 1);
-    for (int64_t at = 0; (at = find(m, self, a[0], at)) >= 0; at += a[0].n)
-        n++;
-    return rt_val_int(n);
-}
+BUILTIN(find_) { return position(m, self, a[0], false); }
+BUILTIN(rfind) { return position(m, self, a[0], true); }
 
 BUILTIN(join)
 {
@@ -251,10 +233,8 @@ BUILTIN(join)
 
 const rt_builtin rt_str_methods[] = {
     { "capitalize", "", capitalize },
-    { "count", "<sub>", count },
     { "endswith", "<suffix>", endswith },
     { "find", "<sub>", find_ },
-    { "index", "<sub>", index_ },
     { "join", "<items>", join },
     { "lower", "", lower },
     { "lstrip", "=<chars>", lstrip },
@@ -262,7 +242,6 @@ const rt_builtin rt_str_methods[] = {
     { "removesuffix", "<suffix>", removesuffix },
     { "replace", "<old> <new> =<count>", replace },
     { "rfind", "<sub>", rfind },
-    { "rindex", "<sub>", rindex_ },
     { "rsplit", "=sep maxsplit", rsplit },
     { "rstrip", "=<chars>", rstrip },
     { "split", "=sep maxsplit", split },

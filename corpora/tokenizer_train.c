@@ -245,7 +245,7 @@ static int count_piece(void *user, const char *piece, int64_t bytes, rt_err *err
         return 0;
     int64_t i = rt_bytes_map_put(&t->learner.words, piece, bytes, err);
     if (i >= 0)
-        t->learner.words.entry[i].count++;
+        t->learner.words.entry[i].value++;
     return i < 0 ? -1 : 0;
 }
 

@@ -8,6 +8,7 @@
 #define RT_TRACE_INSIDE_H
 
 #include "core/json.h"
+#include "corpora/bytes_map.h"
 #include "corpora/npz.h"
 #include "corpora/trace.h"
 
@@ -160,23 +161,16 @@ enum rt_trace_record rt_trace_record_next(const uint8_t *data, int64_t bytes, in
 
 /* ---- ids that are there (trace_ids.c) ---- */
 
-typedef struct rt_trace_known {
-    int64_t index;
-    char *id;
-} rt_trace_known;
-
 typedef struct rt_trace_ids {
-    rt_trace_known *item; /* (n) in the order they came */
-    int64_t n, last_index;
-    int64_t *slot, n_slots; /* open addressing over item by id; -1 = free */
-    bool unordered;         /* some index came after a greater one */
+    rt_bytes_map map; /* id -> plan index, in the order they came */
+    int64_t last_index;
+    bool unordered; /* some index came after a greater one */
 } rt_trace_ids;
 
 /* 0 added, 1 this id with this index is there already, -1 (error) a conflict or no memory. */
 int rt_trace_ids_add(rt_trace_ids *ids, const char *id, int64_t bytes, int64_t index,
                      const char *path, rt_err *err);
 bool rt_trace_ids_has(const rt_trace_ids *ids, const char *id);
-void rt_trace_ids_free(rt_trace_ids *ids);
 
 /* ---- writer and reader, inside ---- */
 

@@ -269,7 +269,7 @@ int64_t rt_trace_inspect(rt_trace_reader **whole, int64_t *lost, const char *pat
     rt_trace_sample_init(&c.sample);
     int rc = check_all(&c);
     rt_trace_sample_free(&c.sample);
-    rt_trace_ids_free(&c.ids);
+    rt_bytes_map_free(&c.ids.map);
     if (rc == 0 && c.known)
         *whole = c.r;
     else

@@ -320,7 +320,7 @@ bool rt_trace_has(const rt_trace_writer *w, const char *id)
     return rt_trace_ids_has(&w->ids, id);
 }
 
-int64_t rt_trace_written(const rt_trace_writer *w) { return w->ids.n; }
+int64_t rt_trace_written(const rt_trace_writer *w) { return w->ids.map.n; }
 
 static int append_record(rt_trace_writer *w, const rt_trace_buf *record, rt_err *err)
 {
@@ -431,7 +431,7 @@ int rt_trace_close(rt_trace_writer *w, rt_err *err)
     if (!w)
         return 0;
     int rc = w->broken ? 0 : rt_trace_flush(w, err);
-    rt_trace_ids_free(&w->ids);
+    rt_bytes_map_free(&w->ids.map);
     if (w->journal_fd >= 0)
         close(w->journal_fd);
     if (w->lock_fd >= 0)

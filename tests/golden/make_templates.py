@@ -103,19 +103,12 @@ def compiled(source):
 
 
 def render(source, context):
-    """Text and the byte spans of {% generation %} blocks, or (None, [])."""
+    """Text, or None when it raises."""
     context = {k: v for k, v in context.items() if k != "strftime_now"}
     try:
-        template = compiled(source)
-        text = template.render(**context)
-        marked, spans = hf._render_with_assistant_indices(
-            compiled_template=template, messages=context.pop("messages", []),
-            tools=context.pop("tools", None), documents=None,
-            add_generation_prompt=context.pop("add_generation_prompt", False), **context)
+        return compiled(source).render(**context)
     except Exception:  # whatever Python raises, retort must fail
-        return None, []
-    size = [len(marked[:at].encode()) for span in spans for at in span]
-    return text, list(zip(size[::2], size[1::2])) if marked == text else []
+        return None
 
 
 def expression(line):
@@ -135,11 +128,10 @@ def main():
             for setting, variables in SETTINGS.items():
                 if chat not in USED_WITH[setting]:
                     continue
-                text, spans = render(source, dict(TOKENS, **variables, messages=messages))
+                text = render(source, dict(TOKENS, **variables, messages=messages))
                 family.append({"template": os.path.basename(path), "chat": chat,
-                               "setting": setting, "text": text,
-                               **({"spans": spans} if spans else {})})
-    cases = [{"source": source, "text": render(source, CASE_CONTEXT)[0]}
+                               "setting": setting, "text": text})
+    cases = [{"source": source, "text": render(source, CASE_CONTEXT)}
              for source in read_cases("template_cases.txt")]
     golden = {"made_with": f"jinja2 {jinja2.__version__}, transformers {transformers.__version__}",
               "tokens": TOKENS, "chats": CHATS, "settings": SETTINGS, "family": family,
