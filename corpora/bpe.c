@@ -20,6 +20,12 @@ typedef struct rt_bpe_cached {
     int32_t id[CACHED_IDS];
 } rt_bpe_cached;
 
+/* A merge that waits: its rank and result as in rt_merge_slot, and the symbol on its left. */
+typedef struct rt_bpe_due {
+    uint64_t value;
+    int64_t at;
+} rt_bpe_due;
+
 /* ---- byte-level spelling ------------------------------------------------------------------- */
 
 uint32_t rt_byte_char(uint8_t b)
@@ -38,9 +44,17 @@ int rt_char_byte(uint32_t cp)
     return k > 67 ? -1 : k <= 0x20 ? (int)k : k <= 66 ? (int)(k - 33 + 0x7f) : 0xad;
 }
 
-/* The raw bytes a byte-level spelling stands for, into out; -1 when a character is not in the map.
- */
-static int64_t unspell(rt_str s, char *out)
+int rt_bytes_spell(const char *s, int64_t bytes, rt_text *out, rt_err *err)
+{
+    if (rt_text_reserve(out, 2 * bytes, err))
+        return -1;
+    for (int64_t i = 0; i < bytes; i++)
+        out->bytes += rt_utf8_encode(rt_byte_char((uint8_t)s[i]), out->data + out->bytes);
+    out->data[out->bytes] = 0;
+    return 0;
+}
+
+int64_t rt_bytes_unspell(rt_str s, char *out)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < s.bytes;) {
@@ -110,7 +124,7 @@ int rt_bpe_set_vocab(rt_bpe *b, const rt_str *token, int32_t vocab, bool byte_le
         if (!s.data || s.bytes == 0)
             continue;
         if (byte_level) {
-            int64_t n = unspell(s, pool);
+            int64_t n = rt_bytes_unspell(s, pool);
             if (n < 0) /* never the result of byte-level text: only an added token can be it */
                 continue;
             s = (rt_str){ pool, n };
@@ -160,7 +174,7 @@ int32_t rt_bpe_find_spelled(const rt_bpe *b, rt_str s)
     char raw[RT_TOKEN_BYTES_MAX];
     if (!b->byte_level)
         return rt_bpe_find(b, s.data, s.bytes);
-    int64_t n = s.bytes > RT_TOKEN_BYTES_MAX ? -1 : unspell(s, raw);
+    int64_t n = s.bytes > RT_TOKEN_BYTES_MAX ? -1 : rt_bytes_unspell(s, raw);
     return n < 0 ? -1 : rt_bpe_find(b, raw, n);
 }
 
@@ -199,6 +213,16 @@ int rt_bpe_add_merge(rt_bpe *b, rt_str left, rt_str right, int64_t most, rt_err 
     return 0;
 }
 
+int rt_bpe_add_merge_text(rt_bpe *b, rt_str both, int64_t most, rt_err *err)
+{
+    const char *space = both.bytes > 1 ? memchr(both.data + 1, ' ', (size_t)both.bytes - 1) : NULL;
+    if (!space)
+        return rt_fail(err, "merge %lld is not of the form \"a b\"", (long long)b->n_merges);
+    int64_t left = space - both.data;
+    return rt_bpe_add_merge(b, (rt_str){ both.data, left },
+                            (rt_str){ space + 1, both.bytes - left - 1 }, most, err);
+}
+
 void rt_bpe_free(rt_bpe *b)
 {
     free(b->piece);
@@ -222,12 +246,7 @@ int rt_bpe_work_open(rt_bpe_work *w, rt_err *err)
 void rt_bpe_work_close(rt_bpe_work *w)
 {
     free(w->cache);
-    free(w->id);
-    free(w->next);
-    free(w->prev);
-    free(w->value);
-    free(w->heap_value);
-    free(w->heap_at);
+    free(w->heap);
     *w = (rt_bpe_work){ 0 };
 }
 
@@ -238,23 +257,16 @@ static int work_reserve(rt_bpe_work *w, int64_t symbols, rt_err *err)
     if (symbols >= INT32_MAX / 4)
         return rt_fail(err, "tokenizer: a single word of %lld bytes", (long long)symbols);
     int64_t cap = rt_max(symbols, 1024);
-    free(w->id);
-    free(w->next);
-    free(w->prev);
-    free(w->value);
-    free(w->heap_value);
-    free(w->heap_at);
-    w->heap_cap = 3 * cap; /* every pair once, and two new ones a merge */
-    w->id = malloc((size_t)cap * sizeof *w->id);
-    w->next = malloc((size_t)cap * sizeof *w->next);
-    w->prev = malloc((size_t)cap * sizeof *w->prev);
-    w->value = malloc((size_t)cap * sizeof *w->value);
-    w->heap_value = malloc((size_t)w->heap_cap * sizeof *w->heap_value);
-    w->heap_at = malloc((size_t)w->heap_cap * sizeof *w->heap_at);
-    bool ok = w->id && w->next && w->prev && w->value && w->heap_value && w->heap_at;
-    w->cap = ok ? cap : 0;
-    return ok ? 0
-              : rt_fail(err, "tokenizer: out of memory for a word of %lld bytes", (long long)cap);
+    free(w->heap);
+    w->heap = malloc((size_t)cap * (3 * sizeof *w->heap + sizeof *w->value + 3 * sizeof *w->id));
+    w->cap = w->heap ? cap : 0;
+    if (!w->heap)
+        return rt_fail(err, "tokenizer: out of memory for a word of %lld bytes", (long long)cap);
+    w->value = (uint64_t *)(w->heap + 3 * cap);
+    w->id = (int32_t *)(w->value + cap);
+    w->next = w->id + cap;
+    w->prev = w->next + cap;
+    return 0;
 }
 
 /* Symbols of the piece into w->id; their number. Unknown characters wait in `unk`, so that
@@ -319,43 +331,34 @@ static int64_t merge_short(const rt_bpe *b, rt_bpe_work *w, int64_t n)
     return n;
 }
 
-static bool before(const rt_bpe_work *w, int64_t a, int64_t b)
+static bool before(rt_bpe_due a, rt_bpe_due b)
 {
-    uint64_t va = w->heap_value[a], vb = w->heap_value[b];
-    return va < vb || (va == vb && w->heap_at[a] < w->heap_at[b]);
-}
-
-static void heap_swap(rt_bpe_work *w, int64_t a, int64_t b)
-{
-    uint64_t v = w->heap_value[a];
-    int32_t at = w->heap_at[a];
-    w->heap_value[a] = w->heap_value[b];
-    w->heap_at[a] = w->heap_at[b];
-    w->heap_value[b] = v;
-    w->heap_at[b] = at;
+    return a.value < b.value || (a.value == b.value && a.at < b.at);
 }
 
 static void heap_push(rt_bpe_work *w, uint64_t value, int64_t at)
 {
+    rt_bpe_due due = { value, at };
     if (value == NO_VALUE)
         return;
     int64_t i = w->heap_n++;
-    w->heap_value[i] = value;
-    w->heap_at[i] = (int32_t)at;
-    for (; i > 0 && before(w, i, (i - 1) / 2); i = (i - 1) / 2)
-        heap_swap(w, i, (i - 1) / 2);
+    for (; i > 0 && before(due, w->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        w->heap[i] = w->heap[(i - 1) / 2];
+    w->heap[i] = due;
 }
 
-static void heap_pop(rt_bpe_work *w)
+static rt_bpe_due heap_pop(rt_bpe_work *w)
 {
-    heap_swap(w, 0, --w->heap_n);
-    for (int64_t i = 0, child; (child = 2 * i + 1) < w->heap_n; i = child) {
-        if (child + 1 < w->heap_n && before(w, child + 1, child))
-            child++;
-        if (!before(w, child, i))
+    rt_bpe_due first = w->heap[0], last = w->heap[--w->heap_n];
+    int64_t i = 0;
+    for (int64_t child; (child = 2 * i + 1) < w->heap_n; i = child) {
+        child += child + 1 < w->heap_n && before(w->heap[child + 1], w->heap[child]);
+        if (!before(w->heap[child], last))
             break;
-        heap_swap(w, i, child);
+        w->heap[i] = w->heap[child];
     }
+    w->heap[i] = last;
+    return first;
 }
 
 /* The same with a heap of (rank, position) over a linked list. An entry is stale when its pair's
@@ -370,13 +373,12 @@ static int64_t merge_long(const rt_bpe *b, rt_bpe_work *w, int64_t n)
         heap_push(w, w->value[i], i);
     }
     while (w->heap_n) {
-        uint64_t value = w->heap_value[0];
-        int32_t at = w->heap_at[0];
-        heap_pop(w);
-        if (w->value[at] != value)
+        rt_bpe_due due = heap_pop(w);
+        int32_t at = (int32_t)due.at;
+        if (w->value[at] != due.value)
             continue;
         int32_t gone = w->next[at], after = w->next[gone], ahead = w->prev[at];
-        w->id[at] = (int32_t)(uint32_t)value;
+        w->id[at] = (int32_t)(uint32_t)due.value;
         w->value[gone] = NO_VALUE;
         w->next[at] = after;
         if (after >= 0)

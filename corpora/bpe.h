@@ -35,9 +35,10 @@ typedef struct rt_bpe {
 /* token: (vocab) spelling as in tokenizer.json, data NULL = no such id; must outlive the model when
    not byte_level. Call once, then the merges. */
 int rt_bpe_set_vocab(rt_bpe *b, const rt_str *token, int32_t vocab, bool byte_level, rt_err *err);
-/* Add the next merge by the spellings of its halves, in rank order; `most` merges in all, known
-   from the first call on. */
+/* Add the next merge by the spellings of its halves, or of both with a space between, in rank
+   order; `most` merges in all, known from the first call on. */
 int rt_bpe_add_merge(rt_bpe *b, rt_str left, rt_str right, int64_t most, rt_err *err);
+int rt_bpe_add_merge_text(rt_bpe *b, rt_str both, int64_t most, rt_err *err);
 void rt_bpe_free(rt_bpe *b);
 /* Id of exactly these bytes, or -1. */
 int32_t rt_bpe_find(const rt_bpe *b, const char *piece, int64_t bytes);
@@ -50,12 +51,11 @@ int32_t rt_bpe_find_spelled(const rt_bpe *b, rt_str spelling);
 /* Work memory and the cache of pre-tokens, one per thread. */
 typedef struct rt_bpe_work {
     struct rt_bpe_cached *cache;
-    int64_t cap; /* symbols the arrays hold */
+    int64_t cap;             /* symbols the arrays hold; all stand in one block behind heap */
+    struct rt_bpe_due *heap; /* (3 cap): every pair once, and two new ones a merge */
+    int64_t heap_n;
+    uint64_t *value; /* (cap) */
     int32_t *id, *next, *prev;
-    uint64_t *value;
-    uint64_t *heap_value;
-    int32_t *heap_at;
-    int64_t heap_n, heap_cap;
 } rt_bpe_work;
 
 int rt_bpe_work_open(rt_bpe_work *w, rt_err *err);
@@ -67,6 +67,10 @@ int rt_bpe_encode(const rt_bpe *b, rt_bpe_work *w, const char *piece, int64_t by
 /* Byte-level spelling: the 256 bytes as printable characters (GPT-2). */
 uint32_t rt_byte_char(uint8_t byte);
 int rt_char_byte(uint32_t cp); /* -1 = not one of them */
+int rt_bytes_spell(const char *s, int64_t bytes, rt_text *out, rt_err *err); /* append */
+/* The bytes that a spelling stands for, into out (as long as s); their number, -1 when a character
+   is none of the 256. */
+int64_t rt_bytes_unspell(rt_str s, char *out);
 
 RT_END
 

@@ -38,21 +38,6 @@ typedef struct pairs {
     int64_t n_touched, touched_cap;
 } pairs;
 
-/* Room for one more element of an array. */
-static int room(void **array, int64_t n, int64_t *cap, size_t size, rt_err *err)
-{
-    if (n < *cap)
-        return 0;
-    int64_t want = *cap ? 2 * *cap : 4096;
-    void *grown = realloc(*array, (size_t)want * size);
-    if (!grown)
-        return rt_fail(err, "tokenizer: out of memory for %lld pairs", (long long)want);
-    *array = grown;
-    *cap = want;
-    return 0;
-}
-#define ROOM(array, n, cap, err) room((void **)&(array), n, &(cap), sizeof *(array), err)
-
 static uint64_t mix(uint64_t key)
 {
     key *= 0x9E3779B97F4A7C15u;
@@ -90,8 +75,10 @@ static pair *pairs_get(pairs *p, int32_t left, int32_t right, rt_err *err)
         if (p->pair[i].key == key)
             return &p->pair[i];
     }
-    if (ROOM(p->pair, p->n, p->cap, err))
+    pair *grown = rt_grown(p->pair, &p->cap, p->n + 1, sizeof *grown, err);
+    if (!grown)
         return NULL;
+    p->pair = grown;
     p->slot[at & (uint64_t)(p->slots - 1)] = p->n;
     p->pair[p->n] = (pair){ .key = key, .where = -1 };
     return &p->pair[p->n++];
@@ -101,8 +88,10 @@ static int pairs_place(pairs *p, pair *q, int64_t word, rt_err *err)
 {
     if (q->where >= 0 && p->place[q->where].word == word)
         return 0;
-    if (ROOM(p->place, p->n_places, p->places_cap, err))
+    place *grown = rt_grown(p->place, &p->places_cap, p->n_places + 1, sizeof *grown, err);
+    if (!grown)
         return -1;
+    p->place = grown;
     p->place[p->n_places] = (place){ word, q->where };
     q->where = p->n_places++;
     return 0;
@@ -115,8 +104,10 @@ static bool better(struct best a, struct best b)
 
 static int heap_push(pairs *p, struct best x, rt_err *err)
 {
-    if (ROOM(p->heap, p->heap_n, p->heap_cap, err))
+    struct best *grown = rt_grown(p->heap, &p->heap_cap, p->heap_n + 1, sizeof *grown, err);
+    if (!grown)
         return -1;
+    p->heap = grown;
     int64_t i = p->heap_n++;
     for (; i > 0 && better(x, p->heap[(i - 1) / 2]); i = (i - 1) / 2)
         p->heap[i] = p->heap[(i - 1) / 2];
@@ -172,8 +163,11 @@ static int count_word(pairs *p, const corpus *c, const rt_learner *t, int64_t w,
         if (pairs_place(p, q, w, err))
             return -1;
         if (!q->touched) {
-            if (ROOM(p->touched, p->n_touched, p->touched_cap, err))
+            int64_t *grown = rt_grown(p->touched, &p->touched_cap, p->n_touched + 1, sizeof *grown,
+                                      err);
+            if (!grown)
                 return -1;
+            p->touched = grown;
             q->touched = true;
             p->touched[p->n_touched++] = q - p->pair;
         }

@@ -38,22 +38,15 @@ static void pieces_mark(pieces *p, bool plain)
     p->end[p->n++] = p->text.bytes;
 }
 
+/* One foreign character, and the whole token stands for itself. */
 static int unspell_bytes(const char *s, int64_t n, rt_text *out, rt_err *err)
 {
-    int64_t begin = out->bytes;
-    for (int64_t i = 0; i < n;) {
-        uint32_t cp = 0;
-        int len = rt_utf8_decode(s + i, n - i, &cp);
-        int byte = len ? rt_char_byte(cp) : -1;
-        if (byte < 0) { /* one foreign character and the whole token stands for itself */
-            out->bytes = begin;
-            return rt_text_add(out, s, n, err);
-        }
-        char c = (char)byte;
-        if (rt_text_add(out, &c, 1, err))
-            return -1;
-        i += len;
-    }
+    if (rt_text_reserve(out, n, err))
+        return -1;
+    int64_t made = rt_bytes_unspell((rt_str){ s, n }, out->data + out->bytes);
+    if (made < 0)
+        return rt_text_add(out, s, n, err);
+    out->bytes += made;
     return 0;
 }
 

@@ -10,8 +10,6 @@
 #include "corpora/bpe.h"
 #include "corpora/unicode.h"
 
-#define GPT2_PATTERN                                                                               \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define PUNCTUATION_PATTERN "[!-/:-@\\[-`{-~\\p{P}]" /* ASCII punctuation is more than \p{P} */
 
 static const char *const behaviors[] = { "Isolated", "Removed", "MergedWithPrevious",
@@ -157,7 +155,7 @@ static int add_byte_level(rt_steps *s, const cJSON *json, rt_err *err)
     if (rt_json_opt_bool(json, "add_prefix_space", &prefix, err) ||
         rt_json_opt_bool(json, "use_regex", &use_regex, err) ||
         (prefix && !rt_steps_add(s, RT_STEP_PREFIX_SPACE, err)) ||
-        (use_regex && rt_steps_add_split(s, GPT2_PATTERN, err)))
+        (use_regex && rt_steps_add_split(s, RT_GPT2_PATTERN, err)))
         return -1;
     return rt_steps_add(s, RT_STEP_BYTES, err) ? 0 : -1;
 }
@@ -486,17 +484,6 @@ static int pre_split(const rt_pre_run *run, int step, const char *s, int64_t n, 
     return flush(&t, err);
 }
 
-static int spell_bytes(const char *s, int64_t n, rt_text *out, rt_err *err)
-{
-    char utf8[4];
-    if (rt_text_reserve(out, 2 * n, err))
-        return -1;
-    for (int64_t i = 0; i < n; i++)
-        if (rt_text_add(out, utf8, rt_utf8_encode(rt_byte_char((uint8_t)s[i]), utf8), err))
-            return -1;
-    return 0;
-}
-
 static int metaspace(const rt_step *p, const char *s, int64_t n, bool first, rt_text *out,
                      rt_err *err)
 {
@@ -535,7 +522,7 @@ static int pre_step(const rt_pre_run *run, int step, const char *s, int64_t n, b
         bad = rt_text_puts(out, " ", err) || rt_text_add(out, s, n, err);
         break;
     case RT_STEP_BYTES:
-        bad = spell_bytes(s, n, out, err);
+        bad = rt_bytes_spell(s, n, out, err);
         break;
     case RT_STEP_METASPACE:
         bad = metaspace(p, s, n, first, out, err);

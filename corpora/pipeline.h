@@ -9,6 +9,9 @@
 
 RT_BEGIN
 
+/* The split pattern of GPT-2, which ByteLevel uses too. */
+#define RT_GPT2_PATTERN                                                                            \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 /* \w of Rust's regex, where the reference uses that: a class, to stand in another one too. */
 #define RT_RUST_WORD "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]"
 

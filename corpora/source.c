@@ -38,15 +38,12 @@ struct rt_source {
 
 static int add_path(rt_source *s, const char *path, rt_err *err)
 {
-    if (s->n_paths == s->paths_cap) {
-        int64_t cap = s->paths_cap ? 2 * s->paths_cap : 16;
-        char **grown = realloc(s->path, (size_t)cap * sizeof *grown);
-        if (grown)
-            s->path = grown;
-        if (!grown || s->n_paths >= RT_SOURCE_MAX_ENTRIES)
-            return rt_fail(err, "%s: too many files", path);
-        s->paths_cap = cap;
-    }
+    if (s->n_paths == RT_SOURCE_MAX_ENTRIES)
+        return rt_fail(err, "%s: too many files", path);
+    char **grown = rt_grown(s->path, &s->paths_cap, s->n_paths + 1, sizeof *grown, err);
+    if (!grown)
+        return rt_wrap(err, "%s", path);
+    s->path = grown;
     return (s->path[s->n_paths++] = strdup(path)) ? 0 : rt_fail(err, "%s: out of memory", path);
 }
 

@@ -6,21 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Grow *data to hold `need` elements of `size` bytes. */
-static int grow(void **data, int64_t *cap, int64_t need, int64_t size, rt_err *err)
+void *rt_grown(void *array, int64_t *cap, int64_t need, int64_t size, rt_err *err)
 {
+    int64_t want = rt_max(rt_max(need, *cap + *cap / 2), 64), bytes;
     if (need <= *cap)
-        return 0;
-    int64_t want = rt_max(need, *cap + *cap / 2), bytes;
-    want = rt_max(want, 64);
-    if (!rt_mul_ok(want, size, &bytes))
-        return rt_fail(err, "text buffer: %lld elements do not fit in memory", (long long)want);
-    void *p = realloc(*data, (size_t)bytes);
-    if (!p)
-        return rt_fail(err, "text buffer: out of memory for %lld bytes", (long long)bytes);
-    *data = p;
-    *cap = want;
-    return 0;
+        return array;
+    void *grown = rt_mul_ok(want, size, &bytes) ? realloc(array, (size_t)bytes) : NULL;
+    if (grown)
+        *cap = want;
+    else
+        rt_fail(err, "out of memory for %lld elements of %lld bytes", (long long)want,
+                (long long)size);
+    return grown;
 }
 
 int rt_text_reserve(rt_text *t, int64_t more, rt_err *err)
@@ -28,11 +25,9 @@ int rt_text_reserve(rt_text *t, int64_t more, rt_err *err)
     int64_t need;
     if (!rt_add_ok(t->bytes, more, &need) || !rt_add_ok(need, 1, &need))
         return rt_fail(err, "text buffer: length overflows");
-    void *p = t->data;
-    if (grow(&p, &t->cap, need, 1, err))
-        return -1;
-    t->data = p;
-    return 0;
+    char *data = rt_grown(t->data, &t->cap, need, 1, err);
+    t->data = data ? data : t->data;
+    return data ? 0 : -1;
 }
 
 int rt_text_add(rt_text *t, const void *data, int64_t bytes, rt_err *err)
@@ -84,11 +79,9 @@ int rt_ids_reserve(rt_ids *ids, int64_t more, rt_err *err)
     int64_t need;
     if (!rt_add_ok(ids->n, more, &need))
         return rt_fail(err, "token buffer: length overflows");
-    void *p = ids->id;
-    if (grow(&p, &ids->cap, need, sizeof(int32_t), err))
-        return -1;
-    ids->id = p;
-    return 0;
+    int32_t *id = rt_grown(ids->id, &ids->cap, need, sizeof *id, err);
+    ids->id = id ? id : ids->id;
+    return id || need == 0 ? 0 : -1;
 }
 
 int rt_ids_add(rt_ids *ids, int32_t id, rt_err *err)

@@ -1,4 +1,4 @@
-/* text.h: the two growable buffers that text work passes around: bytes and token ids.
+/* text.h: growing arrays, and the two that text work passes around: bytes and token ids.
    A zeroed struct is a valid empty buffer. Appending grows by half and fails only for memory.
    rt_text keeps data[bytes] == 0, so that it can be read as a C string when it holds no NUL. */
 #ifndef RT_TEXT_H
@@ -24,6 +24,10 @@ typedef struct rt_ids {
     int32_t *id; /* (n) */
     int64_t n, cap;
 } rt_ids;
+
+/* The array with room for `need` elements of `size` bytes, *cap updated; NULL = failed, and the
+   array is as it was. */
+void *rt_grown(void *array, int64_t *cap, int64_t need, int64_t size, rt_err *err);
 
 int rt_text_add(rt_text *t, const void *data, int64_t bytes, rt_err *err);
 int rt_text_puts(rt_text *t, const char *s, rt_err *err);

@@ -13,7 +13,6 @@
 #define TAIL "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define LLAMA3(digits)                                                                             \
     CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TAIL
-#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define UPPER(more) "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}" more "]"
 #define LOWER(more) "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}" more "]"
 #define CASED(more, suffix)                                                                        \
@@ -23,7 +22,7 @@
 static const rt_family families[] = {
     { "qwen2", true, false, { LLAMA3("\\p{N}") } },
     { "llama-bpe", false, true, { LLAMA3("\\p{N}{1,3}") } },
-    { "gpt-2", false, false, { GPT2 } },
+    { "gpt-2", false, false, { RT_GPT2_PATTERN } },
     { "deepseek-v3",
       false,
       false,
@@ -48,7 +47,7 @@ static const rt_family families[] = {
       { "[\\p{Han}]+|" CASED("&&[^\\p{Han}]",
                              CONTRACTIONS "?") "|\\p{N}{1,3}| "
                                                "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TAIL } },
-    { "smollm", false, false, { "\\p{N}", GPT2 } },
+    { "smollm", false, false, { "\\p{N}", RT_GPT2_PATTERN } },
 };
 
 static const char *const aliases[][2] = {
@@ -160,15 +159,12 @@ static int merges_from_scores(rt_tokenizer *t, const float *score, rt_err *err)
             int32_t r = l < 0 ? -1 : rt_bpe_find(&t->bpe, s.data + cut, s.bytes - cut);
             if (r < 0)
                 continue;
-            if (n == cap) {
-                cap = cap ? 2 * cap : 4096;
-                scored_merge *grown = realloc(m, (size_t)cap * sizeof *m);
-                if (!grown) {
-                    bad = rt_fail(err, "out of memory for merges");
-                    break;
-                }
-                m = grown;
+            scored_merge *grown = rt_grown(m, &cap, n + 1, sizeof *m, err);
+            if (!grown) {
+                bad = -1;
+                break;
             }
+            m = grown;
             m[n++] = (scored_merge){ score[id], l, r, chars, total - chars, 0 };
         }
         if (!bad && n > first)
@@ -257,16 +253,9 @@ static int put_tokens(rt_tokenizer *t, const rt_tokenizer_parts *p, rt_err *err)
 
 static int put_merges(rt_tokenizer *t, const rt_tokenizer_parts *p, rt_err *err)
 {
-    for (int64_t i = 0; i < p->n_merges; i++) {
-        rt_str m = p->merge[i];
-        const char *space = m.bytes > 1 ? memchr(m.data + 1, ' ', (size_t)(m.bytes - 1)) : NULL;
-        if (!space)
-            return rt_fail(err, "merge %lld is not of the form \"a b\"", (long long)i);
-        int64_t left = space - m.data;
-        if (rt_bpe_add_merge(&t->bpe, (rt_str){ m.data, left },
-                             (rt_str){ space + 1, m.bytes - left - 1 }, p->n_merges, err))
+    for (int64_t i = 0; i < p->n_merges; i++)
+        if (rt_bpe_add_merge_text(&t->bpe, p->merge[i], p->n_merges, err))
             return -1;
-    }
     return 0;
 }
 

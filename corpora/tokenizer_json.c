@@ -133,6 +133,8 @@ static int add_tokens(rt_tokenizer *t, const sources *s, rt_err *err)
 
 /* ---- the model ------------------------------------------------------------------------------ */
 
+static rt_str as_str(const char *s) { return (rt_str){ s, (int64_t)strlen(s) }; }
+
 static int read_merges(rt_bpe *b, const cJSON *merges, rt_err *err)
 {
     const cJSON *m;
@@ -141,26 +143,16 @@ static int read_merges(rt_bpe *b, const cJSON *merges, rt_err *err)
         return rt_fail(err, "more than %d merges", MERGES_MAX);
     cJSON_ArrayForEach(m, merges)
     {
-        rt_str l, r;
         const cJSON *first = m->child, *second = first ? first->next : NULL;
-        if (cJSON_IsString(m)) {
-            if (strncmp(m->valuestring, "#version", 8) == 0)
-                continue;
-            const char *space = m->valuestring[0] ? strchr(m->valuestring + 1, ' ') : NULL;
-            if (!space)
-                return rt_fail(err, "merge %lld is not of the form \"a b\"",
-                               (long long)b->n_merges);
-            l = (rt_str){ m->valuestring, space - m->valuestring };
-            r = (rt_str){ space + 1, (int64_t)strlen(space + 1) };
-        } else if (cJSON_IsArray(m) && cJSON_IsString(first) && cJSON_IsString(second) &&
-                   !second->next) {
-            l = (rt_str){ first->valuestring, (int64_t)strlen(first->valuestring) };
-            r = (rt_str){ second->valuestring, (int64_t)strlen(second->valuestring) };
-        } else {
+        const char *l = cJSON_GetStringValue(first), *r = cJSON_GetStringValue(second);
+        bool pair = cJSON_IsArray(m) && l && r && !second->next;
+        if (!pair && !cJSON_IsString(m))
             return rt_fail(err, "merge %lld is neither \"a b\" nor [\"a\", \"b\"]",
                            (long long)b->n_merges);
-        }
-        if (rt_bpe_add_merge(b, l, r, most, err))
+        if (!pair && strncmp(m->valuestring, "#version", 8) == 0)
+            continue;
+        if (pair ? rt_bpe_add_merge(b, as_str(l), as_str(r), most, err)
+                 : rt_bpe_add_merge_text(b, as_str(m->valuestring), most, err))
             return -1;
     }
     return 0;
@@ -221,7 +213,7 @@ static int read_model(rt_tokenizer *t, const sources *s, const cJSON *model, rt_
         rt_json_get_array(model, "merges", &merges, err) || read_merges(b, merges, err))
         return -1;
     if (unk) {
-        b->unk = rt_bpe_find_spelled(b, (rt_str){ unk, (int64_t)strlen(unk) });
+        b->unk = rt_bpe_find_spelled(b, as_str(unk));
         if (b->unk < 0)
             return rt_fail(err, "model: unk_token %.80s is not in the vocabulary", unk);
     }
@@ -307,7 +299,7 @@ static int32_t name_token(rt_tokenizer *t, const cJSON *config, const cJSON *map
     for (int64_t i = 0; i < t->n_added; i++)
         if (strcmp(t->added[i].content.data, name) == 0)
             return t->added[i].id;
-    int32_t id = rt_bpe_find_spelled(&t->bpe, (rt_str){ name, (int64_t)strlen(name) });
+    int32_t id = rt_bpe_find_spelled(&t->bpe, as_str(name));
     if (id >= 0)
         t->added[t->n_added++] = (rt_added){
             .id = id, .content = t->token[id], .search = t->token[id], .special = true

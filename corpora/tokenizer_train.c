@@ -29,13 +29,7 @@ struct rt_trainer {
 static int spell(const rt_trainer *t, int64_t id, rt_text *out, rt_err *err)
 {
     const rt_bytes *e = &t->learner.tokens.entry[id];
-    char utf8[4];
-    for (int64_t i = 0; i < e->bytes; i++) {
-        uint8_t byte = (uint8_t)t->learner.tokens.pool.data[e->offset + i];
-        if (rt_text_add(out, utf8, rt_utf8_encode(rt_byte_char(byte), utf8), err))
-            return -1;
-    }
-    return 0;
+    return rt_bytes_spell(t->learner.tokens.pool.data + e->offset, e->bytes, out, err);
 }
 
 static cJSON *typed(const char *type)

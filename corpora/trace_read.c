@@ -22,14 +22,10 @@ void rt_trace_reader_close(rt_trace_reader *r)
 
 int rt_trace_reader_add(rt_trace_reader *r, int64_t shard, int64_t at, rt_err *err)
 {
-    if (r->n == r->cap) {
-        int64_t cap = rt_max(1024, 2 * r->cap);
-        rt_trace_entry *grown = realloc(r->entry, (size_t)cap * sizeof *grown);
-        if (!grown)
-            return rt_fail(err, "%s: out of memory for %lld samples", r->path, (long long)cap);
-        r->entry = grown;
-        r->cap = cap;
-    }
+    rt_trace_entry *entry = rt_grown(r->entry, &r->cap, r->n + 1, sizeof *entry, err);
+    if (!entry)
+        return rt_wrap(err, "%s", r->path);
+    r->entry = entry;
     r->entry[r->n++] = (rt_trace_entry){ shard, at };
     return 0;
 }
