@@ -94,7 +94,7 @@ typedef struct rt_tokenizer_parts {
     const char *pre;   /* for gpt2: a name that rt_tokenizer_pre may return */
     int64_t n_tokens;
     const rt_str *token; /* (n_tokens) */
-    const int32_t *type; /* (n_tokens) rt_token_type, NULL = all normal */
+    const int64_t *type; /* (n_tokens) rt_token_type, NULL = all normal */
     const float *score;  /* (n_tokens) llama only, else NULL */
     int64_t n_merges;
     const rt_str *merge;        /* (n_merges) "a b", gpt2 only */

@@ -234,9 +234,9 @@ static int put_tokens(rt_tokenizer *t, const rt_tokenizer_parts *p, rt_err *err)
     if (!t->added)
         return rt_fail(err, "out of memory for added tokens");
     for (int32_t i = 0; i < t->vocab; i++) {
-        int32_t type = p->type ? p->type[i] : RT_TOKEN_NORMAL;
+        int64_t type = p->type ? p->type[i] : RT_TOKEN_NORMAL;
         if (type < RT_TOKEN_NORMAL || type > RT_TOKEN_BYTE)
-            return rt_fail(err, "token %d has the unknown type %d", i, type);
+            return rt_fail(err, "token %d has the unknown type %lld", i, (long long)type);
         if (type == RT_TOKEN_UNUSED)
             continue;
         if (rt_tokenizer_put(t, i, p->token[i].data, p->token[i].bytes, err))
@@ -344,7 +344,6 @@ typedef struct gguf_keys {
     char *model, *pre, *chat_template;
     rt_str *token, *merge;
     int64_t *type, n_types, n_scores, bos, eos, pad, unk;
-    int32_t *type32;
     float *score;
 } gguf_keys;
 
@@ -374,11 +373,6 @@ static int read_keys(const rt_gguf *g, gguf_keys *k, rt_tokenizer_parts *p, rt_e
         return -1;
     if ((k->type && k->n_types != p->n_tokens) || (k->score && k->n_scores != p->n_tokens))
         return rt_fail(err, "%s: token types or scores are not as many as tokens", g->path);
-    k->type32 = k->type ? malloc((size_t)(p->n_tokens + 1) * sizeof *k->type32) : NULL;
-    if (k->type && !k->type32)
-        return rt_fail(err, "out of memory for %s", Y);
-    for (int64_t i = 0; i < p->n_tokens && k->type; i++)
-        k->type32[i] = k->type[i] < 0 || k->type[i] > 6 ? 0 : (int32_t)k->type[i];
     return 0;
 }
 
@@ -395,7 +389,7 @@ int rt_tokenizer_open_gguf(rt_tokenizer **out, const char *path, rt_err *err)
         p.pre = k.pre;
         p.chat_template = k.chat_template;
         p.token = k.token;
-        p.type = k.type32;
+        p.type = k.type;
         p.score = k.score;
         p.merge = k.merge;
         p.bos = (int32_t)k.bos;
@@ -410,7 +404,6 @@ int rt_tokenizer_open_gguf(rt_tokenizer **out, const char *path, rt_err *err)
     free(k.token);
     free(k.merge);
     free(k.type);
-    free(k.type32);
     free(k.score);
     rt_gguf_close(&g);
     return bad;

@@ -34,8 +34,7 @@ typedef enum rt_verdict {
     RT_UNFINISHED, /* cut by the token limit or the server */
     RT_VERDICT_COUNT
 } rt_verdict;
-const char *rt_verdict_name(rt_verdict v);              /* "correct" */
-bool rt_verdict_parse(rt_verdict *v, const char *name); /* false: unknown name */
+const char *rt_verdict_name(rt_verdict v); /* "correct" */
 /* "correct,wrong" as bits 1u << verdict; flag: in the message. */
 int rt_verdict_mask(unsigned *mask, const char *flag, const char *list, rt_err *err);
 

@@ -16,18 +16,6 @@
 #error "the archive's columns are little-endian and copied as they stand"
 #endif
 
-/* ---- a growing byte buffer ---- */
-
-typedef struct rt_trace_buf {
-    uint8_t *data;
-    int64_t n, cap;
-    bool failed; // out of memory: later adds do nothing, and rt_trace_buf_check says so
-} rt_trace_buf;
-
-bool rt_trace_buf_reserve(rt_trace_buf *b, int64_t more);
-void rt_trace_buf_add(rt_trace_buf *b, const void *data, int64_t bytes);
-int rt_trace_buf_check(const rt_trace_buf *b, rt_err *err);
-
 /* ---- soft rows (trace_rows.c) ---- */
 
 typedef struct rt_trace_codec {
@@ -40,7 +28,7 @@ typedef struct rt_trace_codec {
 
 void rt_trace_codec_init(rt_trace_codec *c, const rt_trace_manifest *m);
 /* taken: (soft->n) the token each row predicts. */
-int rt_trace_rows_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_soft *soft,
+int rt_trace_rows_encode(const rt_trace_codec *c, rt_text *out, const rt_soft *soft,
                          const int32_t *taken, rt_err *err);
 /* Appends `rows` rows to soft; the bytes must hold exactly these. *shorts += short rows. */
 int rt_trace_rows_decode(const rt_trace_codec *c, rt_soft *soft, const uint8_t *data, int64_t bytes,
@@ -64,10 +52,10 @@ enum { RT_TRACE_FIXED = 32, RT_TRACE_PAYLOAD_HEAD = 44 };
 
 uint64_t rt_trace_pieces_hash(const rt_trace_pieces *p);
 int64_t rt_trace_payload_bytes(const rt_trace_pieces *p);
-int rt_trace_payload_add(rt_trace_buf *out, const rt_trace_pieces *p, rt_err *err);
+int rt_trace_payload_add(rt_text *out, const rt_trace_pieces *p, rt_err *err);
 /* Strict; sets hash. Pieces point into payload. */
 int rt_trace_payload_parse(rt_trace_pieces *p, const uint8_t *payload, int64_t bytes, rt_err *err);
-int rt_trace_sample_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_trace_sample *s,
+int rt_trace_sample_encode(const rt_trace_codec *c, rt_text *out, const rt_trace_sample *s,
                            rt_err *err);
 /* Everything the pieces say is checked. shorts may be NULL. */
 int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, int parts,
@@ -145,9 +133,9 @@ void rt_trace_shard_close(rt_trace_shard *s);
 int rt_trace_shard_pieces(const rt_trace_shard *s, int64_t i, rt_trace_pieces *p, rt_err *err);
 
 enum { RT_TRACE_JOURNAL_HEAD = 8, RT_TRACE_RECORD_HEAD = 16 };
-void rt_trace_journal_head_add(rt_trace_buf *out);
+int rt_trace_journal_head_add(rt_text *out, rt_err *err);
 bool rt_trace_journal_head_ok(const uint8_t *data, int64_t bytes);
-int rt_trace_record_add(rt_trace_buf *out, const rt_trace_pieces *p, rt_err *err);
+int rt_trace_record_add(rt_text *out, const rt_trace_pieces *p, rt_err *err);
 
 enum rt_trace_record {
     RT_RECORD_END,

@@ -302,7 +302,7 @@ static void put_full(bit_writer *w, const rt_trace_codec *c, const row_view *v)
         put_bits(w, number[i], width);
 }
 
-int rt_trace_rows_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_soft *soft,
+int rt_trace_rows_encode(const rt_trace_codec *c, rt_text *out, const rt_soft *soft,
                          const int32_t *taken, rt_err *err)
 {
     if (soft->n > 0 && !c->soft)
@@ -314,18 +314,18 @@ int rt_trace_rows_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_so
         const char *why = view_row(&v, c, soft, r, taken[r]);
         if (why)
             return rt_fail(err, "soft row %lld: %s", (long long)r, why);
-        if (!rt_trace_buf_reserve(out, ROW_BYTES_MAX))
-            return rt_trace_buf_check(out, err);
-        w.at = out->data + out->n;
+        if (rt_text_reserve(out, ROW_BYTES_MAX, err))
+            return -1;
+        w.at = (uint8_t *)out->data + out->bytes;
         if (!put_short(&w, c, &v))
             put_full(&w, c, &v);
         for (int32_t t = 0; t < c->temps; t++)
             put_bits(&w, (uint32_t)lrintf(v.logz[t] * LOGZ_SCALE) & 0xFFFF, 16);
-        out->n = w.at - out->data;
+        out->bytes = (char *)w.at - out->data;
     }
     if (w.have > 0) {
         put_bits(&w, 0, 8 - w.have);
-        out->n = w.at - out->data;
+        out->bytes = (char *)w.at - out->data;
     }
     return 0;
 }

@@ -1,6 +1,6 @@
 /* trace_sample.c: one sample <-> its pieces <-> the payload of a journal record. A shard holds the
    same pieces in columns, so both are checked by one content hash and decoded by one function.
-   Also the growing buffer and the names of verdicts. Refuses: files. */
+   Also the names of verdicts. Refuses: files. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,35 +10,6 @@
 #include "corpora/trace_inside.h"
 
 // ---- small things ----
-
-bool rt_trace_buf_reserve(rt_trace_buf *b, int64_t more)
-{
-    if (b->failed || more <= b->cap - b->n)
-        return !b->failed;
-    int64_t cap = rt_max(b->n + more, rt_max(4096, b->cap + b->cap / 2));
-    uint8_t *grown = realloc(b->data, (size_t)cap);
-    b->failed = !grown;
-    if (grown) {
-        b->data = grown;
-        b->cap = cap;
-    }
-    return !b->failed;
-}
-
-void rt_trace_buf_add(rt_trace_buf *b, const void *data, int64_t bytes)
-{
-    if (bytes <= 0 || !rt_trace_buf_reserve(b, bytes))
-        return;
-    memcpy(b->data + b->n, data, (size_t)bytes);
-    b->n += bytes;
-}
-
-int rt_trace_buf_check(const rt_trace_buf *b, rt_err *err)
-{
-    return b->failed
-               ? rt_fail(err, "trace archive: out of memory after %lld bytes", (long long)b->n)
-               : 0;
-}
 
 static const char *const VERDICT[RT_VERDICT_COUNT] = { "unverified", "correct", "wrong",
                                                        "unfinished" };
@@ -50,7 +21,7 @@ const char *rt_verdict_name(rt_verdict v)
     return VERDICT[v];
 }
 
-bool rt_verdict_parse(rt_verdict *v, const char *name)
+static bool parse_verdict(rt_verdict *v, const char *name)
 {
     for (int i = 0; i < RT_VERDICT_COUNT; i++)
         if (strcmp(VERDICT[i], name) == 0) {
@@ -69,7 +40,7 @@ int rt_verdict_mask(unsigned *mask, const char *flag, const char *list, rt_err *
         char word[32];
         rt_verdict v;
         snprintf(word, sizeof word, "%.*s", (int)rt_min((int64_t)n, 31), p);
-        if (!rt_verdict_parse(&v, word))
+        if (!parse_verdict(&v, word))
             return rt_usage(err, "%s: \"%s\" is none of correct, wrong, unverified, unfinished",
                             flag, word);
         *mask |= 1u << v;
@@ -141,7 +112,7 @@ int64_t rt_trace_payload_bytes(const rt_trace_pieces *p)
            8 * (int64_t)p->spans + p->record_bytes;
 }
 
-int rt_trace_payload_add(rt_trace_buf *out, const rt_trace_pieces *p, rt_err *err)
+int rt_trace_payload_add(rt_text *out, const rt_trace_pieces *p, rt_err *err)
 {
     int64_t total = rt_trace_payload_bytes(p);
     if (total > RT_TRACE_PAYLOAD_MAX)
@@ -149,15 +120,15 @@ int rt_trace_payload_add(rt_trace_buf *out, const rt_trace_pieces *p, rt_err *er
     fixed_part fixed = fixed_of(p);
     uint32_t sizes[3] = { (uint32_t)p->id_bytes, (uint32_t)p->line_bytes,
                           (uint32_t)p->record_bytes };
-    rt_trace_buf_reserve(out, total);
-    rt_trace_buf_add(out, &fixed, sizeof fixed);
-    rt_trace_buf_add(out, sizes, sizeof sizes);
-    rt_trace_buf_add(out, p->id, p->id_bytes);
-    rt_trace_buf_add(out, p->line, p->line_bytes);
-    rt_trace_buf_add(out, p->token, 4 * (int64_t)p->tokens);
-    rt_trace_buf_add(out, p->span, 8 * (int64_t)p->spans);
-    rt_trace_buf_add(out, p->record, p->record_bytes);
-    return rt_trace_buf_check(out, err);
+    return rt_text_reserve(out, total, err) || rt_text_add(out, &fixed, sizeof fixed, err) ||
+                   rt_text_add(out, sizes, sizeof sizes, err) ||
+                   rt_text_add(out, p->id, p->id_bytes, err) ||
+                   rt_text_add(out, p->line, p->line_bytes, err) ||
+                   rt_text_add(out, p->token, 4 * (int64_t)p->tokens, err) ||
+                   rt_text_add(out, p->span, 8 * (int64_t)p->spans, err) ||
+                   rt_text_add(out, p->record, p->record_bytes, err)
+               ? -1
+               : 0;
 }
 
 int rt_trace_payload_parse(rt_trace_pieces *p, const uint8_t *payload, int64_t bytes, rt_err *err)
@@ -299,7 +270,7 @@ static int make_line(char **line, const rt_trace_sample *s, rt_err *err)
     return rc;
 }
 
-int rt_trace_sample_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_trace_sample *s,
+int rt_trace_sample_encode(const rt_trace_codec *c, rt_text *out, const rt_trace_sample *s,
                            rt_err *err)
 {
     if (s->n_tokens > RT_TRACE_TOKENS_MAX || s->soft.n > s->n_tokens)
@@ -320,20 +291,20 @@ int rt_trace_sample_encode(const rt_trace_codec *c, rt_trace_buf *out, const rt_
     const char *why = layout_problem(&p, c->vocab);
     if (why)
         return rt_fail(err, "%s", why);
-    rt_trace_buf rows = { 0 };
+    rt_text rows = { 0 };
     char *line = NULL;
     int rc = rt_trace_rows_encode(c, &rows, &s->soft, s->tokens + s->soft_first, err) ||
              make_line(&line, s, err);
     if (!rc) {
         p.line = (const uint8_t *)line;
         p.line_bytes = (int64_t)strlen(line);
-        p.record = rows.data;
-        p.record_bytes = rows.n;
+        p.record = (const uint8_t *)rows.data;
+        p.record_bytes = rows.bytes;
         rc = p.line_bytes > RT_TRACE_TEXT_MAX ? rt_fail(err, "the texts have more than 64 MiB")
                                               : rt_trace_record_add(out, &p, err);
     }
     free(line);
-    free(rows.data);
+    rt_text_free(&rows);
     return rc ? -1 : 0;
 }
 
@@ -356,7 +327,7 @@ static int decode_text(rt_trace_sample *s, sample_memory *m, const rt_trace_piec
         rt_json_get_f64(line, "reward", &s->reward, err) ||
         rt_json_get_u64(line, "seed", &s->seed, err))
         return rt_wrap(err, "JSON line");
-    if (strcmp(id, s->id) != 0 || index != s->index || !rt_verdict_parse(&verdict, name) ||
+    if (strcmp(id, s->id) != 0 || index != s->index || !parse_verdict(&verdict, name) ||
         verdict != s->verdict)
         return rt_fail(err, "the JSON line and the columns disagree on id, index or verdict");
     if (messages && !cJSON_IsNull(messages))

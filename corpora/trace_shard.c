@@ -52,14 +52,16 @@ static int64_t make_head(uint8_t head[RT_NPY_HEAD], int c, int64_t bytes, int64_
 // ---- writing ----
 
 typedef struct shard_build {
-    rt_trace_buf column[RT_COL_COUNT]; // a .npy begins with room for its header
-    int64_t at[RT_COL_COUNT];          // running offsets, by offset column
+    rt_text column[RT_COL_COUNT]; // a .npy begins with room for its header
+    int64_t at[RT_COL_COUNT];     // running offsets, by offset column
     int64_t id_width;
+    rt_err *err;
+    bool failed; // out of memory, err says so
 } shard_build;
 
 static void add(shard_build *b, enum rt_trace_column c, const void *data, int64_t bytes)
 {
-    rt_trace_buf_add(&b->column[c], data, bytes);
+    b->failed = b->failed || rt_text_add(&b->column[c], data, bytes, b->err);
 }
 
 // The offset where the next sample begins, then move by `count`.
@@ -92,7 +94,7 @@ static void add_sample(shard_build *b, const rt_trace_pieces *p)
     add_offset(b, RT_COL_RECORD_OFFSETS, p->record_bytes);
 }
 
-static int build_columns(shard_build *b, const rt_trace_pieces *p, int64_t n, rt_err *err)
+static int build_columns(shard_build *b, const rt_trace_pieces *p, int64_t n)
 {
     static const uint8_t head[RT_NPY_HEAD];
     b->id_width = 1;
@@ -105,13 +107,11 @@ static int build_columns(shard_build *b, const rt_trace_pieces *p, int64_t n, rt
     }
     for (int64_t i = 0; i < n; i++)
         add_sample(b, &p[i]);
-    for (int c = 0; c < RT_COL_COUNT; c++) {
-        if (rt_trace_buf_check(&b->column[c], err))
-            return -1;
+    for (int c = 0; c < RT_COL_COUNT && !b->failed; c++)
         if (is_npy(c))
-            make_head(b->column[c].data, c, b->column[c].n - RT_NPY_HEAD, b->id_width);
-    }
-    return 0;
+            make_head((uint8_t *)b->column[c].data, c, b->column[c].bytes - RT_NPY_HEAD,
+                      b->id_width);
+    return b->failed ? -1 : 0;
 }
 
 // The columns as ZIP entries; returns meta.json, which holds their hashes.
@@ -126,12 +126,12 @@ static char *build_entries(const shard_build *b, rt_npz_entry entry[RT_COL_COUNT
     rt_trace_manifest_put(manifest, m);
     rt_json_put(meta, "manifest", manifest);
     for (int c = 0; c < RT_COL_COUNT; c++) {
-        const rt_trace_buf *data = &b->column[c];
+        const rt_text *data = &b->column[c];
         cJSON *json = rt_json_object();
-        rt_json_put_i64(json, "bytes", data->n);
-        rt_json_put_str(json, "xxh3", rt_hash_bytes(data->data, data->n).hex);
+        rt_json_put_i64(json, "bytes", data->bytes);
+        rt_json_put_str(json, "xxh3", rt_hash_bytes(data->data, data->bytes).hex);
         rt_json_put(entries, COLUMNS[c].name, json);
-        entry[c] = (rt_npz_entry){ .data = data->data, .bytes = data->n };
+        entry[c] = (rt_npz_entry){ .data = (const uint8_t *)data->data, .bytes = data->bytes };
         snprintf(entry[c].name, sizeof entry[c].name, "%s", COLUMNS[c].name);
     }
     rt_json_put(meta, "entries", entries);
@@ -159,13 +159,13 @@ int rt_trace_shard_write(const char *dir, int64_t k, const rt_trace_manifest *m,
                          const rt_trace_pieces *p, int64_t n, rt_trace_shard_info *info,
                          rt_trace_hook *hook, void *ctx, rt_err *err)
 {
-    shard_build b = { .id_width = 1 };
+    shard_build b = { .id_width = 1, .err = err };
     rt_npz_entry entry[RT_COL_COUNT + 1] = { { .name = "meta.json" } };
     char *path = rt_trace_shard_path(dir, k), *meta = NULL;
     *info = (rt_trace_shard_info){ .samples = n };
     for (int64_t i = 0; i < n; i++)
         info->content += rt_trace_payload_bytes(&p[i]);
-    int rc = build_columns(&b, p, n, err);
+    int rc = build_columns(&b, p, n);
     if (!rc) {
         meta = build_entries(&b, entry + 1, k, m, n);
         entry[0].data = (const uint8_t *)meta;
@@ -174,7 +174,7 @@ int rt_trace_shard_write(const char *dir, int64_t k, const rt_trace_manifest *m,
              rt_path_size(path, &info->bytes, err) || rt_hash_file(&info->hash, path, err);
     }
     for (int c = 0; c < RT_COL_COUNT; c++)
-        free(b.column[c].data);
+        rt_text_free(&b.column[c]);
     free(meta);
     free(path);
     return rc ? -1 : 0;
@@ -347,20 +347,19 @@ bool rt_trace_journal_head_ok(const uint8_t *data, int64_t bytes)
     return bytes >= RT_TRACE_JOURNAL_HEAD && memcmp(data, JOURNAL_HEAD, RT_TRACE_JOURNAL_HEAD) == 0;
 }
 
-void rt_trace_journal_head_add(rt_trace_buf *out)
+int rt_trace_journal_head_add(rt_text *out, rt_err *err)
 {
-    rt_trace_buf_add(out, JOURNAL_HEAD, RT_TRACE_JOURNAL_HEAD);
+    return rt_text_add(out, JOURNAL_HEAD, RT_TRACE_JOURNAL_HEAD, err);
 }
 
-int rt_trace_record_add(rt_trace_buf *out, const rt_trace_pieces *p, rt_err *err)
+int rt_trace_record_add(rt_text *out, const rt_trace_pieces *p, rt_err *err)
 {
     uint32_t bytes = (uint32_t)rt_trace_payload_bytes(p), head[2] = { RECORD_MAGIC, bytes };
     uint64_t hash = 0; // known once the payload stands behind it
-    rt_trace_buf_add(out, head, sizeof head);
-    rt_trace_buf_add(out, &hash, sizeof hash);
-    if (rt_trace_payload_add(out, p, err))
+    if (rt_text_add(out, head, sizeof head, err) || rt_text_add(out, &hash, sizeof hash, err) ||
+        rt_trace_payload_add(out, p, err))
         return -1;
-    uint8_t *payload = out->data + out->n - bytes;
+    char *payload = out->data + out->bytes - bytes;
     hash = rt_hash64(payload, bytes, bytes);
     memcpy(payload - sizeof hash, &hash, sizeof hash);
     return 0;

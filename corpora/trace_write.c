@@ -23,9 +23,9 @@ struct rt_trace_writer {
     rt_trace_manifest manifest;
     rt_trace_shards shards;
     rt_trace_codec codec;
-    rt_trace_buf journal; // what the file holds: its head, the records of samples in no shard
-    int64_t n_pending;    // of these
-    rt_trace_ids ids;     // every sample of the archive
+    rt_text journal;   // what the file holds: its head, the records of samples in no shard
+    int64_t n_pending; // of these
+    rt_trace_ids ids;  // every sample of the archive
     int64_t unsynced_records, unsynced_bytes;
     bool broken; // a write failed: only close is allowed
     rt_trace_hook *hook;
@@ -57,28 +57,26 @@ static int open_journal(rt_trace_writer *w, rt_err *err)
 static int rewrite_journal(rt_trace_writer *w, rt_err *err)
 {
     char *path = rt_path_join(w->path, "journal");
-    int rc = rt_trace_buf_check(&w->journal, err) ||
-             rt_file_write(path, w->journal.data, w->journal.n, err) || open_journal(w, err);
+    int rc = rt_file_write(path, w->journal.data, w->journal.bytes, err) || open_journal(w, err);
     free(path);
     return rc ? -1 : 0;
 }
 
 // One record, in two writes when a test wants to die between them.
-static int write_record(rt_trace_writer *w, const rt_trace_buf *record, rt_err *err)
+static int write_record(rt_trace_writer *w, const rt_text *record, rt_err *err)
 {
-    int64_t first = w->hook ? record->n / 3 : 0;
-    rt_trace_buf_add(&w->journal, record->data, record->n);
-    if (rt_trace_buf_check(&w->journal, err))
+    int64_t first = w->hook ? record->bytes / 3 : 0;
+    if (rt_text_add(&w->journal, record->data, record->bytes, err))
         return -1;
     w->n_pending++;
     w->unsynced_records++;
-    w->unsynced_bytes += record->n;
+    w->unsynced_bytes += record->bytes;
     if (first) {
         if (rt_fd_write(w->journal_fd, record->data, first, w->path, err))
             return -1;
         at_point(w, "journal record half written");
     }
-    return rt_fd_write(w->journal_fd, record->data + first, record->n - first, w->path, err);
+    return rt_fd_write(w->journal_fd, record->data + first, record->bytes - first, w->path, err);
 }
 
 int rt_trace_flush(rt_trace_writer *w, rt_err *err)
@@ -98,7 +96,7 @@ int rt_trace_flush(rt_trace_writer *w, rt_err *err)
 static bool pending_full(const rt_trace_writer *w)
 {
     return rt_trace_shard_full(&w->manifest, w->n_pending,
-                               w->journal.n - RT_TRACE_JOURNAL_HEAD -
+                               w->journal.bytes - RT_TRACE_JOURNAL_HEAD -
                                    w->n_pending * RT_TRACE_RECORD_HEAD);
 }
 
@@ -108,7 +106,8 @@ static int64_t next_shard(const rt_trace_writer *w, rt_trace_pieces *p, int64_t 
     int64_t n = 0, content = 0;
     *rest = RT_TRACE_JOURNAL_HEAD;
     while (!rt_trace_shard_full(&w->manifest, n, content) &&
-           rt_trace_record_next(w->journal.data, w->journal.n, rest, &p[n]) == RT_RECORD_WHOLE)
+           rt_trace_record_next((const uint8_t *)w->journal.data, w->journal.bytes, rest, &p[n]) ==
+               RT_RECORD_WHOLE)
         content += rt_trace_payload_bytes(&p[n++]);
     return n;
 }
@@ -142,9 +141,9 @@ static int commit_shard(rt_trace_writer *w, bool complete, rt_err *err)
         return -1;
     at_point(w, "manifest lists the shard");
     w->n_pending -= n;
-    w->journal.n -= rest - RT_TRACE_JOURNAL_HEAD;
+    w->journal.bytes -= rest - RT_TRACE_JOURNAL_HEAD;
     memmove(w->journal.data + RT_TRACE_JOURNAL_HEAD, w->journal.data + rest,
-            (size_t)(w->journal.n - RT_TRACE_JOURNAL_HEAD));
+            (size_t)(w->journal.bytes - RT_TRACE_JOURNAL_HEAD));
     if (rewrite_journal(w, err))
         return -1;
     at_point(w, "journal emptied");
@@ -229,7 +228,8 @@ static int clean(rt_trace_writer *w, bool fresh, rt_err *err)
 // The ids of what is there; the journal but for what a shard has, and for a torn record at its end.
 static int learn(rt_trace_writer *w, const rt_trace_reader *r, rt_err *err)
 {
-    rt_trace_journal_head_add(&w->journal);
+    if (rt_trace_journal_head_add(&w->journal, err))
+        return -1;
     for (int64_t i = 0; i < r->n; i++) {
         rt_trace_pieces p;
         bool pending = r->entry[i].shard < 0;
@@ -246,7 +246,7 @@ static int learn(rt_trace_writer *w, const rt_trace_reader *r, rt_err *err)
     if (r->torn)
         rt_info("%s: dropping %lld bytes of an unfinished record at the end of the journal",
                 w->path, (long long)r->torn);
-    return w->journal.n == r->journal.bytes ? open_journal(w, err) : rewrite_journal(w, err);
+    return w->journal.bytes == r->journal.bytes ? open_journal(w, err) : rewrite_journal(w, err);
 }
 
 static int open_there(rt_trace_writer *w, const rt_trace_manifest *m, rt_err *err)
@@ -322,13 +322,13 @@ bool rt_trace_has(const rt_trace_writer *w, const char *id)
 
 int64_t rt_trace_written(const rt_trace_writer *w) { return w->ids.map.n; }
 
-static int append_record(rt_trace_writer *w, const rt_trace_buf *record, rt_err *err)
+static int append_record(rt_trace_writer *w, const rt_text *record, rt_err *err)
 {
     rt_trace_pieces p;
     if (w->broken)
         return rt_fail(err, "%s: an earlier write failed; run the command again", w->path);
-    if (rt_trace_payload_parse(&p, record->data + RT_TRACE_RECORD_HEAD,
-                               record->n - RT_TRACE_RECORD_HEAD, err))
+    if (rt_trace_payload_parse(&p, (const uint8_t *)record->data + RT_TRACE_RECORD_HEAD,
+                               record->bytes - RT_TRACE_RECORD_HEAD, err))
         return -1;
     int added = rt_trace_ids_add(&w->ids, p.id, p.id_bytes, p.index, w->path, err);
     if (added)
@@ -349,24 +349,24 @@ static int append_record(rt_trace_writer *w, const rt_trace_buf *record, rt_err 
 
 int rt_trace_append_pieces(rt_trace_writer *w, const rt_trace_pieces *p, rt_err *err)
 {
-    rt_trace_buf record = { 0 };
+    rt_text record = { 0 };
     if (rt_trace_pieces_hash(p) != p->hash)
         return rt_fail(err,
                        "sample %.*s: its content does not match its hash: run 'retort archive "
                        "repair' on its archive",
                        (int)p->id_bytes, p->id);
     int rc = rt_trace_record_add(&record, p, err) || append_record(w, &record, err);
-    free(record.data);
+    rt_text_free(&record);
     return rc ? -1 : 0;
 }
 
 int rt_trace_append(rt_trace_writer *w, const rt_trace_sample *s, rt_err *err)
 {
-    rt_trace_buf record = { 0 };
+    rt_text record = { 0 };
     int rc = rt_trace_sample_encode(&w->codec, &record, s, err);
     rc = rc ? rt_wrap(err, "%s: sample %s", w->path, s->id ? s->id : "without id")
             : append_record(w, &record, err);
-    free(record.data);
+    rt_text_free(&record);
     return rc;
 }
 
@@ -436,7 +436,7 @@ int rt_trace_close(rt_trace_writer *w, rt_err *err)
         close(w->journal_fd);
     if (w->lock_fd >= 0)
         close(w->lock_fd); // and with it the lock
-    free(w->journal.data);
+    rt_text_free(&w->journal);
     free(w->shards.item);
     free(w->path);
     free(w);

@@ -301,9 +301,3 @@ int rt_verify_kind_parse(rt_verify_kind *kind, const char *name, rt_err *err)
 }
 
 const char *rt_verify_kind_name(rt_verify_kind kind) { return kinds[kind]; }
-
-const char *rt_judgement_name(rt_judged result)
-{
-    static const char *const names[] = { "no", "yes", "unknown" };
-    return names[result];
-}

@@ -38,7 +38,6 @@ typedef struct rt_judgement {
 /* "number", "boxed", "exact", "none" -> kind; else a usage error that lists them. */
 int rt_verify_kind_parse(rt_verify_kind *kind, const char *name, rt_err *err);
 const char *rt_verify_kind_name(rt_verify_kind kind);
-const char *rt_judgement_name(rt_judged result); /* "no", "yes", "unknown" */
 
 /* response: the text after the thought, NUL-terminated. A response without any answer is NO.
    UNKNOWN: a reference that cannot be read as the kind asks, and an answer with mathematics in it

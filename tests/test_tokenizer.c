@@ -287,7 +287,7 @@ END_TEST
 typedef struct parts {
     rt_tokenizer_parts p;
     rt_str *token, *merge;
-    int32_t *type;
+    int64_t *type;
     float *score;
     rt_text pool;
 } parts;

@@ -23,26 +23,26 @@ START_TEST(rows_come_back_within_the_stated_bounds)
                 taken[r] = roll_below(&d, VOCAB[v]);
                 make_row(&a, &d, &m, taken[r]);
             }
-            rt_trace_buf out = { 0 };
+            rt_text out = { 0 };
             int64_t shorts = 0;
             worst w = { 0 };
             OK(rt_trace_rows_encode(&c, &out, &a, taken, &err));
-            OK(rt_trace_rows_decode(&c, &b, out.data, out.n, ROWS, (uint8_t *)taken, &shorts,
-                                    &err));
+            OK(rt_trace_rows_decode(&c, &b, (uint8_t *)out.data, out.bytes, ROWS, (uint8_t *)taken,
+                                    &shorts, &err));
             compare_soft(&a, &b, temps, &w);
             check_bounds(&w);
             ck_assert_int_gt(shorts, ROWS / 4);
             ck_assert_int_lt(shorts, ROWS / 2);
             // one byte less, one more, another number of rows: never accepted
             rt_soft_clear(&b);
-            ck_assert(rt_trace_rows_decode(&c, &b, out.data, out.n - 1, ROWS, (uint8_t *)taken,
-                                           &shorts, &err));
-            rt_trace_buf_add(&out, "", 1);
-            ck_assert(rt_trace_rows_decode(&c, &b, out.data, out.n, ROWS, (uint8_t *)taken, &shorts,
-                                           &err));
-            ck_assert(rt_trace_rows_decode(&c, &b, out.data, out.n - 1, ROWS - 1, (uint8_t *)taken,
-                                           &shorts, &err));
-            free(out.data);
+            ck_assert(rt_trace_rows_decode(&c, &b, (uint8_t *)out.data, out.bytes - 1, ROWS,
+                                           (uint8_t *)taken, &shorts, &err));
+            OK(rt_text_add(&out, "", 1, &err));
+            ck_assert(rt_trace_rows_decode(&c, &b, (uint8_t *)out.data, out.bytes, ROWS,
+                                           (uint8_t *)taken, &shorts, &err));
+            ck_assert(rt_trace_rows_decode(&c, &b, (uint8_t *)out.data, out.bytes - 1, ROWS - 1,
+                                           (uint8_t *)taken, &shorts, &err));
+            rt_text_free(&out);
             rt_soft_free(&a);
             rt_soft_free(&b);
         }
@@ -88,11 +88,12 @@ START_TEST(a_certain_row_costs_thirteen_bits_and_extremes_saturate)
         s.logp[r] = s.taken_logp[r] = r % 2 ? 0 : (float)log1p(-exp(-9.0));
         s.entropy[r] = r % 2 ? 0 : 0.0015f;
     }
-    rt_trace_buf out = { 0 };
+    rt_text out = { 0 };
     int64_t shorts = 0;
     OK(rt_trace_rows_encode(&c, &out, &s, taken, &err));
-    ck_assert_int_eq(out.n, ROWS * 13 / 8);
-    OK(rt_trace_rows_decode(&c, &back, out.data, out.n, ROWS, (uint8_t *)taken, &shorts, &err));
+    ck_assert_int_eq(out.bytes, ROWS * 13 / 8);
+    OK(rt_trace_rows_decode(&c, &back, (uint8_t *)out.data, out.bytes, ROWS, (uint8_t *)taken,
+                            &shorts, &err));
     ck_assert_int_eq(shorts, ROWS);
     ck_assert(isinf(back.tail_logmass[1]) && back.tail_logmass[0] == -9);
 
@@ -101,12 +102,13 @@ START_TEST(a_certain_row_costs_thirteen_bits_and_extremes_saturate)
     s.tail_logmass[0] = -INFINITY;
     s.taken_logp[0] = -INFINITY;
     taken[0] = 5;
-    out.n = 0;
+    out.bytes = 0;
     rt_soft_clear(&back);
     OK(rt_trace_rows_encode(&c, &out, &s, taken, &err));
-    OK(rt_trace_rows_decode(&c, &back, out.data, out.n, 1, (uint8_t *)taken, &shorts, &err));
+    OK(rt_trace_rows_decode(&c, &back, (uint8_t *)out.data, out.bytes, 1, (uint8_t *)taken, &shorts,
+                            &err));
     ck_assert(back.logp[0] < -31.9f && back.taken_logp[0] < -31.9f && isinf(back.tail_logmass[0]));
-    free(out.data);
+    rt_text_free(&out);
     rt_soft_free(&s);
     rt_soft_free(&back);
 }
@@ -136,17 +138,18 @@ START_TEST(the_short_form_gives_way_where_it_would_break_its_bounds)
         const int32_t id = 7;
         int64_t shorts = 0;
         worst w = { 0 };
-        rt_trace_buf out = { 0 };
+        rt_text out = { 0 };
         set_row(&a, 1, &id, 1);
         a.tail_logmass[0] = CASES[i].tail;
         a.logp[0] = a.taken_logp[0] = CASES[i].logp;
         a.entropy[0] = CASES[i].entropy;
         OK(rt_trace_rows_encode(&c, &out, &a, &id, &err));
-        OK(rt_trace_rows_decode(&c, &b, out.data, out.n, 1, (const uint8_t *)&id, &shorts, &err));
+        OK(rt_trace_rows_decode(&c, &b, (uint8_t *)out.data, out.bytes, 1, (const uint8_t *)&id,
+                                &shorts, &err));
         ck_assert_int_eq(shorts, CASES[i].shorts);
         compare_soft(&a, &b, 0, &w);
         check_bounds(&w);
-        free(out.data);
+        rt_text_free(&out);
         rt_soft_free(&a);
         rt_soft_free(&b);
     }
@@ -162,7 +165,7 @@ START_TEST(rows_that_break_the_contract_are_refused)
     rt_trace_codec_init(&c, &m);
     rt_soft s;
     rt_soft_init(&s);
-    rt_trace_buf out = { 0 };
+    rt_text out = { 0 };
     const int32_t taken = 4;
 #define REFUSED(words, head, change, ...)                                                          \
     do {                                                                                           \
@@ -190,7 +193,7 @@ START_TEST(rows_that_break_the_contract_are_refused)
     REFUSED("tail_spacing is 0", 1, (void)0, 3, 5);
     c.soft = false;
     REFUSED("without capture", 1, (void)0, 3);
-    free(out.data);
+    rt_text_free(&out);
     rt_soft_free(&s);
 }
 END_TEST

@@ -254,19 +254,19 @@ static inline rt_hash hash_dir(const char *path)
     char **names;
     int n;
     rt_err err;
-    rt_trace_buf all = { 0 };
+    rt_text all = { 0 };
     OK(rt_dir_list(&names, &n, path, &err));
     for (int i = 0; i < n; i++) {
         rt_hash h;
         char *file = rt_path_join(path, names[i]);
         OK(rt_hash_file(&h, file, &err));
-        rt_trace_buf_add(&all, names[i], (int64_t)strlen(names[i]) + 1);
-        rt_trace_buf_add(&all, h.hex, 32);
+        OK(rt_text_add(&all, names[i], (int64_t)strlen(names[i]) + 1, &err));
+        OK(rt_text_add(&all, h.hex, 32, &err));
         free(file);
     }
     rt_names_free(names, n);
-    rt_hash h = rt_hash_bytes(all.data, all.n);
-    free(all.data);
+    rt_hash h = rt_hash_bytes(all.data, all.bytes);
+    rt_text_free(&all);
     return h;
 }
 
