@@ -71,27 +71,10 @@ int64_t rt_bytes_unspell(rt_str s, char *out)
 
 /* ---- tables -------------------------------------------------------------------------------- */
 
-static int64_t power_of_two(int64_t at_least)
-{
-    int64_t n = 16;
-    while (n < at_least)
-        n *= 2;
-    return n;
-}
-
 int32_t rt_bpe_find(const rt_bpe *b, const char *piece, int64_t bytes)
 {
-    if (!b->slots)
-        return -1;
-    uint64_t at = rt_hash64(piece, bytes, 0);
-    for (;; at++) {
-        int32_t id = b->slot[at & (uint64_t)(b->slots - 1)];
-        if (id < 0)
-            return -1;
-        rt_str s = b->piece[id];
-        if (s.bytes == bytes && memcmp(s.data, piece, (size_t)bytes) == 0)
-            return id;
-    }
+    int64_t i = rt_bytes_map_find(&b->piece, piece, bytes);
+    return i < 0 ? -1 : (int32_t)b->piece.entry[i].value;
 }
 
 /* The ids that single bytes have: as themselves, or spelled <0xHH>. */
@@ -106,38 +89,23 @@ static void find_bytes(rt_bpe *b)
 
 int rt_bpe_set_vocab(rt_bpe *b, const rt_str *token, int32_t vocab, bool byte_level, rt_err *err)
 {
-    int64_t total = 0;
-    for (int32_t i = 0; i < vocab; i++)
-        total += token[i].bytes;
+    char raw[RT_TOKEN_BYTES_MAX];
     b->byte_level = byte_level;
-    b->vocab = vocab;
-    b->slots = power_of_two(2 * (int64_t)vocab);
-    b->piece = calloc((size_t)vocab + 1, sizeof *b->piece);
-    b->slot = malloc((size_t)b->slots * sizeof *b->slot);
-    b->pool = malloc((size_t)total + 1);
-    if (!b->piece || !b->slot || !b->pool)
-        return rt_fail(err, "tokenizer: out of memory for %d tokens", vocab);
-    memset(b->slot, 0xff, (size_t)b->slots * sizeof *b->slot);
-    char *pool = b->pool;
-    for (int32_t i = 0; i < vocab; i++) {
-        rt_str s = token[i];
+    for (int32_t id = 0; id < vocab; id++) {
+        rt_str s = token[id];
         if (!s.data || s.bytes == 0)
             continue;
-        if (byte_level) {
-            int64_t n = rt_bytes_unspell(s, pool);
-            if (n < 0) /* never the result of byte-level text: only an added token can be it */
-                continue;
-            s = (rt_str){ pool, n };
-            pool += n;
-        }
-        if (rt_bpe_find(b, s.data, s.bytes) >= 0)
-            return rt_fail(err, "tokenizer: token %d repeats the spelling %.*s", i,
-                           (int)rt_min(token[i].bytes, 80), token[i].data);
-        b->piece[i] = s;
-        uint64_t at = rt_hash64(s.data, s.bytes, 0);
-        while (b->slot[at & (uint64_t)(b->slots - 1)] >= 0)
-            at++;
-        b->slot[at & (uint64_t)(b->slots - 1)] = i;
+        if (byte_level) /* -1: never the result of byte-level text, only an added token can be it */
+            s = (rt_str){ raw, rt_bytes_unspell(s, raw) };
+        if (s.bytes < 0)
+            continue;
+        int64_t n = b->piece.n, at = rt_bytes_map_put(&b->piece, s.data, s.bytes, err);
+        if (at < 0)
+            return -1;
+        if (at < n)
+            return rt_fail(err, "tokenizer: token %d repeats the spelling %.*s", id,
+                           (int)rt_min(token[id].bytes, 80), token[id].data);
+        b->piece.entry[at].value = id;
     }
     find_bytes(b);
     return 0;
@@ -176,6 +144,14 @@ int32_t rt_bpe_find_spelled(const rt_bpe *b, rt_str s)
         return rt_bpe_find(b, s.data, s.bytes);
     int64_t n = s.bytes > RT_TOKEN_BYTES_MAX ? -1 : rt_bytes_unspell(s, raw);
     return n < 0 ? -1 : rt_bpe_find(b, raw, n);
+}
+
+static int64_t power_of_two(int64_t at_least)
+{
+    int64_t n = 16;
+    while (n < at_least)
+        n *= 2;
+    return n;
 }
 
 int rt_bpe_add_merge(rt_bpe *b, rt_str left, rt_str right, int64_t most, rt_err *err)
@@ -225,9 +201,7 @@ int rt_bpe_add_merge_text(rt_bpe *b, rt_str both, int64_t most, rt_err *err)
 
 void rt_bpe_free(rt_bpe *b)
 {
-    free(b->piece);
-    free(b->pool);
-    free(b->slot);
+    rt_bytes_map_free(&b->piece);
     free(b->merge);
     free(b->left);
     free(b->right);

@@ -4,7 +4,7 @@
 #ifndef RT_BPE_H
 #define RT_BPE_H
 
-#include "corpora/text.h"
+#include "corpora/bytes_map.h"
 
 RT_BEGIN
 
@@ -19,12 +19,8 @@ typedef struct rt_bpe {
     bool byte_level;    /* pieces are raw bytes and every byte is a symbol; else characters are */
     bool byte_fallback; /* characters without a token become <0xHH> tokens */
     bool fuse_unk, ignore_merges;
-    int32_t unk;   /* id for what has no token, -1 = drop it */
-    int32_t vocab; /* ids are below */
-    rt_str *piece; /* (vocab) what a token spells: raw bytes when byte_level; NULL = never */
-    char *pool;    /* memory of piece when byte_level */
-    int32_t *slot; /* (slots) hash of piece -> id, -1 = empty */
-    int64_t slots;
+    int32_t unk;           /* id for what has no token, -1 = drop it */
+    rt_bytes_map piece;    /* what a token spells, raw bytes when byte_level -> its id */
     int32_t byte_id[256];  /* byte or <0xHH> token, -1 = none */
     int32_t *left, *right; /* (n_merges) by rank */
     int64_t n_merges;
@@ -32,8 +28,8 @@ typedef struct rt_bpe {
     int64_t merge_slots;
 } rt_bpe;
 
-/* token: (vocab) spelling as in tokenizer.json, data NULL = no such id; must outlive the model when
-   not byte_level. Call once, then the merges. */
+/* token: (vocab) spelling as in tokenizer.json, data NULL = no such id. Call once, then the
+   merges. */
 int rt_bpe_set_vocab(rt_bpe *b, const rt_str *token, int32_t vocab, bool byte_level, rt_err *err);
 /* Add the next merge by the spellings of its halves, or of both with a space between, in rank
    order; `most` merges in all, known from the first call on. */

@@ -23,10 +23,9 @@ typedef struct place {
 } place;
 
 typedef struct pairs {
-    pair *pair; /* (n) */
-    int64_t n, cap;
-    int64_t *slot;
-    int64_t slots;
+    rt_bytes_map key; /* of each pair: 8 bytes */
+    pair *pair;       /* (key.n) */
+    int64_t cap;
     place *place; /* (n_places) */
     int64_t n_places, places_cap;
     struct best {
@@ -38,50 +37,17 @@ typedef struct pairs {
     int64_t n_touched, touched_cap;
 } pairs;
 
-static uint64_t mix(uint64_t key)
-{
-    key *= 0x9E3779B97F4A7C15u;
-    return key ^ key >> 32;
-}
-
-static int pairs_grow(pairs *p, rt_err *err)
-{
-    int64_t slots = p->slots ? 2 * p->slots : 8192;
-    int64_t *slot = malloc((size_t)slots * sizeof *slot);
-    if (!slot)
-        return rt_fail(err, "tokenizer: out of memory for %lld pairs", (long long)slots);
-    memset(slot, 0xff, (size_t)slots * sizeof *slot);
-    for (int64_t i = 0; i < p->n; i++) {
-        uint64_t at = mix(p->pair[i].key);
-        while (slot[at & (uint64_t)(slots - 1)] >= 0)
-            at++;
-        slot[at & (uint64_t)(slots - 1)] = i;
-    }
-    free(p->slot);
-    p->slot = slot;
-    p->slots = slots;
-    return 0;
-}
-
 static pair *pairs_get(pairs *p, int32_t left, int32_t right, rt_err *err)
 {
-    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right, at = mix(key);
-    if (2 * (p->n + 1) > p->slots && pairs_grow(p, err))
-        return NULL;
-    for (;; at++) {
-        int64_t i = p->slot[at & (uint64_t)(p->slots - 1)];
-        if (i < 0)
-            break;
-        if (p->pair[i].key == key)
-            return &p->pair[i];
-    }
-    pair *grown = rt_grown(p->pair, &p->cap, p->n + 1, sizeof *grown, err);
+    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    int64_t n = p->key.n, i = rt_bytes_map_put(&p->key, (const char *)&key, sizeof key, err);
+    pair *grown = i < 0 ? NULL : rt_grown(p->pair, &p->cap, i + 1, sizeof *grown, err);
     if (!grown)
         return NULL;
     p->pair = grown;
-    p->slot[at & (uint64_t)(p->slots - 1)] = p->n;
-    p->pair[p->n] = (pair){ .key = key, .where = -1 };
-    return &p->pair[p->n++];
+    if (i == n)
+        p->pair[i] = (pair){ .key = key, .where = -1 };
+    return &p->pair[i];
 }
 
 static int pairs_place(pairs *p, pair *q, int64_t word, rt_err *err)
@@ -133,7 +99,7 @@ static struct best heap_pop(pairs *p)
 static void pairs_free(pairs *p)
 {
     free(p->pair);
-    free(p->slot);
+    rt_bytes_map_free(&p->key);
     free(p->place);
     free(p->heap);
     free(p->touched);
