@@ -250,6 +250,9 @@ int rt_config_check(const rt_config *c, const char *what, rt_err *err)
     if (c->heads % c->kv_heads != 0)
         return rt_fail(err, "%s: %lld query heads cannot share %lld key heads", what,
                        (long long)c->heads, (long long)c->kv_heads);
+    if (c->head_dim > 4096) // also where it follows from width and heads
+        return rt_fail(err, "%s: heads of width %lld are beyond any model", what,
+                       (long long)c->head_dim);
     if (rt_config_rope_dim(c) % 2 != 0)
         return rt_fail(err, "%s: rope width %lld is odd", what, (long long)rt_config_rope_dim(c));
     if (!rt_mul_ok(c->vocab, c->width, &unused) || c->vocab > INT32_MAX)
