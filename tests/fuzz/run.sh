@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh [RUNS] [TARGET...]: builds the fuzz targets (clang, libFuzzer, AddressSanitizer,
-# UndefinedBehaviorSanitizer) and runs each for RUNS executions (50000), from its seeds and from what
+# UndefinedBehaviorSanitizer) and runs each for RUNS executions (40000), from its seeds and from what
 # earlier runs kept. One line a target; status 1 when anything was found. Logs, corpora, the inputs
 # that were findings and each target's executions of all runs so far (TARGET.total) are in FUZZ_DIR
 # (build-fuzz/work). Without clang's libFuzzer it says so and passes.
@@ -21,7 +21,7 @@ fi
 cmake -S . -B build-fuzz -G Ninja -DCMAKE_C_COMPILER=clang -DRETORT_FUZZ=ON -DRETORT_CUDA=OFF >&2
 cmake --build build-fuzz --target fuzzers >&2
 
-runs=${1:-50000}
+runs=${1:-40000}
 [ $# -gt 0 ] && shift
 [ $# -gt 0 ] || set -- $(cd tests/fuzz && ls fuzz_*.c | sed 's/fuzz_\(.*\)\.c/\1/')
 
