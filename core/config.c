@@ -23,7 +23,8 @@ typedef struct config_key {
     {                                                                                              \
         name, kind, offsetof(rt_config, field), families, required, def, min, max                  \
     }
-#define DIM 1 << 24 /* no width, rank or count of a real model is near this */
+static const double SIZE_LIMIT = 1e13; /* weights; no real model is near this */
+#define DIM 1 << 24                    /* nor its widths, ranks or counts near this */
 
 static const config_key keys[] = {
     KEY("num_hidden_layers", KEY_INT, layers, RT_KEYS_ALL, true, 0, 1, 1024),
@@ -51,7 +52,7 @@ static const config_key keys[] = {
     KEY("decoder_sparse_step", KEY_INT, sparse_step, RT_KEYS_STEP, false, 1, 0, 1024),
     KEY("norm_topk_prob", KEY_BOOL, norm_topk, RT_KEYS_NORM, false, 0, 0, 1),
     KEY("norm_topk_prob", KEY_BOOL, norm_topk, RT_KEYS_NOAUX, false, 1, 0, 1),
-    KEY("routed_scaling_factor", KEY_FLOAT, route_scale, RT_KEYS_DEEP, false, 1, 0, 1e6),
+    KEY("routed_scaling_factor", KEY_FLOAT, route_scale, RT_KEYS_DEEP, false, 1, 1e-6, 1e6),
     KEY("sliding_window", KEY_INT, window, RT_KEYS_WINDOW, false, 0, 0, 1 << 30),
     KEY("use_sliding_window", KEY_BOOL, use_window, RT_KEYS_LAYERS, false, 0, 0, 1),
     KEY("max_window_layers", KEY_INT, window_first, RT_KEYS_LAYERS, false, 28, 0, 1024),
@@ -69,6 +70,13 @@ static const config_key keys[] = {
 
 /* Keys of a rope_scaling (or rope_parameters) object, for the kinds in `families` bits below. */
 enum { R_LINEAR = 1, R_LLAMA3 = 2, R_YARN = 4 };
+static const struct {
+    rt_rope_scaling kind;
+    int bit;
+    const char *name;
+} scalings[] = { { RT_ROPE_LINEAR, R_LINEAR, "linear" },
+                 { RT_ROPE_LLAMA3, R_LLAMA3, "llama3" },
+                 { RT_ROPE_YARN, R_YARN, "yarn" } };
 static const config_key rope_keys[] = {
     KEY("factor", KEY_FLOAT, rope_factor, R_LINEAR | R_LLAMA3 | R_YARN, true, 1, 1e-3, 1e6),
     KEY("low_freq_factor", KEY_FLOAT, rope_low, R_LLAMA3, true, 1, 1e-3, 1e6),
@@ -151,6 +159,13 @@ static int read_rope(rt_config *cfg, const cJSON *json, const char *what, rt_err
     }
     if (!cJSON_IsObject(scaling))
         return rt_fail(err, "%s: \"rope_scaling\" must be an object or null", what);
+    const cJSON *part;
+    cJSON_ArrayForEach(part, scaling)
+    {
+        if (cJSON_IsObject(part)) /* one rope for each kind of layer */
+            return rt_fail(err, "%s: rope_parameters of \"%.40s\" alone are not supported", what,
+                           part->string);
+    }
     const char *kind = "default";
     if (rt_json_opt_f64(scaling, "rope_theta", &cfg->rope_theta, err) ||
         rt_json_opt_str(scaling, "type", &kind, err) ||
@@ -159,13 +174,10 @@ static int read_rope(rt_config *cfg, const cJSON *json, const char *what, rt_err
     if (strcmp(kind, "default") == 0)
         return 0;
     int bit = 0;
-    if (strcmp(kind, "linear") == 0)
-        cfg->rope_scaling = RT_ROPE_LINEAR, bit = R_LINEAR;
-    else if (strcmp(kind, "llama3") == 0)
-        cfg->rope_scaling = RT_ROPE_LLAMA3, bit = R_LLAMA3;
-    else if (strcmp(kind, "yarn") == 0)
-        cfg->rope_scaling = RT_ROPE_YARN, bit = R_YARN;
-    else
+    for (int i = 0; i < RT_COUNT(scalings); i++)
+        if (strcmp(kind, scalings[i].name) == 0)
+            cfg->rope_scaling = scalings[i].kind, bit = scalings[i].bit;
+    if (!bit)
         return rt_fail(err,
                        "%s: rope type \"%s\" is not supported (default, linear, llama3, yarn are)",
                        what, kind);
@@ -244,9 +256,19 @@ static int refuse_unknown_parts(const rt_family *f, const cJSON *json, const cha
     return 0;
 }
 
+/* Weights, roughly: enough to know that no sum of sizes overflows. */
+static double rough_size(const rt_config *c)
+{
+    double heads = (double)c->heads * (double)(rt_config_dk(c) + rt_config_dv(c));
+    double ffn = (double)c->ffn_width + (double)c->shared_width +
+                 (double)(c->experts + c->shared) * (double)c->expert_width;
+    return (double)c->width * (double)c->vocab +
+           (double)c->layers *
+               ((double)c->width * (heads + ffn) + heads * (double)(c->q_rank + c->kv_rank));
+}
+
 int rt_config_check(const rt_config *c, const char *what, rt_err *err)
 {
-    int64_t unused;
     if (c->heads % c->kv_heads != 0)
         return rt_fail(err, "%s: %lld query heads cannot share %lld key heads", what,
                        (long long)c->heads, (long long)c->kv_heads);
@@ -255,8 +277,14 @@ int rt_config_check(const rt_config *c, const char *what, rt_err *err)
                        (long long)c->head_dim);
     if (rt_config_rope_dim(c) % 2 != 0)
         return rt_fail(err, "%s: rope width %lld is odd", what, (long long)rt_config_rope_dim(c));
-    if (!rt_mul_ok(c->vocab, c->width, &unused) || c->vocab > INT32_MAX)
+    if (!(c->rope_theta > 1 && c->rope_theta <= 1e12))
+        return rt_fail(err, "%s: a rope base of %g must be above 1 and at most 1e12", what,
+                       c->rope_theta);
+    if (c->vocab > INT32_MAX)
         return rt_fail(err, "%s: vocab_size %lld is too large", what, (long long)c->vocab);
+    if (rough_size(c) > SIZE_LIMIT)
+        return rt_fail(err, "%s: describes a model of about %.0e weights: damaged or hostile", what,
+                       rough_size(c));
     if (!c->family->routed)
         return 0;
     if (c->active > c->experts)
@@ -272,14 +300,26 @@ int rt_config_check(const rt_config *c, const char *what, rt_err *err)
     return 0;
 }
 
+/* *list NULL when there is none. */
+static int find_list(const cJSON **list, const cJSON *json, const char *key, const char *what,
+                     rt_err *err)
+{
+    *list = rt_json_find(json, key);
+    if (*list && cJSON_IsNull(*list))
+        *list = NULL;
+    return !*list || cJSON_IsArray(*list) ? 0
+                                          : rt_fail(err, "%s: \"%s\" must be a list", what, key);
+}
+
 /* Which layers have the sliding window: the list, or all from max_window_layers on, or every other
    one. */
 static int read_window(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
 {
-    const cJSON *types = rt_json_find(json, "layer_types"), *type;
+    const cJSON *types = NULL, *type;
     const int bits = cfg->family->keys;
-    if (!(bits & (RT_KEYS_LAYERS | RT_KEYS_OSS)))
-        types = NULL;
+    if ((bits & (RT_KEYS_LAYERS | RT_KEYS_OSS)) &&
+        find_list(&types, json, "layer_types", what, err))
+        return -1;
     if ((bits & RT_KEYS_LAYERS) && !cfg->use_window)
         cfg->window = 0;
     for (int64_t l = 0; cfg->window && l < cfg->layers; l++)
@@ -352,7 +392,9 @@ static int settle(rt_config *cfg, const cJSON *json, const char *what, rt_err *e
                        "%s: \"norm_topk_prob\": true is not supported in a %s model: DeepSeek's "
                        "code and transformers disagree on what it means",
                        what, cfg->family->model_type);
-    const cJSON *only = rt_json_find(json, "mlp_only_layers"), *layer;
+    const cJSON *only = NULL, *layer;
+    if ((bits & RT_KEYS_STEP) && find_list(&only, json, "mlp_only_layers", what, err))
+        return -1;
     cJSON_ArrayForEach(layer, only)
     {
         if (!cJSON_IsNumber(layer) || !(layer->valuedouble >= 0 && layer->valuedouble < 256))
@@ -386,11 +428,25 @@ int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err 
     return rt_config_check(cfg, what, err);
 }
 
+/* What a checkpoint must say itself, here or among its rope's numbers. */
+static int need_keys(const rt_family *f, const cJSON *json, const char *what, rt_err *err)
+{
+    const cJSON *rope = rt_json_find(json, "rope_parameters");
+    for (int i = 0; i < RT_COUNT(f->needs) && f->needs[i]; i++)
+        if (!rt_json_find(json, f->needs[i]) && !rt_json_find(rope, f->needs[i]))
+            return rt_fail(err,
+                           "%s: no \"%s\": code disagrees on what a %s model then does; take it "
+                           "from the published config.json",
+                           what, f->needs[i], f->model_type);
+    return 0;
+}
+
 int rt_config_load(rt_config *cfg, const char *dir, rt_err *err)
 {
     char *path = rt_path_join(dir, "config.json");
     cJSON *json = NULL;
-    int bad = rt_json_load(&json, path, err) || rt_config_parse(cfg, json, path, err);
+    int bad = rt_json_load(&json, path, err) || rt_config_parse(cfg, json, path, err) ||
+              need_keys(cfg->family, json, path, err);
     cJSON_Delete(json);
     free(path);
     if (bad)
@@ -466,13 +522,6 @@ static void put_parts(cJSON *json, const rt_config *cfg)
 
 cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
 {
-    static const struct {
-        rt_rope_scaling kind;
-        int bit;
-        const char *name;
-    } scalings[] = { { RT_ROPE_LINEAR, R_LINEAR, "linear" },
-                     { RT_ROPE_LLAMA3, R_LLAMA3, "llama3" },
-                     { RT_ROPE_YARN, R_YARN, "yarn" } };
     cJSON *json = rt_json_object(), *list = rt_json_array();
     cJSON_AddItemToArray(list, cJSON_CreateString(cfg->family->architecture));
     rt_json_put(json, "architectures", list);
@@ -523,81 +572,4 @@ cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
     }
     rt_json_put_bool(json, "use_cache", true);
     return json;
-}
-
-/* ---- derived facts ------------------------------------------------------------------------------
- */
-
-bool rt_config_routed(const rt_config *cfg, int64_t layer)
-{
-    if (!cfg->family->routed || layer < cfg->dense_first)
-        return false;
-    if (layer < RT_COUNT(cfg->dense_layer) && cfg->dense_layer[layer])
-        return false;
-    return cfg->sparse_step > 0 && (layer + 1) % cfg->sparse_step == 0;
-}
-
-int64_t rt_config_dk(const rt_config *cfg)
-{
-    return cfg->family->attn == RT_ATTN_MLA ? cfg->nope_dim + cfg->rope_dim : cfg->head_dim;
-}
-
-int64_t rt_config_dv(const rt_config *cfg)
-{
-    return cfg->family->attn == RT_ATTN_MLA ? cfg->v_dim : cfg->head_dim;
-}
-
-int64_t rt_config_rope_dim(const rt_config *cfg)
-{
-    return cfg->rope_dim ? cfg->rope_dim : cfg->head_dim;
-}
-
-int64_t rt_config_window(const rt_config *cfg, int64_t layer)
-{
-    return cfg->windowed[layer] ? cfg->window : 0;
-}
-
-rt_qk_norm rt_config_qk_norm(const rt_config *cfg)
-{
-    if (cfg->family->qk_norm == RT_QK_OPTIONAL)
-        return cfg->qk_norm ? RT_QK_HEAD : RT_QK_NONE;
-    return cfg->family->qk_norm;
-}
-
-bool rt_config_qkv_bias(const rt_config *cfg)
-{
-    return cfg->family->bias == RT_BIAS_QKV || cfg->attention_bias;
-}
-
-bool rt_config_output_bias(const rt_config *cfg)
-{
-    return cfg->family->bias == RT_BIAS_ALL_OPTIONAL && cfg->attention_bias;
-}
-
-int64_t rt_config_shared_width(const rt_config *cfg)
-{
-    return cfg->shared_width ? cfg->shared_width : cfg->shared * cfg->expert_width;
-}
-
-rt_swiglu_rule rt_config_swiglu(const rt_config *cfg)
-{
-    if (cfg->swiglu_limit == 0)
-        return (rt_swiglu_rule){ 1.0f, INFINITY, 0.0f };
-    return (rt_swiglu_rule){ (float)cfg->swiglu_alpha, (float)cfg->swiglu_limit, 1.0f };
-}
-
-rt_route_policy rt_config_route(const rt_config *cfg)
-{
-    rt_route_policy p = { cfg->family->scoring,   (int32_t)cfg->experts,     (int32_t)cfg->active,
-                          (int32_t)cfg->groups,   (int32_t)cfg->groups_kept, cfg->norm_topk,
-                          (float)cfg->route_scale };
-    return p;
-}
-
-bool rt_config_is_eos(const rt_config *cfg, int32_t token)
-{
-    for (int64_t i = 0; i < cfg->n_eos; i++)
-        if (cfg->eos[i] == token)
-            return true;
-    return false;
 }

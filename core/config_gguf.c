@@ -304,7 +304,8 @@ static int read_experts(reader *r, rt_err *err)
         c->shared_width = shared->dim[shared->rank - 1];
     if (bits & RT_KEYS_SHARED)
         c->shared = 1;
-    if (c->expert_width < 1 || (c->shared && rt_config_shared_width(c) < 1))
+    if (c->expert_width < 1 || c->expert_width > (DIM) || c->shared_width > (DIM) ||
+        (c->shared && rt_config_shared_width(c) < 1))
         return rt_fail(err,
                        "%s: neither key %s.expert_feed_forward_length nor a tensor says how "
                        "wide experts are",

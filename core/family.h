@@ -53,8 +53,6 @@ typedef struct rt_moe_names {
     bool in_turns; /* where experts are fused, their gate and up rows alternate */
 } rt_moe_names;
 
-/* One row a model_type. A family is a set of parts that exist already; adding one is adding a row.
- */
 typedef struct rt_family {
     const char *model_type;   /* config.json */
     const char *architecture; /* architectures[0] */
@@ -69,6 +67,7 @@ typedef struct rt_family {
     rt_router scoring;         /* of routed families; sigmoid ones have a selection bias */
     const rt_moe_names *names; /* of routed families */
     int keys;                  /* which keys config.json has beside those of all (config.c) */
+    const char *needs[4];      /* keys whose absence transformers fills with a number of its own */
 } rt_family;
 
 const rt_family *rt_family_find(const char *model_type); /* or NULL */

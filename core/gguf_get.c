@@ -63,8 +63,10 @@ static bool element_f64(const rt_gguf_key *k, int64_t i, double *out)
 
 static int missing(const rt_gguf *g, const char *key, rt_err *err)
 {
-    return rt_fail(err, "%s: key %s is missing; this file was not written for this architecture",
-                   g->path, key);
+    return rt_fail(err, "%s: key %s is missing; %s", g->path, key,
+                   strncmp(key, "tokenizer.", 10)
+                       ? "this file was not written for this architecture"
+                       : "take a GGUF with a vocabulary");
 }
 
 static int wrong_type(const rt_gguf *g, const rt_gguf_key *k, const char *wanted, rt_err *err)

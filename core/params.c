@@ -44,14 +44,6 @@ void rt_params_free(rt_params *p)
     memset(p, 0, sizeof *p);
 }
 
-int rt_params_find(const rt_params *p, const char *name)
-{
-    for (int i = 0; i < p->n; i++)
-        if (strcmp(p->item[i].name, name) == 0)
-            return i;
-    return -1;
-}
-
 void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t size)
 {
     const char *hole = strstr(p->name, "%d");

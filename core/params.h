@@ -47,7 +47,6 @@ typedef struct rt_params {
 void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *gguf,
                   rt_param_init init, unsigned flags, int64_t d0, int64_t d1, int64_t d2);
 void rt_params_free(rt_params *p);
-int rt_params_find(const rt_params *p, const char *name); /* index or -1; layer prefix included */
 void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t size);
 
 /* Memory for every weight as f32 rows (training: weights, gradients, moments). */

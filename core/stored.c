@@ -26,6 +26,8 @@ int rt_store_open(rt_store *s, const char *path, rt_err *err)
     s->used = calloc((size_t)rt_store_count(s) + 1, 1);
     if (!s->used)
         rt_bug("out of memory for a list of %lld tensors", (long long)rt_store_count(s));
+    if (s->is_gguf)
+        s->path = s->gguf.path;
     return 0;
 }
 
@@ -463,17 +465,20 @@ int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t 
 
 int64_t rt_store_pieces(const rt_param *p) { return p->experts ? p->experts : 1; }
 
-/* Layers after the last one: multi-token prediction. Those of a GGUF say so by a tensor. */
+/* Layers after the last one: multi-token prediction, which a tensor of theirs says. Without it the
+   checkpoint has more layers than its description. */
 static bool is_beyond(const rt_store *s, const rt_config *c, const char *name)
 {
     char mark[64];
     long long layer;
-    if (!s->is_gguf)
-        return sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= c->layers;
-    if (sscanf(name, "blk.%lld.", &layer) != 1 || layer < c->layers)
+    if (sscanf(name, s->is_gguf ? "blk.%lld." : "model.layers.%lld.", &layer) != 1 ||
+        layer < c->layers)
         return false;
-    snprintf(mark, sizeof mark, "blk.%lld.nextn.eh_proj.weight", layer);
-    return rt_gguf_find(&s->gguf, mark) != NULL;
+    snprintf(mark, sizeof mark,
+             s->is_gguf ? "blk.%lld.nextn.eh_proj.weight" : "model.layers.%lld.eh_proj.weight",
+             layer);
+    return s->is_gguf ? rt_gguf_find(&s->gguf, mark) != NULL
+                      : rt_safetensors_find(&s->st, mark) != NULL;
 }
 
 /* Whether a checkpoint may carry this tensor although no forward pass here reads it. */

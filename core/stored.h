@@ -3,15 +3,15 @@
    under the names and in the forms checkpoints keep it in, checks shapes, and gives rows of it as
    f32; this is the only place where codes meet their scales. What is found:
 
-     X                          any plain dtype, or a block dtype of GGUF
-     X, X_scale_inv             e4m3 codes, one multiplier a block of rows x columns (ragged at
-   ends) X_packed, X_scale, X_shape int4 of compressed-tensors: eight codes an int32, one scale a
-   group experts.gate_up_proj,      all experts in one tensor: (E,2F,C) (E,C,F) or turned (E,C,2F)
-     experts.down_proj          (E,F,C); gate before up, or row by row in turns (gpt_oss)
-     ..._blocks, ..._scales     the same as MXFP4: (E,rows,C/32,16) codes, (E,rows,C/32) exponents
-     blk.N.x                    GGUF's names; llama's query and key rows in Hugging Face's order
-     blk.N.attn_k_b, attn_v_b   kv_b in two, the keys turned
-     blk.N.ffn_gate_up_exps     (E,2F,C)
+     X                       any plain dtype, or a block dtype of GGUF
+     X, X_scale_inv          e4m3 codes, one multiplier a block of rows x columns, ragged at ends
+     X_packed, _scale, _shape   int4 of compressed-tensors: eight codes an int32, a scale a group
+     experts.gate_up_proj,   all experts in one tensor: (E,2F,C) (E,C,F) or turned (E,C,2F) (E,F,C);
+       experts.down_proj     gate before up, or row by row in turns (gpt_oss)
+     ..._blocks, ..._scales  the same as MXFP4: (E,rows,C/32,16) codes, (E,rows,C/32) exponents
+     blk.N.x                 GGUF's names; llama's query and key rows in Hugging Face's order
+     blk.N.attn_k_b, _v_b    kv_b in two, the keys turned
+     blk.N.ffn_gate_up_exps  (E,2F,C)
 
    Refuses: codes without their scale, scales that are not finite, zero points, activation order. */
 #ifndef RT_STORED_H
@@ -24,7 +24,7 @@
 RT_BEGIN
 
 typedef struct rt_store {
-    const char *path; /* borrowed */
+    const char *path; /* in messages: borrowed, or the GGUF that was found there */
     bool is_gguf;
     rt_gguf gguf;
     rt_safetensors st;

@@ -85,7 +85,11 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
 
 int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
 {
-    if (!rt_gguf_magic(path))
+    bool gguf = rt_gguf_magic(path);
+    if (!gguf && !rt_path_is_dir(path))
+        return rt_fail(err, "%s: %s: give a Hugging Face directory or a .gguf file", path,
+                       rt_path_exists(path) ? "not a GGUF" : "no such model");
+    if (!gguf)
         return rt_config_load(cfg, path, err);
     rt_gguf g;
     if (rt_gguf_open(&g, path, err))
@@ -112,9 +116,6 @@ int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
 {
     rt_config cfg;
     memset(m, 0, sizeof *m);
-    if (!rt_path_exists(path))
-        return rt_fail(err, "%s: no such model: give a Hugging Face directory or a .gguf file",
-                       path);
     if (rt_model_config(&cfg, path, err))
         return -1;
     rt_model_plan_config(m, d, &cfg, frozen, positions);

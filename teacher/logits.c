@@ -138,14 +138,18 @@ static int ascending(const void *a, const void *b)
     return *(const int32_t *)a - *(const int32_t *)b;
 }
 
+static int64_t routed_layers(const rt_config *c)
+{
+    int64_t routed = 0;
+    for (int64_t l = 0; l < c->layers; l++)
+        routed += rt_config_routed(c, l);
+    return routed;
+}
+
 static int write_experts(run *r, rt_err *err)
 {
     const rt_config *c = &r->model.cfg;
-    int64_t row = c->active, all = c->layers * r->n * row, routed = 0;
-    for (int64_t l = 0; l < c->layers; l++)
-        routed += rt_config_routed(c, l);
-    if (routed == 0)
-        return rt_usage(err, "--experts: a %s model has none", c->family->model_type);
+    int64_t row = c->active, all = c->layers * r->n * row, routed = routed_layers(c);
     int64_t dim[] = { routed, r->n, row };
     rt_out out = { 0 };
     int32_t *host = malloc((size_t)all * sizeof *host);
@@ -167,11 +171,17 @@ static int write_experts(run *r, rt_err *err)
 static int run_logits(void *values, rt_err *err)
 {
     run r = { .o = values };
-    if (rt_model_config(&r.model.cfg, r.o->model, err) ||
-        rt_dev_open(&r.dev, "cpu", (int)r.o->threads, err))
+    const char *experts = r.o->experts;
+    if (rt_model_config(&r.model.cfg, r.o->model, err))
+        return -1;
+    if (experts && routed_layers(&r.model.cfg) == 0)
+        return rt_usage(err, "--experts: a %s model has none", r.model.cfg.family->model_type);
+    if (experts && strcmp(experts, r.o->out) == 0)
+        return rt_usage(err, "--experts and --out are the same file: %s", experts);
+    if (rt_dev_open(&r.dev, "cpu", (int)r.o->threads, err))
         return -1;
     int bad = read_tokens(&r, err) || forward(&r, err) || write_logits(&r, err) ||
-              (r.o->experts && write_experts(&r, err));
+              (experts && write_experts(&r, err));
     free(r.token);
     rt_acts_free(&r.acts, &r.dev);
     rt_model_free(&r.dev, &r.model);

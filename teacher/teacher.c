@@ -26,9 +26,6 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs
                         "file",
                         path);
     const rt_needs_output *later = rt_needs_find(plan, path);
-    if (!later && !rt_path_exists(path))
-        return rt_fail(err, "%s: no such model: give a Hugging Face directory or a .gguf file",
-                       path);
     rt_config *c = &t->model.cfg;
     if (later)
         *c = later->cfg;

@@ -602,13 +602,54 @@ START_TEST(end_tokens)
 }
 END_TEST
 
+/* Configs that would give other numbers than the model's own code, or none: refused by name. */
+START_TEST(refused_configs)
+{
+    static const struct {
+        const char *model, *without, *with, *says;
+    } cases[] = {
+        { "llama_tied", "", "{\"rope_parameters\": {\"rope_theta\": -5}}", "rope base of -5" },
+        { "llama_tied", "", "{\"rope_parameters\": {\"full_attention\": {}}}", "full_attention" },
+        { "llama_tied", "", "{\"hidden_size\": 16777216, \"intermediate_size\": 16777216}",
+          "describes a model of about" },
+        { "qwen3_moe_step", "", "{\"mlp_only_layers\": 3}", "\"mlp_only_layers\" must be a list" },
+        { "qwen3_window", "", "{\"layer_types\": 3}", "\"layer_types\" must be a list" },
+        { "mistral_window", "sliding_window", "{}", "no \"sliding_window\"" },
+        { "mixtral_two", "rope_parameters", "{}", "no \"rope_theta\"" },
+        { "deepseek_r1", "n_group", "{}", "no \"n_group\"" },
+        { "deepseek_r1", "", "{\"routed_scaling_factor\": 0}", "between 1e-06" },
+    };
+    for (int i = 0; i < RT_COUNT(cases); i++) {
+        rt_config cfg;
+        cJSON *json = NULL, *with = cJSON_Parse(cases[i].with);
+        OK(rt_json_load(&json, golden(cases[i].model, "config.json"), &err));
+        cJSON_DeleteItemFromObjectCaseSensitive(json, cases[i].without);
+        while (with->child) {
+            cJSON *item = cJSON_DetachItemViaPointer(with, with->child);
+            cJSON_DeleteItemFromObjectCaseSensitive(json, item->string);
+            rt_json_put(json, item->string, item);
+        }
+        OK(rt_json_save(json, "config.json", &err));
+        cJSON_Delete(json);
+        cJSON_Delete(with);
+        FAILS(rt_config_load(&cfg, ".", &err), cases[i].says);
+    }
+}
+END_TEST
+
 int main(void)
 {
     const int n = RT_COUNT(MODELS);
-    const suite_test tests[] = { { logits, n },          { gguf_logits, RT_COUNT(GGUFS) },
-                                 { written_configs, n }, { trained, RT_COUNT(TRAINED) },
-                                 { end_tokens, 1 },      { gradients, RT_COUNT(WITH_GRADIENTS) },
-                                 { decoding, n },        { scoring_bits, n },
-                                 { generation_bits, n }, { generated_and_scored, n } };
+    const suite_test tests[] = { { logits, n },
+                                 { gguf_logits, RT_COUNT(GGUFS) },
+                                 { written_configs, n },
+                                 { trained, RT_COUNT(TRAINED) },
+                                 { end_tokens, 1 },
+                                 { refused_configs, 1 },
+                                 { gradients, RT_COUNT(WITH_GRADIENTS) },
+                                 { decoding, n },
+                                 { scoring_bits, n },
+                                 { generation_bits, n },
+                                 { generated_and_scored, n } };
     return suite_run("models", NULL, tests, RT_COUNT(tests));
 }

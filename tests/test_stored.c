@@ -247,8 +247,10 @@ static const damage DAMAGES[] = {
       LAYER1 "mlp.experts.2.down_proj.weight is missing" },
     { "deepseek", LAYER1 "mlp.gate.weight", RESHAPE, NULL,
       LAYER1 "mlp.gate.weight has shape (96, 1), config.json says (4, 24)" },
-    { "deepseek", "model.layers.2.eh_proj.weight", RENAME, NULL,
+    { "deepseek", "model.layers.2.shared_head.norm.weight", RENAME, NULL,
       "model.stranger is not part of a deepseek_v3 model" },
+    { "deepseek", "model.layers.2.eh_proj.weight", DROP, NULL,
+      "model.layers.2.input_layernorm.weight is not part of a deepseek_v3 model" },
 };
 
 static int open_model(const char *dir)

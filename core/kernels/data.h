@@ -81,9 +81,10 @@ TEAM_FN void rt_add_unit(const struct rt_args_add *a, int64_t unit, float *scrat
 }
 
 struct rt_args_bias {
-    rt_tensor y, b,
-        offset;    /* (N,C) (C) or (E,C), (E+1) where there are experts; y: dy in backward */
-    int64_t block; /* columns a unit of backward */
+    rt_tensor y;      /* (N,C), dy in backward */
+    rt_tensor b;      /* (C) or (E,C), db in backward */
+    rt_tensor offset; /* (E+1) where there are experts */
+    int64_t block;    /* columns a unit of backward */
 };
 
 /* The expert of a row: the last one that begins at or before it. */

@@ -1,5 +1,5 @@
 /* ffn.h: team kernels of SwiGLU, plain and clamped, forward and backward. Shapes and aliasing:
- * core/ops.h. */
+   core/ops.h. */
 #ifndef RT_KERNELS_FFN_H
 #define RT_KERNELS_FFN_H
 
