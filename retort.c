@@ -85,8 +85,6 @@ static bool take_global(globals *g, const rt_command *cmd, int argc, char **argv
     }
     if (!strcmp(word, "-q") || !strcmp(word, "--quiet"))
         g->level = RT_LOG_QUIET;
-    else if (!strcmp(word, "-v") || !strcmp(word, "--verbose"))
-        g->level = RT_LOG_DEBUG;
     else if (cmd && !strcmp(word, "--print-recipe"))
         g->print_recipe = true;
     else
@@ -140,7 +138,7 @@ static void print_commands(FILE *f)
         "  --help, -h        its flags      --recipe FILE     take its section of a JSON recipe\n"
         "  --print-recipe    do not run; print the effective values as a recipe\n"
         "  --section NAME    the recipe section to take instead of the one named like the command\n"
-        "  -q, --quiet       no chatter on stderr          -v, --verbose     more of it\n"
+        "  -q, --quiet       no chatter on stderr\n"
         "  --version         (without a command)\n\n"
         "A flag beats the recipe, the recipe beats the default. stdout is data, stderr is for "
         "people.\n"

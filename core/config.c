@@ -87,7 +87,7 @@ static const config_key rope_keys[] = {
     KEY("beta_slow", KEY_FLOAT, yarn_slow, R_YARN, false, 1, 1e-3, 1e6),
     KEY("mscale", KEY_FLOAT, yarn_mscale, R_YARN, false, 0, 0, 1e3),
     KEY("mscale_all_dim", KEY_FLOAT, yarn_mscale_all, R_YARN, false, 0, 0, 1e3),
-    KEY("attention_factor", KEY_FLOAT, yarn_attention, R_YARN, false, 0, 0, 1e3),
+    KEY("attention_factor", KEY_FLOAT, yarn_attention, R_YARN, false, 0, 1e-6, 1e3),
     KEY("truncate", KEY_BOOL, yarn_truncate, R_YARN, false, 1, 0, 1),
 };
 
@@ -190,15 +190,20 @@ static int read_rope(rt_config *cfg, const cJSON *json, const char *what, rt_err
 }
 
 /* "eos_token_id": one id or a list; those that are known already are not repeated. */
-static void add_eos(rt_config *cfg, const cJSON *json)
+static int add_eos(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
 {
     const cJSON *eos = rt_json_find(json, "eos_token_id");
     const cJSON *item = cJSON_IsArray(eos) ? eos->child : eos;
-    for (; item && cfg->n_eos < RT_COUNT(cfg->eos); item = cJSON_IsArray(eos) ? item->next : NULL) {
+    for (; item; item = cJSON_IsArray(eos) ? item->next : NULL) {
         double id = cJSON_IsNumber(item) ? item->valuedouble : -1;
-        if (id >= 0 && id <= INT32_MAX && !rt_config_is_eos(cfg, (int32_t)id))
-            cfg->eos[cfg->n_eos++] = (int64_t)id;
+        if (!(id >= 0 && id <= INT32_MAX) || rt_config_is_eos(cfg, (int32_t)id))
+            continue;
+        if (cfg->n_eos == RT_COUNT(cfg->eos))
+            return rt_fail(err, "%s: more than %d ids of \"eos_token_id\"", what,
+                           RT_COUNT(cfg->eos));
+        cfg->eos[cfg->n_eos++] = (int64_t)id;
     }
+    return 0;
 }
 
 static int read_tokens(rt_config *cfg, const cJSON *json, const char *what, rt_err *err)
@@ -210,8 +215,7 @@ static int read_tokens(rt_config *cfg, const cJSON *json, const char *what, rt_e
     const cJSON *bos = rt_json_find(json, "bos_token_id");
     if (cJSON_IsNumber(bos) && bos->valuedouble >= 0 && bos->valuedouble <= INT32_MAX)
         cfg->bos = (int64_t)bos->valuedouble;
-    add_eos(cfg, json);
-    return 0;
+    return add_eos(cfg, json, what, err);
 }
 
 /* A key that changes the computation and that we do not implement must not pass silently. */
@@ -454,8 +458,7 @@ int rt_config_load(rt_config *cfg, const char *dir, rt_err *err)
     path = rt_path_join(dir, "generation_config.json");
     json = NULL;
     bad = rt_path_exists(path) && rt_json_load(&json, path, err);
-    if (!bad)
-        add_eos(cfg, json);
+    bad = bad || add_eos(cfg, json, path, err);
     cJSON_Delete(json);
     free(path);
     return bad ? -1 : 0;

@@ -89,7 +89,9 @@ static int take_count(cursor *c, int64_t max, int64_t *out, const char *what, rt
     const uint8_t *p = take(c, 8, what, err);
     uint64_t v = p ? load_le(p, 8) : 0;
     if (p && v > (uint64_t)max)
-        return rt_fail(err, "%s: %s %llu at byte %lld is more than the file can hold (%lld)",
+        return rt_fail(err,
+                       "%s: %s %llu at byte %lld is more than the file can "
+                       "hold (%lld): it is cut off or damaged; fetch it again",
                        c->path, what, (unsigned long long)v, (long long)c->at - 8, (long long)max);
     *out = (int64_t)v;
     return p ? 0 : -1;

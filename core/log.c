@@ -39,15 +39,6 @@ void rt_warn(const char *fmt, ...)
     va_end(args);
 }
 
-void rt_debug(const char *fmt, ...)
-{
-    va_list args;
-    va_start(args, fmt);
-    if (log_level >= RT_LOG_DEBUG)
-        say("debug: ", fmt, args);
-    va_end(args);
-}
-
 double rt_now(void)
 {
     struct timespec t;

@@ -158,13 +158,6 @@ void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_t
     d->ops->scatter_add_rows(d, x, y, index);
 }
 
-void rt_add(rt_dev *d, rt_tensor *y, const rt_tensor *x)
-{
-    HAVE(d, add);
-    NEED("add", f32_like(y, x) && f32_like(x, y), y, x);
-    d->ops->add(d, y, x);
-}
-
 /* One row b, or a row an expert of sorted rows. */
 static void check_bias(const char *op, const rt_tensor *y, const rt_tensor *b,
                        const rt_tensor *offset)
@@ -188,13 +181,6 @@ void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_te
     HAVE(d, bias_backward);
     check_bias("bias_backward", dy, db, offset);
     d->ops->bias_backward(d, db, dy, offset);
-}
-
-void rt_scale(rt_dev *d, rt_tensor *y, float factor)
-{
-    HAVE(d, scale);
-    NEED("scale", y->dtype == RT_F32, y);
-    d->ops->scale(d, y, factor);
 }
 
 void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0, int64_t n)

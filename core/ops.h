@@ -165,12 +165,10 @@ typedef struct rt_ops {
     /* --- rows -------------------------------------------------------------------------------- */
     void (*gather_rows)(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index); /* y(M,C) = x[index], x any */
     void (*scatter_add_rows)(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index); /* x[index[i]] += y[i], ascending i */
-    void (*add)(rt_dev *d, rt_tensor *y, const rt_tensor *x);                                 /* y += x */
     /* y(N,C) += b(C); or rows sorted by expert, offset (E+1): y += b(E,C) of the row's expert. offset NULL = one b. */
     void (*bias_forward)(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);
     /* db += sums of dy over the rows of each b, ascending */
     void (*bias_backward)(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset);
-    void (*scale)(rt_dev *d, rt_tensor *y, float factor);                                     /* y *= factor */
 
     /* --- norm and rope ----------------------------------------------------------------------- */
     /* y(N,C) = x rstd w, rstd(N) = 1/sqrt(mean x^2 + eps). Heads: view (N,H,D) as (N*H, D).
@@ -310,10 +308,8 @@ int64_t rt_panels_bytes(rt_dev *d, const rt_tensor *w);
 void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w);
 void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index);
 void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index);
-void rt_add(rt_dev *d, rt_tensor *y, const rt_tensor *x);
 void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);
 void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset);
-void rt_scale(rt_dev *d, rt_tensor *y, float factor);
 void rt_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tensor *x,
                         const rt_tensor *w, float eps);
 void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tensor *dy,

@@ -39,13 +39,14 @@ static int scaled_row(const rt_stored *t, float *out, int64_t r, rt_err *err)
             bool number = true;
             for (int64_t i = 0; i < n; i++) {
                 out[at + i] *= scale;
-                number = number && out[at + i] == out[at + i];
+                number = number && isfinite(out[at + i]);
             }
             if (!number)
-                return rt_fail(err,
-                               "%s: tensor %s: row %lld has a code that is not a number; fetch "
-                               "the file again",
-                               t->path, t->name, (long long)r);
+                return rt_fail(
+                    err,
+                    "%s: tensor %s: row %lld has a code that is not a finite number; fetch "
+                    "the file again",
+                    t->path, t->name, (long long)r);
         }
     }
     return 0;

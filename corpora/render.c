@@ -1,12 +1,13 @@
-/* render.c: `retort render`: the chat template of a model directory on a list of messages, as text
+/* render.c: `retort render`: the chat template of a model on a list of messages, as text
    on stdout. Variables are what transformers' apply_chat_template passes. Refuses: tokenizing. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/gguf.h"
 #include "core/json.h"
 #include "core/option.h"
-#include "corpora/template.h"
+#include "corpora/chat.h"
 
 typedef struct render_options {
     char *model, *messages;
@@ -15,7 +16,8 @@ typedef struct render_options {
 } render_options;
 
 static const rt_option OPTIONS[] = {
-    OPT_NEED(render_options, model, "model", "DIR", "model directory with a chat template"),
+    OPT_NEED(render_options, model, "model", "PATH",
+             "model directory or .gguf with a chat template"),
     OPT_NEED(render_options, messages, "messages", "FILE",
              "JSON: a list of messages, or an object with \"messages\" and other variables"),
     OPT_BOOL(render_options, add_generation_prompt, "add-generation-prompt", "false",
@@ -69,34 +71,50 @@ static int add_messages(cJSON *context, const char *path, rt_err *err)
     return 0;
 }
 
-static int run_render(void *values, rt_err *err)
+/* The template and its variables: of a GGUF, or of a directory, which needs no tokenizer for it. */
+static int open_template(rt_chat *chat, const char *path, rt_err *err)
 {
-    const render_options *o = values;
-    rt_template *t = NULL;
-    cJSON *context = NULL;
-    char *source = NULL, *text = NULL;
+    char *source = NULL;
     int64_t bytes;
-    int rc = rt_template_find(&source, &bytes, o->model, err);
+    if (!rt_path_exists(path))
+        return rt_fail(err, "%s: no such model: give a Hugging Face directory or a .gguf file",
+                       path);
+    if (rt_gguf_magic(path)) {
+        if (rt_chat_open(chat, path, err))
+            return -1;
+        return chat->chat ? 0 : rt_fail(err, "%s: no chat template in its keys", path);
+    }
+    int rc = rt_template_find(&source, &bytes, path, err);
     if (!rc && !source)
         rc = rt_fail(err,
                      "%s: no chat template: neither chat_template.jinja nor chat_template in "
                      "tokenizer_config.json",
-                     o->model);
-    rc = rc || rt_template_parse(&t, source, bytes, err) ||
-         rt_template_context(&context, o->model, err) || add_messages(context, o->messages, err);
+                     path);
+    rc = rc || rt_template_parse(&chat->chat, source, bytes, err) ||
+         rt_template_context(&chat->context, path, err);
+    free(source);
+    return rc ? -1 : 0;
+}
+
+static int run_render(void *values, rt_err *err)
+{
+    const render_options *o = values;
+    rt_chat chat = { 0 };
+    char *text = NULL;
+    int64_t bytes;
+    int rc = open_template(&chat, o->model, err) || add_messages(chat.context, o->messages, err);
+    cJSON *context = chat.context;
     if (!rc && (o->add_generation_prompt || !rt_json_find(context, "add_generation_prompt"))) {
         cJSON_DeleteItemFromObjectCaseSensitive(context, "add_generation_prompt");
         rt_json_put_bool(context, "add_generation_prompt", o->add_generation_prompt);
     }
     for (int i = 0; !rc && i < o->set.n; i++)
         rc = set_variable(context, o->set.item[i], err);
-    rc = rc || rt_template_render(t, context, &text, &bytes, err);
+    rc = rc || rt_template_render(chat.chat, context, &text, &bytes, err);
     if (!rc)
         fwrite(text, 1, (size_t)bytes, stdout); /* retort.c checks that stdout was written */
     free(text);
-    free(source);
-    cJSON_Delete(context);
-    rt_template_free(t);
+    rt_chat_close(&chat);
     return rc ? -1 : 0;
 }
 

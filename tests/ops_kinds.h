@@ -199,16 +199,14 @@ static void columns_shape(const int64_t *p, struct ops_shape *s)
     s->in[0] = p[0] * p[4] * 9, s->in[1] = s->out[0] = p[0] * p[1] * p[2];
 }
 
-/* out = 3 in1, its columns replaced, plus in1 */
+/* out = in1, its columns replaced */
 static void columns_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
     rt_tensor x = rt_tensor_3(b->in[0], RT_F32, c->p[0], c->p[4], 9);
     rt_tensor base = rt_tensor_3(b->in[1], RT_F32, c->p[0], c->p[1], c->p[2]), y = base;
     y.data = b->out[0];
     rt_copy(d, &y, &base);
-    rt_scale(d, &y, 3.0f);
     rt_copy_columns(d, &y, c->p[3], &x, c->p[5], c->p[6]);
-    rt_add(d, &y, &base);
 }
 
 static void columns_reference(const struct ops_case *c, double *const *in, int32_t *const *idx,
@@ -220,8 +218,7 @@ static void columns_reference(const struct ops_case *c, double *const *in, int32
         for (int64_t i = 0; i < w; i++) {
             int64_t j = i - c->p[3], rx = c->p[4] == 1 ? r / c->p[1] : r;
             bool inside = j >= 0 && j < c->p[6];
-            out[0][r * w + i] = in[1][r * w + i] +
-                                (inside ? in[0][rx * 9 + c->p[5] + j] : 3.0 * in[1][r * w + i]);
+            out[0][r * w + i] = inside ? in[0][rx * 9 + c->p[5] + j] : in[1][r * w + i];
         }
 }
 
@@ -263,7 +260,8 @@ static void gather_reference(const struct ops_case *c, double *const *in, int32_
 static const struct ops_kind kind_gather = { gather_shape, gather_fill, gather_run,
                                              gather_reference };
 
-/* --- bias: p = N, C, experts (0 = one bias for all rows); the last but one expert has no rows -----
+/* --- bias: p = N, C, experts (0 = one bias for all rows); the last but one expert has no rows
+ * -----
  */
 
 static void bias_shape(const int64_t *p, struct ops_shape *s)
@@ -310,7 +308,8 @@ static void bias_reference(const struct ops_case *c, double *const *in, int32_t 
 
 static const struct ops_kind kind_bias = { bias_shape, bias_fill, bias_run, bias_reference };
 
-/* --- swiglu: p = N, F, in place, clamped ----------------------------------------------------------------
+/* --- swiglu: p = N, F, in place, clamped
+ * ----------------------------------------------------------------
  */
 
 static void swiglu_shape(const int64_t *p, struct ops_shape *s)

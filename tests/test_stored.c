@@ -219,7 +219,7 @@ static const damage DAMAGES[] = {
     { "fp8", "model.a.weight_scale_inv", NOT_FINITE, "model.a.weight",
       "model.a.weight: the scale of row 128, columns from 128 is not a finite number" },
     { "fp8", "model.a.weight", NOT_FINITE, "model.a.weight",
-      "model.a.weight: row 129 has a code that is not a number" },
+      "model.a.weight: row 129 has a code that is not a finite number" },
     { "fp8", "model.a.weight", RETYPE, "model.a.weight", "model.a.weight is U8, which cannot" },
     { "fp8", "model.a.weight", RESHAPE, "model.a.weight",
       "(17290, 1), config.json says (130, 133)" },

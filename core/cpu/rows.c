@@ -72,18 +72,6 @@ static void run_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy,
         rt_ceil_div(dy->dim[0], experts) * block);
 }
 
-static void run_add(rt_dev *d, rt_tensor *y, const rt_tensor *x)
-{
-    struct rt_args_add a = { *y, *x };
-    RUN(d, add, &a, flat_blocks(y), RT_FLAT_BLOCK);
-}
-
-static void run_scale(rt_dev *d, rt_tensor *y, float factor)
-{
-    struct rt_args_scale a = { *y, factor };
-    RUN(d, scale, &a, flat_blocks(y), RT_FLAT_BLOCK);
-}
-
 static void run_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0,
                              int64_t n)
 {
@@ -291,10 +279,8 @@ void rt_cpu_rows_ops(rt_ops *ops)
 {
     ops->gather_rows = run_gather_rows;
     ops->scatter_add_rows = run_scatter_add_rows;
-    ops->add = run_add;
     ops->bias_forward = run_bias_forward;
     ops->bias_backward = run_bias_backward;
-    ops->scale = run_scale;
     ops->copy_columns = run_copy_columns;
     ops->mla_expand_forward = run_mla_expand_forward;
     ops->mla_expand_backward = run_mla_expand_backward;

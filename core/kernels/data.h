@@ -1,4 +1,4 @@
-/* data.h: team kernels that move rows and columns: gather, scatter, add, scale, column copies and
+/* data.h: team kernels that move rows and columns: gather, scatter, biases, column copies and
    the expansion of the MLA latent. Shapes and aliasing: core/ops.h. Holds no arithmetic but sums.
  */
 #ifndef RT_KERNELS_DATA_H
@@ -64,22 +64,6 @@ TEAM_FN void rt_scatter_add_rows_unit(const struct rt_args_scatter_add_rows *a, 
     }
 }
 
-struct rt_args_add {
-    rt_tensor y, x; /* same shape */
-};
-
-/* unit: block of elements */
-TEAM_FN void rt_add_unit(const struct rt_args_add *a, int64_t unit, float *scratch)
-{
-    int64_t begin = unit * RT_FLAT_BLOCK;
-    int64_t n = rt_min(RT_FLAT_BLOCK, team_elements(&a->y) - begin);
-    float *y = team_f32(&a->y) + begin;
-    const float *x = team_f32(&a->x) + begin;
-    (void)scratch;
-    for (int64_t i = team_rank(); i < n; i += team_size())
-        y[i] += x[i];
-}
-
 struct rt_args_bias {
     rt_tensor y;      /* (N,C), dy in backward */
     rt_tensor b;      /* (C) or (E,C), db in backward */
@@ -124,22 +108,6 @@ TEAM_FN void rt_bias_backward_unit(const struct rt_args_bias *a, int64_t unit, f
         for (int64_t i = team_rank(); i < width; i += team_size())
             db[i] += dy[i];
     }
-}
-
-struct rt_args_scale {
-    rt_tensor y;
-    float factor;
-};
-
-/* unit: block of elements */
-TEAM_FN void rt_scale_unit(const struct rt_args_scale *a, int64_t unit, float *scratch)
-{
-    int64_t begin = unit * RT_FLAT_BLOCK;
-    int64_t n = rt_min(RT_FLAT_BLOCK, team_elements(&a->y) - begin);
-    float *y = team_f32(&a->y) + begin, factor = a->factor;
-    (void)scratch;
-    for (int64_t i = team_rank(); i < n; i += team_size())
-        y[i] *= factor;
 }
 
 struct rt_args_copy_columns {

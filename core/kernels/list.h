@@ -15,10 +15,8 @@
 #define RT_KERNELS(X)                                                                              \
     X(gather_rows, gather_rows)                                                                    \
     X(scatter_add_rows, scatter_add_rows)                                                          \
-    X(add, add)                                                                                    \
     X(bias_forward, bias)                                                                          \
     X(bias_backward, bias)                                                                         \
-    X(scale, scale)                                                                                \
     X(rmsnorm_forward, rmsnorm_forward)                                                            \
     X(rmsnorm_backward, rmsnorm_backward)                                                          \
     X(rmsnorm_backward_w, rmsnorm_backward)                                                        \
