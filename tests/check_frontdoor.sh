@@ -39,7 +39,7 @@ expect 2 '' '^retort doctor: unexpected word "more"' doctor more
 expect 2 '' '^retort doctor: --section needs --recipe' doctor --section x
 expect 2 '' '^retort doctor: --recipe needs a value' doctor --recipe
 expect 0 '^memory +total ' '' doctor
-expect 0 '^memory +total ' '' -q doctor -v --quiet
+expect 0 '^memory +total ' '' -q doctor --quiet
 expect 0 '"memory":\{"total_bytes":[0-9]+,' '' doctor --json
 [ "$(wc -l <out.txt)" = 1 ] || { echo "doctor --json is not one line"; failed=1; }
 
