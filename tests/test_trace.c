@@ -374,10 +374,14 @@ int main(int argc, char **argv)
     rt_log_set_level(RT_LOG_QUIET);
     const suite_test make[] = { { make_for_script, 1 } };
     if (argc >= 4 && strcmp(argv[1], "make") == 0) {
-        char *here = getcwd(NULL, 0); // the test itself runs elsewhere
-        argv[2] = rt_path_join(here, argv[2]);
+        char here[4096]; // the test itself runs elsewhere
+        if (!getcwd(here, sizeof here))
+            return 1;
+        char *path = argv[2] = rt_path_join(here, argv[2]);
         made_args = argv;
-        return suite_run("trace", NULL, make, 1);
+        int failed = suite_run("trace", NULL, make, 1);
+        free(path);
+        return failed;
     }
     const suite_test tests[] = { { samples_come_back_from_shards_and_from_the_journal, 1 },
                                  { verdicts_need_no_decoding_and_threads_agree, 1 },
