@@ -196,12 +196,15 @@ static int32_t load32(const uint8_t *base, int64_t i)
     return v;
 }
 
+static const uint8_t ABSENT[1]; // where a column without bytes stands
+
 // Where the columns are: element sizes are known, counts follow from the bytes.
 static void place_columns(rt_trace_shard *s)
 {
     for (int c = 0; c < RT_COL_COUNT; c++) {
         const rt_npz_entry *e = rt_npz_find(&s->npz, COLUMNS[c].name);
         int64_t head = is_npy(c) ? RT_NPY_HEAD : 0;
+        s->column[c] = ABSENT;
         if (!e || e->bytes < head)
             continue;
         s->column[c] = e->data + head;
@@ -218,7 +221,7 @@ static void place_columns(rt_trace_shard *s)
 static int check_head(const rt_trace_shard *s, int c, const char *path, rt_err *err)
 {
     uint8_t want[RT_NPY_HEAD];
-    if (!s->column[c])
+    if (s->column[c] == ABSENT)
         return rt_fail(err, "%s: %s is missing or too short", path, COLUMNS[c].name);
     const rt_npz_entry *e = rt_npz_find(&s->npz, COLUMNS[c].name);
     if (!is_npy(c))
