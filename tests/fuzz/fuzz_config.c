@@ -1,8 +1,9 @@
 /* fuzz_config.c: config.json, and generation_config.json behind a line of "====". What is accepted
-   is used (rope table, derived facts), and written: what is written must be read as the same. */
+   is used (rope table, derived facts, the sums of a plan), and written: what is written must be
+   read as the same. */
 #include "fuzz.h"
 
-#include "core/config.h"
+#include "core/weights.h"
 
 static void use(const rt_config *c)
 {
@@ -14,6 +15,10 @@ static void use(const rt_config *c)
     rt_config_route(c);
     if (rt_config_rope_dim(c) <= 256)
         rt_config_rope_table(c, table, 2);
+    rt_model m;
+    rt_model_init(&m, c);
+    FUZZ_CHECK(m.w.params.active > 0 && m.w.params.total > 0);
+    rt_weights_free(NULL, &m.w);
 }
 
 static void write_and_read(const rt_config *c)
