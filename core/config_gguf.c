@@ -2,7 +2,7 @@
    of keys for all architectures; which of them a file must have follows from the family. Numbers
    that a GGUF has no key for (widths of old files, biases, norms, a tied head, dense layers between
    routed ones) are read off its tensors. Refuses, by name: architectures, routers and rope scalings
-   it does not know, and keys that change the computation in a way that is not implemented. */
+   it does not know, and keys that change the computation beyond the parts of core/family.h. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
