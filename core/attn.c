@@ -103,10 +103,12 @@ static void project_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_t
     rt_matmul(d, &dx2, &dy2, false, w, false, beta);
 }
 
-/* y(N,·) += the bias b(·), if there is one */
-static void bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b)
+/* y(N,·) = x · wᵀ + beta y, plus the bias b(·) if there is one */
+static void project_biased(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *w,
+                           const rt_tensor *b, float beta)
 {
     rt_tensor y2 = rows_of(y);
+    project(d, y, x, w, beta);
     if (b->data)
         rt_bias_forward(d, &y2, b, NULL);
 }
@@ -142,12 +144,9 @@ static void gqa_qkv_forward(rt_dev *d, const rt_config *c, const rt_attn_w *w, r
 {
     bool norm = rt_config_qk_norm(c) != RT_QK_NONE;
     rt_tensor *q = norm ? &s->q_raw : &s->q, *k = norm ? &s->k_raw : &s->k;
-    project(d, q, x, &w->wq, 0.0f);
-    bias_forward(d, q, &w->bq);
-    project(d, k, x, &w->wk, 0.0f);
-    bias_forward(d, k, &w->bk);
-    project(d, &s->v, x, &w->wv, 0.0f);
-    bias_forward(d, &s->v, &w->bv);
+    project_biased(d, q, x, &w->wq, &w->bq, 0.0f);
+    project_biased(d, k, x, &w->wk, &w->bk, 0.0f);
+    project_biased(d, &s->v, x, &w->wv, &w->bv, 0.0f);
     if (norm) {
         rt_tensor qn = normed(c, &s->q), kn = normed(c, &s->k), qr = normed(c, q),
                   kr = normed(c, k);
@@ -323,8 +322,7 @@ void rt_attn_forward(rt_dev *d, const rt_config *c, const rt_attn_w *w, rt_attn_
             rt_attention_forward(d, &s->out, &s->lse, &s->q, &s->k, &s->v, pass->rows, &rule);
         }
     }
-    project(d, y, &s->out, &w->wo, 1.0f);
-    bias_forward(d, y, &w->bo);
+    project_biased(d, y, &s->out, &w->wo, &w->bo, 1.0f);
 }
 
 void rt_attn_backward(rt_dev *d, const rt_config *c, const rt_attn_w *w, rt_attn_w *dw,

@@ -5,67 +5,59 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/config_key.h"
+
 /* ---- the table of config.json keys ------------------------------------------------------------
  */
-
-typedef enum key_kind { KEY_INT, KEY_FLOAT, KEY_BOOL } key_kind;
-
-typedef struct config_key {
-    const char *name;
-    key_kind kind;
-    size_t offset;
-    int families;
-    bool required;
-    double def, min, max;
-} config_key;
 
 #define KEY(name, kind, field, families, required, def, min, max)                                  \
     {                                                                                              \
         name, kind, offsetof(rt_config, field), families, required, def, min, max                  \
     }
 static const double SIZE_LIMIT = 1e13; /* weights; no real model is near this */
-#define DIM 1 << 24                    /* nor its widths, ranks or counts near this */
+#define DIM RT_DIM_MAX
 
-static const config_key keys[] = {
-    KEY("num_hidden_layers", KEY_INT, layers, RT_KEYS_ALL, true, 0, 1, 1024),
-    KEY("hidden_size", KEY_INT, width, RT_KEYS_ALL, true, 0, 1, DIM),
-    KEY("vocab_size", KEY_INT, vocab, RT_KEYS_ALL, true, 0, 2, DIM),
-    KEY("num_attention_heads", KEY_INT, heads, RT_KEYS_ALL, true, 0, 1, 4096),
-    KEY("num_key_value_heads", KEY_INT, kv_heads, RT_KEYS_ALL, false, 0, 1, 4096),
-    KEY("head_dim", KEY_INT, head_dim, RT_KEYS_GQA, false, 0, 1, 4096),
-    KEY("head_dim", KEY_INT, head_dim, RT_KEYS_OSS, true, 0, 1, 4096),
-    KEY("q_lora_rank", KEY_INT, q_rank, RT_KEYS_MLA, false, 0, 0, DIM),
-    KEY("kv_lora_rank", KEY_INT, kv_rank, RT_KEYS_MLA, true, 0, 1, DIM),
-    KEY("qk_nope_head_dim", KEY_INT, nope_dim, RT_KEYS_MLA, true, 0, 1, 4096),
-    KEY("qk_rope_head_dim", KEY_INT, rope_dim, RT_KEYS_MLA, true, 0, 2, 4096),
-    KEY("v_head_dim", KEY_INT, v_dim, RT_KEYS_MLA, true, 0, 1, 4096),
-    KEY("intermediate_size", KEY_INT, ffn_width, RT_KEYS_ALL, true, 0, 1, DIM),
-    KEY("moe_intermediate_size", KEY_INT, expert_width, RT_KEYS_WIDTH, true, 0, 1, DIM),
-    KEY("shared_expert_intermediate_size", KEY_INT, shared_width, RT_KEYS_SHARED, true, 0, 1, DIM),
-    KEY("n_routed_experts", KEY_INT, experts, RT_KEYS_DEEP, true, 0, 1, 4096),
-    KEY("num_experts", KEY_INT, experts, RT_KEYS_QMOE, true, 0, 1, 4096),
-    KEY("num_experts_per_tok", KEY_INT, active, RT_KEYS_MOE, true, 0, 1, 256),
-    KEY("n_shared_experts", KEY_INT, shared, RT_KEYS_DEEP, false, 0, 0, 256),
-    KEY("n_group", KEY_INT, groups, RT_KEYS_DEEP, false, 1, 1, 256),
-    KEY("topk_group", KEY_INT, groups_kept, RT_KEYS_DEEP, false, 1, 1, 256),
-    KEY("first_k_dense_replace", KEY_INT, dense_first, RT_KEYS_DEEP, false, 0, 0, 1024),
-    KEY("decoder_sparse_step", KEY_INT, sparse_step, RT_KEYS_STEP, false, 1, 0, 1024),
-    KEY("norm_topk_prob", KEY_BOOL, norm_topk, RT_KEYS_NORM, false, 0, 0, 1),
-    KEY("norm_topk_prob", KEY_BOOL, norm_topk, RT_KEYS_NOAUX, false, 1, 0, 1),
-    KEY("routed_scaling_factor", KEY_FLOAT, route_scale, RT_KEYS_DEEP, false, 1, 1e-6, 1e6),
-    KEY("sliding_window", KEY_INT, window, RT_KEYS_WINDOW, false, 0, 0, 1 << 30),
-    KEY("use_sliding_window", KEY_BOOL, use_window, RT_KEYS_LAYERS, false, 0, 0, 1),
-    KEY("max_window_layers", KEY_INT, window_first, RT_KEYS_LAYERS, false, 28, 0, 1024),
-    KEY("attention_bias", KEY_BOOL, attention_bias, RT_KEYS_BIAS, false, 0, 0, 1),
-    KEY("attention_bias", KEY_BOOL, attention_bias, RT_KEYS_OSS, false, 1, 0, 1),
-    KEY("swiglu_alpha", KEY_FLOAT, swiglu_alpha, RT_KEYS_OSS, false, 1.702, 1e-3, 1e3),
-    KEY("swiglu_limit", KEY_FLOAT, swiglu_limit, RT_KEYS_OSS, false, 7, 1e-3, 1e6),
-    KEY("use_qk_norm", KEY_BOOL, qk_norm, RT_KEYS_GLM, false, 0, 0, 1),
-    KEY("rms_norm_eps", KEY_FLOAT, norm_eps, RT_KEYS_ALL, true, 0, 0, 1),
-    KEY("initializer_range", KEY_FLOAT, init_std, RT_KEYS_ALL, false, 0.02, 0, 10),
-    KEY("tie_word_embeddings", KEY_BOOL, tied, RT_KEYS_ALL, false, 0, 0, 1),
-    KEY("rope_interleave", KEY_BOOL, interleaved, RT_KEYS_MLA, false, 1, 0, 1),
-    KEY("max_position_embeddings", KEY_INT, max_positions, RT_KEYS_ALL, true, 0, 1, 1 << 30),
+static const rt_config_key keys[] = {
+    KEY("num_hidden_layers", RT_KEY_INT, layers, RT_KEYS_ALL, true, 0, 1, 1024),
+    KEY("hidden_size", RT_KEY_INT, width, RT_KEYS_ALL, true, 0, 1, DIM),
+    KEY("vocab_size", RT_KEY_INT, vocab, RT_KEYS_ALL, true, 0, 2, DIM),
+    KEY("num_attention_heads", RT_KEY_INT, heads, RT_KEYS_ALL, true, 0, 1, 4096),
+    KEY("num_key_value_heads", RT_KEY_INT, kv_heads, RT_KEYS_ALL, false, 0, 1, 4096),
+    KEY("head_dim", RT_KEY_INT, head_dim, RT_KEYS_GQA, false, 0, 1, 4096),
+    KEY("head_dim", RT_KEY_INT, head_dim, RT_KEYS_OSS, true, 0, 1, 4096),
+    KEY("q_lora_rank", RT_KEY_INT, q_rank, RT_KEYS_MLA, false, 0, 0, DIM),
+    KEY("kv_lora_rank", RT_KEY_INT, kv_rank, RT_KEYS_MLA, true, 0, 1, DIM),
+    KEY("qk_nope_head_dim", RT_KEY_INT, nope_dim, RT_KEYS_MLA, true, 0, 1, 4096),
+    KEY("qk_rope_head_dim", RT_KEY_INT, rope_dim, RT_KEYS_MLA, true, 0, 2, 4096),
+    KEY("v_head_dim", RT_KEY_INT, v_dim, RT_KEYS_MLA, true, 0, 1, 4096),
+    KEY("intermediate_size", RT_KEY_INT, ffn_width, RT_KEYS_ALL, true, 0, 1, DIM),
+    KEY("moe_intermediate_size", RT_KEY_INT, expert_width, RT_KEYS_WIDTH, true, 0, 1, DIM),
+    KEY("shared_expert_intermediate_size", RT_KEY_INT, shared_width, RT_KEYS_SHARED, true, 0, 1,
+        DIM),
+    KEY("n_routed_experts", RT_KEY_INT, experts, RT_KEYS_DEEP, true, 0, 1, 4096),
+    KEY("num_experts", RT_KEY_INT, experts, RT_KEYS_QMOE, true, 0, 1, 4096),
+    KEY("num_experts_per_tok", RT_KEY_INT, active, RT_KEYS_MOE, true, 0, 1, 256),
+    KEY("n_shared_experts", RT_KEY_INT, shared, RT_KEYS_DEEP, false, 0, 0, 256),
+    KEY("n_group", RT_KEY_INT, groups, RT_KEYS_DEEP, false, 1, 1, 256),
+    KEY("topk_group", RT_KEY_INT, groups_kept, RT_KEYS_DEEP, false, 1, 1, 256),
+    KEY("first_k_dense_replace", RT_KEY_INT, dense_first, RT_KEYS_DEEP, false, 0, 0, 1024),
+    KEY("decoder_sparse_step", RT_KEY_INT, sparse_step, RT_KEYS_STEP, false, 1, 0, 1024),
+    KEY("norm_topk_prob", RT_KEY_BOOL, norm_topk, RT_KEYS_NORM, false, 0, 0, 1),
+    KEY("norm_topk_prob", RT_KEY_BOOL, norm_topk, RT_KEYS_NOAUX, false, 1, 0, 1),
+    KEY("routed_scaling_factor", RT_KEY_FLOAT, route_scale, RT_KEYS_DEEP, false, 1, 1e-6, 1e6),
+    KEY("sliding_window", RT_KEY_INT, window, RT_KEYS_WINDOW, false, 0, 0, 1 << 30),
+    KEY("use_sliding_window", RT_KEY_BOOL, use_window, RT_KEYS_LAYERS, false, 0, 0, 1),
+    KEY("max_window_layers", RT_KEY_INT, window_first, RT_KEYS_LAYERS, false, 28, 0, 1024),
+    KEY("attention_bias", RT_KEY_BOOL, attention_bias, RT_KEYS_BIAS, false, 0, 0, 1),
+    KEY("attention_bias", RT_KEY_BOOL, attention_bias, RT_KEYS_OSS, false, 1, 0, 1),
+    KEY("swiglu_alpha", RT_KEY_FLOAT, swiglu_alpha, RT_KEYS_OSS, false, 1.702, 1e-3, 1e3),
+    KEY("swiglu_limit", RT_KEY_FLOAT, swiglu_limit, RT_KEYS_OSS, false, 7, 1e-3, 1e6),
+    KEY("use_qk_norm", RT_KEY_BOOL, qk_norm, RT_KEYS_GLM, false, 0, 0, 1),
+    KEY("rms_norm_eps", RT_KEY_FLOAT, norm_eps, RT_KEYS_ALL, true, 0, 0, 1),
+    KEY("initializer_range", RT_KEY_FLOAT, init_std, RT_KEYS_ALL, false, 0.02, 0, 10),
+    KEY("tie_word_embeddings", RT_KEY_BOOL, tied, RT_KEYS_ALL, false, 0, 0, 1),
+    KEY("rope_interleave", RT_KEY_BOOL, interleaved, RT_KEYS_MLA, false, 1, 0, 1),
+    KEY("max_position_embeddings", RT_KEY_INT, max_positions, RT_KEYS_ALL, true, 0, 1, 1 << 30),
 };
 
 /* Keys of a rope_scaling (or rope_parameters) object, for the kinds in `families` bits below. */
@@ -77,19 +69,27 @@ static const struct {
 } scalings[] = { { RT_ROPE_LINEAR, R_LINEAR, "linear" },
                  { RT_ROPE_LLAMA3, R_LLAMA3, "llama3" },
                  { RT_ROPE_YARN, R_YARN, "yarn" } };
-static const config_key rope_keys[] = {
-    KEY("factor", KEY_FLOAT, rope_factor, R_LINEAR | R_LLAMA3 | R_YARN, true, 1, 1e-3, 1e6),
-    KEY("low_freq_factor", KEY_FLOAT, rope_low, R_LLAMA3, true, 1, 1e-3, 1e6),
-    KEY("high_freq_factor", KEY_FLOAT, rope_high, R_LLAMA3, true, 4, 1e-3, 1e6),
-    KEY("original_max_position_embeddings", KEY_FLOAT, rope_original, R_LLAMA3 | R_YARN, false, 0,
-        1, 1 << 30),
-    KEY("beta_fast", KEY_FLOAT, yarn_fast, R_YARN, false, 32, 1e-3, 1e6),
-    KEY("beta_slow", KEY_FLOAT, yarn_slow, R_YARN, false, 1, 1e-3, 1e6),
-    KEY("mscale", KEY_FLOAT, yarn_mscale, R_YARN, false, 0, 0, 1e3),
-    KEY("mscale_all_dim", KEY_FLOAT, yarn_mscale_all, R_YARN, false, 0, 0, 1e3),
-    KEY("attention_factor", KEY_FLOAT, yarn_attention, R_YARN, false, 0, 1e-6, 1e3),
-    KEY("truncate", KEY_BOOL, yarn_truncate, R_YARN, false, 1, 0, 1),
+static const rt_config_key rope_keys[] = {
+    KEY("factor", RT_KEY_FLOAT, rope_factor, R_LINEAR | R_LLAMA3 | R_YARN, true, 1, 1e-3, 1e6),
+    KEY("low_freq_factor", RT_KEY_FLOAT, rope_low, R_LLAMA3, true, 1, 1e-3, 1e6),
+    KEY("high_freq_factor", RT_KEY_FLOAT, rope_high, R_LLAMA3, true, 4, 1e-3, 1e6),
+    KEY("original_max_position_embeddings", RT_KEY_FLOAT, rope_original, R_LLAMA3 | R_YARN, false,
+        0, 1, 1 << 30),
+    KEY("beta_fast", RT_KEY_FLOAT, yarn_fast, R_YARN, false, 32, 1e-3, 1e6),
+    KEY("beta_slow", RT_KEY_FLOAT, yarn_slow, R_YARN, false, 1, 1e-3, 1e6),
+    KEY("mscale", RT_KEY_FLOAT, yarn_mscale, R_YARN, false, 0, 0, 1e3),
+    KEY("mscale_all_dim", RT_KEY_FLOAT, yarn_mscale_all, R_YARN, false, 0, 0, 1e3),
+    KEY("attention_factor", RT_KEY_FLOAT, yarn_attention, R_YARN, false, 0, 1e-6, 1e3),
+    KEY("truncate", RT_KEY_BOOL, yarn_truncate, R_YARN, false, 1, 0, 1),
 };
+
+const char *rt_config_rope_name(const rt_config *cfg)
+{
+    for (int i = 0; i < RT_COUNT(scalings); i++)
+        if (scalings[i].kind == cfg->rope_scaling)
+            return scalings[i].name;
+    return "default";
+}
 
 /* Names that newer transformers write for a key. */
 static const char *const renamed[][2] = { { "num_experts", "num_local_experts" },
@@ -104,37 +104,26 @@ static const cJSON *find_key(const cJSON *json, const char *name)
     return item;
 }
 
-static int read_key(rt_config *cfg, const cJSON *json, const config_key *k, const char *what,
+static int read_key(rt_config *cfg, const cJSON *json, const rt_config_key *k, const char *what,
                     rt_err *err)
 {
-    uint8_t *field = (uint8_t *)cfg + k->offset;
     const cJSON *item = find_key(json, k->name);
     if (!item || cJSON_IsNull(item)) {
         if (k->required)
             return rt_fail(err, "%s: no \"%s\": is this a model's config.json?", what, k->name);
-        if (k->kind == KEY_FLOAT)
-            *(double *)(void *)field = k->def;
-        else if (k->kind == KEY_INT)
-            *(int64_t *)(void *)field = (int64_t)k->def;
-        else
-            *(bool *)field = k->def != 0;
+        rt_config_key_store(cfg, k, k->def);
         return 0;
     }
-    if (k->kind == KEY_BOOL) {
+    if (k->kind == RT_KEY_BOOL) {
         if (!cJSON_IsBool(item))
             return rt_fail(err, "%s: \"%s\" must be true or false", what, k->name);
-        *(bool *)field = cJSON_IsTrue(item);
+        rt_config_key_store(cfg, k, cJSON_IsTrue(item));
         return 0;
     }
-    double v = item->valuedouble;
-    if (!cJSON_IsNumber(item) || !(v >= k->min && v <= k->max) ||
-        (k->kind == KEY_INT && v != floor(v)))
+    if (!cJSON_IsNumber(item) || !rt_config_key_fits(k, item->valuedouble))
         return rt_fail(err, "%s: \"%s\" must be %s between %g and %g", what, k->name,
-                       k->kind == KEY_INT ? "an integer" : "a number", k->min, k->max);
-    if (k->kind == KEY_INT)
-        *(int64_t *)(void *)field = (int64_t)v;
-    else
-        *(double *)(void *)field = v;
+                       k->kind == RT_KEY_INT ? "an integer" : "a number", k->min, k->max);
+    rt_config_key_store(cfg, k, item->valuedouble);
     return 0;
 }
 
@@ -464,12 +453,12 @@ int rt_config_load(rt_config *cfg, const char *dir, rt_err *err)
     return bad ? -1 : 0;
 }
 
-static void put_key(cJSON *json, const rt_config *cfg, const config_key *k)
+static void put_key(cJSON *json, const rt_config *cfg, const rt_config_key *k)
 {
     const uint8_t *field = (const uint8_t *)cfg + k->offset;
-    if (k->kind == KEY_BOOL)
+    if (k->kind == RT_KEY_BOOL)
         rt_json_put_bool(json, k->name, *(const bool *)field);
-    else if (k->kind == KEY_FLOAT)
+    else if (k->kind == RT_KEY_FLOAT)
         rt_json_put_num(json, k->name, *(const double *)(const void *)field);
     else
         rt_json_put_i64(json, k->name, *(const int64_t *)(const void *)field);
@@ -483,9 +472,9 @@ static bool put_as_null(const rt_config *cfg, const char *name)
 }
 
 /* An optional number of rope scaling that is 0 was not there. */
-static bool is_given(const rt_config *cfg, const config_key *k)
+static bool is_given(const rt_config *cfg, const rt_config_key *k)
 {
-    return k->required || k->kind != KEY_FLOAT ||
+    return k->required || k->kind != RT_KEY_FLOAT ||
            *(const double *)(const void *)((const uint8_t *)cfg + k->offset) != 0;
 }
 

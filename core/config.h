@@ -59,6 +59,7 @@ int rt_config_check(const rt_config *cfg, const char *what, rt_err *err);
 /* Hugging Face's config.json with dtype ("float32", "bfloat16"). cJSON_Delete it. */
 cJSON *rt_config_json(const rt_config *cfg, const char *dtype);
 
+const char *rt_config_rope_name(const rt_config *cfg); /* "yarn", ... or "default" */
 bool rt_config_routed(const rt_config *cfg, int64_t layer);
 int64_t rt_config_dk(const rt_config *cfg); /* width of a query/key head */
 int64_t rt_config_dv(const rt_config *cfg);

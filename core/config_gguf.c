@@ -7,64 +7,55 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/config.h"
+#include "core/config_key.h"
 #include "core/gguf.h"
 #include "core/log.h"
 
-typedef enum key_kind { KEY_INT, KEY_FLOAT, KEY_BOOL } key_kind;
-
-typedef struct gguf_key {
-    const char *name; /* after "llama." */
-    key_kind kind;
-    size_t offset;
-    int families; /* RT_KEYS_* */
-    bool required;
-    double min, max;
-} gguf_key;
-
 #define KEY(name, kind, field, families, required, min, max)                                       \
     {                                                                                              \
-        name, kind, offsetof(rt_config, field), families, required, min, max                       \
+        name, kind, offsetof(rt_config, field), families, required, 0, min, max                    \
     }
-#define DIM 1 << 24
+#define DIM RT_DIM_MAX
 
-static const gguf_key keys[] = {
-    KEY("block_count", KEY_INT, layers, RT_KEYS_ALL, true, 1, 1024),
-    KEY("embedding_length", KEY_INT, width, RT_KEYS_ALL, true, 1, DIM),
-    KEY("context_length", KEY_INT, max_positions, RT_KEYS_ALL, true, 1, 1 << 30),
-    KEY("feed_forward_length", KEY_INT, ffn_width, RT_KEYS_ALL, true, 1, DIM),
-    KEY("attention.head_count", KEY_INT, heads, RT_KEYS_ALL, true, 1, 4096),
-    KEY("attention.head_count_kv", KEY_INT, kv_heads, RT_KEYS_GQA, false, 1, 4096),
-    KEY("attention.key_length", KEY_INT, head_dim, RT_KEYS_GQA, false, 1, 4096),
-    KEY("attention.kv_lora_rank", KEY_INT, kv_rank, RT_KEYS_MLA, true, 1, DIM),
-    KEY("attention.q_lora_rank", KEY_INT, q_rank, RT_KEYS_MLA, false, 0, DIM),
-    KEY("rope.dimension_count", KEY_INT, rope_dim, RT_KEYS_GQA, false, 1, 4096),
-    KEY("rope.dimension_count", KEY_INT, rope_dim, RT_KEYS_MLA, true, 2, 4096),
-    KEY("attention.layer_norm_rms_epsilon", KEY_FLOAT, norm_eps, RT_KEYS_ALL, true, 0, 1),
-    KEY("rope.freq_base", KEY_FLOAT, rope_theta, RT_KEYS_ALL, false, 1e-3, 1e12),
-    KEY("attention.sliding_window", KEY_INT, window, RT_KEYS_WINDOW, false, 0, 1 << 30),
-    KEY("expert_used_count", KEY_INT, active, RT_KEYS_MOE, true, 1, 256),
-    KEY("expert_feed_forward_length", KEY_INT, expert_width, RT_KEYS_MOE, false, 1, DIM),
-    KEY("expert_shared_feed_forward_length", KEY_INT, shared_width, RT_KEYS_SHARED, false, 1, DIM),
-    KEY("expert_shared_count", KEY_INT, shared, RT_KEYS_DEEP, false, 0, 256),
-    KEY("expert_group_count", KEY_INT, groups, RT_KEYS_DEEP, false, 0, 256),
-    KEY("expert_group_used_count", KEY_INT, groups_kept, RT_KEYS_DEEP, false, 0, 256),
-    KEY("expert_weights_scale", KEY_FLOAT, route_scale, RT_KEYS_DEEP, false, 0, 1e6),
-    KEY("expert_weights_norm", KEY_BOOL, norm_topk, RT_KEYS_MOE, false, 0, 1),
-    KEY("leading_dense_block_count", KEY_INT, dense_first, RT_KEYS_DEEP, false, 0, 1024),
+static const rt_config_key keys[] = {
+    KEY("block_count", RT_KEY_INT, layers, RT_KEYS_ALL, true, 1, 1024),
+    KEY("embedding_length", RT_KEY_INT, width, RT_KEYS_ALL, true, 1, DIM),
+    KEY("context_length", RT_KEY_INT, max_positions, RT_KEYS_ALL, true, 1, 1 << 30),
+    KEY("feed_forward_length", RT_KEY_INT, ffn_width, RT_KEYS_ALL, true, 1, DIM),
+    KEY("attention.head_count", RT_KEY_INT, heads, RT_KEYS_ALL, true, 1, 4096),
+    KEY("attention.head_count_kv", RT_KEY_INT, kv_heads, RT_KEYS_GQA, false, 1, 4096),
+    KEY("attention.key_length", RT_KEY_INT, head_dim, RT_KEYS_GQA, false, 1, 4096),
+    KEY("attention.kv_lora_rank", RT_KEY_INT, kv_rank, RT_KEYS_MLA, true, 1, DIM),
+    KEY("attention.q_lora_rank", RT_KEY_INT, q_rank, RT_KEYS_MLA, false, 0, DIM),
+    KEY("rope.dimension_count", RT_KEY_INT, rope_dim, RT_KEYS_GQA, false, 1, 4096),
+    KEY("rope.dimension_count", RT_KEY_INT, rope_dim, RT_KEYS_MLA, true, 2, 4096),
+    KEY("attention.layer_norm_rms_epsilon", RT_KEY_FLOAT, norm_eps, RT_KEYS_ALL, true, 0, 1),
+    KEY("rope.freq_base", RT_KEY_FLOAT, rope_theta, RT_KEYS_ALL, false, 1e-3, 1e12),
+    KEY("attention.sliding_window", RT_KEY_INT, window, RT_KEYS_WINDOW, false, 0, 1 << 30),
+    KEY("expert_used_count", RT_KEY_INT, active, RT_KEYS_MOE, true, 1, 256),
+    KEY("expert_feed_forward_length", RT_KEY_INT, expert_width, RT_KEYS_MOE, false, 1, DIM),
+    KEY("expert_shared_feed_forward_length", RT_KEY_INT, shared_width, RT_KEYS_SHARED, false, 1,
+        DIM),
+    KEY("expert_shared_count", RT_KEY_INT, shared, RT_KEYS_DEEP, false, 0, 256),
+    KEY("expert_group_count", RT_KEY_INT, groups, RT_KEYS_DEEP, false, 0, 256),
+    KEY("expert_group_used_count", RT_KEY_INT, groups_kept, RT_KEYS_DEEP, false, 0, 256),
+    KEY("expert_weights_scale", RT_KEY_FLOAT, route_scale, RT_KEYS_DEEP, false, 0, 1e6),
+    KEY("expert_weights_norm", RT_KEY_BOOL, norm_topk, RT_KEYS_MOE, false, 0, 1),
+    KEY("leading_dense_block_count", RT_KEY_INT, dense_first, RT_KEYS_DEEP, false, 0, 1024),
 };
 
-static const gguf_key yarn_keys[] = {
-    KEY("rope.scaling.yarn_beta_fast", KEY_FLOAT, yarn_fast, RT_KEYS_ALL, false, 1e-3, 1e6),
-    KEY("rope.scaling.yarn_beta_slow", KEY_FLOAT, yarn_slow, RT_KEYS_ALL, false, 1e-3, 1e6),
-    KEY("rope.scaling.yarn_attn_factor", KEY_FLOAT, yarn_attention, RT_KEYS_ALL, false, 0, 1e3),
-    KEY("rope.scaling.yarn_log_multiplier", KEY_FLOAT, yarn_mscale_all, RT_KEYS_MLA, false, 0, 1e3),
-    KEY("rope.scaling.original_context_length", KEY_FLOAT, rope_original, RT_KEYS_ALL, false, 1,
+static const rt_config_key yarn_keys[] = {
+    KEY("rope.scaling.yarn_beta_fast", RT_KEY_FLOAT, yarn_fast, RT_KEYS_ALL, false, 1e-3, 1e6),
+    KEY("rope.scaling.yarn_beta_slow", RT_KEY_FLOAT, yarn_slow, RT_KEYS_ALL, false, 1e-3, 1e6),
+    KEY("rope.scaling.yarn_attn_factor", RT_KEY_FLOAT, yarn_attention, RT_KEYS_ALL, false, 0, 1e3),
+    KEY("rope.scaling.yarn_log_multiplier", RT_KEY_FLOAT, yarn_mscale_all, RT_KEYS_MLA, false, 0,
+        1e3),
+    KEY("rope.scaling.original_context_length", RT_KEY_FLOAT, rope_original, RT_KEYS_ALL, false, 1,
         1 << 30),
 };
 
-static const gguf_key factor_key = KEY("rope.scaling.factor", KEY_FLOAT, rope_factor, RT_KEYS_ALL,
-                                       true, 1e-3, 1e6);
+static const rt_config_key factor_key = KEY("rope.scaling.factor", RT_KEY_FLOAT, rope_factor,
+                                            RT_KEYS_ALL, true, 1e-3, 1e6);
 
 /* Parts that no model of these architectures has here; neutral is the value that says so. */
 static const struct {
@@ -127,9 +118,8 @@ static int read_number(reader *r, const char *key, double *out, bool *there, rt_
     return bad;
 }
 
-static int read_key(reader *r, const gguf_key *k, rt_err *err)
+static int read_key(reader *r, const rt_config_key *k, rt_err *err)
 {
-    uint8_t *field = (uint8_t *)r->cfg + k->offset;
     bool there = false;
     double v = 0;
     if (!((r->cfg->family->keys | RT_KEYS_ALL) & k->families))
@@ -138,15 +128,10 @@ static int read_key(reader *r, const gguf_key *k, rt_err *err)
         return -1;
     if (!there)
         return k->required ? rt_fail(err, "%s: key %s is missing", r->g->path, r->name) : 0;
-    if (!(v >= k->min && v <= k->max) || (k->kind != KEY_FLOAT && v != floor(v)))
+    if (!rt_config_key_fits(k, v))
         return rt_fail(err, "%s: key %s is %g; it must be %s from %g to %g", r->g->path, r->name, v,
-                       k->kind == KEY_FLOAT ? "a number" : "an integer", k->min, k->max);
-    if (k->kind == KEY_INT)
-        *(int64_t *)(void *)field = (int64_t)v;
-    else if (k->kind == KEY_FLOAT)
-        *(double *)(void *)field = v;
-    else
-        *(bool *)field = v != 0;
+                       k->kind == RT_KEY_FLOAT ? "a number" : "an integer", k->min, k->max);
+    rt_config_key_store(r->cfg, k, v);
     return 0;
 }
 

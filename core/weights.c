@@ -133,16 +133,6 @@ int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
     return bad ? -1 : 0;
 }
 
-int rt_model_check(const rt_model *m, const char *path, rt_err *err)
-{
-    rt_store s;
-    if (rt_store_open(&s, path, err))
-        return -1;
-    int bad = rt_store_check(&s, &m->cfg, &m->w.params, err);
-    rt_store_close(&s);
-    return bad;
-}
-
 int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err)
 {

@@ -22,8 +22,6 @@ int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
 void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, bool frozen,
                           int64_t positions);
 int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err);
-/* Headers only: every weight of a planned model is at path in its shape, and nothing else is. */
-int rt_model_check(const rt_model *m, const char *path, rt_err *err);
 int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err);
 /* Only the description of what is at path. */

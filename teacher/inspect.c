@@ -32,7 +32,6 @@ static const rt_option options[] = {
 /* What the family and config.json turn on, in words: "q/k norm, window of 128 in 12 layers". */
 static void put_parts(cJSON *json, const rt_config *c)
 {
-    static const char *const ropes[] = { NULL, "linear", "llama3", "yarn" };
     char text[256], window[64] = "", rope[64] = "";
     int64_t windowed = 0;
     for (int64_t l = 0; l < c->layers; l++)
@@ -41,7 +40,7 @@ static void put_parts(cJSON *json, const rt_config *c)
         snprintf(window, sizeof window, "window of %lld in %lld layers", (long long)c->window,
                  (long long)windowed);
     if (c->rope_scaling)
-        snprintf(rope, sizeof rope, "%s rope x %g", ropes[c->rope_scaling], c->rope_factor);
+        snprintf(rope, sizeof rope, "%s rope x %g", rt_config_rope_name(c), c->rope_factor);
     const struct {
         bool on;
         const char *name;

@@ -172,9 +172,13 @@ static int check_model(rt_config *cfg)
     rt_model m;
     if (rt_model_config(cfg, "e.gguf", &err))
         return -1;
+    rt_store s;
+    if (rt_store_open(&s, "e.gguf", &err))
+        return -1;
     rt_model_init(&m, cfg);
-    int bad = rt_model_check(&m, "e.gguf", &err);
+    int bad = rt_store_check(&s, cfg, &m.w.params, &err);
     rt_weights_free(NULL, &m.w);
+    rt_store_close(&s);
     return bad;
 }
 

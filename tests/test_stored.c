@@ -518,18 +518,21 @@ START_TEST(headers_of_671b)
     ck_assert_int_eq(fclose(s.index), 0);
     ck_assert(s.shard > 150 && s.tensors > 90000 && s.total > 680000000000);
     OK(rt_dev_open(&d, "cpu", 1, &err));
-    clock_t begun =
-        clock(); /* not the wall's: others may share the cores, and nothing waits here */
+    rt_store store;
+    /* not the wall's: others may share the cores, and nothing waits here */
+    clock_t begun = clock();
     int64_t before = rt_peak_rss_bytes();
     OK(rt_model_plan(&m, &d, SPARSE, true, 8, &err));
-    OK(rt_model_check(&m, SPARSE, &err));
+    OK(rt_store_open(&store, SPARSE, &err));
+    OK(rt_store_check(&store, &m.cfg, &m.w.params, &err));
+    rt_store_close(&store);
     double took = (double)(clock() - begun) / CLOCKS_PER_SEC;
     int64_t resident = rt_peak_rss_bytes();
     printf("%d files, %lld tensors, %.0f GB: %.2f s, %.0f MB resident (%.0f before)\n", s.shard,
            (long long)s.tensors, (double)s.total / 1e9, took, (double)resident / 1e6,
            (double)before / 1e6);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they cost time and memory   \
-                                                                     */
+    /* sanitizers cost time and memory */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     ck_assert_msg(took < 2.0, "%.2f s", took);
     ck_assert_msg(resident < 200000000, "%lld bytes", (long long)resident);
 #endif
