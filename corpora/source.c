@@ -16,7 +16,7 @@
 #include "core/file.h"
 #include "corpora/text.h"
 
-enum { BUFFER_BYTES = 256 << 10, MAX_DEPTH = 64 };
+enum { BUFFER_BYTES = 64 << 10, MAX_DEPTH = 64 };
 
 struct rt_source {
     rt_source_mode mode;

@@ -63,28 +63,31 @@ static const char TOKENS[] =
     "9223372036854775807\n1.5e300\nnone\ntrue\ndict(a=x)\ncycler(1, 2).next()\n"
     "joiner(',')()\nlipsum()\nstrftime_now('%Y-%m-%d')\nraise_exception('no')";
 
-// The byte behind the token at `at`: a word, a number, white space, a delimiter or one byte.
-static size_t token_end(const uint8_t *s, size_t n, size_t at)
+// 2 for what words and numbers are made of, 1 for white space.
+static int class_of(uint8_t c)
 {
-    static const char WORD[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
-    const char *class = at < n && s[at] && strchr(" \n\t", s[at]) ? " \n\t" : WORD;
-    size_t end = at;
-    while (end < n && s[end] && strchr(class, s[end]))
-        end++;
-    if (end == at && at + 1 < n && (s[at] == '{' || s[at + 1] == '}') && strchr("{%#}", s[at]))
-        end++;
-    return end == at ? at + 1 : end;
+    bool letter = (uint8_t)((c | 32) - 'a') < 26, digit = (uint8_t)(c - '0') < 10;
+    return letter || digit || c == '_' ? 2 : c == ' ' || c == '\n' || c == '\t';
+}
+
+// Do two bytes belong to one token: a word, a number, white space or a delimiter?
+static bool joined(uint8_t a, uint8_t b)
+{
+    bool opens = a == '{' && (b == '{' || b == '%' || b == '#');
+    bool closes = b == '}' && (a == '}' || a == '%' || a == '#');
+    return class_of(a) ? class_of(a) == class_of(b) : opens || closes;
 }
 
 // A run of tokens somewhere in s: [*from, *to).
 static void pick_run(const uint8_t *s, size_t n, fuzz_dice *d, size_t *from, size_t *to)
 {
-    size_t target = fuzz_roll(d, n + 1);
-    for (*from = 0; *from < n && token_end(s, n, *from) <= target;)
-        *from = token_end(s, n, *from);
-    *to = *from;
+    *from = *to = fuzz_roll(d, n + 1);
+    while (*from > 0 && *from < n && joined(s[*from - 1], s[*from]))
+        --*from;
     for (uint32_t run = fuzz_roll(d, 3) ? 1 : 1 + fuzz_roll(d, 12); run > 0 && *to < n; run--)
-        *to = token_end(s, n, *to);
+        do
+            ++*to;
+        while (*to < n && joined(s[*to - 1], s[*to]));
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)

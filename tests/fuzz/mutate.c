@@ -12,14 +12,12 @@ uint32_t fuzz_roll(fuzz_dice *d, uint64_t n)
 const char *fuzz_word(fuzz_dice *d, const char *words)
 {
     static char word[64];
-    size_t lines = 1, n;
-    for (const char *p = words; *p; p++)
-        lines += *p == '\n';
-    for (lines = fuzz_roll(d, lines); lines > 0; lines--)
-        words = strchr(words, '\n') + 1;
-    n = strcspn(words, "\n");
+    const char *line = words + fuzz_roll(d, strlen(words)); // long ones come up more often
+    while (line > words && line[-1] != '\n')
+        line--;
+    size_t n = strcspn(line, "\n");
     FUZZ_CHECK(n < sizeof word);
-    memcpy(word, words, n);
+    memcpy(word, line, n);
     word[n] = 0;
     return word;
 }
