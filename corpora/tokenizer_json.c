@@ -252,8 +252,9 @@ static int read_template(rt_tokenizer *t, const cJSON *json, rt_err *err)
             if (read_id(v, name, &id, err) ||
                 rt_ids_add(after ? &t->suffix : &t->prefix, (int32_t)id, err))
                 return -1;
-            if (id >= t->vocab)
-                return rt_fail(err, "post-processor: %.80s has an id outside the vocabulary", name);
+            if (!rt_tokenizer_token(t, (int32_t)id).data)
+                return rt_fail(err, "post-processor: %.80s has the id %lld, which no token has",
+                               name, (long long)id);
         }
     }
     return 0;
