@@ -94,8 +94,8 @@ static int put_trimmed(const rt_step *p, const char *s, int64_t n, rt_text *out,
     return rt_text_add(out, s, n, err);
 }
 
-static int run_step(const rt_step *p, const rt_matcher *m, const pieces *in, pieces *out,
-                    rt_err *err)
+static int run_step(const rt_step *p, const rt_matcher *m, const pieces *in, int64_t most,
+                    pieces *out, rt_err *err)
 {
     out->n = 0;
     rt_text_clear(&out->text);
@@ -108,7 +108,7 @@ static int run_step(const rt_step *p, const rt_matcher *m, const pieces *in, pie
         if (p->kind == RT_STEP_BYTES && !in->plain[i])
             bad = unspell_bytes(s, n, &out->text, err);
         else if (p->kind == RT_STEP_REPLACE && rt_utf8_check(s, n) == n)
-            bad = rt_step_replace(p, m, s, n, &out->text, err);
+            bad = rt_step_replace(p, m, s, n, most, &out->text, err);
         else if (p->kind == RT_STEP_METASPACE)
             bad = put_metaspace(p, s, n, i == 0, &out->text, err);
         else if (p->kind == RT_STEP_TRIM)
@@ -134,8 +134,9 @@ int rt_detokenize(const rt_steps *s, const rt_matcher *m, const rt_str *piece, c
               rt_text_add(&a.text, piece[i].data, piece[i].bytes, err);
         pieces_mark(&a, plain[i]);
     }
+    int64_t most = RT_STEPS_MOST(a.text.bytes);
     for (int i = 0; i < s->n && !bad; i++) {
-        bad = run_step(&s->step[i], m, &a, &b, err);
+        bad = run_step(&s->step[i], m, &a, most, &b, err);
         pieces t = a;
         a = b;
         b = t;

@@ -326,13 +326,16 @@ static int normal_form(rt_unicode_form form, const rt_text *in, rt_text *out, rt
 }
 
 int rt_step_replace(const rt_step *p, const rt_matcher *m, const char *text, int64_t bytes,
-                    rt_text *out, rt_err *err)
+                    int64_t most, rt_text *out, rt_err *err)
 {
     int64_t done = 0, from = 0, a, b;
     int r = 0;
     while (from <= bytes && (r = rt_regex_find(p->regex, m, text, bytes, from, &a, &b, err)) > 0) {
         if (rt_text_add(out, text + done, a - done, err) || rt_text_puts(out, p->text, err))
             return -1;
+        if (out->bytes > most)
+            return rt_fail(err, "tokenizer: Replace steps turn %lld bytes into more than %lld",
+                           (long long)bytes, (long long)most);
         done = b;
         uint32_t cp;
         from = b > a ? b : b < bytes ? b + rt_utf8_decode(text + b, bytes - b, &cp) : bytes + 1;
@@ -363,6 +366,7 @@ static void strip_bounds(const rt_step *p, const rt_text *in, int64_t *a, int64_
 
 int rt_normalize(const rt_steps *s, const rt_matcher *m, rt_text *text, rt_text *spare, rt_err *err)
 {
+    int64_t most = RT_STEPS_MOST(text->bytes);
     for (int i = 0; i < s->n; i++) {
         const rt_step *p = &s->step[i];
         int64_t a, b;
@@ -377,7 +381,7 @@ int rt_normalize(const rt_steps *s, const rt_matcher *m, rt_text *text, rt_text 
                   rt_text_add(spare, text->data, text->bytes, err);
             break;
         case RT_STEP_REPLACE:
-            bad = rt_step_replace(p, m, text->data, text->bytes, spare, err);
+            bad = rt_step_replace(p, m, text->data, text->bytes, most, spare, err);
             break;
         case RT_STEP_STRIP:
             strip_bounds(p, text, &a, &b);

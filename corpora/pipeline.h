@@ -90,9 +90,12 @@ typedef struct rt_pre_run {
 int rt_pre_tokenize(const rt_pre_run *run, const char *text, int64_t bytes, bool first,
                     rt_err *err);
 
-/* Append text with each match of a REPLACE step's pattern replaced. */
+/* What `bytes` of text may grow to: a few Replace steps after one another could fill any memory. */
+#define RT_STEPS_MOST(bytes) (64 * (bytes) + (16 << 10))
+
+/* Append text with each match of a REPLACE step's pattern replaced; fails when out outgrows most. */
 int rt_step_replace(const rt_step *p, const rt_matcher *m, const char *text, int64_t bytes,
-                    rt_text *out, rt_err *err);
+                    int64_t most, rt_text *out, rt_err *err);
 
 RT_END
 

