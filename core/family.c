@@ -91,13 +91,16 @@ const rt_family *rt_family_find(const char *model_type)
     return NULL;
 }
 
+/* A GGUF does not say which layers have the window: all, or the family does not choose. */
 const rt_family *rt_family_find_gguf(const char *architecture, int routed, int scoring, bool window)
 {
+    const int all = RT_KEYS_WINDOW | RT_KEYS_LAYERS;
     for (int i = 0; i < RT_COUNT(families); i++) {
         const rt_family *f = &families[i];
         if (f->gguf && strcmp(f->gguf, architecture) == 0 &&
             (routed < 0 || f->routed == (bool)routed) &&
-            (scoring < 0 || (int)f->scoring == scoring) && (!window || f->keys & RT_KEYS_WINDOW))
+            (scoring < 0 || (int)f->scoring == scoring) &&
+            (!window || (f->keys & all) == RT_KEYS_WINDOW))
             return f;
     }
     return NULL;

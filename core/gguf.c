@@ -317,18 +317,31 @@ static int file_parse(rt_gguf *g, rt_err *err)
     return layout_check(g, rt_align_up(c.at, g->alignment), err);
 }
 
-// --------------------------------------------------------------------------------- parts of a
-// model
+// ------------------------------------------------------------------------------ parts of a model
 
 enum { SUFFIX = 20 }; /* "-00001-of-00003.gguf" */
+
+static int five_digits(const char *s)
+{
+    int value = 0;
+    for (int i = 0; i < 5; i++) {
+        if (s[i] < '0' || s[i] > '9')
+            return -1;
+        value = 10 * value + (s[i] - '0');
+    }
+    return value;
+}
 
 /* Does path end as a part does? Its number and theirs. */
 static bool part_name(const char *path, int *no, int *count)
 {
     size_t n = strlen(path);
-    int end = 0;
-    return n > SUFFIX && sscanf(path + n - SUFFIX, "-%5d-of-%5d.gguf%n", no, count, &end) == 2 &&
-           end == SUFFIX && *no >= 1 && *count >= *no;
+    const char *s = n > SUFFIX ? path + n - SUFFIX : "";
+    if (*s != '-' || strncmp(s + 6, "-of-", 4) != 0 || strcmp(s + 15, ".gguf") != 0)
+        return false;
+    *no = five_digits(s + 1);
+    *count = five_digits(s + 10);
+    return *no >= 1 && *count >= *no;
 }
 
 static int one_open(rt_gguf *g, const char *path, rt_err *err)

@@ -131,7 +131,7 @@ int rt_tokenizer_finish(rt_tokenizer *t, rt_err *err)
         words = words || t->added[i].single_word;
     set_types(t);
     rt_err ignored = { 0 };
-    const rt_family *family = t->bpe.byte_level ? rt_family_of(t, &ignored) : NULL;
+    const rt_split *family = t->bpe.byte_level ? rt_split_of(t, &ignored) : NULL;
     t->family = family ? family->name : NULL;
     return normalize_added(t, err) ||
                    rt_added_set_open(&t->set[0], t->added, t->n_added, false, err) ||

@@ -19,7 +19,7 @@
     "[^\\r\\n\\p{L}\\p{N}]?" UPPER(more) "*" LOWER(                                                \
         more) "+" suffix "|[^\\r\\n\\p{L}\\p{N}]?" UPPER(more) "+" LOWER(more) "*" suffix
 
-static const rt_family families[] = {
+static const rt_split families[] = {
     { "qwen2", true, false, { LLAMA3("\\p{N}") } },
     { "llama-bpe", false, true, { LLAMA3("\\p{N}{1,3}") } },
     { "gpt-2", false, false, { RT_GPT2_PATTERN } },
@@ -56,7 +56,7 @@ static const char *const aliases[][2] = {
     { "starcoder", "smollm" }, { "refact", "smollm" },         { "hunyuan", "qwen2" },
 };
 
-const rt_family *rt_family_get(const char *name)
+const rt_split *rt_split_find(const char *name)
 {
     for (int i = 0; i < RT_COUNT(aliases); i++)
         if (strcmp(name, aliases[i][0]) == 0)
@@ -75,16 +75,16 @@ static bool same_pattern(const rt_step *step, const char *pattern, rt_text *spar
            strcmp(rt_regex_source(step->regex), spare->data) == 0;
 }
 
-const rt_family *rt_family_of(const rt_tokenizer *t, rt_err *err)
+const rt_split *rt_split_of(const rt_tokenizer *t, rt_err *err)
 {
     rt_text spare = { 0 };
-    const rt_family *found = NULL;
+    const rt_split *found = NULL;
     bool nfc = t->normal.n == 1 && t->normal.step[0].kind == RT_STEP_UNICODE &&
                t->normal.step[0].form == RT_NFC;
     if (t->normal.n > (nfc ? 1 : 0))
         return NULL;
     for (int i = 0; i < RT_COUNT(families) && !found; i++) {
-        const rt_family *f = &families[i];
+        const rt_split *f = &families[i];
         int n = 0;
         while (n < RT_COUNT(f->pattern) && f->pattern[n])
             n++;
@@ -184,7 +184,7 @@ static int merges_from_scores(rt_tokenizer *t, const float *score, rt_err *err)
 
 static int byte_level_pipeline(rt_tokenizer *t, const char *name, rt_err *err)
 {
-    const rt_family *f = name ? rt_family_get(name) : NULL;
+    const rt_split *f = name ? rt_split_find(name) : NULL;
     if (!f)
         return rt_fail(err,
                        "tokenizer.ggml.pre %s is not a pre-tokenizer retort knows; use the "
@@ -365,7 +365,7 @@ static int read_keys(const rt_gguf *g, gguf_keys *k, rt_tokenizer_parts *p, rt_e
         return -1;
     /* What llama.cpp assumes when the key is absent. */
     bool llama = k->model && strcmp(k->model, "llama") == 0;
-    p->add_bos = llama || (k->pre && rt_family_get(k->pre) == rt_family_get("llama-bpe"));
+    p->add_bos = llama || (k->pre && rt_split_find(k->pre) == rt_split_find("llama-bpe"));
     p->space_prefix = llama;
     if (rt_gguf_opt_bool(g, "tokenizer.ggml.add_bos_token", &p->add_bos, err) ||
         rt_gguf_opt_bool(g, "tokenizer.ggml.add_eos_token", &p->add_eos, err) ||

@@ -56,14 +56,14 @@ int rt_tokenizer_finish(rt_tokenizer *t, rt_err *err);
 int rt_tokenizer_open_gguf(rt_tokenizer **out, const char *path, rt_err *err);
 
 /* The byte-level families by the name GGUF has for them (tokenizer_gguf.c). */
-typedef struct rt_family {
+typedef struct rt_split {
     const char *name;
     bool nfc, ignore_merges;
     const char *pattern[4]; /* splits in order; byte-level spelling follows */
-} rt_family;
-const rt_family *rt_family_get(const char *name); /* or NULL; aliases are known too */
+} rt_split;
+const rt_split *rt_split_find(const char *name); /* or NULL; aliases are known too */
 /* The family whose splits and normal form a byte-level tokenizer has, or NULL. */
-const rt_family *rt_family_of(const rt_tokenizer *t, rt_err *err);
+const rt_split *rt_split_of(const rt_tokenizer *t, rt_err *err);
 
 RT_END
 

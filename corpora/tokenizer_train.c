@@ -11,7 +11,7 @@
 enum { WORD_BYTES_MAX = 4096, ADDED_MAX = 4096 };
 
 struct rt_trainer {
-    const rt_family *family;
+    const rt_split *family;
     int64_t vocab;
     int n_special, n_added; /* n_added counts both */
     rt_added added[ADDED_MAX];
@@ -48,7 +48,7 @@ static cJSON *byte_level(void)
     return o;
 }
 
-static cJSON *pre_tokenizer(const rt_family *f)
+static cJSON *pre_tokenizer(const rt_split *f)
 {
     cJSON *o = typed("Sequence"), *list = rt_json_array();
     for (int i = 0; i < RT_COUNT(f->pattern) && f->pattern[i]; i++) {
@@ -187,7 +187,7 @@ static int add_token(rt_trainer *t, const char *token, rt_err *err)
 
 static int configure(rt_trainer *t, const rt_trainer_config *c, rt_err *err)
 {
-    t->family = rt_family_get(c->pre);
+    t->family = rt_split_find(c->pre);
     t->vocab = c->vocab;
     if (!t->family)
         return rt_usage(err,

@@ -248,8 +248,11 @@ START_TEST(edited_files_refused)
         { "glm45", { 'u', "glm4moe.expert_gating_func", 1, NULL }, "expert_gating_func 1" },
         { "qwen2moe", { 't', "blk.1.attn_k.bias", 0, NULL }, "blk.1.attn_k.bias is missing" },
         { "qwen3moe", { 'u', "qwen3moe.attention.sliding_window_pattern", 4, NULL }, "4 is not" },
+        { "qwen3moe", { 'u', "qwen3moe.attention.sliding_window", 4, NULL }, "window 4 is not" },
     };
     rt_config cfg;
+    ck_assert(rt_family_find_gguf("qwen2", false, -1, false));
+    ck_assert(!rt_family_find_gguf("qwen2", false, -1, true));
     write_edited(rows[_i % RT_COUNT(rows)].model, NULL, 0);
     OK(check_model(&cfg));
     for (int i = 0; i < RT_COUNT(rows); i++) {

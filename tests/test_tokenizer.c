@@ -618,7 +618,7 @@ START_TEST(refusals)
         { "{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
           "\"SpecialToken\":{\"id\":\"q\"}}],"
           "\"special_tokens\":{\"q\":{\"ids\":[99]}}}}",
-          "outside" },
+          "id 99, which no token has" },
     };
     for (int i = 0; i < RT_COUNT(rows); i++) {
         rt_err err = { 0 };
