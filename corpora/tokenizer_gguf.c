@@ -281,6 +281,10 @@ static int fill(rt_tokenizer *t, const rt_tokenizer_parts *p, rt_err *err)
         (llama ? merges_from_scores(t, p->score, err) : put_merges(t, p, err)))
         return -1;
     t->bpe.unk = llama && p->unk >= 0 ? p->unk : -1;
+    const int32_t used[] = { p->add_bos ? t->bos : -1, p->add_eos ? t->eos : -1, t->bpe.unk };
+    for (int i = 0; i < RT_COUNT(used); i++)
+        if (used[i] >= 0 && !t->token[used[i]].data)
+            return rt_fail(err, "token %d is put into texts, but its type says unused", used[i]);
     if ((p->add_bos && t->bos >= 0 && rt_ids_add(&t->prefix, t->bos, err)) ||
         (p->add_eos && t->eos >= 0 && rt_ids_add(&t->suffix, t->eos, err)))
         return -1;
