@@ -497,6 +497,12 @@ void rt_gguf_close(rt_gguf *g)
     *g = (rt_gguf){ 0 };
 }
 
+static bool named_gguf(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 5 && strcmp(name + n - 5, ".gguf") == 0;
+}
+
 static bool holds_gguf(const char *dir)
 {
     char **names, *config = rt_path_join(dir, "config.json");
@@ -506,19 +512,19 @@ static bool holds_gguf(const char *dir)
     free(config);
     if (model || rt_dir_list(&names, &n, dir, &ignored))
         return false;
-    for (int i = 0; i < n; i++) {
-        size_t length = strlen(names[i]);
-        found = found || (length > 5 && strcmp(names[i] + length - 5, ".gguf") == 0);
-    }
+    for (int i = 0; i < n; i++)
+        found = found || named_gguf(names[i]);
     rt_names_free(names, n);
     return found;
 }
 
-bool rt_gguf_magic(const char *path)
+bool rt_gguf_is(const char *path)
 {
     char magic[4];
     if (rt_path_is_dir(path))
         return holds_gguf(path);
+    if (named_gguf(path))
+        return true;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     bool is = fd >= 0 && read(fd, magic, 4) == 4 && !memcmp(magic, "GGUF", 4);
     if (fd >= 0)

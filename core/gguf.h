@@ -72,8 +72,9 @@ typedef struct rt_gguf {
    and nothing else of the kind. On failure nothing to close. */
 int rt_gguf_open(rt_gguf *g, const char *path, rt_err *err);
 void rt_gguf_close(rt_gguf *g); /* accepts a zeroed g */
-/* Does this file begin with "GGUF"? Of a directory: is it no model directory but holds .gguf? */
-bool rt_gguf_magic(const char *path);
+/* Is this to be read as a GGUF: is its name .gguf, does it begin with "GGUF", or is it a directory
+   without config.json that holds .gguf? */
+bool rt_gguf_is(const char *path);
 
 const rt_gguf_key *rt_gguf_find_key(const rt_gguf *g, const char *name); /* or NULL */
 const rt_gguf_tensor *rt_gguf_find(const rt_gguf *g, const char *name);  /* or NULL */

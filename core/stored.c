@@ -20,7 +20,7 @@ int rt_store_open(rt_store *s, const char *path, rt_err *err)
 {
     memset(s, 0, sizeof *s);
     s->path = path;
-    s->is_gguf = rt_gguf_magic(path);
+    s->is_gguf = rt_gguf_is(path);
     if (s->is_gguf ? rt_gguf_open(&s->gguf, path, err) : rt_safetensors_open(&s->st, path, err))
         return -1;
     s->used = calloc((size_t)rt_store_count(s) + 1, 1);

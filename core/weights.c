@@ -85,7 +85,7 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
 
 int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
 {
-    bool gguf = rt_gguf_magic(path);
+    bool gguf = rt_gguf_is(path);
     if (!gguf && !rt_path_is_dir(path))
         return rt_fail(err, "%s: %s: give a Hugging Face directory or a .gguf file", path,
                        rt_path_exists(path) ? "not a GGUF" : "no such model");

@@ -66,7 +66,7 @@ static cJSON *gguf_context(const rt_tokenizer *t)
 int rt_chat_open(rt_chat *c, const char *path, rt_err *err)
 {
     memset(c, 0, sizeof *c);
-    bool gguf = rt_gguf_magic(path);
+    bool gguf = rt_gguf_is(path);
     int bad = rt_tokenizer_open(&c->tokenizer, path, err);
     if (!bad && gguf)
         c->context = gguf_context(c->tokenizer);

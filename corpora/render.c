@@ -79,7 +79,7 @@ static int open_template(rt_chat *chat, const char *path, rt_err *err)
     if (!rt_path_exists(path))
         return rt_fail(err, "%s: no such model: give a Hugging Face directory or a .gguf file",
                        path);
-    if (rt_gguf_magic(path)) {
+    if (rt_gguf_is(path)) {
         if (rt_chat_open(chat, path, err))
             return -1;
         return chat->chat ? 0 : rt_fail(err, "%s: no chat template in its keys", path);

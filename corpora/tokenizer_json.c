@@ -379,7 +379,7 @@ static int fill(rt_tokenizer **out, sources *s, rt_err *err)
 int rt_tokenizer_open(rt_tokenizer **out, const char *dir_or_file, rt_err *err)
 {
     *out = NULL;
-    if (rt_gguf_magic(dir_or_file))
+    if (rt_gguf_is(dir_or_file))
         return rt_tokenizer_open_gguf(out, dir_or_file, err);
     bool dir = rt_path_is_dir(dir_or_file);
     sources s = { 0 };

@@ -8,7 +8,7 @@
 int rt_importance_open(rt_importance *imp, const char *path, rt_err *err)
 {
     rt_gguf_str type = { "", 0 };
-    *imp = (rt_importance){ .is_gguf = rt_gguf_magic(path) };
+    *imp = (rt_importance){ .is_gguf = rt_gguf_is(path) };
     if (!imp->is_gguf)
         return rt_safetensors_open(&imp->st, path, err);
     if (rt_gguf_open(&imp->gguf, path, err))

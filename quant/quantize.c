@@ -88,11 +88,11 @@ static rt_export job_of(const quantize_options *o)
 
 static int check_model(const quantize_options *o, rt_err *err)
 {
-    if (rt_path_is_dir(o->model) && !rt_gguf_magic(o->model))
+    if (rt_path_is_dir(o->model) && !rt_gguf_is(o->model))
         return 0;
     return rt_fail(err, "%s: not a directory; --model wants a Hugging Face model directory%s",
                    o->model,
-                   rt_path_exists(o->model) && rt_gguf_magic(o->model)
+                   rt_path_exists(o->model) && rt_gguf_is(o->model)
                        ? ": a GGUF is quantized already, start from the original weights"
                        : "");
 }

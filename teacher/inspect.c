@@ -202,7 +202,7 @@ static int put_tokenizer(cJSON *json, const char *path, rt_err *err)
 
 static int inspect_model(cJSON *json, const inspect_options *o, rt_err *err)
 {
-    bool gguf = rt_gguf_magic(o->path);
+    bool gguf = rt_gguf_is(o->path);
     rt_config cfg;
     rt_hash hash;
     if (rt_model_config(&cfg, o->path, err))
@@ -328,7 +328,7 @@ static int inspect(cJSON *json, const inspect_options *o, rt_err *err)
     if (!rt_path_exists(o->path))
         return rt_fail(err, "%s: there is nothing", o->path);
     rt_json_put_str(json, "path", o->path);
-    if (holds(o->path, "config.json") || rt_gguf_magic(o->path))
+    if (holds(o->path, "config.json") || rt_gguf_is(o->path))
         return inspect_model(json, o, err);
     if (rt_trace_is(o->path))
         return inspect_archive(json, o->path, err);

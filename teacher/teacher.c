@@ -81,7 +81,7 @@ int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *m
 {
     rt_trace_manifest_init(m);
     name_of(m->teacher, sizeof m->teacher, t->path);
-    if (!rt_gguf_magic(t->path)) {
+    if (!rt_gguf_is(t->path)) {
         char *config = rt_path_join(t->path, "config.json");
         int bad = rt_hash_file(&m->config_hash, config, err);
         free(config);

@@ -76,9 +76,9 @@ START_TEST(parts_refused)
     ck_assert(unlink(part(3, 3)) == 0);
     FAILS(rt_gguf_open(&g, "m", &err), "part 3 of 3 is missing: m/model-00003-of-00003.gguf");
     ck_assert(unlink(part(1, 3)) == 0);
-    ck_assert(rt_gguf_magic("m"));
+    ck_assert(rt_gguf_is("m"));
     FAILS(rt_gguf_open(&g, "m", &err), "holds 0 models");
-    ck_assert(unlink(part(2, 3)) == 0 && !rt_gguf_magic("m"));
+    ck_assert(unlink(part(2, 3)) == 0 && !rt_gguf_is("m"));
 }
 END_TEST
 

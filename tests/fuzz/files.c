@@ -26,13 +26,13 @@ void __real_rt_map_close(rt_map *map);
 int __real_rt_file_read(char **data, int64_t *bytes, const char *path, int64_t max, rt_err *err);
 bool __real_rt_path_exists(const char *path);
 bool __real_rt_path_is_dir(const char *path);
-bool __real_rt_gguf_magic(const char *path);
+bool __real_rt_gguf_is(const char *path);
 int __wrap_rt_map_open(rt_map *map, const char *path, rt_err *err);
 void __wrap_rt_map_close(rt_map *map);
 int __wrap_rt_file_read(char **data, int64_t *bytes, const char *path, int64_t max, rt_err *err);
 bool __wrap_rt_path_exists(const char *path);
 bool __wrap_rt_path_is_dir(const char *path);
-bool __wrap_rt_gguf_magic(const char *path);
+bool __wrap_rt_gguf_is(const char *path);
 const char *__asan_default_options(void);
 
 /* Reads of the mutated input dominate: a small quarantine keeps memory in the cache. */
@@ -165,10 +165,10 @@ bool __wrap_rt_path_is_dir(const char *path)
     return !inside(path) && __real_rt_path_is_dir(path);
 }
 
-bool __wrap_rt_gguf_magic(const char *path)
+bool __wrap_rt_gguf_is(const char *path)
 {
     const memory_file *f = find(path);
     if (!f && strcmp(path, FUZZ_DIR) != 0)
-        return __real_rt_gguf_magic(path);
+        return __real_rt_gguf_is(path);
     return f && f->bytes >= 4 && memcmp(f->data, "GGUF", 4) == 0;
 }
