@@ -326,6 +326,15 @@ static int read_group(rewriter *w)
     return put(w, "(");
 }
 
+/* The number at *p, which moves behind it; beyond what any engine repeats they are all the same. */
+static int64_t read_count(const char **p)
+{
+    int64_t n = 0;
+    for (; isdigit((unsigned char)**p); ++*p)
+        n = rt_min(n * 10 + (**p - '0'), 1000000);
+    return n;
+}
+
 /* A quantifier behind the atom that starts at out[atom]; 0 when there is none here. */
 static int read_quantifier(rewriter *w, int64_t atom, bool *found)
 {
@@ -335,13 +344,11 @@ static int read_quantifier(rewriter *w, int64_t atom, bool *found)
     if (interval) {
         const char *p = w->at + 1;
         bool has_low = isdigit((unsigned char)*p), comma;
-        for (; isdigit((unsigned char)*p) && low < 100000; p++)
-            low = low * 10 + (*p - '0');
+        low = read_count(&p);
         comma = *p == ',';
         p += comma;
         bool has_high = comma && isdigit((unsigned char)*p);
-        for (high = has_high ? 0 : -1; isdigit((unsigned char)*p) && high < 100000; p++)
-            high = high * 10 + (*p - '0');
+        high = has_high ? read_count(&p) : -1;
         if (*p != '}' || (!has_low && !has_high)) { /* a literal brace */
             *found = false;
             return 0;
