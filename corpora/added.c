@@ -127,3 +127,23 @@ int rt_added_next(rt_added_walk *w, const rt_added **token, int64_t *begin, int6
     }
     return 0;
 }
+
+int rt_added_guard(const rt_added_set *set, const char *text, int64_t bytes, const int32_t *keep,
+                   int n_keep, const char *guard, rt_text *out, rt_err *err)
+{
+    int guarded = 0;
+    for (int64_t at = 0, n = 0; at < bytes; at += n) {
+        const rt_added *t = set->first[(uint8_t)text[at]] ? longest_at(set, text + at, bytes - at)
+                                                          : NULL;
+        bool plain = t && !t->special;
+        for (int i = 0; t && i < n_keep; i++)
+            plain = plain || t->id == keep[i];
+        uint32_t cp;
+        n = plain ? t->search.bytes : rt_utf8_decode(text + at, bytes - at, &cp);
+        bool split = t && !plain && n < t->search.bytes;
+        if (rt_text_add(out, text + at, n, err) || (split && rt_text_puts(out, guard, err)))
+            return -1;
+        guarded |= split;
+    }
+    return guarded;
+}

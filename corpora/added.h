@@ -5,6 +5,7 @@
 #define RT_ADDED_H
 
 #include "corpora/regex.h"
+#include "corpora/text.h"
 
 RT_BEGIN
 
@@ -45,6 +46,12 @@ typedef struct rt_added_walk {
    Bytes walk->done (as before the call) .. *begin are ordinary text. -1 = failed. */
 int rt_added_next(rt_added_walk *w, const rt_added **token, int64_t *begin, int64_t *end,
                   rt_err *err);
+
+/* Appends text to out with guard behind the first character of every special token it spells, but
+   of those in keep (n_keep), so that none is found any more. A token of one character cannot be
+   guarded. 1 when a guard went in, 0 when none, -1 = failed. */
+int rt_added_guard(const rt_added_set *set, const char *text, int64_t bytes, const int32_t *keep,
+                   int n_keep, const char *guard, rt_text *out, rt_err *err);
 
 RT_END
 

@@ -99,19 +99,69 @@ void rt_chat_close(rt_chat *c)
 /* ---- ids ----------------------------------------------------------------------------------------
  */
 
+static int guard_text(const rt_chat *c, char **text, bool *guarded, rt_err *err)
+{
+    const rt_reasoning *r = &c->reasoning;
+    const int32_t keep[] = { r->open.id[0], r->close.id[0] };
+    rt_text out = { 0 };
+    int found = rt_tokenizer_guard(c->tokenizer, *text, keep,
+                                   r->kind == RT_REASONING_THINK ? RT_COUNT(keep) : 0, &out, err);
+    if (found == 1) {
+        free(*text); /* as cJSON would */
+        *text = out.data;
+        *guarded = true;
+        return 0;
+    }
+    rt_text_free(&out);
+    return found;
+}
+
+static int guard_strings(const rt_chat *c, cJSON *json, bool *guarded, rt_err *err)
+{
+    for (cJSON *m = json->child; m; m = m->next)
+        if (guard_strings(c, m, guarded, err) ||
+            (m->string && !(m->type & cJSON_StringIsConst) &&
+             guard_text(c, &m->string, guarded, err)) ||
+            (cJSON_IsString(m) && guard_text(c, &m->valuestring, guarded, err)))
+            return -1;
+    return 0;
+}
+
 static int render(const rt_chat *c, const cJSON *messages, bool generation_prompt, rt_text *out,
                   rt_err *err)
 {
     char *text = NULL;
     int64_t bytes = 0;
     cJSON *context = cJSON_Duplicate(c->context, true);
-    rt_json_put(context, "messages", cJSON_Duplicate(messages, true));
+    rt_json_put(context, "messages", cJSON_CreateArrayReference(messages->child));
     rt_json_put_bool(context, "add_generation_prompt", generation_prompt);
     int bad = rt_template_render(c->chat, context, &text, &bytes, err) ||
               rt_text_add(out, text, bytes, err);
     free(text);
     cJSON_Delete(context);
     return bad ? -1 : 0;
+}
+
+/* Messages are words of strangers: a special token that one of them spells stays text, but for the
+   markers of thoughts, which templates look for. *copy: messages with guards in such tokens, to be
+   encoded with *flags. */
+static int guard_messages(const rt_chat *c, const cJSON *messages, cJSON **copy, unsigned *flags,
+                          rt_err *err)
+{
+    bool guarded = false;
+    rt_text text = { 0 };
+    *copy = cJSON_Duplicate(messages, true);
+    *flags = RT_TOKENIZE_SPECIAL;
+    if (!*copy)
+        return rt_fail(err, "out of memory for messages");
+    int bad = guard_strings(c, *copy, &guarded, err);
+    if (guarded && !bad) {
+        *flags |= RT_TOKENIZE_GUARDED;
+        bad = render(c, messages, false, &text,
+                     err); /* what the template refuses by its own look */
+    }
+    rt_text_free(&text);
+    return bad;
 }
 
 /* A base model has no template: the contents one after the other. */
@@ -132,12 +182,15 @@ static int plain_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt
 int rt_chat_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt_err *err)
 {
     rt_text text = { 0 };
+    cJSON *copy;
+    unsigned flags;
     if (!c->chat)
         return plain_prompt(c, messages, ids, err);
-    int bad = render(c, messages, true, &text, err) ||
-              rt_tokenizer_encode(c->tokenizer, text.data, text.bytes, RT_TOKENIZE_SPECIAL, ids,
-                                  err);
+    int bad = guard_messages(c, messages, &copy, &flags, err) ||
+              render(c, copy, true, &text, err) ||
+              rt_tokenizer_encode(c->tokenizer, text.data, text.bytes, flags, ids, err);
     rt_text_free(&text);
+    cJSON_Delete(copy);
     return bad ? -1 : 0;
 }
 
@@ -189,32 +242,49 @@ static int response_text(const rt_chat *c, const cJSON *messages, const rt_text 
     return bad;
 }
 
-int rt_chat_pair(const rt_chat *c, const cJSON *messages, rt_ids *ids, int64_t *n_prompt,
-                 rt_err *err)
+static const char *last_string(const cJSON *messages, const char *key)
 {
-    int count = cJSON_GetArraySize(messages);
-    const cJSON *last = count ? cJSON_GetArrayItem(messages, count - 1) : NULL;
-    const char *role = cJSON_GetStringValue(rt_json_find(last, "role"));
-    const char *content = cJSON_GetStringValue(rt_json_find(last, "content"));
-    const char *thought = cJSON_GetStringValue(rt_json_find(last, "reasoning_content"));
-    if (!role || strcmp(role, "assistant") != 0 || !content)
-        return rt_fail(err, "the last message is not the assistant's: there is nothing to learn");
+    int n = cJSON_GetArraySize(messages);
+    return n ? cJSON_GetStringValue(rt_json_find(cJSON_GetArrayItem(messages, n - 1), key)) : NULL;
+}
+
+static int pair(const rt_chat *c, const cJSON *messages, unsigned flags, rt_ids *ids,
+                int64_t *n_prompt, rt_err *err)
+{
     rt_text prompt = { 0 }, response = { 0 };
     cJSON *before = cJSON_Duplicate(messages, true);
-    cJSON_DeleteItemFromArray(before, count - 1);
+    cJSON_DeleteItemFromArray(before, cJSON_GetArraySize(messages) - 1);
     int bad = c->chat ? render(c, before, true, &prompt, err) ||
-                            rt_tokenizer_encode(c->tokenizer, prompt.data, prompt.bytes,
-                                                RT_TOKENIZE_SPECIAL, ids, err)
+                            rt_tokenizer_encode(c->tokenizer, prompt.data, prompt.bytes, flags, ids,
+                                                err)
                       : plain_prompt(c, before, ids, err);
     cJSON_Delete(before);
     *n_prompt = ids->n;
     bool opened = !bad && ends_inside_thought(c, ids->id, ids->n);
-    bad = bad || response_text(c, messages, &prompt, opened, thought, content, &response, err) ||
-          rt_tokenizer_encode(c->tokenizer, response.data, response.bytes, 0, ids, err);
+    bad = bad ||
+          response_text(c, messages, &prompt, opened, last_string(messages, "reasoning_content"),
+                        last_string(messages, "content"), &response, err) ||
+          rt_tokenizer_encode(c->tokenizer, response.data, response.bytes, flags, ids, err);
     if (!bad && rt_tokenizer_eos(c->tokenizer) >= 0)
         bad = rt_ids_add(ids, rt_tokenizer_eos(c->tokenizer), err);
     rt_text_free(&prompt);
     rt_text_free(&response);
+    return bad ? -1 : 0;
+}
+
+int rt_chat_pair(const rt_chat *c, const cJSON *messages, rt_ids *ids, int64_t *n_prompt,
+                 rt_err *err)
+{
+    const char *role = last_string(messages, "role");
+    if (!role || strcmp(role, "assistant") != 0 || !last_string(messages, "content"))
+        return rt_fail(err, "the last message is not the assistant's: there is nothing to learn");
+    cJSON *copy;
+    unsigned flags;
+    if (!c->chat)
+        return pair(c, messages, 0, ids, n_prompt, err);
+    int bad = guard_messages(c, messages, &copy, &flags, err) ||
+              pair(c, copy, flags, ids, n_prompt, err);
+    cJSON_Delete(copy);
     return bad ? -1 : 0;
 }
 

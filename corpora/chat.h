@@ -1,6 +1,7 @@
 /* chat.h: a model's way of talking, bundled: tokenizer, chat template and reasoning markers, from a
    Hugging Face directory or a GGUF. The prompts that sampling continues, the pairs that training
-   learns from and the split of a response are made here, once, so they cannot disagree.
+   learns from and the split of a response are made here, once, so they cannot disagree. What the
+   template writes is parsed for special tokens, what messages spell is not.
    Refuses: choosing messages, verification. */
 #ifndef RT_CHAT_H
 #define RT_CHAT_H

@@ -220,6 +220,7 @@ typedef struct encoding {
     const rt_tokenizer *t;
     rt_scratch *s;
     enum rt_added_want want;
+    bool guarded;
     rt_ids *out;
 } encoding;
 
@@ -258,12 +259,30 @@ static int encode_level(encoding *e, int level, const char *text, int64_t bytes,
     }
 }
 
+static int drop_guards(rt_text *spare, const char **text, int64_t *bytes, rt_err *err)
+{
+    const int64_t width = (int64_t)strlen(RT_TOKENIZE_GUARD);
+    rt_text_clear(spare);
+    for (int64_t at = 0, n; at < *bytes; at += n + width) {
+        const char *from = *text + at,
+                   *guard = memmem(from, (size_t)(*bytes - at), RT_TOKENIZE_GUARD, (size_t)width);
+        n = guard ? guard - from : *bytes - at;
+        if (rt_text_add(spare, from, n, err))
+            return -1;
+    }
+    *text = spare->bytes ? spare->data : "";
+    *bytes = spare->bytes;
+    return 0;
+}
+
 static int encode_text(encoding *e, int level, const char *text, int64_t bytes, bool first,
                        rt_err *err)
 {
     const rt_tokenizer *t = e->t;
     rt_scratch *s = e->s;
     if (level == 1) {
+        if (e->guarded && drop_guards(&s->spare, &text, &bytes, err))
+            return -1;
         rt_pre_run run = { &t->pre, &s->matcher, s->step, emit_piece, e };
         return rt_pre_tokenize(&run, text, bytes, first, err);
     }
@@ -314,7 +333,7 @@ int rt_tokenizer_encode(const rt_tokenizer *t, const char *text, int64_t bytes, 
                    flags & RT_TOKENIZE_PLAIN     ? RT_ADDED_NONE
                    : flags & RT_TOKENIZE_SPECIAL ? RT_ADDED_ALL
                                                  : RT_ADDED_ORDINARY,
-                   out };
+                   flags & RT_TOKENIZE_GUARDED, out };
     if (!e.s)
         return -1;
     bool wrap = flags & RT_TOKENIZE_BOS;
@@ -322,6 +341,19 @@ int rt_tokenizer_encode(const rt_tokenizer *t, const char *text, int64_t bytes, 
               (wrap && add_all(out, &t->suffix, err));
     scratch_give(t, e.s);
     return bad ? -1 : 0;
+}
+
+int rt_tokenizer_guard(const rt_tokenizer *t, const char *text, const int32_t *keep, int n_keep,
+                       rt_text *out, rt_err *err)
+{
+    rt_text once = { 0 };
+    int raw = rt_added_guard(&t->set[0], text, (int64_t)strlen(text), keep, n_keep,
+                             RT_TOKENIZE_GUARD, &once, err);
+    int normal = raw < 0 ? -1
+                         : rt_added_guard(&t->set[1], once.data ? once.data : "", once.bytes, keep,
+                                          n_keep, RT_TOKENIZE_GUARD, out, err);
+    rt_text_free(&once);
+    return raw < 0 || normal < 0 ? -1 : raw || normal;
 }
 
 /* ---- decoding ------------------------------------------------------------------------------- */

@@ -26,7 +26,9 @@ enum rt_tokenize_flags {
     RT_TOKENIZE_BOS = 2,
     /* Parse no added token at all, not even the ordinary ones such as Qwen3's "</think>": for
        words of strangers that are put between template markers. */
-    RT_TOKENIZE_PLAIN = 4
+    RT_TOKENIZE_PLAIN = 4,
+    /* The text went through rt_tokenizer_guard: take the guards out where no token is any more. */
+    RT_TOKENIZE_GUARDED = 8
 };
 
 /* Append the ids of text to *out. By default added tokens marked "special" are plain text and the
@@ -35,6 +37,14 @@ enum rt_tokenize_flags {
    byte-level vocabularies and as U+FFFD by others. */
 int rt_tokenizer_encode(const rt_tokenizer *t, const char *text, int64_t bytes, unsigned flags,
                         rt_ids *out, rt_err *err);
+
+/* U+FDD0, which is no character */
+#define RT_TOKENIZE_GUARD "\xef\xb7\x90"
+/* Words of strangers that go through a chat template: appends text to out with a guard inside each
+   special token that it spells, but those of keep (n_keep ids). 1 when there was one: then encode
+   what is rendered with RT_TOKENIZE_GUARDED; 0 when there was none; -1 = failed. */
+int rt_tokenizer_guard(const rt_tokenizer *t, const char *text, const int32_t *keep, int n_keep,
+                       rt_text *out, rt_err *err);
 
 enum rt_detokenize_flags { RT_DETOKENIZE_SKIP_SPECIAL = 1 };
 
