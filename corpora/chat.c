@@ -56,7 +56,7 @@ static cJSON *gguf_context(const rt_tokenizer *t)
                   { "eos_token", rt_tokenizer_eos(t) },
                   { "pad_token", rt_tokenizer_pad(t) },
                   { "unk_token", rt_tokenizer_unk(t) } };
-    cJSON *json = rt_json_object();
+    cJSON *json = rt_template_bare_context();
     for (int i = 0; i < RT_COUNT(names); i++)
         if (names[i].id >= 0)
             rt_json_put_str(json, names[i].name, rt_tokenizer_token(t, names[i].id).data);
@@ -127,13 +127,16 @@ static int guard_strings(const rt_chat *c, cJSON *json, bool *guarded, rt_err *e
     return 0;
 }
 
-static int render(const rt_chat *c, const cJSON *messages, bool generation_prompt, rt_text *out,
+static int render(const rt_chat *c, const cJSON *talk, bool generation_prompt, rt_text *out,
                   rt_err *err)
 {
     char *text = NULL;
     int64_t bytes = 0;
     cJSON *context = cJSON_Duplicate(c->context, true);
-    rt_json_put(context, "messages", cJSON_CreateArrayReference(messages->child));
+    for (const cJSON *v = talk->child; v; v = v->next) {
+        cJSON_DeleteItemFromObjectCaseSensitive(context, v->string);
+        cJSON_AddItemReferenceToObject(context, v->string, (cJSON *)(uintptr_t)v);
+    }
     rt_json_put_bool(context, "add_generation_prompt", generation_prompt);
     int bad = rt_template_render(c->chat, context, &text, &bytes, err) ||
               rt_text_add(out, text, bytes, err);
@@ -143,32 +146,31 @@ static int render(const rt_chat *c, const cJSON *messages, bool generation_promp
 }
 
 /* Messages are words of strangers: a special token that one of them spells stays text, but for the
-   markers of thoughts, which templates look for. *copy: messages with guards in such tokens, to be
+   markers of thoughts, which templates look for. *copy: talk with guards in such tokens, to be
    encoded with *flags. */
-static int guard_messages(const rt_chat *c, const cJSON *messages, cJSON **copy, unsigned *flags,
-                          rt_err *err)
+static int guard(const rt_chat *c, const cJSON *talk, cJSON **copy, unsigned *flags, rt_err *err)
 {
     bool guarded = false;
     rt_text text = { 0 };
-    *copy = cJSON_Duplicate(messages, true);
+    *copy = cJSON_Duplicate(talk, true);
     *flags = RT_TOKENIZE_SPECIAL;
     if (!*copy)
         return rt_fail(err, "out of memory for messages");
+    rt_template_alias_reasoning(cJSON_GetObjectItemCaseSensitive(*copy, "messages"));
     int bad = guard_strings(c, *copy, &guarded, err);
     if (guarded && !bad) {
-        *flags |= RT_TOKENIZE_GUARDED;
-        bad = render(c, messages, false, &text,
-                     err); /* what the template refuses by its own look */
+        *flags |= RT_TOKENIZE_GUARDED; /* first without: the template may refuse such words */
+        bad = render(c, talk, false, &text, err);
     }
     rt_text_free(&text);
     return bad;
 }
 
 /* A base model has no template: the contents one after the other. */
-static int plain_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt_err *err)
+static int plain_prompt(const rt_chat *c, const cJSON *talk, rt_ids *ids, rt_err *err)
 {
     const cJSON *m;
-    cJSON_ArrayForEach(m, messages)
+    cJSON_ArrayForEach(m, rt_json_find(talk, "messages"))
     {
         const char *content = cJSON_GetStringValue(rt_json_find(m, "content"));
         unsigned flags = ids->n ? 0 : RT_TOKENIZE_BOS;
@@ -179,15 +181,14 @@ static int plain_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt
     return 0;
 }
 
-int rt_chat_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt_err *err)
+int rt_chat_prompt(const rt_chat *c, const cJSON *talk, rt_ids *ids, rt_err *err)
 {
     rt_text text = { 0 };
     cJSON *copy;
     unsigned flags;
     if (!c->chat)
-        return plain_prompt(c, messages, ids, err);
-    int bad = guard_messages(c, messages, &copy, &flags, err) ||
-              render(c, copy, true, &text, err) ||
+        return plain_prompt(c, talk, ids, err);
+    int bad = guard(c, talk, &copy, &flags, err) || render(c, copy, true, &text, err) ||
               rt_tokenizer_encode(c->tokenizer, text.data, text.bytes, flags, ids, err);
     rt_text_free(&text);
     cJSON_Delete(copy);
@@ -210,12 +211,11 @@ static bool ends_inside_thought(const rt_chat *c, const int32_t *ids, int64_t n)
 
 /* What the assistant would have generated, as the template writes it: the conversation's text after
    the prompt's. Some templates drop thoughts of finished turns; then the usual form is composed. */
-static int response_text(const rt_chat *c, const cJSON *messages, const rt_text *prompt,
-                         bool opened, const char *thought, const char *content, rt_text *out,
-                         rt_err *err)
+static int response_text(const rt_chat *c, const cJSON *talk, const rt_text *prompt, bool opened,
+                         const char *thought, const char *content, rt_text *out, rt_err *err)
 {
     rt_text whole = { 0 };
-    if (c->chat && render(c, messages, false, &whole, err)) {
+    if (c->chat && render(c, talk, false, &whole, err)) {
         rt_text_free(&whole);
         return -1;
     }
@@ -242,18 +242,20 @@ static int response_text(const rt_chat *c, const cJSON *messages, const rt_text 
     return bad;
 }
 
-static const char *last_string(const cJSON *messages, const char *key)
+static const char *last_string(const cJSON *talk, const char *key)
 {
+    const cJSON *messages = rt_json_find(talk, "messages");
     int n = cJSON_GetArraySize(messages);
     return n ? cJSON_GetStringValue(rt_json_find(cJSON_GetArrayItem(messages, n - 1), key)) : NULL;
 }
 
-static int pair(const rt_chat *c, const cJSON *messages, unsigned flags, rt_ids *ids,
-                int64_t *n_prompt, rt_err *err)
+static int pair(const rt_chat *c, const cJSON *talk, unsigned flags, rt_ids *ids, int64_t *n_prompt,
+                rt_err *err)
 {
     rt_text prompt = { 0 }, response = { 0 };
-    cJSON *before = cJSON_Duplicate(messages, true);
-    cJSON_DeleteItemFromArray(before, cJSON_GetArraySize(messages) - 1);
+    cJSON *before = cJSON_Duplicate(talk, true);
+    cJSON *messages = cJSON_GetObjectItemCaseSensitive(before, "messages");
+    cJSON_DeleteItemFromArray(messages, cJSON_GetArraySize(messages) - 1);
     int bad = c->chat ? render(c, before, true, &prompt, err) ||
                             rt_tokenizer_encode(c->tokenizer, prompt.data, prompt.bytes, flags, ids,
                                                 err)
@@ -262,8 +264,8 @@ static int pair(const rt_chat *c, const cJSON *messages, unsigned flags, rt_ids 
     *n_prompt = ids->n;
     bool opened = !bad && ends_inside_thought(c, ids->id, ids->n);
     bad = bad ||
-          response_text(c, messages, &prompt, opened, last_string(messages, "reasoning_content"),
-                        last_string(messages, "content"), &response, err) ||
+          response_text(c, talk, &prompt, opened, last_string(talk, "reasoning_content"),
+                        last_string(talk, "content"), &response, err) ||
           rt_tokenizer_encode(c->tokenizer, response.data, response.bytes, flags, ids, err);
     if (!bad && rt_tokenizer_eos(c->tokenizer) >= 0)
         bad = rt_ids_add(ids, rt_tokenizer_eos(c->tokenizer), err);
@@ -272,18 +274,16 @@ static int pair(const rt_chat *c, const cJSON *messages, unsigned flags, rt_ids 
     return bad ? -1 : 0;
 }
 
-int rt_chat_pair(const rt_chat *c, const cJSON *messages, rt_ids *ids, int64_t *n_prompt,
-                 rt_err *err)
+int rt_chat_pair(const rt_chat *c, const cJSON *talk, rt_ids *ids, int64_t *n_prompt, rt_err *err)
 {
-    const char *role = last_string(messages, "role");
-    if (!role || strcmp(role, "assistant") != 0 || !last_string(messages, "content"))
+    const char *role = last_string(talk, "role");
+    if (!role || strcmp(role, "assistant") != 0 || !last_string(talk, "content"))
         return rt_fail(err, "the last message is not the assistant's: there is nothing to learn");
     cJSON *copy;
     unsigned flags;
     if (!c->chat)
-        return pair(c, messages, 0, ids, n_prompt, err);
-    int bad = guard_messages(c, messages, &copy, &flags, err) ||
-              pair(c, copy, flags, ids, n_prompt, err);
+        return pair(c, talk, 0, ids, n_prompt, err);
+    int bad = guard(c, talk, &copy, &flags, err) || pair(c, copy, flags, ids, n_prompt, err);
     cJSON_Delete(copy);
     return bad ? -1 : 0;
 }

@@ -24,13 +24,13 @@ typedef struct rt_chat {
 int rt_chat_open(rt_chat *c, const char *path, rt_err *err);
 void rt_chat_close(rt_chat *c); /* accepts a zeroed chat */
 
-/* Append the ids of messages with the generation prompt: what a model continues. */
-int rt_chat_prompt(const rt_chat *c, const cJSON *messages, rt_ids *ids, rt_err *err);
+/* talk: {"messages": [...]} and other variables of the template, such as "tools".
+   Append the ids of talk with the generation prompt: what a model continues. */
+int rt_chat_prompt(const rt_chat *c, const cJSON *talk, rt_ids *ids, rt_err *err);
 /* The last message is the assistant's: ids of the prompt before it, then of what the assistant
    would have generated (thought, closing marker, content, end token). *n_prompt: where that begins.
  */
-int rt_chat_pair(const rt_chat *c, const cJSON *messages, rt_ids *ids, int64_t *n_prompt,
-                 rt_err *err);
+int rt_chat_pair(const rt_chat *c, const cJSON *talk, rt_ids *ids, int64_t *n_prompt, rt_err *err);
 /* A document without roles: BOS as the tokenizer does it, the text, EOS. */
 int rt_chat_text(const rt_chat *c, const char *text, int64_t bytes, rt_ids *ids, rt_err *err);
 

@@ -38,6 +38,7 @@ void rt_record_free(rt_record *r)
         free(r->message[i].extra);
     }
     free(r->message);
+    free(r->tools);
     free(r->id);
     free(r->text);
     free(r->answer);
@@ -197,6 +198,24 @@ static int read_scalar(char **out, const cJSON *json, const char *key, rt_err *e
     return 0;
 }
 
+/* "tools": a list, or as many data sets have it, a list as text. */
+static int read_tools(rt_record *r, const cJSON *json, rt_err *err)
+{
+    const cJSON *v = rt_json_find(json, "tools");
+    cJSON *parsed = NULL;
+    if (!v || cJSON_IsNull(v) || (cJSON_IsString(v) && !*v->valuestring))
+        return 0;
+    if (cJSON_IsString(v) &&
+        rt_json_parse(&parsed, v->valuestring, (int64_t)strlen(v->valuestring), "tools", err))
+        return -1;
+    v = parsed ? parsed : v;
+    int bad = cJSON_IsArray(v) ? 0 : rt_fail(err, "tools is no list");
+    if (!bad && v->child)
+        r->tools = rt_json_text(v);
+    cJSON_Delete(parsed);
+    return bad;
+}
+
 /* A hash of what the record says, so that the same record has the same id everywhere. */
 static int make_id(rt_record *r, rt_err *err)
 {
@@ -211,6 +230,7 @@ static int make_id(rt_record *r, rt_err *err)
     }
     bad = bad || (r->text && rt_text_puts(&x, r->text, err)) || rt_text_add(&x, "", 1, err) ||
           (r->answer && rt_text_puts(&x, r->answer, err)) ||
+          (r->tools && rt_text_puts(&x, r->tools, err)) ||
           copy(&r->id, bad ? "" : rt_hash_bytes(x.data, x.bytes).hex, err);
     rt_text_free(&x);
     return bad ? -1 : 0;
@@ -219,9 +239,9 @@ static int make_id(rt_record *r, rt_err *err)
 static int read_object(rt_record *r, const cJSON *json, rt_err *err)
 {
     static const char *const forms[] = { "prompt", "messages", "conversations", "text" };
-    static const char *const known[] = { "prompt",   "messages",   "conversations", "text",
-                                         "id",       "answer",     "verify",        "system",
-                                         "response", "completion", "reasoning" };
+    static const char *const known[] = { "prompt", "messages", "conversations", "text",
+                                         "id",     "answer",   "verify",        "tools",
+                                         "system", "response", "completion",    "reasoning" };
     int form = -1;
     const cJSON *list;
     const char *text;
@@ -238,7 +258,7 @@ static int read_object(rt_record *r, const cJSON *json, rt_err *err)
     }
     if (form < 0)
         return rt_fail(err, "none of prompt, messages, conversations, text");
-    int n_known = form == 0 ? RT_COUNT(known) : form == 2 ? 8 : 7; /* of known, by form */
+    static const int n_known[] = { RT_COUNT(known), 8, 9, 7 }; /* of known, by form */
     if (form == 1 || form == 2) {
         if (rt_json_get_array(json, forms[form], &list, err))
             return -1;
@@ -252,7 +272,9 @@ static int read_object(rt_record *r, const cJSON *json, rt_err *err)
     }
     return read_scalar(&r->id, json, "id", err) || read_scalar(&r->answer, json, "answer", err) ||
                    read_scalar(&r->verify, json, "verify", err) ||
-                   keep_rest(&r->meta, json, known, n_known, err) || (!r->id && make_id(r, err))
+                   (!r->text && read_tools(r, json, err)) ||
+                   keep_rest(&r->meta, json, known, n_known[form], err) ||
+                   (!r->id && make_id(r, err))
                ? -1
                : 0;
 }
@@ -301,5 +323,7 @@ cJSON *rt_record_messages(const rt_record *r)
         cJSON_AddItemToArray(list, o);
     }
     rt_json_put(root, "messages", list);
+    if (r->tools)
+        rt_json_put(root, "tools", cJSON_Parse(r->tools));
     return root;
 }

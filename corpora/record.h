@@ -3,10 +3,12 @@
                verification compares with, never training text. With "response" (or "completion"),
                optionally "reasoning", it is also a training pair. "system" may precede.
      messages  {"messages": [{"role": "user", "content": "..."}, ...]}   OpenAI; content may be
-   parts of type text; "reasoning_content" or "reasoning" or "thinking" is the thought. ShareGPT
-   {"conversations": [{"from": "human|gpt|system|tool", "value": "..."}]} text      {"text": "..."}
-   a document "answer" (reference) and "id" may stand beside every form. Other keys are kept in
-   meta. Refuses: two forms at once, a form without content, roles or types it does not know. */
+               parts of type text; "reasoning_content" or "reasoning" or "thinking" is the thought.
+     ShareGPT  {"conversations": [{"from": "human|gpt|system|tool", "value": "..."}]}
+     text      {"text": "..."}                               a document
+   "answer" (reference) and "id" may stand beside every form, "tools" (a list, or a list as text)
+   beside all but text. Other keys are kept in meta. Refuses: two forms at once, a form without
+   content, roles or types it does not know. */
 #ifndef RT_RECORD_H
 #define RT_RECORD_H
 
@@ -26,6 +28,7 @@ typedef struct rt_record {
     char *id;            /* "id" (string or integer), else 32 hex digits of a hash of the content */
     rt_message *message; /* (n_messages) */
     int n_messages;      /* 0 for a text */
+    char *tools;         /* compact JSON list of what may be called, or NULL */
     char *text;          /* the document, or NULL */
     char *answer;        /* reference answer as text (numbers keep their spelling), or NULL */
     char *verify;        /* "verify" key: how to compare (corpora/verify.h), or NULL */
@@ -36,7 +39,8 @@ typedef struct rt_record {
 int rt_record_parse(rt_record *r, const char *json, int64_t bytes, const char *where, rt_err *err);
 /* From a source item: a whole file that is not JSON becomes a text record. */
 int rt_record_from_item(rt_record *r, const rt_item *item, rt_err *err);
-/* {"messages": [...]} ready for a chat template: role, content, reasoning_content, extra keys. */
+/* {"messages": [...], "tools": [...]} ready for a chat template: role, content, reasoning_content,
+   extra keys; tools where the record has some. */
 cJSON *rt_record_messages(const rt_record *r);
 void rt_record_free(rt_record *r); /* accepts a zeroed record; leaves it zeroed */
 

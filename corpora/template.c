@@ -186,6 +186,14 @@ int rt_template_find(char **source, int64_t *bytes, const char *model_dir, rt_er
     return rc;
 }
 
+cJSON *rt_template_bare_context(void)
+{
+    cJSON *context = rt_json_object();
+    rt_json_put(context, "tools", cJSON_CreateNull());
+    rt_json_put(context, "documents", cJSON_CreateNull());
+    return context;
+}
+
 int rt_template_context(cJSON **context, const char *model_dir, rt_err *err)
 {
     static const char *const names[] = { "bos_token", "eos_token", "unk_token", "sep_token",
@@ -194,7 +202,7 @@ int rt_template_context(cJSON **context, const char *model_dir, rt_err *err)
     *context = NULL;
     if (load_config(&config, model_dir, err))
         return -1;
-    *context = rt_json_object();
+    *context = rt_template_bare_context();
     for (int i = 0; i < RT_COUNT(names); i++) {
         const cJSON *v = rt_json_find(config, names[i]);
         v = cJSON_IsObject(v) ? rt_json_find(v, "content") : v;

@@ -61,9 +61,11 @@ void rt_template_alias_reasoning(cJSON *messages);
    tokenizer_config.json (a string, or the entry named "default" of a list), malloc'd text; NULL
    and success when the directory has none. */
 int rt_template_find(char **source, int64_t *bytes, const char *model_dir, rt_err *err);
-/* The context transformers would build from a model directory: bos_token, eos_token, pad_token, ...
-   of tokenizer_config.json (string or {"content": ...}), empty when the file is absent.
+/* What transformers defines for every template: tools and documents, none until they are given.
    cJSON_Delete it. */
+cJSON *rt_template_bare_context(void);
+/* That, and what transformers takes from a model directory: bos_token, eos_token, pad_token, ... of
+   tokenizer_config.json (string or {"content": ...}). cJSON_Delete it. */
 int rt_template_context(cJSON **context, const char *model_dir, rt_err *err);
 
 RT_END

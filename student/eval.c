@@ -127,7 +127,7 @@ static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_
     const char *role = cJSON_GetStringValue(rt_json_find(last, "role"));
     if (role && strcmp(role, "assistant") == 0)
         cJSON_DeleteItemFromArray(messages, n - 1);
-    int bad = rt_chat_prompt(&e->chat, messages, &p->prompt, err);
+    int bad = rt_chat_prompt(&e->chat, root, &p->prompt, err);
     cJSON_Delete(root);
     e->longest_prompt = rt_max(e->longest_prompt, p->prompt.n);
     return bad ? rt_wrap(err, "%s", where) : 0;

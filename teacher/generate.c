@@ -142,29 +142,29 @@ static int answer(speaker *s, rt_err *err)
     return 0;
 }
 
-static void add_message(cJSON *messages, const char *role, const char *content,
-                        const char *reasoning)
+static void add_message(cJSON *talk, const char *role, const char *content, const char *reasoning)
 {
     cJSON *m = rt_json_object();
     rt_json_put_str(m, "role", role);
     rt_json_put_str(m, "content", content);
     if (reasoning && *reasoning)
         rt_json_put_str(m, "reasoning_content", reasoning);
-    rt_json_put(messages, NULL, m);
+    rt_json_put(cJSON_GetObjectItemCaseSensitive(talk, "messages"), NULL, m);
 }
 
-static cJSON *begin_messages(const generate_options *o)
+static cJSON *begin_talk(const generate_options *o)
 {
-    cJSON *messages = rt_json_array();
+    cJSON *talk = rt_json_object();
+    rt_json_put(talk, "messages", rt_json_array());
     if (o->system)
-        add_message(messages, "system", o->system, NULL);
-    return messages;
+        add_message(talk, "system", o->system, NULL);
+    return talk;
 }
 
-static int answer_messages(speaker *s, const cJSON *messages, rt_err *err)
+static int answer_talk(speaker *s, const cJSON *talk, rt_err *err)
 {
     rt_ids_clear(&s->ids);
-    return rt_chat_prompt(&s->teacher.chat, messages, &s->ids, err) || answer(s, err) ? -1 : 0;
+    return rt_chat_prompt(&s->teacher.chat, talk, &s->ids, err) || answer(s, err) ? -1 : 0;
 }
 
 static int answer_prompt(speaker *s, rt_err *err)
@@ -176,16 +176,16 @@ static int answer_prompt(speaker *s, rt_err *err)
                        answer(s, err)
                    ? -1
                    : 0;
-    cJSON *messages = begin_messages(o);
-    add_message(messages, "user", o->prompt, NULL);
-    int bad = answer_messages(s, messages, err);
-    cJSON_Delete(messages);
+    cJSON *talk = begin_talk(o);
+    add_message(talk, "user", o->prompt, NULL);
+    int bad = answer_talk(s, talk, err);
+    cJSON_Delete(talk);
     return bad;
 }
 
 static int converse(speaker *s, rt_err *err)
 {
-    cJSON *messages = begin_messages(s->o);
+    cJSON *talk = begin_talk(s->o);
     char *line = NULL;
     size_t cap = 0;
     ssize_t n;
@@ -200,13 +200,13 @@ static int converse(speaker *s, rt_err *err)
             line[--n] = 0;
         if (n == 0)
             continue;
-        add_message(messages, "user", line, NULL);
-        bad = answer_messages(s, messages, err);
+        add_message(talk, "user", line, NULL);
+        bad = answer_talk(s, talk, err);
         if (!bad)
-            add_message(messages, "assistant", s->response.answer.data, s->response.reasoning.data);
+            add_message(talk, "assistant", s->response.answer.data, s->response.reasoning.data);
     }
     free(line);
-    cJSON_Delete(messages);
+    cJSON_Delete(talk);
     return bad;
 }
 

@@ -175,10 +175,10 @@ static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_
     int64_t end = 0;
     int bad = 0;
     if (kind == RT_WORK_TEXTS)
-        bad = rt_chat_pair(chat, messages, &w->pool, &end, err);
+        bad = rt_chat_pair(chat, root, &w->pool, &end, err);
     drop_response(messages);
     if (kind == RT_WORK_PROMPTS) {
-        bad = rt_chat_prompt(chat, messages, &w->pool, err);
+        bad = rt_chat_prompt(chat, root, &w->pool, err);
         end = w->pool.n;
     }
     item->prompt = (int32_t)(end - item->at);

@@ -287,6 +287,10 @@ START_TEST(records)
           "\"value\":\"r\"}],"
           "\"system\":\"s\",\"n\":1}",
           "a|system:s;user:q;assistant:r;||||{\"n\":1}" },
+        { "{\"id\":\"a\",\"prompt\":\"q\",\"tools\":\"[]\"}", "a|user:q;||||" },
+        { "{\"id\":\"a\",\"text\":\"q\",\"tools\":[1]}", "a||q|||{\"tools\":[1]}" },
+        { "{\"prompt\":\"q\",\"tools\":{}}", "!f:7: tools is no list" },
+        { "{\"prompt\":\"q\",\"tools\":\"[\"}", "!f:7: tools:1:1" },
         { "{}", "!f:7: none of prompt" },
         { "[]", "!f:7: a JSON array" },
         { "3", "!f:7: not a JSON object" },
@@ -351,13 +355,14 @@ START_TEST(record_messages)
     rt_record r;
     static const char json[] =
         "{\"messages\":[{\"role\":\"user\",\"content\":\"q\",\"name\":\"u\"},"
-        "{\"role\":\"assistant\",\"thinking\":\"t\",\"content\":\"r\"}]}";
+        "{\"role\":\"assistant\",\"thinking\":\"t\",\"content\":\"r\"}],\"tools\":\" "
+        "[{\\\"a\\\":1}]\"}";
     OK(rt_record_parse(&r, json, sizeof json - 1, "x", &err));
     cJSON *m = rt_record_messages(&r);
     char *text = rt_json_text(m);
-    ck_assert_str_eq(text,
-                     "{\"messages\":[{\"role\":\"user\",\"content\":\"q\",\"name\":\"u\"},"
-                     "{\"role\":\"assistant\",\"content\":\"r\",\"reasoning_content\":\"t\"}]}");
+    ck_assert_str_eq(text, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\",\"name\":\"u\"},"
+                           "{\"role\":\"assistant\",\"content\":\"r\",\"reasoning_content\":\"t\"}]"
+                           ",\"tools\":[{\"a\":1}]}");
     free(text);
     cJSON_Delete(m);
     rt_record_free(&r);

@@ -25,8 +25,9 @@ with tempfile.TemporaryDirectory() as model:
         odd = []
         for chat, setting in ((c, s) for s, chats in golden.USED_WITH.items() for c in chats):
             variables = golden.TOKENS | golden.SETTINGS[setting]
+            given = {"tools": None, "documents": None} | variables
             aliased = golden.hf._alias_reasoning_fields(copy.deepcopy(golden.CHATS[chat]))
-            wanted = golden.render(source, copy.deepcopy(variables | {"messages": aliased}))
+            wanted = golden.render(source, copy.deepcopy(given | {"messages": aliased}))
             json.dump({"messages": golden.CHATS[chat]} | variables, open(messages, "w"))
             run = subprocess.run([retort, "render", "--model", model, "--messages", messages], capture_output=True)
             text = run.stdout.decode() if run.returncode == 0 else None
