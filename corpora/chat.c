@@ -88,6 +88,41 @@ int rt_chat_open(rt_chat *c, const char *path, rt_err *err)
     return 0;
 }
 
+static int set_variable(cJSON *context, const char *word, rt_err *err)
+{
+    const char *equals = strchr(word, '=');
+    cJSON *value;
+    if (!equals || equals == word)
+        return rt_usage(err, "--set %s: write NAME=JSON", word);
+    if (rt_json_parse(&value, equals + 1, (int64_t)strlen(equals + 1), "value", err)) {
+        rt_wrap(err, "--set %s", word);
+        return rt_usage(err, "%s; a string needs its quotes: --set 'NAME=\"text\"'",
+                        strdupa(err->text));
+    }
+    char *name = strndup(word, (size_t)(equals - word));
+    if (!name)
+        rt_bug("out of memory for a name");
+    cJSON_DeleteItemFromObjectCaseSensitive(context, name);
+    rt_json_put(context, name, value);
+    free(name);
+    return 0;
+}
+
+int rt_chat_set(rt_chat *c, const rt_strlist *set, rt_err *err)
+{
+    rt_text all = { 0 };
+    if (set->n && !c->chat)
+        return rt_usage(err, "--set %s: this model has no chat template", set->item[0]);
+    int bad = rt_text_puts(&all, c->template_hash.hex, err);
+    for (int i = 0; i < set->n && !bad; i++)
+        bad = set_variable(c->context, set->item[i], err) || rt_text_puts(&all, "\n", err) ||
+              rt_text_puts(&all, set->item[i], err);
+    if (set->n && !bad)
+        c->template_hash = rt_hash_bytes(all.data, all.bytes);
+    rt_text_free(&all);
+    return bad ? -1 : 0;
+}
+
 void rt_chat_close(rt_chat *c)
 {
     rt_tokenizer_close(c->tokenizer);

@@ -6,6 +6,7 @@
 #ifndef RT_CHAT_H
 #define RT_CHAT_H
 
+#include "core/option.h"
 #include "corpora/reasoning.h"
 #include "corpora/template.h"
 #include "corpora/tokenizer.h"
@@ -16,13 +17,20 @@ typedef struct rt_chat {
     rt_tokenizer *tokenizer;
     rt_template *chat;     /* NULL when the model has no template: prompts are plain text */
     cJSON *context;        /* bos_token, eos_token, ... */
-    rt_hash template_hash; /* empty when there is none */
+    rt_hash template_hash; /* of it and of what rt_chat_set changed; empty when there is none */
     rt_reasoning reasoning;
 } rt_chat;
 
 /* path: model directory or .gguf */
 int rt_chat_open(rt_chat *c, const char *path, rt_err *err);
 void rt_chat_close(rt_chat *c); /* accepts a zeroed chat */
+
+/* The option of every command that writes prompts; S holds an rt_strlist there. */
+#define RT_CHAT_OPTION(S, set)                                                                     \
+    OPT_LIST(S, set, "set", "NAME=JSON",                                                           \
+             "a variable of the chat template: enable_thinking, tools, ...")
+/* Each NAME=JSON as a variable of the template. They count as part of it: template_hash changes. */
+int rt_chat_set(rt_chat *c, const rt_strlist *set, rt_err *err);
 
 /* talk: {"messages": [...]} and other variables of the template, such as "tools".
    Append the ids of talk with the generation prompt: what a model continues. */

@@ -22,29 +22,8 @@ static const rt_option OPTIONS[] = {
              "JSON: a list of messages, or an object with \"messages\" and other variables"),
     OPT_BOOL(render_options, add_generation_prompt, "add-generation-prompt", "false",
              "end with the opening of the assistant's turn"),
-    OPT_LIST(render_options, set, "set", "NAME=JSON",
-             "a template variable: tools, enable_thinking, strftime_now, ..."),
+    RT_CHAT_OPTION(render_options, set),
 };
-
-static int set_variable(cJSON *context, const char *word, rt_err *err)
-{
-    const char *equals = strchr(word, '=');
-    cJSON *value;
-    if (!equals || equals == word)
-        return rt_usage(err, "--set %s: write NAME=JSON", word);
-    if (rt_json_parse(&value, equals + 1, (int64_t)strlen(equals + 1), "value", err)) {
-        rt_wrap(err, "--set %s", word);
-        return rt_usage(err, "%s; a string needs its quotes: --set 'NAME=\"text\"'",
-                        strdupa(err->text));
-    }
-    char *name = strndup(word, (size_t)(equals - word));
-    if (!name)
-        rt_bug("out of memory for a name");
-    cJSON_DeleteItemFromObjectCaseSensitive(context, name);
-    rt_json_put(context, name, value);
-    free(name);
-    return 0;
-}
 
 /* The file's list as "messages", or all members of its object. */
 static int add_messages(cJSON *context, const char *path, rt_err *err)
@@ -108,9 +87,8 @@ static int run_render(void *values, rt_err *err)
         cJSON_DeleteItemFromObjectCaseSensitive(context, "add_generation_prompt");
         rt_json_put_bool(context, "add_generation_prompt", o->add_generation_prompt);
     }
-    for (int i = 0; !rc && i < o->set.n; i++)
-        rc = set_variable(context, o->set.item[i], err);
-    rc = rc || rt_template_render(chat.chat, context, &text, &bytes, err);
+    rc = rc || rt_chat_set(&chat, &o->set, err) ||
+         rt_template_render(chat.chat, context, &text, &bytes, err);
     if (!rc)
         fwrite(text, 1, (size_t)bytes, stdout); /* retort.c checks that stdout was written */
     free(text);

@@ -22,7 +22,7 @@
 
 typedef struct train_options {
     char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts;
-    rt_strlist data, eval_data;
+    rt_strlist data, eval_data, set;
     int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup, seed, threads;
     int64_t save_every, eval_every, eval_limit;
     double learning_rate, min_rate, hard_weight, temperature, jsd_beta;
@@ -47,6 +47,7 @@ static const rt_option options[] = {
     OPT_FLOAT(O, jsd_beta, "jsd-beta", "0.5", 0.01, 0.99, "teacher's share of the mixture of jsd"),
     OPT_STR(O, verdicts, "verdicts", "correct,unverified", "LIST",
             "which samples of an archive to learn from"),
+    RT_CHAT_OPTION(O, set),
     OPT_INT(O, steps, "steps", "1000", 1, 1e9, "optimizer steps"),
     OPT_INT(O, batch_tokens, "batch-tokens", "8192", 2, 1e9, "tokens of a step (whole documents)"),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
@@ -142,7 +143,8 @@ static int open_model(trainer *t, const rt_needs *plan, rt_err *err)
     const char *speaks = o->tokenizer ? o->tokenizer : o->model;
     const rt_needs_output *voice = rt_needs_find(plan, speaks);
     const rt_needs_output *base = rt_needs_find(plan, o->model);
-    if (rt_chat_open(&t->chat, voice ? voice->tokenizer : speaks, err))
+    if (rt_chat_open(&t->chat, voice ? voice->tokenizer : speaks, err) ||
+        rt_chat_set(&t->chat, &o->set, err))
         return -1;
     int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     if (base) {

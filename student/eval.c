@@ -19,7 +19,7 @@
 
 typedef struct eval_options {
     char *model, *reference, *out, *verify, *group, *verdicts;
-    rt_strlist data, problems;
+    rt_strlist data, problems, set;
     int64_t limit, max_tokens, top_k, max_length, batch, pass_tokens, head_rows, seed, threads;
     double temperature, top_p;
     bool plan, json;
@@ -37,6 +37,7 @@ static const rt_option options[] = {
     OPT_CHOICE(O, verify, "verify", "boxed", "number|boxed|exact", "how answers are compared"),
     OPT_STR(O, group, "group", NULL, "KEY", "also report answers by this key of the problems"),
     OPT_INT(O, limit, "limit", "0", 0, 1e15, "problems and documents at most; 0 = all"),
+    RT_CHAT_OPTION(O, set),
     RT_SAMPLING_OPTIONS(O, "0", "1", "512"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of answers when they are drawn"),
     OPT_INT(O, max_length, "max-length", "4096", 2, 1e9, "longer documents are left out"),
@@ -371,7 +372,8 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
     const rt_needs_output *later = rt_needs_find(plan, o->model);
     if (rt_verify_kind_parse(&e->verify, o->verify, err) ||
         rt_dev_open(&e->dev, "cpu", (int)o->threads, err) ||
-        rt_chat_open(&e->chat, later ? later->tokenizer : o->model, err))
+        rt_chat_open(&e->chat, later ? later->tokenizer : o->model, err) ||
+        rt_chat_set(&e->chat, &o->set, err))
         return -1;
     for (int i = 0; i < o->problems.n; i++)
         if (read_problems(e, o->problems.item[i], err))

@@ -12,6 +12,7 @@
 
 typedef struct generate_options {
     char *model, *prompt, *system;
+    rt_strlist set;
     bool chat, raw, json;
     int64_t max_tokens, context, top_k, seed, threads;
     double temperature, top_p;
@@ -24,6 +25,7 @@ static const rt_option options[] = {
     OPT_BOOL(O, chat, "chat", "false", "or read one message a line from stdin and answer each"),
     OPT_BOOL(O, raw, "raw", "false", "continue the prompt itself, without the chat template"),
     OPT_STR(O, system, "system", NULL, "TEXT", "system message before the conversation"),
+    RT_CHAT_OPTION(O, set),
     RT_SAMPLING_OPTIONS(O, "0.6", "0.95", "1024"),
     OPT_INT(O, context, "context", "8192", 2, 1e7, "tokens of prompt and answer together"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of the choice"),
@@ -220,7 +222,8 @@ static int open_speaker(speaker *s, rt_err *err)
         return rt_usage(err, "give either --prompt TEXT or --chat");
     if (o->raw && (o->chat || o->system))
         return rt_usage(err, "--raw continues one --prompt: no --chat, no --system");
-    if (rt_teacher_open(&s->teacher, o->model, (int)o->threads, NULL, err))
+    if (rt_teacher_open(&s->teacher, o->model, (int)o->threads, NULL, err) ||
+        rt_chat_set(&s->teacher.chat, &o->set, err))
         return -1;
     s->length = rt_min(o->context, s->teacher.positions);
     rt_generate_options g = { .slots = 1,

@@ -17,7 +17,7 @@ RT_BEGIN
 
 typedef struct rt_archive_options {
     char *teacher, *out, *licence, *shard;
-    rt_strlist temperatures;
+    rt_strlist temperatures, set;
     int64_t head_max, samples_per_shard, limit, seed, threads;
     double head_floor, tail_spacing;
     bool plan, json;
@@ -36,6 +36,7 @@ typedef struct rt_archive_options {
                   "tail mass that one draw stands for; 0 = no draws"),                             \
         OPT_LIST(S, a.temperatures, "temperatures", "LIST",                                        \
                  "keep the normaliser at these temperatures, \"1.5,2\""),                          \
+        RT_CHAT_OPTION(S, a.set),                                                                  \
         OPT_INT(S, a.seed, "seed", "0", 0, 1e15, "of every draw"),                                 \
         OPT_INT(S, a.limit, "limit", "0", 0, 1e15, "take only the first N of the input; 0 = all"), \
         OPT_STR(S, a.shard, "shard", NULL, "I/N",                                                  \

@@ -160,6 +160,32 @@ START_TEST(strangers)
 }
 END_TEST
 
+/* Variables count as part of the template; what is no JSON is refused. */
+START_TEST(variables)
+{
+    rt_chat c;
+    rt_ids got = { 0 }, wanted = { 0 };
+    char *words[] = { "enable_thinking=false", "name=\"<|user|>\"" }, *bad[] = { "name=text" };
+    make_chat(&c,
+              "{{ name }}{% if enable_thinking is false %}no{% endif %}{{ messages[0].content }}",
+              "v");
+    rt_hash before = c.template_hash;
+    const rt_strlist none = { 0 }, set = { .item = words, .n = 2 }, wrong = { .item = bad, .n = 1 };
+    cJSON *talk = cJSON_Parse("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}");
+    OK(rt_chat_set(&c, &none, &err));
+    ck_assert_str_eq(c.template_hash.hex, before.hex);
+    OK(rt_chat_set(&c, &set, &err) || rt_chat_prompt(&c, talk, &got, &err));
+    ck_assert_str_ne(c.template_hash.hex, before.hex);
+    add_ids(&c, &wanted, "<|user|>noa", RT_TOKENIZE_SPECIAL);
+    same_ids(&got, 0, &wanted);
+    FAILS(rt_chat_set(&c, &wrong, &err), "a string needs its quotes");
+    cJSON_Delete(talk);
+    rt_ids_free(&got);
+    rt_ids_free(&wanted);
+    rt_chat_close(&c);
+}
+END_TEST
+
 START_TEST(documents)
 {
     rt_chat chat;
@@ -225,6 +251,8 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = { { pairs, 1 }, { strangers, 1 }, { documents, 1 }, { shuffle, 1 } };
+    const suite_test tests[] = {
+        { pairs, 1 }, { strangers, 1 }, { variables, 1 }, { documents, 1 }, { shuffle, 1 }
+    };
     return suite_run("corpus", NULL, tests, RT_COUNT(tests));
 }
