@@ -17,6 +17,10 @@ static void use(const rt_tokenizer *t)
     for (unsigned flags = 0; flags < 8; flags += flags ? 1 : 3) // none, special or more of them
         if (rt_tokenizer_encode(t, TEXT, sizeof TEXT - 1, flags, &ids, &err))
             break;
+    if (rt_tokenizer_guard(t, TEXT, NULL, 0, &text, &err) == 1)
+        rt_tokenizer_encode(t, text.data, text.bytes, RT_TOKENIZE_SPECIAL | RT_TOKENIZE_GUARDED,
+                            &ids, &err);
+    rt_text_clear(&text);
     for (int64_t i = 0; i < ids.n; i++) {
         FUZZ_CHECK(ids.id[i] >= 0 && ids.id[i] < vocab);
         FUZZ_CHECK(rt_tokenizer_token(t, ids.id[i]).data);
