@@ -139,7 +139,7 @@ int rt_added_guard(const rt_added_set *set, const char *text, int64_t bytes, con
         for (int i = 0; t && i < n_keep; i++)
             plain = plain || t->id == keep[i];
         uint32_t cp;
-        n = plain ? t->search.bytes : rt_utf8_decode(text + at, bytes - at, &cp);
+        n = plain ? t->search.bytes : rt_max(rt_utf8_decode(text + at, bytes - at, &cp), 1);
         bool split = t && !plain && n < t->search.bytes;
         if (rt_text_add(out, text + at, n, err) || (split && rt_text_puts(out, guard, err)))
             return -1;
