@@ -316,7 +316,7 @@ static int read_window(rt_config *cfg, const cJSON *json, const char *what, rt_e
     if ((bits & RT_KEYS_LAYERS) && !cfg->use_window)
         cfg->window = 0;
     for (int64_t l = 0; cfg->window && l < cfg->layers; l++)
-        cfg->windowed[l] = bits & RT_KEYS_OSS ? l % 2 == 0 : l >= cfg->window_first;
+        cfg->windowed[l] = (uint8_t)(bits & RT_KEYS_OSS ? l % 2 == 0 : l >= cfg->window_first);
     int64_t l = 0;
     cJSON_ArrayForEach(type, types)
     {

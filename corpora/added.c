@@ -141,9 +141,10 @@ int rt_added_guard(const rt_added_set *set, const char *text, int64_t bytes, con
         uint32_t cp;
         n = plain ? t->search.bytes : rt_max(rt_utf8_decode(text + at, bytes - at, &cp), 1);
         bool split = t && !plain && n < t->search.bytes;
-        if (rt_text_add(out, text + at, n, err) || (split && rt_text_puts(out, guard, err)))
-            return -1;
         guarded |= split;
+        if (out &&
+            (rt_text_add(out, text + at, n, err) || (split && rt_text_puts(out, guard, err))))
+            return -1;
     }
     return guarded;
 }

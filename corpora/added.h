@@ -49,7 +49,7 @@ int rt_added_next(rt_added_walk *w, const rt_added **token, int64_t *begin, int6
 
 /* Appends text to out with guard behind the first character of every special token it spells, but
    of those in keep (n_keep), so that none is found any more. A token of one character cannot be
-   guarded. 1 when a guard went in, 0 when none, -1 = failed. */
+   guarded. 1 when a guard went in, 0 when none, -1 = failed. Without out: whether one would. */
 int rt_added_guard(const rt_added_set *set, const char *text, int64_t bytes, const int32_t *keep,
                    int n_keep, const char *guard, rt_text *out, rt_err *err);
 

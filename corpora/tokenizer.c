@@ -346,14 +346,17 @@ int rt_tokenizer_encode(const rt_tokenizer *t, const char *text, int64_t bytes, 
 int rt_tokenizer_guard(const rt_tokenizer *t, const char *text, const int32_t *keep, int n_keep,
                        rt_text *out, rt_err *err)
 {
+    const rt_added_set *set = t->set;
+    int64_t n = (int64_t)strlen(text);
     rt_text once = { 0 };
-    int raw = rt_added_guard(&t->set[0], text, (int64_t)strlen(text), keep, n_keep,
-                             RT_TOKENIZE_GUARD, &once, err);
-    int normal = raw < 0 ? -1
-                         : rt_added_guard(&t->set[1], once.data ? once.data : "", once.bytes, keep,
-                                          n_keep, RT_TOKENIZE_GUARD, out, err);
+    if (!rt_added_guard(&set[0], text, n, keep, n_keep, RT_TOKENIZE_GUARD, NULL, err) &&
+        !rt_added_guard(&set[1], text, n, keep, n_keep, RT_TOKENIZE_GUARD, NULL, err))
+        return 0; /* nearly always */
+    int bad = rt_added_guard(&set[0], text, n, keep, n_keep, RT_TOKENIZE_GUARD, &once, err) < 0 ||
+              rt_added_guard(&set[1], once.data, once.bytes, keep, n_keep, RT_TOKENIZE_GUARD, out,
+                             err) < 0;
     rt_text_free(&once);
-    return raw < 0 || normal < 0 ? -1 : raw || normal;
+    return bad ? -1 : 1;
 }
 
 /* ---- decoding ------------------------------------------------------------------------------- */
