@@ -327,3 +327,13 @@ cJSON *rt_record_messages(const rt_record *r)
         rt_json_put(root, "tools", cJSON_Parse(r->tools));
     return root;
 }
+
+void rt_record_drop_response(cJSON *talk)
+{
+    cJSON *messages = cJSON_GetObjectItemCaseSensitive(talk, "messages");
+    int n = cJSON_GetArraySize(messages);
+    const cJSON *last = n ? cJSON_GetArrayItem(messages, n - 1) : NULL;
+    const char *role = cJSON_GetStringValue(rt_json_find(last, "role"));
+    if (role && strcmp(role, "assistant") == 0)
+        cJSON_DeleteItemFromArray(messages, n - 1);
+}

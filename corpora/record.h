@@ -42,6 +42,8 @@ int rt_record_from_item(rt_record *r, const rt_item *item, rt_err *err);
 /* {"messages": [...], "tools": [...]} ready for a chat template: role, content, reasoning_content,
    extra keys; tools where the record has some. */
 cJSON *rt_record_messages(const rt_record *r);
+/* A training pair as a question: the assistant's message at the end, if it is one, goes. */
+void rt_record_drop_response(cJSON *talk);
 void rt_record_free(rt_record *r); /* accepts a zeroed record; leaves it zeroed */
 
 RT_END

@@ -24,8 +24,7 @@ enum rt_tokenize_flags {
     /* Apply the post-processor (BOS/EOS by the model's own template). A rendered chat template
        already holds its BOS: do not set this for it. */
     RT_TOKENIZE_BOS = 2,
-    /* Parse no added token at all, not even the ordinary ones such as Qwen3's "</think>": for
-       words of strangers that are put between template markers. */
+    /* Parse no added token at all, not even the ordinary ones such as Qwen3's "</think>". */
     RT_TOKENIZE_PLAIN = 4,
     /* The text went through rt_tokenizer_guard: take the guards out where no token is any more. */
     RT_TOKENIZE_GUARDED = 8
@@ -38,7 +37,7 @@ enum rt_tokenize_flags {
 int rt_tokenizer_encode(const rt_tokenizer *t, const char *text, int64_t bytes, unsigned flags,
                         rt_ids *out, rt_err *err);
 
-/* U+FDD0, which is no character */
+/* U+FDD0, which is no character; a guarded text loses those that it had itself. */
 #define RT_TOKENIZE_GUARD "\xef\xb7\x90"
 /* Words of strangers that go through a chat template: appends text to out with a guard inside each
    special token that it spells, but those of keep (n_keep ids). 1 when there was one: then encode

@@ -130,7 +130,7 @@ static int probe(rt_forecast *stage, int n, const char *folder, int64_t size, rt
     rt_err removing = { 0 };
     if (!temp)
         rt_bug("out of memory");
-    snprintf(temp, bytes, "%s.probe-XXXXXX", folder);
+    snprintf(temp, bytes, "%s.probe-XXXXXX", folder); /* mkdtemp's template, not left-over work */
     int bad = mkdtemp(temp) ? probe_all(stage, n, folder, temp, size, err)
                             : rt_fail(err, "%s: cannot be made", temp);
     if (rt_run_remove(temp, &removing) && !bad) {

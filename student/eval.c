@@ -120,14 +120,8 @@ static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_
     p->answer = strdup(r->answer);
     if (!p->answer)
         rt_bug("out of memory");
-    cJSON *root = rt_record_messages(r), *last;
-    cJSON *messages = cJSON_GetObjectItemCaseSensitive(root, "messages");
-    int n = cJSON_GetArraySize(
-        messages); /* a training pair's response is not part of the question */
-    last = n ? cJSON_GetArrayItem(messages, n - 1) : NULL;
-    const char *role = cJSON_GetStringValue(rt_json_find(last, "role"));
-    if (role && strcmp(role, "assistant") == 0)
-        cJSON_DeleteItemFromArray(messages, n - 1);
+    cJSON *root = rt_record_messages(r);
+    rt_record_drop_response(root);
     int bad = rt_chat_prompt(&e->chat, root, &p->prompt, err);
     cJSON_Delete(root);
     e->longest_prompt = rt_max(e->longest_prompt, p->prompt.n);

@@ -157,32 +157,21 @@ static int choose_verifier(rt_work_item *item, const rt_record *r, const char *v
     return 0;
 }
 
-/* A training pair's response is no part of the prompt. */
-static void drop_response(cJSON *messages)
-{
-    int n = cJSON_GetArraySize(messages);
-    const cJSON *last = n ? cJSON_GetArrayItem(messages, n - 1) : NULL;
-    const char *role = cJSON_GetStringValue(rt_json_find(last, "role"));
-    if (role && strcmp(role, "assistant") == 0)
-        cJSON_DeleteItemFromArray(messages, n - 1);
-}
-
 static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work_kind kind,
                         const rt_record *r, rt_err *err)
 {
     cJSON *root = rt_record_messages(r);
-    cJSON *messages = cJSON_GetObjectItemCaseSensitive(root, "messages");
     int64_t end = 0;
     int bad = 0;
     if (kind == RT_WORK_TEXTS)
         bad = rt_chat_pair(chat, root, &w->pool, &end, err);
-    drop_response(messages);
+    rt_record_drop_response(root);
     if (kind == RT_WORK_PROMPTS) {
         bad = rt_chat_prompt(chat, root, &w->pool, err);
         end = w->pool.n;
     }
     item->prompt = (int32_t)(end - item->at);
-    item->messages = rt_json_text(messages);
+    item->messages = rt_json_text(rt_json_find(root, "messages"));
     cJSON_Delete(root);
     return bad ? -1 : 0;
 }

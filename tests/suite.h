@@ -83,7 +83,7 @@ static inline void enter_empty_dir(void)
 /* The exit status of main(). setup, or NULL, runs before every test, already in its directory. */
 static inline int suite_run(const char *name, void (*setup)(void), const suite_test *tests, int n)
 {
-    snprintf(suite_dir, sizeof suite_dir, "%s/retort-test-XXXXXX",
+    snprintf(suite_dir, sizeof suite_dir, "%s/retort-test-XXXXXX", /* mkdtemp fills it in */
              access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
     if (!mkdtemp(suite_dir)) {
         perror(suite_dir);
