@@ -4,7 +4,8 @@
      rt_usage  the command line or recipe is wrong: as rt_fail, but the program exits 2
    rt_wrap prepends context while unwinding. Functions return 0 or -1 with rt_err *err last; err is
    untouched on success, so calls chain: if (a(.., err) || b(.., err)) goto out;
-   A message says what, where and what to do, on one line. Only retort.c exits. */
+   A message says what, where and what to do, on one line. Only retort.c exits, and memory.c when
+   the machine has no memory left. */
 #ifndef RT_ERR_H
 #define RT_ERR_H
 

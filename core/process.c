@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/memory.h"
+
 static void on_signal(int number)
 {
     static const char NOTE[] = "\nretort: stopping at the next safe point; once more to stop now\n";
@@ -26,6 +28,7 @@ static void on_signal(int number)
 
 void rt_process_prepare(void)
 {
+    rt_memory_prepare();
     struct sigaction stop = { .sa_handler = on_signal }; // no SA_RESTART: reads of a terminal end
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
