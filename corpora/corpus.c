@@ -224,7 +224,7 @@ int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
         doc->n = e->n;
         doc->span = &e->learn;
         doc->n_spans = 1;
-        doc->soft = NULL;
+        doc->sample.soft.n = 0;
         doc->soft_first = 0;
         snprintf(doc->id, sizeof doc->id, "document %lld", (long long)i);
         return 0;
@@ -236,12 +236,16 @@ int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
     doc->n = s->n_tokens;
     doc->span = s->spans;
     doc->n_spans = s->n_spans;
-    doc->soft = s->soft.n ? &s->soft : NULL;
     doc->soft_first = s->soft_first;
     snprintf(doc->id, sizeof doc->id, "%s", s->id);
-    if (c->o.need_soft && !doc->soft)
+    if (c->o.need_soft && !s->soft.n)
         return rt_fail(err, "sample %s has no soft targets", s->id);
     return 0;
+}
+
+const rt_soft *rt_document_soft(const rt_document *doc)
+{
+    return doc->sample.soft.n ? &doc->sample.soft : NULL;
 }
 
 void rt_document_free(rt_document *doc)

@@ -22,13 +22,13 @@ typedef struct rt_corpus_options {
     int64_t limit;       /* documents taken at most, in order; 0 = all */
 } rt_corpus_options;
 
+/* May be moved: nothing in it points into it. */
 typedef struct rt_document {
     const int32_t *token; /* (n) */
     int64_t n;
     const rt_trace_span *span; /* (n_spans) tokens to learn */
     int32_t n_spans;
-    int64_t soft_first;  /* soft row r predicts token soft_first + r */
-    const rt_soft *soft; /* NULL or no rows: hard labels only */
+    int64_t soft_first; /* soft row r predicts token soft_first + r */
     char id[RT_TRACE_ID_MAX + 1];
     rt_trace_sample sample; /* private: memory of an archive's document */
 } rt_document;
@@ -46,7 +46,8 @@ rt_corpus_hash(const rt_corpus *c); /* identity of the list: what a checkpoint w
 rt_soft_config rt_corpus_soft(const rt_corpus *c);
 int64_t rt_corpus_length(const rt_corpus *c, int64_t i); /* tokens, without decoding */
 int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc,
-                  rt_err *err); /* doc zeroed or reused */
+                  rt_err *err);                          /* doc zeroed or reused */
+const rt_soft *rt_document_soft(const rt_document *doc); /* NULL: hard labels only; in doc itself */
 void rt_document_free(rt_document *doc);
 
 /* Document of place `at` of an epoch: a permutation of [0, n) by cycle-walking a Feistel network.

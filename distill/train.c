@@ -10,6 +10,7 @@
 
 #include "core/log.h"
 #include "core/option.h"
+#include "core/memory.h"
 #include "core/needs.h"
 #include "core/weights.h"
 #include "distill/objective.h"
@@ -295,14 +296,7 @@ static void close_trainer(trainer *t)
 
 static rt_document *next_slot(trainer *t)
 {
-    if (t->n_docs == t->cap_docs) {
-        int64_t cap = t->cap_docs ? 2 * t->cap_docs : 64;
-        t->docs = realloc(t->docs, (size_t)cap * sizeof *t->docs);
-        if (!t->docs)
-            rt_bug("out of memory for %lld documents", (long long)cap);
-        memset(t->docs + t->cap_docs, 0, (size_t)(cap - t->cap_docs) * sizeof *t->docs);
-        t->cap_docs = cap;
-    }
+    rt_grow(&t->docs, &t->cap_docs, t->n_docs + 1, (int64_t)sizeof *t->docs, "documents of a step");
     return &t->docs[t->n_docs++];
 }
 

@@ -108,7 +108,7 @@ void rt_batch_add(rt_batch *b, const rt_document *doc)
 {
     if (!rt_batch_fits(b, doc->n))
         rt_bug("a document of %lld tokens does not fit the batch", (long long)doc->n);
-    bool soft = doc->soft && b->shape.soft.head_max;
+    const rt_soft *soft = b->shape.soft.head_max ? rt_document_soft(doc) : NULL;
     b->offset[b->s++] = (int32_t)b->n;
     for (int64_t t = 0; t < doc->n; t++, b->n++) {
         b->token[b->n] = doc->token[t];
@@ -116,9 +116,9 @@ void rt_batch_add(rt_batch *b, const rt_document *doc)
         if (t + 1 == doc->n || !learned(doc, t + 1))
             continue;
         int64_t row = t + 1 - doc->soft_first;
-        bool has = soft && row >= 0 && row < doc->soft->n;
-        b->loss[b->n_loss++] = (rt_loss_row){ (int32_t)b->n, doc->token[t + 1],
-                                              has ? doc->soft : NULL, row };
+        bool has = soft && row >= 0 && row < soft->n;
+        b->loss[b->n_loss++] = (rt_loss_row){ (int32_t)b->n, doc->token[t + 1], has ? soft : NULL,
+                                              row };
     }
     b->offset[b->s] = (int32_t)b->n;
 }

@@ -44,7 +44,8 @@ void rt_batch_close(rt_batch *b);
 
 void rt_batch_clear(rt_batch *b);
 bool rt_batch_fits(const rt_batch *b, int64_t tokens);
-void rt_batch_add(rt_batch *b, const rt_document *doc); /* borrowed until the pass is over */
+void rt_batch_add(rt_batch *b,
+                  const rt_document *doc); /* borrowed, and not moved, until the pass is over */
 /* Tokens of doc that are learned: the document's share of the denominator. */
 int64_t rt_document_learned(const rt_document *doc);
 /* Upload the targets of loss rows [first, first + M): returns how many there are, *index their
