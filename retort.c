@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/help.h"
 #include "core/json.h"
 #include "core/log.h"
 #include "core/option.h"
@@ -13,16 +14,16 @@
 #include "core/process.h"
 #include "distill/run.h"
 
-// In the order `retort help` shows them.
+// In the order `retort help` shows them, those of a group together.
 // clang-format off
 #define COMMANDS(X) \
     X(run)       \
     X(sample)    \
     X(score)     \
-    X(train)     \
     X(archive)   \
-    X(quantize)  \
+    X(train)     \
     X(eval)      \
+    X(quantize)  \
     X(generate)  \
     X(inspect)   \
     X(logits)    \
@@ -42,14 +43,17 @@ static int run_recipe(void *options, rt_err *err)
 {
     return rt_run(options, TABLE, RT_COUNT(TABLE), err);
 }
-const rt_command rt_command_run = { "run",
-                                    "every stage of a recipe, resumed where it stopped",
-                                    rt_run_table,
-                                    RT_RUN_OPTIONS,
-                                    sizeof(rt_run_options),
-                                    "file",
-                                    run_recipe,
-                                    NULL };
+const rt_command rt_command_run = {
+    .name = "run",
+    .help = "every stage of a recipe, resumed where it stopped",
+    .group = "the whole chain",
+    .options = rt_run_table,
+    .n_options = RT_RUN_OPTIONS,
+    .struct_bytes = sizeof(rt_run_options),
+    .positional = "file",
+    .run = run_recipe,
+    .example = "retort run examples/reasoning/recipe.json --plan",
+};
 
 // --------------------------------------------------------------------------------- global flags
 
@@ -119,37 +123,13 @@ static const rt_command *find_command(const char *name, rt_err *err)
             return TABLE[i];
         names[i + 1] = TABLE[i]->name;
     }
-    const char *near = rt_nearest(name, names, RT_COUNT(names));
-    rt_usage(err, "unknown command \"%s\"%s%s%s (retort help lists them)", name,
-             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    char hint[160];
+    if (name[0] == '-')
+        rt_usage(err, "unknown flag %s; the command comes first: retort COMMAND %s", name, name);
+    else
+        rt_usage(err, "unknown command \"%s\"%s (retort help lists them)", name,
+                 rt_suggest_command(hint, sizeof hint, name, names, RT_COUNT(names)));
     return NULL;
-}
-
-static void print_commands(FILE *f)
-{
-    fputs("retort distils large mixture-of-experts language models into small dense ones.\n\n"
-          "usage: retort COMMAND [flags]\n\n",
-          f);
-    for (int i = 0; i < RT_COUNT(TABLE); i++)
-        fprintf(f, "  %-12s %s\n", TABLE[i]->name, TABLE[i]->help);
-    fputs(
-        "  help         this list, or the flags of one command\n\n"
-        "flags of every command:\n"
-        "  --help, -h        its flags      --recipe FILE     take its section of a JSON recipe\n"
-        "  --print-recipe    do not run; print the effective values as a recipe\n"
-        "  --section NAME    the recipe section to take instead of the one named like the command\n"
-        "  -q, --quiet       no chatter on stderr\n"
-        "  --version         (without a command)\n\n"
-        "A flag beats the recipe, the recipe beats the default. stdout is data, stderr is for "
-        "people.\n"
-        "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (run again to resume).\n",
-        f);
-}
-
-static void print_flags(const rt_command *cmd)
-{
-    rt_options_help(cmd);
-    printf("\nalso: -q -v --recipe FILE --section NAME --print-recipe (see retort help)\n");
 }
 
 static int check_tables(rt_err *err)
@@ -172,12 +152,12 @@ static int run_help(int argc, char **argv, rt_err *err)
     if (argc == 1 && !strcmp(argv[0], "--check-tables"))
         return check_tables(err);
     if (argc == 0 || !strcmp(argv[0], "help") || argv[0][0] == '-') {
-        print_commands(stdout);
+        rt_help_commands(stdout, TABLE, RT_COUNT(TABLE));
         return 0;
     }
     const rt_command *cmd = find_command(argv[0], err);
     if (cmd)
-        print_flags(cmd);
+        rt_options_help(cmd);
     return cmd ? 0 : -1;
 }
 
@@ -273,7 +253,7 @@ static int run_command(const rt_command *cmd, globals *g, int argc, char **argv,
     if (!rc)
         rc = rt_options_parse_origins(&shown, values, section, argc, argv, origin, &help, err);
     if (!rc && help)
-        print_flags(cmd);
+        rt_options_help(cmd);
     else if (!rc && g->print_recipe)
         print_recipe(cmd, name, values, origin);
     else if (!rc)
@@ -315,7 +295,7 @@ int main(int argc, char **argv)
     argv += at;
     rt_log_set_level(g.level);
     if (!name) {
-        print_commands(stderr);
+        rt_help_commands(stderr, TABLE, RT_COUNT(TABLE));
         return 2;
     }
     if (!strcmp(name, "--version")) {

@@ -13,6 +13,7 @@ static rt_log_level log_level = RT_LOG_NORMAL;
 static bool line_open = false; // a progress line stands unfinished on the terminal
 
 void rt_log_set_level(rt_log_level level) { log_level = level; }
+bool rt_log_quiet(void) { return log_level < RT_LOG_NORMAL; }
 
 static void say(const char *prefix, const char *fmt, va_list args)
 {

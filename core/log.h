@@ -10,6 +10,7 @@ RT_BEGIN
 
 typedef enum rt_log_level { RT_LOG_QUIET, RT_LOG_NORMAL } rt_log_level;
 void rt_log_set_level(rt_log_level level);
+bool rt_log_quiet(void);
 void rt_info(const char *fmt, ...) RT_PRINTF(1, 2);  /* silent with -q */
 void rt_warn(const char *fmt, ...) RT_PRINTF(1, 2);  /* "warning: ..." always shown */
 

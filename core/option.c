@@ -1,6 +1,7 @@
 /* option.c: one table per command, read three ways: defaults, recipe section, flags. All values,
    wherever they come from, pass through set_value, so bounds and choices are checked once.
-   Refuses: abbreviations, environment variables, options that are not in a table. */
+   Refuses: abbreviations, environment variables, options that are not in a table, and an empty text
+   where a name belongs, which is what an unset shell variable leaves. help.c shows the tables. */
 #include "core/option.h"
 
 #include <errno.h>
@@ -9,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_MAX_BYTES = 64, HELP_COLUMN = 30 };
+#include "core/log.h"
+#include "core/suggest.h"
+
+enum { NAME_MAX_BYTES = 64, HINT_BYTES = 160 };
 
 static void *must(void *p)
 {
@@ -35,62 +39,6 @@ const rt_option *rt_option_find(const rt_command *cmd, const char *name)
         if (!strcmp(cmd->options[i].name, name))
             return &cmd->options[i];
     return NULL;
-}
-
-// --------------------------------------------------------------------------------- nearest
-
-static int min3(int a, int b, int c)
-{
-    int m = a < b ? a : b;
-    return m < c ? m : c;
-}
-
-// Edits (insert, delete, replace, swap of neighbours) between two short words; large when long.
-static int edit_distance(const char *a, const char *b)
-{
-    size_t na = strlen(a), nb = strlen(b);
-    int d[NAME_MAX_BYTES + 1][NAME_MAX_BYTES + 1];
-    if (na > NAME_MAX_BYTES || nb > NAME_MAX_BYTES)
-        return NAME_MAX_BYTES;
-    for (size_t i = 0; i <= na; i++)
-        d[i][0] = (int)i;
-    for (size_t j = 0; j <= nb; j++)
-        d[0][j] = (int)j;
-    for (size_t i = 1; i <= na; i++)
-        for (size_t j = 1; j <= nb; j++) {
-            int cost = a[i - 1] != b[j - 1];
-            d[i][j] = min3(d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + cost);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                d[i][j] = min3(d[i][j], d[i - 2][j - 2] + 1, d[i][j]);
-        }
-    return d[na][nb];
-}
-
-const char *rt_nearest(const char *word, const char *const *names, int n)
-{
-    size_t length = strlen(word);
-    int best = length < 3 ? 1 : length < 6 ? 2 : 3; // the most edits that still look like a typo
-    const char *found = NULL;
-    for (int i = 0; i < n; i++) {
-        bool begins = length >= 3 && !strncmp(word, names[i], length);
-        int distance = begins ? 1 : edit_distance(word, names[i]);
-        if (distance > best || (found && distance == best))
-            continue;
-        best = distance;
-        found = names[i];
-    }
-    return found;
-}
-
-// ": did you mean PREFIXname?" or an empty string.
-static const char *suggest(char *buf, size_t size, const char *prefix, const char *word,
-                           const char *const *names, int n)
-{
-    const char *near = rt_nearest(word, names, n);
-    buf[0] = 0;
-    if (near)
-        snprintf(buf, size, "; did you mean %s%s?", prefix, near);
-    return buf;
 }
 
 // --------------------------------------------------------------------------------- values
@@ -142,14 +90,24 @@ static int split_choices(const char *choices, char copy[512], const char *names[
 
 static int check_choice(const rt_option *o, const char *text, const char *where, rt_err *err)
 {
-    char copy[512], hint[96];
+    char copy[512], hint[HINT_BYTES];
     const char *names[32];
     int n = split_choices(o->choices, copy, names);
     for (int i = 0; i < n; i++)
         if (!strcmp(names[i], text))
             return 0;
     return rt_usage(err, "%s: \"%s\" is not one of %s%s", where, text, o->choices,
-                    suggest(hint, sizeof hint, "", text, names, n));
+                    rt_suggest_name(hint, sizeof hint, text, names, n));
+}
+
+// An unset shell variable gives "": never a path, a name or a list, only a free text or what the
+// default is already.
+static int check_empty(const rt_option *o, const char *text, const char *where, rt_err *err)
+{
+    bool allowed = text[0] || (o->def && !o->def[0]) || (o->arg && !strcmp(o->arg, "TEXT"));
+    return allowed ? 0
+                   : rt_usage(err, "%s: is empty (an unset variable?); give %s, or leave it out",
+                              where, o->arg ? o->arg : "a value");
 }
 
 // Parses text into the field. where: how the user gave it, "--steps" or "recipe key \"steps\"".
@@ -184,12 +142,15 @@ static int set_value(const rt_option *o, void *values, const char *text, const c
         return 0;
     }
     case RT_OPT_STR:
-        if (o->choices && check_choice(o, text, where, err))
+        if (check_empty(o, text, where, err) ||
+            (o->choices && check_choice(o, text, where, err)))
             return -1;
         free(*(char **)at);
         *(char **)at = must(strdup(text));
         return 0;
     case RT_OPT_LIST:
+        if (check_empty(o, text, where, err))
+            return -1;
         list_add(at, text);
         return 0;
     }
@@ -210,7 +171,8 @@ static int set_json(const rt_option *o, void *values, const cJSON *v, const char
         for (const cJSON *c = v->child; c; c = c->next) {
             if (!cJSON_IsString(c))
                 return rt_usage(err, "%s: every item must be a string", where);
-            list_add(field(values, o), c->valuestring);
+            if (set_value(o, values, c->valuestring, where, err))
+                return -1;
         }
         return 0;
     }
@@ -236,19 +198,22 @@ static void set_defaults(const rt_command *cmd, void *values)
     }
 }
 
+// The names of a command's options, to look for what was meant; free() the list.
+static const char **option_names(const rt_command *cmd)
+{
+    const char **names = must(calloc((size_t)cmd->n_options + 1, sizeof *names));
+    for (int i = 0; i < cmd->n_options; i++)
+        names[i] = cmd->options[i].name;
+    return names;
+}
+
 static int unknown_key(const rt_command *cmd, const char *key, rt_err *err)
 {
-    char(*keys)[NAME_MAX_BYTES] = must(calloc((size_t)cmd->n_options + 1, sizeof *keys));
-    const char **names = must(calloc((size_t)cmd->n_options + 1, sizeof *names));
-    char hint[96];
-    for (int i = 0; i < cmd->n_options; i++) {
-        recipe_key(keys[i], cmd->options[i].name);
-        names[i] = keys[i];
-    }
+    const char **names = option_names(cmd);
+    char hint[HINT_BYTES];
     rt_usage(err, "recipe section \"%s\": unknown key \"%s\"%s", cmd->name, key,
-             suggest(hint, sizeof hint, "", key, names, cmd->n_options));
+             rt_suggest_option(hint, sizeof hint, "", key, names, cmd->n_options));
     free(names);
-    free(keys);
     return -1;
 }
 
@@ -279,23 +244,29 @@ static int read_section(const rt_command *cmd, void *values, const cJSON *sectio
     return 0;
 }
 
-/* What comes before the command's name on a command line. */
-static const char *program_of(const rt_command *cmd)
+const char *rt_command_program(const rt_command *cmd)
 {
     return cmd->name[0] == '.' ? "" : "retort ";
 }
 
+// What one line of an error says about how the command is called.
+static const char *example_of(const rt_command *cmd, char buf[512])
+{
+    buf[0] = 0;
+    if (cmd->example)
+        snprintf(buf, 512, "; e.g. %s", cmd->example);
+    return buf;
+}
+
 static int unknown_flag(const rt_command *cmd, const char *word, rt_err *err)
 {
-    const char **names = must(calloc((size_t)cmd->n_options + 1, sizeof *names));
-    char name[NAME_MAX_BYTES], hint[96];
+    const char **names = option_names(cmd);
+    char name[NAME_MAX_BYTES], hint[HINT_BYTES];
     snprintf(name, sizeof name, "%s", word + strspn(word, "-"));
     name[strcspn(name, "=")] = 0;
-    for (int i = 0; i < cmd->n_options; i++)
-        names[i] = cmd->options[i].name;
     rt_usage(err, "unknown flag %.80s%s (%s%s --help lists them)", word,
-             suggest(hint, sizeof hint, "--", name, names, cmd->n_options), program_of(cmd),
-             cmd->name);
+             rt_suggest_option(hint, sizeof hint, "--", name, names, cmd->n_options),
+             rt_command_program(cmd), cmd->name);
     free(names);
     return -1;
 }
@@ -307,6 +278,8 @@ static int set_flag(const rt_command *cmd, void *values, const rt_option *o, con
     rt_origin *from = &origin[o - cmd->options];
     if (o->kind == RT_OPT_LIST && *from != RT_FROM_FLAG)
         list_clear(field(values, o));
+    else if (o->kind != RT_OPT_LIST && *from == RT_FROM_FLAG)
+        rt_info("note: %s is given twice; the last one counts", where);
     *from = RT_FROM_FLAG;
     return set_value(o, values, text, where, err);
 }
@@ -351,6 +324,7 @@ static int read_argv(const rt_command *cmd, void *values, int argc, char **argv,
 {
     const rt_option *bare = cmd->positional ? rt_option_find(cmd, cmd->positional) : NULL;
     bool flags = true, bare_seen = false;
+    char example[512];
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (flags && !strcmp(word, "--")) {
@@ -362,8 +336,8 @@ static int read_argv(const rt_command *cmd, void *values, int argc, char **argv,
             if (read_flag(cmd, values, argc, argv, &i, origin, err))
                 return -1;
         } else if (!bare || (bare_seen && bare->kind != RT_OPT_LIST)) {
-            return rt_usage(err, "unexpected word \"%s\" (%s%s --help shows what it takes)",
-                            word, program_of(cmd), cmd->name);
+            return rt_usage(err, "unexpected word \"%s\"; values follow their flag%s (%s%s --help)",
+                            word, example_of(cmd, example), rt_command_program(cmd), cmd->name);
         } else {
             bare_seen = true;
             if (set_flag(cmd, values, bare, word, bare->arg ? bare->arg : bare->name, origin, err))
@@ -373,21 +347,29 @@ static int read_argv(const rt_command *cmd, void *values, int argc, char **argv,
     return 0;
 }
 
-static int check_required(const rt_command *cmd, const rt_origin *origin, rt_err *err)
+static int check_required(const rt_command *cmd, void *values, const rt_origin *origin,
+                          rt_err *err)
 {
-    char missing[512] = "";
+    char missing[512] = "", example[512];
     size_t used = 0;
     for (int i = 0; i < cmd->n_options; i++) {
         const rt_option *o = &cmd->options[i];
-        if (!o->required || origin[i] != RT_FROM_DEFAULT || used >= sizeof missing)
+        bool given = o->kind == RT_OPT_LIST ? ((const rt_strlist *)field(values, o))->n > 0
+                                            : origin[i] != RT_FROM_DEFAULT;
+        if (!o->required || given || used >= sizeof missing)
             continue;
-        used += (size_t)snprintf(missing + used, sizeof missing - used, "%s--%s %s",
-                                 used ? ", " : "", o->name, o->arg ? o->arg : "VALUE");
+        bool bare = cmd->positional && !strcmp(o->name, cmd->positional);
+        used += (size_t)snprintf(missing + used, sizeof missing - used, "%s%s%s%s",
+                                 used ? ", " : "", bare ? "" : "--", bare ? "" : o->name,
+                                 bare ? "" : " ");
+        if (used < sizeof missing)
+            used += (size_t)snprintf(missing + used, sizeof missing - used, "%s",
+                                     o->arg ? o->arg : "VALUE");
     }
     if (!used)
         return 0;
-    return rt_usage(err, "missing %s: give %s here or in recipe section \"%s\"", missing,
-                    strchr(missing, ',') ? "them" : "it", cmd->name);
+    return rt_usage(err, "missing %s: give %s here or in recipe section \"%s\"%s", missing,
+                    strchr(missing, ',') ? "them" : "it", cmd->name, example_of(cmd, example));
 }
 
 int rt_options_parse_origins(const rt_command *cmd, void *values, const cJSON *section, int argc,
@@ -400,7 +382,7 @@ int rt_options_parse_origins(const rt_command *cmd, void *values, const cJSON *s
     set_defaults(cmd, values);
     int rc = (section && read_section(cmd, values, section, from, err)) ||
              read_argv(cmd, values, argc, argv, from, help, err) ||
-             (!*help && check_required(cmd, from, err));
+             (!*help && check_required(cmd, values, from, err));
     if (origin)
         memcpy(origin, from, n * sizeof *from);
     free(from);
@@ -451,49 +433,6 @@ cJSON *rt_options_json(const rt_command *cmd, const void *values)
         }
     }
     return json;
-}
-
-// "(default 100, 1 to 1000)", each part only where it says something.
-static void print_limits(const rt_option *o)
-{
-    bool number = o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT;
-    bool shown = o->def && o->def[0] && strcmp(o->def, "false"), bounds = number && o->max < 1e15;
-    if (!o->required && !shown && !bounds && o->kind != RT_OPT_LIST)
-        return;
-    const char *comma = "";
-    printf(" (");
-    if (o->required || o->kind == RT_OPT_LIST)
-        printf("%s", o->required ? "required" : "may be repeated");
-    else if (shown)
-        printf("default %s", o->def);
-    if (o->required || shown || o->kind == RT_OPT_LIST)
-        comma = ", ";
-    if (bounds)
-        printf("%s%.6g to %.6g", comma, o->min, o->max);
-    printf(")");
-}
-
-void rt_options_help(const rt_command *cmd)
-{
-    const rt_option *bare = cmd->positional ? rt_option_find(cmd, cmd->positional) : NULL;
-    printf("usage: %s%s%s", program_of(cmd), cmd->name, cmd->n_options ? " [flags]" : "");
-    if (bare)
-        printf(bare->required ? " %s%s" : " [%s%s]", bare->arg ? bare->arg : bare->name,
-               bare->kind == RT_OPT_LIST ? "..." : "");
-    printf("\n%s\n\n", cmd->help);
-    for (int i = 0; i < cmd->n_options; i++) {
-        const rt_option *o = &cmd->options[i];
-        bool on = o->kind == RT_OPT_BOOL && o->def && !strcmp(o->def, "true");
-        int n = printf("  --%s%s%s%s", on ? "[no-]" : "", o->name, o->arg ? " " : "",
-                       o->arg ? o->arg : "");
-        if (n >= HELP_COLUMN) {
-            printf("\n");
-            n = 0;
-        }
-        printf("%*s%s", HELP_COLUMN - n, "", o->help);
-        print_limits(o);
-        printf("\n");
-    }
 }
 
 // --------------------------------------------------------------------------------- checking

@@ -8,6 +8,7 @@
 
 #include "core/err.h"
 #include "core/json.h"
+#include "core/suggest.h"
 
 RT_BEGIN
 
@@ -30,7 +31,7 @@ typedef struct rt_option {
     const char *def;      /* default as text; NULL = none (required when required is set) */
     double min, max;      /* bounds for INT and FLOAT */
     const char *choices;  /* "a|b|c" for STR, else NULL */
-    const char *arg;      /* "DIR", "FILE", "N" in help */
+    const char *arg;      /* "DIR", "FILE", "N" in help; only a "TEXT" may be empty */
     const char *help;     /* one line */
     bool required;
 } rt_option;
@@ -54,6 +55,8 @@ typedef struct rt_option {
     OPT_INT(S, f, "threads", "0", 0, 4096, "CPU threads; 0 = all cores")
 #define OPT_LIST(S, f, name, arg, help) \
     { name, RT_OPT_LIST, RT_OPT_FIELD(S, f, rt_strlist), NULL, 0, 0, NULL, arg, help, false }
+#define OPT_NEED_LIST(S, f, name, arg, help) \
+    { name, RT_OPT_LIST, RT_OPT_FIELD(S, f, rt_strlist), NULL, 0, 0, NULL, arg, help, true }
 
 /* A command. run() gets its filled struct; argv words that are not flags are an error unless
    positional names them. A name "./NAME" is a program of its own, not a command of retort. */
@@ -66,6 +69,8 @@ typedef struct rt_command {
     int (*run)(void *options, rt_err *err);
     /* What run would take (needs.h), for the option "plan"; NULL = the command has no plan. */
     int (*plan)(void *options, struct rt_needs *plan, rt_err *err);
+    const char *group;            /* the heading of `retort help` it stands under */
+    const char *example;          /* a command line as one would type it */
 } rt_command;
 
 /* Fill *values (zeroed here) from defaults, then recipe section (may be NULL), then argv.
@@ -84,12 +89,9 @@ const rt_option *rt_option_find(const rt_command *cmd, const char *name);
    choices, fields inside the struct, no two rows on one field. For tests. */
 int rt_options_check(const rt_command *cmd, rt_err *err);
 void rt_options_free(const rt_command *cmd, void *values);
-void rt_options_help(const rt_command *cmd); /* to stdout */
+const char *rt_command_program(const rt_command *cmd); /* "retort ", or "" before "./NAME" */
 /* Effective values as a recipe section; keys with '_' for '-'. cJSON_Delete it. */
 cJSON *rt_options_json(const rt_command *cmd, const void *values);
-/* Nearest of n names to word (edit distance), or NULL when none is near. */
-const char *rt_nearest(const char *word, const char *const *names, int n);
-
 RT_END
 
 #endif

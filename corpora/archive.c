@@ -450,12 +450,13 @@ static int run_archive(void *options, rt_err *err)
 }
 
 const rt_command rt_command_archive = {
-    "archive",
-    "trace archives: list, show, verify, repair, merge, stats, export",
-    OPTIONS,
-    RT_COUNT(OPTIONS),
-    sizeof(archive_options),
-    "words",
-    run_archive,
-    NULL,
+    .name = "archive",
+    .help = "trace archives: list, show, verify, repair, merge, stats, export",
+    .group = "a teacher's traces",
+    .options = OPTIONS,
+    .n_options = RT_COUNT(OPTIONS),
+    .struct_bytes = sizeof(archive_options),
+    .positional = "words",
+    .run = run_archive,
+    .example = "retort archive stats A.traces",
 };

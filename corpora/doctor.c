@@ -170,12 +170,12 @@ static int run_doctor(void *options, rt_err *err)
 }
 
 const rt_command rt_command_doctor = {
-    "doctor",
-    "what this machine has: backends, processor, memory, disk, libraries",
-    OPTIONS,
-    RT_COUNT(OPTIONS),
-    sizeof(doctor_options),
-    NULL,
-    run_doctor,
-    NULL,
+    .name = "doctor",
+    .help = "what this machine has: backends, processor, memory, disk, libraries",
+    .group = "this machine and this program",
+    .options = OPTIONS,
+    .n_options = RT_COUNT(OPTIONS),
+    .struct_bytes = sizeof(doctor_options),
+    .run = run_doctor,
+    .example = "retort doctor --json",
 };

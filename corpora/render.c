@@ -96,11 +96,13 @@ static int run_render(void *values, rt_err *err)
     return rc ? -1 : 0;
 }
 
-const rt_command rt_command_render = { "render",
-                                       "the chat template of a model on messages, as text",
-                                       OPTIONS,
-                                       RT_COUNT(OPTIONS),
-                                       sizeof(render_options),
-                                       NULL,
-                                       run_render,
-                                       NULL };
+const rt_command rt_command_render = {
+    .name = "render",
+    .help = "the chat template of a model on messages, as text",
+    .group = "models and tokenizers",
+    .options = OPTIONS,
+    .n_options = RT_COUNT(OPTIONS),
+    .struct_bytes = sizeof(render_options),
+    .run = run_render,
+    .example = "retort render --model DIR --messages chat.json --add-generation-prompt",
+};

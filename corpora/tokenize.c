@@ -97,10 +97,14 @@ static const rt_option tokenize_rows[] = {
     OPT_BOOL(S, whole, "whole", "false", "all of stdin is one text instead of one a line"),
 };
 const rt_command rt_command_tokenize = {
-    "tokenize",    "text on stdin -> one JSON array of token ids a line",
-    tokenize_rows, RT_COUNT(tokenize_rows),
-    sizeof(S),     NULL,
-    run_tokenize,  NULL,
+    .name = "tokenize",
+    .help = "text on stdin -> one JSON array of token ids a line",
+    .group = "models and tokenizers",
+    .options = tokenize_rows,
+    .n_options = RT_COUNT(tokenize_rows),
+    .struct_bytes = sizeof(S),
+    .run = run_tokenize,
+    .example = "echo \"two words\" | retort tokenize --model DIR",
 };
 #undef S
 
@@ -153,8 +157,6 @@ static int run_tokenizer(void *options, rt_err *err)
     char *chat_template = NULL;
     int64_t bytes, records = 0;
     rt_trainer *t = NULL;
-    if (o->in.n == 0)
-        return rt_usage(err, "tokenizer: nothing to learn from; give --in PATH");
     if (o->chat_template && rt_file_read(&chat_template, &bytes, o->chat_template, 4 << 20, err))
         return -1;
     rt_trainer_config c = { .pre = o->pre,
@@ -183,7 +185,7 @@ static int run_tokenizer(void *options, rt_err *err)
 
 #define S trainer_options
 static const rt_option tokenizer_rows[] = {
-    OPT_LIST(S, in, "in", "PATH", "texts, JSONL records, archives or directories to learn from"),
+    OPT_NEED_LIST(S, in, "in", "PATH", "texts, JSONL records, archives or directories to learn from"),
     OPT_NEED(S, out, "out", "DIR", "where tokenizer.json and tokenizer_config.json go"),
     OPT_INT(S, vocab, "vocab", "32000", 256, 1 << 20, "tokens in all, added ones included"),
     OPT_STR(S, pre, "pre", "qwen2", "NAME", "split pattern by its GGUF name"),
@@ -195,9 +197,13 @@ static const rt_option tokenizer_rows[] = {
     OPT_STR(S, chat_template, "chat-template", NULL, "FILE", "Jinja template to store"),
 };
 const rt_command rt_command_tokenizer = {
-    "tokenizer",    "learn a byte-level BPE vocabulary from text",
-    tokenizer_rows, RT_COUNT(tokenizer_rows),
-    sizeof(S),      NULL,
-    run_tokenizer,  NULL,
+    .name = "tokenizer",
+    .help = "learn a byte-level BPE vocabulary from text",
+    .group = "models and tokenizers",
+    .options = tokenizer_rows,
+    .n_options = RT_COUNT(tokenizer_rows),
+    .struct_bytes = sizeof(S),
+    .run = run_tokenizer,
+    .example = "retort tokenizer --in texts.jsonl --vocab 8000 --out tokenizer",
 };
 #undef S

@@ -1,6 +1,7 @@
 #include "distill/run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -367,7 +368,13 @@ static int run_stage(runner *r, stage *s, int number, rt_err *err)
             return -1;
     }
     double start = rt_now();
-    if (rt_run_aside(s->command, s->values, STDERR_FILENO, err))
+    int to = rt_log_quiet() ? open("/dev/null", O_WRONLY | O_CLOEXEC) : STDERR_FILENO;
+    if (to < 0)
+        return rt_fail(err, "/dev/null: %s", strerror(errno));
+    int bad = rt_run_aside(s->command, s->values, to, err);
+    if (to != STDERR_FILENO)
+        close(to);
+    if (bad)
         return rt_wrap(err, "stage %s", s->name);
     rt_info("[%d/%d] %s: done in %s", number, r->n, s->name,
             rt_fmt_seconds(took, sizeof took, rt_now() - start));

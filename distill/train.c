@@ -36,7 +36,7 @@ static const rt_option options[] = {
     OPT_STR(O, model, "model", NULL, "DIR", "start from this model (its tokenizer too)"),
     OPT_STR(O, config, "config", NULL, "FILE", "or start at random from this config.json"),
     OPT_STR(O, tokenizer, "tokenizer", NULL, "DIR", "tokenizer and chat template; with --config"),
-    OPT_LIST(O, data, "data", "PATH",
+    OPT_NEED_LIST(O, data, "data", "PATH",
              "trace archive, JSONL (also .gz .zst .tar .zip) or text; may repeat"),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes"),
     OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
@@ -237,8 +237,6 @@ static int open_trainer(trainer *t, const rt_needs *plan, rt_err *err)
     const train_options *o = t->o;
     rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta };
     rt_loss_spec spec;
-    if (o->data.n == 0)
-        return rt_usage(err, "--data is missing: give a trace archive or a JSONL file");
     if (rt_dev_open(&t->dev, "cpu", (int)o->threads, err) || open_model(t, plan, err) ||
         open_corpus(t, &t->corpus, &t->facts, &o->data, rt_objective_soft(&objective), o->limit,
                     plan, err))
@@ -566,11 +564,14 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
     return bad ? -1 : 0;
 }
 
-const rt_command rt_command_train = { "train",
-                                      "train a model from an archive or from text",
-                                      options,
-                                      RT_COUNT(options),
-                                      sizeof(train_options),
-                                      NULL,
-                                      run_train,
-                                      plan_train };
+const rt_command rt_command_train = {
+    .name = "train",
+    .help = "train a model from an archive or from text",
+    .group = "a student",
+    .options = options,
+    .n_options = RT_COUNT(options),
+    .struct_bytes = sizeof(train_options),
+    .run = run_train,
+    .plan = plan_train,
+    .example = "retort train --model DIR --data A.traces --out student",
+};

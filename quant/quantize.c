@@ -145,10 +145,14 @@ static int plan_quantize(void *options, rt_needs *p, rt_err *err)
     return 0;
 }
 
-const rt_command rt_command_quantize = { .name = "quantize",
-                                         .help = "write a model as one GGUF file, 4 bits or more",
-                                         .options = OPTIONS,
-                                         .n_options = RT_COUNT(OPTIONS),
-                                         .struct_bytes = sizeof(quantize_options),
-                                         .run = quantize,
-                                         .plan = plan_quantize };
+const rt_command rt_command_quantize = {
+    .name = "quantize",
+    .help = "write a model as one GGUF file, 4 bits or more",
+    .group = "a student",
+    .options = OPTIONS,
+    .n_options = RT_COUNT(OPTIONS),
+    .struct_bytes = sizeof(quantize_options),
+    .run = quantize,
+    .plan = plan_quantize,
+    .example = "retort quantize --model student --type Q4_K_M --out student.gguf",
+};

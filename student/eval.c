@@ -468,11 +468,14 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
     return bad ? -1 : 0;
 }
 
-const rt_command rt_command_eval = { "eval",
-                                     "exact answers, perplexity and KL of a model",
-                                     options,
-                                     RT_COUNT(options),
-                                     sizeof(eval_options),
-                                     NULL,
-                                     run_eval,
-                                     plan_eval };
+const rt_command rt_command_eval = {
+    .name = "eval",
+    .help = "exact answers, perplexity and KL of a model",
+    .group = "a student",
+    .options = options,
+    .n_options = RT_COUNT(options),
+    .struct_bytes = sizeof(eval_options),
+    .run = run_eval,
+    .plan = plan_eval,
+    .example = "retort eval --model student --problems heldout.jsonl --archive heldout.traces",
+};

@@ -251,11 +251,13 @@ static int run_generate(void *values, rt_err *err)
     return bad ? -1 : 0;
 }
 
-const rt_command rt_command_generate = { "generate",
-                                         "an answer or a conversation, shown as it comes",
-                                         options,
-                                         RT_COUNT(options),
-                                         sizeof(generate_options),
-                                         NULL,
-                                         run_generate,
-                                         NULL };
+const rt_command rt_command_generate = {
+    .name = "generate",
+    .help = "an answer or a conversation, shown as it comes",
+    .group = "a student",
+    .options = options,
+    .n_options = RT_COUNT(options),
+    .struct_bytes = sizeof(generate_options),
+    .run = run_generate,
+    .example = "retort generate --model student.gguf --chat",
+};

@@ -351,11 +351,14 @@ static int run_inspect(void *values, rt_err *err)
     return bad;
 }
 
-const rt_command rt_command_inspect = { "inspect",
-                                        "what is at a path: a model, a GGUF or an archive",
-                                        options,
-                                        RT_COUNT(options),
-                                        sizeof(inspect_options),
-                                        "path",
-                                        run_inspect,
-                                        NULL };
+const rt_command rt_command_inspect = {
+    .name = "inspect",
+    .help = "what is at a path: a model, a GGUF or an archive",
+    .group = "models and tokenizers",
+    .options = options,
+    .n_options = RT_COUNT(options),
+    .struct_bytes = sizeof(inspect_options),
+    .positional = "path",
+    .run = run_inspect,
+    .example = "retort inspect student.gguf",
+};

@@ -189,11 +189,13 @@ static int run_logits(void *values, rt_err *err)
     return bad ? -1 : 0;
 }
 
-const rt_command rt_command_logits = { "logits",
-                                       "a model's logits for token ids, as .npy",
-                                       options,
-                                       RT_COUNT(options),
-                                       sizeof(logits_options),
-                                       NULL,
-                                       run_logits,
-                                       NULL };
+const rt_command rt_command_logits = {
+    .name = "logits",
+    .help = "a model's logits for token ids, as .npy",
+    .group = "models and tokenizers",
+    .options = options,
+    .n_options = RT_COUNT(options),
+    .struct_bytes = sizeof(logits_options),
+    .run = run_logits,
+    .example = "retort logits --model DIR --tokens ids.npy --out logits.npy",
+};

@@ -23,7 +23,7 @@ typedef struct sample_options {
 
 #define O sample_options
 static const rt_option options[] = {
-    OPT_LIST(O, prompts, "prompts", "FILE", "JSONL with prompt or messages, and answer"),
+    OPT_NEED_LIST(O, prompts, "prompts", "FILE", "JSONL with prompt or messages, and answer"),
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, samples, "samples", "1", 1, 1e6, "responses to each prompt"),
     RT_SAMPLING_OPTIONS(O, "1", "1", "1024"),
@@ -115,8 +115,6 @@ static int list_todo(sampler *s, rt_err *err)
 static int read_prompts(sampler *s, rt_err *err)
 {
     const sample_options *o = s->o;
-    if (o->prompts.n == 0)
-        return rt_usage(err, "--prompts is missing: give a JSONL file with prompts");
     if (rt_work_read(&s->work, &s->teacher.chat, RT_WORK_PROMPTS, &o->prompts, o->a.limit,
                      o->verify, err))
         return -1;
@@ -372,11 +370,14 @@ static int plan_sample(void *values, rt_needs *p, rt_err *err)
     return bad ? -1 : 0;
 }
 
-const rt_command rt_command_sample = { "sample",
-                                       "a teacher answers prompts: traces with soft targets",
-                                       options,
-                                       RT_COUNT(options),
-                                       sizeof(sample_options),
-                                       NULL,
-                                       run_sample,
-                                       plan_sample };
+const rt_command rt_command_sample = {
+    .name = "sample",
+    .help = "a teacher answers prompts: traces with soft targets",
+    .group = "a teacher's traces",
+    .options = options,
+    .n_options = RT_COUNT(options),
+    .struct_bytes = sizeof(sample_options),
+    .run = run_sample,
+    .plan = plan_sample,
+    .example = "retort sample --teacher DIR --prompts prompts.jsonl --out A.traces",
+};

@@ -20,7 +20,7 @@ typedef struct score_options {
 
 #define O score_options
 static const rt_option options[] = {
-    OPT_LIST(O, data, "data", "FILE|A.traces",
+    OPT_NEED_LIST(O, data, "data", "FILE|A.traces",
              "JSONL of pairs, messages or texts (may repeat), or one archive"),
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
@@ -94,9 +94,7 @@ static int open_archive(scorer *s, rt_err *err)
 static int open_data(scorer *s, const rt_needs *plan, rt_err *err)
 {
     const score_options *o = s->o;
-    const rt_needs_output *later = o->data.n ? rt_needs_find(plan, o->data.item[0]) : NULL;
-    if (o->data.n == 0)
-        return rt_usage(err, "--data is missing: give JSONL files or a trace archive");
+    const rt_needs_output *later = rt_needs_find(plan, o->data.item[0]);
     if (o->a.head_max == 0)
         return rt_usage(err, "--head-max 0: scoring without soft targets has nothing to keep");
     if (later) {
@@ -477,11 +475,14 @@ static int plan_score(void *values, rt_needs *p, rt_err *err)
     return bad ? -1 : 0;
 }
 
-const rt_command rt_command_score = { "score",
-                                      "a teacher's soft targets for text or for another archive",
-                                      options,
-                                      RT_COUNT(options),
-                                      sizeof(score_options),
-                                      NULL,
-                                      run_score,
-                                      plan_score };
+const rt_command rt_command_score = {
+    .name = "score",
+    .help = "a teacher's soft targets for text or for another archive",
+    .group = "a teacher's traces",
+    .options = options,
+    .n_options = RT_COUNT(options),
+    .struct_bytes = sizeof(score_options),
+    .run = run_score,
+    .plan = plan_score,
+    .example = "retort score --teacher DIR --data texts.jsonl --out B.traces",
+};

@@ -32,12 +32,47 @@ expect 0 '^usage: retort doctor' '' doctor -h
 expect 2 '' '^usage: retort COMMAND'
 expect 2 '' '^retort: unknown command "docter"; did you mean doctor\?' docter
 expect 2 '' '^retort: unknown command "qqqq" \(retort help' qqqq
-expect 2 '' '^retort: unknown command "--recipe"' --recipe x doctor
+expect 2 '' '^retort: unknown flag --recipe; the command comes first: retort COMMAND --recipe' --recipe x doctor
 expect 2 '' '^retort: unknown command "docter"' help docter
 expect 2 '' '^retort doctor: unknown flag --jsn; did you mean --json\?' doctor --jsn
-expect 2 '' '^retort doctor: unexpected word "more"' doctor more
+expect 2 '' '^retort doctor: unexpected word "more"; values follow their flag; e.g. retort doctor' doctor more
 expect 2 '' '^retort doctor: --section needs --recipe' doctor --section x
 expect 2 '' '^retort doctor: --recipe needs a value' doctor --recipe
+# what other programs call it
+expect 2 '' 'unknown command "chat"; did you mean generate --chat\?' chat
+expect 2 '' 'unknown command "evaluate"; did you mean eval\?' evaluate
+expect 2 '' 'unknown command "distill"; did you mean run \(the whole chain\) or train\?' distill
+expect 2 '' 'unknown command "convert"; did you mean quantize' convert
+expect 2 '' 'unknown command "export"; did you mean quantize' help export
+expect 2 '' 'unknown command "download"; retort fetches nothing' download
+expect 2 '' 'unknown command "Fine_Tune"; did you mean train\?' Fine_Tune
+expect 2 '' '^retort train: unknown flag --lr; did you mean --learning-rate\?' train --lr 1
+expect 2 '' 'unknown flag --batch-size; did you mean --batch-tokens \(counted in tokens\)\?' train --batch-size 8
+expect 2 '' 'unknown flag --batch-size; did you mean --batch\?' sample --batch-size 8
+expect 2 '' 'unknown flag --max_new_tokens; did you mean --max-tokens\?' generate --max_new_tokens 8
+# everything that is missing, at once, with a line to go by
+expect 2 '' '^retort train: missing --data PATH, --out DIR: give them .*; e.g. retort train --model' train
+expect 2 '' '^retort sample: missing --prompts FILE, --teacher DIR\|GGUF, --out A.traces:' sample
+expect 2 '' '^retort run: missing RECIPE.json: ' run
+expect 2 '' '^retort generate: missing --model' generate
+# an unset shell variable is no path, in no command
+for command in $("$retort" help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
+    for flag in $("$retort" help "$command" | sed -nE 's/^  --([a-z-]+) (DIR|FILE|PATH|[A-Z]+\.[a-z]+|DIR\|GGUF|FILE\|A.traces).*/\1/p'); do
+        expect 2 '' "^retort $command: --$flag: is empty" "$command" "--$flag" ''
+        expect 2 '' "^retort $command: --$flag: is empty" "$command" "--$flag="
+    done
+done
+expect 2 '' 'RECIPE.json: is empty' run ''
+expect 2 '' '^note: --rows is given twice; the last one counts' archive --rows 1 --rows 2
+# help says what there is: no flag that is refused, no usage with six dots
+for command in '' $("$retort" help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
+    "$retort" help $command >out.txt
+    grep -nE -- '\.{4}|[ [(]-v\b' out.txt && { echo "help $command"; failed=1; }
+    [ "$command" = help ] || [ -z "$command" ] || grep -q '^example:$' out.txt || { echo "help $command: no example"; failed=1; }
+done
+"$retort" help archive | grep -qF 'usage: retort archive [VERB ARCHIVE...] [flags]' || { echo 'usage of archive'; failed=1; }
+"$retort" help train | grep -qF 'usage: retort train --data PATH... --out DIR [flags]' || { echo 'usage of train'; failed=1; }
+
 expect 0 '^memory +total ' '' doctor
 expect 0 '^memory +total ' '' -q doctor --quiet
 expect 0 '"memory":\{"total_bytes":[0-9]+,' '' doctor --json

@@ -180,7 +180,7 @@ expect 1 '(pickle|pytorch_model.bin)' sample --teacher pickle $out
 expect 1 'do not belong together' sample --teacher small $out
 expect 1 'config.json says' sample --teacher shape $out
 expect 1 'mute/tokenizer.json' sample --teacher mute $out
-expect 2 '--prompts is missing' sample --teacher teacher --out none.traces
+expect 2 'missing --prompts FILE' sample --teacher teacher --out none.traces
 expect 2 '--teacher' sample $out
 expect 1 'none.jsonl' sample --teacher teacher --prompts none.jsonl --out none.traces
 expect 1 'torn.jsonl:2' sample --teacher teacher --prompts torn.jsonl --out none.traces

@@ -34,10 +34,16 @@ static int run_nothing(void *options, rt_err *err)
     return 0;
 }
 
-static const rt_command TRAIN = { "train",        "train a student",
-                                  OPTIONS,        RT_COUNT(OPTIONS),
-                                  sizeof(values), "data",
-                                  run_nothing,    NULL };
+static const rt_command TRAIN = {
+    .name = "train",
+    .help = "train a student",
+    .options = OPTIONS,
+    .n_options = RT_COUNT(OPTIONS),
+    .struct_bytes = sizeof(values),
+    .positional = "data",
+    .run = run_nothing,
+    .example = "retort train --model DIR A.traces",
+};
 
 // Parses words (NULL-terminated) over a recipe section in JSON text (may be NULL).
 static int parse(values *v, const char *section, char **words, rt_err *err)
@@ -89,11 +95,11 @@ START_TEST(spellings)
     rt_err err;
     ck_assert_int_eq(
         parse(&v, NULL,
-              WORDS("a", "--model=", "--data=b=c", "--fresh", "--no-shuffle", "-", "--out", "-5",
+              WORDS("a", "--model=m", "--data=b=c", "--fresh", "--no-shuffle", "-", "--out", "-5",
                     "--steps", "+12", "--learning-rate=1e-2", "--steps=13", "--", "--data"),
               &err),
         0);
-    ck_assert(!strcmp(v.model, "") && v.fresh && !v.shuffle && v.lr == 1e-2 && v.steps == 13);
+    ck_assert(!strcmp(v.model, "m") && v.fresh && !v.shuffle && v.lr == 1e-2 && v.steps == 13);
     ck_assert_str_eq(v.out, "-5");
     const char *data[] = { "a", "b=c", "-", "--data" };
     ck_assert_int_eq(v.data.n, RT_COUNT(data));
@@ -118,7 +124,20 @@ START_TEST(mistakes)
         char *word[3];
         const char *says;
     } ROWS[] = {
-        { NULL, { NULL }, "missing --model DIR: give it here or in recipe section \"train\"" },
+        { NULL, { NULL }, "missing --model DIR: give it here or in recipe section \"train\"; e.g. retort train" },
+        { NULL, { "--lr", "3" }, "unknown flag --lr; did you mean --learning-rate?" },
+        { NULL, { "--output=x" }, "unknown flag --output=x; did you mean --out?" },
+        { NULL, { "--epochs", "3" }, "did you mean --steps (counted in optimizer steps)?" },
+        { NULL, { "--max_steps", "3" }, "did you mean --steps?" },
+        { NULL, { "--LR", "3" }, "did you mean --learning-rate?" },
+        { NULL, { "--model", "" }, "--model: is empty (an unset variable?); give DIR, or leave" },
+        { NULL, { "--out=", "x" }, "--out: is empty" },
+        { NULL, { "" }, "is empty" },
+        { NULL, { "--data", "" }, "--data: is empty" },
+        { "{\"out\":\"\"}", { NULL }, "key \"out\": is empty" },
+        { "{\"data\":[\"x\",\"\"]}", { NULL }, "key \"data\": is empty" },
+        { "{\"lr\":1}", { NULL }, "unknown key \"lr\"; did you mean learning_rate?" },
+        { "{\"num_train_epochs\":1}", { NULL }, "did you mean steps (counted in optimizer steps)?" },
         { NULL, { "--stesp", "3" }, "unknown flag --stesp; did you mean --steps?" },
         { NULL, { "--step=3" }, "unknown flag --step=3; did you mean --steps?" },
         { NULL, { "--learning_rate=1" }, "did you mean --learning-rate?" },
@@ -171,7 +190,13 @@ END_TEST
 START_TEST(positional_words)
 {
     static const rt_option rows[] = { OPT_NEED(values, model, "path", "PATH", "what to look at") };
-    rt_command cmd = { "inspect", "look", rows, 1, sizeof(values), "path", run_nothing, NULL };
+    rt_command cmd = { .name = "inspect",
+                       .help = "look",
+                       .options = rows,
+                       .n_options = 1,
+                       .struct_bytes = sizeof(values),
+                       .positional = "path",
+                       .run = run_nothing };
     values v;
     rt_err err = { 0 };
     bool help;
@@ -263,12 +288,22 @@ START_TEST(broken_tables)
     for (int i = 0; i < RT_COUNT(ROWS); i++) {
         rt_option rows[2] = { OPT_BOOL(values, fresh, "fresh", "false", "start again"),
                               ROWS[i].row };
-        rt_command cmd = { "c", "h", rows, 2, sizeof(values), NULL, run_nothing, NULL };
+        rt_command cmd = { .name = "c",
+                           .help = "h",
+                           .options = rows,
+                           .n_options = 2,
+                           .struct_bytes = sizeof(values),
+                           .run = run_nothing };
         ck_assert_msg(rt_options_check(&cmd, &err) == -1, "row %d is sound", i);
         ck_assert_msg(strstr(err.text, ROWS[i].says) != NULL, "row %d: %s", i, err.text);
     }
-    rt_command cmd = { "c",    "h",         OPTIONS, RT_COUNT(OPTIONS), sizeof(values),
-                       "nope", run_nothing, NULL };
+    rt_command cmd = { .name = "c",
+                       .help = "h",
+                       .options = OPTIONS,
+                       .n_options = RT_COUNT(OPTIONS),
+                       .struct_bytes = sizeof(values),
+                       .positional = "nope",
+                       .run = run_nothing };
     ck_assert_int_eq(rt_options_check(&cmd, &err), -1);
 }
 END_TEST

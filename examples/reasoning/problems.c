@@ -10,6 +10,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/help.h"
 #include "core/option.h"
 #include "examples/reasoning/problem.h"
 
@@ -183,14 +184,14 @@ static const rt_option table[] = {
 
 int main(int argc, char **argv)
 {
-    const rt_command command = { "./reasoning-problems",
-                                 "Word problems with verifiable thoughts, as JSON lines on stdout.",
-                                 table,
-                                 RT_COUNT(table),
-                                 sizeof(options),
-                                 NULL,
-                                 run,
-                                 NULL };
+    const rt_command command = {
+        .name = "./reasoning-problems",
+        .help = "Word problems with verifiable thoughts, as JSON lines on stdout.",
+        .options = table,
+        .n_options = RT_COUNT(table),
+        .struct_bytes = sizeof(options),
+        .run = run,
+    };
     options values = { 0 };
     rt_err err = { { 0 }, 0 };
     bool help = false;

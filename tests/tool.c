@@ -1,0 +1,103 @@
+/* tool.c: what the check_*.sh scripts need beyond a shell, so that they run on a machine with
+   nothing but what setup.sh installs. test-tool json FILE KEY.KEY.0.KEY          a value: a string
+   as it is, anything else as JSON test-tool head IN.npy N OUT.npy            the first N elements
+     test-tool near LOGITS.npy GOLDEN_DIR LIMIT largest difference from GOLDEN_DIR/logits.npy (f32;
+                                                every row, or every eighth and the last), relative
+                                                to its largest; exit 1 when above LIMIT
+   Refuses: being installed. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "corpora/npz.h"
+
+static int json_value(const char *file, char *path, rt_err *err)
+{
+    cJSON *json = NULL;
+    if (rt_json_load(&json, file, err))
+        return -1;
+    const cJSON *at = json;
+    for (char *save = NULL, *key = strtok_r(path, ".", &save); key && at;
+         key = strtok_r(NULL, ".", &save))
+        at = cJSON_IsArray(at) ? cJSON_GetArrayItem(at, atoi(key)) : rt_json_find(at, key);
+    char *text = at && !cJSON_IsString(at) ? rt_json_text(at) : NULL;
+    if (at)
+        puts(text ? text : at->valuestring);
+    free(text);
+    cJSON_Delete(json);
+    return at ? 0 : rt_fail(err, "%s: has no such value", file);
+}
+
+static int open_npy(rt_map *map, rt_npy *npy, const char *dir, const char *name, rt_err *err)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s%s%s", dir, dir[0] ? "/" : "", name);
+    return rt_map_open(map, path, err) || rt_npy_parse(npy, map->data, map->bytes, path, err);
+}
+
+static int head(const char *in, int64_t n, const char *out, rt_err *err)
+{
+    rt_map map = { 0 };
+    rt_npy npy;
+    uint8_t top[RT_NPY_HEAD];
+    if (open_npy(&map, &npy, "", in, err))
+        return -1;
+    n = n < npy.dim[0] ? n : npy.dim[0];
+    rt_npy_head(top, npy.descr, 1, &n);
+    FILE *f = fopen(out, "wb");
+    bool bad = !f || npy.rank != 1 || fwrite(top, 1, sizeof top, f) != sizeof top ||
+               fwrite(npy.data, (size_t)npy.item, (size_t)n, f) != (size_t)n || fclose(f);
+    rt_map_close(&map);
+    return bad ? rt_fail(err, "%s: cannot be written", out) : 0;
+}
+
+static double value(const rt_npy *npy, int64_t i)
+{
+    float v;
+    memcpy(&v, npy->data + i * 4, 4);
+    return v;
+}
+
+static int near(const char *ours, const char *dir, double limit, rt_err *err)
+{
+    rt_map m[3] = { { 0 } };
+    rt_npy a, b, tokens;
+    if (open_npy(&m[0], &a, "", ours, err) || open_npy(&m[1], &b, dir, "logits.npy", err) ||
+        open_npy(&m[2], &tokens, dir, "tokens.npy", err))
+        return -1;
+    int64_t v = b.dim[1], n = tokens.dim[0], rows = 0;
+    double most = 0, largest = 0;
+    if (strcmp(a.descr, "<f4") || strcmp(b.descr, "<f4") || a.rank != 2 || a.dim[1] != v)
+        return rt_fail(err, "%s: not the logits of that model", ours);
+    for (int64_t r = 0; r < b.dim[0]; r++) {
+        int64_t at = b.dim[0] == n ? r : (n - 1) % 8 + 8 * r; // the row of the sequence
+        for (int64_t i = 0; at < a.dim[0] && i < v; i++) {
+            double d = fabs(value(&a, at * v + i) - value(&b, r * v + i));
+            most = d > most || isnan(d) ? d : most;
+            largest = fmax(largest, fabs(value(&b, r * v + i)));
+        }
+        rows += at < a.dim[0];
+    }
+    for (int i = 0; i < 3; i++)
+        rt_map_close(&m[i]);
+    printf("%.3g\n", most / largest);
+    return rows && most / largest <= limit ? 0 : rt_fail(err, "%s: above %g", ours, limit);
+}
+
+int main(int argc, char **argv)
+{
+    rt_err err = { 0 };
+    int rc = rt_usage(&err, "wrong use: see tests/tool.c");
+    if (argc == 4 && !strcmp(argv[1], "json"))
+        rc = json_value(argv[2], argv[3], &err);
+    else if (argc == 5 && !strcmp(argv[1], "head"))
+        rc = head(argv[2], atoll(argv[3]), argv[4], &err);
+    else if (argc == 5 && !strcmp(argv[1], "near"))
+        rc = near(argv[2], argv[3], atof(argv[4]), &err);
+    if (rc)
+        fprintf(stderr, "test-tool: %s\n", err.text);
+    return rc ? 1 : 0;
+}
