@@ -54,8 +54,11 @@ static const rt_config_key yarn_keys[] = {
         1 << 30),
 };
 
-static const rt_config_key factor_key = KEY("rope.scaling.factor", RT_KEY_FLOAT, rope_factor,
-                                            RT_KEYS_ALL, true, 1e-3, 1e6);
+/* The factor's two names, the second of files older than rope.scaling.*; 0 says none. */
+static const rt_config_key factor_keys[] = {
+    KEY("rope.scale_linear", RT_KEY_FLOAT, rope_factor, RT_KEYS_ALL, false, 0, 1e6),
+    KEY("rope.scaling.factor", RT_KEY_FLOAT, rope_factor, RT_KEYS_ALL, false, 0, 1e6),
+};
 
 /* Parts that no model of these architectures has here; neutral is the value that says so. */
 static const struct {
@@ -345,25 +348,34 @@ static int read_divisors(reader *r, rt_err *err)
                    r->g->path);
 }
 
-/* An unknown kind would give wrong numbers at length without a word. */
+/* As llama.cpp reads them: a factor without a type is linear, linear without a factor is plain. An
+   unknown kind would give wrong numbers at length without a word. */
 static int read_rope(reader *r, rt_err *err)
 {
     rt_config *c = r->cfg;
-    rt_gguf_str kind = { "none", 4 };
+    rt_gguf_str kind = { "linear", 6 };
     if (rt_gguf_opt_str(r->g, key_name(r, "rope.scaling.type"), &kind, err))
         return -1;
-    if (rt_gguf_str_is(kind, "none"))
-        return read_divisors(r, err);
-    c->rope_scaling = rt_gguf_str_is(kind, "linear") ? RT_ROPE_LINEAR : RT_ROPE_YARN;
-    if (c->rope_scaling == RT_ROPE_YARN && !rt_gguf_str_is(kind, "yarn"))
+    bool yarn = rt_gguf_str_is(kind, "yarn");
+    if (!yarn && !rt_gguf_str_is(kind, "linear") && !rt_gguf_str_is(kind, "none"))
         return rt_fail(err, "%s: %s \"%.*s\" is not supported (linear and yarn are)", r->g->path,
                        r->name, (int)rt_min(kind.bytes, 32), kind.text);
+    for (int i = 0; i < RT_COUNT(factor_keys); i++)
+        if (read_key(r, &factor_keys[i], err))
+            return -1;
+    if (yarn && c->rope_factor == 0)
+        return rt_fail(err, "%s: key %s is missing", r->g->path, r->name);
+    if (c->rope_factor == 0)
+        c->rope_factor = 1;
+    if (rt_gguf_str_is(kind, "none") || (!yarn && c->rope_factor == 1))
+        return read_divisors(r, err);
     if (rt_gguf_find(r->g, "rope_freqs.weight"))
-        return rt_fail(err, "%s: rope_freqs.weight beside %s: one scaling is supported", r->g->path,
-                       r->name);
-    if (read_key(r, &factor_key, err))
-        return -1;
-    if (c->rope_scaling != RT_ROPE_YARN)
+        return rt_fail(err,
+                       "%s: rope_freqs.weight beside a %s rope of factor %g: one scaling is "
+                       "supported",
+                       r->g->path, yarn ? "yarn" : "linear", c->rope_factor);
+    c->rope_scaling = yarn ? RT_ROPE_YARN : RT_ROPE_LINEAR;
+    if (!yarn)
         return 0;
     c->yarn_slow = 1;
     c->yarn_truncate = !(c->family->keys & RT_KEYS_OSS);

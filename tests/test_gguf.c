@@ -286,6 +286,33 @@ START_TEST(read_off_the_file)
     ck_assert(cfg.rope_scaling == RT_ROPE_LLAMA3);
     for (int i = 0; i < 3; i++)
         ck_assert(rt_config_rope_divisor(&cfg, i) == (i ? 8 : 1));
+    /* as llama.cpp reads a linear factor: its new name, the name of old files, and without a type
+     */
+    static const struct {
+        edit e[2];
+        double factor; /* 0: plain */
+    } linear[] = { { { { 's', "llama.rope.scaling.type", 0, "linear" },
+                       { 'f', "llama.rope.scaling.factor", 4, NULL } },
+                     4 },
+                   { { { 'f', "llama.rope.scale_linear", 4, NULL } }, 4 },
+                   { { { 'f', "llama.rope.scaling.factor", 4, NULL } }, 4 },
+                   { { { 'f', "llama.rope.scaling.factor", 2, NULL },
+                       { 'f', "llama.rope.scale_linear", 4, NULL } },
+                     2 },
+                   { { { 's', "llama.rope.scaling.type", 0, "linear" } }, 0 },
+                   { { { 'f', "llama.rope.scale_linear", 1, NULL } }, 0 },
+                   { { { 's', "llama.rope.scaling.type", 0, "none" },
+                       { 'f', "llama.rope.scaling.factor", 4, NULL } },
+                     0 } };
+    for (int i = 0; i < RT_COUNT(linear); i++) {
+        write_edited("mixtral", linear[i].e, linear[i].e[1].name ? 2 : 1);
+        OK(check_model(&cfg));
+        ck_assert(cfg.rope_scaling == (linear[i].factor ? RT_ROPE_LINEAR : RT_ROPE_PLAIN));
+        ck_assert(!linear[i].factor || cfg.rope_factor == linear[i].factor);
+    }
+    const edit both[] = { { 'r', "", 0, NULL }, { 'f', "llama.rope.scale_linear", 4, NULL } };
+    write_edited("mixtral", both, 2);
+    FAILS(check_model(&cfg), "rope_freqs.weight beside a linear rope of factor 4");
     const edit window[] = { { 'u', "llama.attention.sliding_window", 24, NULL } };
     write_edited("mixtral", window, 1);
     OK(check_model(&cfg));
