@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/stored.h"
 
 void rt_model_init(rt_model *m, const rt_config *cfg)
@@ -83,6 +84,44 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
     return bad ? -1 : 0;
 }
 
+/* Whether two matrices of one shape hold the same numbers. */
+static int compare_rows(const rt_stored *a, const rt_stored *b, bool *same, rt_err *err)
+{
+    float *x = rt_alloc(2 * a->cols, sizeof *x, "two rows of the head");
+    int bad = 0;
+    *same = true;
+    for (int64_t r = 0; !bad && *same && r < a->rows; r++) {
+        bad = rt_stored_rows(a, x, r, 1, err) || rt_stored_rows(b, x + a->cols, r, 1, err);
+        *same = !bad && memcmp(x, x + a->cols, (size_t)a->cols * sizeof *x) == 0;
+    }
+    free(x);
+    return bad;
+}
+
+/* Where a checkpoint that says its head is tied holds a head of its own, the numbers decide: a head
+   equal to the embedding is tied, another one is used (transformers 5 does so too). */
+static int settle_head(rt_config *cfg, const char *dir, rt_err *err)
+{
+    rt_store s;
+    rt_model own;
+    rt_stored embed, head;
+    rt_err ignored = { 0 }; /* without weights there is nothing to settle: reading them will say */
+    if (!cfg->tied || rt_store_open(&s, dir, &ignored))
+        return 0;
+    int bad = 0;
+    if (rt_safetensors_find(&s.st, "lm_head.weight")) {
+        cfg->tied = false;
+        rt_model_init(&own, cfg);
+        const rt_params *list = &own.w.params;
+        bad = rt_store_find(&s, cfg, &list->item[0], 0, &embed, err) ||
+              rt_store_find(&s, cfg, &list->item[list->n - 1], 0, &head, err) ||
+              compare_rows(&embed, &head, &cfg->tied, err);
+        rt_weights_free(NULL, &own.w);
+    }
+    rt_store_close(&s);
+    return bad ? -1 : 0;
+}
+
 int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
 {
     bool gguf = rt_gguf_is(path);
@@ -90,7 +129,7 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
         return rt_fail(err, "%s: %s: give a Hugging Face directory or a .gguf file", path,
                        rt_path_exists(path) ? "not a GGUF" : "no such model");
     if (!gguf)
-        return rt_config_load(cfg, path, err);
+        return rt_config_load(cfg, path, err) || settle_head(cfg, path, err) ? -1 : 0;
     rt_gguf g;
     if (rt_gguf_open(&g, path, err))
         return -1;
@@ -130,6 +169,8 @@ int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
     int bad = rt_store_check(&s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
               read_all(m, d, &s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
     rt_store_close(&s);
+    free(m->path);
+    m->path = rt_strdup(path);
     return bad ? -1 : 0;
 }
 

@@ -559,6 +559,52 @@ START_TEST(written_configs)
 }
 END_TEST
 
+/* A checkpoint that says its head is tied and holds one: a head equal to the embedding is the
+   embedding, another one is used (as transformers 5 does). */
+START_TEST(own_heads)
+{
+    rt_dev d;
+    rt_safetensors st;
+    rt_safetensors_writer w;
+    char *data;
+    int64_t bytes, head_dim[2];
+    OK(rt_file_read(&data, &bytes, golden("llama_tied", "config.json"), 1 << 20, &err));
+    OK(rt_dir_make("own", &err));
+    OK(rt_file_write("own/config.json", data, bytes, &err));
+    free(data);
+    OK(rt_dev_open(&d, "cpu", 1, &err));
+    for (int own = 0; own < 2; own++) {
+        rt_model m;
+        float first = 0;
+        OK(rt_safetensors_open(&st, golden("llama_tied", ""), &err));
+        const rt_st_tensor *embed = rt_safetensors_find(&st, "model.embed_tokens.weight");
+        memcpy(head_dim, embed->dim, sizeof head_dim);
+        OK(rt_safetensors_writer_init(&w, "own", 0, &err));
+        for (int64_t i = 0; i < st.n_tensors; i++)
+            rt_safetensors_writer_add(&w, st.tensor[i].name, st.tensor[i].dtype, st.tensor[i].rank,
+                                      st.tensor[i].dim);
+        rt_safetensors_writer_add(&w, "lm_head.weight", RT_F32, 2, head_dim);
+        OK(rt_safetensors_writer_begin(&w, &err));
+        for (int64_t i = 0; i < st.n_tensors; i++)
+            OK(rt_safetensors_writer_push(&w, st.tensor[i].data, st.tensor[i].bytes, &err));
+        float *head = malloc((size_t)embed->elements * 4);
+        OK(rt_safetensors_read_f32(head, embed, 0, embed->elements, &err));
+        head[embed->elements - 1] += own ? 1 : 0;
+        first = head[0];
+        OK(rt_safetensors_writer_push(&w, head, embed->elements * 4, &err));
+        OK(rt_safetensors_writer_commit(&w, &err));
+        OK(rt_model_open(&m, &d, "own", false, 16, &err));
+        ck_assert(m.cfg.tied == !own);
+        ck_assert(!own || (rt_f32(&m.w.head)[0] == first &&
+                           rt_f32(&m.w.head)[embed->elements - 1] == head[embed->elements - 1]));
+        rt_model_free(&d, &m);
+        rt_safetensors_close(&st);
+        free(head);
+    }
+    rt_dev_close(&d);
+}
+END_TEST
+
 /* Ids that end a text: config.json's first, then those that only generation_config.json names. */
 START_TEST(end_tokens)
 {
@@ -640,16 +686,11 @@ END_TEST
 int main(void)
 {
     const int n = RT_COUNT(MODELS);
-    const suite_test tests[] = { { logits, n },
-                                 { gguf_logits, RT_COUNT(GGUFS) },
-                                 { written_configs, n },
-                                 { trained, RT_COUNT(TRAINED) },
-                                 { end_tokens, 1 },
-                                 { refused_configs, 1 },
-                                 { gradients, RT_COUNT(WITH_GRADIENTS) },
-                                 { decoding, n },
-                                 { scoring_bits, n },
-                                 { generation_bits, n },
-                                 { generated_and_scored, n } };
+    const suite_test tests[] = { { logits, n },          { gguf_logits, RT_COUNT(GGUFS) },
+                                 { written_configs, n }, { trained, RT_COUNT(TRAINED) },
+                                 { end_tokens, 1 },      { own_heads, 1 },
+                                 { refused_configs, 1 }, { gradients, RT_COUNT(WITH_GRADIENTS) },
+                                 { decoding, n },        { scoring_bits, n },
+                                 { generation_bits, n }, { generated_and_scored, n } };
     return suite_run("models", NULL, tests, RT_COUNT(tests));
 }
