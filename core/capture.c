@@ -97,6 +97,14 @@ void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t
         d->ops->download(d, host[i], each[i]->data, rt_tensor_bytes(each[i]));
 }
 
+bool rt_capture_finite(const rt_capture_buffers *b, int64_t n)
+{
+    int64_t i = 0;
+    while (i < n && isfinite(b->entropy[i]))
+        i++;
+    return i == n;
+}
+
 static void sort_head(int32_t *id, float *logp, int n)
 {
     for (int i = 1; i < n; i++) { /* at most RT_SOFT_HEAD_MAX items */

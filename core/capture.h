@@ -31,6 +31,8 @@ void rt_capture_close(rt_capture_buffers *b);
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens);
 /* Capture n rows of logits (clobbered) against b->token and download everything. */
 void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t n, int64_t vocab);
+/* Whether the logits of all n captured rows were finite. */
+bool rt_capture_finite(const rt_capture_buffers *b, int64_t n);
 /* Append captured row i to s. */
 int rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s, rt_err *err);
 

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/finite.h"
+
 typedef struct sequence {
     bool active;
     int64_t id, n_prompt, max_new;
@@ -206,6 +208,8 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
         rt_capture_run(g->d, cap, &g->acts.logits, n, g->o.vocab);
     for (int64_t j = 0; j < n; j++) {
         sequence *s = &g->seq[g->slot[j]];
+        if (cap->host_token[j] < 0)
+            return rt_finite_fail(g->d, g->m, &g->acts, err);
         if (g->o.capture.head_max && rt_capture_append(cap, j, &s->soft, err))
             return -1;
         s->token[s->n++] = cap->host_token[j];

@@ -1,7 +1,10 @@
 #include "core/model.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/memory.h"
 
 static void *list_of(int64_t n, size_t size)
 {
@@ -97,6 +100,7 @@ void rt_model_free(rt_dev *d, rt_model *m)
 {
     rt_weights_free(d, &m->w);
     rt_dev_free(d, &m->rope_arena);
+    free(m->path);
     memset(m, 0, sizeof *m);
 }
 
@@ -246,17 +250,38 @@ static rt_pass pass_of(const rt_model *m, const rt_acts *a, int64_t layer)
     return pass;
 }
 
+static void block_forward(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l)
+{
+    rt_pass pass = pass_of(m, a, l);
+    rt_block_forward(d, &m->cfg, l, &m->w.block[l], &a->saved[l], &a->stream[l + 1], &a->stream[l],
+                     &pass);
+}
+
 void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a)
 {
     const rt_config *c = &m->cfg;
     rt_gather_rows(d, &a->stream[0], &m->w.embed, &a->rows.token);
-    for (int64_t l = 0; l < c->layers; l++) {
-        rt_pass pass = pass_of(m, a, l);
-        rt_block_forward(d, c, l, &m->w.block[l], &a->saved[l], &a->stream[l + 1], &a->stream[l],
-                         &pass);
-    }
+    for (int64_t l = 0; l < c->layers; l++)
+        block_forward(d, m, a, l);
     rt_rmsnorm_forward(d, &a->hidden, &a->hidden_rstd, &a->stream[c->layers], &m->w.final_norm,
                        (float)c->norm_eps);
+}
+
+int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a)
+{
+    int64_t n = rt_tensor_elements(&a->stream[0]), layer = 0, i = 0;
+    float *host = rt_alloc(n, sizeof *host, "the activations of a layer");
+    rt_gather_rows(d, &a->stream[0], &m->w.embed, &a->rows.token);
+    for (; layer < m->cfg.layers; layer++) {
+        block_forward(d, m, a, layer);
+        d->ops->download(d, host, a->stream[layer + 1].data, n * (int64_t)sizeof *host);
+        for (i = 0; i < n && isfinite(host[i]); i++)
+            ;
+        if (i < n)
+            break;
+    }
+    free(host);
+    return layer;
 }
 
 void rt_model_logits(rt_dev *d, const rt_model *m, rt_acts *a, const int32_t *index, int64_t n)
@@ -289,8 +314,7 @@ void rt_model_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a)
         rt_pass pass = pass_of(m, a, l);
         if (a->shape.recompute) {
             a->saved[l].ffn.load.data = NULL; /* counted once, in forward */
-            rt_block_forward(d, c, l, &m->w.block[l], &a->saved[l], &a->stream[l + 1],
-                             &a->stream[l], &pass);
+            block_forward(d, m, a, l);
         }
         rt_block_backward(d, c, l, &m->w.block[l], &dw->block[l], &a->saved[l], &a->grads,
                           &a->dstream, &a->stream[l], &pass);

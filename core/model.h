@@ -28,6 +28,7 @@ typedef struct rt_model {
     rt_weights w;
     rt_tensor rope; /* (T,P) cos | sin */
     rt_arena rope_arena;
+    char *path;  /* where the weights were read, NULL = made at random */
     bool frozen; /* products use panels; no gradients */
 } rt_model;
 
@@ -74,6 +75,9 @@ void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s
 
 /* rows -> a->hidden. */
 void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a);
+/* Once logits are not finite: runs the last rows again and says the first layer whose output is not
+   either; the number of layers when all are. */
+int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a);
 /* a->logits (n,V) = head of rows index[0..n) of a->hidden; n <= head_rows; index on the host. */
 void rt_model_logits(rt_dev *d, const rt_model *m, rt_acts *a, const int32_t *index, int64_t n);
 /* a->logits holds their gradient: gradient of the head += , rows of a->dhidden += . */

@@ -244,7 +244,8 @@ typedef struct rt_ops {
     /* token(M) i32 drawn with rt_rng_uniform(seed[m], RT_RNG_SAMPLE, index[m]); seed (M,2) i32 halves of a
        u64 (low, high), index(M) i32. Kept are the top_k most probable ids, then the fewest of those
        whose mass reaches top_p of theirs (the one that crosses included, lowest ids first on ties);
-       the draw is the inverse of the kept ids' cumulative mass, ids ascending. */
+       the draw is the inverse of the kept ids' cumulative mass, ids ascending. Logits that are not
+       all finite choose -1. */
     void (*sample)(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
                    const rt_tensor *index, const rt_sampling *s, int64_t vocab);
     /* Soft targets of M rows; token(M) is what followed, -1 = unknown (taken = 0). Tail offset

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/finite.h"
 #include "core/log.h"
 #include "core/option.h"
 #include "core/memory.h"
@@ -63,7 +64,7 @@ static const rt_option options[] = {
               "learning rate at the end, as a share of the peak"),
     OPT_FLOAT(O, beta1, "beta1", "0.9", 0, 0.99999, "AdamW"),
     OPT_FLOAT(O, beta2, "beta2", "0.98", 0, 0.99999, "AdamW"),
-    OPT_FLOAT(O, eps, "eps", "1e-8", 0, 1, "AdamW"),
+    OPT_FLOAT(O, eps, "eps", "1e-8", 1e-20, 1, "AdamW"),
     OPT_FLOAT(O, weight_decay, "weight-decay", "0.05", 0, 10, "AdamW, on matrices"),
     OPT_FLOAT(O, clip, "clip", "1", 0, 1e9, "largest norm of a gradient; 0 = no clipping"),
     OPT_FLOAT(O, balance_rate, "balance-rate", "0.003", 0, 1,
@@ -372,6 +373,18 @@ static int save_checkpoint(trainer *t, rt_err *err)
                               &t->at, err);
 }
 
+/* A step whose loss or gradient is not a number: nothing of it is kept. */
+static int not_finite(trainer *t, rt_err *err)
+{
+    long long step = (long long)t->at.step + 1;
+    if (rt_finite_weights(&t->dev, &t->model, err))
+        return rt_wrap(err, "step %lld", step);
+    return rt_fail(err,
+                   "step %lld: the loss or its gradient is not finite (first document %s): lower "
+                   "--learning-rate; the last checkpoint is good",
+                   step, t->docs[0].id);
+}
+
 /* ---- THE loop -----------------------------------------------------------------------------------
  */
 
@@ -392,11 +405,7 @@ static int train(trainer *t, rt_err *err)
         rt_step_run(&t->step, t->docs, t->n_docs, &totals);
         double norm = rt_optimizer_norm(&t->dev, &t->optimizer, &t->step.grads);
         if (!isfinite(norm) || !isfinite(totals.sum[RT_LOSS_TOTAL]))
-            return rt_fail(
-                err,
-                "step %lld: the loss or its gradient is not finite (first document %s): lower "
-                "--learning-rate; the last checkpoint is good",
-                (long long)t->at.step + 1, t->docs[0].id);
+            return not_finite(t, err);
         t->at.step++;
         t->at.tokens += totals.rows;
         double rate = rt_schedule_rate(o->schedule, o->learning_rate, o->min_rate, o->warmup,
@@ -404,7 +413,8 @@ static int train(trainer *t, rt_err *err)
         double scale = o->clip > 0 && norm > o->clip ? o->clip / norm : 1;
         rt_optimizer_update(&t->dev, &t->optimizer, &t->model.w, &t->step.grads, rate, scale,
                             t->at.step);
-        rt_step_balance(&t->step, o->balance_rate * rate / o->learning_rate);
+        if (rate > 0)
+            rt_step_balance(&t->step, o->balance_rate * rate / o->learning_rate);
 
         bool last = t->at.step == o->steps;
         bool measured = t->held_out && (last || t->at.step % o->eval_every == 0);

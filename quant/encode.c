@@ -175,8 +175,9 @@ int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width
         return -1;
     int64_t unfit = find_unfit(x, t, rows * width);
     if (unfit >= 0)
-        return rt_fail(err, "row %lld, column %lld: %g does not fit %s; is this checkpoint sound?",
+        return rt_fail(err, "row %lld, column %lld: %g %s %s; is this checkpoint sound?",
                        (long long)(unfit / width), (long long)(unfit % width), (double)x[unfit],
+                       isfinite(x[unfit]) ? "does not fit" : "is not finite and cannot be",
                        rt_dtype_get(t)->name);
     bool failed = false;
 #pragma omp parallel if (rows * width > SMALL)

@@ -1,7 +1,9 @@
 #include "student/measure.h"
 
+#include <math.h>
 #include <string.h>
 
+#include "core/finite.h"
 #include "core/log.h"
 
 enum { DOCUMENTS = 64 }; /* of a pass at most */
@@ -100,7 +102,17 @@ static void compare(rt_measure *ms, const int32_t *index, int64_t n, rt_measured
     }
 }
 
-static void run_pass(rt_measure *ms, rt_measured *out)
+/* Every column of a row's statistics is NaN where its logits are not finite. */
+static int check_finite(rt_measure *ms, const rt_measured *out, rt_err *err)
+{
+    if (!isfinite(out->totals.sum[RT_LOSS_LSE]))
+        return rt_finite_fail(ms->d, ms->m, &ms->acts, err);
+    if (!isfinite(out->kl))
+        return rt_finite_fail(ms->d, ms->reference, &ms->reference_acts, err);
+    return 0;
+}
+
+static int run_pass(rt_measure *ms, rt_measured *out, rt_err *err)
 {
     rt_batch *b = &ms->batch;
     const rt_loss_spec spec = { .ce = 1,
@@ -119,6 +131,7 @@ static void run_pass(rt_measure *ms, rt_measured *out)
         rt_batch_totals(ms->d, b, first, n, &out->totals);
     }
     rt_batch_clear(b);
+    return check_finite(ms, out, err);
 }
 
 int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
@@ -134,7 +147,8 @@ int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char
         rt_progress_begin(&p, label, 0, n);
     for (int64_t i = 0; i < n; i++) {
         if (!rt_batch_fits(&ms->batch, rt_corpus_length(c, i))) {
-            run_pass(ms, out);
+            if (run_pass(ms, out, err))
+                return -1;
             held = 0;
         }
         rt_document *doc = &ms->docs[held++];
@@ -146,8 +160,8 @@ int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char
                 &p, i + 1, "cross-entropy %.4f",
                 out->totals.rows ? out->totals.sum[RT_LOSS_CE] / (double)out->totals.rows : 0);
     }
-    if (ms->batch.n)
-        run_pass(ms, out);
+    if (ms->batch.n && run_pass(ms, out, err))
+        return -1;
     if (label)
         rt_progress_end(&p);
     return 0;

@@ -1,10 +1,12 @@
 /* logits.c: the command `retort logits`: a model's logits for a sequence of token ids, and which
    experts it chose, as .npy files: what another implementation is compared with.
    Scores one whole sequence (positions 0 .. T-1). Refuses: text, batches. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/finite.h"
 #include "core/option.h"
 #include "core/weights.h"
 #include "corpora/npz.h"
@@ -111,6 +113,14 @@ static int write_head(rt_out *out, const char *path, const char *descr, int rank
     return rt_out_open(out, path, err) || rt_out_write(out, head, RT_NPY_HEAD, err) ? -1 : 0;
 }
 
+static int check_finite(run *r, const float *logits, int64_t n, rt_err *err)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(logits[i]))
+            return rt_finite_fail(&r->dev, &r->model, &r->acts, err);
+    return 0;
+}
+
 static int write_logits(run *r, rt_err *err)
 {
     int64_t v = r->model.cfg.vocab, dim[] = { r->n, v };
@@ -125,7 +135,7 @@ static int write_logits(run *r, rt_err *err)
             index[i] = (int32_t)(first + i);
         rt_model_logits(&r->dev, &r->model, &r->acts, index, n);
         r->dev.ops->download(&r->dev, host, r->acts.logits.data, n * v * 4);
-        bad = rt_out_write(&out, host, n * v * 4, err);
+        bad = check_finite(r, host, n * v, err) || rt_out_write(&out, host, n * v * 4, err);
     }
     free(host);
     if (bad)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/capture.h"
+#include "core/finite.h"
 #include "core/log.h"
 #include "teacher/teacher.h"
 #include "teacher/work.h"
@@ -299,6 +300,8 @@ static int capture_rows(scorer *s, int64_t at, int64_t n, rt_err *err)
     rt_model_logits(d, &s->teacher.model, &s->acts, s->index + at, n);
     rt_capture_upload(d, b, n, true);
     rt_capture_run(d, b, &s->acts.logits, n, s->teacher.vocab);
+    if (!rt_capture_finite(b, n))
+        return rt_finite_fail(d, &s->teacher.model, &s->acts, err);
     for (int64_t i = 0; i < n; i++)
         if (rt_capture_append(b, i, &s->text[s->wanted[at + i]].soft, err))
             return -1;

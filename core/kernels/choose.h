@@ -75,6 +75,11 @@ TEAM_FN void rt_sample_unit(const struct rt_args_sample *a, int64_t unit, float 
     const float *z = team_row(&a->logits, unit, a->logits.dim[1]);
     int32_t *token = team_i32(&a->token) + unit;
     float max = team_max(z, vocab);
+    if (!team_finite(z, vocab)) {
+        if (team_rank() == 0)
+            *token = -1;
+        return;
+    }
     if (a->s.temperature == 0.0f || a->s.top_k == 1) {
         int64_t best = team_find(z, vocab, max);
         if (team_rank() == 0)
@@ -102,7 +107,7 @@ TEAM_FN void rt_sample_unit(const struct rt_args_sample *a, int64_t unit, float 
                              (uint64_t)(uint32_t)team_i32(&a->index)[unit]);
     struct walk w = { (double)u * total, total, 0.0, token, 0, 1 };
     if (team_rank() == 0)
-        *token = 0; /* only NaN leaves it there */
+        *token = 0; /* stays there only without mass */
     team_sync();
     for (int64_t c = 0; c * width < vocab; c++)
         if (walk_stops(&w, part[c]))

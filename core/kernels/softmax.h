@@ -20,6 +20,15 @@ LANES_FN lanes row_exponent(const float *z, int64_t left, lanes max, lanes inver
     return lanes_max(lanes_set(-100.0f), d);
 }
 
+/* Whether a row of logits makes a distribution: 0 z is 0 of a number, NaN of NaN and infinity. */
+TEAM_FN bool team_finite(const float *z, int64_t n)
+{
+    lanes zero = lanes_set(0.0f), s = zero;
+    for (int64_t i = lanes_first(); i < n; i += lanes_step())
+        s = lanes_fma(lanes_load(z + i, n - i, 0.0f), zero, s);
+    return team_sum_lanes(s) == 0.0f;
+}
+
 /* e = exp((z - max) inverse_t); e may be z, or NULL for the sums alone */
 TEAM_FN struct row_sums team_exp_row(float *e, const float *z, int64_t n, float max,
                                      float inverse_t)
