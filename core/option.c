@@ -435,6 +435,28 @@ cJSON *rt_options_json(const rt_command *cmd, const void *values)
     return json;
 }
 
+cJSON *rt_options_result(const rt_command *cmd, const void *values)
+{
+    cJSON *json = rt_options_json(cmd, values);
+    char key[NAME_MAX_BYTES];
+    for (int i = 0; i < cmd->n_options; i++) {
+        recipe_key(key, cmd->options[i].name);
+        if (cmd->options[i].role != RT_OPT_RESULT)
+            cJSON_DeleteItemFromObjectCaseSensitive(json, key);
+    }
+    return json;
+}
+
+const char *rt_option_path(const rt_option *o, const void *values, int k)
+{
+    const void *at = (const char *)values + o->offset;
+    if (o->role == RT_OPT_RESULT || o->role == RT_OPT_FREE)
+        return NULL;
+    if (o->kind == RT_OPT_LIST)
+        return k < ((const rt_strlist *)at)->n ? ((const rt_strlist *)at)->item[k] : NULL;
+    return k == 0 && o->kind == RT_OPT_STR ? *(char *const *)at : NULL;
+}
+
 // --------------------------------------------------------------------------------- checking
 
 static size_t field_bytes(const rt_option *o)
@@ -442,6 +464,29 @@ static size_t field_bytes(const rt_option *o)
     static const size_t BYTES[] = { sizeof(bool), sizeof(int64_t), sizeof(double), sizeof(char *),
                                     sizeof(rt_strlist) };
     return BYTES[o->kind];
+}
+
+/* Whether the word that stands for the value in help says that it is a path. */
+static bool says_path(const char *arg)
+{
+    static const char *const WORDS[] = { "DIR",  "FILE",    "PATH", "GGUF",
+                                         ".npy", ".traces", ".gguf" };
+    for (int i = 0; arg && i < RT_COUNT(WORDS); i++)
+        if (strstr(arg, WORDS[i]))
+            return true;
+    return false;
+}
+
+static int check_role(const rt_command *cmd, const rt_option *o, rt_err *err)
+{
+    bool path = o->role != RT_OPT_RESULT && o->role != RT_OPT_FREE;
+    bool text = (o->kind == RT_OPT_STR && !o->choices) || o->kind == RT_OPT_LIST;
+    if (path && !text)
+        return rt_fail(err, "%s: --%s cannot be a path", cmd->name, o->name);
+    if (text && says_path(o->arg) && !path)
+        return rt_fail(err, "%s: --%s %s needs the role of an input or output", cmd->name, o->name,
+                       o->arg);
+    return 0;
 }
 
 static int check_row(const rt_command *cmd, int i, void *scratch, rt_err *err)
@@ -467,6 +512,8 @@ static int check_row(const rt_command *cmd, int i, void *scratch, rt_err *err)
     bool number = o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT;
     if (number && (!(o->min <= o->max) || (!o->def && !o->required)))
         return rt_fail(err, "%s: --%s needs min <= max and a default", at, o->name);
+    if (check_role(cmd, o, err))
+        return -1;
     if (o->required && o->def)
         return rt_fail(err, "%s: --%s is required and has a default", at, o->name);
     int rc = o->def ? set_value(o, scratch, o->def, o->name, err) : 0;

@@ -20,6 +20,18 @@ typedef enum rt_opt_kind {
     RT_OPT_LIST,   /* rt_strlist field; flag may repeat; recipe takes an array or a string */
 } rt_opt_kind;
 
+/* What an option means for the result, the bytes that a command leaves. Skipping and resuming
+   depend on it: values of RESULT and contents of INPUT are the identity of a piece of work. */
+typedef enum rt_opt_role {
+    RT_OPT_RESULT,      /* its value changes the result; what a row without a mark is */
+    RT_OPT_INPUT,       /* a path that is read: its content changes the result, its spelling not */
+    RT_OPT_INPUT_NAMED, /* the same, and the path's last name stands in the result too */
+    RT_OPT_INPUT_WORDS, /* words, some of them paths: the words count, and the content of paths */
+    RT_OPT_MEASURE,     /* a path that is read only to report on it */
+    RT_OPT_OUTPUT,      /* a path that is written */
+    RT_OPT_FREE,        /* how fast, how often, how it is told: never the bytes */
+} rt_opt_role;
+
 struct rt_needs;
 
 typedef struct rt_strlist { char **item; int n; } rt_strlist;
@@ -32,31 +44,36 @@ typedef struct rt_option {
     double min, max;      /* bounds for INT and FLOAT */
     const char *choices;  /* "a|b|c" for STR, else NULL */
     const char *arg;      /* "DIR", "FILE", "N" in help; only a "TEXT" may be empty */
-    const char *help;     /* one line */
     bool required;
+    const char *help;     /* one line */
+    rt_opt_role role;
 } rt_option;
 
-/* Row macros check that the field has the type its kind needs. `S` is the command's struct. */
+/* Row macros check that the field has the type its kind needs. `S` is the command's struct. After
+   the help may follow the role, which is RT_OPT_RESULT when left out. */
 #define RT_OPT_FIELD(S, f, T) \
     (offsetof(S, f) + 0 * sizeof(char[(sizeof(((S *)0)->f) == sizeof(T)) ? 1 : -1]))
-#define OPT_BOOL(S, f, name, def, help) \
-    { name, RT_OPT_BOOL, RT_OPT_FIELD(S, f, bool), def, 0, 1, NULL, NULL, help, false }
-#define OPT_INT(S, f, name, def, min, max, help) \
-    { name, RT_OPT_INT, RT_OPT_FIELD(S, f, int64_t), def, min, max, NULL, "N", help, false }
-#define OPT_FLOAT(S, f, name, def, min, max, help) \
-    { name, RT_OPT_FLOAT, RT_OPT_FIELD(S, f, double), def, min, max, NULL, "X", help, false }
-#define OPT_STR(S, f, name, def, arg, help) \
-    { name, RT_OPT_STR, RT_OPT_FIELD(S, f, char *), def, 0, 0, NULL, arg, help, false }
-#define OPT_NEED(S, f, name, arg, help) \
-    { name, RT_OPT_STR, RT_OPT_FIELD(S, f, char *), NULL, 0, 0, NULL, arg, help, true }
-#define OPT_CHOICE(S, f, name, def, choices, help) \
-    { name, RT_OPT_STR, RT_OPT_FIELD(S, f, char *), def, 0, 0, choices, choices, help, false }
+#define RT_OPT_ROW(S, f, T, k, n, d, low, high, of, a, need, ...) \
+    { .name = n, .kind = k, .offset = RT_OPT_FIELD(S, f, T), .def = d, .min = low, .max = high, \
+      .choices = of, .arg = a, .required = need, .help = __VA_ARGS__ }
+#define OPT_BOOL(S, f, name, def, ...) \
+    RT_OPT_ROW(S, f, bool, RT_OPT_BOOL, name, def, 0, 1, NULL, NULL, false, __VA_ARGS__)
+#define OPT_INT(S, f, name, def, min, max, ...) \
+    RT_OPT_ROW(S, f, int64_t, RT_OPT_INT, name, def, min, max, NULL, "N", false, __VA_ARGS__)
+#define OPT_FLOAT(S, f, name, def, min, max, ...) \
+    RT_OPT_ROW(S, f, double, RT_OPT_FLOAT, name, def, min, max, NULL, "X", false, __VA_ARGS__)
+#define OPT_STR(S, f, name, def, arg, ...) \
+    RT_OPT_ROW(S, f, char *, RT_OPT_STR, name, def, 0, 0, NULL, arg, false, __VA_ARGS__)
+#define OPT_NEED(S, f, name, arg, ...) \
+    RT_OPT_ROW(S, f, char *, RT_OPT_STR, name, NULL, 0, 0, NULL, arg, true, __VA_ARGS__)
+#define OPT_CHOICE(S, f, name, def, choices, ...) \
+    RT_OPT_ROW(S, f, char *, RT_OPT_STR, name, def, 0, 0, choices, choices, false, __VA_ARGS__)
+#define OPT_LIST(S, f, name, arg, ...) \
+    RT_OPT_ROW(S, f, rt_strlist, RT_OPT_LIST, name, NULL, 0, 0, NULL, arg, false, __VA_ARGS__)
 #define OPT_THREADS(S, f) \
-    OPT_INT(S, f, "threads", "0", 0, 4096, "CPU threads; 0 = all cores")
-#define OPT_LIST(S, f, name, arg, help) \
-    { name, RT_OPT_LIST, RT_OPT_FIELD(S, f, rt_strlist), NULL, 0, 0, NULL, arg, help, false }
-#define OPT_NEED_LIST(S, f, name, arg, help) \
-    { name, RT_OPT_LIST, RT_OPT_FIELD(S, f, rt_strlist), NULL, 0, 0, NULL, arg, help, true }
+    OPT_INT(S, f, "threads", "0", 0, 4096, "CPU threads; 0 = all cores", RT_OPT_FREE)
+#define OPT_NEED_LIST(S, f, name, arg, ...) \
+    RT_OPT_ROW(S, f, rt_strlist, RT_OPT_LIST, name, NULL, 0, 0, NULL, arg, true, __VA_ARGS__)
 
 /* A command. run() gets its filled struct; argv words that are not flags are an error unless
    positional names them. A name "./NAME" is a program of its own, not a command of retort. */
@@ -92,6 +109,11 @@ void rt_options_free(const rt_command *cmd, void *values);
 const char *rt_command_program(const rt_command *cmd); /* "retort ", or "" before "./NAME" */
 /* Effective values as a recipe section; keys with '_' for '-'. cJSON_Delete it. */
 cJSON *rt_options_json(const rt_command *cmd, const void *values);
+/* Of these only the values that change the result (RT_OPT_RESULT). */
+cJSON *rt_options_result(const rt_command *cmd, const void *values);
+/* Path k (from 0) of an option that names paths, or NULL after the last. */
+const char *rt_option_path(const rt_option *o, const void *values, int k);
+
 RT_END
 
 #endif

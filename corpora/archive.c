@@ -19,13 +19,15 @@ typedef struct archive_options {
 
 static const rt_option OPTIONS[] = {
     OPT_LIST(archive_options, words, "words", "VERB ARCHIVE...",
-             "list, show ARCHIVE [ID], verify, repair, merge, stats or export, then archives"),
-    OPT_STR(archive_options, out, "out", NULL, "PATH", "merge: the new archive; export: the file"),
+             "list, show ARCHIVE [ID], verify, repair, merge, stats or export, then archives",
+             RT_OPT_INPUT_WORDS),
+    OPT_STR(archive_options, out, "out", NULL, "PATH", "merge: the new archive; export: the file",
+            RT_OPT_OUTPUT),
     OPT_STR(archive_options, verdict, "verdict", NULL, "V[,V]",
             "export: only these of correct, wrong, unverified, unfinished"),
     OPT_INT(archive_options, rows, "rows", "6", 0, 1 << 24, "show ID: soft rows to print"),
     OPT_BOOL(archive_options, soft, "soft", "false", "export: tokens and decoded soft rows too"),
-    OPT_BOOL(archive_options, json, "json", "false", "report as JSON"),
+    OPT_BOOL(archive_options, json, "json", "false", "report as JSON", RT_OPT_FREE),
 };
 
 static void print_json(cJSON *json)

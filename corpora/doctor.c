@@ -22,7 +22,7 @@ typedef struct doctor_options {
 } doctor_options;
 
 static const rt_option OPTIONS[] = {
-    OPT_BOOL(doctor_options, json, "json", "false", "one JSON object on stdout"),
+    OPT_BOOL(doctor_options, json, "json", "false", "one JSON object on stdout", RT_OPT_FREE),
 };
 
 // The rest of the first line of a /proc file that begins with key, after ':' and blanks; "" if

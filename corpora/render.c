@@ -17,9 +17,10 @@ typedef struct render_options {
 
 static const rt_option OPTIONS[] = {
     OPT_NEED(render_options, model, "model", "PATH",
-             "model directory or .gguf with a chat template"),
+             "model directory or .gguf with a chat template", RT_OPT_INPUT),
     OPT_NEED(render_options, messages, "messages", "FILE",
-             "JSON: a list of messages, or an object with \"messages\" and other variables"),
+             "JSON: a list of messages, or an object with \"messages\" and other variables",
+             RT_OPT_INPUT),
     OPT_BOOL(render_options, add_generation_prompt, "add-generation-prompt", "false",
              "end with the opening of the assistant's turn"),
     RT_CHAT_OPTION(render_options, set),

@@ -88,7 +88,8 @@ static int run_tokenize(void *options, rt_err *err)
 
 #define S tokenize_options
 static const rt_option tokenize_rows[] = {
-    OPT_NEED(S, model, "model", "DIR|GGUF", "model directory, tokenizer.json or GGUF file"),
+    OPT_NEED(S, model, "model", "DIR|GGUF", "model directory, tokenizer.json or GGUF file",
+             RT_OPT_INPUT),
     OPT_BOOL(S, decode, "decode", "false", "read arrays of ids, write text"),
     OPT_BOOL(S, special, "special", "false", "parse special tokens in the text"),
     OPT_BOOL(S, plain, "plain", "false", "parse no added token at all"),
@@ -185,8 +186,10 @@ static int run_tokenizer(void *options, rt_err *err)
 
 #define S trainer_options
 static const rt_option tokenizer_rows[] = {
-    OPT_NEED_LIST(S, in, "in", "PATH", "texts, JSONL records, archives or directories to learn from"),
-    OPT_NEED(S, out, "out", "DIR", "where tokenizer.json and tokenizer_config.json go"),
+    OPT_NEED_LIST(S, in, "in", "PATH", "texts, JSONL records, archives or directories to learn from",
+             RT_OPT_INPUT),
+    OPT_NEED(S, out, "out", "DIR", "where tokenizer.json and tokenizer_config.json go",
+             RT_OPT_OUTPUT),
     OPT_INT(S, vocab, "vocab", "32000", 256, 1 << 20, "tokens in all, added ones included"),
     OPT_STR(S, pre, "pre", "qwen2", "NAME", "split pattern by its GGUF name"),
     OPT_LIST(S, special, "special", "TOKEN", "control token, e.g. <|im_end|>; repeat"),
@@ -194,7 +197,8 @@ static const rt_option tokenizer_rows[] = {
     OPT_STR(S, bos, "bos", NULL, "TOKEN", "the special token that begins a text"),
     OPT_STR(S, eos, "eos", NULL, "TOKEN", "the special token that ends a turn"),
     OPT_STR(S, pad, "pad", NULL, "TOKEN", "the special token for padding"),
-    OPT_STR(S, chat_template, "chat-template", NULL, "FILE", "Jinja template to store"),
+    OPT_STR(S, chat_template, "chat-template", NULL, "FILE", "Jinja template to store",
+            RT_OPT_INPUT),
 };
 const rt_command rt_command_tokenizer = {
     .name = "tokenizer",

@@ -34,12 +34,15 @@ typedef struct train_options {
 
 #define O train_options
 static const rt_option options[] = {
-    OPT_STR(O, model, "model", NULL, "DIR", "start from this model (its tokenizer too)"),
-    OPT_STR(O, config, "config", NULL, "FILE", "or start at random from this config.json"),
-    OPT_STR(O, tokenizer, "tokenizer", NULL, "DIR", "tokenizer and chat template; with --config"),
+    OPT_STR(O, model, "model", NULL, "DIR", "start from this model (its tokenizer too)",
+            RT_OPT_INPUT),
+    OPT_STR(O, config, "config", NULL, "FILE", "or start at random from this config.json",
+            RT_OPT_INPUT),
+    OPT_STR(O, tokenizer, "tokenizer", NULL, "DIR", "tokenizer and chat template; with --config",
+            RT_OPT_INPUT),
     OPT_NEED_LIST(O, data, "data", "PATH",
-             "trace archive, JSONL (also .gz .zst .tar .zip) or text; may repeat"),
-    OPT_NEED(O, out, "out", "DIR", "where the trained model goes"),
+             "trace archive, JSONL (also .gz .zst .tar .zip) or text; may repeat", RT_OPT_INPUT),
+    OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
     OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
                "objective; all but hard need an archive"),
     OPT_FLOAT(O, hard_weight, "hard-weight", "0", 0, 1,
@@ -70,16 +73,16 @@ static const rt_option options[] = {
     OPT_FLOAT(O, balance_rate, "balance-rate", "0.003", 0, 1,
               "router bias against load, a step (sigmoid routers)"),
     OPT_CHOICE(O, recompute, "recompute", "none", "none|block",
-               "block keeps only each block's input"),
+               "block keeps only each block's input", RT_OPT_FREE),
     OPT_CHOICE(O, dtype, "dtype", "f32", "f32|bf16|f16", "of the written weights"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of start and order"),
     OPT_THREADS(O, threads),
-    OPT_INT(O, save_every, "save-every", "200", 1, 1e9, "steps between checkpoints"),
+    OPT_INT(O, save_every, "save-every", "200", 1, 1e9, "steps between checkpoints", RT_OPT_FREE),
     OPT_LIST(O, eval_data, "eval-data", "PATH",
-             "held-out archive or JSONL, measured without learning"),
-    OPT_INT(O, eval_every, "eval-every", "200", 1, 1e9, "steps between measurements"),
-    OPT_INT(O, eval_limit, "eval-limit", "200", 1, 1e9, "held-out documents"),
-    OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop"),
+             "held-out archive or JSONL, measured without learning", RT_OPT_MEASURE),
+    OPT_INT(O, eval_every, "eval-every", "200", 1, 1e9, "steps between measurements", RT_OPT_FREE),
+    OPT_INT(O, eval_limit, "eval-limit", "200", 1, 1e9, "held-out documents", RT_OPT_FREE),
+    OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),
 };
 #undef O
 

@@ -15,19 +15,21 @@ typedef struct quantize_options {
 #define O quantize_options
 static const rt_option OPTIONS[] = {
     OPT_NEED(O, model, "model", "DIR",
-             "Hugging Face directory: config.json, safetensors, tokenizer"),
+             "Hugging Face directory: config.json, safetensors, tokenizer", RT_OPT_INPUT_NAMED),
     OPT_CHOICE(O, type, "type", "Q4_K_M", RT_MIX_CHOICES, "block types of the matrices"),
-    OPT_STR(O, out, "out", NULL, "FILE.gguf", "the GGUF to write"),
+    OPT_STR(O, out, "out", NULL, "FILE.gguf", "the GGUF to write", RT_OPT_OUTPUT),
     OPT_STR(O, importance, "importance", NULL, "FILE",
-            "mean squared inputs of every column: an imatrix GGUF or a safetensors file"),
+            "mean squared inputs of every column: an imatrix GGUF or a safetensors file",
+            RT_OPT_INPUT),
     OPT_BOOL(O, pure, "pure", "false",
              "the base type for every matrix, for weights trained on its grid"),
     OPT_STR(O, pre, "pre", NULL, "NAME", "force tokenizer.ggml.pre, the split pattern's name"),
     OPT_STR(O, name, "name", NULL, "TEXT", "general.name; default: the directory's name"),
     OPT_BOOL(O, weights_only, "weights-only", "false",
              "without tokenizer; such a file serves tests, not people"),
-    OPT_BOOL(O, plan, "plan", "false", "only say what would be written, and how large"),
-    OPT_BOOL(O, json, "json", "false", "the report as one JSON object on stdout"),
+    OPT_BOOL(O, plan, "plan", "false", "only say what would be written, and how large",
+             RT_OPT_FREE),
+    OPT_BOOL(O, json, "json", "false", "the report as one JSON object on stdout", RT_OPT_FREE),
 };
 #undef O
 

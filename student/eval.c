@@ -27,13 +27,15 @@ typedef struct eval_options {
 
 #define O eval_options
 static const rt_option options[] = {
-    OPT_NEED(O, model, "model", "DIR|GGUF", "the model to judge"),
+    OPT_NEED(O, model, "model", "DIR|GGUF", "the model to judge", RT_OPT_INPUT),
     OPT_LIST(O, data, "archive", "PATH",
-             "held-out archive or JSONL: perplexity, and KL to the archive's targets"),
-    OPT_LIST(O, problems, "problems", "FILE", "JSONL with prompt and answer: exact answers"),
+             "held-out archive or JSONL: perplexity, and KL to the archive's targets",
+             RT_OPT_INPUT),
+    OPT_LIST(O, problems, "problems", "FILE", "JSONL with prompt and answer: exact answers",
+             RT_OPT_INPUT),
     OPT_STR(O, reference, "reference", NULL, "DIR|GGUF",
-            "exact KL(reference || model) on the archive's tokens"),
-    OPT_STR(O, out, "out", NULL, "FILE", "write the results there as JSON"),
+            "exact KL(reference || model) on the archive's tokens", RT_OPT_INPUT),
+    OPT_STR(O, out, "out", NULL, "FILE", "write the results there as JSON", RT_OPT_OUTPUT),
     OPT_CHOICE(O, verify, "verify", "boxed", "number|boxed|exact", "how answers are compared"),
     OPT_STR(O, group, "group", NULL, "KEY", "also report answers by this key of the problems"),
     OPT_INT(O, limit, "limit", "0", 0, 1e15, "problems and documents at most; 0 = all"),
@@ -41,13 +43,13 @@ static const rt_option options[] = {
     RT_SAMPLING_OPTIONS(O, "0", "1", "512"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of answers when they are drawn"),
     OPT_INT(O, max_length, "max-length", "4096", 2, 1e9, "longer documents are left out"),
-    OPT_INT(O, batch, "batch", "64", 1, 4096, "sequences generated at once"),
+    OPT_INT(O, batch, "batch", "64", 1, 4096, "sequences generated at once", RT_OPT_FREE),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward pass; bounds memory"),
     OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head"),
     OPT_THREADS(O, threads),
-    OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop"),
-    OPT_BOOL(O, json, "json", "false", "results as JSON on stdout"),
+    OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),
+    OPT_BOOL(O, json, "json", "false", "results as JSON on stdout", RT_OPT_FREE),
 };
 #undef O
 

@@ -20,7 +20,7 @@ typedef struct generate_options {
 
 #define O generate_options
 static const rt_option options[] = {
-    OPT_NEED(O, model, "model", "DIR|GGUF", "the model"),
+    OPT_NEED(O, model, "model", "DIR|GGUF", "the model", RT_OPT_INPUT),
     OPT_STR(O, prompt, "prompt", NULL, "TEXT", "what to answer"),
     OPT_BOOL(O, chat, "chat", "false", "or read one message a line from stdin and answer each"),
     OPT_BOOL(O, raw, "raw", "false", "continue the prompt itself, without the chat template"),
@@ -30,7 +30,8 @@ static const rt_option options[] = {
     OPT_INT(O, context, "context", "8192", 2, 1e7, "tokens of prompt and answer together"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of the choice"),
     OPT_THREADS(O, threads),
-    OPT_BOOL(O, json, "json", "false", "one JSON object an answer instead of the text"),
+    OPT_BOOL(O, json, "json", "false", "one JSON object an answer instead of the text",
+             RT_OPT_FREE),
 };
 #undef O
 

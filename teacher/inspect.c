@@ -20,9 +20,9 @@ typedef struct inspect_options {
 
 #define O inspect_options
 static const rt_option options[] = {
-    OPT_NEED(O, path, "path", "PATH", "model directory, .gguf or archive"),
+    OPT_NEED(O, path, "path", "PATH", "model directory, .gguf or archive", RT_OPT_INPUT),
     OPT_BOOL(O, hash, "hash", "false", "hash the weights, which reads all of them"),
-    OPT_BOOL(O, json, "json", "false", "one JSON object on stdout"),
+    OPT_BOOL(O, json, "json", "false", "one JSON object on stdout", RT_OPT_FREE),
 };
 #undef O
 

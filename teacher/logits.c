@@ -18,11 +18,11 @@ typedef struct logits_options {
 
 #define O logits_options
 static const rt_option options[] = {
-    OPT_NEED(O, model, "model", "DIR|GGUF", "the model"),
-    OPT_NEED(O, tokens, "tokens", "IN.npy", "token ids (T), i32 or i64"),
-    OPT_NEED(O, out, "out", "OUT.npy", "logits (T, V), f32"),
+    OPT_NEED(O, model, "model", "DIR|GGUF", "the model", RT_OPT_INPUT),
+    OPT_NEED(O, tokens, "tokens", "IN.npy", "token ids (T), i32 or i64", RT_OPT_INPUT),
+    OPT_NEED(O, out, "out", "OUT.npy", "logits (T, V), f32", RT_OPT_OUTPUT),
     OPT_STR(O, experts, "experts", NULL, "OUT.npy",
-            "also the chosen experts (layers with experts, T, A), i32 ascending"),
+            "also the chosen experts (layers with experts, T, A), i32 ascending", RT_OPT_OUTPUT),
     OPT_THREADS(O, threads),
 };
 #undef O

@@ -23,15 +23,16 @@ typedef struct sample_options {
 
 #define O sample_options
 static const rt_option options[] = {
-    OPT_NEED_LIST(O, prompts, "prompts", "FILE", "JSONL with prompt or messages, and answer"),
+    OPT_NEED_LIST(O, prompts, "prompts", "FILE", "JSONL with prompt or messages, and answer",
+             RT_OPT_INPUT),
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, samples, "samples", "1", 1, 1e6, "responses to each prompt"),
     RT_SAMPLING_OPTIONS(O, "1", "1", "1024"),
     OPT_CHOICE(O, verify, "verify", "auto", "auto|none|number|boxed|exact",
                "how a response is compared with its prompt's answer; auto: as the record says"),
-    OPT_INT(O, batch, "batch", "16", 1, 4096, "sequences generated at once"),
+    OPT_INT(O, batch, "batch", "16", 1, 4096, "sequences generated at once", RT_OPT_FREE),
     OPT_INT(O, prefill_tokens, "prefill-tokens", "512", 1, 1e6,
-            "prompt tokens of one pass beside the running sequences"),
+            "prompt tokens of one pass beside the running sequences", RT_OPT_FREE),
 };
 #undef O
 

@@ -22,11 +22,12 @@ typedef struct score_options {
 #define O score_options
 static const rt_option options[] = {
     OPT_NEED_LIST(O, data, "data", "FILE|A.traces",
-             "JSONL of pairs, messages or texts (may repeat), or one archive"),
+             "JSONL of pairs, messages or texts (may repeat), or one archive", RT_OPT_INPUT),
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
-            "tokens of one forward pass; bounds memory"),
-    OPT_INT(O, head_rows, "head-rows", "256", 1, 65536, "rows of a chunk of the head"),
+            "tokens of one forward pass; bounds memory", RT_OPT_FREE),
+    OPT_INT(O, head_rows, "head-rows", "256", 1, 65536, "rows of a chunk of the head",
+            RT_OPT_FREE),
 };
 #undef O
 

@@ -25,9 +25,9 @@ typedef struct rt_archive_options {
 
 /* Rows for a command whose struct S holds an rt_archive_options `a`. */
 #define RT_ARCHIVE_OPTIONS(S)                                                                      \
-    OPT_NEED(S, a.teacher, "teacher", "DIR|GGUF", "the frozen model"),                             \
+    OPT_NEED(S, a.teacher, "teacher", "DIR|GGUF", "the frozen model", RT_OPT_INPUT_NAMED),         \
         OPT_NEED(S, a.out, "out", "A.traces",                                                      \
-                 "the archive; taken up where a stopped run left it"),                             \
+                 "the archive; taken up where a stopped run left it", RT_OPT_OUTPUT),              \
         OPT_INT(S, a.head_max, "head-max", "8", 0, RT_SOFT_HEAD_MAX,                               \
                 "most probable tokens kept exactly at a position; 0 = no soft targets"),           \
         OPT_FLOAT(S, a.head_floor, "head-floor", "0.0009765625", 0, 1,                             \
@@ -45,8 +45,8 @@ typedef struct rt_archive_options {
                 "samples in one file of the archive"),                                             \
         OPT_STR(S, a.licence, "licence", "", "TEXT", "under which the archive may be used"),       \
         OPT_THREADS(S, a.threads),                                                                 \
-        OPT_BOOL(S, a.plan, "plan", "false", "print memory by name and stop"),                     \
-        OPT_BOOL(S, a.json, "json", "false", "the table at the end as JSON")
+        OPT_BOOL(S, a.plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),        \
+        OPT_BOOL(S, a.json, "json", "false", "the table at the end as JSON", RT_OPT_FREE)
 
 /* Capture settings, part and parts, shard size, licence and seed into the manifest. */
 int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_err *err);

@@ -16,9 +16,9 @@ typedef struct values {
 } values;
 
 static const rt_option OPTIONS[] = {
-    OPT_NEED(values, model, "model", "DIR", "model directory"),
-    OPT_LIST(values, data, "data", "PATH", "training data"),
-    OPT_STR(values, out, "out", NULL, "DIR", "where to write"),
+    OPT_NEED(values, model, "model", "DIR", "model directory", RT_OPT_INPUT),
+    OPT_LIST(values, data, "data", "PATH", "training data", RT_OPT_INPUT),
+    OPT_STR(values, out, "out", NULL, "DIR", "where to write", RT_OPT_OUTPUT),
     OPT_CHOICE(values, target, "target", "drawn", "drawn|bucket|renorm|reverse", "soft target"),
     OPT_FLOAT(values, lr, "learning-rate", "3e-4", 0, 1, "peak learning rate"),
     OPT_INT(values, steps, "steps", "100", 1, 1000000, "optimizer steps"),
@@ -189,7 +189,8 @@ END_TEST
 
 START_TEST(positional_words)
 {
-    static const rt_option rows[] = { OPT_NEED(values, model, "path", "PATH", "what to look at") };
+    static const rt_option rows[] = { OPT_NEED(values, model, "path", "PATH",
+                                                "what to look at", RT_OPT_INPUT) };
     rt_command cmd = { .name = "inspect",
                        .help = "look",
                        .options = rows,
@@ -282,8 +283,12 @@ START_TEST(broken_tables)
         { OPT_BOOL(values, shuffle, "no-way", "true", "h"), "reserved" },
         { OPT_BOOL(values, shuffle, "A_b", "true", "h"), "no name" },
         { OPT_BOOL(values, fresh, "a", "true", "h"), "share a field" },
-        { { "a", RT_OPT_STR, sizeof(values), NULL, 0, 0, NULL, NULL, "h", false }, "outside" },
-        { { "a", RT_OPT_STR, 32, "x", 0, 0, NULL, NULL, "h", true }, "required and has a default" },
+        { { .name = "a", .kind = RT_OPT_STR, .offset = sizeof(values), .help = "h" }, "outside" },
+        { { .name = "a", .kind = RT_OPT_STR, .offset = 32, .def = "x", .required = true,
+            .help = "h" },
+          "required and has a default" },
+        { OPT_STR(values, out, "a", NULL, "DIR", "h"), "needs the role" },
+        { OPT_INT(values, seed, "a", "0", 0, 9, "h", RT_OPT_INPUT), "cannot be a path" },
     };
     for (int i = 0; i < RT_COUNT(ROWS); i++) {
         rt_option rows[2] = { OPT_BOOL(values, fresh, "fresh", "false", "start again"),
