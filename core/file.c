@@ -28,42 +28,58 @@ static void *must(void *p)
 
 // --------------------------------------------------------------------------------- reading
 
-static int open_read(const char *path, struct stat *st, rt_err *err)
+// What `git clone` leaves in place of a large file when git-lfs is not installed.
+static bool is_lfs_pointer(int fd, int64_t bytes)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    static const char BEGIN[] = "version https://git-lfs.github.com/spec/";
+    char head[sizeof BEGIN - 1];
+    return bytes >= (int64_t)sizeof head && bytes <= 1024 &&
+           pread(fd, head, sizeof head, 0) == (ssize_t)sizeof head &&
+           memcmp(head, BEGIN, sizeof head) == 0;
+}
+
+int rt_file_open(int *fd, int64_t *bytes, const char *path, rt_err *err)
+{
+    struct stat st;
+    *fd = open(path,
+               O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); // a pipe would wait for a writer
+    if (*fd < 0)
         return rt_fail(err, "%s: cannot open: %s", path, strerror(errno));
-    if (fstat(fd, st)) {
-        rt_fail(err, "%s: cannot stat: %s", path, strerror(errno));
-    } else if (S_ISDIR(st->st_mode)) {
-        rt_fail(err, "%s: is a directory, a file is needed", path);
-    } else {
-        return fd;
+    int rc = fstat(*fd, &st) ? rt_fail(err, "%s: cannot stat: %s", path, strerror(errno)) : 0;
+    if (!rc && S_ISDIR(st.st_mode))
+        rc = rt_fail(err, "%s: is a directory, a file is needed", path);
+    else if (!rc && S_ISFIFO(st.st_mode))
+        rc = rt_fail(err, "%s: is a pipe: give a file, inputs are read more than once", path);
+    else if (!rc && !S_ISREG(st.st_mode))
+        rc = rt_fail(err, "%s: is a device or a socket, not a regular file", path);
+    else if (!rc && is_lfs_pointer(*fd, st.st_size))
+        rc = rt_fail(err, "%s: a Git LFS pointer, not the file: run 'git lfs pull' in its clone",
+                     path);
+    if (rc) {
+        close(*fd);
+        *fd = -1;
+        return -1;
     }
-    close(fd);
-    return -1;
+    *bytes = st.st_size;
+    return 0;
 }
 
 int rt_map_open(rt_map *map, const char *path, rt_err *err)
 {
-    struct stat st;
+    int fd, rc = 0;
+    int64_t bytes = 0;
     *map = (rt_map){ 0 };
-    int fd = open_read(path, &st, err);
-    if (fd < 0)
+    if (rt_file_open(&fd, &bytes, path, err))
         return -1;
-    int rc = 0;
-    if (!S_ISREG(st.st_mode)) {
-        rc = rt_fail(err, "%s: not a regular file, so it cannot be mapped; copy it to disk first",
-                     path);
-    } else if (st.st_size == 0) {
+    if (bytes == 0) {
         map->data = (const uint8_t *)"";
     } else {
-        void *base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        void *base = mmap(NULL, (size_t)bytes, PROT_READ, MAP_PRIVATE, fd, 0);
         if (base == MAP_FAILED)
-            rc = rt_fail(err, "%s: cannot map %lld bytes: %s", path, (long long)st.st_size,
+            rc = rt_fail(err, "%s: cannot map %lld bytes: %s", path, (long long)bytes,
                          strerror(errno));
         else
-            *map = (rt_map){ .data = base, .bytes = st.st_size, .base = base };
+            *map = (rt_map){ .data = base, .bytes = bytes, .base = base };
     }
     close(fd);
     return rc;
@@ -95,14 +111,13 @@ static int64_t read_full(int fd, void *to, int64_t want)
 
 int rt_file_read(char **data, int64_t *bytes, const char *path, int64_t max_bytes, rt_err *err)
 {
-    struct stat st;
-    int fd = open_read(path, &st, err);
-    if (fd < 0)
-        return -1;
-    // The size is only a first guess (0 for pipes and /proc); what counts is what read() returns.
-    int64_t cap = st.st_size > 0 ? st.st_size + 1 : 65536, used = 0;
+    int64_t size, used = 0;
     char *text = NULL;
-    int rc = -1;
+    int fd, rc = -1;
+    if (rt_file_open(&fd, &size, path, err))
+        return -1;
+    // The size is only a first guess (0 in /proc); what counts is what read() returns.
+    int64_t cap = size > 0 ? size + 1 : 65536;
     for (;;) {
         if (cap > max_bytes + 1)
             cap = max_bytes + 1;
@@ -478,9 +493,9 @@ uint64_t rt_hash64(const void *data, int64_t bytes, uint64_t seed)
 
 int rt_hash_file(rt_hash *hash, const char *path, rt_err *err)
 {
-    struct stat st;
-    int fd = open_read(path, &st, err);
-    if (fd < 0)
+    int fd;
+    int64_t bytes;
+    if (rt_file_open(&fd, &bytes, path, err))
         return -1;
     XXH3_state_t *state = must(XXH3_createState());
     char *block = must(malloc(READ_BLOCK_BYTES));

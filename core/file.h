@@ -8,6 +8,10 @@
 
 RT_BEGIN
 
+/* Open to be read: a regular file and what it says it is. Refuses directories, pipes (they would
+   wait, and can be read but once), devices, and the pointer files that Git LFS leaves in a clone. */
+int rt_file_open(int *fd, int64_t *bytes, const char *path, rt_err *err);
+
 /* A read-only memory map of a regular file. bytes may be 0 (data is then a valid empty buffer). */
 typedef struct rt_map {
     const uint8_t *data;

@@ -525,7 +525,7 @@ bool rt_gguf_is(const char *path)
         return holds_gguf(path);
     if (named_gguf(path))
         return true;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     bool is = fd >= 0 && read(fd, magic, 4) == 4 && !memcmp(magic, "GGUF", 4);
     if (fd >= 0)
         close(fd);

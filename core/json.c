@@ -1,7 +1,8 @@
 /* json.c: cJSON behind a gate. A scan of the raw bytes caps depth and size and refuses NUL
    characters (cJSON would silently cut the string there) before cJSON sees them; afterwards
-   duplicate keys and infinite numbers are refused. Printing is ours: two-space indentation,
-   shortest numbers that read back to the same double. */
+   duplicate keys and numbers beyond a double are refused. A number keeps its spelling where that
+   says more than the double (in cJSON's valuestring). Printing is ours: two-space indentation,
+   that spelling, else the shortest number that reads back to the same double. */
 #include "core/json.h"
 
 #include <math.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/utf8.h"
 
 static const double SAFE_INTEGER = 9007199254740991.0; // 2^53 - 1: beyond it doubles skip integers
@@ -92,7 +94,7 @@ static const char *find_duplicate(const cJSON *obj)
 
 static int check_tree(const cJSON *json, const char *what, rt_err *err)
 {
-    if (cJSON_IsNumber(json) && !isfinite(json->valuedouble))
+    if (cJSON_IsNumber(json) && !isfinite(json->valuedouble) && rt_json_is_float(json))
         return rt_fail(err, "%s: a number is too large for a double", what);
     if (cJSON_IsObject(json)) {
         const char *twice = find_duplicate(json);
@@ -105,31 +107,68 @@ static int check_tree(const cJSON *json, const char *what, rt_err *err)
     return 0;
 }
 
-// cJSON itself uses the low 10 bits of its type field.
-enum { FLOAT_MARK = 1 << 10 };
-
 bool rt_json_is_float(const cJSON *number)
 {
-    return (number->type & FLOAT_MARK) || number->valuedouble != floor(number->valuedouble);
+    return number->valuestring ? strpbrk(number->valuestring, ".eE") != NULL
+                               : number->valuedouble != floor(number->valuedouble);
 }
 
 static bool starts_number(char c) { return c == '-' || (c >= '0' && c <= '9'); }
 
-// The numbers of the tree and of its text come in the same order. Returns where the text goes on.
-static const char *mark_floats(cJSON *json, const char *at, const char *end)
+static int64_t digits_at(const char *s, int64_t n)
 {
+    int64_t k = 0;
+    while (k < n && s[k] >= '0' && s[k] <= '9')
+        k++;
+    return k;
+}
+
+// As RFC 8259 has it; cJSON lets 007 and 1. pass, which would be read as other text.
+static bool number_ok(const char *s, int64_t n)
+{
+    int64_t at = s[0] == '-', digits = digits_at(s + at, n - at);
+    if (digits == 0 || (digits > 1 && s[at] == '0'))
+        return false;
+    at += digits;
+    if (at < n && s[at] == '.') {
+        digits = digits_at(s + at + 1, n - at - 1);
+        if (digits == 0)
+            return false;
+        at += 1 + digits;
+    }
+    if (at < n && (s[at] == 'e' || s[at] == 'E')) {
+        at += 1 + (at + 1 < n && (s[at + 1] == '+' || s[at + 1] == '-'));
+        digits = digits_at(s + at, n - at);
+        if (digits == 0)
+            return false;
+        at += digits;
+    }
+    return at == n;
+}
+
+// The numbers of the tree and of its text come in the same order. Returns where the text goes on,
+// at a number that is none with *bad set.
+static const char *keep_spelling(cJSON *json, const char *at, const char *end, bool *bad)
+{
+    enum { PLAIN = 15 }; // digits that print as they were
     if (cJSON_IsNumber(json)) {
         for (bool in_string = false; at < end && (in_string || !starts_number(*at)); at++) {
             if (*at == '"')
                 in_string = !in_string;
             at += *at == '\\';
         }
-        for (; at < end && strchr("+-.0123456789eE", *at); at++)
-            if (*at == '.' || *at == 'e' || *at == 'E')
-                json->type |= FLOAT_MARK;
+        int64_t n = 0;
+        while (at + n < end && strchr("+-.0123456789eE", at[n]))
+            n++;
+        *bad = n == 0 || !number_ok(at, n);
+        if (*bad)
+            return at;
+        if (n > PLAIN || digits_at(at, n) < n)
+            json->valuestring = rt_strndup(at, n);
+        at += n;
     }
-    for (cJSON *c = json->child; c; c = c->next)
-        at = mark_floats(c, at, end);
+    for (cJSON *c = json->child; c && !*bad; c = c->next)
+        at = keep_spelling(c, at, end, bad);
     return at;
 }
 
@@ -152,13 +191,16 @@ int rt_json_parse(cJSON **out, const char *text, int64_t bytes, const char *what
                        bytes ? "malformed JSON" : "empty, JSON is expected", err);
     while (at < bytes && strchr(" \t\r\n", text[at]))
         at++;
-    int rc = at < bytes ? fail_at(what, text, at, "more text after the JSON value", err)
-                        : check_tree(json, what, err);
+    int rc = at < bytes ? fail_at(what, text, at, "more text after the JSON value", err) : 0;
+    if (!rc) {
+        bool bad = false;
+        at = keep_spelling(json, text, text + bytes, &bad) - text;
+        rc = bad ? fail_at(what, text, at, "malformed number", err) : check_tree(json, what, err);
+    }
     if (rc) {
         cJSON_Delete(json);
         return -1;
     }
-    mark_floats(json, text, text + bytes);
     *out = json;
     return 0;
 }
@@ -222,8 +264,12 @@ static void put_number(text_buf *b, const cJSON *json)
 {
     double v = json->valuedouble;
     char text[32] = "null"; // JSON has no NaN and no infinity
+    if (json->valuestring) {
+        put_text(b, json->valuestring);
+        return;
+    }
     if (isfinite(v) && v == floor(v) && fabs(v) <= SAFE_INTEGER)
-        snprintf(text, sizeof text, json->type & FLOAT_MARK ? "%.1f" : "%.0f", v == 0 ? 0.0 : v);
+        snprintf(text, sizeof text, "%.0f", v == 0 ? 0.0 : v);
     else if (isfinite(v))
         for (int digits = 6; digits <= 17; digits++) {
             snprintf(text, sizeof text, "%.*g", digits, v);
@@ -386,7 +432,7 @@ static int read_f64(const cJSON *obj, const char *key, bool need, double *out, r
     int found = lookup(obj, key, need, &v, err);
     if (found <= 0)
         return found;
-    if (!cJSON_IsNumber(v))
+    if (!cJSON_IsNumber(v) || !isfinite(v->valuedouble))
         return wrong_type(v, key, "a number", err);
     *out = v->valuedouble;
     return 0;

@@ -1,6 +1,7 @@
 /* json.h: cJSON with the traps closed: the whole input is consumed, depth and size are capped,
    duplicate keys are errors, lookups are case-sensitive, numbers are range-checked, and every
-   error names the file and the key. Refuses: integers beyond 2^53 as numbers (strings carry them). */
+   error names the file and the key. A number that a double does not say exactly keeps its spelling.
+   Refuses: integers beyond 2^53 where a number is asked for; numbers that JSON does not spell so. */
 #ifndef RT_JSON_H
 #define RT_JSON_H
 
@@ -21,7 +22,7 @@ int rt_json_load(cJSON **out, const char *path, rt_err *err);
 int rt_json_save(const cJSON *json, const char *path, rt_err *err);
 
 /* Whether a number was spelled as a fraction ("1.0", "1e3"), which JSON tells apart from 1 and C
-   does not: rt_json_parse marks such numbers, and printing keeps their ".0". */
+   does not. rt_json_parse keeps such spellings, and printing writes them as they were. */
 bool rt_json_is_float(const cJSON *number);
 
 /* Getters. get = required; opt = leaves *out alone when the key is absent or null. */

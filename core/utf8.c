@@ -68,3 +68,14 @@ int64_t rt_utf8_check(const char *s, int64_t bytes)
     }
     return bytes;
 }
+
+bool rt_utf8_is_control(uint32_t cp) { return cp < 0x20 || (cp >= 0x7f && cp < 0xa0); }
+
+int64_t rt_utf8_check_line(const char *s, int64_t bytes)
+{
+    uint32_t cp;
+    for (int64_t i = 0, n; i < bytes; i += n)
+        if ((n = rt_utf8_decode(s + i, bytes - i, &cp)) == 0 || rt_utf8_is_control(cp))
+            return i;
+    return bytes;
+}

@@ -15,6 +15,9 @@ int rt_utf8_encode(uint32_t cp, char out[4]);
 bool rt_utf8_is_space(uint32_t cp); /* Unicode White_Space */
 /* Offset of the first byte that is not well-formed UTF-8, or `bytes` when all is. */
 int64_t rt_utf8_check(const char *s, int64_t bytes);
+bool rt_utf8_is_control(uint32_t cp); /* C0, DEL, C1 */
+/* The same for one line of text: the first control character too. */
+int64_t rt_utf8_check_line(const char *s, int64_t bytes);
 
 RT_END
 

@@ -67,13 +67,21 @@ static cJSON *row_json(const rt_soft *s, int64_t r, int temps)
     return row;
 }
 
+// *json stays NULL for a part that the sample lacks.
+static int parse_part(cJSON **json, const char *text, const char *what, rt_err *err)
+{
+    return text ? rt_json_parse(json, text, (int64_t)strlen(text), what, err) : 0;
+}
+
 // A record as corpora/record.h reads it: a text, or the conversation with the response at its end.
 static cJSON *sample_json(const rt_trace_sample *s, bool soft, int temps, rt_err *err)
 {
-    cJSON *said = NULL, *json;
-    if (s->messages &&
-        rt_json_parse(&said, s->messages, (int64_t)strlen(s->messages), "messages", err))
+    cJSON *said = NULL, *tools = NULL, *json;
+    if (parse_part(&said, s->messages, "messages", err) ||
+        parse_part(&tools, s->tools, "tools", err)) {
+        cJSON_Delete(said);
         return NULL;
+    }
     json = rt_json_object();
     rt_json_put_i64(json, "index", s->index);
     rt_json_put_str(json, "id", s->id);
@@ -89,6 +97,8 @@ static cJSON *sample_json(const rt_trace_sample *s, bool soft, int temps, rt_err
         rt_json_put(messages, NULL, response);
         rt_json_put(json, "messages", messages);
     }
+    if (tools)
+        rt_json_put(json, "tools", tools);
     rt_json_put_str(json, "finish", s->finish);
     rt_json_put_str(json, "verdict", rt_verdict_name(s->verdict));
     rt_json_put_num(json, "reward", s->reward);

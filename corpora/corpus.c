@@ -114,7 +114,7 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
         learn = 1;
     } else {
         cJSON *root = rt_record_messages(r);
-        bad = rt_chat_pair(c->o.chat, root, &ids, &learn, err);
+        bad = rt_chat_pair(c->o.chat, root, &ids, &learn, err) && rt_record_lacks(r, err);
         cJSON_Delete(root);
     }
     if (!bad && ids.n <= c->o.max_length) {

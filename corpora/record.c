@@ -1,9 +1,13 @@
 /* record.c: the four forms of a record, read into one. */
 #include "corpora/record.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "core/memory.h"
+#include "corpora/template.h"
 #include "corpora/text.h"
 
 static const char *const roles[] = { "system", "user", "assistant", "tool", "developer" };
@@ -12,8 +16,6 @@ static const char *const share_roles[][2] = {
     { "assistant", "assistant" }, { "bot", "assistant" }, { "chatgpt", "assistant" },
     { "system", "system" },       { "tool", "tool" },     { "observation", "tool" },
 };
-/* The assistant's thought, by whichever name a server gives it. */
-static const char *const thoughts[] = { "reasoning_content", "reasoning", "thinking" };
 
 static bool one_of(const char *key, const char *const *names, int n)
 {
@@ -23,10 +25,26 @@ static bool one_of(const char *key, const char *const *names, int n)
     return false;
 }
 
-static int copy(char **out, const char *text, rt_err *err)
+/* "null" stands for an absent member in what data frames and columns write. */
+static void drop_nulls(cJSON *json)
 {
-    *out = strdup(text);
-    return *out ? 0 : rt_fail(err, "out of memory");
+    for (cJSON *v = json->child, *next; v; v = next) {
+        next = v->next;
+        if (cJSON_IsNull(v) && cJSON_IsObject(json))
+            cJSON_Delete(cJSON_DetachItemViaPointer(json, v));
+        else
+            drop_nulls(v);
+    }
+}
+
+/* Text that rt_json_text wrote of a record; NULL for NULL. */
+static cJSON *parse_again(const char *text)
+{
+    cJSON *json = NULL;
+    rt_err err;
+    if (text && rt_json_parse(&json, text, (int64_t)strlen(text), "record", &err))
+        rt_bug("%s", err.text);
+    return json;
 }
 
 void rt_record_free(rt_record *r)
@@ -48,7 +66,7 @@ void rt_record_free(rt_record *r)
 }
 
 /* Keys of obj outside `known` as a compact object, NULL when there are none. */
-static int keep_rest(char **out, const cJSON *obj, const char *const *known, int n, rt_err *err)
+static char *keep_rest(const cJSON *obj, const char *const *known, int n)
 {
     cJSON *rest = NULL;
     const cJSON *v;
@@ -56,36 +74,43 @@ static int keep_rest(char **out, const cJSON *obj, const char *const *known, int
     {
         if (one_of(v->string, known, n))
             continue;
-        cJSON *twin = cJSON_Duplicate(v, true);
-        if (!twin)
-            return cJSON_Delete(rest), rt_fail(err, "out of memory");
         if (!rest)
             rest = rt_json_object();
-        rt_json_put(rest, v->string, twin);
+        rt_json_put(rest, v->string, cJSON_Duplicate(v, true));
     }
-    *out = rest ? rt_json_text(rest) : NULL;
+    char *text = rest ? rt_json_text(rest) : NULL;
     cJSON_Delete(rest);
+    return text;
+}
+
+static rt_message *new_message(rt_record *r, const char *role, const char *content)
+{
+    rt_message *m = &r->message[r->n_messages++];
+    m->role = rt_strdup(role);
+    m->content = rt_strdup(content);
+    return m;
+}
+
+static void make_room(rt_record *r, int n)
+{
+    r->message = rt_alloc((int64_t)n + 1, (int64_t)sizeof *r->message, "messages of a record");
+}
+
+/* The thought of a message or of a prompt's record, NULL when there is none. */
+static int read_reasoning(const cJSON *obj, const char **out, rt_err *err)
+{
+    *out = NULL;
+    for (int i = RT_REASONING_NAMES - 1; i >= 0; i--)
+        if (rt_json_opt_str(obj, rt_reasoning_names[i], out, err))
+            return -1;
     return 0;
 }
 
-static rt_message *new_message(rt_record *r, const char *role, const char *content, rt_err *err)
-{
-    rt_message *m = &r->message[r->n_messages++];
-    *m = (rt_message){ 0 };
-    return copy(&m->role, role, err) || copy(&m->content, content, err) ? NULL : m;
-}
-
-static int make_room(rt_record *r, int n, rt_err *err)
-{
-    r->message = calloc((size_t)n + 1, sizeof *r->message);
-    return r->message ? 0 : rt_fail(err, "out of memory");
-}
-
-/* "content": text, null beside tool calls, or a list of parts of type text, joined. */
+/* "content": text, absent beside tool calls, or a list of parts of type text, joined. */
 static int read_content(const cJSON *message, rt_text *out, rt_err *err)
 {
     const cJSON *v = rt_json_find(message, "content"), *part;
-    if (!v || cJSON_IsNull(v))
+    if (!v)
         return rt_json_find(message, "tool_calls") ? rt_text_puts(out, "", err)
                                                    : rt_fail(err, "a message without content");
     if (cJSON_IsString(v))
@@ -112,27 +137,25 @@ static int read_openai(rt_record *r, const cJSON *list, rt_err *err)
     static const char *const known[] = { "role", "content", "reasoning_content", "reasoning",
                                          "thinking" };
     const cJSON *v;
-    if (make_room(r, cJSON_GetArraySize(list), err))
-        return -1;
+    make_room(r, cJSON_GetArraySize(list));
     cJSON_ArrayForEach(v, list)
     {
-        const char *role, *thought = NULL;
+        const char *role, *thought;
         rt_text content = { 0 };
+        if (!cJSON_IsObject(v))
+            return rt_fail(err, "a message that is no object with role and content");
         if (rt_json_get_str(v, "role", &role, err))
             return -1;
         if (!one_of(role, roles, RT_COUNT(roles)))
             return rt_fail(err, "role %.40s is unknown", role);
-        for (int i = RT_COUNT(thoughts) - 1; i >= 0; i--)
-            if (rt_json_opt_str(v, thoughts[i], &thought, err))
-                return -1;
-        rt_message *m = NULL;
-        int bad = read_content(v, &content, err) ||
-                  !(m = new_message(r, role, content.data, err)) ||
-                  (thought && copy(&m->reasoning, thought, err)) ||
-                  keep_rest(&m->extra, v, known, RT_COUNT(known), err);
-        rt_text_free(&content);
-        if (bad)
+        if (read_reasoning(v, &thought, err) || read_content(v, &content, err)) {
+            rt_text_free(&content);
             return -1;
+        }
+        rt_message *m = new_message(r, role, content.data);
+        m->reasoning = thought ? rt_strdup(thought) : NULL;
+        m->extra = keep_rest(v, known, RT_COUNT(known));
+        rt_text_free(&content);
     }
     return 0;
 }
@@ -142,10 +165,11 @@ static int read_sharegpt(rt_record *r, const cJSON *json, const cJSON *list, rt_
     static const char *const known[] = { "from", "value" };
     const char *system = "";
     const cJSON *v;
-    if (rt_json_opt_str(json, "system", &system, err) ||
-        make_room(r, cJSON_GetArraySize(list) + 1, err) ||
-        (*system && !new_message(r, "system", system, err)))
+    if (rt_json_opt_str(json, "system", &system, err))
         return -1;
+    make_room(r, cJSON_GetArraySize(list) + 1);
+    if (*system)
+        new_message(r, "system", system);
     cJSON_ArrayForEach(v, list)
     {
         const char *from, *value, *role = NULL;
@@ -156,20 +180,18 @@ static int read_sharegpt(rt_record *r, const cJSON *json, const cJSON *list, rt_
                 role = share_roles[i][1];
         if (!role)
             return rt_fail(err, "\"from\": %.40s is unknown", from);
-        rt_message *m = new_message(r, role, value, err);
-        if (!m || keep_rest(&m->extra, v, known, RT_COUNT(known), err))
-            return -1;
+        new_message(r, role, value)->extra = keep_rest(v, known, RT_COUNT(known));
     }
     return 0;
 }
 
 static int read_prompt(rt_record *r, const cJSON *json, const char *prompt, rt_err *err)
 {
-    const char *system = NULL, *response = NULL, *completion = NULL, *reasoning = NULL;
+    const char *system = NULL, *response = NULL, *completion = NULL, *reasoning;
     if (rt_json_opt_str(json, "system", &system, err) ||
         rt_json_opt_str(json, "response", &response, err) ||
         rt_json_opt_str(json, "completion", &completion, err) ||
-        rt_json_opt_str(json, "reasoning", &reasoning, err))
+        read_reasoning(json, &reasoning, err))
         return -1;
     if (response && completion)
         return rt_fail(err, "both response and completion; give one");
@@ -177,25 +199,39 @@ static int read_prompt(rt_record *r, const cJSON *json, const char *prompt, rt_e
         response = completion;
     if (reasoning && !response)
         return rt_fail(err, "reasoning without a response");
-    if (make_room(r, 3, err) || (system && !new_message(r, "system", system, err)) ||
-        !new_message(r, "user", prompt, err))
-        return -1;
-    rt_message *m = response ? new_message(r, "assistant", response, err) : NULL;
-    return (response && !m) || (reasoning && copy(&m->reasoning, reasoning, err)) ? -1 : 0;
+    make_room(r, 3);
+    if (system)
+        new_message(r, "system", system);
+    new_message(r, "user", prompt);
+    if (response)
+        new_message(r, "assistant", response)->reasoning = reasoning ? rt_strdup(reasoning) : NULL;
+    return 0;
 }
 
-/* A string, or an integer or decimal as it would be printed. */
+/* A string, or a number as it is spelled. */
 static int read_scalar(char **out, const cJSON *json, const char *key, rt_err *err)
 {
     const cJSON *v = rt_json_find(json, key);
-    if (!v || cJSON_IsNull(v))
+    if (!v)
         return 0;
-    if (cJSON_IsString(v))
-        return copy(out, v->valuestring, err);
-    if (!cJSON_IsNumber(v))
+    if (!cJSON_IsString(v) && !cJSON_IsNumber(v))
         return rt_fail(err, "%s is neither text nor a number", key);
-    *out = rt_json_text(v);
+    *out = cJSON_IsString(v) ? rt_strdup(v->valuestring) : rt_json_text(v);
     return 0;
+}
+
+/* Kept as it is given, or refused: what is made from a record must be found again by it. */
+static int check_id(const char *id, rt_err *err)
+{
+    int64_t n = (int64_t)strlen(id);
+    if (n == 0)
+        return rt_fail(err, "id is empty: leave the key out, or give one");
+    if (n > RT_RECORD_ID_MAX)
+        return rt_fail(err, "id \"%.40s...\" has %lld bytes; at most %d are kept", id, (long long)n,
+                       RT_RECORD_ID_MAX);
+    return rt_utf8_check_line(id, n) == n
+               ? 0
+               : rt_fail(err, "id \"%.40s\" holds a control character", id);
 }
 
 /* "tools": a list, or as many data sets have it, a list as text. */
@@ -203,13 +239,15 @@ static int read_tools(rt_record *r, const cJSON *json, rt_err *err)
 {
     const cJSON *v = rt_json_find(json, "tools");
     cJSON *parsed = NULL;
-    if (!v || cJSON_IsNull(v) || (cJSON_IsString(v) && !*v->valuestring))
+    if (!v || (cJSON_IsString(v) && !*v->valuestring))
         return 0;
-    if (cJSON_IsString(v) &&
-        rt_json_parse(&parsed, v->valuestring, (int64_t)strlen(v->valuestring), "tools", err))
-        return -1;
-    v = parsed ? parsed : v;
-    int bad = cJSON_IsArray(v) ? 0 : rt_fail(err, "tools is no list");
+    if (cJSON_IsString(v)) {
+        if (rt_json_parse(&parsed, v->valuestring, (int64_t)strlen(v->valuestring), "tools", err))
+            return -1;
+        drop_nulls(parsed);
+        v = parsed;
+    }
+    int bad = cJSON_IsArray(v) || cJSON_IsNull(v) ? 0 : rt_fail(err, "tools is no list");
     if (!bad && v->child)
         r->tools = rt_json_text(v);
     cJSON_Delete(parsed);
@@ -230,21 +268,111 @@ static int make_id(rt_record *r, rt_err *err)
     }
     bad = bad || (r->text && rt_text_puts(&x, r->text, err)) || rt_text_add(&x, "", 1, err) ||
           (r->answer && rt_text_puts(&x, r->answer, err)) ||
-          (r->tools && rt_text_puts(&x, r->tools, err)) ||
-          copy(&r->id, bad ? "" : rt_hash_bytes(x.data, x.bytes).hex, err);
+          (r->tools && rt_text_puts(&x, r->tools, err));
+    r->id = bad ? NULL : rt_strdup(rt_hash_bytes(x.data, x.bytes).hex);
     rt_text_free(&x);
     return bad ? -1 : 0;
 }
 
-static int read_object(rt_record *r, const cJSON *json, rt_err *err)
+/* ---- the record -----------------------------------------------------------------------------
+ */
+
+static const char *const forms[] = { "prompt", "messages", "conversations", "text" };
+
+/* What other programs call these keys; the first that a record has is named in its error. */
+static const char *const other_names[][2] = {
+    { "question", "prompt" },        { "instruction", "prompt" },
+    { "problem", "prompt" },         { "query", "prompt" },
+    { "input", "prompt" },           { "message", "messages" },
+    { "conversation", "messages" },  { "dialog", "messages" },
+    { "dialogue", "messages" },      { "chat", "messages" },
+    { "content", "text" },           { "document", "text" },
+    { "output", "response" },        { "answer_text", "response" },
+    { "target", "response" },        { "solution", "response (to learn) or answer (to compare)" },
+    { "ground_truth", "answer" },    { "final_answer", "answer" },
+    { "expected_answer", "answer" }, { "label", "answer" },
+};
+
+/* Which keys were seen, and which of them are known under another name. */
+static int fail_form(const cJSON *json, rt_err *err)
 {
-    static const char *const forms[] = { "prompt", "messages", "conversations", "text" };
-    static const char *const known[] = { "prompt", "messages", "conversations", "text",
-                                         "id",     "answer",   "verify",        "tools",
-                                         "system", "response", "completion",    "reasoning" };
-    int form = -1;
+    char keys[160] = "", hints[200] = "";
+    const char *done[RT_COUNT(other_names)];
+    int n_done = 0, n = 0;
+    const cJSON *v;
+    cJSON_ArrayForEach(v, json)
+    {
+        size_t at = strlen(keys);
+        if (n++ < 8)
+            snprintf(keys + at, sizeof keys - at, "%s%.30s", at ? ", " : "", v->string);
+        for (int i = 0; i < RT_COUNT(forms); i++)
+            if (strcasecmp(v->string, forms[i]) == 0)
+                return rt_fail(err, "no \"%s\": the key \"%s\" is spelled otherwise", forms[i],
+                               v->string);
+    }
+    for (int i = 0; i < RT_COUNT(other_names); i++) {
+        const char *name = other_names[i][0], *ours = other_names[i][1];
+        size_t at = strlen(hints);
+        if (!cJSON_GetObjectItem(json, name) || one_of(ours, done, n_done))
+            continue;
+        done[n_done++] = ours;
+        snprintf(hints + at, sizeof hints - at, "%s %s to %s", at ? "," : "; rename", name, ours);
+    }
+    return rt_fail(err, "none of prompt, messages, conversations, text: its keys are %s%s%s",
+                   n ? keys : "none", n > 8 ? ", ..." : "", hints);
+}
+
+static void unread_keys(const rt_record *r, char *text, size_t size)
+{
+    cJSON *meta = parse_again(r->meta);
+    const cJSON *v;
+    int n = 0;
+    *text = 0;
+    cJSON_ArrayForEach(v, meta)
+    {
+        size_t at = strlen(text);
+        if (n++ < 4)
+            snprintf(text + at, size - at, "%s%.30s", n == 1 ? "" : ", ", v->string);
+    }
+    cJSON_Delete(meta);
+}
+
+int rt_record_lacks(const rt_record *r, rt_err *err)
+{
+    char keys[160];
+    unread_keys(r, keys, sizeof keys);
+    return *keys ? rt_fail(err, "%s; keys that are not read: %s", strdupa(err->text), keys) : -1;
+}
+
+static int read_form(rt_record *r, const cJSON *json, int form, rt_err *err)
+{
     const cJSON *list;
     const char *text;
+    if (form == 0 || form == 3) {
+        if (rt_json_get_str(json, forms[form], &text, err))
+            return -1;
+        if (form == 0)
+            return read_prompt(r, json, text, err);
+        r->text = rt_strdup(text);
+        return 0;
+    }
+    if (rt_json_get_array(json, forms[form], &list, err))
+        return -1;
+    if (!list->child)
+        return rt_fail(err, "%s is empty", forms[form]);
+    return form == 1 ? read_openai(r, list, err) : read_sharegpt(r, json, list, err);
+}
+
+static int read_object(rt_record *r, const cJSON *json, rt_err *err)
+{
+    static const char *const known[] = {
+        "prompt",   "messages",         "conversations", "text",
+        "id",       "answer",           "verify",        "tools",
+        "system",   "response",         "completion",    "reasoning",
+        "thinking", "reasoning_content"
+    };
+    static const int n_known[] = { RT_COUNT(known), 8, 9, 7 }; /* of known, by form */
+    int form = -1;
     if (cJSON_IsArray(json))
         return rt_fail(err, "a JSON array; write one record a line (jq -c '.[]' FILE)");
     if (!cJSON_IsObject(json))
@@ -257,26 +385,13 @@ static int read_object(rt_record *r, const cJSON *json, rt_err *err)
         form = i;
     }
     if (form < 0)
-        return rt_fail(err, "none of prompt, messages, conversations, text");
-    static const int n_known[] = { RT_COUNT(known), 8, 9, 7 }; /* of known, by form */
-    if (form == 1 || form == 2) {
-        if (rt_json_get_array(json, forms[form], &list, err))
-            return -1;
-        if (!list->child)
-            return rt_fail(err, "%s is empty", forms[form]);
-        if (form == 1 ? read_openai(r, list, err) : read_sharegpt(r, json, list, err))
-            return -1;
-    } else if (rt_json_get_str(json, forms[form], &text, err) ||
-               (form == 0 ? read_prompt(r, json, text, err) : copy(&r->text, text, err))) {
+        return fail_form(json, err);
+    if (read_form(r, json, form, err) || read_scalar(&r->id, json, "id", err) ||
+        (r->id && check_id(r->id, err)) || read_scalar(&r->answer, json, "answer", err) ||
+        read_scalar(&r->verify, json, "verify", err) || (!r->text && read_tools(r, json, err)))
         return -1;
-    }
-    return read_scalar(&r->id, json, "id", err) || read_scalar(&r->answer, json, "answer", err) ||
-                   read_scalar(&r->verify, json, "verify", err) ||
-                   (!r->text && read_tools(r, json, err)) ||
-                   keep_rest(&r->meta, json, known, n_known[form], err) ||
-                   (!r->id && make_id(r, err))
-               ? -1
-               : 0;
+    r->meta = keep_rest(json, known, n_known[form]);
+    return r->id ? 0 : make_id(r, err);
 }
 
 int rt_record_parse(rt_record *r, const char *json, int64_t bytes, const char *where, rt_err *err)
@@ -285,6 +400,7 @@ int rt_record_parse(rt_record *r, const char *json, int64_t bytes, const char *w
     *r = (rt_record){ 0 };
     if (rt_json_parse(&root, json, bytes, where, err))
         return -1;
+    drop_nulls(root);
     int bad = read_object(r, root, err) ? rt_wrap(err, "%s", where) : 0;
     cJSON_Delete(root);
     if (bad)
@@ -297,7 +413,8 @@ int rt_record_from_item(rt_record *r, const rt_item *item, rt_err *err)
     if (!item->whole)
         return rt_record_parse(r, item->data, item->bytes, item->where, err);
     *r = (rt_record){ 0 };
-    if (copy(&r->text, item->data, err) || make_id(r, err)) {
+    r->text = rt_strdup(item->data);
+    if (make_id(r, err)) {
         rt_record_free(r);
         return rt_wrap(err, "%s", item->where);
     }
@@ -314,7 +431,7 @@ cJSON *rt_record_messages(const rt_record *r)
         rt_json_put_str(o, "content", m->content);
         if (m->reasoning)
             rt_json_put_str(o, "reasoning_content", m->reasoning);
-        cJSON *extra = m->extra ? cJSON_Parse(m->extra) : NULL;
+        cJSON *extra = parse_again(m->extra);
         while (extra && extra->child) {
             cJSON *v = cJSON_DetachItemViaPointer(extra, extra->child);
             rt_json_put(o, v->string, v);
@@ -324,7 +441,7 @@ cJSON *rt_record_messages(const rt_record *r)
     }
     rt_json_put(root, "messages", list);
     if (r->tools)
-        rt_json_put(root, "tools", cJSON_Parse(r->tools));
+        rt_json_put(root, "tools", parse_again(r->tools));
     return root;
 }
 

@@ -3,12 +3,13 @@
                verification compares with, never training text. With "response" (or "completion"),
                optionally "reasoning", it is also a training pair. "system" may precede.
      messages  {"messages": [{"role": "user", "content": "..."}, ...]}   OpenAI; content may be
-               parts of type text; "reasoning_content" or "reasoning" or "thinking" is the thought.
+               parts of type text; "reasoning_content", "thinking" or "reasoning" is the thought.
      ShareGPT  {"conversations": [{"from": "human|gpt|system|tool", "value": "..."}]}
      text      {"text": "..."}                               a document
    "answer" (reference) and "id" may stand beside every form, "tools" (a list, or a list as text)
-   beside all but text. Other keys are kept in meta. Refuses: two forms at once, a form without
-   content, roles or types it does not know. */
+   beside all but text. Other keys are kept in meta. A member that is null is absent, at any depth.
+   Numbers keep their spelling. Refuses: two forms at once, a form without content, roles or types
+   it does not know, ids beyond RT_RECORD_ID_MAX bytes or with control characters. */
 #ifndef RT_RECORD_H
 #define RT_RECORD_H
 
@@ -16,6 +17,8 @@
 #include "corpora/source.h"
 
 RT_BEGIN
+
+enum { RT_RECORD_ID_MAX = 1000 }; /* bytes */
 
 typedef struct rt_message {
     char *role;      /* "system", "user", "assistant", "tool", "developer" */
@@ -25,7 +28,7 @@ typedef struct rt_message {
 } rt_message;
 
 typedef struct rt_record {
-    char *id;            /* "id" (string or integer), else 32 hex digits of a hash of the content */
+    char *id;            /* "id" as given, else 32 hex digits of a hash of the content */
     rt_message *message; /* (n_messages) */
     int n_messages;      /* 0 for a text */
     char *tools;         /* compact JSON list of what may be called, or NULL */
@@ -44,6 +47,8 @@ int rt_record_from_item(rt_record *r, const rt_item *item, rt_err *err);
 cJSON *rt_record_messages(const rt_record *r);
 /* A training pair as a question: the assistant's message at the end, if it is one, goes. */
 void rt_record_drop_response(cJSON *talk);
+/* To an error about what the record lacks, the keys that were passed over; returns -1. */
+int rt_record_lacks(const rt_record *r, rt_err *err);
 void rt_record_free(rt_record *r); /* accepts a zeroed record; leaves it zeroed */
 
 RT_END

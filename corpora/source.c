@@ -1,5 +1,5 @@
-/* source.c: a list of paths, one open input at a time (a descriptor or a libarchive reader), one
-   buffer, one growing item. */
+/* source.c: a list of paths, one open input at a time (a descriptor or a libarchive reader, which
+   reads through gunzip.c where the file is gzip's), one buffer, one growing item. */
 #include "corpora/source.h"
 
 #include <archive.h>
@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "corpora/gunzip.h"
 #include "corpora/text.h"
 
 enum { BUFFER_BYTES = 64 << 10, MAX_DEPTH = 64 };
@@ -24,11 +27,13 @@ struct rt_source {
     int64_t n_paths, paths_cap, at;
     int fd;              /* of a plain file, else -1 */
     struct archive *arc; /* of a compressed one, else NULL */
+    rt_gunzip *gz;       /* what arc reads from, else NULL */
     locale_t utf8;       /* names in archives are read in it, whatever the user's locale */
     const char *entry;   /* name inside the archive, NULL = the file itself */
     bool open, ended;    /* an entry is being read; it has no more bytes */
     bool whole;          /* this entry is one item */
-    int64_t n_entries, entry_bytes, total_bytes, line;
+    int64_t n_entries, n_passed, entry_bytes, total_bytes, line;
+    int64_t n_zip; /* entries that the end of a .zip says it has; -1 = unknown */
     char *buffer;
     int64_t filled, used;
     rt_text item, where;
@@ -101,8 +106,10 @@ static void close_file(rt_source *s)
         close(s->fd);
     if (s->arc)
         archive_read_free(s->arc);
+    rt_gunzip_close(s->gz);
     s->fd = -1;
     s->arc = NULL;
+    s->gz = NULL;
     s->open = false;
 }
 
@@ -124,17 +131,20 @@ void rt_source_close(rt_source *s)
 
 /* ---- files and entries ---------------------------------------------------------------------- */
 
+static bool gzipped(const uint8_t *head, ssize_t n)
+{
+    return n >= 2 && head[0] == 0x1f && head[1] == 0x8b;
+}
+
 static bool packed(const uint8_t *head, ssize_t n)
 {
     static const struct {
         int at, bytes;
         const char *magic;
-    } known[] = { { 0, 2, "\x1f\x8b" },
-                  { 0, 4, "\x28\xb5\x2f\xfd" },
+    } known[] = { { 0, 4, "\x28\xb5\x2f\xfd" },
                   { 0, 6,
                     "\xfd"
                     "7zXZ\0" },
-                  { 0, 3, "BZh" },
                   { 0, 4, "PK\3\4" },
                   { 0, 4, "PK\5\6" },
                   { 257, 5, "ustar" } };
@@ -142,14 +152,38 @@ static bool packed(const uint8_t *head, ssize_t n)
         if (n >= known[i].at + known[i].bytes &&
             memcmp(head + known[i].at, known[i].magic, (size_t)known[i].bytes) == 0)
             return true;
-    return false;
+    return n >= 10 && memcmp(head, "BZh", 3) == 0 && memcmp(head + 4, "1AY&SY", 6) == 0;
 }
 
 static int fail_archive(rt_source *s, rt_err *err)
 {
-    const char *why = archive_error_string(s->arc);
+    const char *why = s->gz ? rt_gunzip_problem(s->gz) : NULL;
+    why = why ? why : archive_error_string(s->arc);
     return rt_fail(err, "%s%s%s: %s", s->path[s->at], s->entry ? "/" : "", s->entry ? s->entry : "",
                    why ? why : "damaged or of an unknown format");
+}
+
+static la_ssize_t read_gzip(struct archive *a, void *gz, const void **data)
+{
+    int64_t n = rt_gunzip_next(gz, data);
+    if (n < 0)
+        archive_set_error(a, EINVAL, "%s", rt_gunzip_problem(gz));
+    return n < 0 ? ARCHIVE_FATAL : (la_ssize_t)n;
+}
+
+/* The record at the end of a .zip, which libarchive stops before: a directory that is damaged in
+   the middle would otherwise end there. */
+static int64_t count_zip(int fd, int64_t bytes)
+{
+    enum { END = 22, COMMENT = 65535 };
+    int64_t n = rt_min(bytes, END + COMMENT), count = -1;
+    uint8_t *tail = rt_alloc(n, 1, "the end of a .zip");
+    if (n >= END && pread(fd, tail, (size_t)n, bytes - n) == n)
+        for (int64_t i = n - END; i >= 0 && count < 0; i--)
+            if (memcmp(tail + i, "PK\5\6", 4) == 0)
+                count = tail[i + 10] | tail[i + 11] << 8;
+    free(tail);
+    return count == 0xffff ? -1 : count; /* more than that: zip64 says elsewhere */
 }
 
 /* Exactly these formats; everything rarer stays out of the program. */
@@ -160,7 +194,6 @@ static int open_archive(rt_source *s, rt_err *err)
         s->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     if (!a)
         return rt_fail(err, "%s: out of memory", s->path[s->at]);
-    archive_read_support_filter_gzip(a);
     archive_read_support_filter_zstd(a);
     archive_read_support_filter_xz(a);
     archive_read_support_filter_bzip2(a);
@@ -168,10 +201,12 @@ static int open_archive(rt_source *s, rt_err *err)
     archive_read_support_format_zip(a);
     archive_read_support_format_raw(a);
     archive_read_support_format_empty(a);
+    /* to the very end, where compressed streams keep their checksums */
+    archive_read_set_format_option(a, "tar", "read_concatenated_archives", "1");
     s->entry = NULL;
-    return archive_read_open_filename(a, s->path[s->at], BUFFER_BYTES) == ARCHIVE_OK
-               ? 0
-               : fail_archive(s, err);
+    int rc = s->gz ? archive_read_open(a, s->gz, NULL, read_gzip, NULL)
+                   : archive_read_open_filename(a, s->path[s->at], BUFFER_BYTES);
+    return rc == ARCHIVE_OK ? 0 : fail_archive(s, err);
 }
 
 static int open_file(rt_source *s, rt_err *err)
@@ -179,21 +214,27 @@ static int open_file(rt_source *s, rt_err *err)
     const char *path = s->path[s->at];
     uint8_t head[512];
     s->entry = NULL;
-    s->n_entries = s->total_bytes = 0;
+    s->n_entries = s->n_passed = s->total_bytes = 0;
+    s->n_zip = -1;
     if (strcmp(path, "-") == 0) {
         s->fd = STDIN_FILENO;
         return 0;
     }
-    s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    struct stat st;
-    if (s->fd < 0 || fstat(s->fd, &st))
-        return rt_fail(err, "%s: %s", path, strerror(errno));
-    ssize_t n = S_ISREG(st.st_mode) ? pread(s->fd, head, sizeof head, 0) : 0;
+    int64_t bytes;
+    if (rt_file_open(&s->fd, &bytes, path, err))
+        return -1;
+    ssize_t n = pread(s->fd, head, sizeof head, 0);
     if (n < 0)
         return rt_fail(err, "%s: %s", path, strerror(errno));
-    if (!packed(head, n))
+    bool gzip = gzipped(head, n);
+    if (!gzip && !packed(head, n))
         return 0;
-    close(s->fd);
+    if (gzip)
+        s->gz = rt_gunzip_open(s->fd);
+    else if (memcmp(head, "PK", 2) == 0)
+        s->n_zip = count_zip(s->fd, bytes);
+    if (!gzip)
+        close(s->fd);
     s->fd = -1;
     return open_archive(s, err);
 }
@@ -240,22 +281,43 @@ static int check_name(const rt_source *s, const char *name, rt_err *err)
                         s->path[s->at], (long long)s->n_entries);
 }
 
+/* 0 when all of it was seen. libarchive takes a stream whose first block is damaged for an empty
+   file. */
+static int end_archive(rt_source *s, rt_err *err)
+{
+    const char *path = s->path[s->at];
+    if (s->gz && rt_gunzip_problem(s->gz))
+        return fail_archive(s, err);
+    if (s->n_zip >= 0 && s->n_zip != s->n_entries)
+        return rt_fail(err, "%s: damaged: %lld of its %lld entries can be read", path,
+                       (long long)s->n_entries, (long long)s->n_zip);
+    if (s->n_passed)
+        rt_warn("%s: %lld links or devices in it are passed over", path, (long long)s->n_passed);
+    return 0;
+}
+
 /* The header of the next regular file of an archive: 1, or 0 when there is none. */
 static int next_header(rt_source *s, rt_err *err)
 {
     struct archive_entry *e;
+    bool passed;
     s->entry = NULL; /* the name belonged to the header before */
     do {
         int r = archive_read_next_header(s->arc, &e);
         if (r == ARCHIVE_EOF)
-            return 0;
+            return end_archive(s, err);
         if (r < ARCHIVE_WARN)
             return fail_archive(s, err);
         if (++s->n_entries > RT_SOURCE_MAX_ENTRIES)
             return rt_fail(err, "%s: more than %d entries", s->path[s->at], RT_SOURCE_MAX_ENTRIES);
-    } while (archive_entry_filetype(e) != AE_IFREG || archive_entry_hardlink(e));
-    if (archive_format(s->arc) == ARCHIVE_FORMAT_RAW)
-        return 1;
+        passed = archive_entry_filetype(e) != AE_IFREG || archive_entry_hardlink(e);
+        s->n_passed += passed && archive_entry_filetype(e) != AE_IFDIR;
+    } while (passed);
+    if (archive_format(s->arc) == ARCHIVE_FORMAT_RAW) /* of a stream; nothing else is raw */
+        return s->gz || archive_filter_count(s->arc) > 1
+                   ? 1
+                   : rt_fail(err, "%s: begins like a compressed file and is none: damaged",
+                             s->path[s->at]);
     s->entry = archive_entry_pathname(e);
     return check_name(s, s->entry, err) ? -1 : 1;
 }
@@ -300,7 +362,7 @@ static int fill(rt_source *s, rt_err *err)
         s->filled = n;
         s->entry_bytes += n;
         s->total_bytes += n;
-        int64_t in = archive_filter_bytes(s->arc, -1);
+        int64_t in = s->gz ? rt_gunzip_packed(s->gz) : archive_filter_bytes(s->arc, -1);
         bool bomb = s->total_bytes > (16 << 20) && s->total_bytes / RT_SOURCE_MAX_RATIO > in;
         if (bomb || s->entry_bytes > RT_SOURCE_MAX_ENTRY)
             return rt_fail(err,
@@ -374,6 +436,21 @@ static bool tidy(rt_source *s, int64_t *skip)
     return false;
 }
 
+static int check_text(const rt_source *s, rt_err *err)
+{
+    const char *text = s->item.data, *where = s->where.data;
+    bool exact = s->mode == RT_SOURCE_ALL_LINES;
+    if (!exact && s->line == 1 &&
+        (strncmp(text, "\xff\xfe", 2) == 0 || strncmp(text, "\xfe\xff", 2) == 0))
+        return rt_fail(err, "%s: UTF-16, not UTF-8: iconv -f UTF-16 -t UTF-8 makes it so", where);
+    if (memchr(text, 0, (size_t)s->item.bytes))
+        return rt_fail(err, "%s: holds a NUL byte; this is not text", where);
+    int64_t good = exact ? s->item.bytes : rt_utf8_check(text, s->item.bytes);
+    return good == s->item.bytes
+               ? 0
+               : rt_fail(err, "%s: byte %lld of it is not UTF-8", where, (long long)good + 1);
+}
+
 int rt_source_next(rt_source *s, rt_item *item, rt_err *err)
 {
     for (;;) {
@@ -391,8 +468,8 @@ int rt_source_next(rt_source *s, rt_item *item, rt_err *err)
                 continue;
             if (set_where(s, err))
                 return -1;
-            if (memchr(s->item.data, 0, (size_t)s->item.bytes))
-                return rt_fail(err, "%s: holds a NUL byte; this is not text", s->where.data);
+            if (check_text(s, err))
+                return -1;
             *item = (rt_item){ s->item.data + skip, s->item.bytes - skip, s->where.data, s->whole };
             return 1;
         }

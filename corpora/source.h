@@ -1,8 +1,10 @@
 /* source.h: lines and whole files out of what people have: a file, a directory (walked in byte
    order, hidden names left out), stdin ("-", as it is), and .gz .zst .xz .bz2 streams or .tar
    (compressed too) and .zip archives through libarchive, told apart by content, not by name.
-   Refuses: unpacking to disk; names with ".." or control characters inside archives; text with NUL
-   bytes; lines, entries and expansions beyond the caps below. Links and devices are passed over. */
+   Compressed streams are read to the end and their checksums are checked (zstd's where it has one).
+   Refuses: unpacking to disk; names with ".." or control characters inside archives; text that is
+   not UTF-8 or has NUL bytes; pipes and devices; lines, entries and expansions beyond the caps
+   below. In directories and archives links and devices are passed over. */
 #ifndef RT_SOURCE_H
 #define RT_SOURCE_H
 

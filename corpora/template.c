@@ -114,14 +114,17 @@ int rt_template_render(const rt_template *t, const cJSON *context, char **text, 
     return rc;
 }
 
+const char *const rt_reasoning_names[RT_REASONING_NAMES] = { "reasoning_content", "thinking",
+                                                             "reasoning" };
+
 void rt_template_alias_reasoning(cJSON *messages)
 {
-    static const char *const names[] = { "reasoning_content", "thinking", "reasoning" };
+    const char *const *names = rt_reasoning_names;
     cJSON *message;
     cJSON_ArrayForEach(message, messages)
     {
         const cJSON *found = NULL;
-        for (int i = 0; i < RT_COUNT(names) && (!found || cJSON_IsNull(found)); i++)
+        for (int i = 0; i < RT_REASONING_NAMES && (!found || cJSON_IsNull(found)); i++)
             found = cJSON_IsObject(message) ? rt_json_find(message, names[i]) : NULL;
         if (!found || cJSON_IsNull(found))
             continue;

@@ -52,9 +52,12 @@ int rt_template_render_limited(const rt_template *t, const cJSON *context,
                                const rt_template_limits *limits, rt_template_result *result,
                                rt_err *err);
 
-/* Messages name their reasoning reasoning_content, thinking or reasoning. As transformers 5 does
-   before it renders: copy the first one found to reasoning_content, and to thinking where absent.
- */
+/* What messages call their reasoning: reasoning_content, thinking, reasoning. Where several stand,
+   the first of this order counts, as in transformers 5. */
+enum { RT_REASONING_NAMES = 3 };
+extern const char *const rt_reasoning_names[RT_REASONING_NAMES];
+/* As transformers 5 does before it renders: copy the first one found to reasoning_content, and to
+   thinking where absent. */
 void rt_template_alias_reasoning(cJSON *messages);
 
 /* The chat template of a model directory: chat_template.jinja, else the chat_template of

@@ -22,7 +22,7 @@
 
 RT_BEGIN
 
-enum { RT_TRACE_VERSION = 1, RT_TRACE_ID_MAX = 255, RT_TRACE_SPANS_MAX = 4096 };
+enum { RT_TRACE_VERSION = 1, RT_TRACE_ID_MAX = 1023, RT_TRACE_SPANS_MAX = 4096 };
 #define RT_TRACE_TOKENS_MAX (1 << 24) /* tokens of one sample */
 #define RT_TRACE_VOCAB_MAX (1 << 22)
 #define RT_TRACE_TEXT_MAX (64 << 20) /* bytes of one sample's JSON line */
@@ -77,9 +77,10 @@ typedef struct rt_trace_span {
    rt_trace_get every pointer belongs to the sample until the next get or rt_trace_sample_free. */
 typedef struct rt_trace_sample {
     int64_t index;         /* place in the plan, >= 0, unique */
-    const char *id;        /* unique, 1..RT_TRACE_ID_MAX bytes of printable ASCII without spaces */
+    const char *id;        /* unique, 1..RT_TRACE_ID_MAX bytes of UTF-8 without control characters */
     const char *prompt_id; /* shared by the samples of one prompt */
     const char *messages;  /* JSON text: array of messages, or a string; NULL = null */
+    const char *tools;     /* JSON text: what may be called, as the template was given it; or NULL */
     const char *reasoning, *answer;
     const char *finish; /* "stop", "length", ... */
     rt_verdict verdict;
@@ -173,10 +174,11 @@ void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s);
 
      meta.json          {"format","version","shard","samples","manifest":{...},
                          "entries":{NAME:{"bytes","xxh3"}}}: XXH3-128 of every other entry's bytes
-     samples.jsonl      one JSON object a line: index, id, prompt_id, messages, reasoning, answer,
-                        finish, verdict (name), reward, seed (decimal string)
+     samples.jsonl      one JSON object a line: index, id, prompt_id, messages, tools (where there
+                        are some), reasoning, answer, finish, verdict (name), reward, seed (decimal
+                        string)
      line_offsets.npy   <i8 (n+1)   sample s is bytes [o[s], o[s+1]) of samples.jsonl, '\n' included
-     id.npy             |S (n)      the same ids, zero-padded
+     id.npy             |S (n)      the same ids in UTF-8, zero-padded
      index.npy          <i8 (n)     plan index, ascending
      verdict.npy        |u1 (n)     0 unverified 1 correct 2 wrong 3 unfinished
      prompt_tokens.npy  <i4 (n)

@@ -58,7 +58,7 @@ void rt_trace_sample_init(rt_trace_sample *s)
 // Behind rt_trace_sample.memory.
 typedef struct sample_memory {
     cJSON *line; // the texts point into it
-    char *messages;
+    char *messages, *tools;
     char id[RT_TRACE_ID_MAX + 1];
     int32_t token[]; // (tokens), then the spans (n, 2)
 } sample_memory;
@@ -69,8 +69,9 @@ static void drop_texts(sample_memory *m)
         return;
     cJSON_Delete(m->line);
     free(m->messages);
+    free(m->tools);
     m->line = NULL;
-    m->messages = NULL;
+    m->messages = m->tools = NULL;
 }
 
 void rt_trace_sample_free(rt_trace_sample *s)
@@ -168,11 +169,10 @@ int rt_trace_payload_parse(rt_trace_pieces *p, const uint8_t *payload, int64_t b
 static const char *id_problem(const char *id, int64_t bytes)
 {
     if (bytes < 1 || bytes > RT_TRACE_ID_MAX)
-        return "an id needs 1 to 255 bytes";
-    for (int64_t i = 0; i < bytes; i++)
-        if (id[i] < 0x21 || id[i] > 0x7e)
-            return "an id may hold only printable ASCII without spaces";
-    return NULL;
+        return "an id needs 1 to 1023 bytes";
+    return rt_utf8_check_line(id, bytes) == bytes
+               ? NULL
+               : "an id may hold only UTF-8 without control characters";
 }
 
 static const char *layout_problem(const rt_trace_pieces *p, int32_t vocab)
@@ -236,18 +236,15 @@ static void put_clean(cJSON *obj, const char *key, const char *text)
     free(clean);
 }
 
-static int put_messages(cJSON *obj, const char *messages, rt_err *err)
+static int put_json(cJSON *obj, const char *key, const char *text, rt_err *err)
 {
-    cJSON *json = NULL;
-    if (messages) {
-        char *clean = clean_utf8(messages);
-        int rc = rt_json_parse(&json, clean, (int64_t)strlen(clean), "messages", err);
-        free(clean);
-        if (rc)
-            return -1;
-    }
-    rt_json_put(obj, "messages", json ? json : cJSON_CreateNull());
-    return 0;
+    cJSON *json;
+    char *clean = clean_utf8(text);
+    int rc = rt_json_parse(&json, clean, (int64_t)strlen(clean), key, err);
+    free(clean);
+    if (!rc)
+        rt_json_put(obj, key, json);
+    return rc;
 }
 
 static int make_line(char **line, const rt_trace_sample *s, rt_err *err)
@@ -258,7 +255,8 @@ static int make_line(char **line, const rt_trace_sample *s, rt_err *err)
     rt_json_put_i64(obj, "index", s->index);
     rt_json_put_str(obj, "id", s->id);
     put_clean(obj, "prompt_id", s->prompt_id);
-    int rc = put_messages(obj, s->messages, err);
+    int rc = put_json(obj, "messages", s->messages ? s->messages : "null", err) ||
+             (s->tools && put_json(obj, "tools", s->tools, err));
     put_clean(obj, "reasoning", s->reasoning);
     put_clean(obj, "answer", s->answer);
     put_clean(obj, "finish", s->finish);
@@ -317,7 +315,8 @@ static int decode_text(rt_trace_sample *s, sample_memory *m, const rt_trace_piec
     const char *id, *name;
     if (rt_json_parse(&m->line, (const char *)p->line, p->line_bytes, "JSON line", err))
         return -1;
-    const cJSON *line = m->line, *messages = rt_json_find(line, "messages");
+    const cJSON *line = m->line, *messages = rt_json_find(line, "messages"),
+                *tools = rt_json_find(line, "tools");
     if (rt_json_get_str(line, "id", &id, err) || rt_json_get_str(line, "verdict", &name, err) ||
         rt_json_get_str(line, "prompt_id", &s->prompt_id, err) ||
         rt_json_get_str(line, "reasoning", &s->reasoning, err) ||
@@ -332,6 +331,8 @@ static int decode_text(rt_trace_sample *s, sample_memory *m, const rt_trace_piec
         return rt_fail(err, "the JSON line and the columns disagree on id, index or verdict");
     if (messages && !cJSON_IsNull(messages))
         s->messages = m->messages = rt_json_text(messages);
+    if (tools && !cJSON_IsNull(tools))
+        s->tools = m->tools = rt_json_text(tools);
     return 0;
 }
 
@@ -351,7 +352,7 @@ int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, in
     if (!m)
         return rt_fail(err, "out of memory for a sample of %lld tokens", (long long)p->tokens);
     m->line = NULL;
-    m->messages = NULL;
+    m->messages = m->tools = NULL;
     memcpy(m->token, p->token, (size_t)tokens);
     if (spans)
         memcpy(m->token + p->tokens, p->span, (size_t)spans);

@@ -364,7 +364,7 @@ int rt_trace_append(rt_trace_writer *w, const rt_trace_sample *s, rt_err *err)
 {
     rt_text record = { 0 };
     int rc = rt_trace_sample_encode(&w->codec, &record, s, err);
-    rc = rc ? rt_wrap(err, "%s: sample %s", w->path, s->id ? s->id : "without id")
+    rc = rc ? rt_wrap(err, "%s: sample %.80s", w->path, s->id ? s->id : "without id")
             : append_record(w, &record, err);
     rt_text_free(&record);
     return rc;

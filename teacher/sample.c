@@ -221,6 +221,7 @@ static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *er
     t.id = id;
     t.prompt_id = item->id;
     t.messages = item->messages;
+    t.tools = item->tools;
     t.reasoning = s->response.reasoning.data;
     t.answer = s->response.answer.data;
     t.finish = w->c.stopped ? "stop" : "length";

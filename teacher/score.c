@@ -191,6 +191,7 @@ static int load_record(scorer *s, text *t, int64_t i, rt_err *err)
     a->index = i;
     a->id = a->prompt_id = t->id;
     a->messages = item->messages;
+    a->tools = item->tools;
     if (item->prompt) {
         if (rt_chat_split(&s->teacher.chat, ids, item->prompt, item->n, &t->response, err))
             return -1;

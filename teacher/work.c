@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/memory.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
 
@@ -107,35 +108,9 @@ int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_er
 /* ---- the list -----------------------------------------------------------------------------------
  */
 
-static char *copy_text(const char *text)
-{
-    char *copy = strdup(text);
-    if (!copy)
-        rt_bug("out of memory for a text of %lld bytes", (long long)strlen(text));
-    return copy;
-}
-
-/* An archive's ids are printable ASCII without blanks; "/K" follows in a sample's id. */
-static char *archive_id(const char *id)
-{
-    size_t n = strlen(id);
-    bool fit = n > 0 && n + 24 <= RT_TRACE_ID_MAX;
-    for (size_t i = 0; i < n; i++)
-        fit = fit && id[i] > ' ' && id[i] <= '~';
-    if (fit)
-        return copy_text(id);
-    return copy_text(rt_hash_bytes(id, (int64_t)n).hex);
-}
-
 static rt_work_item *add_item(rt_work *w)
 {
-    if (w->n == w->cap) {
-        w->cap = w->cap ? 2 * w->cap : 256;
-        w->item = realloc(w->item, (size_t)w->cap * sizeof *w->item);
-        if (!w->item)
-            rt_bug("out of memory for a list of %lld texts", (long long)w->cap);
-    }
-    memset(&w->item[w->n], 0, sizeof *w->item);
+    rt_grow(&w->item, &w->cap, w->n + 1, (int64_t)sizeof *w->item, "a list of texts");
     return &w->item[w->n++];
 }
 
@@ -151,9 +126,11 @@ static int choose_verifier(rt_work_item *item, const rt_record *r, const char *v
                              err))
         return -1;
     if (item->verify != RT_VERIFY_NONE && !r->answer)
-        return rt_fail(
-            err, "no \"answer\" to verify with --verify %s: add it, or take --verify none", verify);
-    item->answer = r->answer ? copy_text(r->answer) : NULL;
+        return rt_fail(err,
+                       "no \"answer\" to verify with --verify %s: add it, or take --verify none",
+                       verify) &&
+               rt_record_lacks(r, err);
+    item->answer = r->answer ? rt_strdup(r->answer) : NULL;
     return 0;
 }
 
@@ -164,7 +141,7 @@ static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_
     int64_t end = 0;
     int bad = 0;
     if (kind == RT_WORK_TEXTS)
-        bad = rt_chat_pair(chat, root, &w->pool, &end, err);
+        bad = rt_chat_pair(chat, root, &w->pool, &end, err) && rt_record_lacks(r, err);
     rt_record_drop_response(root);
     if (kind == RT_WORK_PROMPTS) {
         bad = rt_chat_prompt(chat, root, &w->pool, err);
@@ -172,6 +149,7 @@ static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_
     }
     item->prompt = (int32_t)(end - item->at);
     item->messages = rt_json_text(rt_json_find(root, "messages"));
+    item->tools = r->tools ? rt_strdup(r->tools) : NULL;
     cJSON_Delete(root);
     return bad ? -1 : 0;
 }
@@ -196,7 +174,7 @@ static int add_record(rt_work *w, const rt_chat *chat, rt_work_kind kind, const 
                       const rt_record *r, rt_err *err)
 {
     rt_work_item *item = add_item(w);
-    item->id = archive_id(r->id);
+    item->id = rt_strdup(r->id);
     item->at = w->pool.n;
     if (choose_verifier(item, r, verify, err) ||
         (r->text ? add_text(w, item, chat, kind, r, err)
@@ -287,6 +265,7 @@ void rt_work_free(rt_work *w)
     for (int64_t i = 0; i < w->n; i++) {
         free(w->item[i].id);
         free(w->item[i].messages);
+        free(w->item[i].tools);
         free(w->item[i].answer);
     }
     free(w->item);

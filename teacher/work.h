@@ -36,8 +36,7 @@ typedef struct rt_archive_options {
                   "tail mass that one draw stands for; 0 = no draws"),                             \
         OPT_LIST(S, a.temperatures, "temperatures", "LIST",                                        \
                  "keep the normaliser at these temperatures, \"1.5,2\""),                          \
-        RT_CHAT_OPTION(S, a.set),                                                                  \
-        OPT_INT(S, a.seed, "seed", "0", 0, 1e15, "of every draw"),                                 \
+        RT_CHAT_OPTION(S, a.set), OPT_INT(S, a.seed, "seed", "0", 0, 1e15, "of every draw"),       \
         OPT_INT(S, a.limit, "limit", "0", 0, 1e15, "take only the first N of the input; 0 = all"), \
         OPT_STR(S, a.shard, "shard", NULL, "I/N",                                                  \
                 "do part I (from 0) of N; else by the environment of a job array"),                \
@@ -52,8 +51,9 @@ typedef struct rt_archive_options {
 int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_err *err);
 
 typedef struct rt_work_item {
-    char *id;       /* fit for an archive, unique */
+    char *id;       /* the record's, unique */
     char *messages; /* compact JSON: the messages before the response, or a text as a string */
+    char *tools;    /* compact JSON list, or NULL */
     char *answer;   /* reference, or NULL */
     rt_verify_kind verify;
     int64_t at;        /* tokens [at, at + n) of the pool */

@@ -49,4 +49,54 @@ train 0 '' short-hard --data short.jsonl --loss hard
 train 0 '' short-both --data short.traces --data one.traces --eval-data short.traces --eval-every 1
 train 0 '' one --data one.traces
 
+# --- ids are kept as they are given, or refused with a line that names the record
+long=$(printf 'x%.0s' $(seq 1000))
+for id in '"AIME 2024 II-3"' '"数学-001"' '"naïve"' "\"$long\"" 1834567890123456789 1.50; do
+    echo "{\"id\":$id,\"prompt\":\"2+2?\",\"response\":\"4\"}"
+done >ids.jsonl
+score ids.jsonl ids.traces
+expect 0 '' sample --teacher "$teacher" --prompts ids.jsonl --out ids2.traces --max-tokens 4 --samples 2
+for archive in ids.traces ids2.traces; do
+    expect 0 '' archive export $archive
+    for id in 'AIME 2024 II-3' '数学-001' 'naïve' "$long" 1834567890123456789 1.50; do
+        grep -qF "\"prompt_id\":\"$id\"" out.txt || fail "$archive: the id $id is lost"
+    done
+done
+expect 0 '' archive verify ids.traces ids2.traces
+bad_id() { # REGEX ID
+    printf '{"text":"a"}\n{"id":%s,"prompt":"2","response":"4"}\n' "$2" >bad.jsonl
+    expect 1 "bad.jsonl:2: $1" score --teacher "$teacher" --data bad.jsonl --out none.traces
+}
+bad_id 'id "xx+\.\.\." has 1001 bytes; at most 1000' "\"x$long\""
+bad_id 'id .* holds a control character' '"a\u001bb"'
+bad_id 'id is neither text nor a number' '["a"]'
+bad_id 'id is empty' '""'
+
+# --- keys of other programs
+other() { # REGEX JSON
+    echo "$2" >bad.jsonl
+    expect 1 "bad.jsonl:1: .*$1" train --model "$teacher" --loss hard --out none --data bad.jsonl
+}
+other 'its keys are question, solution; rename question to prompt, solution to response' '{"question":"a","solution":"b"}'
+other 'rename instruction to prompt, output to response' '{"instruction":"a","input":"","output":"b"}'
+other 'nothing to learn; keys that are not read: output, n' '{"prompt":"a","output":"b","n":1}'
+
+# --- a record's tools are archived: the export gives the same prompt
+cp -r "$teacher" tools
+sed -i "s/{%- if add_generation_prompt %}/{%- if tools %}{{- tools | tojson }}{%- endif %}&/" tools/tokenizer_config.json
+echo '{"id":"t","prompt":"2+2?","response":"4","tools":[{"name":"add","x":1.0,"none":null}]}' >tools.jsonl
+expect 0 '' score --teacher tools --data tools.jsonl --out tools.traces
+expect 0 '' archive export tools.traces --out tools2.jsonl
+grep -qF '"tools":[{"name":"add","x":1.0}]' tools2.jsonl || fail "tools: $(cat tools2.jsonl)"
+expect 0 '' score --teacher tools --data tools2.jsonl --out tools2.traces
+for archive in tools tools2; do
+    expect 0 '' archive export $archive.traces --soft
+    sed 's/.*"tokens"//' out.txt >$archive.tokens
+done
+grep -q '\[' tools.tokens && cmp -s tools.tokens tools2.tokens || fail "tools: another prompt after export"
+sed -i 's/,"tools":[^]]*]//' tools2.jsonl
+expect 0 '' score --teacher tools --data tools2.jsonl --out tools3.traces
+expect 0 '' archive export tools3.traces --soft
+sed 's/.*"tokens"//' out.txt | cmp -s - tools.tokens && fail "tools are not in the prompt at all"
+
 exit $failed

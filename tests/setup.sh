@@ -2,7 +2,7 @@
 # Debian, configures and builds. Owns the list of packages; builds nothing by itself.
 
 RETORT_PACKAGES="cmake ninja-build gcc libc6-dev pkg-config libarchive-dev libcjson-dev check
-                 libpcre2-dev libutf8proc-dev libxxhash-dev"
+                 libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev"
 
 # install_packages: apt-get only when something is missing, sudo only when needed and there.
 install_packages() {

@@ -236,6 +236,115 @@ START_TEST(damaged_archives)
 }
 END_TEST
 
+START_TEST(not_files)
+{
+    static const char UTF16[] = "\xff\xfe{\0\"\0";
+    ck_assert(mkfifo("pipe", 0600) == 0 && mkdir("none", 0700) == 0);
+    expect_part("pipe", RT_SOURCE_RECORDS, "is a pipe: give a file");
+    expect_part("/dev/tty", RT_SOURCE_RECORDS, "/dev/tty: ");
+    expect("none", RT_SOURCE_RECORDS, "");
+    put("empty.jsonl", "", 0);
+    expect("empty.jsonl", RT_SOURCE_RECORDS, "");
+    put("u16.jsonl", UTF16, sizeof UTF16 - 1);
+    expect_part("u16.jsonl", RT_SOURCE_RECORDS, "u16.jsonl:1: UTF-16, not UTF-8");
+    put("latin.txt", "caf\xe9", -1);
+    expect_part("latin.txt", RT_SOURCE_RECORDS, "byte 4 of it is not UTF-8");
+    put("lfs.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 123456\n",
+        -1);
+    expect_part("lfs.jsonl", RT_SOURCE_RECORDS, "a Git LFS pointer");
+    put("dos.jsonl", "\xef\xbb\xbf{}\r\n{}\r\n", -1);
+    expect("dos.jsonl", RT_SOURCE_RECORDS, "dos.jsonl:1|{}\ndos.jsonl:2|{}\n");
+}
+END_TEST
+
+/* The data without the places: "|line\n...", or the error. */
+static char *contents(const char *path)
+{
+    char *got = drain(path, RT_SOURCE_LINES), *to = got;
+    if (strchr(got, '!'))
+        return got;
+    for (const char *line = got; *line;) {
+        const char *bar = strchr(line, '|'), *end = bar + strcspn(bar, "\n");
+        memmove(to, bar, (size_t)(end + 1 - bar));
+        to += end + 1 - bar;
+        line = end + 1;
+    }
+    *to = 0;
+    return got;
+}
+
+/* Every byte of `name` flipped, every length cut: an error, or the same text. */
+static void flip_all(const char *name, bool cut, int64_t most)
+{
+    rt_err err = { 0 };
+    char *data, *want = contents(name);
+    int64_t n;
+    OK(rt_file_read(&data, &n, name, 1 << 20, &err));
+    ck_assert_str_eq(want, "|{\"text\":\"first line\"}\n|{\"text\":\"second line\"}\n");
+    int64_t all = n;
+    n = rt_min(n, most);
+    for (int64_t i = 0; i < 3 * n; i++) {
+        static const char bits[] = { 1, 32, 0 };
+        char bit = bits[i / n];
+        if (!bit && !cut)
+            break;
+        data[i % n] ^= bit;
+        put("bad", data, bit ? all : i % n);
+        data[i % n] ^= bit;
+        char *got = contents("bad");
+        /* a file shorter than its magic number is read as the text it seems to be */
+        if (!strchr(got, '!') && strcmp(got, want) != 0 && (bit || i % n >= 10))
+            ck_abort_msg("%s: byte %lld ^ %d of %lld: \"%s\"", name, (long long)(i % n), bit,
+                         (long long)n, got);
+        free(got);
+    }
+    free(want);
+    free(data);
+}
+
+START_TEST(flipped_bytes)
+{
+    static const char TEXT[] = "{\"text\":\"first line\"}\n{\"text\":\"second line\"}\n";
+    static const char ZSTD[] =
+        "\x28\xb5\x2f\xfd\x04\x58\x69\x01\x00\x7b\x22\x74\x65\x78\x74\x22\x3a\x22\x66\x69"
+        "\x72\x73\x74\x20\x6c\x69\x6e\x65\x22\x7d\x0a\x7b\x22\x74\x65\x78\x74\x22\x3a\x22"
+        "\x73\x65\x63\x6f\x6e\x64\x20\x6c\x69\x6e\x65\x22\x7d\x0a\xae\x5d\xec\x96";
+    static const int filters[] = { ARCHIVE_FILTER_GZIP, ARCHIVE_FILTER_XZ, ARCHIVE_FILTER_BZIP2 };
+    const member one[] = { { "d.jsonl", TEXT, -1, AE_IFREG } };
+    const member half[] = { { "a", TEXT, 22, AE_IFREG }, { "b", TEXT + 22, -1, AE_IFREG } };
+    rt_err err = { 0 };
+    for (int i = 0; i < RT_COUNT(filters); i++) {
+        pack("x", ARCHIVE_FORMAT_RAW, filters[i], one, 1);
+        flip_all("x", true, INT64_MAX);
+        pack("x.tar", ARCHIVE_FORMAT_TAR_USTAR, filters[i], one, 1);
+        flip_all("x.tar", true, INT64_MAX);
+    }
+    put("x.zst", ZSTD, sizeof ZSTD - 1);
+    flip_all("x.zst", true, INT64_MAX);
+    pack("x.zip", ARCHIVE_FORMAT_ZIP, ARCHIVE_FILTER_NONE, one, 1);
+    char *zip;
+    int64_t bytes;
+    OK(rt_file_read(&zip, &bytes, "x.zip", 1 << 20, &err));
+    const char *directory = memmem(zip, (size_t)bytes, "PK\1\2", 4); /* says what is a link, too */
+    flip_all("x.zip", false, directory - zip);
+    zip[directory - zip] ^= 1;
+    put("bad", zip, bytes);
+    expect_part("bad", RT_SOURCE_LINES, "0 of its 1 entries");
+    free(zip);
+    rt_text both = { 0 }; /* two members, as pigz and cat leave them */
+    for (int i = 0; i < 2; i++) {
+        char *data;
+        int64_t n;
+        pack("x", ARCHIVE_FORMAT_RAW, ARCHIVE_FILTER_GZIP, &half[i], 1);
+        OK(rt_file_read(&data, &n, "x", 1 << 20, &err) || rt_text_add(&both, data, n, &err));
+        free(data);
+    }
+    put("two.gz", both.data, both.bytes);
+    flip_all("two.gz", false, INT64_MAX);
+    rt_text_free(&both);
+}
+END_TEST
+
 /* ---- records ----------------------------------------------------------------------------------
  */
 
@@ -307,6 +416,33 @@ START_TEST(records)
         { "{\"prompt\":\"q\",\"reasoning\":\"a\"}", "!f:7: reasoning without" },
         { "{\"prompt\":\"q\",\"answer\":[1]}", "!f:7: answer is neither" },
         { "{\"text\":\"a\"", "!f:7" },
+        { "{\"prompt\":null,\"id\":null,\"answer\":null,\"tools\":null,\"messages\":[{\"role\":"
+          "\"user\",\"content\":\"q\",\"name\":null}],\"text\":null,\"n\":{\"a\":null,\"b\":[null]}"
+          "}",
+          "#|user:q;||||{\"n\":{\"b\":[null]}}" },
+        { "{\"prompt\":null,\"text\":null}", "!f:7: none of prompt" },
+        { "{\"messages\":[{\"role\":\"user\",\"content\":null}]}",
+          "!f:7: a message without content" },
+        { "{\"id\":1834567890123456789,\"prompt\":\"q\",\"answer\":1.50,\"n\":[-0,1E+2]}",
+          "1834567890123456789|user:q;||1.50||{\"n\":[-0,1E+2]}" },
+        { "{\"id\":\"n\xc3\xa9 e\",\"text\":\"t\"}", "n\xc3\xa9 e||t|||" },
+        { "{\"id\":\"\",\"text\":\"t\"}", "!f:7: id is empty" },
+        { "{\"id\":\"a\\nb\",\"text\":\"t\"}", "!f:7: id \"a b\" holds a control" },
+        { "{\"id\":\"a\xc2\x9b\",\"text\":\"t\"}", "!f:7: id" },
+        { "{\"id\":007,\"text\":\"t\"}", "!f:7:1:7: malformed number" },
+        { "{\"prompt\":\"q\",\"response\":\"r\",\"thinking\":\"t\",\"reasoning\":\"u\"}",
+          "#|user:q;assistant:r(t);||||" },
+        { "{\"messages\":[{\"role\":\"assistant\",\"content\":\"r\",\"reasoning\":\"u\","
+          "\"thinking\":"
+          "\"t\"}]}",
+          "#|assistant:r(t);||||" },
+        { "{\"question\":\"q\",\"solution\":\"r\"}",
+          "!f:7: none of prompt, messages, conversations, text: its keys are question, solution; "
+          "rename question to prompt, solution to response" },
+        { "{\"instruction\":\"q\",\"input\":\"\",\"output\":\"r\"}",
+          "!f:7: none of prompt, messages, conversations, text: its keys are instruction, input, "
+          "output; rename instruction to prompt, output to response" },
+        { "{\"Prompt\":\"q\"}", "!f:7: no \"prompt\": the key \"Prompt\"" },
     };
     for (int i = 0; i < RT_COUNT(rows); i++) {
         char *got = describe(rows[i][0]);
@@ -375,8 +511,11 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = { { lines, 1 },   { long_lines, 1 },       { directories, 1 },
-                                 { packed, 1 },  { hostile_archives, 1 }, { damaged_archives, 1 },
-                                 { records, 1 }, { record_ids, 1 },       { record_messages, 1 } };
+    const suite_test tests[] = {
+        { lines, 1 },         { long_lines, 1 },       { directories, 1 },
+        { packed, 1 },        { hostile_archives, 1 }, { damaged_archives, 1 },
+        { flipped_bytes, 1 }, { not_files, 1 },        { records, 1 },
+        { record_ids, 1 },    { record_messages, 1 }
+    };
     return suite_run("source", NULL, tests, RT_COUNT(tests));
 }

@@ -234,7 +234,7 @@ END_TEST
 START_TEST(bad_samples_leave_the_archive_as_it_was)
 {
     const char *path = "bad.traces";
-    char long_id[400];
+    char long_id[RT_TRACE_ID_MAX + 2];
     rt_trace_manifest m;
     rt_err err;
     rt_trace_writer *w, *second;
@@ -254,9 +254,9 @@ START_TEST(bad_samples_leave_the_archive_as_it_was)
         FAILS(rt_trace_append(w, s, &err), words);                                                 \
         drop_sample(&x);                                                                           \
     } while (0)
-    BAD(s->id = "", "1 to 255 bytes");
-    BAD(s->id = long_id, "1 to 255 bytes");
-    BAD(s->id = "a b", "without spaces");
+    BAD(s->id = "", "1 to 1023 bytes");
+    BAD(s->id = long_id, "1 to 1023 bytes");
+    BAD(s->id = "a\nb", "without control");
     BAD(s->id = "p0/0", "id stands in the archive");
     BAD(s->index = 1, "plan index stands in the archive");
     BAD((s->id = "p0/1", s->index = 1), "stands in the archive already");
