@@ -311,20 +311,25 @@ static int read_entry(entry *e, reading *r, rt_err *err)
     return bad;
 }
 
+static bool to_read(const entry *e, rt_identity_use use)
+{
+    return !e->known && (use != RT_IDENTITY_STAT || e->st.st_size < CACHED_FROM_BYTES);
+}
+
 static int read_unknown(list *l, rt_identity_use use, rt_err *err)
 {
     reading r = { 0 };
     int bad = 0;
     for (int64_t i = 0; i < l->n; i++)
-        r.total += l->entry[i].known ? 0 : (int64_t)l->entry[i].st.st_size;
+        r.total += to_read(&l->entry[i], use) ? (int64_t)l->entry[i].st.st_size : 0;
     rt_progress_begin(&r.progress, "reading, MiB", 0, r.total >> 20);
     for (int64_t i = 0; !bad && i < l->n; i++) {
         entry *e = &l->entry[i];
-        if (e->known)
+        if (!to_read(e, use))
             continue;
         rt_identity_mark mark = mark_of(e, 1);
         bad = read_entry(e, &r, err);
-        if (!bad && use != RT_IDENTITY_PEEK)
+        if (!bad && use != RT_IDENTITY_PEEK && use != RT_IDENTITY_STAT)
             rt_identity_keep(&e->hash, &mark, "file");
     }
     rt_progress_end(&r.progress);
@@ -359,7 +364,7 @@ int rt_identity_of(rt_identity *id, const char *path, rt_identity_role role, rt_
         rt_identity_mark mark = mark_of(&l.entry[i], 1);
         l.entry[i].known = rt_identity_recall(&l.entry[i].hash, &mark, "file");
     }
-    if (!bad && use != RT_IDENTITY_STAT)
+    if (!bad)
         bad = read_unknown(&l, use, err);
     for (int64_t i = 0; !bad && i < l.n; i++) {
         id->bytes += l.entry[i].st.st_size;

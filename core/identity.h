@@ -19,7 +19,7 @@ typedef enum rt_identity_use {
     RT_IDENTITY_READ,   /* every byte, whatever the cache says; it learns what was read */
     RT_IDENTITY_CACHED, /* only what the cache does not know; it learns the rest */
     RT_IDENTITY_PEEK,   /* the same, and nothing is written */
-    RT_IDENTITY_STAT    /* reads nothing: known is false where the cache knows too little */
+    RT_IDENTITY_STAT    /* reads no large file: known is false where the cache lacks one */
 } rt_identity_use;
 
 typedef struct rt_identity {

@@ -13,6 +13,7 @@ static rt_log_level log_level = RT_LOG_NORMAL;
 static bool line_open = false; // a progress line stands unfinished on the terminal
 
 void rt_log_set_level(rt_log_level level) { log_level = level; }
+rt_log_level rt_log_get_level(void) { return log_level; }
 bool rt_log_quiet(void) { return log_level < RT_LOG_NORMAL; }
 
 static void say(const char *prefix, const char *fmt, va_list args)
@@ -36,7 +37,8 @@ void rt_warn(const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    say("warning: ", fmt, args);
+    if (log_level >= RT_LOG_QUIET)
+        say("warning: ", fmt, args);
     va_end(args);
 }
 

@@ -8,11 +8,12 @@
 
 RT_BEGIN
 
-typedef enum rt_log_level { RT_LOG_QUIET, RT_LOG_NORMAL } rt_log_level;
+typedef enum rt_log_level { RT_LOG_SILENT, RT_LOG_QUIET, RT_LOG_NORMAL } rt_log_level;
 void rt_log_set_level(rt_log_level level);
+rt_log_level rt_log_get_level(void);
 bool rt_log_quiet(void);
 void rt_info(const char *fmt, ...) RT_PRINTF(1, 2);  /* silent with -q */
-void rt_warn(const char *fmt, ...) RT_PRINTF(1, 2);  /* "warning: ..." always shown */
+void rt_warn(const char *fmt, ...) RT_PRINTF(1, 2);  /* "warning: ..." unless SILENT, a rehearsal */
 
 double rt_now(void);            /* monotonic seconds */
 int64_t rt_peak_rss_bytes(void); /* high-water resident memory of this process */

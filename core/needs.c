@@ -50,11 +50,9 @@ int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind)
 
 const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path)
 {
-    if (!path || rt_path_exists(path))
-        return NULL;
-    for (; p; p = p->before)
+    for (; p && path; p = p->before)
         if (p->output.path && !strcmp(p->output.path, path))
-            return &p->output;
+            return p->output.anew || !rt_path_exists(path) ? &p->output : NULL;
     return NULL;
 }
 

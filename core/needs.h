@@ -35,6 +35,7 @@ typedef struct rt_needs_output {
     const char *tokenizer;    /* of a model: the directory whose tokenizer and template it gets */
     rt_soft_config soft;      /* of an archive */
     int64_t samples, longest; /* of an archive: tokens of a sample at most */
+    bool anew;                /* also when something stands there: it is about to be replaced */
 } rt_needs_output;
 
 typedef struct rt_needs {
@@ -51,7 +52,8 @@ void rt_needs_add(rt_needs *p, rt_needs_kind kind, const char *label, const char
                   int64_t bytes);
 void rt_needs_arena(rt_needs *p, const rt_arena *a);
 int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind);
-/* What an earlier stage will leave at path; NULL when something stands there, or nothing will. */
+/* What an earlier stage will leave at path; NULL when something stands there that will
+   not be made anew, or nothing will. */
 const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path);
 /* Rows "kind  label  name  bytes", largest first within a kind, and their sums. */
 void rt_needs_print(const rt_needs *p, FILE *f);

@@ -6,51 +6,90 @@
 
 #include "corpora/trace.h"
 
-/* The stamp of a stage, and the file its --out names. */
-static int load_stamp(cJSON **stamp, const char *stages, const char *name, rt_err *err)
+/* ---- names ---- */
+
+/* Whether a stage is one of these commands, with that option set; names end with NULL. */
+static int check_name(const rt_recipe *r, const cJSON *item, const char *const *commands,
+                      const char *option, rt_err *err)
 {
-    char file[96];
-    snprintf(file, sizeof file, "%s.json", name);
-    char *path = rt_path_join(stages, file);
-    int bad = rt_path_exists(path) ? rt_json_load(stamp, path, err)
-                                   : rt_fail(err, "report: the recipe has no stage \"%s\"", name);
-    free(path);
-    return bad;
+    const char *names[64];
+    int n = 0;
+    bool fits = false;
+    if (!cJSON_IsString(item))
+        return rt_usage(err, "%s: report: \"%s\" must name a stage", r->file, item->string);
+    const rt_stage *s = rt_recipe_stage(r, item->valuestring);
+    for (int i = 0; i < r->n && n < RT_COUNT(names); i++)
+        names[n++] = r->stage[i].name;
+    if (!s) {
+        const char *near = rt_nearest(item->valuestring, names, n);
+        return rt_usage(err, "%s: report: \"%s\": the recipe has no stage \"%s\"%s%s%s", r->file,
+                        item->string, item->valuestring, near ? "; did you mean " : "",
+                        near ? near : "", near ? "?" : "");
+    }
+    for (int i = 0; commands[i]; i++)
+        fits = fits || !strcmp(commands[i], s->command->name);
+    if (!fits || !s->out)
+        return rt_usage(err, "%s: report: \"%s\": stage %s is no retort %s with an \"out\"",
+                        r->file, item->string, s->name, commands[0]);
+    const rt_option *o = option ? rt_option_find(s->command, option) : NULL;
+    if (o && !rt_option_path(o, s->values, 0))
+        return rt_usage(err, "%s: report: \"%s\": stage %s needs a \"%s\"", r->file, item->string,
+                        s->name, option);
+    return 0;
 }
 
-static int stage_output(char **out, const char *stages, const char *name, rt_err *err)
+int rt_report_check(const rt_recipe *r, rt_err *err)
 {
-    cJSON *stamp = NULL;
-    const char *path = NULL;
-    if (load_stamp(&stamp, stages, name, err))
-        return -1;
-    int bad = rt_json_get_str(rt_json_find(stamp, "options"), "out", &path, err);
-    *out = bad ? NULL : strdup(path);
-    cJSON_Delete(stamp);
-    return bad ? rt_wrap(err, "report: stage %s", name) : 0;
+    static const char *const JUDGES[] = { "eval", NULL }, *const WRITERS[] = { "sample", "score",
+                                                                               NULL };
+    const cJSON *report = rt_json_find(r->json, "report"), *c, *k;
+    if (report && !cJSON_IsObject(report))
+        return rt_usage(err, "%s: \"report\" must be an object", r->file);
+    for (c = report ? report->child : NULL; c; c = c->next) {
+        bool models = !strcmp(c->string, "models"), kl = !strcmp(c->string, "kl");
+        if (!strncmp(c->string, "//", 2))
+            continue;
+        if (!strcmp(c->string, "archive")) {
+            if (check_name(r, c, WRITERS, NULL, err))
+                return -1;
+            continue;
+        }
+        if (!models && !kl)
+            return rt_usage(err, "%s: report: unknown key \"%s\"; it has models, kl and archive",
+                            r->file, c->string);
+        if (!cJSON_IsObject(c))
+            return rt_usage(err, "%s: report: \"%s\" must be an object of NAME: STAGE", r->file,
+                            c->string);
+        for (k = c->child; k; k = k->next)
+            if (strncmp(k->string, "//", 2) &&
+                check_name(r, k, JUDGES, kl ? "reference" : NULL, err))
+                return -1;
+    }
+    return 0;
 }
 
-static int load_result(cJSON **result, const char *stages, const cJSON *stage, rt_err *err)
+/* ---- gathering ---- */
+
+static int load_result(cJSON **result, const rt_recipe *r, const cJSON *stage, rt_err *err)
 {
-    char *path = NULL;
-    if (!cJSON_IsString(stage))
-        return rt_usage(err, "report: %s must name a stage", stage->string);
-    int bad = stage_output(&path, stages, stage->valuestring, err) ||
-              rt_json_load(result, path, err);
-    free(path);
-    return bad ? -1 : 0;
+    return rt_json_load(result, rt_recipe_stage(r, stage->valuestring)->out, err)
+               ? rt_wrap(err, "report")
+               : 0;
 }
 
-static int add_models(cJSON *out, const cJSON *models, const char *stages, rt_err *err)
+static int add_models(cJSON *out, const cJSON *models, const rt_recipe *r, rt_err *err)
 {
     static const char *const keys[] = { "accuracy", "accuracy_se", "perplexity", "parameters",
                                         "bytes",    "entropy",     "top1",       "groups" };
     const cJSON *m;
     cJSON_ArrayForEach(m, models)
     {
-        cJSON *result = NULL, *row = rt_json_object();
+        cJSON *result = NULL, *row;
+        if (!cJSON_IsString(m))
+            continue;
+        row = rt_json_object();
         rt_json_put(out, m->string, row);
-        if (load_result(&result, stages, m, err))
+        if (load_result(&result, r, m, err))
             return -1;
         for (int i = 0; i < RT_COUNT(keys); i++)
             if (rt_json_find(result, keys[i]))
@@ -60,14 +99,16 @@ static int add_models(cJSON *out, const cJSON *models, const char *stages, rt_er
     return 0;
 }
 
-static int add_kl(cJSON *out, const cJSON *kl, const char *stages, rt_err *err)
+static int add_kl(cJSON *out, const cJSON *kl, const rt_recipe *r, rt_err *err)
 {
     const cJSON *k;
     cJSON_ArrayForEach(k, kl)
     {
         cJSON *result = NULL;
         double value = 0;
-        if (load_result(&result, stages, k, err))
+        if (!strncmp(k->string, "//", 2))
+            continue;
+        if (load_result(&result, r, k, err))
             return -1;
         int bad = rt_json_get_f64(result, "kl", &value, err);
         cJSON_Delete(result);
@@ -78,43 +119,27 @@ static int add_kl(cJSON *out, const cJSON *kl, const char *stages, rt_err *err)
     return 0;
 }
 
-static int add_archive(cJSON *out, const char *stages, const char *stage, rt_err *err)
+static int add_archive(cJSON *out, const char *path, rt_err *err)
 {
-    char *path = NULL;
     rt_trace_reader *r = NULL;
     rt_trace_statistics s;
-    if (stage_output(&path, stages, stage, err))
-        return -1;
     int bad = rt_trace_open_read(&r, path, err) || rt_trace_stats(r, &s, err);
     rt_trace_reader_close(r);
-    free(path);
     if (bad)
         return rt_wrap(err, "report");
     rt_trace_stats_put(out, &s);
     return 0;
 }
 
-static int add_seconds(cJSON *out, const char *stages, rt_err *err)
+static void add_seconds(cJSON *out, const rt_recipe *r, const double *seconds)
 {
-    char **names = NULL;
-    int n = 0, bad = rt_dir_list(&names, &n, stages, err);
     double sum = 0;
-    for (int i = 0; !bad && i < n; i++) {
-        cJSON *stamp = NULL;
-        const char *stage = NULL;
-        double seconds = 0;
-        char *path = rt_path_join(stages, names[i]);
-        bad = rt_json_load(&stamp, path, err) || rt_json_get_str(stamp, "stage", &stage, err) ||
-              rt_json_get_f64(stamp, "seconds", &seconds, err);
-        if (!bad)
-            rt_json_put_num(out, stage, seconds);
-        sum += seconds;
-        free(path);
-        cJSON_Delete(stamp);
+    for (int i = 0; i < r->n; i++) {
+        if (seconds[i] >= 0)
+            rt_json_put_num(out, r->stage[i].name, seconds[i]);
+        sum += seconds[i] > 0 ? seconds[i] : 0;
     }
-    rt_names_free(names, n);
     rt_json_put_num(out, "all", sum);
-    return bad ? -1 : 0;
 }
 
 static void print_number(const cJSON *row, const char *key, const char *format, double scale)
@@ -134,6 +159,8 @@ static void print_table(const cJSON *json, const cJSON *models)
     cJSON_ArrayForEach(m, models)
     {
         const cJSON *row = rt_json_find(json, m->string);
+        if (!row)
+            continue;
         printf("%-12s", m->string);
         print_number(row, "accuracy", " %12.1f%%", 100);
         print_number(row, "accuracy_se", " %12.1f%%", 100);
@@ -157,23 +184,23 @@ static void print_table(const cJSON *json, const cJSON *models)
     putchar('\n');
 }
 
-int rt_report(const cJSON *report, const char *folder, const char *stages, bool as_json,
-              rt_err *err)
+int rt_report(const rt_recipe *r, const double *seconds, bool as_json, rt_err *err)
 {
-    cJSON *json = rt_json_object(), *kl = rt_json_object(), *seconds = rt_json_object();
+    cJSON *json = rt_json_object(), *kl = rt_json_object(), *times = rt_json_object();
+    const cJSON *report = rt_json_find(r->json, "report");
     const cJSON *models = rt_json_find(report, "models"),
                 *archive = rt_json_find(report, "archive");
-    int bad = add_models(json, models, stages, err);
-    if (!bad && cJSON_IsString(archive)) {
+    int bad = add_models(json, models, r, err);
+    if (!bad && archive) {
         cJSON *into = rt_json_object();
         rt_json_put(json, "archive", into);
-        bad = add_archive(into, stages, archive->valuestring, err);
+        bad = add_archive(into, rt_recipe_stage(r, archive->valuestring)->out, err);
     }
     rt_json_put(json, "kl", kl);
-    rt_json_put(json, "seconds", seconds);
-    char *path = rt_path_join(folder, "report.json");
-    bad = bad || add_kl(kl, rt_json_find(report, "kl"), stages, err) ||
-          add_seconds(seconds, stages, err) || rt_json_save(json, path, err);
+    rt_json_put(json, "seconds", times);
+    add_seconds(times, r, seconds);
+    char *path = rt_path_join(r->folder, "report.json");
+    bad = bad || add_kl(kl, rt_json_find(report, "kl"), r, err) || rt_json_save(json, path, err);
     if (!bad && as_json)
         rt_json_print(json);
     else if (!bad)

@@ -3,13 +3,16 @@
 #ifndef RT_REPORT_H
 #define RT_REPORT_H
 
-#include "core/json.h"
+#include "distill/recipe.h"
 
 RT_BEGIN
 
-/* report: the recipe's section. Writes FOLDER/report.json, prints the table (or the JSON) to
- * stdout. */
-int rt_report(const cJSON *report, const char *folder, const char *stages, bool json, rt_err *err);
+/* Every name in the recipe's section "report" is a stage that leaves what is asked of it. */
+int rt_report_check(const rt_recipe *r, rt_err *err);
+
+/* Writes FOLDER/report.json, prints the table (or the JSON) to stdout. seconds (n): of each stage.
+ */
+int rt_report(const rt_recipe *r, const double *seconds, bool json, rt_err *err);
 
 RT_END
 
