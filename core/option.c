@@ -142,8 +142,7 @@ static int set_value(const rt_option *o, void *values, const char *text, const c
         return 0;
     }
     case RT_OPT_STR:
-        if (check_empty(o, text, where, err) ||
-            (o->choices && check_choice(o, text, where, err)))
+        if (check_empty(o, text, where, err) || (o->choices && check_choice(o, text, where, err)))
             return -1;
         free(*(char **)at);
         *(char **)at = must(strdup(text));
@@ -347,8 +346,7 @@ static int read_argv(const rt_command *cmd, void *values, int argc, char **argv,
     return 0;
 }
 
-static int check_required(const rt_command *cmd, void *values, const rt_origin *origin,
-                          rt_err *err)
+static int check_required(const rt_command *cmd, void *values, const rt_origin *origin, rt_err *err)
 {
     char missing[512] = "", example[512];
     size_t used = 0;

@@ -3,6 +3,20 @@
 
 RETORT_PACKAGES="cmake ninja-build gcc libc6-dev pkg-config libarchive-dev libcjson-dev check
                  libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev"
+RETORT_PROXIES="http_proxy https_proxy ftp_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY"
+
+# by_root COMMAND...: as it is for root, else through sudo, which forgets proxies unless told.
+by_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+        return
+    fi
+    for name in $RETORT_PROXIES; do
+        eval "value=\${$name-}"
+        [ -z "$value" ] || set -- "$name=$value" "$@"
+    done
+    sudo env "$@"
+}
 
 # install_packages: apt-get only when something is missing, sudo only when needed and there.
 install_packages() {
@@ -17,15 +31,12 @@ install_packages() {
     done
     [ -z "$missing" ] && return 0
     echo "setup: installing$missing" >&2
-    as_root=""
-    if [ "$(id -u)" != 0 ]; then
-        as_root=$(command -v sudo) || {
-            echo "setup: neither root nor sudo: ask an administrator for: apt-get install$missing" >&2
-            return 1
-        }
+    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+        echo "setup: neither root nor sudo: ask an administrator for: apt-get install$missing" >&2
+        return 1
     fi
-    $as_root apt-get update -q >&2 &&
-        $as_root env DEBIAN_FRONTEND=noninteractive \
+    by_root apt-get update -q >&2 &&
+        by_root env DEBIAN_FRONTEND=noninteractive \
             apt-get install -q -y --no-install-recommends $missing >&2
 }
 
