@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/completion.h"
 #include "core/help.h"
 #include "core/json.h"
 #include "core/log.h"
+#include "core/manual.h"
 #include "core/option.h"
 #include "core/needs.h"
 #include "core/process.h"
@@ -147,10 +149,19 @@ static int check_tables(rt_err *err)
 
 static int run_help(int argc, char **argv, rt_err *err)
 {
+    const bool shell = argc >= 1 && !strcmp(argv[0], "--completion");
+    if (shell && argc == 2)
+        return rt_completion(stdout, argv[1], TABLE, RT_COUNT(TABLE), err);
+    if (shell)
+        return rt_usage(err, "--completion needs the name of a shell: " RT_SHELLS);
     if (argc > 1)
         return rt_usage(err, "one command at a time: retort help %s", argv[0]);
     if (argc == 1 && !strcmp(argv[0], "--check-tables"))
         return check_tables(err);
+    if (argc == 1 && !strcmp(argv[0], "--man")) {
+        rt_manual(stdout, TABLE, RT_COUNT(TABLE));
+        return 0;
+    }
     if (argc == 0 || !strcmp(argv[0], "help") || argv[0][0] == '-') {
         rt_help_commands(stdout, TABLE, RT_COUNT(TABLE));
         return 0;

@@ -56,7 +56,7 @@ expect 2 '' '^retort sample: missing --prompts FILE, --teacher DIR\|GGUF, --out 
 expect 2 '' '^retort run: missing RECIPE.json: ' run
 expect 2 '' '^retort generate: missing --model' generate
 # an unset shell variable is no path, in no command
-for command in $("$retort" help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
+for command in $("$retort" help | sed -n 's/^  \([a-z]*\)  .*/\1/p' | grep -v help); do
     for flag in $("$retort" help "$command" | sed -nE 's/^  --([a-z-]+) (DIR|FILE|PATH|[A-Z]+\.[a-z]+|DIR\|GGUF|FILE\|A.traces).*/\1/p'); do
         expect 2 '' "^retort $command: --$flag: is empty" "$command" "--$flag" ''
         expect 2 '' "^retort $command: --$flag: is empty" "$command" "--$flag="
