@@ -3,7 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "core/identity.h"
+#include "core/log.h"
 #include "core/memory.h"
 #include "core/stored.h"
 
@@ -194,29 +197,86 @@ static void hash_tensor(uint64_t sum[2], const char *name, const int64_t *dim, i
     sum[1] = rt_hash64(&sum[0], (int64_t)sizeof sum[0], sum[1]);
 }
 
+typedef struct hashing {
+    rt_progress progress;
+    int64_t done, total;
+    uint64_t sum[2];
+} hashing;
+
+/* The disk is asked for the next tensor while this one is hashed. */
+static int hash_next(hashing *h, const char *name, const int64_t *dim, int rank_max,
+                     const void *data, int64_t bytes, const void *next, int64_t next_bytes,
+                     rt_err *err)
+{
+    const uintptr_t page = 4095;
+    if (next)
+        posix_madvise((void *)((uintptr_t)next & ~page), (size_t)next_bytes, POSIX_MADV_WILLNEED);
+    hash_tensor(h->sum, name, dim, rank_max, data, bytes);
+    h->done += bytes;
+    if (h->total > (int64_t)256 << 20)
+        rt_progress_update(&h->progress, h->done >> 20, "%s", name);
+    if (!rt_interrupted())
+        return 0;
+    rt_fail(err, "interrupted while reading the weights");
+    err->exit_code = 130;
+    return -1;
+}
+
+static int hash_parts(rt_hash *hash, const rt_store *s, rt_err *err)
+{
+    hashing h = { .sum = { 1, 2 } };
+    int bad = 0;
+    for (int64_t i = 0; i < s->st.n_tensors; i++)
+        h.total += s->st.tensor[i].bytes;
+    for (int64_t i = 0; i < s->gguf.n_tensors; i++)
+        h.total += s->gguf.tensor[i].bytes;
+    rt_progress_begin(&h.progress, "reading, MiB", 0, h.total >> 20);
+    for (int64_t i = 0; !bad && i < s->st.n_tensors; i++) {
+        const rt_st_tensor *t = &s->st.tensor[i];
+        bool last = i + 1 == s->st.n_tensors;
+        bad = hash_next(&h, t->name, t->dim, RT_ST_RANK_MAX, t->data, t->bytes,
+                        last ? NULL : t[1].data, last ? 0 : t[1].bytes, err);
+    }
+    for (int64_t i = 0; !bad && i < s->gguf.n_tensors; i++) {
+        const rt_gguf_tensor *t = &s->gguf.tensor[s->gguf.by_tensor[i]];
+        bad = hash_next(&h, t->name, t->dim, RT_COUNT(t->dim), t->data, t->bytes, NULL, 0, err);
+    }
+    rt_progress_end(&h.progress);
+    snprintf(hash->hex, sizeof hash->hex, "%016llx%016llx", (unsigned long long)h.sum[1],
+             (unsigned long long)h.sum[0]);
+    return bad ? -1 : 0;
+}
+
 /* One GGUF is its file; anything in parts its tensors, ascending by name, so that how they are
    distributed does not matter. */
 int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
 {
     rt_store s;
-    uint64_t sum[2] = { 1, 2 };
+    rt_identity id;
     if (rt_store_open(&s, path, err))
         return -1;
+    int bad;
     if (s.is_gguf && !s.gguf.n_more) {
-        int bad = rt_hash_file(hash, s.gguf.path, err);
-        rt_store_close(&s);
-        return bad;
+        bad = rt_identity_of(&id, s.gguf.path, RT_IDENTITY_OUTPUT, RT_IDENTITY_READ, err);
+        *hash = id.hash;
+    } else {
+        bad = hash_parts(hash, &s, err);
     }
-    for (int64_t i = 0; i < s.st.n_tensors; i++)
-        hash_tensor(sum, s.st.tensor[i].name, s.st.tensor[i].dim, RT_ST_RANK_MAX,
-                    s.st.tensor[i].data, s.st.tensor[i].bytes);
-    for (int64_t i = 0; i < s.gguf.n_tensors; i++) {
-        const rt_gguf_tensor *t = &s.gguf.tensor[s.gguf.by_tensor[i]];
-        hash_tensor(sum, t->name, t->dim, RT_COUNT(t->dim), t->data, t->bytes);
-    }
-    snprintf(hash->hex, sizeof hash->hex, "%016llx%016llx", (unsigned long long)sum[1],
-             (unsigned long long)sum[0]);
     rt_store_close(&s);
+    return bad ? -1 : 0;
+}
+
+int rt_model_identity(rt_hash *hash, const char *path, rt_err *err)
+{
+    rt_identity_mark before, after;
+    if (rt_identity_mark_of(&before, path, err))
+        return -1;
+    if (rt_identity_recall(hash, &before, "weights"))
+        return 0;
+    if (rt_model_hash(hash, path, err) || rt_identity_mark_of(&after, path, err))
+        return -1;
+    if (!strcmp(before.stat.hex, after.stat.hex))
+        rt_identity_keep(hash, &before, "weights");
     return 0;
 }
 

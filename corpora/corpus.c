@@ -94,10 +94,16 @@ static int add_archive(rt_corpus *c, const char *path, rt_err *err)
     if (check_archive(c, path, rt_trace_info(r), err))
         return -1;
     for (int64_t i = 0; i < rt_trace_count(r) && !full(c); i++)
-        if (c->o.verdicts & (1u << rt_trace_verdict(r, i)))
+        if (c->o.verdicts & (1u << rt_trace_verdict(r, i))) {
+            uint64_t content = rt_trace_hash(r, i);
+            c->hash = rt_hash64(&content, (int64_t)sizeof content, c->hash);
             add_entry(c, (entry){ .archive = index, .n = (int32_t)rt_trace_tokens(r, i), .at = i });
-    rt_hash weights = rt_trace_info(r)->weights_hash;
-    c->hash = rt_hash64(&weights, (int64_t)sizeof weights, c->hash);
+        }
+    const rt_trace_manifest *m = rt_trace_info(r);
+    c->hash = rt_hash64(&m->weights_hash, (int64_t)sizeof m->weights_hash, c->hash);
+    size_t settings = offsetof(rt_soft_config, temperature) +
+                      (size_t)m->capture.n_temperatures * sizeof m->capture.temperature[0];
+    c->hash = rt_hash64(&m->capture, (int64_t)settings, c->hash);
     return 0;
 }
 
@@ -129,6 +135,7 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
 
                               .learn = { (int32_t)learn, (int32_t)rt_min(ids.n, INT32_MAX) } });
     c->hash = rt_hash64(ids.id, ids.n * (int64_t)sizeof *ids.id, c->hash);
+    c->hash = rt_hash64(&learn, (int64_t)sizeof learn, c->hash);
     rt_ids_free(&ids);
     return bad ? rt_wrap(err, "%s", where) : 0;
 }

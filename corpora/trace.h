@@ -137,6 +137,7 @@ int64_t rt_trace_count(const rt_trace_reader *r);
 int rt_trace_get(const rt_trace_reader *r, int64_t i, int parts, rt_trace_sample *s, rt_err *err);
 rt_verdict rt_trace_verdict(const rt_trace_reader *r, int64_t i); /* without decoding */
 int64_t rt_trace_tokens(const rt_trace_reader *r, int64_t i);     /* length, without decoding */
+uint64_t rt_trace_hash(const rt_trace_reader *r, int64_t i);      /* of the content, as recorded */
 int64_t rt_trace_find(const rt_trace_reader *r, const char *id);  /* -1 = absent; linear */
 
 /* ---- care (trace_care.c) ---- */

@@ -192,6 +192,13 @@ int64_t rt_trace_tokens(const rt_trace_reader *r, int64_t i)
     return rt_trace_reader_pieces(r, i, &p, &ignored) ? 0 : p.tokens;
 }
 
+uint64_t rt_trace_hash(const rt_trace_reader *r, int64_t i)
+{
+    rt_trace_pieces p;
+    rt_err ignored;
+    return rt_trace_reader_pieces(r, i, &p, &ignored) ? 0 : p.hash;
+}
+
 int64_t rt_trace_find(const rt_trace_reader *r, const char *id)
 {
     size_t n = strlen(id);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/finite.h"
+#include "core/identity.h"
 #include "core/log.h"
 #include "core/option.h"
 #include "core/memory.h"
@@ -85,6 +86,8 @@ static const rt_option options[] = {
     OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),
 };
 #undef O
+
+extern const rt_command rt_command_train;
 
 enum { METRICS_LINE = 160 }; /* bytes of a line of metrics.jsonl, about */
 
@@ -221,21 +224,6 @@ static void plan_steps(trainer *t)
                     &shape, t->held_out_facts.longest);
 }
 
-/* What a resume must find unchanged: every option but where, how fast and how often. */
-static uint64_t recipe_hash(const trainer *t)
-{
-    const train_options *o = t->o;
-    char text[512];
-    int n = snprintf(
-        text, sizeof text, "%s|%g|%g|%g|%lld|%lld|%lld|%lld|%g|%lld|%s|%g|%g|%g|%g|%g|%g|%g|%lld",
-        o->loss, o->hard_weight, o->temperature, o->jsd_beta, (long long)o->steps,
-        (long long)o->batch_tokens, (long long)o->pass_tokens, (long long)o->head_rows,
-        o->learning_rate, (long long)o->warmup, o->schedule, o->min_rate, o->beta1, o->beta2,
-        o->eps, o->weight_decay, o->clip, o->balance_rate, (long long)o->seed);
-    uint64_t data = t->corpus ? rt_corpus_hash(t->corpus) : 0;
-    return rt_hash64(text, n, data);
-}
-
 static int open_trainer(trainer *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
@@ -253,14 +241,35 @@ static int open_trainer(trainer *t, const rt_needs *plan, rt_err *err)
     plan_steps(t);
     t->step.spec = spec;
     t->step.vocab = rt_tokenizer_vocab(t->chat.tokenizer);
-    t->at.recipe = recipe_hash(t);
     t->checkpoint = rt_path_join(o->out, "checkpoint.safetensors");
+    return 0;
+}
+
+/* What a resume must find unchanged: every option that changes the result (the table says which), and
+   the content of what the others name. */
+static int hash_recipe(trainer *t, rt_err *err)
+{
+    const train_options *o = t->o;
+    const char *from = o->model ? o->model : o->config;
+    rt_identity id;
+    rt_hash tokenizer = rt_tokenizer_fingerprint(t->chat.tokenizer);
+    if (rt_identity_of(&id, from, RT_IDENTITY_INPUT, RT_IDENTITY_CACHED, err))
+        return -1;
+    cJSON *json = rt_options_result(&rt_command_train, o);
+    rt_json_put_str(json, o->model ? "model" : "config", id.hash.hex);
+    rt_json_put_str(json, "tokenizer", tokenizer.hex);
+    rt_json_put_str(json, "template", t->chat.template_hash.hex);
+    rt_json_put_u64(json, "data", rt_corpus_hash(t->corpus));
+    char *text = rt_json_text(json);
+    t->at.recipe = rt_hash64(text, (int64_t)strlen(text), 0);
+    free(text);
+    cJSON_Delete(json);
     return 0;
 }
 
 static int place_trainer(trainer *t, rt_err *err)
 {
-    if (place_model(t, err) || rt_step_place(&t->step, err) ||
+    if (hash_recipe(t, err) || place_model(t, err) || rt_step_place(&t->step, err) ||
         rt_optimizer_place(&t->optimizer, &t->dev, err) ||
         (t->held_out && rt_measure_place(&t->measure, err)) || rt_dev_ready(&t->dev, err))
         return -1;
@@ -417,7 +426,8 @@ static int train(trainer *t, rt_err *err)
         rt_optimizer_update(&t->dev, &t->optimizer, &t->model.w, &t->step.grads, rate, scale,
                             t->at.step);
         if (rate > 0)
-            rt_step_balance(&t->step, o->balance_rate * rate / o->learning_rate);
+            rt_step_balance(&t->step,
+                        o->learning_rate > 0 ? o->balance_rate * rate / o->learning_rate : 0);
 
         bool last = t->at.step == o->steps;
         bool measured = t->held_out && (last || t->at.step % o->eval_every == 0);
@@ -449,8 +459,6 @@ static int train(trainer *t, rt_err *err)
     rt_progress_end(&progress);
     return 0;
 }
-
-extern const rt_command rt_command_train;
 
 /* ---- the command --------------------------------------------------------------------------------
  */
@@ -492,17 +500,11 @@ static int copy_tokenizer(const char *from, const char *to, rt_err *err)
     return 0;
 }
 
-/* The settings that made the model, without those that only say where and how fast; the data by its
-   hash, not by a path of this machine. */
+/* The settings that made the model; the data by its hash, not by a path of this machine. */
 static cJSON *settings(const trainer *t)
 {
     char data[17];
-    static const char *const drop[] = { "out",        "threads",    "save_every", "eval_data",
-                                        "eval_every", "eval_limit", "plan",       "data",
-                                        "model",      "config",     "tokenizer" };
-    cJSON *json = rt_options_json(&rt_command_train, t->o);
-    for (int i = 0; i < RT_COUNT(drop); i++)
-        cJSON_DeleteItemFromObjectCaseSensitive(json, drop[i]);
+    cJSON *json = rt_options_result(&rt_command_train, t->o);
     snprintf(data, sizeof data, "%016llx", (unsigned long long)rt_corpus_hash(t->corpus));
     rt_json_put_str(json, "data_hash", data);
     return json;

@@ -88,7 +88,7 @@ int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *m
         if (bad)
             return -1;
     }
-    if (rt_model_hash(&m->weights_hash, t->path, err))
+    if (rt_model_identity(&m->weights_hash, t->path, err))
         return -1;
     bool sample = strcmp(mode, "sample") == 0, mla = t->model.cfg.family->attn == RT_ATTN_MLA;
     snprintf(m->precision, sizeof m->precision, "f32%s",
