@@ -90,4 +90,35 @@ wrong 1 'pickle' "$retort" -q train --model pickle --data traces.jsonl --loss ha
 (trap '' XFSZ; ulimit -f 20; train full) 2>stderr && fail "a full disk went unnoticed"
 [ "$(grep -c . stderr)" = 1 ] || fail "a full disk: $(cat stderr)"
 [ -e full/model.safetensors ] && fail "a full disk left a model"
+# --- a cut run is taken up by the same work alone: every option and input that changes the result counts
+cut() { train "$1" --steps 100 --save-every 1 --learning-rate 0.001 "${@:2}"; }
+(exec=exec; cut cut) & pid=$!
+until [ -e cut/checkpoint.safetensors ] || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+[ -e cut/checkpoint.safetensors ] || fail "no checkpoint to resume from"
+sed 's/"rms_norm_eps": 1e-6/"rms_norm_eps": 1e-6, "rope_theta": 50000/' moe.json >theta.json
+sed '2,$!s/[0-9]/7/' traces.jsonl >other.jsonl
+cmp -s traces.jsonl other.jsonl && fail "other.jsonl is traces.jsonl"
+"$retort" -q tokenizer --in traces.jsonl --out tok2 --vocab 400 --special '<|end|>' --special '<|user|>' \
+    --special '<|assistant|>' --added '<think>' --added '</think>' --eos '<|end|>' \
+    --chat-template "$OLDPWD/examples/reasoning/chat_template.jinja" 2>/dev/null
+for change in '--config theta.json' '--tokenizer tok2' '--data other.jsonl' '--data traces.jsonl --data other.jsonl' \
+    '--seed 1' '--max-length 255' '--limit 399' '--verdicts correct' '--set x=1' '--steps 101' '--batch-tokens 601' \
+    '--pass-tokens 301' '--head-rows 511' '--learning-rate 0.002' '--warmup 3' '--schedule linear' '--min-rate 0.2' \
+    '--beta1 0.8' '--beta2 0.97' '--eps 1e-7' '--weight-decay 0.1' '--clip 2' '--balance-rate 0.01' '--dtype bf16'; do
+    wrong 1 'made by other settings or data' cut cut $change
+done
+mv tok tok-moved && mv moe.json moe-moved.json # another place is not other content
+(exec=exec; cut cut --config moe-moved.json --tokenizer tok-moved --threads 1 --save-every 7 --recompute block \
+    --eval-data traces.jsonl --eval-every 60 --eval-limit 3) || fail "the same work was not taken up"
+mv tok-moved tok && mv moe-moved.json moe.json
+cut whole || fail "uninterrupted"
+[ "$(bytes cut)" = "$(bytes whole)" ] || fail "taken up with other threads, memory and measurements: other bytes"
+
+# --- a learning rate of 0 learns nothing, and says so in numbers
+train still --learning-rate 0 --steps 2 || fail "--learning-rate 0"
+grep -aq 'nan\|null' still/metrics.jsonl && fail "--learning-rate 0: $(cat still/metrics.jsonl)"
+"$retort" -q eval --model still --archive traces.jsonl --limit 2 --json 2>&1 | grep -q '"perplexity":[0-9]' ||
+    fail "--learning-rate 0 left weights that are no numbers"
 exit $failed
