@@ -11,6 +11,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/manual.h"
+#include "core/memory.h"
 #include "core/option.h"
 #include "core/needs.h"
 #include "core/process.h"
@@ -181,14 +182,12 @@ static void print_recipe(const rt_command *cmd, const char *section, const void 
     static const char *const FROM[] = { "", " (recipe)", " (flag)" };
     char *text = NULL;
     size_t size = 0;
-    FILE *f = open_memstream(&text, &size);
-    if (!f)
-        rt_bug("out of memory");
+    FILE *f = rt_memory_stream(&text, &size);
     for (int i = 0, n = 0; i < cmd->n_options; i++)
         if (origin[i] != RT_FROM_DEFAULT)
             fprintf(f, "%s %s%s", n++ ? "," : "not default:", cmd->options[i].name,
                     FROM[origin[i]]);
-    fclose(f);
+    rt_memory_stream_close(f);
     cJSON *json = rt_json_object();
     rt_json_put_str(json, "//", text[0] ? text : "all defaults");
     rt_json_put(json, section, rt_options_json(cmd, values));
@@ -244,11 +243,9 @@ static int run_command(const rt_command *cmd, globals *g, int argc, char **argv,
     cJSON *recipe = NULL;
     const cJSON *section = NULL;
     bool help = false;
-    void *values = calloc(1, cmd->struct_bytes + 1);
-    rt_origin *origin = calloc((size_t)cmd->n_options + 1, sizeof *origin);
-    rt_option *rows = calloc((size_t)cmd->n_options + 1, sizeof *rows);
-    if (!values || !origin || !rows)
-        rt_bug("out of memory");
+    void *values = rt_alloc(1, (int64_t)cmd->struct_bytes, "options");
+    rt_origin *origin = rt_alloc(cmd->n_options, sizeof *origin, "options");
+    rt_option *rows = rt_alloc(cmd->n_options, sizeof *rows, "options");
     rt_command shown = *cmd; // --print-recipe also prints what a required option still lacks
     memcpy(rows, cmd->options, (size_t)cmd->n_options * sizeof *rows);
     for (int i = 0; i < cmd->n_options; i++)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/memory.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -45,12 +46,7 @@ static int find_slot(rt_arena *a, const char *name)
 
 static void measure(rt_arena *a, const char *name, int64_t bytes)
 {
-    if (a->n_takes == a->cap_takes) {
-        a->cap_takes = a->cap_takes ? 2 * a->cap_takes : 64;
-        a->take = realloc(a->take, (size_t)a->cap_takes * sizeof *a->take);
-        if (!a->take)
-            rt_bug("arena %s: out of memory while measuring", a->label);
-    }
+    rt_grow(&a->take, &a->cap_takes, a->n_takes + 1, sizeof *a->take, "a memory plan");
     int slot = find_slot(a, name);
     if (bytes > TOO_MUCH - a->used)
         bytes = TOO_MUCH - a->used;

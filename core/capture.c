@@ -120,19 +120,17 @@ static void sort_head(int32_t *id, float *logp, int n)
     }
 }
 
-int rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s, rt_err *err)
+void rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s)
 {
     int32_t temps = b->cfg.n_temperatures, head = b->head_n[i], draws = b->draw_n[i];
     int32_t *id = b->head_id + i * b->cfg.head_max;
     float *logp = b->head_logp + i * b->cfg.head_max;
     const int32_t *draw = b->draw_id + i * rt_max(b->draws, 1);
-    int64_t distinct = 0, row;
+    int64_t distinct = 0;
     for (int32_t j = 0; j < draws; j++)
         distinct += j == 0 || draw[j] != draw[j - 1];
-    if (rt_soft_add_row(s, head + distinct, temps, &row, err))
-        return -1;
     sort_head(id, logp, head);
-    int64_t at = s->offset[row];
+    int64_t row = rt_soft_add_row(s, head + distinct, temps), at = s->offset[row];
     s->head_n[row] = head;
     for (int32_t j = 0; j < head; j++, at++) {
         s->id[at] = id[j];
@@ -153,5 +151,4 @@ int rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s, rt_err
     s->taken_logp[row] = b->taken[i];
     for (int32_t t = 0; t < temps; t++)
         s->logz[row * temps + t] = b->logz[i * temps + t];
-    return 0;
 }

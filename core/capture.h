@@ -34,7 +34,7 @@ void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t
 /* Whether the logits of all n captured rows were finite. */
 bool rt_capture_finite(const rt_capture_buffers *b, int64_t n);
 /* Append captured row i to s. */
-int rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s, rt_err *err);
+void rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s);
 
 static inline void rt_capture_set_seed(rt_capture_buffers *b, int64_t i, uint64_t seed,
                                        int64_t index)

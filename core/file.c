@@ -17,14 +17,9 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { OUT_BUFFER_BYTES = 256 << 10, READ_BLOCK_BYTES = 1 << 20 };
+#include "core/memory.h"
 
-static void *must(void *p)
-{
-    if (!p)
-        rt_bug("out of memory for a short string");
-    return p;
-}
+enum { OUT_BUFFER_BYTES = 256 << 10, READ_BLOCK_BYTES = 1 << 20 };
 
 // --------------------------------------------------------------------------------- reading
 
@@ -121,12 +116,7 @@ int rt_file_read(char **data, int64_t *bytes, const char *path, int64_t max_byte
     for (;;) {
         if (cap > max_bytes + 1)
             cap = max_bytes + 1;
-        char *grown = realloc(text, (size_t)cap + 1);
-        if (!grown) {
-            rt_fail(err, "%s: out of memory for %lld bytes", path, (long long)cap);
-            break;
-        }
-        text = grown;
+        text = rt_realloc(text, cap + 1, 1, path);
         int64_t n = read_full(fd, text + used, cap - used);
         if (n < 0) {
             rt_fail(err, "%s: read failed at byte %lld: %s", path, (long long)used,
@@ -182,7 +172,7 @@ int rt_out_open(rt_out *out, const char *path, rt_err *err)
                        S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
     char suffix[32];
     snprintf(suffix, sizeof suffix, ".tmp.%ld", (long)getpid());
-    char *temp = must(malloc(strlen(path) + sizeof suffix));
+    char *temp = rt_alloc((int64_t)(strlen(path) + sizeof suffix), 1, "a path");
     strcpy(temp, path);
     strcat(temp, suffix);
     unlink(temp); // from a dead process that had our id
@@ -194,8 +184,8 @@ int rt_out_open(rt_out *out, const char *path, rt_err *err)
     }
     out->fd = fd;
     out->temp = temp;
-    out->path = must(strdup(path));
-    out->buffer = must(malloc(OUT_BUFFER_BYTES));
+    out->path = rt_strdup(path);
+    out->buffer = rt_alloc(OUT_BUFFER_BYTES, 1, "an output buffer");
     return 0;
 }
 
@@ -204,9 +194,9 @@ int rt_out_open_count(rt_out *out, rt_err *err)
     *out = (rt_out){ .fd = open("/dev/null", O_WRONLY | O_CLOEXEC) };
     if (out->fd < 0)
         return rt_fail(err, "/dev/null: cannot open: %s", strerror(errno));
-    out->temp = must(strdup("")); // no file's name: abort removes nothing
-    out->path = must(strdup("/dev/null"));
-    out->buffer = must(malloc(OUT_BUFFER_BYTES));
+    out->temp = rt_strdup(""); // no file's name: abort removes nothing
+    out->path = rt_strdup("/dev/null");
+    out->buffer = rt_alloc(OUT_BUFFER_BYTES, 1, "an output buffer");
     return 0;
 }
 
@@ -275,7 +265,7 @@ int rt_out_printf(rt_out *out, rt_err *err, const char *fmt, ...)
     if (n < 0)
         return rt_fail(err, "%s: text could not be formatted", out->path ? out->path : "output");
     if (n >= (int)sizeof small) {
-        text = must(malloc((size_t)n + 1));
+        text = rt_alloc(n + 1, 1, "a text");
         va_start(args, fmt);
         vsnprintf(text, (size_t)n + 1, fmt, args);
         va_end(args);
@@ -290,9 +280,9 @@ static char *path_parent(const char *path)
 {
     const char *base = rt_path_base(path);
     if (base == path)
-        return must(strdup("."));
-    size_t n = (size_t)(base - path);
-    return must(strndup(path, n > 1 ? n - 1 : n));
+        return rt_strdup(".");
+    int64_t n = base - path;
+    return rt_strndup(path, n > 1 ? n - 1 : n);
 }
 
 int rt_out_commit(rt_out *out, rt_err *err)
@@ -351,7 +341,7 @@ int rt_path_size(const char *path, int64_t *bytes, rt_err *err)
 char *rt_path_join(const char *dir, const char *name)
 {
     size_t n = strlen(dir);
-    char *path = must(malloc(n + strlen(name) + 2));
+    char *path = rt_alloc((int64_t)(n + strlen(name) + 2), 1, "a path");
     strcpy(path, dir);
     if (n && dir[n - 1] != '/')
         path[n++] = '/';
@@ -367,7 +357,7 @@ const char *rt_path_base(const char *path)
 
 int rt_dir_make(const char *path, rt_err *err)
 {
-    char *part = must(strdup(path));
+    char *part = rt_strdup(path);
     int rc = 0;
     for (char *p = part + 1; !rc; p++) {
         if (*p != '/' && *p != 0)
@@ -410,16 +400,14 @@ int rt_dir_list(char ***names, int *n, const char *path, rt_err *err)
     if (!dir)
         return rt_fail(err, "%s: cannot list: %s", path, strerror(errno));
     char **list = NULL;
-    int count = 0, cap = 0;
+    int count = 0;
+    int64_t cap = 0;
     errno = 0;
     for (struct dirent *e; (e = readdir(dir)) != NULL; errno = 0) {
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
             continue;
-        if (count == cap) {
-            cap = cap ? 2 * cap : 16;
-            list = must(realloc(list, (size_t)cap * sizeof *list));
-        }
-        list[count++] = must(strdup(e->d_name));
+        rt_grow(&list, &cap, count + 1, sizeof *list, "a list of files");
+        list[count++] = rt_strdup(e->d_name);
     }
     int failed = errno;
     closedir(dir);
@@ -497,8 +485,10 @@ int rt_hash_file(rt_hash *hash, const char *path, rt_err *err)
     int64_t bytes;
     if (rt_file_open(&fd, &bytes, path, err))
         return -1;
-    XXH3_state_t *state = must(XXH3_createState());
-    char *block = must(malloc(READ_BLOCK_BYTES));
+    XXH3_state_t *state = XXH3_createState();
+    if (!state)
+        rt_out_of_memory(-1, "a hash");
+    char *block = rt_alloc(READ_BLOCK_BYTES, 1, "a block to read");
     XXH3_128bits_reset(state);
     int64_t n;
     while ((n = read_full(fd, block, READ_BLOCK_BYTES)) > 0)

@@ -51,7 +51,7 @@ int rt_fd_write(int fd, const void *data, int64_t bytes, const char *path, rt_er
 bool rt_path_exists(const char *path);
 bool rt_path_is_dir(const char *path);
 int rt_path_size(const char *path, int64_t *bytes, rt_err *err);
-/* dir + "/" + name into a malloc'd string (never NULL: out of memory is rt_bug for short strings). */
+/* dir + "/" + name into a string of its own. */
 char *rt_path_join(const char *dir, const char *name);
 const char *rt_path_base(const char *path); /* after the last '/' */
 int rt_dir_make(const char *path, rt_err *err); /* mkdir -p */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/finite.h"
+#include "core/memory.h"
 
 typedef struct sequence {
     bool active;
@@ -45,12 +46,9 @@ static void plan_host(rt_generator *g)
     }
 }
 
-int rt_generator_open(rt_generator **out, rt_dev *d, const rt_model *m,
-                      const rt_generate_options *o, rt_err *err)
+rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_options *o)
 {
-    rt_generator *g = calloc(1, sizeof *g);
-    if (!g)
-        return rt_fail(err, "generate: out of memory");
+    rt_generator *g = rt_alloc(1, sizeof *g, "a generator");
     g->d = d;
     g->m = m;
     g->o = *o;
@@ -67,8 +65,7 @@ int rt_generator_open(rt_generator **out, rt_dev *d, const rt_model *m,
     rt_capture_plan(&g->cap, &g->arena, &o->capture, o->slots);
     rt_arena_init(&g->host, "host");
     plan_host(g);
-    *out = g;
-    return 0;
+    return g;
 }
 
 void rt_generator_needs(const rt_generator *g, rt_needs *p)
@@ -210,8 +207,8 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
         sequence *s = &g->seq[g->slot[j]];
         if (cap->host_token[j] < 0)
             return rt_finite_fail(g->d, g->m, &g->acts, err);
-        if (g->o.capture.head_max && rt_capture_append(cap, j, &s->soft, err))
-            return -1;
+        if (g->o.capture.head_max)
+            rt_capture_append(cap, j, &s->soft);
         s->token[s->n++] = cap->host_token[j];
         if (io->token && io->token(io->ctx, s->id, cap->host_token[j], err))
             return -1;

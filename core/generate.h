@@ -65,8 +65,7 @@ typedef struct rt_generate_io {
 typedef struct rt_generator rt_generator;
 
 /* Plans memory (rt_generator_needs says how much); nothing is allocated before run. */
-int rt_generator_open(rt_generator **g, rt_dev *d, const rt_model *m, const rt_generate_options *o,
-                      rt_err *err);
+rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_options *o);
 void rt_generator_needs(const rt_generator *g, rt_needs *p); /* without the device's workspace */
 /* Until every sequence is done and next() has none. An interrupt (err.h) ends it with exit 130. */
 int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err);

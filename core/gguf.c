@@ -9,6 +9,8 @@
 #include <unistd.h>
 #include <fcntl.h>
 
+#include "core/memory.h"
+
 enum { STRING_MAX = 64 << 20, KEY_MAX = 65535, NAME_LIMIT = 64, ALIGNMENT_MAX = 1 << 20 };
 enum { KEY_BYTES_MIN = 8 + 1 + 4 + 1, INFO_BYTES_MIN = 8 + 1 + 4 + 8 + 4 + 8 };
 
@@ -117,8 +119,8 @@ static int take_name(cursor *c, int64_t max, char **out, const char *what, rt_er
     if (!plain)
         return rt_fail(err, "%s: %s at byte %lld is empty or has control bytes", c->path, what,
                        (long long)(c->at - s.bytes));
-    *out = strndup(s.text, (size_t)s.bytes);
-    return *out ? 0 : rt_fail(err, "%s: out of memory", c->path);
+    *out = rt_strndup(s.text, s.bytes);
+    return 0;
 }
 
 static int key_parse(cursor *c, rt_gguf_key *key, rt_err *err)
@@ -248,9 +250,7 @@ static int names_sort(const rt_gguf *g, named *pair, int64_t n, int32_t *order, 
 
 static int names_index(rt_gguf *g, rt_err *err)
 {
-    named *pair = calloc((size_t)rt_max(g->n_keys, g->n_tensors) + 1, sizeof *pair);
-    if (!pair)
-        return rt_fail(err, "%s: out of memory", g->path);
+    named *pair = rt_alloc(rt_max(g->n_keys, g->n_tensors), sizeof *pair, g->path);
     for (int64_t i = 0; i < g->n_keys; i++)
         pair[i] = (named){ g->key[i].name, (int32_t)i };
     int rc = names_sort(g, pair, g->n_keys, g->by_key, "key", err);
@@ -284,22 +284,20 @@ static int head_parse(rt_gguf *g, cursor *c, rt_err *err)
 
 /* Table sizes are a small multiple of the file's: head_parse checked the counts against its bytes.
  */
-static int tables_alloc(rt_gguf *g, rt_err *err)
+static void tables_alloc(rt_gguf *g)
 {
-    g->key = calloc((size_t)g->n_keys + 1, sizeof *g->key);
-    g->tensor = calloc((size_t)g->n_tensors + 1, sizeof *g->tensor);
-    g->by_key = calloc((size_t)g->n_keys + 1, sizeof *g->by_key);
-    g->by_tensor = calloc((size_t)g->n_tensors + 1, sizeof *g->by_tensor);
-    if (!g->key || !g->tensor || !g->by_key || !g->by_tensor)
-        return rt_fail(err, "%s: out of memory for its metadata", g->path);
-    return 0;
+    g->key = rt_alloc(g->n_keys, sizeof *g->key, g->path);
+    g->tensor = rt_alloc(g->n_tensors, sizeof *g->tensor, g->path);
+    g->by_key = rt_alloc(g->n_keys, sizeof *g->by_key, g->path);
+    g->by_tensor = rt_alloc(g->n_tensors, sizeof *g->by_tensor, g->path);
 }
 
 static int file_parse(rt_gguf *g, rt_err *err)
 {
     cursor c = { g->map.data, 0, g->map.bytes, g->path };
-    if (head_parse(g, &c, err) || tables_alloc(g, err))
+    if (head_parse(g, &c, err))
         return -1;
+    tables_alloc(g);
     for (int64_t i = 0; i < g->n_keys; i++)
         if (key_parse(&c, &g->key[i], err))
             return -1;
@@ -346,9 +344,8 @@ static bool part_name(const char *path, int *no, int *count)
 
 static int one_open(rt_gguf *g, const char *path, rt_err *err)
 {
-    *g = (rt_gguf){ .path = strdup(path) };
-    int rc = g->path ? 0 : rt_fail(err, "%s: out of memory", path);
-    if (rc || rt_map_open(&g->map, path, err) || file_parse(g, err)) {
+    *g = (rt_gguf){ .path = rt_strdup(path) };
+    if (rt_map_open(&g->map, path, err) || file_parse(g, err)) {
         rt_gguf_close(g);
         return -1;
     }
@@ -369,15 +366,12 @@ static int part_numbers(const rt_gguf *g, int64_t *no, int64_t *count, rt_err *e
 static int part_take(rt_gguf *g, rt_gguf *part, rt_err *err)
 {
     int64_t n = g->n_tensors + part->n_tensors;
-    rt_map *more = realloc(g->more, (size_t)(g->n_more + 1) * sizeof *more);
-    g->more = more ? more : g->more;
-    rt_gguf_tensor *tensor = n <= INT32_MAX ? realloc(g->tensor, (size_t)(n + 1) * sizeof *tensor)
-                                            : NULL;
-    g->tensor = tensor ? tensor : g->tensor;
-    if (!more || !tensor)
-        return rt_fail(err, "%s: out of memory for %lld tensors", g->path, (long long)n);
+    if (n > INT32_MAX)
+        return rt_fail(err, "%s: %lld tensors, at most %d", g->path, (long long)n, INT32_MAX);
+    g->more = rt_realloc(g->more, g->n_more + 1, sizeof *g->more, g->path);
+    g->tensor = rt_realloc(g->tensor, n, sizeof *g->tensor, g->path);
     if (part->n_tensors)
-        memcpy(tensor + g->n_tensors, part->tensor, (size_t)part->n_tensors * sizeof *tensor);
+        memcpy(g->tensor + g->n_tensors, part->tensor, (size_t)part->n_tensors * sizeof *g->tensor);
     g->n_tensors = n;
     g->more[g->n_more++] = part->map;
     part->n_tensors = 0;
@@ -422,8 +416,8 @@ static int parts_open(rt_gguf *g, rt_err *err)
         return rt_fail(err, "%s: is part %lld of %lld: open the first, ...-00001-of-%05lld.gguf",
                        g->path, (long long)no + 1, (long long)count, (long long)count);
     size_t n = strlen(g->path);
-    char *path = strdup(g->path);
-    int bad = path ? 0 : rt_fail(err, "%s: out of memory", g->path);
+    char *path = rt_strdup(g->path);
+    int bad = 0;
     for (int64_t i = 1; !bad && i < count; i++) {
         char end[40];
         snprintf(end, sizeof end, "-%05d-of-%05d.gguf", (int)i + 1, of);
@@ -437,8 +431,8 @@ static int parts_open(rt_gguf *g, rt_err *err)
         return rt_fail(err, "%s: its %lld parts hold %lld tensors, split.tensors.count says %lld",
                        g->path, (long long)count, (long long)g->n_tensors, (long long)total);
     free(g->by_tensor);
-    g->by_tensor = calloc((size_t)g->n_tensors + 1, sizeof *g->by_tensor);
-    return g->by_tensor ? names_index(g, err) : rt_fail(err, "%s: out of memory", g->path);
+    g->by_tensor = rt_alloc(g->n_tensors, sizeof *g->by_tensor, g->path);
+    return names_index(g, err);
 }
 
 /* The model of a directory: its only .gguf but for further parts. malloc'd; NULL and why. */

@@ -5,6 +5,8 @@
 
 #include "core/gguf.h"
 
+#include "core/memory.h"
+
 static uint64_t load_le(const uint8_t *p, int bytes)
 {
     uint64_t v = 0;
@@ -158,11 +160,7 @@ static const rt_gguf_key *array_begin(const rt_gguf *g, const char *key, size_t 
         missing(g, key, err);
         return NULL;
     }
-    *out = calloc((size_t)k->n + 1, size);
-    if (!*out) {
-        rt_fail(err, "%s: out of memory for key %s", g->path, key);
-        return NULL;
-    }
+    *out = rt_alloc(k->n, (int64_t)size, key);
     return k;
 }
 

@@ -342,13 +342,10 @@ static rt_hash combine(const list *l)
     size_t size = 0;
     if (l->n == 1 && !l->entry[0].name[0])
         return l->entry[0].hash;
-    FILE *f = open_memstream(&text, &size);
-    if (!f)
-        rt_out_of_memory(-1, "a list of files");
+    FILE *f = rt_memory_stream(&text, &size);
     for (int64_t i = 0; i < l->n; i++)
         fprintf(f, "%s%c%s\n", l->entry[i].name, 0, l->entry[i].hash.hex);
-    if (fclose(f))
-        rt_out_of_memory(-1, "a list of files");
+    rt_memory_stream_close(f);
     rt_hash hash = rt_hash_bytes(text, (int64_t)size);
     free(text);
     return hash;

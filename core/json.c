@@ -15,13 +15,6 @@
 
 static const double SAFE_INTEGER = 9007199254740991.0; // 2^53 - 1: beyond it doubles skip integers
 
-static void *must(void *p)
-{
-    if (!p)
-        rt_bug("out of memory for JSON");
-    return p;
-}
-
 // --------------------------------------------------------------------------------- parsing
 
 // "what:line:column: problem" for a byte offset of the text.
@@ -79,7 +72,7 @@ static const char *find_duplicate(const cJSON *obj)
         n++;
     if (n < 2)
         return NULL;
-    const char **keys = must(malloc(n * sizeof *keys));
+    const char **keys = rt_alloc((int64_t)n, sizeof *keys, "JSON keys");
     n = 0;
     for (const cJSON *c = obj->child; c; c = c->next)
         keys[n++] = c->string;
@@ -228,7 +221,7 @@ static void put_bytes(text_buf *b, const char *s, size_t n)
 {
     if (b->used + n + 1 > b->cap) {
         b->cap = 2 * (b->used + n) + 256;
-        b->data = must(realloc(b->data, b->cap));
+        b->data = rt_realloc(b->data, (int64_t)b->cap, 1, "JSON text");
     }
     memcpy(b->data + b->used, s, n);
     b->used += n;
@@ -506,13 +499,13 @@ int rt_json_get_object(const cJSON *obj, const char *key, const cJSON **out, rt_
 
 // --------------------------------------------------------------------------------- builders
 
-cJSON *rt_json_object(void) { return must(cJSON_CreateObject()); }
-cJSON *rt_json_array(void) { return must(cJSON_CreateArray()); }
+cJSON *rt_json_object(void) { return cJSON_CreateObject(); }
+cJSON *rt_json_array(void) { return cJSON_CreateArray(); }
 
 void rt_json_put(cJSON *obj, const char *key, cJSON *value)
 {
-    if (!(cJSON_IsArray(obj) ? cJSON_AddItemToArray(obj, must(value))
-                             : cJSON_AddItemToObject(obj, key, must(value))))
+    if (!(cJSON_IsArray(obj) ? cJSON_AddItemToArray(obj, value)
+                             : cJSON_AddItemToObject(obj, key, value)))
         rt_bug("JSON key \"%s\" could not be added", key ? key : "(array)");
 }
 

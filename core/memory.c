@@ -82,6 +82,21 @@ void rt_grow(void *p, int64_t *cap, int64_t n, int64_t each, const char *what)
     *cap = more;
 }
 
+FILE *rt_memory_stream(char **text, size_t *bytes)
+{
+    FILE *f = open_memstream(text, bytes);
+    if (!f)
+        rt_out_of_memory(-1, "a text");
+    return f;
+}
+
+void rt_memory_stream_close(FILE *f)
+{
+    bool failed = fflush(f) != 0 || ferror(f);
+    if (fclose(f) || failed)
+        rt_out_of_memory(-1, "a text");
+}
+
 static void *allocate_json(size_t bytes)
 {
     void *p = malloc(bytes ? bytes : 1);
@@ -90,7 +105,4 @@ static void *allocate_json(size_t bytes)
     return p;
 }
 
-void rt_memory_prepare(void)
-{
-    cJSON_InitHooks(&(cJSON_Hooks){ allocate_json, free });
-}
+void rt_memory_prepare(void) { cJSON_InitHooks(&(cJSON_Hooks){ allocate_json, free }); }

@@ -6,6 +6,8 @@
 #ifndef RT_MEMORY_H
 #define RT_MEMORY_H
 
+#include <stdio.h>
+
 #include "core/err.h"
 
 RT_BEGIN
@@ -20,6 +22,11 @@ char *rt_strndup(const char *text, int64_t bytes); /* at most bytes, NUL-termina
 /* Grows the list *p of *cap items of `each` bytes to at least n (doubling); new items are zeroed.
    Items move: a pointer into the list does not survive it. */
 void rt_grow(void *p, int64_t *cap, int64_t n, int64_t each, const char *what);
+
+/* A stream into memory (open_memstream); *text is whole after the close and is freed by the caller.
+   Neither fails: what cannot be kept is out of memory. */
+FILE *rt_memory_stream(char **text, size_t *bytes);
+void rt_memory_stream_close(FILE *f);
 
 /* "retort: out of memory: WHAT, 4.00 GiB" on stderr, exit 1, at once: outputs have their final name
    only when committed, so nothing half-written stays under one. */

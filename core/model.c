@@ -6,14 +6,6 @@
 
 #include "core/memory.h"
 
-static void *list_of(int64_t n, size_t size)
-{
-    void *list = calloc((size_t)n, size);
-    if (!list)
-        rt_bug("out of memory for a list of %lld layers", (long long)n);
-    return list;
-}
-
 /* ---- weights ------------------------------------------------------------------------------------
  */
 
@@ -22,7 +14,7 @@ void rt_weights_init(rt_weights *w, const rt_config *c, const char *label)
     const unsigned matrix = RT_PARAM_DECAY | RT_PARAM_PRODUCT;
     memset(w, 0, sizeof *w);
     rt_arena_init(&w->arena, label);
-    w->block = list_of(c->layers, sizeof *w->block);
+    w->block = rt_alloc(c->layers, sizeof *w->block, "a list of layers");
     rt_params *p = &w->params;
     p->layer = -1;
     rt_param_add(p, &w->embed, "model.embed_tokens.weight", "token_embd", RT_INIT_NORMAL,
@@ -82,9 +74,7 @@ int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err)
     rt_dev_free(d, &m->rope_arena);
     rt_model_plan_rope(m, positions);
     int64_t bytes = rt_tensor_bytes(&m->rope);
-    float *host = malloc((size_t)bytes);
-    if (!host)
-        return rt_fail(err, "rope table: no memory for %lld positions", (long long)positions);
+    float *host = rt_alloc(bytes, 1, "a rope table");
     if (rt_dev_place(d, &m->rope_arena, err)) {
         free(host);
         return -1;
@@ -189,9 +179,9 @@ void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape 
 {
     memset(a, 0, sizeof *a);
     a->shape = *shape;
-    a->stream = list_of(m->cfg.layers + 1, sizeof *a->stream);
-    a->saved = list_of(m->cfg.layers, sizeof *a->saved);
-    a->kv = list_of(m->cfg.layers, sizeof *a->kv);
+    a->stream = rt_alloc(m->cfg.layers + 1, sizeof *a->stream, "a list of layers");
+    a->saved = rt_alloc(m->cfg.layers, sizeof *a->saved, "a list of layers");
+    a->kv = rt_alloc(m->cfg.layers, sizeof *a->kv, "a list of layers");
     rt_arena_init(&a->arena, "activations");
     rt_arena_init(&a->cache, "kv cache");
     lay_out(a, d, m, shape->rows, shape->segments, shape->longest);

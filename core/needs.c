@@ -5,6 +5,7 @@
 
 #include "core/file.h"
 #include "core/log.h"
+#include "core/memory.h"
 
 static const char *const KINDS[] = { "memory", "grows", "disk", "about" };
 
@@ -24,12 +25,7 @@ void rt_needs_add(rt_needs *p, rt_needs_kind kind, const char *label, const char
             return;
         }
     }
-    if (p->n == p->cap) {
-        p->cap = p->cap ? 2 * p->cap : 64;
-        p->row = realloc(p->row, (size_t)p->cap * sizeof *p->row);
-        if (!p->row)
-            rt_bug("out of memory for a plan of %d rows", p->cap);
-    }
+    rt_grow(&p->row, &p->cap, p->n + 1, sizeof *p->row, "a plan");
     p->row[p->n++] = (rt_needs_row){ kind, label, name, bytes };
 }
 

@@ -40,7 +40,8 @@ typedef struct rt_needs_output {
 
 typedef struct rt_needs {
     rt_needs_row *row;
-    int n, cap;
+    int n;
+    int64_t cap; /* private */
     int64_t units; /* what the work is counted in: samples, steps, problems and documents */
     rt_needs_output output;
     const struct rt_needs *before; /* the stage planned before this one, or NULL */

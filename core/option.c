@@ -11,16 +11,10 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/suggest.h"
 
 enum { NAME_MAX_BYTES = 64, HINT_BYTES = 160 };
-
-static void *must(void *p)
-{
-    if (!p)
-        rt_bug("out of memory for options");
-    return p;
-}
 
 static void *field(void *values, const rt_option *o) { return (char *)values + o->offset; }
 
@@ -45,8 +39,8 @@ const rt_option *rt_option_find(const rt_command *cmd, const char *name)
 
 static void list_add(rt_strlist *list, const char *text)
 {
-    list->item = must(realloc(list->item, (size_t)(list->n + 1) * sizeof *list->item));
-    list->item[list->n++] = must(strdup(text));
+    list->item = rt_realloc(list->item, list->n + 1, sizeof *list->item, "options");
+    list->item[list->n++] = rt_strdup(text);
 }
 
 static void list_clear(rt_strlist *list)
@@ -145,7 +139,7 @@ static int set_value(const rt_option *o, void *values, const char *text, const c
         if (check_empty(o, text, where, err) || (o->choices && check_choice(o, text, where, err)))
             return -1;
         free(*(char **)at);
-        *(char **)at = must(strdup(text));
+        *(char **)at = rt_strdup(text);
         return 0;
     case RT_OPT_LIST:
         if (check_empty(o, text, where, err))
@@ -200,7 +194,7 @@ static void set_defaults(const rt_command *cmd, void *values)
 // The names of a command's options, to look for what was meant; free() the list.
 static const char **option_names(const rt_command *cmd)
 {
-    const char **names = must(calloc((size_t)cmd->n_options + 1, sizeof *names));
+    const char **names = rt_alloc(cmd->n_options, sizeof *names, "options");
     for (int i = 0; i < cmd->n_options; i++)
         names[i] = cmd->options[i].name;
     return names;
@@ -374,7 +368,7 @@ int rt_options_parse_origins(const rt_command *cmd, void *values, const cJSON *s
                              char **argv, rt_origin *origin, bool *help, rt_err *err)
 {
     size_t n = (size_t)cmd->n_options;
-    rt_origin *from = must(calloc(n + 1, sizeof *from));
+    rt_origin *from = rt_alloc((int64_t)n, sizeof *from, "options");
     memset(values, 0, cmd->struct_bytes);
     *help = false;
     set_defaults(cmd, values);
@@ -523,7 +517,7 @@ int rt_options_check(const rt_command *cmd, rt_err *err)
 {
     if (!cmd->name || !cmd->help || !cmd->help[0] || !cmd->run)
         return rt_fail(err, "command %s: name, help or run is missing", cmd->name ? cmd->name : "");
-    void *scratch = must(calloc(1, cmd->struct_bytes + 1));
+    void *scratch = rt_alloc(1, (int64_t)cmd->struct_bytes, "options");
     int rc = 0;
     for (int i = 0; !rc && i < cmd->n_options; i++)
         rc = check_row(cmd, i, scratch, err);

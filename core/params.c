@@ -5,17 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/rng.h"
 
 void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *gguf,
                   rt_param_init init, unsigned flags, int64_t d0, int64_t d1, int64_t d2)
 {
-    if (p->n == p->cap) {
-        p->cap = p->cap ? 2 * p->cap : 64;
-        p->item = realloc(p->item, (size_t)p->cap * sizeof *p->item);
-        if (!p->item)
-            rt_bug("out of memory for a list of %d weights", p->cap);
-    }
+    rt_grow(&p->item, &p->cap, p->n + 1, sizeof *p->item, "a list of weights");
     rt_param *w = &p->item[p->n++];
     memset(w, 0, sizeof *w);
     if (p->layer >= 0) {
@@ -69,14 +65,12 @@ static float normal(uint64_t seed, uint64_t index)
     return (float)(sqrt(-2 * log(u)) * cos(2 * M_PI * v));
 }
 
-int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed, rt_err *err)
+void rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed)
 {
     int64_t most = 0;
     for (int i = 0; i < p->n; i++)
         most = rt_max(most, rt_tensor_elements(p->item[i].slot));
-    float *host = malloc((size_t)most * sizeof *host);
-    if (!host)
-        return rt_fail(err, "initial weights: no memory for %lld numbers", (long long)most);
+    float *host = rt_alloc(most, sizeof *host, "initial weights");
     for (int i = 0; i < p->n; i++) {
         const rt_param *w = &p->item[i];
         int64_t n = rt_tensor_elements(w->slot);
@@ -91,5 +85,4 @@ int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed,
         d->ops->upload(d, w->slot->data, host, n * (int64_t)sizeof *host);
     }
     free(host);
-    return 0;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/memory.h"
 
 enum { HEADER_MAX = 100000000, TENSORS_MAX = 1000000, FILES_MAX = 10000, NAME_MAX_BYTES = 1024 };
 
@@ -84,9 +85,7 @@ static int tensor_parse(rt_st_tensor *t, const cJSON *j, const char *path, int64
                        name, (long long)buffer);
     if (!rt_mul_ok(elements, kinds[kind].bits, &bits) || bits % 8 || bits / 8 != end - begin)
         return rt_fail(err, "%s: %s: shape and dtype do not fill data_offsets", path, name);
-    t->name = strdup(name);
-    if (!t->name)
-        return rt_fail(err, "%s: out of memory", path);
+    t->name = rt_strdup(name);
     t->dtype = dtype_named(kinds[kind].name);
     t->type = kinds[kind].name;
     t->bytes = end - begin;
@@ -149,10 +148,7 @@ static int header_read(rt_safetensors *st, const cJSON *header, int file, int64_
     int64_t n = cJSON_GetArraySize(header), first = st->n_tensors;
     if (n > TENSORS_MAX - first)
         return rt_fail(err, "%s: more than %d tensors", path, TENSORS_MAX);
-    rt_st_tensor *grown = realloc(st->tensor, (size_t)(first + n + 1) * sizeof *grown);
-    if (!grown)
-        return rt_fail(err, "%s: out of memory", path);
-    st->tensor = grown;
+    st->tensor = rt_realloc(st->tensor, first + n, sizeof *st->tensor, path);
     const cJSON *j;
     cJSON_ArrayForEach(j, header)
     {
@@ -206,13 +202,10 @@ static int file_read(rt_safetensors *st, int file, rt_err *err)
     return rc;
 }
 
-static int files_reserve(rt_safetensors *st, int n, rt_err *err)
+static void files_reserve(rt_safetensors *st, int n)
 {
-    st->path = calloc((size_t)n, sizeof *st->path);
-    st->map = calloc((size_t)n, sizeof *st->map);
-    if (!st->path || !st->map)
-        return rt_fail(err, "out of memory for %d files of weights", n);
-    return 0;
+    st->path = rt_alloc(n, sizeof *st->path, "a list of files of weights");
+    st->map = rt_alloc(n, sizeof *st->map, "a list of files of weights");
 }
 
 static int compare_strings(const void *a, const void *b)
@@ -225,9 +218,9 @@ static int index_files(rt_safetensors *st, const cJSON *weights, const char *dir
                        rt_err *err)
 {
     int n = cJSON_GetArraySize(weights), distinct = 0, rc = -1;
-    const char **name = n > 0 ? calloc((size_t)n, sizeof *name) : NULL;
-    if (!name)
+    if (n == 0)
         return rt_fail(err, "%s: weight_map is empty", path);
+    const char **name = rt_alloc(n, sizeof *name, path);
     const cJSON *j;
     n = 0;
     cJSON_ArrayForEach(j, weights)
@@ -248,8 +241,7 @@ static int index_files(rt_safetensors *st, const cJSON *weights, const char *dir
         rt_fail(err, "%s: more than %d files", path, FILES_MAX);
         goto out;
     }
-    if (files_reserve(st, distinct, err))
-        goto out;
+    files_reserve(st, distinct);
     for (st->n_files = 0; st->n_files < distinct; st->n_files++)
         st->path[st->n_files] = rt_path_join(dir, name[st->n_files]);
     rc = 0;
@@ -304,11 +296,8 @@ out:
 
 static int single_read(rt_safetensors *st, const char *path, rt_err *err)
 {
-    if (files_reserve(st, 1, err))
-        return -1;
-    st->path[0] = strdup(path);
-    if (!st->path[0])
-        return rt_fail(err, "%s: out of memory", path);
+    files_reserve(st, 1);
+    st->path[0] = rt_strdup(path);
     st->n_files = 1;
     return file_read(st, 0, err) || names_sort(st, err) ? -1 : 0;
 }
@@ -354,10 +343,8 @@ static int dir_read(rt_safetensors *st, const char *dir, rt_err *err)
 
 static int index_path_read(rt_safetensors *st, const char *path, rt_err *err)
 {
-    size_t n = (size_t)(rt_path_base(path) - path);
-    char *dir = n ? strndup(path, n) : strdup(".");
-    if (!dir)
-        return rt_fail(err, "%s: out of memory", path);
+    int64_t n = rt_path_base(path) - path;
+    char *dir = n ? rt_strndup(path, n) : rt_strdup(".");
     int rc = index_read(st, dir, path, err);
     free(dir);
     return rc;

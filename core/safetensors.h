@@ -61,8 +61,8 @@ typedef struct rt_safetensors_writer {
     bool single;
 } rt_safetensors_writer;
 
-int rt_safetensors_writer_init(rt_safetensors_writer *w, const char *dir_or_file,
-                               int64_t max_shard_bytes, rt_err *err);
+void rt_safetensors_writer_init(rt_safetensors_writer *w, const char *dir_or_file,
+                                int64_t max_shard_bytes);
 /* dim outermost first. A block dtype, a second use of a name or rank > 8 is our mistake. */
 void rt_safetensors_writer_add(rt_safetensors_writer *w, const char *name, rt_dtype dtype, int rank,
                                const int64_t *dim);

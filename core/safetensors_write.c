@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/json.h"
+#include "core/memory.h"
 #include "core/safetensors.h"
 
 struct rt_st_decl {
@@ -27,15 +28,14 @@ struct rt_st_shard {
     int64_t bytes;
 };
 
-int rt_safetensors_writer_init(rt_safetensors_writer *w, const char *dir_or_file,
-                               int64_t max_shard_bytes, rt_err *err)
+void rt_safetensors_writer_init(rt_safetensors_writer *w, const char *dir_or_file,
+                                int64_t max_shard_bytes)
 {
     *w = (rt_safetensors_writer){ 0 };
     size_t n = strlen(dir_or_file), m = strlen(".safetensors");
     w->single = n > m && !strcmp(dir_or_file + n - m, ".safetensors");
     w->max_shard_bytes = w->single || max_shard_bytes <= 0 ? INT64_MAX : max_shard_bytes;
-    w->path = strdup(dir_or_file);
-    return w->path ? 0 : rt_fail(err, "%s: out of memory", dir_or_file);
+    w->path = rt_strdup(dir_or_file);
 }
 
 void rt_safetensors_writer_add(rt_safetensors_writer *w, const char *name, rt_dtype dtype, int rank,
@@ -43,14 +43,9 @@ void rt_safetensors_writer_add(rt_safetensors_writer *w, const char *name, rt_dt
 {
     if (w->n_shards || rank < 0 || rank > RT_ST_RANK_MAX || !rt_dtype_get(dtype)->safetensors)
         rt_bug("safetensors writer: %s: declared after begin, or impossible rank or dtype", name);
-    if (w->n_decl == w->cap_decl) {
-        w->cap_decl = w->cap_decl ? 2 * w->cap_decl : 64;
-        w->decl = realloc(w->decl, (size_t)w->cap_decl * sizeof *w->decl);
-        if (!w->decl)
-            rt_bug("out of memory for %lld tensor names", (long long)w->cap_decl);
-    }
+    rt_grow(&w->decl, &w->cap_decl, w->n_decl + 1, sizeof *w->decl, "tensor names");
     struct rt_st_decl *d = &w->decl[w->n_decl++];
-    *d = (struct rt_st_decl){ .name = strdup(name), .dtype = dtype, .rank = rank };
+    *d = (struct rt_st_decl){ .name = rt_strdup(name), .dtype = dtype, .rank = rank };
     int64_t elements = 1;
     for (int i = 0; i < rank; i++) {
         d->dim[i] = dim[i];
@@ -58,8 +53,6 @@ void rt_safetensors_writer_add(rt_safetensors_writer *w, const char *name, rt_dt
             rt_bug("safetensors writer: %s: shape overflows", name);
     }
     d->bytes = rt_dtype_bytes(dtype, elements);
-    if (!d->name)
-        rt_bug("out of memory for a tensor name");
 }
 
 static int compare_strings(const void *a, const void *b)
@@ -69,9 +62,7 @@ static int compare_strings(const void *a, const void *b)
 
 static void refuse_duplicates(const rt_safetensors_writer *w)
 {
-    char **name = calloc((size_t)w->n_decl + 1, sizeof *name);
-    if (!name)
-        rt_bug("out of memory for %lld names", (long long)w->n_decl);
+    char **name = rt_alloc(w->n_decl, sizeof *name, "tensor names");
     for (int64_t i = 0; i < w->n_decl; i++)
         name[i] = w->decl[i].name;
     qsort(name, (size_t)w->n_decl, sizeof *name, compare_strings);
@@ -195,22 +186,18 @@ int rt_safetensors_writer_begin(rt_safetensors_writer *w, rt_err *err)
 {
     refuse_duplicates(w);
     shards_assign(w);
-    w->shard = calloc((size_t)w->n_shards, sizeof *w->shard);
-    if (!w->shard || (!w->single && rt_dir_make(w->path, err))) {
-        int rc = w->shard ? -1 : rt_fail(err, "%s: out of memory", w->path);
-        w->n_shards = w->shard ? w->n_shards : 0;
-        return rc;
-    }
+    w->shard = rt_alloc(w->n_shards, sizeof *w->shard, "a list of shards");
+    if (!w->single && rt_dir_make(w->path, err))
+        return -1;
     if ((w->set = set_choose(w, err)) < 0)
         return -1;
     for (int s = 0; s < w->n_shards; s++) {
         struct rt_st_shard *shard = &w->shard[s];
         char name[64];
         shard_name(name, w->set, s, w->n_shards);
-        shard->name = strdup(name);
-        char *path = w->single ? strdup(w->path) : rt_path_join(w->path, name);
-        int rc = path && shard->name ? rt_out_open(&shard->out, path, err)
-                                     : rt_fail(err, "%s: out of memory", w->path);
+        shard->name = rt_strdup(name);
+        char *path = w->single ? rt_strdup(w->path) : rt_path_join(w->path, name);
+        int rc = rt_out_open(&shard->out, path, err);
         free(path);
         if (rc || header_write(w, s, err))
             return -1;

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
+
 void rt_soft_init(rt_soft *s) { memset(s, 0, sizeof *s); }
 
 void rt_soft_free(rt_soft *s)
@@ -28,40 +30,29 @@ int64_t rt_soft_most(int64_t rows, int64_t items)
 
 void rt_soft_clear(rt_soft *s) { s->n = s->n_items = 0; }
 
-static bool grow(void *array, int64_t count, size_t size)
+// Room for `rows` and `items` in total; what is there is kept.
+static void reserve(rt_soft *s, int64_t rows, int64_t items)
 {
-    void **p = array;
-    void *grown = realloc(*p, (size_t)count * size);
-    if (grown)
-        *p = grown;
-    return grown != NULL;
-}
-
-// Room for `rows` and `items` in total; what is there is kept, also when memory runs out.
-static int reserve(rt_soft *s, int64_t rows, int64_t items, rt_err *err)
-{
+    static const char WHAT[] = "soft targets";
     if (rows > s->cap || !s->offset) {
         int64_t cap = rt_max(rows, rt_max(64, 2 * s->cap));
         bool first = !s->offset;
-        if (!grow(&s->offset, cap + 1, sizeof *s->offset) ||
-            !grow(&s->head_n, cap, sizeof *s->head_n) ||
-            !grow(&s->tail_logmass, cap, sizeof *s->tail_logmass) ||
-            !grow(&s->entropy, cap, sizeof *s->entropy) ||
-            !grow(&s->taken_logp, cap, sizeof *s->taken_logp) ||
-            !grow(&s->logz, cap * RT_SOFT_TEMPERATURES_MAX, sizeof *s->logz))
-            return rt_fail(err, "soft targets: out of memory for %lld rows", (long long)cap);
+        s->offset = rt_realloc(s->offset, cap + 1, sizeof *s->offset, WHAT);
+        s->head_n = rt_realloc(s->head_n, cap, sizeof *s->head_n, WHAT);
+        s->tail_logmass = rt_realloc(s->tail_logmass, cap, sizeof *s->tail_logmass, WHAT);
+        s->entropy = rt_realloc(s->entropy, cap, sizeof *s->entropy, WHAT);
+        s->taken_logp = rt_realloc(s->taken_logp, cap, sizeof *s->taken_logp, WHAT);
+        s->logz = rt_realloc(s->logz, cap * RT_SOFT_TEMPERATURES_MAX, sizeof *s->logz, WHAT);
         if (first)
             s->offset[0] = 0;
         s->cap = cap;
     }
     if (items > s->cap_items) {
-        int64_t cap = rt_max(items, rt_max(1024, 2 * s->cap_items));
-        if (!grow(&s->id, cap, sizeof *s->id) || !grow(&s->logp, cap, sizeof *s->logp) ||
-            !grow(&s->hits, cap, sizeof *s->hits))
-            return rt_fail(err, "soft targets: out of memory for %lld items", (long long)cap);
-        s->cap_items = cap;
+        s->cap_items = rt_max(items, rt_max(1024, 2 * s->cap_items));
+        s->id = rt_realloc(s->id, s->cap_items, sizeof *s->id, WHAT);
+        s->logp = rt_realloc(s->logp, s->cap_items, sizeof *s->logp, WHAT);
+        s->hits = rt_realloc(s->hits, s->cap_items, sizeof *s->hits, WHAT);
     }
-    return 0;
 }
 
 static void check_temps(int32_t temps)
@@ -70,18 +61,16 @@ static void check_temps(int32_t temps)
         rt_bug("soft targets: %d temperatures", (int)temps);
 }
 
-int rt_soft_append(rt_soft *s, const rt_soft *src, int64_t first, int64_t count, int32_t temps,
-                   rt_err *err)
+void rt_soft_append(rt_soft *s, const rt_soft *src, int64_t first, int64_t count, int32_t temps)
 {
     check_temps(temps);
     if (s == src || first < 0 || count < 0 || count > src->n || first > src->n - count)
         rt_bug("soft targets: rows %lld + %lld of %lld", (long long)first, (long long)count,
                (long long)src->n);
     if (count == 0)
-        return 0;
+        return;
     int64_t from = src->offset[first], items = src->offset[first + count] - from;
-    if (reserve(s, s->n + count, s->n_items + items, err))
-        return -1;
+    reserve(s, s->n + count, s->n_items + items);
     size_t rows = (size_t)count * sizeof(float);
     memcpy(s->head_n + s->n, src->head_n + first, rows);
     memcpy(s->tail_logmass + s->n, src->tail_logmass + first, rows);
@@ -98,16 +87,14 @@ int rt_soft_append(rt_soft *s, const rt_soft *src, int64_t first, int64_t count,
         s->offset[s->n + r] = s->n_items + src->offset[first + r] - from;
     s->n += count;
     s->n_items += items;
-    return 0;
 }
 
-int rt_soft_add_row(rt_soft *s, int64_t items, int32_t temps, int64_t *row, rt_err *err)
+int64_t rt_soft_add_row(rt_soft *s, int64_t items, int32_t temps)
 {
     check_temps(temps);
     if (items < 0)
         rt_bug("soft targets: a row of %lld items", (long long)items);
-    if (reserve(s, s->n + 1, s->n_items + items, err))
-        return -1;
+    reserve(s, s->n + 1, s->n_items + items);
     int64_t r = s->n++;
     s->head_n[r] = 0;
     s->tail_logmass[r] = s->entropy[r] = s->taken_logp[r] = 0;
@@ -119,6 +106,5 @@ int rt_soft_add_row(rt_soft *s, int64_t items, int32_t temps, int64_t *row, rt_e
     }
     s->n_items += items;
     s->offset[r + 1] = s->n_items;
-    *row = r;
-    return 0;
+    return r;
 }

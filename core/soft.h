@@ -48,11 +48,11 @@ void rt_soft_free(rt_soft *s);
 /* Bytes that growing to so many rows and items takes at most. */
 int64_t rt_soft_most(int64_t rows, int64_t items);
 void rt_soft_clear(rt_soft *s); /* n = 0, memory kept */
-/* Append rows [first, first + count) of src. temps: n_temperatures of both. Out of memory: -1. */
-int rt_soft_append(rt_soft *s, const rt_soft *src, int64_t first, int64_t count, int32_t temps, rt_err *err);
+/* Append rows [first, first + count) of src. temps: n_temperatures of both. */
+void rt_soft_append(rt_soft *s, const rt_soft *src, int64_t first, int64_t count, int32_t temps);
 /* Append one empty row and reserve items for it; fill the returned row through the arrays, where
    items start at offset[row]. offset[row + 1] is set from n_items. */
-int rt_soft_add_row(rt_soft *s, int64_t items, int32_t temps, int64_t *row, rt_err *err);
+int64_t rt_soft_add_row(rt_soft *s, int64_t items, int32_t temps);
 
 RT_END
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/memory.h"
 
 int64_t rt_store_count(const rt_store *s)
 {
@@ -23,9 +24,7 @@ int rt_store_open(rt_store *s, const char *path, rt_err *err)
     s->is_gguf = rt_gguf_is(path);
     if (s->is_gguf ? rt_gguf_open(&s->gguf, path, err) : rt_safetensors_open(&s->st, path, err))
         return -1;
-    s->used = calloc((size_t)rt_store_count(s) + 1, 1);
-    if (!s->used)
-        rt_bug("out of memory for a list of %lld tensors", (long long)rt_store_count(s));
+    s->used = rt_alloc(rt_store_count(s), 1, "a list of tensors");
     if (s->is_gguf)
         s->path = s->gguf.path;
     return 0;

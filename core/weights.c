@@ -62,11 +62,9 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
     int64_t most = 0;
     for (int i = 0; i < m->w.params.n; i++)
         most = rt_max(most, rt_tensor_bytes(m->w.params.item[i].slot));
-    float *host = malloc((size_t)most);
+    float *host = rt_alloc(most, 1, "a tensor");
     void *staging = d->ops->alloc(d, most);
-    int bad = host && staging ? 0
-                              : rt_fail(err, "%s: no memory for a tensor of %lld bytes", s->path,
-                                        (long long)most);
+    int bad = staging ? 0 : rt_fail_memory(err, most, s->path);
     for (int i = 0; !bad && i < m->w.params.n; i++) {
         const rt_param *p = &m->w.params.item[i];
         int64_t bytes = rt_tensor_bytes(p->slot);
@@ -312,23 +310,19 @@ static void declare(rt_safetensors_writer *w, const rt_param *p, rt_dtype dtype)
     }
 }
 
-static int declare_all(rt_safetensors_writer *w, const rt_model *m, const char *dir, rt_dtype dtype,
-                       rt_err *err)
+static void declare_all(rt_safetensors_writer *w, const rt_model *m, const char *dir,
+                        rt_dtype dtype)
 {
     const rt_params *list = &m->w.params;
-    if (rt_safetensors_writer_init(w, dir, (int64_t)4 << 30, err))
-        return -1;
+    rt_safetensors_writer_init(w, dir, (int64_t)4 << 30);
     for (int i = 0; i < list->n; i++)
         declare(w, &list->item[i], stored_dtype(&list->item[i], dtype));
-    return 0;
 }
 
 int64_t rt_model_save_bytes(const rt_model *m, rt_dtype dtype)
 {
     rt_safetensors_writer w;
-    rt_err ignored = { 0 };
-    if (declare_all(&w, m, "planned", dtype, &ignored))
-        return 0;
+    declare_all(&w, m, "planned", dtype);
     int64_t bytes = rt_safetensors_writer_bytes(&w);
     rt_safetensors_writer_abort(&w);
     return bytes;
@@ -339,15 +333,12 @@ static int save_weights(const rt_model *m, rt_dev *d, const char *dir, rt_dtype 
     rt_safetensors_writer w;
     const rt_params *list = &m->w.params;
     int64_t most = 0;
-    if (declare_all(&w, m, dir, dtype, err))
-        return -1;
+    declare_all(&w, m, dir, dtype);
     for (int i = 0; i < list->n; i++)
         most = rt_max(most, rt_tensor_bytes(list->item[i].slot));
-    float *host = malloc((size_t)most);
-    void *out = malloc((size_t)most);
-    int bad = host && out ? rt_safetensors_writer_begin(&w, err)
-                          : rt_fail(err, "%s: no memory to write a tensor of %lld bytes", dir,
-                                    (long long)most);
+    float *host = rt_alloc(most, 1, "a tensor");
+    void *out = rt_alloc(most, 1, "a tensor");
+    int bad = rt_safetensors_writer_begin(&w, err);
     for (int i = 0; !bad && i < list->n; i++) {
         const rt_tensor *t = list->item[i].slot;
         rt_dtype as = stored_dtype(&list->item[i], dtype);

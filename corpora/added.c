@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
+
 static int by_search(const void *a, const void *b)
 {
     const rt_added *x = *(const rt_added *const *)a, *y = *(const rt_added *const *)b;
@@ -14,19 +16,15 @@ static int by_search(const void *a, const void *b)
     return c ? c : (x->id > y->id) - (x->id < y->id);
 }
 
-int rt_added_set_open(rt_added_set *set, const rt_added *token, int64_t n, bool normalized,
-                      rt_err *err)
+void rt_added_set_open(rt_added_set *set, const rt_added *token, int64_t n, bool normalized)
 {
-    *set = (rt_added_set){ .token = malloc((size_t)(n + 1) * sizeof *set->token) };
-    if (!set->token)
-        return rt_fail(err, "tokenizer: out of memory for %lld added tokens", (long long)n);
+    *set = (rt_added_set){ .token = rt_alloc(n, sizeof *set->token, "added tokens") };
     for (int64_t i = 0; i < n; i++)
         if (token[i].normalized == normalized && token[i].search.bytes > 0) {
             set->token[set->n++] = &token[i];
             set->first[(uint8_t)token[i].search.data[0]] = true;
         }
     qsort(set->token, (size_t)set->n, sizeof *set->token, by_search);
-    return 0;
 }
 
 void rt_added_set_close(rt_added_set *set)

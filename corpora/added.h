@@ -24,8 +24,7 @@ typedef struct rt_added_set {
 } rt_added_set;
 
 /* Of `n` tokens, those whose `normalized` equals the argument. */
-int rt_added_set_open(rt_added_set *set, const rt_added *token, int64_t n, bool normalized,
-                      rt_err *err);
+void rt_added_set_open(rt_added_set *set, const rt_added *token, int64_t n, bool normalized);
 void rt_added_set_close(rt_added_set *set);
 
 enum rt_added_want { RT_ADDED_NONE, RT_ADDED_ORDINARY, RT_ADDED_ALL };

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/memory.h"
 
 #define NO_PAIR UINT64_MAX
 #define NO_VALUE UINT64_MAX
@@ -158,11 +159,9 @@ int rt_bpe_add_merge(rt_bpe *b, rt_str left, rt_str right, int64_t most, rt_err 
 {
     if (!b->merge) {
         b->merge_slots = power_of_two(2 * most);
-        b->merge = malloc((size_t)b->merge_slots * sizeof *b->merge);
-        b->left = malloc((size_t)most * sizeof *b->left);
-        b->right = malloc((size_t)most * sizeof *b->right);
-        if (!b->merge || !b->left || !b->right)
-            return rt_fail(err, "tokenizer: out of memory for %lld merges", (long long)most);
+        b->merge = rt_alloc(b->merge_slots, sizeof *b->merge, "merges");
+        b->left = rt_alloc(most, sizeof *b->left, "merges");
+        b->right = rt_alloc(most, sizeof *b->right, "merges");
         memset(b->merge, 0xff, (size_t)b->merge_slots * sizeof *b->merge);
     }
     if (left.bytes + right.bytes > RT_TOKEN_BYTES_MAX || b->n_merges >= most)
@@ -210,11 +209,9 @@ void rt_bpe_free(rt_bpe *b)
 
 /* ---- one pre-token ------------------------------------------------------------------------- */
 
-int rt_bpe_work_open(rt_bpe_work *w, rt_err *err)
+void rt_bpe_work_open(rt_bpe_work *w)
 {
-    *w = (rt_bpe_work){ 0 };
-    w->cache = calloc(CACHE_SLOTS, sizeof *w->cache);
-    return w->cache ? 0 : rt_fail(err, "tokenizer: out of memory for the cache of pre-tokens");
+    *w = (rt_bpe_work){ .cache = rt_alloc(CACHE_SLOTS, sizeof *w->cache, "pre-tokens") };
 }
 
 void rt_bpe_work_close(rt_bpe_work *w)
@@ -232,10 +229,8 @@ static int work_reserve(rt_bpe_work *w, int64_t symbols, rt_err *err)
         return rt_fail(err, "tokenizer: a single word of %lld bytes", (long long)symbols);
     int64_t cap = rt_max(symbols, 1024);
     free(w->heap);
-    w->heap = malloc((size_t)cap * (3 * sizeof *w->heap + sizeof *w->value + 3 * sizeof *w->id));
-    w->cap = w->heap ? cap : 0;
-    if (!w->heap)
-        return rt_fail(err, "tokenizer: out of memory for a word of %lld bytes", (long long)cap);
+    w->heap = rt_alloc(cap, 3 * sizeof *w->heap + sizeof *w->value + 3 * sizeof *w->id, "a word");
+    w->cap = cap;
     w->value = (uint64_t *)(w->heap + 3 * cap);
     w->id = (int32_t *)(w->value + cap);
     w->next = w->id + cap;

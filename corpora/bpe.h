@@ -54,7 +54,7 @@ typedef struct rt_bpe_work {
     int32_t *id, *next, *prev;
 } rt_bpe_work;
 
-int rt_bpe_work_open(rt_bpe_work *w, rt_err *err);
+void rt_bpe_work_open(rt_bpe_work *w);
 void rt_bpe_work_close(rt_bpe_work *w);
 /* Append the ids of one pre-token. piece is well-formed UTF-8 unless byte_level. */
 int rt_bpe_encode(const rt_bpe *b, rt_bpe_work *w, const char *piece, int64_t bytes, rt_ids *out,

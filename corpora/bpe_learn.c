@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "corpora/bpe.h"
 
 /* ---- pairs ----------------------------------------------------------------------------------- */
@@ -41,26 +42,21 @@ static pair *pairs_get(pairs *p, int32_t left, int32_t right, rt_err *err)
 {
     uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     int64_t n = p->key.n, i = rt_bytes_map_put(&p->key, (const char *)&key, sizeof key, err);
-    pair *grown = i < 0 ? NULL : rt_grown(p->pair, &p->cap, i + 1, sizeof *grown, err);
-    if (!grown)
+    if (i < 0)
         return NULL;
-    p->pair = grown;
+    rt_grow(&p->pair, &p->cap, i + 1, sizeof *p->pair, "pairs of tokens");
     if (i == n)
         p->pair[i] = (pair){ .key = key, .where = -1 };
     return &p->pair[i];
 }
 
-static int pairs_place(pairs *p, pair *q, int64_t word, rt_err *err)
+static void pairs_place(pairs *p, pair *q, int64_t word)
 {
     if (q->where >= 0 && p->place[q->where].word == word)
-        return 0;
-    place *grown = rt_grown(p->place, &p->places_cap, p->n_places + 1, sizeof *grown, err);
-    if (!grown)
-        return -1;
-    p->place = grown;
+        return;
+    rt_grow(&p->place, &p->places_cap, p->n_places + 1, sizeof *p->place, "places of pairs");
     p->place[p->n_places] = (place){ word, q->where };
     q->where = p->n_places++;
-    return 0;
 }
 
 static bool better(struct best a, struct best b)
@@ -68,17 +64,13 @@ static bool better(struct best a, struct best b)
     return a.count > b.count || (a.count == b.count && a.key < b.key);
 }
 
-static int heap_push(pairs *p, struct best x, rt_err *err)
+static void heap_push(pairs *p, struct best x)
 {
-    struct best *grown = rt_grown(p->heap, &p->heap_cap, p->heap_n + 1, sizeof *grown, err);
-    if (!grown)
-        return -1;
-    p->heap = grown;
+    rt_grow(&p->heap, &p->heap_cap, p->heap_n + 1, sizeof *p->heap, "pairs of tokens");
     int64_t i = p->heap_n++;
     for (; i > 0 && better(x, p->heap[(i - 1) / 2]); i = (i - 1) / 2)
         p->heap[i] = p->heap[(i - 1) / 2];
     p->heap[i] = x;
-    return 0;
 }
 
 static struct best heap_pop(pairs *p)
@@ -126,14 +118,9 @@ static int count_word(pairs *p, const corpus *c, const rt_learner *t, int64_t w,
         q->count += sign * t->words.entry[w].value;
         if (sign < 0 || (fresh >= 0 && l != fresh && r != fresh))
             continue;
-        if (pairs_place(p, q, w, err))
-            return -1;
+        pairs_place(p, q, w);
         if (!q->touched) {
-            int64_t *grown = rt_grown(p->touched, &p->touched_cap, p->n_touched + 1, sizeof *grown,
-                                      err);
-            if (!grown)
-                return -1;
-            p->touched = grown;
+            rt_grow(&p->touched, &p->touched_cap, p->n_touched + 1, sizeof *p->touched, "pairs");
             q->touched = true;
             p->touched[p->n_touched++] = q - p->pair;
         }
@@ -141,16 +128,14 @@ static int count_word(pairs *p, const corpus *c, const rt_learner *t, int64_t w,
     return 0;
 }
 
-static int push_touched(pairs *p, rt_err *err)
+static void push_touched(pairs *p)
 {
     for (int64_t i = 0; i < p->n_touched; i++) {
         pair *q = &p->pair[p->touched[i]];
         q->touched = false;
-        if (heap_push(p, (struct best){ q->count, q->key }, err))
-            return -1;
+        heap_push(p, (struct best){ q->count, q->key });
     }
     p->n_touched = 0;
-    return 0;
 }
 
 /* Merge (l, r) -> id in every word that has it. */
@@ -176,7 +161,8 @@ static int merge_everywhere(pairs *p, corpus *c, rt_learner *t, uint64_t key, in
         if (count_word(p, c, t, w, 1, id, err))
             return -1;
     }
-    return q ? push_touched(p, err) : -1;
+    push_touched(p);
+    return q ? 0 : -1;
 }
 
 static int learn(rt_learner *t, pairs *p, corpus *c, int64_t target, rt_err *err)
@@ -185,7 +171,7 @@ static int learn(rt_learner *t, pairs *p, corpus *c, int64_t target, rt_err *err
     int bad = 0;
     for (int64_t w = 0; w < t->words.n && !bad; w++)
         bad = count_word(p, c, t, w, 1, -1, err);
-    bad = bad || push_touched(p, err);
+    push_touched(p);
     while (!bad && p->heap_n && t->tokens.n < target) {
         struct best b = heap_pop(p);
         int32_t l = (int32_t)(b.key >> 32), r = (int32_t)(b.key & 0x7fffffff);
@@ -193,7 +179,8 @@ static int learn(rt_learner *t, pairs *p, corpus *c, int64_t target, rt_err *err
         if (!q) {
             bad = -1;
         } else if (q->count != b.count) {
-            bad = q->count > 1 ? heap_push(p, (struct best){ q->count, b.key }, err) : 0;
+            if (q->count > 1)
+                heap_push(p, (struct best){ q->count, b.key });
         } else if (b.count < 2) {
             break;
         } else {
@@ -234,14 +221,12 @@ int rt_bpe_learn(rt_learner *t, int64_t tokens, rt_err *err)
     int32_t rank[256];
     int64_t n = t->words.n, symbols = t->words.pool.bytes;
     pairs p = { 0 };
-    corpus c = { malloc((size_t)(n + 1) * sizeof *c.id), malloc((size_t)(n + 1) * sizeof *c.n),
-                 malloc((size_t)(n + 1) * sizeof *c.seen) };
-    int32_t *all = malloc((size_t)(symbols + 1) * sizeof *all);
-    t->left = malloc((size_t)(symbols + 1) * sizeof *t->left); /* a merge takes away a symbol */
-    t->right = malloc((size_t)(symbols + 1) * sizeof *t->right);
-    int bad = c.id && c.n && c.seen && all && t->left && t->right
-                  ? first_tokens(t, rank, err)
-                  : rt_fail(err, "tokenizer: out of memory for %lld words", (long long)n);
+    corpus c = { rt_alloc(n, sizeof *c.id, "words"), rt_alloc(n, sizeof *c.n, "words"),
+                 rt_alloc(n, sizeof *c.seen, "words") };
+    int32_t *all = rt_alloc(symbols, sizeof *all, "words");
+    t->left = rt_alloc(symbols, sizeof *t->left, "merges"); /* a merge takes away a symbol */
+    t->right = rt_alloc(symbols, sizeof *t->right, "merges");
+    int bad = first_tokens(t, rank, err);
     for (int64_t w = 0, used = 0; w < n && !bad; w++) {
         const rt_bytes *e = &t->words.entry[w];
         c.id[w] = all + used;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/memory.h"
 
 void rt_bytes_map_free(rt_bytes_map *m)
 {
@@ -25,25 +26,15 @@ static int64_t *find_slot(const rt_bytes_map *m, const char *s, int64_t bytes)
     }
 }
 
-static int grow(rt_bytes_map *m, rt_err *err)
+static void grow(rt_bytes_map *m)
 {
-    int64_t cap = m->cap ? 2 * m->cap : 1024, slots = 2 * cap;
-    rt_bytes *entry = realloc(m->entry, (size_t)cap * sizeof *entry);
-    if (entry)
-        m->entry = entry;
-    int64_t *slot = malloc((size_t)slots * sizeof *slot);
-    if (!entry || !slot) {
-        free(slot);
-        return rt_fail(err, "out of memory for %lld words", (long long)cap);
-    }
-    memset(slot, 0xff, (size_t)slots * sizeof *slot);
+    rt_grow(&m->entry, &m->cap, rt_max(1024, m->n + 1), sizeof *m->entry, "a table of words");
     free(m->slot);
-    m->slot = slot;
-    m->slots = slots;
-    m->cap = cap;
+    m->slots = 2 * m->cap; /* a power of two: cap doubles from 1024 */
+    m->slot = rt_alloc(m->slots, sizeof *m->slot, "a table of words");
+    memset(m->slot, 0xff, (size_t)m->slots * sizeof *m->slot);
     for (int64_t i = 0; i < m->n; i++)
-        *find_slot(m, m->pool.data + entry[i].offset, entry[i].bytes) = i;
-    return 0;
+        *find_slot(m, m->pool.data + m->entry[i].offset, m->entry[i].bytes) = i;
 }
 
 int64_t rt_bytes_map_find(const rt_bytes_map *m, const char *s, int64_t bytes)
@@ -53,8 +44,8 @@ int64_t rt_bytes_map_find(const rt_bytes_map *m, const char *s, int64_t bytes)
 
 int64_t rt_bytes_map_put(rt_bytes_map *m, const char *s, int64_t bytes, rt_err *err)
 {
-    if (m->n == m->cap && grow(m, err))
-        return -1;
+    if (m->n == m->cap)
+        grow(m);
     int64_t *slot = find_slot(m, s, bytes);
     if (*slot >= 0)
         return *slot;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/gguf.h"
+#include "core/memory.h"
 
 /* ---- opening ------------------------------------------------------------------------------------
  */
@@ -99,9 +100,7 @@ static int set_variable(cJSON *context, const char *word, rt_err *err)
         return rt_usage(err, "%s; a string needs its quotes: --set 'NAME=\"text\"'",
                         strdupa(err->text));
     }
-    char *name = strndup(word, (size_t)(equals - word));
-    if (!name)
-        rt_bug("out of memory for a name");
+    char *name = rt_strndup(word, equals - word);
     cJSON_DeleteItemFromObjectCaseSensitive(context, name);
     rt_json_put(context, name, value);
     free(name);
@@ -189,8 +188,6 @@ static int guard(const rt_chat *c, const cJSON *talk, cJSON **copy, unsigned *fl
     rt_text text = { 0 };
     *copy = cJSON_Duplicate(talk, true);
     *flags = RT_TOKENIZE_SPECIAL;
-    if (!*copy)
-        return rt_fail(err, "out of memory for messages");
     rt_template_alias_reasoning(cJSON_GetObjectItemCaseSensitive(*copy, "messages"));
     int bad = guard_strings(c, *copy, &guarded, err);
     if (guarded && !bad) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/rng.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
@@ -35,12 +36,7 @@ static void add_entry(rt_corpus *c, entry e)
         c->left_out++;
         return;
     }
-    if (c->n == c->cap) {
-        c->cap = c->cap ? 2 * c->cap : 256;
-        c->entry = realloc(c->entry, (size_t)c->cap * sizeof *c->entry);
-        if (!c->entry)
-            rt_bug("out of memory for a list of %lld documents", (long long)c->cap);
-    }
+    rt_grow(&c->entry, &c->cap, c->n + 1, sizeof *c->entry, "a list of documents");
     c->entry[c->n++] = e;
     c->tokens += e.n;
     c->longest = rt_max(c->longest, e.n);
@@ -86,9 +82,7 @@ static int add_archive(rt_corpus *c, const char *path, rt_err *err)
     rt_trace_reader *r = NULL;
     if (rt_trace_open_read(&r, path, err))
         return -1;
-    c->archive = realloc(c->archive, (size_t)(c->n_archives + 1) * sizeof(rt_trace_reader *));
-    if (!c->archive)
-        rt_bug("out of memory for a list of archives");
+    c->archive = rt_realloc(c->archive, c->n_archives + 1, sizeof(rt_trace_reader *), "archives");
     int32_t index = c->n_archives++;
     c->archive[index] = r;
     if (check_archive(c, path, rt_trace_info(r), err))
@@ -176,9 +170,7 @@ static int add_source(rt_corpus *c, const char *path, rt_err *err)
 int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
                    const rt_corpus_options *o, rt_err *err)
 {
-    rt_corpus *c = calloc(1, sizeof *c);
-    if (!c)
-        return rt_fail(err, "corpus: out of memory");
+    rt_corpus *c = rt_alloc(1, sizeof *c, "a corpus");
     c->o = *o;
     for (int i = 0; i < n_paths; i++)
         if (rt_trace_is(paths[i]) ? add_archive(c, paths[i], err) : add_source(c, paths[i], err)) {

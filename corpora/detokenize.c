@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "corpora/bpe.h"
 
 typedef struct pieces {
@@ -15,13 +16,10 @@ typedef struct pieces {
     int64_t n;
 } pieces;
 
-static int pieces_open(pieces *p, int64_t cap, rt_err *err)
+static void pieces_open(pieces *p, int64_t cap)
 {
-    *p = (pieces){ .end = malloc((size_t)(cap + 1) * sizeof *p->end),
-                   .plain = malloc((size_t)cap + 1) };
-    return p->end && p->plain
-               ? 0
-               : rt_fail(err, "tokenizer: out of memory for %lld pieces", (long long)cap);
+    *p = (pieces){ .end = rt_alloc(cap, sizeof *p->end, "pieces"),
+                   .plain = rt_alloc(cap, 1, "pieces") };
 }
 
 static void pieces_close(pieces *p)
@@ -128,7 +126,9 @@ int rt_detokenize(const rt_steps *s, const rt_matcher *m, const rt_str *piece, c
                   int64_t n, rt_text *out, rt_err *err)
 {
     pieces a = { 0 }, b = { 0 };
-    int bad = pieces_open(&a, n, err) || pieces_open(&b, n, err);
+    int bad = 0;
+    pieces_open(&a, n);
+    pieces_open(&b, n);
     for (int64_t i = 0; i < n && !bad; i++) {
         bad = (s->n == 0 && i > 0 && rt_text_puts(&a.text, " ", err)) ||
               rt_text_add(&a.text, piece[i].data, piece[i].bytes, err);

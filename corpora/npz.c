@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
+
 // ---- .npy ----
 
 void rt_npy_head(uint8_t head[RT_NPY_HEAD], const char *descr, int rank, const int64_t *dim)
@@ -139,7 +141,7 @@ static int write_entry(struct archive *a, const rt_npz_entry *e, const char *wha
 {
     struct archive_entry *entry = archive_entry_new();
     if (!entry)
-        return rt_fail(err, "%s: out of memory", what);
+        return rt_fail_memory(err, -1, what);
     archive_entry_set_pathname(entry, e->name);
     archive_entry_set_size(entry, e->bytes);
     archive_entry_set_filetype(entry, AE_IFREG);
@@ -164,7 +166,7 @@ int rt_npz_write(int fd, const rt_npz_entry *entry, int n, const char *what, rt_
         return rt_fail(err, "%s: a shard may not pass 4 GiB: lower the shard limits", what);
     struct archive *a = archive_write_new();
     if (!a)
-        return rt_fail(err, "%s: out of memory", what);
+        return rt_fail_memory(err, -1, what);
     int rc = 0;
     if (archive_write_set_format_zip(a) != ARCHIVE_OK ||
         archive_write_set_options(a, "zip:compression=store") != ARCHIVE_OK ||

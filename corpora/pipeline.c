@@ -7,6 +7,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "core/memory.h"
 #include "corpora/bpe.h"
 #include "corpora/unicode.h"
 
@@ -76,10 +77,10 @@ static int get_behavior(const cJSON *json, rt_split_behavior *out, rt_err *err)
     return rt_fail(err, "split behavior %s is unknown", name);
 }
 
-static int set_text(rt_step *step, const char *text, rt_err *err)
+static int set_text(rt_step *step, const char *text)
 {
-    step->text = strdup(text);
-    return step->text ? 0 : rt_fail(err, "tokenizer: out of memory");
+    step->text = rt_strdup(text);
+    return 0;
 }
 
 static int add_replace(rt_steps *s, const cJSON *json, rt_err *err)
@@ -89,7 +90,7 @@ static int add_replace(rt_steps *s, const cJSON *json, rt_err *err)
     rt_step *step;
     return get_pattern(json, &pattern, &literal, err) ||
                    rt_json_get_str(json, "content", &content, err) ||
-                   !(step = rt_steps_add(s, RT_STEP_REPLACE, err)) || set_text(step, content, err)
+                   !(step = rt_steps_add(s, RT_STEP_REPLACE, err)) || set_text(step, content)
                ? -1
                : rt_regex_open(&step->regex, pattern, literal, err);
 }
@@ -105,7 +106,7 @@ static int add_metaspace(rt_steps *s, const cJSON *json, bool decoder, rt_err *e
         rt_json_opt_str(json, "replacement", &text, err) ||
         rt_json_opt_bool(json, "add_prefix_space", &prefix, err) ||
         rt_json_opt_bool(json, "split", &split, err) ||
-        !(step = rt_steps_add(s, RT_STEP_METASPACE, err)) || set_text(step, text, err))
+        !(step = rt_steps_add(s, RT_STEP_METASPACE, err)) || set_text(step, text))
         return -1;
     if (!scheme)
         scheme = prefix ? "always" : "never";
@@ -134,7 +135,7 @@ static int normalizer_item(rt_steps *s, const char *type, const cJSON *json, rt_
         return rt_json_get_str(json, "prepend", &text, err) ||
                        !(step = rt_steps_add(s, RT_STEP_PREPEND, err))
                    ? -1
-                   : set_text(step, text, err);
+                   : set_text(step, text);
     if (strcmp(type, "Replace") == 0)
         return add_replace(s, json, err);
     if (strcmp(type, "Strip") == 0) {
@@ -210,8 +211,7 @@ static int decoder_item(rt_steps *s, const char *type, const cJSON *json, rt_err
         return add_metaspace(s, json, true, err);
     if (strcmp(type, "Strip") == 0)
         return rt_json_get_str(json, "content", &content, err) ||
-                       !(step = rt_steps_add(s, RT_STEP_TRIM, err)) ||
-                       set_text(step, content, err) ||
+                       !(step = rt_steps_add(s, RT_STEP_TRIM, err)) || set_text(step, content) ||
                        rt_json_get_i64(json, "start", 0, 1 << 20, &step->start, err)
                    ? -1
                    : rt_json_get_i64(json, "stop", 0, 1 << 20, &step->stop, err);

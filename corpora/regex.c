@@ -10,6 +10,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "core/memory.h"
+
 struct rt_regex {
     pcre2_code *code;
     bool jit;
@@ -464,7 +466,7 @@ int rt_regex_open(rt_regex **out, const char *pattern, bool literal, rt_err *err
     pcre2_compile_context *context = bad ? NULL : pcre2_compile_context_create(NULL);
     if (!context) {
         rt_text_free(&made);
-        return bad ? -1 : rt_fail(err, "split pattern: out of memory");
+        return bad ? -1 : rt_fail_memory(err, -1, "a split pattern");
     }
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     int code;
@@ -473,15 +475,15 @@ int rt_regex_open(rt_regex **out, const char *pattern, bool literal, rt_err *err
         (PCRE2_SPTR)made.data, (PCRE2_SIZE)made.bytes,
         PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, context);
     pcre2_compile_context_free(context);
-    rt_regex *re = compiled ? calloc(1, sizeof *re) : NULL;
-    if (!re) {
-        char why[160] = "out of memory";
-        if (!compiled)
-            pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        pcre2_code_free(compiled);
+    if (!compiled) {
+        char why[160];
         rt_text_free(&made);
+        if (code == PCRE2_ERROR_HEAP_FAILED)
+            return rt_fail_memory(err, -1, "a split pattern");
+        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
         return rt_fail(err, "split pattern: %s: %.300s", why, pattern);
     }
+    rt_regex *re = rt_alloc(1, sizeof *re, "a split pattern");
     re->code = compiled;
     re->jit = pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE) == 0;
     re->source = made.data;
@@ -506,7 +508,7 @@ int rt_matcher_open(rt_matcher *m, rt_err *err)
                        pcre2_jit_stack_create(32 << 10, 4 << 20, NULL) };
     if (!m->data || !m->context) {
         rt_matcher_close(m);
-        return rt_fail(err, "split pattern: out of memory");
+        return rt_fail_memory(err, -1, "a split pattern");
     }
     pcre2_set_match_limit(m->context, 10000000);
     pcre2_set_depth_limit(m->context, 100000);

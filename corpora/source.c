@@ -45,11 +45,9 @@ static int add_path(rt_source *s, const char *path, rt_err *err)
 {
     if (s->n_paths == RT_SOURCE_MAX_ENTRIES)
         return rt_fail(err, "%s: too many files", path);
-    char **grown = rt_grown(s->path, &s->paths_cap, s->n_paths + 1, sizeof *grown, err);
-    if (!grown)
-        return rt_wrap(err, "%s", path);
-    s->path = grown;
-    return (s->path[s->n_paths++] = strdup(path)) ? 0 : rt_fail(err, "%s: out of memory", path);
+    rt_grow(&s->path, &s->paths_cap, s->n_paths + 1, sizeof *s->path, "a list of files");
+    s->path[s->n_paths++] = rt_strdup(path);
+    return 0;
 }
 
 /* Files of a directory, depth first in byte order; links to directories are not followed. */
@@ -83,13 +81,8 @@ int rt_source_open(rt_source **out, const char *path, rt_source_mode mode, rt_er
     bool input = strcmp(path, "-") == 0;
     if (!input && !rt_path_exists(path))
         return rt_fail(err, "%s: not found", path);
-    rt_source *s = calloc(1, sizeof *s);
-    if (s)
-        s->buffer = malloc(BUFFER_BYTES);
-    if (!s || !s->buffer) {
-        free(s);
-        return rt_fail(err, "%s: out of memory", path);
-    }
+    rt_source *s = rt_alloc(1, sizeof *s, "a source");
+    s->buffer = rt_alloc(BUFFER_BYTES, 1, "a source");
     s->mode = mode;
     s->fd = -1;
     if (input ? add_path(s, path, err) : walk(s, path, 0, err)) {
@@ -193,7 +186,7 @@ static int open_archive(rt_source *s, rt_err *err)
     if (!s->utf8) // kept for the next archive; reading plain files does not pay for it
         s->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     if (!a)
-        return rt_fail(err, "%s: out of memory", s->path[s->at]);
+        return rt_fail_memory(err, -1, s->path[s->at]);
     archive_read_support_filter_zstd(a);
     archive_read_support_filter_xz(a);
     archive_read_support_filter_bzip2(a);

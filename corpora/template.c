@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "core/memory.h"
 #include "corpora/template_impl.h"
 
 rt_template_limits rt_template_limits_default(void)
@@ -39,9 +40,7 @@ int rt_template_parse(rt_template **out, const char *source, int64_t bytes, rt_e
     int64_t good = rt_utf8_check(source, bytes);
     if (good < bytes)
         return rt_fail(err, "chat template: byte %lld is not UTF-8", (long long)good);
-    rt_template *t = calloc(1, sizeof *t);
-    if (!t)
-        return rt_fail(err, "out of memory for a chat template");
+    rt_template *t = rt_alloc(1, sizeof *t, "a chat template");
     rt_template_limits limit = rt_template_limits_default();
     limit.steps = INT64_MAX / 2;
     t->pool.limit = limit.memory_bytes / 2;
@@ -98,8 +97,6 @@ int rt_template_render_limited(const rt_template *t, const cJSON *context,
         result->text = rt_buf_detach(&m, &m.root);
     }
     rt_pool_free(&pool);
-    if (ok && !result->text)
-        return rt_fail(err, "out of memory for the output of a chat template");
     return ok ? 0 : -1;
 }
 
@@ -181,9 +178,8 @@ int rt_template_find(char **source, int64_t *bytes, const char *model_dir, rt_er
         }
     }
     if (cJSON_IsString(t)) {
-        *source = strdup(t->valuestring);
+        *source = rt_strdup(t->valuestring);
         *bytes = (int64_t)strlen(t->valuestring);
-        rc = *source ? 0 : rt_fail(err, "out of memory for a chat template");
     }
     cJSON_Delete(config);
     return rc;

@@ -236,7 +236,7 @@ void rt_buf_add(rt_tpl *m, rt_buf *b, const char *s, int64_t n);
 void rt_buf_puts(rt_tpl *m, rt_buf *b, const char *s);
 void rt_buf_val(rt_tpl *m, rt_buf *b, rt_val s);
 rt_val rt_buf_string(rt_tpl *m, rt_buf *b); /* ends b */
-char *rt_buf_detach(rt_tpl *m, rt_buf *b);  /* malloc'd, NUL-terminated; NULL: out of memory */
+char *rt_buf_detach(rt_tpl *m, rt_buf *b);  /* the caller's, NUL-terminated */
 
 static inline rt_val rt_val_str(const char *s, int64_t n) /* borrowed */
 {

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/memory.h"
+
 /* ---- memory, steps, failure ------------------------------------------------------------------ */
 
 struct rt_chunk {
@@ -23,9 +25,9 @@ static rt_chunk *grow_chunk(rt_tpl *m, rt_chunk *old, int64_t bytes)
 {
     rt_pool *p = m->pool;
     int64_t more = bytes - (old ? old->bytes : -(int64_t)sizeof *old);
-    rt_chunk *c = more <= p->limit - p->used ? realloc(old, sizeof *c + (size_t)bytes) : NULL;
-    if (!c)
+    if (more > p->limit - p->used)
         rt_tpl_fail(m, "more than %lld bytes of memory", (long long)p->limit);
+    rt_chunk *c = rt_realloc(old, (int64_t)sizeof *c + bytes, 1, "a chat template");
     if (!old)
         *c = (rt_chunk){ .next = p->head };
     *(c->prev ? &c->prev->next : &p->head) = c;
@@ -149,12 +151,11 @@ char *rt_buf_detach(rt_tpl *m, rt_buf *b)
 {
     rt_chunk *c = chunk_of(b);
     if (!c)
-        return calloc(1, 1);
+        return rt_strdup("");
     unlink_chunk(m->pool, c);
-    char *text = memmove(c, b->data, (size_t)b->n), *fit;
+    char *text = memmove(c, b->data, (size_t)b->n);
     text[b->n] = 0;
-    fit = realloc(text, (size_t)b->n + 1);
-    return fit ? fit : text;
+    return rt_realloc(text, b->n + 1, 1, "a chat template");
 }
 
 /* ---- construction ---------------------------------------------------------------------------- */

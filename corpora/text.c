@@ -6,18 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-void *rt_grown(void *array, int64_t *cap, int64_t need, int64_t size, rt_err *err)
+#include "core/memory.h"
+
+static void *grown(void *array, int64_t *cap, int64_t need, int64_t size, const char *what)
 {
-    int64_t want = rt_max(rt_max(need, *cap + *cap / 2), 64), bytes;
     if (need <= *cap)
         return array;
-    void *grown = rt_mul_ok(want, size, &bytes) ? realloc(array, (size_t)bytes) : NULL;
-    if (grown)
-        *cap = want;
-    else
-        rt_fail(err, "out of memory for %lld elements of %lld bytes", (long long)want,
-                (long long)size);
-    return grown;
+    *cap = rt_max(rt_max(need, *cap + *cap / 2), 64);
+    return rt_realloc(array, *cap, size, what);
 }
 
 int rt_text_reserve(rt_text *t, int64_t more, rt_err *err)
@@ -25,9 +21,8 @@ int rt_text_reserve(rt_text *t, int64_t more, rt_err *err)
     int64_t need;
     if (!rt_add_ok(t->bytes, more, &need) || !rt_add_ok(need, 1, &need))
         return rt_fail(err, "text buffer: length overflows");
-    char *data = rt_grown(t->data, &t->cap, need, 1, err);
-    t->data = data ? data : t->data;
-    return data ? 0 : -1;
+    t->data = grown(t->data, &t->cap, need, 1, "a text");
+    return 0;
 }
 
 int rt_text_add(rt_text *t, const void *data, int64_t bytes, rt_err *err)
@@ -79,9 +74,8 @@ int rt_ids_reserve(rt_ids *ids, int64_t more, rt_err *err)
     int64_t need;
     if (!rt_add_ok(ids->n, more, &need))
         return rt_fail(err, "token buffer: length overflows");
-    int32_t *id = rt_grown(ids->id, &ids->cap, need, sizeof *id, err);
-    ids->id = id ? id : ids->id;
-    return id || need == 0 ? 0 : -1;
+    ids->id = grown(ids->id, &ids->cap, need, sizeof *ids->id, "token ids");
+    return 0;
 }
 
 int rt_ids_add(rt_ids *ids, int32_t id, rt_err *err)

@@ -25,10 +25,6 @@ typedef struct rt_ids {
     int64_t n, cap;
 } rt_ids;
 
-/* The array with room for `need` elements of `size` bytes, *cap updated; NULL = failed, and the
-   array is as it was. */
-void *rt_grown(void *array, int64_t *cap, int64_t need, int64_t size, rt_err *err);
-
 int rt_text_add(rt_text *t, const void *data, int64_t bytes, rt_err *err);
 int rt_text_puts(rt_text *t, const char *s, rt_err *err);
 int rt_text_printf(rt_text *t, rt_err *err, const char *fmt, ...) RT_PRINTF(3, 4);

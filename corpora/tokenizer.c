@@ -5,24 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "corpora/detokenize.h"
 
 /* ---- filling -------------------------------------------------------------------------------- */
 
-rt_tokenizer *rt_tokenizer_alloc(int32_t vocab, int64_t pool_bytes, rt_err *err)
+rt_tokenizer *rt_tokenizer_alloc(int32_t vocab, int64_t pool_bytes)
 {
-    rt_tokenizer *t = calloc(1, sizeof *t);
-    if (t) {
-        t->token = calloc((size_t)vocab + 1, sizeof *t->token);
-        t->type = calloc((size_t)vocab + 1, 1);
-        t->pool = malloc((size_t)pool_bytes + 1);
-        pthread_mutex_init(&t->lock, NULL);
-    }
-    if (!t || !t->token || !t->type || !t->pool) {
-        rt_tokenizer_close(t);
-        rt_fail(err, "tokenizer: out of memory for %d tokens", vocab);
-        return NULL;
-    }
+    rt_tokenizer *t = rt_alloc(1, sizeof *t, "a tokenizer");
+    t->token = rt_alloc(vocab, sizeof *t->token, "tokens");
+    t->type = rt_alloc(vocab, 1, "token types");
+    t->pool = rt_alloc(pool_bytes, 1, "the bytes of tokens");
+    pthread_mutex_init(&t->lock, NULL);
     t->vocab = vocab;
     t->pool_bytes = pool_bytes;
     t->bos = t->eos = t->pad = t->unk = -1;
@@ -70,11 +64,8 @@ static int normalize_added(rt_tokenizer *t, rt_err *err)
         rt_text_clear(&text);
         bad = rt_text_add(&text, a->content.data, a->content.bytes, err) ||
               rt_normalize(&t->normal, &m, &text, &spare, err);
-        char *copy = bad ? NULL : strndup(text.data, (size_t)text.bytes);
-        if (!copy)
-            bad = bad ? bad : rt_fail(err, "tokenizer: out of memory");
-        else
-            a->search = (rt_str){ copy, text.bytes };
+        if (!bad)
+            a->search = (rt_str){ rt_strndup(text.data, text.bytes), text.bytes };
     }
     rt_matcher_close(&m);
     rt_text_free(&text);
@@ -133,11 +124,11 @@ int rt_tokenizer_finish(rt_tokenizer *t, rt_err *err)
     rt_err ignored = { 0 };
     const rt_split *family = t->bpe.byte_level ? rt_split_of(t, &ignored) : NULL;
     t->family = family ? family->name : NULL;
-    return normalize_added(t, err) ||
-                   rt_added_set_open(&t->set[0], t->added, t->n_added, false, err) ||
-                   rt_added_set_open(&t->set[1], t->added, t->n_added, true, err) ||
-                   (words && rt_regex_open(&t->word, RT_RUST_WORD, false, err)) ||
-                   take_fingerprint(t, err)
+    if (normalize_added(t, err))
+        return -1;
+    rt_added_set_open(&t->set[0], t->added, t->n_added, false);
+    rt_added_set_open(&t->set[1], t->added, t->n_added, true);
+    return (words && rt_regex_open(&t->word, RT_RUST_WORD, false, err)) || take_fingerprint(t, err)
                ? -1
                : 0;
 }
@@ -197,12 +188,11 @@ static rt_scratch *scratch_take(const rt_tokenizer *t, rt_err *err)
     pthread_mutex_unlock(&own->lock);
     if (s)
         return s;
-    s = calloc(1, sizeof *s);
-    if (!s)
-        rt_fail(err, "tokenizer: out of memory");
-    else if (rt_matcher_open(&s->matcher, err) || rt_bpe_work_open(&s->work, err)) {
+    s = rt_alloc(1, sizeof *s, "scratch of a tokenizer");
+    rt_bpe_work_open(&s->work);
+    if (rt_matcher_open(&s->matcher, err)) {
         scratch_free(s);
-        s = NULL;
+        return NULL;
     }
     return s;
 }
@@ -370,12 +360,10 @@ static const rt_added *find_added(const rt_tokenizer *t, int32_t id)
 int rt_tokenizer_decode(const rt_tokenizer *t, const int32_t *ids, int64_t n, unsigned flags,
                         rt_text *out, rt_err *err)
 {
-    rt_str *piece = malloc((size_t)(n + 1) * sizeof *piece);
-    bool *plain = malloc((size_t)n + 1);
+    rt_str *piece = rt_alloc(n, sizeof *piece, "tokens to decode");
+    bool *plain = rt_alloc(n, 1, "tokens to decode");
     rt_scratch *s = scratch_take(t, err);
-    int bad = !piece || !plain ? rt_fail(err, "tokenizer: out of memory for %lld ids", (long long)n)
-              : s              ? 0
-                               : -1;
+    int bad = s ? 0 : -1;
     int64_t kept = 0;
     for (int64_t i = 0; i < n && !bad; i++) {
         if (ids[i] < 0 || ids[i] >= t->vocab) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/gguf.h"
+#include "core/memory.h"
 #include "corpora/tokenizer_parts.h"
 
 /* ---- families ------------------------------------------------------------------------------- */
@@ -159,12 +160,7 @@ static int merges_from_scores(rt_tokenizer *t, const float *score, rt_err *err)
             int32_t r = l < 0 ? -1 : rt_bpe_find(&t->bpe, s.data + cut, s.bytes - cut);
             if (r < 0)
                 continue;
-            scored_merge *grown = rt_grown(m, &cap, n + 1, sizeof *m, err);
-            if (!grown) {
-                bad = -1;
-                break;
-            }
-            m = grown;
+            rt_grow(&m, &cap, n + 1, sizeof *m, "merges");
             m[n++] = (scored_merge){ score[id], l, r, chars, total - chars, 0 };
         }
         if (!bad && n > first)
@@ -207,10 +203,8 @@ static int add_text_step(rt_steps *s, rt_step_kind kind, const char *find, const
     if (!step)
         return -1;
     step->start = kind == RT_STEP_TRIM;
-    step->text = strdup(text);
-    return !step->text ? rt_fail(err, "out of memory")
-           : find      ? rt_regex_open(&step->regex, find, true, err)
-                       : 0;
+    step->text = rt_strdup(text);
+    return find ? rt_regex_open(&step->regex, find, true, err) : 0;
 }
 
 /* Spaces are written as U+2581, one is put in front, unknown characters become byte tokens. */
@@ -230,9 +224,7 @@ static int sentencepiece_pipeline(rt_tokenizer *t, bool space_prefix, rt_err *er
 
 static int put_tokens(rt_tokenizer *t, const rt_tokenizer_parts *p, rt_err *err)
 {
-    t->added = calloc((size_t)t->vocab + 1, sizeof *t->added);
-    if (!t->added)
-        return rt_fail(err, "out of memory for added tokens");
+    t->added = rt_alloc(t->vocab, sizeof *t->added, "added tokens");
     for (int32_t i = 0; i < t->vocab; i++) {
         int64_t type = p->type ? p->type[i] : RT_TOKEN_NORMAL;
         if (type < RT_TOKEN_NORMAL || type > RT_TOKEN_BYTE)
@@ -288,8 +280,7 @@ static int fill(rt_tokenizer *t, const rt_tokenizer_parts *p, rt_err *err)
     if ((p->add_bos && t->bos >= 0 && rt_ids_add(&t->prefix, t->bos, err)) ||
         (p->add_eos && t->eos >= 0 && rt_ids_add(&t->suffix, t->eos, err)))
         return -1;
-    if (p->chat_template && !(t->chat_template = strdup(p->chat_template)))
-        return rt_fail(err, "out of memory");
+    t->chat_template = p->chat_template ? rt_strdup(p->chat_template) : NULL;
     return rt_tokenizer_finish(t, err);
 }
 
@@ -312,8 +303,8 @@ int rt_tokenizer_from_parts(rt_tokenizer **out, const rt_tokenizer_parts *p, con
                        RT_VOCAB_MAX);
     for (int64_t i = 0; i < vocab; i++)
         bytes += p->token[i].bytes + 1;
-    rt_tokenizer *t = rt_tokenizer_alloc((int32_t)vocab, bytes, err);
-    if (!t || fill(t, p, err)) {
+    rt_tokenizer *t = rt_tokenizer_alloc((int32_t)vocab, bytes);
+    if (fill(t, p, err)) {
         rt_tokenizer_close(t);
         return rt_wrap(err, "%s: tokenizer", what);
     }
@@ -328,11 +319,11 @@ static int read_strings(const rt_gguf *g, const char *key, rt_str **out, int64_t
     rt_gguf_str *s;
     if (rt_gguf_get_strs(g, key, &s, n, err))
         return -1;
-    *out = malloc((size_t)(*n + 1) * sizeof **out);
-    for (int64_t i = 0; i < *n && *out; i++)
+    *out = rt_alloc(*n, sizeof **out, key);
+    for (int64_t i = 0; i < *n; i++)
         (*out)[i] = (rt_str){ s[i].text, s[i].bytes };
     free(s);
-    return *out ? 0 : rt_fail(err, "out of memory for %s", key);
+    return 0;
 }
 
 static int read_text(const rt_gguf *g, const char *key, char **out, rt_err *err)
@@ -340,8 +331,8 @@ static int read_text(const rt_gguf *g, const char *key, char **out, rt_err *err)
     rt_gguf_str s = { 0 };
     if (rt_gguf_opt_str(g, key, &s, err) || !s.text)
         return s.text || !rt_gguf_find_key(g, key) ? 0 : -1;
-    *out = strndup(s.text, (size_t)s.bytes);
-    return *out ? 0 : rt_fail(err, "out of memory for %s", key);
+    *out = rt_strndup(s.text, s.bytes);
+    return 0;
 }
 
 typedef struct gguf_keys {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/gguf.h"
+#include "core/memory.h"
 #include "corpora/template.h"
 #include "corpora/tokenizer_parts.h"
 
@@ -108,9 +109,9 @@ static int add_token(rt_tokenizer *t, int64_t id, const cJSON *v, rt_err *err)
 static int add_tokens(rt_tokenizer *t, const sources *s, rt_err *err)
 {
     int64_t most = cJSON_GetArraySize(s->added) + cJSON_GetArraySize(s->decoder) + 8;
-    bool *have = calloc((size_t)t->vocab, 1);
-    t->added = calloc((size_t)most, sizeof *t->added);
-    int bad = t->added && have ? 0 : rt_fail(err, "out of memory");
+    bool *have = rt_alloc(t->vocab, 1, "added tokens");
+    t->added = rt_alloc(most, sizeof *t->added, "added tokens");
+    int bad = 0;
     const cJSON *v;
     int64_t id = 0;
     for (v = s->added ? s->added->child : NULL; v && !bad; v = v->next) {
@@ -358,8 +359,8 @@ static int fill(rt_tokenizer **out, sources *s, rt_err *err)
     int64_t vocab, bytes, template_bytes;
     if (find_parts(s, &model, err) || measure(s, &vocab, &bytes, err))
         return -1;
-    rt_tokenizer *t = *out = rt_tokenizer_alloc((int32_t)vocab, bytes, err);
-    if (!t || rt_normalizer_parse(&t->normal, rt_json_find(s->json, "normalizer"), err) ||
+    rt_tokenizer *t = *out = rt_tokenizer_alloc((int32_t)vocab, bytes);
+    if (rt_normalizer_parse(&t->normal, rt_json_find(s->json, "normalizer"), err) ||
         rt_pre_tokenizer_parse(&t->pre, rt_json_find(s->json, "pre_tokenizer"), err) ||
         rt_decoder_parse(&t->decode, rt_json_find(s->json, "decoder"), err))
         return -1;
@@ -384,12 +385,12 @@ int rt_tokenizer_open(rt_tokenizer **out, const char *dir_or_file, rt_err *err)
     bool dir = rt_path_is_dir(dir_or_file);
     sources s = { 0 };
     const char *slash = strrchr(dir_or_file, '/');
-    s.dir = dir     ? strdup(dir_or_file)
-            : slash ? strndup(dir_or_file, (size_t)(slash - dir_or_file + 1))
-                    : strdup(".");
-    char *path = dir ? rt_path_join(dir_or_file, "tokenizer.json") : strdup(dir_or_file);
-    int bad = s.dir && path ? 0 : rt_fail(err, "out of memory");
-    if (!bad && dir && !rt_path_exists(path))
+    s.dir = dir     ? rt_strdup(dir_or_file)
+            : slash ? rt_strndup(dir_or_file, slash - dir_or_file + 1)
+                    : rt_strdup(".");
+    char *path = dir ? rt_path_join(dir_or_file, "tokenizer.json") : rt_strdup(dir_or_file);
+    int bad = 0;
+    if (dir && !rt_path_exists(path))
         bad = rt_fail(err,
                       "%s: not found; a model directory needs its tokenizer.json "
                       "(transformers: AutoTokenizer.from_pretrained(..).save_pretrained(DIR))",

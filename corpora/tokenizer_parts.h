@@ -45,8 +45,7 @@ struct rt_tokenizer {
     rt_scratch *scratch;
 };
 
-rt_tokenizer *rt_tokenizer_alloc(int32_t vocab, int64_t pool_bytes,
-                                 rt_err *err); /* NULL = failed */
+rt_tokenizer *rt_tokenizer_alloc(int32_t vocab, int64_t pool_bytes);
 /* Spelling of an id: 0 <= id < vocab, not put before, UTF-8, no NUL. */
 int rt_tokenizer_put(rt_tokenizer *t, int64_t id, const char *spelling, int64_t bytes, rt_err *err);
 /* Everything derived: types, search sets, family, fingerprint. t->added is filled and complete. */

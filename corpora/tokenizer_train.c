@@ -5,6 +5,7 @@
 
 #include "core/json.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "corpora/bpe_learn.h"
 #include "corpora/tokenizer_parts.h"
 
@@ -164,8 +165,8 @@ static int copy_name(rt_trainer *t, char **out, const char *name, const char *wh
     if (!found)
         return rt_usage(err, "tokenizer: the %s token %s is not among the special tokens", what,
                         name);
-    *out = name ? strdup(name) : NULL;
-    return name && !*out ? rt_fail(err, "tokenizer: out of memory") : 0;
+    *out = name ? rt_strdup(name) : NULL;
+    return 0;
 }
 
 static int add_token(rt_trainer *t, const char *token, rt_err *err)
@@ -177,9 +178,7 @@ static int add_token(rt_trainer *t, const char *token, rt_err *err)
     for (int i = 0; i < t->n_added; i++)
         if (strcmp(t->added[i].content.data, token) == 0)
             return rt_usage(err, "tokenizer: the token %s is given twice", token);
-    rt_str s = { strdup(token), bytes };
-    if (!s.data)
-        return rt_fail(err, "tokenizer: out of memory");
+    rt_str s = { rt_strdup(token), bytes };
     t->added[t->n_added] = (rt_added){ .id = t->n_added, .content = s, .search = s };
     t->n_added++;
     return 0;
@@ -204,12 +203,10 @@ static int configure(rt_trainer *t, const rt_trainer_config *c, rt_err *err)
             return -1;
     t->n_special = c->n_special;
     if (copy_name(t, &t->bos, c->bos, "bos", err) || copy_name(t, &t->eos, c->eos, "eos", err) ||
-        copy_name(t, &t->pad, c->pad, "pad", err) ||
-        rt_added_set_open(&t->set, t->added, t->n_added, false, err) ||
-        rt_matcher_open(&t->matcher, err))
+        copy_name(t, &t->pad, c->pad, "pad", err) || rt_matcher_open(&t->matcher, err))
         return -1;
-    if (c->chat_template && !(t->chat_template = strdup(c->chat_template)))
-        return rt_fail(err, "tokenizer: out of memory");
+    rt_added_set_open(&t->set, t->added, t->n_added, false);
+    t->chat_template = c->chat_template ? rt_strdup(c->chat_template) : NULL;
     if (t->family->nfc && !rt_steps_add(&t->normal, RT_STEP_UNICODE, err))
         return -1;
     for (int i = 0; i < RT_COUNT(t->family->pattern) && t->family->pattern[i]; i++)
@@ -220,10 +217,8 @@ static int configure(rt_trainer *t, const rt_trainer_config *c, rt_err *err)
 
 int rt_trainer_open(rt_trainer **out, const rt_trainer_config *config, rt_err *err)
 {
-    rt_trainer *t = calloc(1, sizeof *t);
+    rt_trainer *t = rt_alloc(1, sizeof *t, "a tokenizer");
     *out = NULL;
-    if (!t)
-        return rt_fail(err, "tokenizer: out of memory");
     if (configure(t, config, err)) {
         rt_trainer_close(t);
         return -1;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/memory.h"
 #include "corpora/trace_inside.h"
 
 // ---- directories ----
@@ -18,9 +19,7 @@ static char *with_suffix(const char *path, const char *suffix)
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/')
         n--;
-    char *out = malloc(n + strlen(suffix) + 1);
-    if (!out)
-        rt_bug("out of memory for a path");
+    char *out = rt_alloc((int64_t)(n + strlen(suffix) + 1), 1, "a path");
     memcpy(out, path, n);
     strcpy(out + n, suffix);
     return out;
@@ -120,9 +119,7 @@ static int gather(source **out, int64_t *n, rt_trace_reader *const *readers, int
     int64_t total = 0, at = 0;
     for (int k = 0; k < n_readers; k++)
         total += rt_trace_count(readers[k]);
-    source *list = malloc((size_t)(total + 1) * sizeof *list);
-    if (!list)
-        return rt_fail(err, "out of memory for %lld samples", (long long)total);
+    source *list = rt_alloc(total, sizeof *list, "a list of samples");
     for (int k = 0; k < n_readers; k++)
         for (int64_t i = 0; i < rt_trace_count(readers[k]); i++) {
             rt_trace_pieces p;
@@ -242,9 +239,7 @@ int rt_trace_merge(const char *out, const char *const *paths, int n, rt_err *err
         return rt_usage(err, "merge: name the archives to merge");
     if (rt_path_exists(out))
         return rt_fail(err, "%s: stands there already; name a new archive", out);
-    rt_trace_reader **readers = calloc((size_t)n, sizeof *readers);
-    if (!readers)
-        return rt_fail(err, "out of memory for %d archives", n);
+    rt_trace_reader **readers = rt_alloc(n, sizeof *readers, "archives");
     char *temp = with_suffix(out, ".merge");
     bool complete = true;
     int rc = 0;

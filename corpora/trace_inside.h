@@ -186,7 +186,7 @@ struct rt_trace_reader {
 };
 
 int rt_trace_reader_new(rt_trace_reader **r, const char *path, rt_err *err); /* holds nothing yet */
-int rt_trace_reader_add(rt_trace_reader *r, int64_t shard, int64_t at, rt_err *err);
+void rt_trace_reader_add(rt_trace_reader *r, int64_t shard, int64_t at);
 int rt_trace_reader_pieces(const rt_trace_reader *r, int64_t i, rt_trace_pieces *p, rt_err *err);
 
 /* Reads everything and reports each problem; the number of them, -1 = no archive there. *whole: the

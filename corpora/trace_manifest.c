@@ -10,6 +10,8 @@
 
 #include "corpora/trace_inside.h"
 
+#include "core/memory.h"
+
 #define MANIFEST_BYTES_MAX (64LL << 20)
 #define SHARDS_MAX 100000
 
@@ -303,8 +305,9 @@ static int read_shards(rt_trace_shards *s, const cJSON *json, rt_err *err)
     if (rt_json_get_array(json, "shards", &list, err))
         return -1;
     int n = cJSON_GetArraySize(list);
-    if (n > SHARDS_MAX || !(s->item = calloc((size_t)n + 1, sizeof *s->item)))
+    if (n > SHARDS_MAX)
         return rt_fail(err, "more than %d shards", SHARDS_MAX);
+    s->item = rt_alloc(n, sizeof *s->item, "a list of shards");
     for (const cJSON *e = list->child; e; e = e->next) {
         rt_trace_shard_info *info = &s->item[s->n++];
         const char *hash = "";

@@ -6,6 +6,8 @@
 
 #include "corpora/trace_inside.h"
 
+#include "core/memory.h"
+
 void rt_trace_reader_close(rt_trace_reader *r)
 {
     if (!r)
@@ -20,26 +22,18 @@ void rt_trace_reader_close(rt_trace_reader *r)
     free(r);
 }
 
-int rt_trace_reader_add(rt_trace_reader *r, int64_t shard, int64_t at, rt_err *err)
+void rt_trace_reader_add(rt_trace_reader *r, int64_t shard, int64_t at)
 {
-    rt_trace_entry *entry = rt_grown(r->entry, &r->cap, r->n + 1, sizeof *entry, err);
-    if (!entry)
-        return rt_wrap(err, "%s", r->path);
-    r->entry = entry;
+    rt_grow(&r->entry, &r->cap, r->n + 1, sizeof *r->entry, "a list of samples");
     r->entry[r->n++] = (rt_trace_entry){ shard, at };
-    return 0;
 }
 
 int rt_trace_reader_new(rt_trace_reader **out, const char *path, rt_err *err)
 {
     if (rt_trace_there(path, err))
         return -1;
-    rt_trace_reader *r = calloc(1, sizeof *r);
-    if (!r || !(r->path = strdup(path))) {
-        free(r);
-        return rt_fail(err, "%s: out of memory", path);
-    }
-    *out = r;
+    rt_trace_reader *r = *out = rt_alloc(1, sizeof *r, path);
+    r->path = rt_strdup(path);
     return 0;
 }
 
@@ -53,9 +47,7 @@ static int map_journal(rt_trace_reader *r, rt_err *err)
 
 static int open_shards(rt_trace_reader *r, rt_err *err)
 {
-    r->shard = calloc((size_t)r->info.n + 1, sizeof *r->shard);
-    if (!r->shard)
-        return rt_fail(err, "%s: out of memory for %lld shards", r->path, (long long)r->info.n);
+    r->shard = rt_alloc(r->info.n, sizeof *r->shard, r->path);
     for (int64_t k = 0; k < r->info.n; k++) {
         const rt_trace_shard_info *info = &r->info.item[k];
         rt_trace_shard *s = &r->shard[r->n_shards++];
@@ -67,8 +59,7 @@ static int open_shards(rt_trace_reader *r, rt_err *err)
             return rt_wrap(err,
                            "damaged ('retort archive verify' says where, 'repair' keeps the rest)");
         for (int64_t i = 0; i < s->n; i++)
-            if (rt_trace_reader_add(r, k, i, err))
-                return -1;
+            rt_trace_reader_add(r, k, i);
     }
     return 0;
 }
@@ -99,8 +90,8 @@ static int add_journal(rt_trace_reader *r, rt_err *err)
                        "%s/journal: its first %d bytes are damaged: run 'retort archive repair'",
                        r->path, RT_TRACE_JOURNAL_HEAD);
     while ((kind = rt_trace_record_next(data, bytes, &at, &p)) == RT_RECORD_WHOLE) {
-        if (!committed(r, p.index) && rt_trace_reader_add(r, -1, begin, err))
-            return -1;
+        if (!committed(r, p.index))
+            rt_trace_reader_add(r, -1, begin);
         begin = at;
     }
     if (kind == RT_RECORD_BAD)

@@ -374,8 +374,7 @@ static int32_t insert_taken(bit_reader *r, int32_t *id, int32_t n, int32_t taken
     return at;
 }
 
-static int get_full(bit_reader *b, const rt_trace_codec *c, rt_soft *s, int32_t taken, int64_t *row,
-                    rt_err *err)
+static int64_t get_full(bit_reader *b, const rt_trace_codec *c, rt_soft *s, int32_t taken)
 {
     bool in_head = get_bits(b, 1);
     int32_t head = (int32_t)get_bits(b, c->head_bits) + 1, draws = (int32_t)get_gamma(b) - 1;
@@ -384,9 +383,7 @@ static int get_full(bit_reader *b, const rt_trace_codec *c, rt_soft *s, int32_t 
         b->bad = true;
         return 0;
     }
-    if (rt_soft_add_row(s, head + draws, c->temps, row, err))
-        return -1;
-    int64_t at = s->offset[*row];
+    int64_t row = rt_soft_add_row(s, head + draws, c->temps), at = s->offset[row];
     int32_t *id = s->id + at, taken_at = -1, hits = 0;
     get_set(b, id, head - in_head, k, c->vocab);
     if (in_head)
@@ -399,30 +396,27 @@ static int get_full(bit_reader *b, const rt_trace_codec *c, rt_soft *s, int32_t 
         if (!in_head && id[i] == taken)
             b->bad = true;
     }
-    s->head_n[*row] = head;
-    s->taken_logp[*row] = in_head ? s->logp[at + taken_at] : get_finite(b, width);
-    s->entropy[*row] = 0 - get_finite(b, width);
-    s->tail_logmass[*row] = get_number(b, width);
+    s->head_n[row] = head;
+    s->taken_logp[row] = in_head ? s->logp[at + taken_at] : get_finite(b, width);
+    s->entropy[row] = 0 - get_finite(b, width);
+    s->tail_logmass[row] = get_number(b, width);
     if (hits > RT_SOFT_DRAWS_MAX || !disjoint(id, head, id + head, draws))
         b->bad = true;
-    return 0;
+    return row;
 }
 
-static int get_short(bit_reader *b, const rt_trace_codec *c, rt_soft *s, int32_t taken,
-                     int64_t *row, rt_err *err)
+static int64_t get_short(bit_reader *b, const rt_trace_codec *c, rt_soft *s, int32_t taken)
 {
-    if (rt_soft_add_row(s, 1, c->temps, row, err))
-        return -1;
-    int64_t at = s->offset[*row];
+    int64_t row = rt_soft_add_row(s, 1, c->temps), at = s->offset[row];
     uint32_t a = get_bits(b, 8), e = get_bits(b, 4);
     if (a == CERTAIN && e != 0)
         b->bad = true;
-    s->head_n[*row] = 1;
+    s->head_n[row] = 1;
     s->id[at] = taken;
-    s->logp[at] = s->taken_logp[*row] = c->logp[a];
-    s->tail_logmass[*row] = a == CERTAIN ? -INFINITY : (float)SHORT_TAIL - (float)a / 8;
-    s->entropy[*row] = c->entropy[a][e];
-    return 0;
+    s->logp[at] = s->taken_logp[row] = c->logp[a];
+    s->tail_logmass[row] = a == CERTAIN ? -INFINITY : (float)SHORT_TAIL - (float)a / 8;
+    s->entropy[row] = c->entropy[a][e];
+    return row;
 }
 
 int rt_trace_rows_decode(const rt_trace_codec *c, rt_soft *soft, const uint8_t *data, int64_t bytes,
@@ -436,11 +430,8 @@ int rt_trace_rows_decode(const rt_trace_codec *c, rt_soft *soft, const uint8_t *
     for (int64_t r = 0; r < rows; r++) {
         int32_t token;
         memcpy(&token, taken + 4 * r, 4);
-        int64_t row = 0;
         bool is_short = get_bits(&b, 1);
-        if (is_short ? get_short(&b, c, soft, token, &row, err)
-                     : get_full(&b, c, soft, token, &row, err))
-            return -1;
+        int64_t row = is_short ? get_short(&b, c, soft, token) : get_full(&b, c, soft, token);
         for (int32_t t = 0; t < c->temps && !b.bad; t++)
             soft->logz[row * c->temps + t] = (float)(int16_t)get_bits(&b, 16) / LOGZ_SCALE;
         if (b.bad)

@@ -9,6 +9,8 @@
 
 #include "corpora/trace_inside.h"
 
+#include "core/memory.h"
+
 // ---- small things ----
 
 static const char *const VERDICT[RT_VERDICT_COUNT] = { "unverified", "correct", "wrong",
@@ -214,9 +216,7 @@ static char *clean_utf8(const char *text)
 {
     static const char MARK[] = "\xEF\xBF\xBD";
     size_t n = strlen(text), at = 0;
-    char *out = malloc(3 * n + 1);
-    if (!out)
-        rt_bug("out of memory for a text of %zu bytes", n);
+    char *out = rt_alloc((int64_t)n + 1, 3, "a text");
     const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)text;
     for (size_t i = 0; i < n;) {
         utf8proc_int32_t code;
@@ -348,9 +348,7 @@ int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, in
         return rt_fail(err, "%s", why);
     int64_t tokens = 4 * (int64_t)p->tokens, spans = 8 * (int64_t)p->spans, ignored = 0;
     drop_texts(s->memory);
-    sample_memory *m = realloc(s->memory, sizeof *m + (size_t)(tokens + spans));
-    if (!m)
-        return rt_fail(err, "out of memory for a sample of %lld tokens", (long long)p->tokens);
+    sample_memory *m = rt_realloc(s->memory, (int64_t)sizeof *m + tokens + spans, 1, "a sample");
     m->line = NULL;
     m->messages = m->tools = NULL;
     memcpy(m->token, p->token, (size_t)tokens);

@@ -6,6 +6,8 @@
 
 #include "corpora/trace_inside.h"
 
+#include "core/memory.h"
+
 enum { BINS_A_NAT = 64, BINS = 32 * BINS_A_NAT };
 
 typedef struct sums {
@@ -85,8 +87,8 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
     for (int64_t k = 0; k < r->n_shards; k++)
         s->file_bytes += r->shard[k].map.bytes;
     sums t = { 0 };
-    uint64_t *prompt = malloc((size_t)(s->samples + 1) * sizeof *prompt);
-    int rc = prompt ? add_all(s, &t, prompt, r, err) : rt_fail(err, "out of memory");
+    uint64_t *prompt = rt_alloc(s->samples, sizeof *prompt, "prompts");
+    int rc = add_all(s, &t, prompt, r, err);
     if (!rc) {
         double n = (double)rt_max(1, s->positions);
         s->prompts = count_distinct(prompt, s->samples);

@@ -9,6 +9,8 @@
 
 #include "corpora/trace_inside.h"
 
+#include "core/memory.h"
+
 typedef struct check {
     rt_trace_reader *r; // every shard that opens in some way; the samples that are whole
     rt_trace_report *report;
@@ -16,7 +18,6 @@ typedef struct check {
     int64_t problems, lost;
     bool listed; // the manifest was readable
     bool known;  // it or a shard says how the archive was made
-    int rc;      // -1: out of memory
     rt_trace_ids ids;
     rt_trace_sample sample;
     rt_err *err;
@@ -52,10 +53,7 @@ static int64_t check_sample(check *c, const char *where, int64_t shard, int64_t 
     rt_trace_pieces p;
     rt_err why;
     char id[RT_TRACE_ID_MAX + 1] = "";
-    if (rt_trace_reader_add(c->r, shard, at, c->err)) {
-        c->rc = -1;
-        return 0;
-    }
+    rt_trace_reader_add(c->r, shard, at);
     int bad = rt_trace_reader_pieces(c->r, c->r->n - 1, &p, &why);
     if (!bad) {
         snprintf(id, sizeof id, "%.*s", (int)rt_min(p.id_bytes, RT_TRACE_ID_MAX), p.id);
@@ -165,9 +163,9 @@ static int open_shards(check *c)
     int n;
     if (rt_dir_list(&names, &n, r->path, c->err))
         return -1;
-    r->shard = calloc((size_t)(r->info.n + n + 1), sizeof *r->shard);
-    int rc = r->shard ? 0 : rt_fail(c->err, "%s: out of memory", r->path);
-    for (int64_t k = 0; !rc && k < r->info.n; k++)
+    r->shard = rt_alloc(r->info.n + n, sizeof *r->shard, r->path);
+    int rc = 0;
+    for (int64_t k = 0; k < r->info.n; k++)
         open_shard(c, k);
     for (int i = 0; !rc && i < n; i++) {
         int64_t k = rt_trace_shard_number(names[i]);
@@ -256,7 +254,7 @@ static int check_all(check *c)
     check_journal(c);
     if (r->manifest.complete && c->ids.unordered)
         found(c, NULL, "the archive is complete, yet its samples are not in index order");
-    return c->rc;
+    return 0;
 }
 
 int64_t rt_trace_inspect(rt_trace_reader **whole, int64_t *lost, const char *path,

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/memory.h"
 #include "corpora/trace_inside.h"
 
 enum { SYNC_RECORDS = 64, SYNC_BYTES = 4 << 20 };
@@ -114,16 +115,12 @@ static int64_t next_shard(const rt_trace_writer *w, rt_trace_pieces *p, int64_t 
 
 static int write_shard(rt_trace_writer *w, int64_t *n, int64_t *rest, rt_err *err)
 {
-    rt_trace_pieces *p = malloc((size_t)(w->n_pending + 1) * sizeof *p);
-    rt_trace_shard_info *grown = realloc(w->shards.item, (size_t)(w->shards.n + 1) * sizeof *grown);
-    if (grown)
-        w->shards.item = grown;
-    int rc = p && grown ? 0 : rt_fail(err, "%s: out of memory for a shard", w->path);
-    if (!rc) {
-        *n = next_shard(w, p, rest);
-        rc = rt_trace_shard_write(w->path, w->shards.n, &w->manifest, p, *n,
-                                  &w->shards.item[w->shards.n], w->hook, w->hook_ctx, err);
-    }
+    rt_trace_pieces *p = rt_alloc(w->n_pending, sizeof *p, "a shard");
+    rt_trace_shards *s = &w->shards;
+    s->item = rt_realloc(s->item, s->n + 1, sizeof *s->item, "a list of shards");
+    *n = next_shard(w, p, rest);
+    int rc = rt_trace_shard_write(w->path, s->n, &w->manifest, p, *n, &s->item[s->n], w->hook,
+                                  w->hook_ctx, err);
     free(p);
     return rc;
 }
@@ -289,11 +286,8 @@ int rt_trace_open_hooked(rt_trace_writer **out, const char *path, const rt_trace
     free(rebuilt);
     if (rt_dir_make(path, err))
         return -1;
-    rt_trace_writer *w = calloc(1, sizeof *w);
-    if (!w || !(w->path = strdup(path))) {
-        free(w);
-        return rt_fail(err, "%s: out of memory", path);
-    }
+    rt_trace_writer *w = rt_alloc(1, sizeof *w, path);
+    w->path = rt_strdup(path);
     w->lock_fd = w->journal_fd = -1;
     w->hook = hook;
     w->hook_ctx = ctx;

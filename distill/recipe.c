@@ -14,14 +14,11 @@ static char *replace_all(const char *text, const char *what, const char *with)
 {
     size_t size = 0, n = strlen(what);
     char *out = NULL;
-    FILE *f = open_memstream(&out, &size);
-    if (!f)
-        rt_out_of_memory(-1, "a text of a recipe");
+    FILE *f = rt_memory_stream(&out, &size);
     for (const char *hit; (hit = strstr(text, what)); text = hit + n)
         fprintf(f, "%.*s%s", (int)(hit - text), text, with);
     fputs(text, f);
-    if (fclose(f))
-        rt_out_of_memory(-1, "a text of a recipe");
+    rt_memory_stream_close(f);
     return out;
 }
 

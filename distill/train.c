@@ -11,8 +11,8 @@
 #include "core/finite.h"
 #include "core/identity.h"
 #include "core/log.h"
-#include "core/option.h"
 #include "core/memory.h"
+#include "core/option.h"
 #include "core/needs.h"
 #include "core/weights.h"
 #include "distill/objective.h"
@@ -195,12 +195,11 @@ static int place_model(trainer *t, rt_err *err)
 {
     if (t->o->model)
         return rt_model_read(&t->model, &t->dev, t->o->model, err);
-    return rt_weights_place(&t->dev, &t->model.w, err) ||
-                   rt_model_rope(&t->model, &t->dev, t->o->max_length, err) ||
-                   rt_params_init(&t->model.w.params, &t->dev, &t->model.cfg, (uint64_t)t->o->seed,
-                                  err)
-               ? -1
-               : 0;
+    if (rt_weights_place(&t->dev, &t->model.w, err) ||
+        rt_model_rope(&t->model, &t->dev, t->o->max_length, err))
+        return -1;
+    rt_params_init(&t->model.w.params, &t->dev, &t->model.cfg, (uint64_t)t->o->seed);
+    return 0;
 }
 
 static void plan_steps(trainer *t)
@@ -307,7 +306,7 @@ static void close_trainer(trainer *t)
 
 static rt_document *next_slot(trainer *t)
 {
-    rt_grow(&t->docs, &t->cap_docs, t->n_docs + 1, (int64_t)sizeof *t->docs, "documents of a step");
+    rt_grow(&t->docs, &t->cap_docs, t->n_docs + 1, sizeof *t->docs, "documents of a step");
     return &t->docs[t->n_docs++];
 }
 

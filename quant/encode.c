@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/memory.h"
 #include "quant/fit.h"
 
 enum { BLOCK = 32, SMALL = 1 << 15 }; /* elements that are not worth waking threads for */
@@ -179,20 +180,14 @@ int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width
                        (long long)(unfit / width), (long long)(unfit % width), (double)x[unfit],
                        isfinite(x[unfit]) ? "does not fit" : "is not finite and cannot be",
                        rt_dtype_get(t)->name);
-    bool failed = false;
 #pragma omp parallel if (rows * width > SMALL)
     {
-        float *w = malloc((size_t)width * sizeof *w + 1);
-        if (!w) {
-#pragma omp atomic write
-            failed = true;
-        }
+        float *w = rt_alloc(width, sizeof *w, "a row of weights");
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < rows; r++)
-            if (w)
-                encode_row((uint8_t *)out + r * row_bytes, x + r * width, w, t, width, importance,
-                           least);
+            encode_row((uint8_t *)out + r * row_bytes, x + r * width, w, t, width, importance,
+                       least);
         free(w);
     }
-    return failed ? rt_fail(err, "out of memory for %lld weights", (long long)width) : 0;
+    return 0;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/stored.h"
 #include "quant/encode.h"
 
@@ -36,17 +37,14 @@ typedef struct plan {
     rt_export_report report;
 } plan;
 
-static int rope_divisors(plan *p, rt_err *err)
+static void rope_divisors(plan *p)
 {
     int64_t half = rt_config_rope_dim(&p->cfg) / 2;
     if (p->cfg.rope_scaling != RT_ROPE_LLAMA3)
-        return 0;
-    p->rope = calloc((size_t)half, sizeof *p->rope);
-    if (!p->rope)
-        return rt_fail(err, "out of memory for %lld rope factors", (long long)half);
+        return;
+    p->rope = rt_alloc(half, sizeof *p->rope, "rope factors");
     for (int64_t i = 0; i < half; i++)
         p->rope[i] = (float)rt_config_rope_divisor(&p->cfg, i);
-    return 0;
 }
 
 static int item_fill(plan *p, const rt_param *param, rt_err *err)
@@ -120,9 +118,7 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
          vocabulary_check(p, err)))
         return -1;
     rt_weights_init(&p->weights, &p->cfg, "weights");
-    p->item = calloc((size_t)p->weights.params.n, sizeof *p->item);
-    if (!p->item)
-        return rt_fail(err, "out of memory for %d tensors", p->weights.params.n);
+    p->item = rt_alloc(p->weights.params.n, sizeof *p->item, "a list of tensors");
     for (int i = 0; i < p->weights.params.n; i++)
         if (item_fill(p, &p->weights.params.item[i], err))
             return -1;
@@ -132,7 +128,8 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
     p->report.host_bytes = STREAMS * p->most * (int64_t)sizeof(float);
     if (!job->later && rt_store_check(&p->store, &p->cfg, &p->weights.params, err))
         return -1;
-    return rope_divisors(p, err);
+    rope_divisors(p);
+    return 0;
 }
 
 static void plan_close(plan *p)
@@ -242,23 +239,22 @@ static void declare(rt_gguf_writer *w, const plan *p)
     }
 }
 
-static int stream_open(stream *s, rt_err *err)
+static void stream_open(stream *s)
 {
+    static const char WHAT[] = "rows to quantize";
     int64_t most = s->p->most;
-    s->x = malloc((size_t)most * sizeof *s->x);
-    s->back = malloc((size_t)most * sizeof *s->back);
-    s->busy = malloc((size_t)most * sizeof *s->busy);
-    s->block = malloc((size_t)most * sizeof *s->x);
-    return s->x && s->back && s->busy && s->block
-               ? 0
-               : rt_fail(err, "out of memory for rows of %lld values", (long long)most);
+    s->x = rt_alloc(most, sizeof *s->x, WHAT);
+    s->back = rt_alloc(most, sizeof *s->back, WHAT);
+    s->busy = rt_alloc(most, sizeof *s->busy, WHAT);
+    s->block = rt_alloc(most, sizeof *s->x, WHAT);
 }
 
 static int tensors_write(stream *s, rt_err *err)
 {
     plan *p = s->p;
     declare(s->w, p);
-    if (stream_open(s, err) || rt_gguf_writer_begin(s->w, err))
+    stream_open(s);
+    if (rt_gguf_writer_begin(s->w, err))
         return -1;
     rt_progress_begin(&s->progress, "quantize", 0, p->report.parameters);
     for (int i = 0; i < p->n_items; i++)

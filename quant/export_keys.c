@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/memory.h"
 #include "quant/export.h"
 
 enum { QUANTIZATION_VERSION = 2 };
@@ -95,10 +96,10 @@ static int general_put(rt_gguf_writer *w, const rt_export *job, const rt_config 
                        int64_t parameters, rt_err *err)
 {
     char label[32];
-    char *dir = strdup(job->dir);
-    for (size_t n = dir ? strlen(dir) : 0; n > 1 && dir[n - 1] == '/'; n--)
+    char *dir = rt_strdup(job->dir);
+    for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--)
         dir[n - 1] = 0;
-    const char *name = job->name ? job->name : dir ? rt_path_base(dir) : "model";
+    const char *name = job->name ? job->name : rt_path_base(dir);
     size_label(label, sizeof label, parameters);
     int rc = rt_gguf_put_str(w, "general.architecture", cfg->family->gguf, err) ||
              rt_gguf_put_str(w, "general.type", "model", err) ||
@@ -130,9 +131,7 @@ static int tokens_put(rt_gguf_writer *w, const rt_tokenizer *t, int64_t vocab, r
         if (rt_gguf_put_strs_item(w, s.data, s.bytes, err))
             return -1;
     }
-    int32_t *type = calloc((size_t)(uint32_t)vocab, sizeof *type);
-    if (!type)
-        return rt_fail(err, "out of memory for %lld token types", (long long)vocab);
+    int32_t *type = rt_alloc(vocab, sizeof *type, "token types");
     for (int32_t id = 0; id < vocab; id++)
         type[id] = id < rt_tokenizer_vocab(t) && rt_tokenizer_token(t, id).data
                        ? (int32_t)rt_tokenizer_type(t, id)
@@ -162,9 +161,7 @@ static int scores_put(rt_gguf_writer *w, const rt_tokenizer *t, int64_t vocab, r
 {
     rt_text text = { 0 };
     int rc = 0;
-    float *score = calloc((size_t)(uint32_t)vocab, sizeof *score);
-    if (!score)
-        return rt_fail(err, "out of memory for %lld scores", (long long)vocab);
+    float *score = rt_alloc(vocab, sizeof *score, "scores of tokens");
     for (int64_t i = rt_tokenizer_merges(t) - 1; !rc && i >= 0; i--) {
         rt_text_clear(&text);
         rc = rt_tokenizer_merge(t, i, &text, err);

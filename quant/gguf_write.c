@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/memory.h"
+
 enum { ALIGNMENT = 32, NAME_LIMIT = 64, COUNTS_AT = 8 };
 
 struct rt_gguf_decl {
@@ -120,12 +122,7 @@ void rt_gguf_writer_add(rt_gguf_writer *w, const char *name, rt_dtype dtype, int
     const rt_dtype_info *info = rt_dtype_get(dtype);
     if (w->begun || rank < 1 || rank > 4 || strlen(name) >= NAME_LIMIT || info->gguf_type < 0)
         rt_bug("gguf writer: tensor %s: impossible name, rank or type", name);
-    if (w->n_decl == w->cap_decl) {
-        w->cap_decl = w->cap_decl ? 2 * w->cap_decl : 64;
-        w->decl = realloc(w->decl, (size_t)w->cap_decl * sizeof *w->decl);
-        if (!w->decl)
-            rt_bug("out of memory for %lld tensor names", (long long)w->cap_decl);
-    }
+    rt_grow(&w->decl, &w->cap_decl, w->n_decl + 1, sizeof *w->decl, "tensor names");
     struct rt_gguf_decl *d = &w->decl[w->n_decl++];
     *d = (struct rt_gguf_decl){ .dtype = dtype, .rank = rank };
     memcpy(d->name, name, strlen(name));

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/safetensors.h"
 
 static const char *const PREFIX[] = { "weight.", "moment1.", "moment2." };
@@ -22,12 +23,11 @@ static void state_name(char *out, size_t size, int part, const rt_param *p)
     snprintf(out, size, "%s%s", PREFIX[part], p->name);
 }
 
-static int declare(rt_safetensors_writer *out, const char *path, const rt_weights *w, rt_err *err)
+static void declare(rt_safetensors_writer *out, const char *path, const rt_weights *w)
 {
     char name[160];
     const int64_t position_bytes = sizeof(rt_position), hash_bytes = sizeof(uint64_t);
-    if (rt_safetensors_writer_init(out, path, 0, err))
-        return -1;
+    rt_safetensors_writer_init(out, path, 0);
     for (int k = 0; k < RT_COUNT(PREFIX); k++)
         for (int i = 0; i < w->params.n; i++) {
             state_name(name, sizeof name, k, &w->params.item[i]);
@@ -36,15 +36,12 @@ static int declare(rt_safetensors_writer *out, const char *path, const rt_weight
         }
     rt_safetensors_writer_add(out, POSITION, RT_U8, 1, &position_bytes);
     rt_safetensors_writer_add(out, HASH, RT_U8, 1, &hash_bytes);
-    return 0;
 }
 
 int64_t rt_checkpoint_bytes(const rt_weights *w)
 {
     rt_safetensors_writer out;
-    rt_err ignored = { 0 };
-    if (declare(&out, "planned.safetensors", w, &ignored))
-        return 0;
+    declare(&out, "planned.safetensors", w);
     int64_t bytes = rt_safetensors_writer_bytes(&out);
     rt_safetensors_writer_abort(&out);
     return bytes;
@@ -55,12 +52,10 @@ int rt_checkpoint_save(const char *path, rt_dev *d, const rt_weights *w, const r
 {
     const rt_weights *part[] = { w, m, v };
     rt_safetensors_writer out;
-    if (declare(&out, path, w, err))
-        return -1;
+    declare(&out, path, w);
     uint64_t hash = 0;
-    void *host = malloc((size_t)largest(w));
-    int bad = host ? rt_safetensors_writer_begin(&out, err)
-                   : rt_fail(err, "%s: out of memory", path);
+    void *host = rt_alloc(largest(w), 1, "a tensor");
+    int bad = rt_safetensors_writer_begin(&out, err);
     for (int k = 0; !bad && k < RT_COUNT(part); k++)
         for (int i = 0; !bad && i < w->params.n; i++) {
             const rt_tensor *t = part[k]->params.item[i].slot;

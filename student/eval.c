@@ -9,6 +9,7 @@
 
 #include "core/generate.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/needs.h"
 #include "core/option.h"
 #include "core/weights.h"
@@ -110,18 +111,11 @@ static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_
         return rt_fail(err, "%s: no \"answer\" to compare with", where);
     if (r->n_messages == 0)
         return rt_fail(err, "%s: no \"prompt\" or \"messages\"", where);
-    if (e->n_problems == e->cap_problems) {
-        e->cap_problems = e->cap_problems ? 2 * e->cap_problems : 256;
-        e->problem = realloc(e->problem, (size_t)e->cap_problems * sizeof *e->problem);
-        if (!e->problem)
-            rt_bug("out of memory for %lld problems", (long long)e->cap_problems);
-    }
+    rt_grow(&e->problem, &e->cap_problems, e->n_problems + 1, sizeof *e->problem, "problems");
     problem *p = &e->problem[e->n_problems++];
     memset(p, 0, sizeof *p);
     p->group = group_of(e, r, err);
-    p->answer = strdup(r->answer);
-    if (!p->answer)
-        rt_bug("out of memory");
+    p->answer = rt_strdup(r->answer);
     cJSON *root = rt_record_messages(r);
     rt_record_drop_response(root);
     int bad = rt_chat_prompt(&e->chat, root, &p->prompt, err);
@@ -181,7 +175,7 @@ static int judge(void *ctx, const rt_completion *c, rt_err *err)
     return 0;
 }
 
-static int open_generator(rt_generator **gen, evaluation *e, rt_err *err)
+static rt_generator *open_generator(evaluation *e)
 {
     const eval_options *o = e->o;
     rt_generate_options g = { .slots = rt_min(o->batch, e->n_problems),
@@ -189,15 +183,15 @@ static int open_generator(rt_generator **gen, evaluation *e, rt_err *err)
                               .prefill_rows = rt_max(e->longest_prompt, 256),
                               .vocab = rt_tokenizer_vocab(e->chat.tokenizer),
                               .sampling = RT_SAMPLING_OF(o) };
-    return rt_generator_open(gen, &e->dev, &e->model, &g, err);
+    return rt_generator_open(&e->dev, &e->model, &g);
 }
 
 static int answer_problems(evaluation *e, rt_err *err)
 {
     rt_generate_io io = { .ctx = e, .next = next_problem, .done = judge };
-    rt_generator *gen = NULL;
+    rt_generator *gen = open_generator(e);
     rt_progress_begin(&e->progress, "answers", 0, e->n_problems);
-    int bad = open_generator(&gen, e, err) || rt_generator_run(gen, &io, err);
+    int bad = rt_generator_run(gen, &io, err);
     rt_generator_close(gen);
     rt_progress_end(&e->progress);
     e->has_answers = !bad;
@@ -445,9 +439,11 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
     evaluation e = { .o = values };
     rt_needs part[2] = { { 0 }, { 0 } };
     rt_generator *gen = NULL;
-    int bad = open_evaluation(&e, p, err) || (e.n_problems && open_generator(&gen, &e, err));
-    if (!bad && gen)
+    int bad = open_evaluation(&e, p, err);
+    if (!bad && e.n_problems) {
+        gen = open_generator(&e);
         rt_generator_needs(gen, &part[0]);
+    }
     bad = bad || (e.o->data.n && plan_documents(&e, p, &part[1], err));
     const rt_arena *own[] = { &e.model.w.arena, &e.model.rope_arena, &e.reference.w.arena,
                               &e.reference.rope_arena };

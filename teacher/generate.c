@@ -233,10 +233,8 @@ static int open_speaker(speaker *s, rt_err *err)
                               .vocab = s->teacher.vocab,
                               .sampling = RT_SAMPLING_OF(o) };
     rt_teacher_plan(&s->teacher, s->length);
-    return rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err) ||
-                   rt_teacher_read(&s->teacher, err)
-               ? -1
-               : 0;
+    s->generator = rt_generator_open(&s->teacher.dev, &s->teacher.model, &g);
+    return rt_teacher_read(&s->teacher, err);
 }
 
 static int run_generate(void *values, rt_err *err)

@@ -8,6 +8,7 @@
 
 #include "core/finite.h"
 #include "core/option.h"
+#include "core/memory.h"
 #include "core/weights.h"
 #include "corpora/npz.h"
 
@@ -51,9 +52,7 @@ static int take_tokens(run *r, const rt_npy *npy, rt_err *err)
     if (r->n < 1 || r->n > c->max_positions)
         return rt_fail(err, "%s: %lld tokens: this model takes 1 to %lld", path, (long long)r->n,
                        (long long)c->max_positions);
-    r->token = malloc((size_t)r->n * sizeof *r->token);
-    if (!r->token)
-        return rt_fail(err, "%s: out of memory for %lld tokens", path, (long long)r->n);
+    r->token = rt_alloc(r->n, sizeof *r->token, "tokens");
     for (int64_t i = 0; i < r->n; i++) {
         int64_t id = 0;
         int32_t narrow;
@@ -94,9 +93,7 @@ static int forward(run *r, rt_err *err)
     rt_acts_plan(&r->acts, &r->dev, &r->model, &shape);
     if (rt_acts_place(&r->acts, &r->dev, &r->model, err) || rt_dev_ready(&r->dev, err))
         return -1;
-    int32_t *pos = malloc((size_t)r->n * sizeof *pos);
-    if (!pos)
-        return rt_fail(err, "out of memory for %lld positions", (long long)r->n);
+    int32_t *pos = rt_alloc(r->n, sizeof *pos, "positions");
     for (int64_t i = 0; i < r->n; i++)
         pos[i] = (int32_t)i;
     rt_acts_rows(&r->acts, &r->dev, &r->model, r->n, 1, r->token, pos, offset, NULL);
@@ -126,9 +123,8 @@ static int write_logits(run *r, rt_err *err)
     int64_t v = r->model.cfg.vocab, dim[] = { r->n, v };
     rt_out out = { 0 };
     int32_t index[HEAD_ROWS];
-    float *host = malloc((size_t)(HEAD_ROWS * v) * sizeof *host);
-    int bad = host ? write_head(&out, r->o->out, "<f4", 2, dim, err)
-                   : rt_fail(err, "out of memory for logits over %lld ids", (long long)v);
+    float *host = rt_alloc(HEAD_ROWS * v, sizeof *host, "logits");
+    int bad = write_head(&out, r->o->out, "<f4", 2, dim, err);
     for (int64_t first = 0; !bad && first < r->n; first += HEAD_ROWS) {
         int64_t n = rt_min(HEAD_ROWS, r->n - first);
         for (int64_t i = 0; i < n; i++)
@@ -162,9 +158,7 @@ static int write_experts(run *r, rt_err *err)
     int64_t row = c->active, all = c->layers * r->n * row, routed = routed_layers(c);
     int64_t dim[] = { routed, r->n, row };
     rt_out out = { 0 };
-    int32_t *host = malloc((size_t)all * sizeof *host);
-    if (!host)
-        return rt_fail(err, "out of memory for %lld choices", (long long)all);
+    int32_t *host = rt_alloc(all, sizeof *host, "the experts chosen");
     r->dev.ops->download(&r->dev, host, r->acts.choice.data, all * 4);
     for (int64_t i = 0; i < c->layers * r->n; i++)
         qsort(host + i * row, (size_t)row, sizeof *host, ascending);

@@ -10,6 +10,7 @@
 
 #include "core/generate.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "teacher/teacher.h"
 #include "teacher/work.h"
 
@@ -173,22 +174,16 @@ static void free_waiting(waiting *w)
     free(w);
 }
 
-static waiting *keep(const rt_completion *c, int32_t temps, rt_err *err)
+static waiting *keep(const rt_completion *c, int32_t temps)
 {
     int64_t n = c->n_prompt + c->n_new;
-    waiting *w = calloc(1, sizeof *w);
-    if (!w || !(w->token = malloc((size_t)n * sizeof *w->token))) {
-        free(w);
-        rt_fail(err, "out of memory for a sample of %lld tokens: lower --batch", (long long)n);
-        return NULL;
-    }
+    waiting *w = rt_alloc(1, sizeof *w, "a sample");
+    w->token = rt_alloc(n, sizeof *w->token, "the tokens of a sample");
     w->c = *c;
     memcpy(w->token, c->token, (size_t)n * sizeof *w->token);
     rt_soft_init(&w->soft);
-    if (c->soft && rt_soft_append(&w->soft, c->soft, 0, c->soft->n, temps, err)) {
-        free_waiting(w);
-        return NULL;
-    }
+    if (c->soft)
+        rt_soft_append(&w->soft, c->soft, 0, c->soft->n, temps);
     w->bytes = 4 * n + 12 * w->soft.cap_items + 40 * w->soft.cap;
     return w;
 }
@@ -242,9 +237,7 @@ static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *er
 static int take_completion(void *ctx, const rt_completion *c, rt_err *err)
 {
     sampler *s = ctx;
-    waiting *w = keep(c, s->manifest.capture.n_temperatures, err);
-    if (!w)
-        return -1;
+    waiting *w = keep(c, s->manifest.capture.n_temperatures);
     s->done[c->id] = w;
     s->waiting_bytes += w->bytes;
     for (; s->append < s->n_todo && (w = s->done[s->append]) != NULL; s->append++) {
@@ -279,7 +272,7 @@ static int64_t longest_sample(const sampler *s)
     return rt_min(s->work.longest + s->o->max_tokens, s->teacher.positions);
 }
 
-static int plan_generation(sampler *s, int64_t sequences, rt_err *err)
+static void plan_generation(sampler *s, int64_t sequences)
 {
     const sample_options *o = s->o;
     int64_t length = longest_sample(s);
@@ -290,7 +283,7 @@ static int plan_generation(sampler *s, int64_t sequences, rt_err *err)
                               .sampling = RT_SAMPLING_OF(o),
                               .capture = s->manifest.capture };
     rt_teacher_plan(&s->teacher, length);
-    return rt_generator_open(&s->generator, &s->teacher.dev, &s->teacher.model, &g, err);
+    s->generator = rt_generator_open(&s->teacher.dev, &s->teacher.model, &g);
 }
 
 /* Before there is an archive, so that a teacher that cannot be read leaves none behind. */
@@ -298,10 +291,8 @@ static int read_teacher(sampler *s, rt_err *err)
 {
     if (s->generator)
         return 0;
-    return plan_generation(s, s->n_todo ? s->n_todo : s->mine, err) ||
-                   rt_teacher_read(&s->teacher, err)
-               ? -1
-               : 0;
+    plan_generation(s, s->n_todo ? s->n_todo : s->mine);
+    return rt_teacher_read(&s->teacher, err);
 }
 
 static int generate(sampler *s, rt_err *err)
@@ -358,8 +349,9 @@ static int plan_sample(void *values, rt_needs *p, rt_err *err)
     sampler s = { .o = values };
     rt_trace_manifest_init(&s.manifest);
     int bad = open_sampler(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err) ||
-              plan_work(&s, err) || plan_generation(&s, s.mine, err);
+              plan_work(&s, err);
     if (!bad) {
+        plan_generation(&s, s.mine);
         plan_lists(&s);
         rt_teacher_needs(&s.teacher, p);
         rt_generator_needs(s.generator, p);

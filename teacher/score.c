@@ -10,6 +10,7 @@
 #include "core/capture.h"
 #include "core/finite.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "teacher/teacher.h"
 #include "teacher/work.h"
 
@@ -133,11 +134,9 @@ static int open_data(scorer *s, const rt_needs *plan, rt_err *err)
 /* Identity of an archive's samples, in order. */
 static int hash_samples(const scorer *s, rt_hash *hash, rt_err *err)
 {
-    uint64_t *each = calloc((size_t)s->count + 1, sizeof *each);
+    uint64_t *each = rt_alloc(s->count, sizeof *each, "hashes");
     rt_trace_sample t;
     int bad = 0;
-    if (!each)
-        rt_bug("out of memory for %lld hashes", (long long)s->count);
     rt_trace_sample_init(&t);
     for (int64_t i = 0; !bad && i < s->count; i++) {
         bad = rt_trace_get(s->archive, i, 0, &t, err);
@@ -305,8 +304,7 @@ static int capture_rows(scorer *s, int64_t at, int64_t n, rt_err *err)
     if (!rt_capture_finite(b, n))
         return rt_finite_fail(d, &s->teacher.model, &s->acts, err);
     for (int64_t i = 0; i < n; i++)
-        if (rt_capture_append(b, i, &s->text[s->wanted[at + i]].soft, err))
-            return -1;
+        rt_capture_append(b, i, &s->text[s->wanted[at + i]].soft);
     return 0;
 }
 

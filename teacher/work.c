@@ -163,8 +163,6 @@ static int add_text(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work
     if (rt_chat_text(chat, r->text, (int64_t)strlen(r->text), &w->pool, err))
         return -1;
     cJSON *text = cJSON_CreateString(r->text);
-    if (!text)
-        rt_bug("out of memory for a text");
     item->messages = rt_json_text(text);
     cJSON_Delete(text);
     return 0;
@@ -212,10 +210,8 @@ static int by_id(const void *a, const void *b)
 
 static int check_ids(const rt_work *w, rt_err *err)
 {
-    const char **id = calloc((size_t)w->n, sizeof *id);
+    const char **id = rt_alloc(w->n, sizeof *id, "a list of ids");
     int bad = 0;
-    if (!id)
-        rt_bug("out of memory for %lld ids", (long long)w->n);
     for (int64_t i = 0; i < w->n; i++)
         id[i] = w->item[i].id;
     qsort(id, (size_t)w->n, sizeof *id, by_id);
@@ -231,9 +227,7 @@ static int check_ids(const rt_work *w, rt_err *err)
 
 static rt_hash hash_list(const rt_work *w)
 {
-    uint64_t *each = calloc((size_t)w->n, sizeof *each);
-    if (!each)
-        rt_bug("out of memory for %lld hashes", (long long)w->n);
+    uint64_t *each = rt_alloc(w->n, sizeof *each, "hashes");
     for (int64_t i = 0; i < w->n; i++) {
         const rt_work_item *t = &w->item[i];
         uint64_t h = rt_hash64(t->id, (int64_t)strlen(t->id), (uint64_t)t->prompt);

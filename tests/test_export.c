@@ -83,7 +83,7 @@ static void make_model(const char *dir, const char *json, const char *tokenizer,
     OK(rt_config_parse(&cfg, parsed, "config", &err));
     cJSON_Delete(parsed);
     rt_weights_init(&reg, &cfg, "weights");
-    OK(rt_safetensors_writer_init(&w, dir, 0, &err));
+    rt_safetensors_writer_init(&w, dir, 0);
     for (int i = spoil == 1; i < reg.params.n; i++) {
         rt_param *p = &reg.params.item[i];
         if (spoil == 3 && i == 1)
@@ -373,7 +373,7 @@ static void make_coded(const char *dir, const char *json, bool int4, bool codes)
     OK(rt_config_load(&cfg, dir, &err));
     free(path);
     rt_weights_init(&reg, &cfg, "weights");
-    OK(rt_safetensors_writer_init(&w, dir, 0, &err));
+    rt_safetensors_writer_init(&w, dir, 0);
     for (int begun = 0; begun < 2; begun++) {
         for (int i = 0; i < reg.params.n; i++) {
             const rt_param *p = &reg.params.item[i];
@@ -565,7 +565,7 @@ static void write_importance(float *sum, float count)
         mean[i] = (float)(1 + i % 7 * i % 5 * 10);
         sum[i] = mean[i] * count;
     }
-    OK(rt_safetensors_writer_init(&w, "busy.safetensors", 0, &err));
+    rt_safetensors_writer_init(&w, "busy.safetensors", 0);
     rt_safetensors_writer_add(&w, "blk.1.attn_q.weight", RT_F32, 1, (int64_t[]){ W });
     OK(rt_safetensors_writer_begin(&w, &err));
     OK(rt_safetensors_writer_push(&w, mean, sizeof mean, &err));

@@ -88,7 +88,7 @@ static void open_bench(bench *b, const rt_config *cfg, int threads, int64_t rows
     rt_model_init(&b->model, cfg);
     OK(rt_weights_place(&b->dev, &b->model.w, &err));
     OK(rt_model_rope(&b->model, &b->dev, 64, &err));
-    OK(rt_params_init(&b->model.w.params, &b->dev, cfg, 7, &err));
+    rt_params_init(&b->model.w.params, &b->dev, cfg, 7);
     rt_batch_shape shape = { .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1 };
     rt_step_plan(&b->step, &b->dev, &b->model, &shape, 16, recompute);
     b->step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };

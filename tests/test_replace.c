@@ -208,10 +208,10 @@ static int write_set(const char *dir, int files, float value, rt_err *err)
     float x[WIDTH];
     for (int i = 0; i < WIDTH; i++)
         x[i] = value;
-    int rc = rt_safetensors_writer_init(&w, dir, (int64_t)sizeof x * (4 - files), err);
+    rt_safetensors_writer_init(&w, dir, (int64_t)sizeof x * (4 - files));
     for (int t = 0; t < TENSORS; t++)
         rt_safetensors_writer_add(&w, TENSOR[t], RT_F32, 1, &(int64_t){ WIDTH });
-    rc = rc || rt_safetensors_writer_begin(&w, err);
+    int rc = rt_safetensors_writer_begin(&w, err);
     for (int t = 0; t < TENSORS && !rc; t++)
         rc = rt_safetensors_writer_push(&w, x, sizeof x, err);
     if (rc)

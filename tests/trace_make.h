@@ -56,16 +56,13 @@ static inline void roll_set(dice *d, int32_t *id, int32_t n, int32_t vocab)
 
 static inline void make_row(rt_soft *s, dice *d, const rt_trace_manifest *m, int32_t taken)
 {
-    rt_err err;
     const int32_t temps = m->capture.n_temperatures, vocab = m->vocab_size;
     int kind = roll_below(d, 4); // 0, 1 certain; 2 peaked; 3 flat
     int32_t head = kind < 2 ? 1 : 1 + roll_below(d, kind == 2 ? 4 : m->capture.head_max);
     int32_t draws = kind == 3 && m->capture.tail_spacing > 0 ? roll_below(d, 12) : 0;
     int32_t ids[RT_SOFT_HEAD_MAX + 16], all = head + draws;
-    int64_t r;
     roll_set(d, ids, all, vocab);
-    ck_assert_int_eq(rt_soft_add_row(s, all, temps, &r, &err), 0);
-    int64_t at = s->offset[r];
+    int64_t r = rt_soft_add_row(s, all, temps), at = s->offset[r];
     // deal the sorted ids to head and draws, both stay sorted
     int32_t h = 0, t = 0;
     for (int32_t i = 0; i < all; i++) {

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
+
 enum { THREADS_MAX = 256, SMALL_WORK = 1 << 15 };
 
 /* --- which instruction set ----------------------------------------------------------------------
@@ -105,9 +107,7 @@ int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
     const struct rt_isa *isa = choose_isa(err);
     if (!isa)
         return -1;
-    struct rt_cpu *cpu = calloc(1, sizeof(*cpu));
-    if (!cpu)
-        return rt_fail(err, "device cpu: out of memory");
+    struct rt_cpu *cpu = rt_alloc(1, sizeof *cpu, "device cpu");
     cpu->isa = isa;
     cpu->ops = (rt_ops){
         .name = "cpu",

@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/help.h"
+#include "core/memory.h"
 #include "core/option.h"
 #include "examples/reasoning/problem.h"
 
@@ -144,9 +145,7 @@ static int run(void *values, rt_err *err)
     key_set seen = { NULL, 1 };
     while (seen.mask < 2 * (uint64_t)o->n)
         seen.mask *= 2;
-    seen.hash = calloc(seen.mask--, sizeof *seen.hash);
-    if (!seen.hash)
-        return rt_fail(err, "--n %lld: out of memory; ask for fewer", (long long)o->n);
+    seen.hash = rt_alloc((int64_t)seen.mask--, sizeof *seen.hash, "problems: ask for fewer");
     totals total[RT_FAMILIES + 1] = { { 0 } };
     int rc = 0;
     for (int64_t i = 0; i < o->n && !rc; i++) {

@@ -65,9 +65,10 @@ int main(int argc, char **argv)
     step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     step.vocab = VOCAB;
     if (rt_weights_place(&dev, &model.w, &err) || rt_model_rope(&model, &dev, LENGTH, &err) ||
-        rt_params_init(&model.w.params, &dev, &cfg, 1, &err) || rt_step_place(&step, &err) ||
-        rt_optimizer_place(&optimizer, &dev, &err) || rt_dev_ready(&dev, &err))
+        rt_step_place(&step, &err) || rt_optimizer_place(&optimizer, &dev, &err) ||
+        rt_dev_ready(&dev, &err))
         goto failed;
+    rt_params_init(&model.w.params, &dev, &cfg, 1);
     for (int i = 0; i < DOCS; i++) {
         for (int t = 0; t < LENGTH; t++)
             token[i][t] = (int32_t)rt_rng_below(1, RT_RNG_DATA, (uint64_t)(i * LENGTH + t), VOCAB);
