@@ -2,6 +2,7 @@
    back from there. The record is always written before the move, so a crash between leaves an
    output with one record too many, not one too few. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,9 +35,10 @@ static int make_parent(const char *path, rt_err *err)
 
 static int move(const char *from, const char *to, rt_err *err)
 {
-    if (rt_record_occupied(to))
-        return rt_fail(err, "%s: something stands there; %s stays where it is", to, from);
-    if (rename(from, to))
+    int failed = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+    if (failed && (errno == EINVAL || errno == ENOSYS) && !rt_record_occupied(to))
+        failed = rename(from, to); /* a file system that does not know the flag */
+    if (failed)
         return rt_fail(err, "%s: cannot be moved to %s: %s%s", from, to, strerror(errno),
                        errno == EXDEV ? " (another file system: move it yourself)" : "");
     return sync_parent(from, err) || sync_parent(to, err) ? -1 : 0;

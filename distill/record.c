@@ -1,5 +1,6 @@
 #include "distill/record.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -77,7 +78,7 @@ char **rt_record_list(const rt_recipe *r, int *n)
 bool rt_record_occupied(const char *path)
 {
     struct stat st;
-    return lstat(path, &st) == 0;
+    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 /* The record that speaks of a place, with its file; NULL = nobody's we know. */

@@ -32,7 +32,7 @@ double rt_record_number(const cJSON *object, const char *key, double none);
 cJSON *rt_record_output(const cJSON *record, const char *option);
 void rt_record_put_place(cJSON *record, const char *option, const char *at);
 
-bool rt_record_occupied(const char *path); /* something stands there, be it a broken link */
+bool rt_record_occupied(const char *path); /* something stands there, or that cannot be told */
 
 RT_END
 

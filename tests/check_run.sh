@@ -128,6 +128,14 @@ unchanged "a renamed folder"
 mv renamed clean
 "$retort" -q run recipe.json >quiet.txt 2>log && [ ! -s log ] || fail "-q is not quiet: $(head -3 log)"
 
+# --- what the tables call free gives the same bytes
+"$retort" -q run recipe.json --out free --set traces.batch=3 --set traces.prefill_tokens=5 --set traces.threads=1 \
+    --set student.threads=3 --set student.save_every=5 --set student.recompute=block --set judged.batch=7 >/dev/null ||
+    fail "free options"
+[ "$(results free)" = "$want" ] || fail "free options: $(diff <(results free) <(echo "$want"))"
+cmp -s <(grep -v '"model"' free/eval/quantized.json) <(grep -v '"model"' clean/eval/quantized.json) ||
+    fail "eval --batch: other numbers"
+
 # --- a plan before anything ran says what the stages then wrote
 "$retort" -q run recipe.json --out none --plan --json >before.json 2>log || fail "--plan: $(cat log)"
 "$retort" -q run recipe.json --plan --json >after.json || fail "--plan --json"
