@@ -15,6 +15,7 @@
 #include "core/option.h"
 #include "core/needs.h"
 #include "core/process.h"
+#include "core/section.h"
 #include "distill/run.h"
 
 // In the order `retort help` shows them, those of a group together.
@@ -175,29 +176,6 @@ static int run_help(int argc, char **argv, rt_err *err)
 
 // --------------------------------------------------------------------------------- running
 
-// Prints the effective values as a recipe; a comment key says where those not default came from.
-static void print_recipe(const rt_command *cmd, const char *section, const void *values,
-                         const rt_origin *origin)
-{
-    static const char *const FROM[] = { "", " (recipe)", " (flag)" };
-    char *text = NULL;
-    size_t size = 0;
-    FILE *f = rt_memory_stream(&text, &size);
-    for (int i = 0, n = 0; i < cmd->n_options; i++)
-        if (origin[i] != RT_FROM_DEFAULT)
-            fprintf(f, "%s %s%s", n++ ? "," : "not default:", cmd->options[i].name,
-                    FROM[origin[i]]);
-    rt_memory_stream_close(f);
-    cJSON *json = rt_json_object();
-    rt_json_put_str(json, "//", text[0] ? text : "all defaults");
-    rt_json_put(json, section, rt_options_json(cmd, values));
-    free(text);
-    text = rt_json_pretty(json);
-    fputs(text, stdout);
-    free(text);
-    cJSON_Delete(json);
-}
-
 static bool is_set(const rt_command *cmd, const void *values, const char *name)
 {
     const rt_option *o = rt_option_find(cmd, name);
@@ -220,28 +198,10 @@ static int plan_command(const rt_command *cmd, void *values, rt_err *err)
     return rc;
 }
 
-static int find_section(const cJSON *recipe, const globals *g, const char *name,
-                        const cJSON **section, rt_err *err)
-{
-    const char *names[64];
-    int n = 0;
-    if (!cJSON_IsObject(recipe))
-        return rt_usage(err, "%s: a recipe is an object with one section per stage", g->recipe);
-    for (const cJSON *c = recipe->child; c && n < RT_COUNT(names); c = c->next)
-        names[n++] = c->string;
-    *section = rt_json_find(recipe, name);
-    const char *near = *section ? NULL : rt_nearest(name, names, n);
-    return *section ? 0
-                    : rt_usage(err, "%s: has no section \"%s\"%s%s%s", g->recipe, name,
-                               near ? "; did you mean --section " : " (name one with --section)",
-                               near ? near : "", near ? "?" : "");
-}
-
 static int run_command(const rt_command *cmd, globals *g, int argc, char **argv, rt_err *err)
 {
     const char *name = g->section ? g->section : cmd->name;
-    cJSON *recipe = NULL;
-    const cJSON *section = NULL;
+    rt_section section = { 0 };
     bool help = false;
     void *values = rt_alloc(1, (int64_t)cmd->struct_bytes, "options");
     rt_origin *origin = rt_alloc(cmd->n_options, sizeof *origin, "options");
@@ -257,21 +217,23 @@ static int run_command(const rt_command *cmd, globals *g, int argc, char **argv,
                       g->recipe ? "--recipe needs a value: --recipe FILE"
                                 : "--section needs --recipe FILE");
     if (!rc && g->recipe)
-        rc = rt_json_load(&recipe, g->recipe, err) || find_section(recipe, g, name, &section, err);
+        rc = rt_section_open(&section, g->recipe, name, cmd, err);
     if (!rc)
-        rc = rt_options_parse_origins(&shown, values, section, argc, argv, origin, &help, err);
+        rc = rt_options_parse_origins(&shown, values, section.values, argc, argv, origin, &help,
+                                      err);
     if (!rc && help)
         rt_options_help(cmd);
     else if (!rc && g->print_recipe)
-        print_recipe(cmd, name, values, origin);
+        rt_section_print(cmd, name, values, origin);
     else if (!rc)
-        rc = cmd->plan && is_set(cmd, values, "plan") ? plan_command(cmd, values, err)
-                                                      : cmd->run(values, err);
+        rc = rt_section_places(cmd, values, origin, err) ||
+             (cmd->plan && is_set(cmd, values, "plan") ? plan_command(cmd, values, err)
+                                                       : cmd->run(values, err));
     rt_options_free(cmd, values);
     free(rows);
     free(origin);
     free(values);
-    cJSON_Delete(recipe);
+    rt_section_close(&section);
     return rc ? -1 : 0;
 }
 

@@ -19,7 +19,7 @@ const rt_option rt_run_table[RT_RUN_OPTIONS] = {
     OPT_NEED(O, recipe, "file", "RECIPE.json", "the recipe; a bare word will do", RT_OPT_INPUT),
     OPT_STR(O, out, "out", NULL, "DIR", "run folder; default is the recipe's run.out",
             RT_OPT_OUTPUT),
-    OPT_LIST(O, set, "set", "STAGE.KEY=VALUE", "change one value of the recipe; may repeat"),
+    OPT_LIST(O, set, "set", "STAGE.KEY=VALUE", "change one value of the recipe"),
     OPT_BOOL(O, fresh, "fresh", "false", "move what an earlier run left to old/ and start over",
              RT_OPT_FREE),
     OPT_BOOL(O, plan, "plan", "false", "print memory and disk of each stage by name, and stop",

@@ -42,7 +42,7 @@ static const rt_option options[] = {
     OPT_STR(O, tokenizer, "tokenizer", NULL, "DIR", "tokenizer and chat template; with --config",
             RT_OPT_INPUT),
     OPT_NEED_LIST(O, data, "data", "PATH",
-             "trace archive, JSONL (also .gz .zst .tar .zip) or text; may repeat", RT_OPT_INPUT),
+             "trace archive, JSONL (also .gz .zst .tar .zip) or text", RT_OPT_INPUT),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
     OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
                "objective; all but hard need an archive"),

@@ -89,7 +89,13 @@ expect 0 '"//": "all defaults"' '' doctor --print-recipe
 cp out.txt printed.json
 expect 0 '^retort ' '' doctor --recipe printed.json
 expect 2 '' 'unknown key "jsn"; did you mean json\?' doctor --recipe r.json --section bad
-expect 2 '' 'r.json: has no section "lok"; did you mean --section look\?' doctor --recipe r.json --section lok
+expect 2 '' 'r.json: has no section "lok"; did you mean look\? \(--section' doctor --recipe r.json --section lok
+echo '{"one":{"command":"tokenize","model":"{recipe}/m"},"two":{"command":"train","data":["a","{out}/b"]}}' >stages.json
+expect 0 '"model": "\{recipe\}/m"' '' tokenize --recipe stages.json --section one --print-recipe
+expect 2 '' 'section "one" is for the command "tokenize", not for train' train --recipe stages.json --section one
+expect 2 '' '"model" of the recipe is \{recipe\}/m: only "retort run" knows' tokenize --recipe stages.json --section one
+expect 2 '' '"data" of the recipe is \{out\}/b: .*; give --data' train --recipe stages.json --section two --out x
+expect 1 '' 'nowhere' tokenize --recipe stages.json --section one --model nowhere
 expect 1 '' '^retort doctor: none.json: cannot open: No such file' doctor --recipe none.json
 printf '{"doctor":{},}' >torn.json
 expect 1 '' '^retort doctor: torn.json:1:[0-9]+: malformed JSON' doctor --recipe torn.json
