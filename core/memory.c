@@ -1,6 +1,5 @@
 #include "core/memory.h"
 
-#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,22 +40,30 @@ static int64_t product(int64_t n, int64_t each, const char *what)
     return rt_max(bytes, 1);
 }
 
-void *rt_alloc(int64_t n, int64_t each, const char *what)
+static _Thread_local const char *purpose; // while rt_alloc or rt_realloc runs
+
+const char *rt_memory_purpose(void) { return purpose ? purpose : "a library"; }
+
+static void *done(void *p, int64_t bytes, const char *what)
 {
-    int64_t bytes = product(n, each, what);
-    void *p = calloc(1, (size_t)bytes);
+    purpose = NULL;
     if (!p)
         rt_out_of_memory(bytes, what);
     return p;
 }
 
+void *rt_alloc(int64_t n, int64_t each, const char *what)
+{
+    int64_t bytes = product(n, each, what);
+    purpose = what;
+    return done(calloc(1, (size_t)bytes), bytes, what);
+}
+
 void *rt_realloc(void *p, int64_t n, int64_t each, const char *what)
 {
     int64_t bytes = product(n, each, what);
-    p = realloc(p, (size_t)bytes);
-    if (!p)
-        rt_out_of_memory(bytes, what);
-    return p;
+    purpose = what;
+    return done(realloc(p, (size_t)bytes), bytes, what);
 }
 
 char *rt_strdup(const char *text) { return rt_strndup(text, (int64_t)strlen(text)); }
@@ -96,13 +103,3 @@ void rt_memory_stream_close(FILE *f)
     if (fclose(f) || failed)
         rt_out_of_memory(-1, "a text");
 }
-
-static void *allocate_json(size_t bytes)
-{
-    void *p = malloc(bytes ? bytes : 1);
-    if (!p)
-        rt_out_of_memory((int64_t)bytes, "JSON");
-    return p;
-}
-
-void rt_memory_prepare(void) { cJSON_InitHooks(&(cJSON_Hooks){ allocate_json, free }); }

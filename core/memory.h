@@ -2,7 +2,8 @@
    machine has no memory left. A failed malloc is the world's, not our mistake, and nothing useful
    can be done about 40 bytes; so every path after a small allocation stays free of NULL checks.
    Large, plannable memory (arenas, whole files) returns -1 by rt_fail_memory instead.
-   Owns the words "out of memory". Refuses: pools, and memory of a device. */
+   Owns the words "out of memory"; core/malloc.c says them for libraries too.
+   Refuses: pools, and memory of a device. */
 #ifndef RT_MEMORY_H
 #define RT_MEMORY_H
 
@@ -39,8 +40,8 @@ _Noreturn void rt_out_of_memory(int64_t bytes, const char *what);
 /* The same words as an error, for what is large: returns -1. bytes < 0: not known. */
 int rt_fail_memory(rt_err *err, int64_t bytes, const char *what);
 
-/* Libraries that take an allocator (cJSON) get ours; once, at start. */
-void rt_memory_prepare(void);
+/* What this thread is asking memory for, in words: of rt_alloc and its kind, else "a library". */
+const char *rt_memory_purpose(void);
 
 RT_END
 

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/memory.h"
-
 static void on_signal(int number)
 {
     static const char NOTE[] = "\nretort: stopping at the next safe point; once more to stop now\n";
@@ -28,7 +26,6 @@ static void on_signal(int number)
 
 void rt_process_prepare(void)
 {
-    rt_memory_prepare();
     struct sigaction stop = { .sa_handler = on_signal }; // no SA_RESTART: reads of a terminal end
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
