@@ -6,6 +6,7 @@
 
 #include "core/json.h"
 #include "core/log.h"
+#include "core/needs.h"
 #include "core/option.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
@@ -152,12 +153,10 @@ static int read_path(rt_trainer *t, const char *path, int64_t *records, rt_err *
     return more;
 }
 
-static int run_tokenizer(void *options, rt_err *err)
+static int open_trainer(rt_trainer **t, const trainer_options *o, rt_err *err)
 {
-    const trainer_options *o = options;
     char *chat_template = NULL;
-    int64_t bytes, records = 0;
-    rt_trainer *t = NULL;
+    int64_t bytes;
     if (o->chat_template && rt_file_read(&chat_template, &bytes, o->chat_template, 4 << 20, err))
         return -1;
     rt_trainer_config c = { .pre = o->pre,
@@ -170,7 +169,17 @@ static int run_tokenizer(void *options, rt_err *err)
                             .eos = o->eos,
                             .pad = o->pad,
                             .chat_template = chat_template };
-    int bad = rt_trainer_open(&t, &c, err);
+    int bad = rt_trainer_open(t, &c, err);
+    free(chat_template);
+    return bad;
+}
+
+static int run_tokenizer(void *options, rt_err *err)
+{
+    const trainer_options *o = options;
+    int64_t records = 0;
+    rt_trainer *t = NULL;
+    int bad = open_trainer(&t, o, err);
     for (int i = 0; i < o->in.n && !bad; i++)
         bad = read_path(t, o->in.item[i], &records, err);
     if (!bad && records == 0)
@@ -180,7 +189,27 @@ static int run_tokenizer(void *options, rt_err *err)
     if (!bad)
         rt_info("tokenizer of %lld records written to %s", (long long)records, o->out);
     rt_trainer_close(t);
-    free(chat_template);
+    return bad ? -1 : 0;
+}
+
+/* Settings and the first bytes of the texts; what is learned from them is not known before. */
+static int plan_tokenizer(void *options, rt_needs *p, rt_err *err)
+{
+    enum { TOKEN = 40 }; /* bytes of tokenizer.json for a token and its merge, about */
+    const trainer_options *o = options;
+    rt_trainer *t = NULL;
+    int bad = open_trainer(&t, o, err);
+    rt_trainer_close(t);
+    for (int i = 0; i < o->in.n && !bad; i++) {
+        rt_source *in = NULL;
+        if (!rt_path_exists(o->in.item[i]))
+            continue; /* an earlier stage's output */
+        bad = rt_source_open(&in, o->in.item[i], RT_SOURCE_RECORDS, err);
+        rt_source_close(in);
+    }
+    if (!bad)
+        rt_needs_add(p, RT_NEEDS_ABOUT, "tokenizer", "tokens and merges", TOKEN * o->vocab);
+    p->units = 1;
     return bad ? -1 : 0;
 }
 
@@ -208,6 +237,7 @@ const rt_command rt_command_tokenizer = {
     .n_options = RT_COUNT(tokenizer_rows),
     .struct_bytes = sizeof(S),
     .run = run_tokenizer,
+    .plan = plan_tokenizer,
     .example = "retort tokenizer --in texts.jsonl --vocab 8000 --out tokenizer",
 };
 #undef S

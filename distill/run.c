@@ -7,8 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/gguf.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "core/stored.h"
 #include "distill/forecast.h"
 #include "distill/recipe.h"
 #include "distill/report.h"
@@ -65,6 +67,30 @@ static int waits_for(const runner *x, int at, bool *described)
     return found;
 }
 
+/* Weights that the command's plan does not look at: their headers, which say whether they are whole.
+   A tokenizer's directory may hold any. */
+static int check_weights(const rt_option *o, const char *path, rt_err *err)
+{
+    static const char *const NAMES[] = { "model.safetensors", "model.safetensors.index.json" };
+    bool any = false;
+    rt_store store;
+    if (!strcmp(o->name, "tokenizer") || (o->role != RT_OPT_INPUT && o->role != RT_OPT_INPUT_NAMED))
+        return 0;
+    if (!rt_path_is_dir(path))
+        any = rt_gguf_is(path);
+    for (int i = 0; i < RT_COUNT(NAMES) && rt_path_is_dir(path); i++) {
+        char *file = rt_path_join(path, NAMES[i]);
+        any = any || rt_path_exists(file);
+        free(file);
+    }
+    if (!any)
+        return 0;
+    if (rt_store_open(&store, path, err))
+        return -1;
+    rt_store_close(&store);
+    return 0;
+}
+
 /* Every path that is read is there, or an earlier stage writes it. */
 static int check_inputs(const runner *x, int at, rt_err *err)
 {
@@ -72,13 +98,17 @@ static int check_inputs(const runner *x, int at, rt_err *err)
     for (int i = 0; i < s->command->n_options; i++) {
         const rt_option *o = &s->command->options[i];
         const char *path;
-        for (int k = 0; (path = rt_option_path(o, s->values, k)); k++)
-            if (o->role != RT_OPT_OUTPUT && o->role != RT_OPT_INPUT_WORDS &&
-                !rt_path_exists(path) && !strstr(path, "://") &&
-                rt_recipe_writer(&x->recipe, at, path, NULL) < 0)
+        for (int k = 0; (path = rt_option_path(o, s->values, k)); k++) {
+            if (o->role == RT_OPT_OUTPUT || o->role == RT_OPT_INPUT_WORDS || strstr(path, "://") ||
+                rt_recipe_writer(&x->recipe, at, path, NULL) >= 0)
+                continue;
+            if (!rt_path_exists(path))
                 return rt_fail(
                     err, "stage %s: \"%s\": %s does not exist, and no earlier stage writes it",
                     s->name, o->name, path);
+            if (check_weights(o, path, err))
+                return rt_wrap(err, "stage %s", s->name);
+        }
     }
     return 0;
 }

@@ -53,6 +53,9 @@ wrong 1 'no documents' --set student.max_length=2
 wrong 1 'recipe.json' --set student.config=recipe.json
 wrong 1 'problems.jsonl' --set student.data=problems.jsonl
 wrong 1 'tok' --set traces.teacher=tok
+cp -r teacher cut && head -c 5000 teacher/model.safetensors >cut/model.safetensors
+wrong 1 'cut.*model.safetensors' --set traces.teacher=cut
+wrong 1 'cut.*model.safetensors' --set judged.reference=cut
 # --- outputs that are somebody else's, one another's, or nothing
 wrong 2 'empty' --out ""
 wrong 2 'a path of its own' --set "student.out={out}"
