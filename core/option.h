@@ -86,6 +86,9 @@ typedef struct rt_command {
     int (*run)(void *options, rt_err *err);
     /* What run would take (needs.h), for the option "plan"; NULL = the command has no plan. */
     int (*plan)(void *options, struct rt_needs *plan, rt_err *err);
+    /* A cut run is taken up when a file whose name begins so stands in its output; NULL = it begins
+       anew, without what it left. */
+    const char *resumes;
     const char *group;            /* the heading of `retort help` it stands under */
     const char *example;          /* a command line as one would type it */
 } rt_command;

@@ -325,6 +325,33 @@ static bool taken(const rt_work_of *w, const char *file)
     return false;
 }
 
+/* Whether the command takes up what stands at path. */
+static bool resumable(const rt_work_of *w, const char *path)
+{
+    const char *begins = w->stage->command->resumes;
+    char **names = NULL;
+    rt_err none = { 0 };
+    int n = 0;
+    bool found = false;
+    if (begins && rt_path_is_dir(path) && rt_dir_list(&names, &n, path, &none) == 0)
+        for (int i = 0; i < n; i++)
+            found = found || !strncmp(names[i], begins, strlen(begins));
+    rt_names_free(names, n);
+    return found;
+}
+
+/* A record of work that is finished, or that the command takes up. */
+static bool worth(const rt_work_of *w, const cJSON *record)
+{
+    const cJSON *first = rt_json_find(record, "outputs")->child;
+    if (rt_record_true(record, "done") || !first)
+        return true;
+    char *path = rt_recipe_path(w->recipe, rt_record_text(first, "at"));
+    bool fits = resumable(w, path);
+    free(path);
+    return fits;
+}
+
 /* The same work elsewhere: replaced earlier, or of a stage that had another name or output. */
 static int find_kept(rt_work_of *w, rt_identity_use use, rt_err *err)
 {
@@ -342,7 +369,7 @@ static int find_kept(rt_work_of *w, rt_identity_use use, rt_err *err)
                    !rt_record_true(record, "damaged") && same_outputs(w, record) &&
                    !wanted_elsewhere(w, record) && !taken(w, file[i]) &&
                    (strcmp(own, file[i]) || !rt_work_in_place(w, record)) &&
-                   (!w->kept || rt_record_true(record, "done"));
+                   (!w->kept || rt_record_true(record, "done")) && worth(w, record);
         if (fit)
             bad = check_outputs(w, record, use, &whole, unused, sizeof unused, err);
         if (!bad && whole) {
@@ -364,6 +391,8 @@ int rt_work_judge(rt_work_of *w, rt_identity_use use, bool fresh, rt_err *err)
     w->gone = NULL;
     w->damaged = false;
     w->why[0] = 0;
+    free(w->kept);
+    w->kept = NULL;
     if (find_identity(w, use, err))
         return -1;
     w->state = w->record || rt_work_any_output(w) ? RT_STAGE_STALE : RT_STAGE_NEW;
@@ -375,9 +404,11 @@ int rt_work_judge(rt_work_of *w, rt_identity_use use, bool fresh, rt_err *err)
     if (same && !rt_work_in_place(w, w->record)) {
         snprintf(w->why, sizeof w->why, "its output has another place");
     } else if (same && !rt_record_true(w->record, "done")) {
-        w->state = RT_STAGE_CUT;
         snprintf(w->why, sizeof w->why, "it was not finished");
-        return 0;
+        if (w->stage->out && resumable(w, w->stage->out)) {
+            w->state = RT_STAGE_CUT;
+            return 0;
+        }
     } else if (same) {
         if (check_outputs(w, w->record, use, &whole, w->why, sizeof w->why, err))
             return -1;

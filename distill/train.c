@@ -585,6 +585,7 @@ const rt_command rt_command_train = {
     .options = options,
     .n_options = RT_COUNT(options),
     .struct_bytes = sizeof(train_options),
+    .resumes = "checkpoint",
     .run = run_train,
     .plan = plan_train,
     .example = "retort train --model DIR --data A.traces --out student",

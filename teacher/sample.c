@@ -371,6 +371,7 @@ const rt_command rt_command_sample = {
     .options = options,
     .n_options = RT_COUNT(options),
     .struct_bytes = sizeof(sample_options),
+    .resumes = "manifest.json",
     .run = run_sample,
     .plan = plan_sample,
     .example = "retort sample --teacher DIR --prompts prompts.jsonl --out A.traces",

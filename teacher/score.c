@@ -485,6 +485,7 @@ const rt_command rt_command_score = {
     .options = options,
     .n_options = RT_COUNT(options),
     .struct_bytes = sizeof(score_options),
+    .resumes = "manifest.json",
     .run = run_score,
     .plan = plan_score,
     .example = "retort score --teacher DIR --data texts.jsonl --out B.traces",
