@@ -34,7 +34,6 @@ typedef struct entry {
 typedef struct list {
     entry *entry;
     int64_t n, cap;
-    rt_identity_role role;
 } list;
 
 static void free_list(list *l)
@@ -62,14 +61,14 @@ static bool is_checkpoint(const char *name)
 }
 
 /* Beside a result, not part of it. */
-static bool left_out(const char *name, rt_identity_role role, bool model)
+static bool left_out(const char *name, bool model)
 {
     static const char *const RUN[] = { "lock", "metrics.jsonl" };
     for (int i = 0; i < RT_COUNT(RUN); i++)
         if (!strcmp(name, RUN[i]))
             return true;
     return is_checkpoint(name) || is_temp(name) ||
-           (role == RT_IDENTITY_INPUT && model && (name[0] == '.' || !strcmp(name, "README.md")));
+           (model && (name[0] == '.' || !strcmp(name, "README.md")));
 }
 
 static int add_file(list *l, const char *path, const char *name, const struct stat *st, rt_err *err)
@@ -99,7 +98,7 @@ static int add_tree(list *l, const char *path, const char *name, int depth, rt_e
         model = model || !strcmp(names[i], "config.json") || !strcmp(names[i], "tokenizer.json");
     for (int i = 0; !bad && i < n; i++) {
         struct stat st;
-        if (left_out(names[i], l->role, model))
+        if (left_out(names[i], model))
             continue;
         char *inner = rt_path_join(path, names[i]);
         char *below = name[0] ? rt_path_join(name, names[i]) : rt_strdup(names[i]);
@@ -225,7 +224,7 @@ void rt_identity_keep(const rt_hash *value, const rt_identity_mark *mark, const 
 
 int rt_identity_mark_of(rt_identity_mark *mark, const char *path, rt_err *err)
 {
-    list l = { .role = RT_IDENTITY_INPUT };
+    list l = { 0 };
     int bad = list_files(&l, path, err);
     if (!bad)
         *mark = mark_of(l.entry, l.n);
@@ -329,7 +328,7 @@ static int read_unknown(list *l, rt_identity_use use, rt_err *err)
             continue;
         rt_identity_mark mark = mark_of(e, 1);
         bad = read_entry(e, &r, err);
-        if (!bad && use != RT_IDENTITY_PEEK && use != RT_IDENTITY_STAT)
+        if (!bad)
             rt_identity_keep(&e->hash, &mark, "file");
     }
     rt_progress_end(&r.progress);
@@ -351,10 +350,19 @@ static rt_hash combine(const list *l)
     return hash;
 }
 
-int rt_identity_of(rt_identity *id, const char *path, rt_identity_role role, rt_identity_use use,
+static void put_file(cJSON *files, const entry *e)
+{
+    cJSON *row = rt_json_object();
+    rt_json_put_num(row, "bytes", (double)e->st.st_size);
+    if (e->known)
+        rt_json_put_str(row, "hash", e->hash.hex);
+    rt_json_put(files, e->name[0] ? e->name : ".", row);
+}
+
+int rt_identity_of(rt_identity *id, const char *path, rt_identity_use use, cJSON *files,
                    rt_err *err)
 {
-    list l = { .role = role };
+    list l = { 0 };
     int bad = list_files(&l, path, err);
     *id = (rt_identity){ .known = true };
     for (int64_t i = 0; !bad && use != RT_IDENTITY_READ && i < l.n; i++) {
@@ -366,6 +374,8 @@ int rt_identity_of(rt_identity *id, const char *path, rt_identity_role role, rt_
     for (int64_t i = 0; !bad && i < l.n; i++) {
         id->bytes += l.entry[i].st.st_size;
         id->known = id->known && l.entry[i].known;
+        if (files)
+            put_file(files, &l.entry[i]);
     }
     if (!bad && id->known)
         id->hash = combine(&l);

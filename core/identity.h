@@ -3,22 +3,20 @@
    large file is kept in $XDG_CACHE_HOME/retort (else ~/.cache/retort) under the file's device,
    inode, size and times; a file changed within the last two seconds is not kept, and a cache that
    cannot be read or written is no error. Reading shows progress and stops at the first Ctrl-C.
+   Not counted is what stands beside a result: lock, metrics.jsonl, checkpoints, temporary files; of
+   a model its README.md and names that begin with a dot.
    Refuses: pipes and devices (they would be empty the second time), attackers (XXH3-128). */
 #ifndef RT_IDENTITY_H
 #define RT_IDENTITY_H
 
 #include "core/file.h"
+#include "core/json.h"
 
 RT_BEGIN
-
-/* Never counted: what a run keeps beside its result (lock, metrics.jsonl, checkpoints, temporary
-   files). Of an input neither are a model's README.md and names that begin with a dot. */
-typedef enum rt_identity_role { RT_IDENTITY_INPUT, RT_IDENTITY_OUTPUT } rt_identity_role;
 
 typedef enum rt_identity_use {
     RT_IDENTITY_READ,   /* every byte, whatever the cache says; it learns what was read */
     RT_IDENTITY_CACHED, /* only what the cache does not know; it learns the rest */
-    RT_IDENTITY_PEEK,   /* the same, and nothing is written */
     RT_IDENTITY_STAT    /* reads no large file: known is false where the cache lacks one */
 } rt_identity_use;
 
@@ -29,8 +27,9 @@ typedef struct rt_identity {
 } rt_identity;
 
 /* path: a file (of a GGUF in parts any one: all are read) or a directory. One file has the hash
-   that rt_hash_file gives. */
-int rt_identity_of(rt_identity *id, const char *path, rt_identity_role role, rt_identity_use use,
+   that rt_hash_file gives. files, or NULL: an object to fill with {"bytes", "hash" unless it is
+   unknown} of every file by its path below `path`; "." is that file itself. */
+int rt_identity_of(rt_identity *id, const char *path, rt_identity_use use, cJSON *files,
                    rt_err *err);
 
 /* For other values that depend on the bytes below a path: what the file system says of them, and a

@@ -255,7 +255,7 @@ int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
         return -1;
     int bad;
     if (s.is_gguf && !s.gguf.n_more) {
-        bad = rt_identity_of(&id, s.gguf.path, RT_IDENTITY_OUTPUT, RT_IDENTITY_READ, err);
+        bad = rt_identity_of(&id, s.gguf.path, RT_IDENTITY_READ, NULL, err);
         *hash = id.hash;
     } else {
         bad = hash_parts(hash, &s, err);

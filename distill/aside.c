@@ -22,15 +22,16 @@ static int sync_parent(const char *path, rt_err *err)
     return bad;
 }
 
-static int make_parent(const char *path, rt_err *err)
+/* A folder for an output, without what a writer that was killed left in it. */
+static int ready_parent(const char *path, bool ours, rt_err *err)
 {
     const char *base = rt_path_base(path);
     if (base == path || base == path + 1)
         return 0;
     char *dir = rt_strndup(path, base - path - 1);
-    int bad = rt_dir_make(dir, err);
+    int bad = rt_dir_make(dir, err) || (ours && rt_dir_clean_temps(dir, err));
     free(dir);
-    return bad;
+    return bad ? -1 : 0;
 }
 
 static int move(const char *from, const char *to, rt_err *err)
@@ -48,7 +49,7 @@ static int move(const char *from, const char *to, rt_err *err)
 static int new_old(const rt_work_of *w, char *name, size_t size, char **folder, rt_err *err)
 {
     char *old = rt_path_join(w->recipe->folder, RT_RECORD_OLD);
-    int bad = rt_dir_make(old, err);
+    int bad = rt_dir_make(old, err) || rt_dir_clean_temps(old, err);
     *folder = NULL;
     for (int k = 1; !bad && !*folder; k++) {
         snprintf(name, size, "%s.%d", w->stage->name, k);
@@ -165,7 +166,7 @@ int rt_work_begin(rt_work_of *w, char *moved, size_t size, rt_err *err)
     cJSON *record = NULL;
     moved[0] = 0;
     for (int k = 0; k < w->stage->n_outputs; k++)
-        if (make_parent(w->stage->output[k].path, err))
+        if (ready_parent(w->stage->output[k].path, w->stage->output[k].place[0] != '/', err))
             return -1;
     if (w->state == RT_STAGE_CUT)
         return 0;
@@ -236,10 +237,14 @@ int rt_work_finish(rt_work_of *w, double seconds, rt_err *err)
         if (rt_record_text(c, "hash")[0])
             continue;
         char *path = rt_recipe_path(w->recipe, rt_record_text(c, "at"));
-        int bad = rt_identity_of(&id, path, RT_IDENTITY_OUTPUT, RT_IDENTITY_READ, err);
+        cJSON *files = rt_json_object();
+        int bad = rt_identity_of(&id, path, RT_IDENTITY_READ, files, err);
         free(path);
-        if (bad)
+        if (bad) {
+            cJSON_Delete(files);
             return -1;
+        }
+        rt_json_put(c, "files", files);
         rt_json_put_num(c, "bytes", (double)id.bytes);
         rt_json_put_str(c, "hash", id.hash.hex);
         added = true;

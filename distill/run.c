@@ -67,8 +67,8 @@ static int waits_for(const runner *x, int at, bool *described)
     return found;
 }
 
-/* Weights that the command's plan does not look at: their headers, which say whether they are whole.
-   A tokenizer's directory may hold any. */
+/* Weights that the command's plan does not look at: their headers, which say whether they are
+   whole. A tokenizer's directory may hold any. */
 static int check_weights(const rt_option *o, const char *path, rt_err *err)
 {
     static const char *const NAMES[] = { "model.safetensors", "model.safetensors.index.json" };
@@ -260,7 +260,7 @@ static int run_recipe(runner *x, rt_err *err)
     int bad = (rt_path_is_dir(r->folder) && lock_folder(x, err)) ||
               judge_stages(x, RT_IDENTITY_CACHED, err) || check_stages(x, err) ||
               rt_dir_make(stages, err) || lock_folder(x, err) || rt_dir_clean_temps(stages, err) ||
-              run_stages(x, err);
+              rt_dir_clean_temps(r->folder, err) || run_stages(x, err);
     free(stages);
     if (bad || !rt_json_find(r->json, "report"))
         return bad ? -1 : 0;
@@ -301,7 +301,7 @@ static int show_dry_run(runner *x, rt_err *err)
 {
     static const char *const WORDS[RT_STAGE_STATES] = { "runs",       "runs anew",  "goes on",
                                                         "taken back", "runs later", "done" };
-    if (judge_stages(x, RT_IDENTITY_PEEK, err) || check_stages(x, err))
+    if (judge_stages(x, RT_IDENTITY_CACHED, err) || check_stages(x, err))
         return -1;
     cJSON *json = rt_json_object(), *list = rt_json_array();
     for (int i = 0; i < x->recipe.n; i++) {
@@ -350,7 +350,7 @@ static int show_status(runner *x, rt_err *err)
     rt_identity id = { 0 };
     rt_err none = { 0 };
     if (rt_path_is_dir(old))
-        rt_identity_of(&id, old, RT_IDENTITY_OUTPUT, RT_IDENTITY_STAT, &none);
+        rt_identity_of(&id, old, RT_IDENTITY_STAT, NULL, &none);
     rt_json_put(json, "stages", list);
     rt_json_put_num(json, "old_bytes", (double)id.bytes);
     if (x->o->json)

@@ -79,6 +79,25 @@ static bool from_record(rt_identity *id, const cJSON *recorded)
     return true;
 }
 
+/* An output of an earlier stage: that has been judged, and its record says what it holds. */
+static bool written_before(const rt_work_of *w, rt_identity *id, const char *path,
+                           const char *place)
+{
+    bool exact = false, known = false;
+    cJSON *record = NULL;
+    rt_err none = { 0 };
+    int at = rt_recipe_writer(w->recipe, (int)(w->stage - w->recipe->stage), path, &exact);
+    if (at < 0 || !exact)
+        return false;
+    char *file = rt_record_file(w->recipe, RT_RECORD_STAGES, w->recipe->stage[at].name);
+    if (rt_record_load(&record, file, &none) == 0 && rt_record_true(record, "done"))
+        for (const cJSON *c = rt_json_find(record, "outputs")->child; c; c = c->next)
+            known = known || (!strcmp(rt_record_text(c, "at"), place) && from_record(id, c));
+    cJSON_Delete(record);
+    free(file);
+    return known;
+}
+
 static int look_at(rt_work_of *w, cJSON *row, const rt_option *o, int k, const char *path,
                    const char *place, rt_identity_use use, rt_err *err)
 {
@@ -95,8 +114,8 @@ static int look_at(rt_work_of *w, cJSON *row, const rt_option *o, int k, const c
                            "stage %s: \"%s\": %s does not exist, and no earlier stage writes it",
                            w->stage->name, o->name, path);
         w->gone = path;
-    } else {
-        if (rt_identity_of(&id, path, RT_IDENTITY_INPUT, use, err))
+    } else if (!written_before(w, &id, path, place)) {
+        if (rt_identity_of(&id, path, use, NULL, err))
             return rt_wrap(err, "stage %s", w->stage->name);
         const cJSON *before = recorded_input(w, o->name, k, NULL);
         if (!id.known && before && rt_record_number(before, "bytes", -1) == (double)id.bytes)
@@ -262,34 +281,47 @@ bool rt_work_in_place(const rt_work_of *w, const cJSON *record)
     return true;
 }
 
-/* Whether the outputs of a finished record stand where it says, byte for byte; why: else what not.
- */
+/* Whether the recorded files of an output are what they were; what else stands there is somebody's
+   own. why: else which is not. */
+static bool compare_files(const cJSON *was, const cJSON *is, const char *path, char *why,
+                          size_t size)
+{
+    for (const cJSON *c = was ? was->child : NULL; c; c = c->next) {
+        const cJSON *now = rt_json_find(is, c->string);
+        const char *a = rt_record_text(c, "hash"), *b = rt_record_text(now, "hash");
+        bool single = !strcmp(c->string, ".");
+        if (now && rt_record_number(c, "bytes", -1) == rt_record_number(now, "bytes", -2) &&
+            (!a[0] || !b[0] || !strcmp(a, b)))
+            continue;
+        snprintf(why, size, "output %s%s%s is %s", path, single ? "" : "/", single ? "" : c->string,
+                 now ? "damaged (not as it was written)" : "missing");
+        return false;
+    }
+    return true;
+}
+
+/* Whether the outputs of a finished record stand where it says, byte for byte. */
 static int check_outputs(const rt_work_of *w, const cJSON *record, rt_identity_use use, bool *whole,
                          char *why, size_t size, rt_err *err)
 {
+    int bad = 0;
     *whole = true;
-    for (const cJSON *c = rt_json_find(record, "outputs")->child; c && *whole; c = c->next) {
-        rt_identity id = { 0 };
+    for (const cJSON *c = rt_json_find(record, "outputs")->child; c && *whole && !bad;
+         c = c->next) {
+        rt_identity id;
         char *path = rt_recipe_path(w->recipe, rt_record_text(c, "at"));
-        bool read = use != RT_IDENTITY_STAT;
+        cJSON *files = rt_json_object();
         *whole = rt_path_exists(path);
         if (!*whole)
             snprintf(why, size, "output %s is missing", path);
-        int bad = *whole && rt_record_true(record, "done") &&
-                  rt_identity_of(&id, path, RT_IDENTITY_OUTPUT,
-                                 read ? RT_IDENTITY_READ : RT_IDENTITY_STAT, err);
-        const char *hash = rt_record_text(c, "hash");
-        if (*whole && !bad && hash[0] &&
-            ((id.known && strcmp(hash, id.hash.hex)) ||
-             rt_record_number(c, "bytes", -1) != (double)id.bytes)) {
-            *whole = false;
-            snprintf(why, size, "output %s is damaged (not as it was written)", path);
-        }
+        else if (rt_record_true(record, "done"))
+            bad = rt_identity_of(&id, path, use == RT_IDENTITY_STAT ? use : RT_IDENTITY_READ, files,
+                                 err);
+        *whole = *whole && (bad || compare_files(rt_json_find(c, "files"), files, path, why, size));
+        cJSON_Delete(files);
         free(path);
-        if (bad)
-            return rt_wrap(err, "stage %s", w->stage->name);
     }
-    return 0;
+    return bad ? rt_wrap(err, "stage %s", w->stage->name) : 0;
 }
 
 /* Whether another stage of the recipe writes one of a record's places. */
@@ -458,8 +490,7 @@ cJSON *rt_work_json(const rt_work_of *w)
         cJSON *row = rt_json_object();
         rt_json_put_str(row, "path", w->stage->output[k].path);
         if (rt_path_exists(w->stage->output[k].path) &&
-            rt_identity_of(&id, w->stage->output[k].path, RT_IDENTITY_OUTPUT, RT_IDENTITY_STAT,
-                           &none) == 0)
+            rt_identity_of(&id, w->stage->output[k].path, RT_IDENTITY_STAT, NULL, &none) == 0)
             rt_json_put_num(row, "bytes", (double)id.bytes);
         rt_json_put(outputs, w->stage->output[k].option->name, row);
     }

@@ -244,15 +244,15 @@ static int open_trainer(trainer *t, const rt_needs *plan, rt_err *err)
     return 0;
 }
 
-/* What a resume must find unchanged: every option that changes the result (the table says which), and
-   the content of what the others name. */
+/* What a resume must find unchanged: every option that changes the result (the table says which),
+   and the content of what the others name. */
 static int hash_recipe(trainer *t, rt_err *err)
 {
     const train_options *o = t->o;
     const char *from = o->model ? o->model : o->config;
     rt_identity id;
     rt_hash tokenizer = rt_tokenizer_fingerprint(t->chat.tokenizer);
-    if (rt_identity_of(&id, from, RT_IDENTITY_INPUT, RT_IDENTITY_CACHED, err))
+    if (rt_identity_of(&id, from, RT_IDENTITY_CACHED, NULL, err))
         return -1;
     cJSON *json = rt_options_result(&rt_command_train, o);
     rt_json_put_str(json, o->model ? "model" : "config", id.hash.hex);

@@ -132,6 +132,20 @@ run --out "" --set "$outside" && fail "--out \"\" was accepted"
 run || fail "the first settings again: $(cat stderr)"
 [ "$(results run)" = "$first" ] || fail "an output outside: other bytes"
 
+# --- what people put beside a result costs nothing; of its own files every byte counts
+echo '# mine' >run/student/README.md && echo note >run/student/note.txt && echo x >run/a.traces/note.txt
+"$retort" run recipe.json >stdout 2>stderr || fail "notes beside results: $(cat stderr)"
+[ "$(grep -c 'nothing has changed' stderr)" = 4 ] || fail "notes beside results: $(cat stderr)"
+[ "$(cat run/student/note.txt)" = note ] || fail "a note beside a result is gone"
+rm run/student/note.txt run/a.traces/note.txt
+cp run/student/model.safetensors kept.bin
+printf x | dd of=run/student/model.safetensors bs=1 seek=5000 conv=notrunc 2>/dev/null
+"$retort" -q run recipe.json --dry-run >stdout || fail "--dry-run over a flipped byte"
+grep -q '^student .*student/model.safetensors is damaged' stdout || fail "a flipped byte: $(cat stdout)"
+run || fail "a run over a flipped byte: $(cat stderr)"
+cmp run/student/model.safetensors kept.bin || fail "not made again"
+[ "$(results run)" = "$first" ] || fail "after a flipped byte: other bytes"
+
 # --- an input that is gone later: its result stays; a long reading stops at the first Ctrl-C
 mv problems.jsonl moved.jsonl
 "$retort" run recipe.json >stdout 2>stderr || fail "an input that is gone: $(cat stderr)"

@@ -18,20 +18,17 @@ static void put(const char *path, const char *text)
     OK(rt_file_write(path, text, (int64_t)strlen(text), &err));
 }
 
-static rt_identity of(const char *path, rt_identity_role role, rt_identity_use use)
+static rt_identity of(const char *path, rt_identity_use use)
 {
     rt_err err = { 0 };
     rt_identity id;
-    OK(rt_identity_of(&id, path, role, use, &err));
+    OK(rt_identity_of(&id, path, use, NULL, &err));
     return id;
 }
 
 static bool same(rt_identity a, rt_identity b) { return !strcmp(a.hash.hex, b.hash.hex); }
 
-static rt_identity input(const char *path)
-{
-    return of(path, RT_IDENTITY_INPUT, RT_IDENTITY_CACHED);
-}
+static rt_identity input(const char *path) { return of(path, RT_IDENTITY_CACHED); }
 
 static void make_model(const char *dir)
 {
@@ -62,9 +59,7 @@ START_TEST(content)
         put(beside[i], "x");
         ck_assert_msg(same(input("a"), input("b")), "%s counts", beside[i]);
     }
-    /* a README is part of what we wrote, and of a folder of texts */
-    ck_assert(!same(of("a", RT_IDENTITY_OUTPUT, RT_IDENTITY_READ),
-                    of("b", RT_IDENTITY_OUTPUT, RT_IDENTITY_READ)));
+    /* a README of a folder of texts is a text */
     OK(rt_dir_make("texts", &err));
     put("texts/one.txt", "1");
     rt_identity before = input("texts");
@@ -79,6 +74,14 @@ START_TEST(content)
     before = input("b");
     ck_assert_int_eq(rename("b/inner/c.txt", "b/inner/d.txt"), 0);
     ck_assert(!same(before, input("b")));
+    cJSON *files = rt_json_object();
+    rt_identity id;
+    OK(rt_identity_of(&id, "a", RT_IDENTITY_READ, files, &err));
+    ck_assert_int_eq(cJSON_GetArraySize(files), 3);
+    ck_assert_str_eq(rt_json_find(rt_json_find(files, "config.json"), "hash")->valuestring,
+                     hash.hex);
+    ck_assert(rt_json_find(rt_json_find(files, "inner/b.txt"), "bytes")->valuedouble == 11);
+    cJSON_Delete(files);
 }
 END_TEST
 
@@ -94,7 +97,7 @@ START_TEST(parts)
     unlink("m-00002-of-00002.gguf");
     rt_err err = { 0 };
     rt_identity id;
-    FAILS(rt_identity_of(&id, "m-00001-of-00002.gguf", RT_IDENTITY_INPUT, RT_IDENTITY_READ, &err),
+    FAILS(rt_identity_of(&id, "m-00001-of-00002.gguf", RT_IDENTITY_READ, NULL, &err),
           "m-00002-of-00002.gguf");
 }
 END_TEST
@@ -138,16 +141,14 @@ START_TEST(cache)
     put_large("large", 'a');
     rt_identity first = input("large");
     ck_assert(!rt_path_exists("cache/retort")); /* changed just now: it may change again unseen */
-    ck_assert(!of("large", RT_IDENTITY_INPUT, RT_IDENTITY_STAT).known);
+    ck_assert(!of("large", RT_IDENTITY_STAT).known);
     sleep(3);
-    ck_assert(same(first, of("large", RT_IDENTITY_INPUT, RT_IDENTITY_PEEK)));
-    ck_assert(!rt_path_exists("cache/retort"));
     ck_assert(same(first, input("large")));
-    ck_assert(of("large", RT_IDENTITY_INPUT, RT_IDENTITY_STAT).known);
-    ck_assert(same(first, of("large", RT_IDENTITY_INPUT, RT_IDENTITY_STAT)));
+    ck_assert(of("large", RT_IDENTITY_STAT).known);
+    ck_assert(same(first, of("large", RT_IDENTITY_STAT)));
     spoil_cache(); /* now a false value shows who believes it */
     ck_assert_str_eq(input("large").hash.hex, FALSE_HASH);
-    ck_assert(same(first, of("large", RT_IDENTITY_OUTPUT, RT_IDENTITY_READ)));
+    ck_assert(same(first, of("large", RT_IDENTITY_READ)));
     ck_assert(same(first, input("large"))); /* reading put it right */
     spoil_cache();
     struct timespec past[2] = { { 1000000000, 0 }, { 1000000000, 0 } };
@@ -161,15 +162,15 @@ START_TEST(refusals)
 {
     rt_err err = { 0 };
     rt_identity id;
-    FAILS(rt_identity_of(&id, "none", RT_IDENTITY_INPUT, RT_IDENTITY_READ, &err), "none: No such");
+    FAILS(rt_identity_of(&id, "none", RT_IDENTITY_READ, NULL, &err), "none: No such");
     ck_assert_int_eq(mkfifo("pipe", 0600), 0);
-    FAILS(rt_identity_of(&id, "pipe", RT_IDENTITY_INPUT, RT_IDENTITY_READ, &err), "pipe: neither");
+    FAILS(rt_identity_of(&id, "pipe", RT_IDENTITY_READ, NULL, &err), "pipe: neither");
     ck_assert_int_eq(mkdir("loop", 0700), 0);
     ck_assert_int_eq(symlink(".", "loop/again"), 0);
-    FAILS(rt_identity_of(&id, "loop", RT_IDENTITY_INPUT, RT_IDENTITY_READ, &err), "folders deep");
+    FAILS(rt_identity_of(&id, "loop", RT_IDENTITY_READ, NULL, &err), "folders deep");
     put("file", "x");
     rt_interrupt_request();
-    FAILS(rt_identity_of(&id, "file", RT_IDENTITY_INPUT, RT_IDENTITY_READ, &err), "interrupted");
+    FAILS(rt_identity_of(&id, "file", RT_IDENTITY_READ, NULL, &err), "interrupted");
     ck_assert_int_eq(err.exit_code, 130);
 }
 END_TEST
