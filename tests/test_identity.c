@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "core/identity.h"
+#include "core/safetensors.h"
+#include "core/weights.h"
 #include "tests/suite.h"
 
 enum { LARGE = 3 << 20 };
@@ -158,6 +160,38 @@ START_TEST(cache)
 }
 END_TEST
 
+/* A teacher's weights: `retort sample` believes the cache, `inspect --hash` reads. */
+START_TEST(weights)
+{
+    char home[4096], folder[4200];
+    rt_err err = { 0 };
+    rt_hash read, known;
+    rt_safetensors_writer w;
+    const int64_t n = LARGE / 4;
+    char *data = calloc(1, LARGE);
+    ck_assert(data && getcwd(home, sizeof home));
+    snprintf(folder, sizeof folder, "%s/cache", home);
+    setenv("XDG_CACHE_HOME", folder, 1);
+    rt_safetensors_writer_init(&w, "m", 0);
+    rt_safetensors_writer_add(&w, "x", RT_F32, 1, &n);
+    OK(rt_safetensors_writer_begin(&w, &err) || rt_safetensors_writer_push(&w, data, LARGE, &err) ||
+       rt_safetensors_writer_commit(&w, &err));
+    free(data);
+    sleep(3);
+    OK(rt_model_hash(&read, "m", &err) || rt_model_identity(&known, "m", &err));
+    ck_assert_str_eq(read.hex, known.hex);
+    spoil_cache();
+    OK(rt_model_identity(&known, "m", &err));
+    ck_assert_str_ne(read.hex, known.hex);
+    OK(rt_model_hash(&known, "m", &err));
+    ck_assert_str_eq(read.hex, known.hex);
+    put("m/model-00001-of-00001.safetensors", "another file");
+    OK(rt_model_identity(&known, "m", &err)); /* the directory changed: not believed */
+    ck_assert_str_eq(read.hex, known.hex);
+    unsetenv("XDG_CACHE_HOME");
+}
+END_TEST
+
 START_TEST(refusals)
 {
     rt_err err = { 0 };
@@ -178,7 +212,9 @@ END_TEST
 int main(void)
 {
     /* refusals last: an interruption cannot be taken back */
-    const suite_test tests[] = { { content, 1 }, { parts, 1 }, { cache, 1 }, { refusals, 1 } };
+    const suite_test tests[] = {
+        { content, 1 }, { parts, 1 }, { cache, 1 }, { weights, 1 }, { refusals, 1 }
+    };
     unsetenv("XDG_CACHE_HOME");
     unsetenv("HOME");
     return suite_run("identity", NULL, tests, RT_COUNT(tests));
