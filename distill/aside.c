@@ -168,12 +168,13 @@ int rt_work_begin(rt_work_of *w, char *moved, size_t size, rt_err *err)
     for (int k = 0; k < w->stage->n_outputs; k++)
         if (ready_parent(w->stage->output[k].path, w->stage->output[k].place[0] != '/', err))
             return -1;
-    if (w->state == RT_STAGE_CUT)
+    if (w->state == RT_STAGE_CUT && !rt_work_finished(w))
         return 0;
     if (w->state == RT_STAGE_KEPT && rt_json_load(&record, w->kept, err))
         return -1;
     bool adopted = record && rt_work_in_place(w, record);
-    int bad = (!adopted && rt_work_any_output(w) && set_aside(w, moved, size, err)) ||
+    int bad = (!adopted && w->state != RT_STAGE_CUT && rt_work_any_output(w) &&
+               set_aside(w, moved, size, err)) ||
               (w->state != RT_STAGE_KEPT && remember(w, err));
     if (!bad && record) {
         cJSON_DeleteItemFromObjectCaseSensitive(record, "stage");

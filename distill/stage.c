@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "corpora/trace.h"
 #include "distill/record.h"
 
 const char *rt_stage_state_name(rt_stage_state state)
@@ -417,6 +418,31 @@ static int find_kept(rt_work_of *w, rt_identity_use use, rt_err *err)
     return bad;
 }
 
+static void ignore_finding(void *ctx, const char *id, const char *text)
+{
+    (void)ctx, (void)id, (void)text;
+}
+
+/* An archive may be worth weeks: one that is damaged is repaired by its owner, and what was
+   repaired is taken up: only the samples that were lost are made again. */
+static int judge_archive(rt_work_of *w, rt_err *err)
+{
+    rt_err none = { 0 };
+    if (!w->stage->out || !resumable(w, w->stage->out) || !rt_trace_is(w->stage->out))
+        return 0;
+    int64_t problems = rt_trace_verify(w->stage->out, ignore_finding, NULL, &none);
+    if (problems > 0)
+        return rt_fail(err,
+                       "stage %s: %s: 'retort archive repair %s' keeps every whole sample, and the "
+                       "next run makes the lost ones again; or --fresh moves it to old/",
+                       w->stage->name, w->why, w->stage->out);
+    if (problems == 0) {
+        w->damaged = false;
+        w->state = RT_STAGE_CUT;
+    }
+    return 0;
+}
+
 int rt_work_judge(rt_work_of *w, rt_identity_use use, bool fresh, rt_err *err)
 {
     bool whole = true;
@@ -449,6 +475,10 @@ int rt_work_judge(rt_work_of *w, rt_identity_use use, bool fresh, rt_err *err)
             return 0;
         }
         w->damaged = rt_work_any_output(w);
+        if (use != RT_IDENTITY_STAT && w->damaged && judge_archive(w, err))
+            return -1;
+        if (w->state == RT_STAGE_CUT)
+            return 0;
     } else if (w->record) {
         explain(w);
     }

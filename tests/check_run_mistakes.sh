@@ -146,6 +146,18 @@ run || fail "a run over a flipped byte: $(cat stderr)"
 cmp run/student/model.safetensors kept.bin || fail "not made again"
 [ "$(results run)" = "$first" ] || fail "after a flipped byte: other bytes"
 
+# --- a lost shard: the archive is not made anew, it is repaired, and only what was lost is made again
+mv run/a.traces/shard-00001.npz lost.npz
+sum=$(sha256sum run/a.traces/* | sha256sum)
+run && fail "a lost shard went unnoticed"
+grep -q 'archive repair run/a.traces' stderr && [ "$(grep -c . stderr)" = 1 ] || fail "a lost shard: $(cat stderr)"
+[ "$(sha256sum run/a.traces/* | sha256sum)" = "$sum" ] || fail "a damaged archive was touched"
+"$retort" -q archive repair run/a.traces >/dev/null 2>&1
+"$retort" run recipe.json >stdout 2>stderr || fail "a repaired archive: $(cat stderr)"
+grep -q '4 of 6 samples are there already' stderr || fail "a repaired archive: $(cat stderr)"
+[ "$(results run)" = "$first" ] || fail "a repaired archive: $(diff <(results run) <(echo "$first"))"
+rm -rf run/a.traces.damaged
+
 # --- an input that is gone later: its result stays; a long reading stops at the first Ctrl-C
 mv problems.jsonl moved.jsonl
 "$retort" run recipe.json >stdout 2>stderr || fail "an input that is gone: $(cat stderr)"
