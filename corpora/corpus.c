@@ -77,6 +77,30 @@ static int check_archive(rt_corpus *c, const char *path, const rt_trace_manifest
     return 0;
 }
 
+/* Which verdicts to take from this archive; what that leaves out is said. */
+static unsigned choose_verdicts(const rt_corpus *c, const char *path, const rt_trace_reader *r)
+{
+    int64_t n[RT_VERDICT_COUNT] = { 0 }, out = 0;
+    char text[160] = "";
+    for (int64_t i = 0; i < rt_trace_count(r); i++)
+        n[rt_trace_verdict(r, i)]++;
+    unsigned take = c->o.verdicts                 ? c->o.verdicts
+                    : n[RT_CORRECT] + n[RT_WRONG] ? 1u << RT_CORRECT
+                                                  : ~(1u << RT_UNFINISHED);
+    for (int v = 0; v < RT_VERDICT_COUNT; v++) {
+        size_t used = strlen(text);
+        if (n[v] == 0 || (take & (1u << v)))
+            continue;
+        out += n[v];
+        snprintf(text + used, sizeof text - used, "%s%lld %s", used ? ", " : "", (long long)n[v],
+                 rt_verdict_name((rt_verdict)v));
+    }
+    if (out)
+        rt_info("%s: %lld of %lld samples are left out by their verdict: %s", path, (long long)out,
+                (long long)rt_trace_count(r), text);
+    return take;
+}
+
 static int add_archive(rt_corpus *c, const char *path, rt_err *err)
 {
     rt_trace_reader *r = NULL;
@@ -87,8 +111,9 @@ static int add_archive(rt_corpus *c, const char *path, rt_err *err)
     c->archive[index] = r;
     if (check_archive(c, path, rt_trace_info(r), err))
         return -1;
+    unsigned verdicts = choose_verdicts(c, path, r);
     for (int64_t i = 0; i < rt_trace_count(r) && !full(c); i++)
-        if (c->o.verdicts & (1u << rt_trace_verdict(r, i))) {
+        if (verdicts & (1u << rt_trace_verdict(r, i))) {
             uint64_t content = rt_trace_hash(r, i);
             c->hash = rt_hash64(&content, (int64_t)sizeof content, c->hash);
             add_entry(c, (entry){ .archive = index, .n = (int32_t)rt_trace_tokens(r, i), .at = i });

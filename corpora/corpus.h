@@ -17,7 +17,7 @@ typedef struct rt_corpus rt_corpus;
 typedef struct rt_corpus_options {
     const rt_chat *chat; /* the student's: JSONL is tokenized with it, archives must match it */
     int64_t max_length;  /* longer documents are left out (counted, reported) */
-    unsigned verdicts;   /* archives: bit 1 << rt_verdict of the samples to take */
+    unsigned verdicts;   /* archives: rt_verdict_mask of the samples to take */
     bool need_soft;      /* a document without soft targets is an error */
     int64_t limit;       /* documents taken at most, in order; 0 = all */
 } rt_corpus_options;

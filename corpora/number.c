@@ -1,285 +1,461 @@
-/* number.c: the grammar of verify.h as a recursive descent over exact rationals. Every operation is
-   checked; one overflow marks the number and everything made from it. */
+/* number.c: recursive descent over a cleaned text. false = not such an expression; a value that
+   cannot be had marks the pool. */
 #include "corpora/number.h"
 
 #include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-typedef rt_i128 i128;
+#include "core/memory.h"
+
+enum { DEPTH_MAX = 32, EXPONENT_MAX = 100000 };
 
 #define THIN '\1'
 
-static i128 gcd(i128 a, i128 b)
-{
-    while (b) {
-        i128 t = a % b;
-        a = b;
-        b = t;
-    }
-    return a < 0 ? -a : a;
-}
-
-static rt_number reduce(i128 num, i128 den, bool overflow)
-{
-    i128 g = overflow ? 1 : gcd(num, den);
-    return overflow || den == 0 ? (rt_number){ 0, 1, true }
-                                : (rt_number){ num / g, den / g, false };
-}
-
-/* a * b and a + b in lowest terms. */
-static rt_number times(rt_number a, rt_number b)
-{
-    i128 num, den, g = gcd(a.num, b.den), h = gcd(b.num, a.den);
-    if (a.overflow || b.overflow)
-        return reduce(0, 1, true);
-    g = g ? g : 1;
-    h = h ? h : 1;
-    bool over = __builtin_mul_overflow(a.num / g, b.num / h, &num) |
-                __builtin_mul_overflow(a.den / h, b.den / g, &den);
-    return reduce(num, den, over);
-}
-
-static rt_number plus(rt_number a, rt_number b)
-{
-    i128 x, y, num, den;
-    bool over = a.overflow | b.overflow | __builtin_mul_overflow(a.num, b.den, &x) |
-                __builtin_mul_overflow(b.num, a.den, &y) | __builtin_add_overflow(x, y, &num) |
-                __builtin_mul_overflow(a.den, b.den, &den);
-    return reduce(num, den, over);
-}
-
-static rt_number inverse(rt_number a)
-{
-    return a.num < 0 ? reduce(-a.den, -a.num, a.overflow) : reduce(a.den, a.num, a.overflow);
-}
-
-static rt_number power_of_ten(int64_t e)
-{
-    rt_number r = { 1, 1, e > 38 || e < -38 };
-    for (int64_t i = 0; i < (e < 0 ? -e : e) && !r.overflow; i++)
-        r.num *= 10;
-    return e < 0 ? inverse(r) : r;
-}
+typedef struct parser {
+    rt_exact *pool;
+    const char *at;
+    rt_number_style style;
+    int depth;
+    bool running; /* stop before letters */
+    bool letters; /* the last factor was letters: nothing may follow it without a sign */
+    bool integer; /* the last product was nothing but an integer */
+    rt_reading *out;
+} parser;
 
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_letter(char c) { return isalpha((unsigned char)c); }
+static bool starts(const char *s, const char *with) { return strncmp(s, with, strlen(with)) == 0; }
 
-/* The separator between groups of three digits at s: its length and kind, or 0. */
-static size_t read_separator(const char *s, int *kind)
+static void skip(parser *t) { t->at += strspn(t->at, " \1"); }
+
+/* ---- digits --------------------------------------------------------------------------------- */
+
+static int64_t count_digits(const char *s)
 {
-    static const char *const known[] = { ",",       "{,}",          "\1",
-                                         "\\,",     "\xe2\x80\x89", "\xe2\x80\xaf",
-                                         "\xc2\xa0" };
-    for (int i = 0; i < RT_COUNT(known); i++) {
-        size_t n = strlen(known[i]);
-        if (strncmp(s, known[i], n) == 0 && is_digit(s[n]) && is_digit(s[n + 1]) &&
-            is_digit(s[n + 2]) && !is_digit(s[n + 3])) {
-            *kind = i < 2 ? 1 : 2; /* commas, thin spaces */
-            return n;
-        }
+    int64_t n = 0;
+    while (is_digit(s[n]))
+        n++;
+    return n;
+}
+
+/* Digits and groups of three behind them, each after the separator c. */
+static int64_t count_groups(const char *s, char c, int *groups)
+{
+    int64_t lead = count_digits(s), n = lead;
+    *groups = 0;
+    while (lead >= 1 && lead <= 3 && s[0] != '0' && s[n] == c && count_digits(s + n + 1) == 3) {
+        n += 4;
+        ++*groups;
     }
-    return 0;
+    return n;
 }
 
-/* Append digits to n; how many. */
-static int64_t read_digits(const char **at, i128 *n, bool *over)
+rt_digits rt_number_digits(const char *s, rt_number_style style)
 {
-    const char *p = *at;
-    for (; is_digit(*p); p++)
-        *over |= __builtin_mul_overflow(*n, 10, n) | __builtin_add_overflow(*n, *p - '0', n);
-    int64_t count = p - *at;
-    *at = p;
-    return count;
-}
-
-/* Digits with groups, and a fraction part: "1,234.50", ".5". *whole: no fraction part. */
-static bool read_decimal(const char **at, rt_number *out, bool *whole)
-{
-    const char *p = *at;
-    i128 n = 0;
-    bool over = false;
-    int kind = 0, seen = 0;
-    int64_t scale = 0, lead = read_digits(&p, &n, &over);
-    for (size_t skip; lead > 0 && lead <= 3 && (skip = read_separator(p, &kind)); seen = kind) {
-        if (seen && kind != seen)
+    int groups;
+    int64_t n = count_groups(s, '.', &groups);
+    int64_t decimals = groups && s[n] == ',' ? count_digits(s + n + 1) : 0;
+    bool european = style == RT_STYLE_EUROPEAN || groups > 1 || (decimals && decimals != 3);
+    const char separators[] = { european ? '.' : style == RT_STYLE_LIST ? THIN : ',', THIN, ' ' };
+    n = count_digits(s);
+    for (int i = 0; i < RT_COUNT(separators); i++) {
+        int64_t with = count_groups(s, separators[i], &groups);
+        bool apart = separators[i] == ' ' &&
+                     (s[with] == '/' || (s[with] == ' ' && is_digit(s[with + 1])));
+        if (groups && !apart) { /* 1 234/500 is mixed, 1 234 5 is a list */
+            n = with;
             break;
-        p += skip;
-        read_digits(&p, &n, &over);
-    }
-    *whole = !(*p == '.' && is_digit(p[1]));
-    if (!*whole) {
-        p++;
-        scale = read_digits(&p, &n, &over);
-    }
-    if (lead == 0 && *whole)
-        return false;
-    *out = times((rt_number){ n, 1, over }, power_of_ten(-scale));
-    *at = p;
-    return true;
-}
-
-static bool read_signed(const char **at, rt_number *out)
-{
-    const char *p = *at;
-    bool minus = *p == '-', whole;
-    p += *p == '-' || *p == '+';
-    if (!read_decimal(&p, out, &whole))
-        return false;
-    out->num = minus ? -out->num : out->num;
-    *at = p;
-    return true;
-}
-
-/* \frac{a}{b} or \frac12 */
-static bool read_frac(const char **at, rt_number *out)
-{
-    const char *p = *at;
-    rt_number part[2];
-    if (strncmp(p, "\\frac", 5) != 0)
-        return false;
-    p += 5;
-    for (int i = 0; i < 2; i++) {
-        if (*p == '{') {
-            p++;
-            if (!read_signed(&p, &part[i]) || *p++ != '}')
-                return false;
-        } else if (is_digit(*p)) {
-            part[i] = (rt_number){ *p++ - '0', 1, false };
-        } else {
-            return false;
         }
     }
-    if (part[1].num == 0 && !part[1].overflow)
+    rt_digits d = { n, 0, false };
+    if (s[n] == (european ? ',' : '.') && is_digit(s[n + 1]) && (n || !european)) {
+        d.decimals = count_digits(s + n + 1);
+        d.bytes += 1 + d.decimals;
+    }
+    s += d.bytes;
+    d.more = d.bytes && (*s == '.' || *s == THIN) && is_digit(s[1]);
+    return d;
+}
+
+/* A decimal with its exponent: "1,234.50", ".5", "1.5e3". */
+static bool read_literal(parser *t, rt_sum *out)
+{
+    const char *s = t->at;
+    rt_digits d = rt_number_digits(s, t->style);
+    if (d.bytes == 0 || d.more)
         return false;
-    *out = times(part[0], inverse(part[1]));
-    *at = p;
+    char *digits = rt_alloc(d.bytes + 1, 1, "digits of an answer");
+    int64_t n = 0, e = 0;
+    for (int64_t i = 0; i < d.bytes; i++)
+        if (is_digit(s[i]))
+            digits[n++] = s[i];
+    *out = rt_sum_decimal(t->pool, digits, n, d.decimals);
+    free(digits);
+    s += d.bytes;
+    t->integer = d.decimals == 0;
+    bool minus = s[0] && s[1] == '-', sign = s[0] && (minus || s[1] == '+');
+    if ((*s == 'e' || *s == 'E') && is_digit(s[1 + sign])) {
+        for (s += 1 + sign; is_digit(*s); s++)
+            e = rt_min(e * 10 + (*s - '0'), EXPONENT_MAX);
+        rt_sum ten = rt_sum_power(t->pool, rt_sum_decimal(t->pool, "10", 2, 0), minus ? -e : e);
+        *out = rt_sum_multiply(t->pool, *out, ten);
+        t->integer = false;
+    }
+    t->at = s;
     return true;
 }
 
-/* "e3", "*10^3", "*10^{-3}" behind a decimal. */
-static void read_exponent(const char **at, rt_number *value)
+/* ---- factors -------------------------------------------------------------------------------- */
+
+static bool read_sum(parser *t, rt_sum *out);
+
+/* A sum between the bracket at t->at and `close`. */
+static bool read_inside(parser *t, char close, rt_sum *out)
 {
-    const char *p = *at;
-    while (*p == ' ')
-        p++;
-    bool letter = (*p == 'e' || *p == 'E') && p == *at, braces = false;
-    if (letter) {
-        p++;
+    bool running = t->running;
+    t->at++;
+    t->running = false;
+    if (++t->depth > DEPTH_MAX || !read_sum(t, out))
+        return false;
+    skip(t);
+    t->depth--;
+    t->running = running;
+    t->letters = t->integer = false;
+    return *t->at++ == close;
+}
+
+/* What follows \frac, \sqrt or ^: {..}, or one digit. */
+static bool read_argument(parser *t, rt_sum *out)
+{
+    skip(t);
+    if (*t->at == '{')
+        return read_inside(t, '}', out);
+    if (!is_digit(*t->at))
+        return false;
+    *out = rt_sum_decimal(t->pool, t->at++, 1, 0);
+    return true;
+}
+
+static bool read_frac(parser *t, rt_sum *out)
+{
+    rt_sum below;
+    if (!starts(t->at, "\\frac"))
+        return false;
+    t->at += 5;
+    if (!read_argument(t, out) || !read_argument(t, &below))
+        return false;
+    *out = rt_sum_divide(t->pool, *out, below);
+    t->integer = false;
+    return true;
+}
+
+/* "^" and an integer: 2, {-2}, or in plain text -12. */
+static bool read_power(parser *t, rt_sum *base)
+{
+    rt_sum e;
+    int64_t power;
+    const char *sign = t->at + strspn(t->at, " \1");
+    if (*sign != '^')
+        return true;
+    t->at = sign + 1;
+    skip(t);
+    if (*t->at == '{') {
+        bool letters = t->letters;
+        if (!read_inside(t, '}', &e))
+            return false;
+        t->letters = letters;
     } else {
-        if (*p++ != '*')
-            return;
-        while (*p == ' ')
-            p++;
-        if (strncmp(p, "10^", 3) != 0)
-            return;
-        p += 3;
-        braces = *p == '{';
-        p += braces;
+        bool minus = *t->at == '-';
+        int64_t n = count_digits(t->at += minus);
+        if (n == 0)
+            return false;
+        e = rt_sum_decimal(t->pool, t->at, n, 0);
+        e = minus ? rt_sum_add(t->pool, (rt_sum){ NULL, 0 }, e, true) : e;
+        t->at += n;
     }
-    bool minus = *p == '-';
-    p += *p == '-' || *p == '+';
-    int64_t e = 0;
-    if (!is_digit(*p))
-        return;
-    for (; is_digit(*p); p++)
-        e = e < 1000 ? e * 10 + (*p - '0') : e;
-    if (braces && *p++ != '}')
-        return;
-    *value = times(*value, power_of_ten(minus ? -e : e));
-    *at = p;
+    if (!rt_sum_integer(e, &power) || power > EXPONENT_MAX || power < -EXPONENT_MAX)
+        return false;
+    *base = rt_sum_power(t->pool, *base, power);
+    t->integer = false;
+    return t->at[strspn(t->at, " \1")] != '^';
 }
 
-bool rt_number_read(const char **at, rt_number *out)
+/* "xy" -> one name; "xy^2" -> x and y^2; "f(x+1)" -> one name, whatever it means. */
+static bool read_letters(parser *t, rt_sum *out)
 {
-    const char *p = *at;
-    bool minus = *p == '-', whole = false;
-    static const char *const currency[] = { "$", "\xe2\x82\xac", "\xc2\xa3", "\xc2\xa5" };
-    p += *p == '-' || *p == '+';
-    for (int i = 0; i < RT_COUNT(currency); i++)
-        if (strncmp(p, currency[i], strlen(currency[i])) == 0) {
-            p += strlen(currency[i]);
-            break;
-        }
-    if (!read_frac(&p, out)) {
-        if (!read_decimal(&p, out, &whole))
+    const char *s = t->at;
+    int64_t n = 0, depth = 0, last = 0;
+    while (is_letter(s[n]))
+        n++;
+    if (s[n] == '(') {
+        do
+            depth += (s[n] == '(') - (s[n] == ')');
+        while (s[n] && s[n++] && depth);
+        if (depth)
             return false;
-        const char *q = p;
-        rt_number part;
-        while (*q == ' ')
-            q++;
-        if (whole && read_frac(&q, &part) && part.num > 0) { /* 1\frac{1}{2} */
-            *out = plus(*out, part);
-            p = q;
-        } else if (*q == '/' || (whole && q > p && is_digit(*q))) { /* 3/4, 1 1/2 */
-            bool mixed = *q != '/', whole_top = true, whole_bottom;
-            rt_number top = *out, bottom;
-            if ((!mixed || read_decimal(&q, &top, &whole_top)) && whole_top && *q++ == '/') {
-                while (*q == ' ')
-                    q++;
-                if (read_decimal(&q, &bottom, &whole_bottom) && bottom.num != 0) {
-                    part = times(top, inverse(bottom));
-                    *out = mixed ? plus(*out, part) : part;
-                    p = q;
-                }
-            }
-        } else {
-            read_exponent(&p, out);
-        }
+    } else if (s[n] == '_') {
+        return false;
+    } else if (s[n] == '^' && n > 1) {
+        last = 1;
     }
-    size_t gap = *p == ' ' || *p == '\\';
-    if (p[gap] == '%') {
-        p += gap + 1;
-        *out = times(*out, power_of_ten(-2));
+    *out = rt_sum_letter(t->pool, s, n - last);
+    if (last) {
+        rt_sum power = rt_sum_letter(t->pool, s + n - 1, 1);
+        t->at += n;
+        if (!read_power(t, &power))
+            return false;
+        *out = rt_sum_multiply(t->pool, *out, power);
+    } else {
+        t->at += n;
     }
-    if (minus)
-        out->num = -out->num;
-    *at = p;
+    t->letters = true;
+    t->integer = false;
     return true;
 }
 
-/* Whether s is nothing but a unit: see verify.h. */
-static bool is_unit(const char *s)
+/* Behind an integer: "\frac{1}{2}" or " 1/2", a proper fraction that belongs to it. */
+static bool read_mixed(parser *t, rt_sum *whole)
 {
-    static const char *const values[] = { "million", "billion", "trillion", "thousand", "hundred",
-                                          "dozen",   "half",    "pi",       "percent",  "and",
-                                          "or",      "to",      "mod",      "base" };
-    bool spaced = *s == ' ' || *s == THIN;
-    int words = 0;
-    while (*s) {
-        while (*s == ' ' || *s == THIN)
-            s++;
-        const char *word = s;
-        while (isalpha((unsigned char)*s) || (s > word && *s == '/'))
-            s++;
-        size_t n = (size_t)(s - word);
-        if (n == 0)
-            return *s == 0 && words > 0;
-        if (++words > 3 || (n == 1 && !strchr("mgshlLNJWVAKCF", *word)) ||
-            (n == 1 && !spaced && words > 1))
-            return false;
-        for (int i = 0; i < RT_COUNT(values); i++)
-            if (strlen(values[i]) == n && strncasecmp(values[i], word, n) == 0)
-                return false;
-        if (*s == '^') { /* m^2, m^{2} */
-            bool braces = s[1] == '{';
-            if (!is_digit(s[1 + braces]) || (braces && s[3] != '}'))
-                return false;
-            s += braces ? 4 : 2;
+    parser ahead = *t;
+    rt_sum part, below;
+    skip(&ahead);
+    bool spaced = ahead.at > t->at;
+    if (starts(ahead.at, "\\frac")) {
+        const char *inside = ahead.at + 5;
+        for (int i = 0; i < 2; i++) { /* only of plain integers: 2\frac{\pi}{3} is a product */
+            bool brace = inside[0] == '{';
+            int64_t n = brace ? count_digits(inside + 1) : is_digit(*inside);
+            if (n == 0 || (brace && inside[1 + n] != '}'))
+                return true;
+            inside += n + 2 * brace;
         }
-        if (*s && *s != ' ' && *s != THIN)
+        if (!read_frac(&ahead, &part))
             return false;
+    } else if (spaced && is_digit(*ahead.at)) {
+        ahead.style = RT_STYLE_LIST;
+        if (!read_literal(&ahead, &part) || !ahead.integer || *ahead.at != '/' ||
+            (ahead.at++, !read_literal(&ahead, &below)) || !ahead.integer)
+            return t->running;
+        part = rt_sum_divide(t->pool, part, below);
+    } else {
+        return true;
     }
-    return words > 0;
+    /* proper: 1 - part is positive, and then so is its numerator */
+    rt_sum rest = rt_sum_add(t->pool, rt_sum_decimal(t->pool, "1", 1, 0), part, true);
+    if (rest.n == 0 || rest.term[0].minus)
+        return false;
+    *whole = rt_sum_add(t->pool, *whole, part, false);
+    t->at = ahead.at;
+    t->integer = false;
+    return true;
 }
 
-bool rt_number_answer(const char *s, rt_number *out)
+static void read_scale(parser *t, rt_sum *value)
 {
-    if (isalpha((unsigned char)s[0])) {
-        const char *p = s + 1;
-        while (*p == ' ')
-            p++;
-        if (*p == '=')
-            s = p + 1 + strspn(p + 1, " ");
+    for (;;) {
+        const char *word = t->at + (*t->at == ' ');
+        size_t n = 0;
+        while (is_letter(word[n]))
+            n++;
+        int64_t scale = n ? rt_scale_word(word, n) : 0;
+        char digits[24] = "1";
+        if (!scale)
+            return;
+        if (scale == 12)
+            strcpy(digits, "12");
+        for (; scale >= 10 && scale != 12; scale /= 10)
+            strcat(digits, "0");
+        *value = rt_sum_multiply(t->pool, *value,
+                                 rt_sum_decimal(t->pool, digits, (int64_t)strlen(digits), 0));
+        t->integer = false;
+        t->at = word + n;
     }
-    return rt_number_read(&s, out) && (*s == 0 || is_unit(s));
+}
+
+static bool read_factor(parser *t, rt_sum *out)
+{
+    skip(t);
+    t->letters = false;
+    t->pool->budget -= 8;
+    if (t->pool->budget < 0)
+        t->pool->failed = true;
+    if (t->pool->failed)
+        return false;
+    if (is_digit(*t->at) || *t->at == '.') {
+        if (!read_literal(t, out) || (t->integer && !read_mixed(t, out)))
+            return false;
+        read_scale(t, out);
+    } else if (starts(t->at, "\\frac")) {
+        if (!read_frac(t, out))
+            return false;
+    } else if (starts(t->at, "\\sqrt")) {
+        t->at += 5;
+        if (*t->at == '(' ? !read_inside(t, ')', out) : !read_argument(t, out))
+            return false;
+        *out = rt_sum_root(t->pool, *out);
+        t->integer = false;
+    } else if ((starts(t->at, "\\pi") && !is_letter(t->at[3])) ||
+               (starts(t->at, "\\infty") && !is_letter(t->at[6]))) {
+        int64_t n = t->at[1] == 'p' ? 3 : 6;
+        *out = rt_sum_letter(t->pool, t->at, n);
+        t->at += n;
+        t->integer = false;
+    } else if (*t->at == '(' || *t->at == '{') {
+        if (!read_inside(t, *t->at == '(' ? ')' : '}', out))
+            return false;
+    } else if (t->running || !is_letter(*t->at) || !read_letters(t, out)) {
+        return false;
+    }
+    return read_power(t, out);
+}
+
+/* Whether another factor follows without a sign. */
+static bool joined(parser *t)
+{
+    static const char *const heads[] = { "(", "\\frac", "\\sqrt", "\\pi" };
+    const char *s = t->at + strspn(t->at, " \1");
+    rt_unit unit;
+    for (int i = 0; i < RT_COUNT(heads); i++)
+        if (starts(s, heads[i]))
+            return true;
+    return !t->running && is_letter(*s) && (t->depth || !rt_unit_read(t->pool, t->at, &unit));
+}
+
+static bool read_product(parser *t, rt_sum *out)
+{
+    rt_sum next;
+    bool divided = false;
+    if (!read_factor(t, out))
+        return false;
+    for (;;) {
+        const char *before = t->at;
+        skip(t);
+        char sign = *t->at;
+        if (sign == '*' || sign == '/') {
+            bool below = sign == '/';
+            t->at++;
+            if (below && divided)
+                return false; /* a/b/c */
+            if (!read_factor(t, &next)) {
+                t->at = before;
+                return t->running;
+            }
+            *out = below ? rt_sum_divide(t->pool, *out, next)
+                         : rt_sum_multiply(t->pool, *out, next);
+            divided = below;
+        } else if ((t->at = before, joined(t))) {
+            if (divided || t->letters || !read_factor(t, &next))
+                return false; /* a/bc; "sin 2x" */
+            *out = rt_sum_multiply(t->pool, *out, next);
+        } else {
+            return true;
+        }
+        t->integer = false;
+    }
+}
+
+static bool read_sum(parser *t, rt_sum *out)
+{
+    bool minus, less = false, integers = true;
+    rt_sum next;
+    int n = 0;
+    *out = (rt_sum){ NULL, 0 };
+    for (;; n++) {
+        const char *sign = t->at + strspn(t->at, " \1");
+        minus = *sign == '-';
+        if (minus || *sign == '+')
+            t->at = sign + 1;
+        else if (n)
+            break;
+        if (!read_product(t, &next))
+            return false;
+        *out = rt_sum_add(t->pool, *out, next, minus);
+        less |= n && minus;
+        integers &= t->integer;
+    }
+    return !(n > 1 && less && integers);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static bool read_currency(parser *t)
+{
+    static const char *const signs[] = { "$", "\xe2\x82\xac", "\xc2\xa3", "\xc2\xa5",
+                                         "\xe2\x82\xb9" };
+    const char *s = t->at + (*t->at == '-');
+    for (int i = 0; i < RT_COUNT(signs); i++) {
+        if (!starts(s, signs[i]))
+            continue;
+        const char *behind = s + strlen(signs[i]);
+        behind += strspn(behind, " ");
+        if (is_digit(*behind) || *behind == '.') {
+            rt_unit_read(t->pool, signs[i], &t->out->unit);
+            t->at = behind;
+            return true;
+        }
+    }
+    return false;
+}
+
+static rt_sum percent(rt_exact *p, rt_sum value)
+{
+    return rt_sum_divide(p, value, rt_sum_decimal(p, "100", 3, 0));
+}
+
+/* Behind the value: "%", " percent", a unit. */
+static bool read_end(parser *t)
+{
+    static const char *const words[] = { "%", "percent", "per cent", "pct", "percentage" };
+    const char *s = t->at + strspn(t->at, " \1");
+    rt_reading *out = t->out;
+    for (int i = 0; i < RT_COUNT(words); i++)
+        if (strcmp(s, words[i]) == 0) {
+            out->percent = true;
+            out->value = percent(t->pool, out->value);
+            return true;
+        }
+    return *s == 0 || (!out->unit.given && rt_unit_read(t->pool, t->at, &out->unit));
+}
+
+bool rt_number_read(rt_exact *p, const char *s, rt_number_style style, rt_reading *out)
+{
+    parser t = { .pool = p, .at = s, .style = style, .out = out };
+    char digits[24];
+    int64_t numeral = rt_numeral(s, strlen(s));
+    *out = (rt_reading){ .unit.thing = -1 };
+    if (numeral >= 0) {
+        int n = snprintf(digits, sizeof digits, "%lld", (long long)numeral);
+        out->value = rt_sum_decimal(p, digits, n, 0);
+        return true;
+    }
+    bool minus = *s == '-' && read_currency(&t);
+    if (!minus)
+        read_currency(&t);
+    if (!read_sum(&t, &out->value))
+        return false;
+    if (minus)
+        out->value = rt_sum_add(p, (rt_sum){ NULL, 0 }, out->value, true);
+    return read_end(&t);
+}
+
+int64_t rt_number_prefix(rt_exact *p, const char *s, rt_reading *out)
+{
+    parser t = { .pool = p, .at = s, .running = true, .out = out };
+    *out = (rt_reading){ .unit.thing = -1 };
+    bool minus = *s == '-';
+    if (!read_currency(&t))
+        t.at += minus || *s == '+';
+    if (!read_product(&t, &out->value))
+        return 0;
+    if (minus)
+        out->value = rt_sum_add(p, (rt_sum){ NULL, 0 }, out->value, true);
+    size_t gap = *t.at == ' ' || *t.at == THIN;
+    if (t.at[gap] == '%') {
+        out->percent = true;
+        out->value = percent(p, out->value);
+        t.at += gap + 1;
+    }
+    return t.at - s;
 }

@@ -1,22 +1,47 @@
-/* number.h: exact numbers out of answers, for corpora/verify.h, which holds the grammar. */
+/* number.h: the one reading of numbers that every verifier uses, for text cleaned by
+   corpora/answer.h. Closed expressions with exact values; letters stay letters. Text that has no
+   such reading, or not one that everybody would share, is refused.
+
+   A number: digits with '.', a sign, groups of exactly three digits (',', a space, a thin space;
+   '.' where more than one, or a decimal comma, leaves no doubt), 1.5e3, a currency sign in front, a
+   numeral up to twenty, a scale word behind (million), per cent, a unit of corpora/units.h.
+   An expression: + - * / ^ ( ) { } \frac \sqrt \pi, mixed numbers (1 1/2, 1\frac{1}{2}), products
+   without sign (2\pi, 6xy, 2(3)), letters at the end of such a product only. Refused: a/bc, a/b/c,
+   letters before digits, differences of plain integers (dates, scores), x^n, other commands. */
 #ifndef RT_NUMBER_H
 #define RT_NUMBER_H
 
-#include "core/base.h"
+#include "corpora/units.h"
 
 RT_BEGIN
 
-__extension__ typedef __int128 rt_i128;
+/* What separates what, where it is in doubt. */
+typedef enum rt_number_style {
+    RT_STYLE_USUAL,    /* '.' decimal, ',' groups outside brackets */
+    RT_STYLE_GROUPED,  /* ',' groups inside brackets too */
+    RT_STYLE_LIST,     /* ',' never groups */
+    RT_STYLE_EUROPEAN, /* '.' groups, ',' decimal */
+    RT_STYLE_COUNT
+} rt_number_style;
 
-typedef struct rt_number {
-    rt_i128 num, den; /* lowest terms, den > 0: equal numbers are equal pairs */
-    bool overflow;    /* a number, but beyond 128 bits; num and den say nothing */
-} rt_number;
+typedef struct rt_reading {
+    rt_sum value; /* percent and scale words included */
+    rt_unit unit;
+    bool percent;
+} rt_reading;
 
-/* The longest number at *at, percent sign included, without unit; *at moves behind it. */
-bool rt_number_read(const char **at, rt_number *out);
-/* The whole of a cleaned answer as a number, with "x =" in front and a unit behind. */
-bool rt_number_answer(const char *s, rt_number *out);
+/* The whole of s. */
+bool rt_number_read(rt_exact *p, const char *s, rt_number_style style, rt_reading *out);
+/* The longest number at s in running text: a product of numbers, without letters; its bytes, or 0.
+ */
+int64_t rt_number_prefix(rt_exact *p, const char *s, rt_reading *out);
+/* Digits at s with their separators and decimals: bytes (0 = none), how many are behind the decimal
+   sign; more: what follows makes it no number ("1.2.3"). */
+typedef struct rt_digits {
+    int64_t bytes, decimals;
+    bool more;
+} rt_digits;
+rt_digits rt_number_digits(const char *s, rt_number_style style);
 
 RT_END
 

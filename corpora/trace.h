@@ -19,6 +19,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/soft.h"
+#include "corpora/verify.h"
 
 RT_BEGIN
 
@@ -35,7 +36,8 @@ typedef enum rt_verdict {
     RT_VERDICT_COUNT
 } rt_verdict;
 const char *rt_verdict_name(rt_verdict v); /* "correct" */
-/* "correct,wrong" as bits 1u << verdict; flag: in the message. */
+/* "correct,wrong" as bits 1u << verdict, "auto" as 0: correct ones of an archive that holds judged
+   samples, else all that are finished. flag: in the message. */
 int rt_verdict_mask(unsigned *mask, const char *flag, const char *list, rt_err *err);
 
 /* Who made the archive and how. All but `licence` and `complete` must be equal to append to an
@@ -76,15 +78,16 @@ typedef struct rt_trace_span {
 /* One sample. For append every pointer is borrowed and only read; NULL texts mean "". From
    rt_trace_get every pointer belongs to the sample until the next get or rt_trace_sample_free. */
 typedef struct rt_trace_sample {
-    int64_t index;         /* place in the plan, >= 0, unique */
-    const char *id;        /* unique, 1..RT_TRACE_ID_MAX bytes of UTF-8 without control characters */
+    int64_t index;  /* place in the plan, >= 0, unique */
+    const char *id; /* unique, 1..RT_TRACE_ID_MAX bytes of UTF-8 without control characters */
     const char *prompt_id; /* shared by the samples of one prompt */
     const char *messages;  /* JSON text: array of messages, or a string; NULL = null */
-    const char *tools;     /* JSON text: what may be called, as the template was given it; or NULL */
+    const char *tools; /* JSON text: what may be called, as the template was given it; or NULL */
     const char *reasoning, *answer;
     const char *finish; /* "stop", "length", ... */
     rt_verdict verdict;
-    double reward; /* finite */
+    rt_verify_rule rule; /* which gave the verdict; kept in the JSON line, read with the texts */
+    double reward;       /* finite */
     uint64_t seed;
     const int32_t *tokens; /* (n_tokens) prompt and completion, every id < vocab_size */
     int64_t n_tokens;
@@ -158,6 +161,7 @@ typedef struct rt_trace_statistics {
     int64_t samples, prompts, tokens;
     int64_t positions, certain; /* soft rows; those in the short form */
     int64_t verdicts[RT_VERDICT_COUNT];
+    int64_t rules[RT_RULE_COUNT]; /* samples judged by it, "cannot tell" included */
     int64_t record_bytes, file_bytes;
     double bytes_per_position; /* coded soft rows only: record_bytes / positions */
     double mean_unique_ids;    /* head and drawn items a position */
@@ -176,8 +180,8 @@ void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s);
      meta.json          {"format","version","shard","samples","manifest":{...},
                          "entries":{NAME:{"bytes","xxh3"}}}: XXH3-128 of every other entry's bytes
      samples.jsonl      one JSON object a line: index, id, prompt_id, messages, tools (where there
-                        are some), reasoning, answer, finish, verdict (name), reward, seed (decimal
-                        string)
+                        are some), reasoning, answer, finish, verdict (name), rule (name, where the
+                        sample was compared), reward, seed (decimal string)
      line_offsets.npy   <i8 (n+1)   sample s is bytes [o[s], o[s+1]) of samples.jsonl, '\n' included
      id.npy             |S (n)      the same ids in UTF-8, zero-padded
      index.npy          <i8 (n)     plan index, ascending

@@ -36,6 +36,8 @@ static bool parse_verdict(rt_verdict *v, const char *name)
 int rt_verdict_mask(unsigned *mask, const char *flag, const char *list, rt_err *err)
 {
     *mask = 0;
+    if (strcmp(list, "auto") == 0)
+        return 0;
     const char *p = list;
     do {
         size_t n = strcspn(p, ",");
@@ -261,6 +263,8 @@ static int make_line(char **line, const rt_trace_sample *s, rt_err *err)
     put_clean(obj, "answer", s->answer);
     put_clean(obj, "finish", s->finish);
     rt_json_put_str(obj, "verdict", rt_verdict_name(s->verdict));
+    if (s->rule)
+        rt_json_put_str(obj, "rule", rt_verify_rule_name(s->rule));
     rt_json_put_num(obj, "reward", s->reward);
     rt_json_put_u64(obj, "seed", s->seed);
     *line = rc ? NULL : rt_json_text(obj);
@@ -312,7 +316,7 @@ static int decode_text(rt_trace_sample *s, sample_memory *m, const rt_trace_piec
 {
     int64_t index;
     rt_verdict verdict;
-    const char *id, *name;
+    const char *id, *name, *rule = "none";
     if (rt_json_parse(&m->line, (const char *)p->line, p->line_bytes, "JSON line", err))
         return -1;
     const cJSON *line = m->line, *messages = rt_json_find(line, "messages"),
@@ -322,6 +326,7 @@ static int decode_text(rt_trace_sample *s, sample_memory *m, const rt_trace_piec
         rt_json_get_str(line, "reasoning", &s->reasoning, err) ||
         rt_json_get_str(line, "answer", &s->answer, err) ||
         rt_json_get_str(line, "finish", &s->finish, err) ||
+        rt_json_opt_str(line, "rule", &rule, err) ||
         rt_json_get_i64(line, "index", 0, 1LL << 53, &index, err) ||
         rt_json_get_f64(line, "reward", &s->reward, err) ||
         rt_json_get_u64(line, "seed", &s->seed, err))
@@ -329,6 +334,7 @@ static int decode_text(rt_trace_sample *s, sample_memory *m, const rt_trace_piec
     if (strcmp(id, s->id) != 0 || index != s->index || !parse_verdict(&verdict, name) ||
         verdict != s->verdict)
         return rt_fail(err, "the JSON line and the columns disagree on id, index or verdict");
+    s->rule = rt_verify_rule_of(rule);
     if (messages && !cJSON_IsNull(messages))
         s->messages = m->messages = rt_json_text(messages);
     if (tools && !cJSON_IsNull(tools))

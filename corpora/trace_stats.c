@@ -75,6 +75,7 @@ static int add_all(rt_trace_statistics *s, sums *t, uint64_t *prompt, const rt_t
         s->positions += sample.soft.n;
         s->record_bytes += p.record_bytes;
         s->verdicts[sample.verdict]++;
+        s->rules[sample.rule]++;
         add_rows(t, &sample.soft);
     }
     rt_trace_sample_free(&sample);
@@ -111,7 +112,7 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
 
 void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s)
 {
-    cJSON *verdicts = rt_json_object(), *entropy = rt_json_object();
+    cJSON *verdicts = rt_json_object(), *rules = rt_json_object(), *entropy = rt_json_object();
     rt_json_put_i64(json, "samples", s->samples);
     rt_json_put_i64(json, "prompts", s->prompts);
     rt_json_put_i64(json, "tokens", s->tokens);
@@ -133,4 +134,8 @@ void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s)
     for (int v = 0; v < RT_VERDICT_COUNT; v++)
         rt_json_put_i64(verdicts, rt_verdict_name((rt_verdict)v), s->verdicts[v]);
     rt_json_put(json, "verdicts", verdicts);
+    for (int i = 0; i < RT_RULE_COUNT; i++)
+        if (s->rules[i])
+            rt_json_put_i64(rules, rt_verify_rule_name((rt_verify_rule)i), s->rules[i]);
+    rt_json_put(json, "rules", rules);
 }

@@ -1,294 +1,589 @@
-/* verify.c: an answer is cleaned of its dressing, read as an exact rational when it is one, and
-   compared. The grammar is in verify.h. */
+/* verify.c: what is compared with what, and by which rule. */
 #include "corpora/verify.h"
 
 #include <ctype.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "core/memory.h"
+#include "corpora/answer.h"
 #include "corpora/number.h"
 
-enum { ANSWER_BYTES = 256 };
+enum { PIECES_MAX = 32, DEPTH_MAX = 8, STRUCTURE_BYTES = 4096 };
+#define BUDGET ((int64_t)1 << 22) /* of one judgement, and a unit for every byte of the texts */
 
-/* Thin spaces become this while cleaning: a thousands separator that is not a space. */
-#define THIN '\1'
+typedef struct judge {
+    rt_exact pool;
+    rt_number_style style[2]; /* in which the answer and the reference are read */
+    int depth;
+    rt_verify_rule rule;
+    const char *reason;
+} judge;
 
-/* ---- cleaning ------------------------------------------------------------------------------- */
-
-static const struct {
-    const char *from, *to;
-} dressing[] = {
-    { "\\left", "" },
-    { "\\right", "" },
-    { "\\!", "" },
-    { "\\(", "" },
-    { "\\)", "" },
-    { "\\[", "" },
-    { "\\]", "" },
-    { "\\$", "$" },
-    { "\\%", "%" },
-    { "\\,", "\1" },
-    { "\\;", " " },
-    { "\\:", " " },
-    { "\\ ", " " },
-    { "~", " " },
-    { "{,}", "," },
-    { "\\dfrac", "\\frac" },
-    { "\\tfrac", "\\frac" },
-    { "\\times", "*" },
-    { "\\cdot", "*" },
-    { "\xc3\x97", "*" },
-    { "^\\circ", " deg" },
-    { "^{\\circ}", " deg" },
-    { "\\degree", " deg" },
-    { "\xc2\xb0", " deg" },
-    { "\xe2\x88\x92", "-" },
-    { "\xc2\xa0", "\1" },
-    { "\xe2\x80\x89", "\1" },
-    { "\xe2\x80\xaf", "\1" },
-    { "**", "" },
-};
-static const char *const wrappers[] = { "\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{",
-                                        "\\mbox{" };
-
-static bool starts(const char *s, size_t n, const char *with)
+static rt_judged decide(judge *j, rt_judged result, rt_verify_rule rule, const char *reason)
 {
-    size_t m = strlen(with);
-    return m <= n && memcmp(s, with, m) == 0;
+    j->rule = rule;
+    j->reason = reason;
+    return result;
 }
 
-/* out without white space, periods and '$' pairs at its ends. */
-static void trim(char *out, size_t used)
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_word(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
+
+/* ---- words ---------------------------------------------------------------------------------- */
+
+static bool has_mathematics(const char *s) { return strpbrk(s, "\\^_+*=<>{}|\2\3") != NULL; }
+
+/* A word of three letters and more, or one of a few, in small letters but for the first. */
+static bool is_plain_word(const char *s, size_t n)
 {
-    size_t from = 0;
-    for (bool again = true; again && from < used;) {
-        bool pair = used - from > 1 && out[from] == '$' && out[used - 1] == '$';
-        bool tail = strchr(" .\1", out[used - 1]) != NULL, head = out[from] == ' ';
-        used -= pair || tail;
-        from += pair || (head && from < used);
-        again = pair || tail || head;
-    }
-    memmove(out, out + from, used - from);
-    out[used - from] = 0;
+    static const char *const small[] = { "no", "up", "on", "off", "in" };
+    bool known = n >= 3;
+    for (int i = 0; i < RT_COUNT(small) && !known; i++)
+        known = strlen(small[i]) == n && strncasecmp(small[i], s, n) == 0;
+    for (size_t i = 0; known && i < n; i++)
+        known = isalpha((unsigned char)s[i]) && (i == 0 || islower((unsigned char)s[i]));
+    return known;
 }
 
-/* Copy without dressing; false when it does not fit. out[ANSWER_BYTES] */
-static bool clean(const char *s, size_t n, char *out)
+static bool is_verdict(const char *s, size_t n)
 {
-    size_t used = 0;
-    int depth = 0, open = 0, closing[16]; /* depths at which the brace of a wrapper closes */
-    for (size_t i = 0, step; i < n; i += step) {
-        char one[2] = { isspace((unsigned char)s[i]) ? ' ' : s[i], 0 };
-        const char *to = NULL;
-        step = 1;
-        for (int k = 0; k < RT_COUNT(wrappers) && !to && open < RT_COUNT(closing); k++)
-            if (starts(s + i, n - i, wrappers[k])) {
-                to = " ";
-                step = strlen(wrappers[k]);
-                closing[open++] = depth++;
-            }
-        for (int k = 0; k < RT_COUNT(dressing) && !to; k++)
-            if (starts(s + i, n - i, dressing[k].from)) {
-                to = dressing[k].to;
-                step = strlen(dressing[k].from);
-            }
-        if (!to) {
-            depth += (s[i] == '{') - (s[i] == '}');
-            bool wrapper = s[i] == '}' && open && closing[open - 1] == depth;
-            open -= wrapper;
-            to = wrapper || (one[0] == ' ' && used && out[used - 1] == ' ') ? "" : one;
-        }
-        size_t add = strlen(to);
-        if (used + add >= ANSWER_BYTES)
+    return (n == 2 && strncasecmp(s, "no", n) == 0) || (n == 3 && strncasecmp(s, "yes", n) == 0) ||
+           (n == 4 && strncasecmp(s, "true", n) == 0) ||
+           (n == 5 && strncasecmp(s, "false", n) == 0);
+}
+
+/* Equal, the first letter of a word in either case. Both squeezed. */
+static bool same_words(const char *a, const char *b)
+{
+    while (*a && *b) {
+        size_t n = 0, m = 0;
+        while (isalpha((unsigned char)a[n]))
+            n++;
+        while (isalpha((unsigned char)b[m]))
+            m++;
+        bool equal = n == m && strncasecmp(a, b, n) == 0 &&
+                     (memcmp(a, b, n) == 0 || (is_plain_word(a, n) && is_plain_word(b, n)) ||
+                      is_verdict(a, n));
+        if (!equal || (n == 0 && *a != *b))
             return false;
-        memcpy(out + used, to, add);
-        used += add;
+        a += n ? n : 1;
+        b += n ? n : 1;
     }
-    trim(out, used);
-    return true;
+    return *a == *b;
 }
 
-/* ---- extraction ----------------------------------------------------------------------------- */
-
-/* The last \boxed{..} or \fbox{..} whose braces balance, in one pass. */
-static bool find_boxed(const char *s, const char **begin, size_t *bytes)
+/* Equal in everything but case, spaces and punctuation. */
+static bool alike(const char *a, const char *b)
 {
-    struct {
-        const char *begin;
-        int64_t depth;
-    } open[64]; /* the innermost ones; more are not kept */
-    int n = 0;
-    int64_t depth = 0;
-    *begin = NULL;
-    for (const char *p = s; *p; p++) {
-        if (*p == '\\') {
-            size_t name = strncmp(p, "\\boxed", 6) == 0 ? 6 : strncmp(p, "\\fbox", 5) == 0 ? 5 : 0;
-            const char *brace = p + name + strspn(p + name, " ");
-            if (name && *brace == '{') {
-                n -= n == RT_COUNT(open);
-                open[n].begin = brace + 1;
-                open[n++].depth = depth++;
-                p = brace;
-            } else if (p[1]) {
-                p++;
-            }
-        } else if (*p == '{') {
-            depth++;
-        } else if (*p == '}') {
-            depth--;
-            if (n && open[n - 1].depth == depth) {
-                n--;
-                if (!*begin || open[n].begin > *begin) {
-                    *begin = open[n].begin;
-                    *bytes = (size_t)(p - *begin);
-                }
-            }
-        }
-    }
-    return *begin != NULL;
-}
-
-/* The last number of a running text that is not glued to a word. */
-static bool find_number(const char *s, const char **begin, size_t *bytes)
-{
-    bool found = false;
-    for (const char *p = s; *p;) {
-        char before = p > s ? p[-1] : ' ';
-        bool glued = isalnum((unsigned char)before) || before == '_';
-        size_t minus = strncmp(p, "\xe2\x88\x92", 3) == 0 ? 3 : 0;
-        bool sign = (*p == '-' || minus) && !glued && before != ')';
-        bool start = sign || (!glued &&
-                              (isdigit((unsigned char)*p) || *p == '.' || *p == '$' || *p == '\\'));
-        const char *end = p + minus;
-        rt_number value;
-        if (start && rt_number_read(&end, &value)) {
-            *begin = p;
-            *bytes = (size_t)(end - p);
-            found = true;
-            p = end;
-        } else {
-            p++;
-        }
-    }
-    return found;
-}
-
-static bool has_mathematics(const char *s) { return strpbrk(s, "0123456789\\^_+*=<>{}") != NULL; }
-
-/* Equal up to white space and, for words, case. */
-static bool same_text(const char *a, const char *b)
-{
-    bool words = !has_mathematics(a) && !has_mathematics(b) && strlen(a) > 1;
     for (;; a++, b++) {
-        a += strspn(a, " \1");
-        b += strspn(b, " \1");
-        int x = (unsigned char)*a, y = (unsigned char)*b;
-        if (x != y && !(words && tolower(x) == tolower(y)))
+        while (*a && !is_word(*a))
+            a++;
+        while (*b && !is_word(*b))
+            b++;
+        if (tolower((unsigned char)*a) != tolower((unsigned char)*b))
             return false;
-        if (x == 0)
+        if (!*a)
             return true;
     }
 }
 
+/* Whether b stands in a as whole words. */
+static bool contains(const char *a, const char *b)
+{
+    size_t n = strlen(b);
+    for (const char *p = a; n && (p = strcasestr(p, b)) != NULL; p++)
+        if (!(p > a && is_word(p[-1]) && is_word(*b)) && !(is_word(p[n]) && is_word(b[n - 1])))
+            return true;
+    return false;
+}
+
+static char *squeezed(const char *s)
+{
+    char *copy = rt_strdup(s);
+    rt_answer_squeeze(copy);
+    return copy;
+}
+
+static rt_judged compare_text(judge *j, const char *a, const char *b)
+{
+    char *x = squeezed(a), *y = squeezed(b);
+    rt_judged result;
+    if (same_words(x, y))
+        result = decide(j, RT_JUDGED_YES, RT_RULE_TEXT, "equal");
+    else if (alike(x, y))
+        result = decide(j, RT_JUDGED_UNKNOWN, RT_RULE_TEXT, "equal but for case, spaces or signs");
+    else if (has_mathematics(y) || has_mathematics(x))
+        result = decide(j, RT_JUDGED_UNKNOWN, RT_RULE_EXPRESSION, "an expression of another form");
+    else if (contains(x, y) || contains(y, x))
+        result = decide(j, RT_JUDGED_UNKNOWN, RT_RULE_TEXT, "one is part of the other");
+    else
+        result = decide(j, RT_JUDGED_NO, RT_RULE_TEXT, "different");
+    free(x);
+    free(y);
+    return result;
+}
+
+/* ---- options -------------------------------------------------------------------------------- */
+
+typedef struct option {
+    char letter;
+    const char *text; /* behind it, "" = none */
+} option;
+
+/* "B", "(B)", "B) Paris", "B: Paris", "B. Paris", "B - Paris", "Option B". */
+static bool read_option(const char *s, option *o)
+{
+    s += strncasecmp(s, "option ", 7) == 0 || strncasecmp(s, "choice ", 7) == 0 ? 7 : 0;
+    bool open = *s == '(';
+    char letter = s[open], mark;
+    if (letter < 'A' || letter > 'J')
+        return false;
+    s += 1 + open;
+    mark = *s;
+    if (open ? mark != ')' : mark && !strchr("):.", mark) && strncmp(s, " - ", 3) != 0)
+        return false;
+    s += mark ? (mark == ' ' ? 3 : 1) : 0;
+    if ((mark == '.' && *s && *s != ' ') ||
+        (mark == ' ' && !(isalpha((unsigned char)s[0]) && isalpha((unsigned char)s[1]))))
+        return false;
+    s += strspn(s, " :.-");
+    *o = (option){ letter, s };
+    for (const char *p = s; *p; p++) { /* no second option in the text */
+        bool alone = *p >= 'A' && *p <= 'J' && !(p > s && is_word(p[-1])) && !is_word(p[1]);
+        if (alone && (p[1] == ')' || p[1] == ':' || p[1] == 0))
+            return false;
+    }
+    return strncmp(s, "or ", 3) != 0 && strncmp(s, "and ", 4) != 0 &&
+           !strchr(",;+*/=^", *s ? *s : ' ');
+}
+
+/* -1 = not about options. */
+static int compare_options(judge *j, const char *a, const char *b)
+{
+    option x, y;
+    if (!read_option(b, &y))
+        return -1;
+    if (!read_option(a, &x))
+        return (int)decide(j, RT_JUDGED_UNKNOWN, RT_RULE_OPTION, "no letter of an option");
+    bool texts = *x.text && *y.text, same = texts && same_words(x.text, y.text);
+    if (x.letter == y.letter && (!texts || same))
+        return (int)decide(j, RT_JUDGED_YES, RT_RULE_OPTION, "equal");
+    if (x.letter == y.letter || same)
+        return (int)decide(j, RT_JUDGED_UNKNOWN, RT_RULE_OPTION,
+                           "the letter and the text disagree");
+    return (int)decide(j, RT_JUDGED_NO, RT_RULE_OPTION, "different");
+}
+
+/* ---- values --------------------------------------------------------------------------------- */
+
+/* A number with a unit against one without: which unit the other means is not known. */
+static bool converts(judge *j, const rt_reading *with, rt_sum bare)
+{
+    rt_sum value = rt_sum_multiply(&j->pool, with->value, with->unit.factor), factor;
+    for (int i = 0; rt_unit_other(&j->pool, &with->unit, &i, &factor);)
+        if (rt_sum_same(&j->pool, value, rt_sum_multiply(&j->pool, bare, factor)) == RT_SAME_YES)
+            return true;
+    return false;
+}
+
+static rt_judged compare_values(judge *j, const rt_reading *x, const rt_reading *y)
+{
+    rt_exact *p = &j->pool;
+    rt_sum a = x->value, b = y->value;
+    bool constant = rt_sum_constant(a) && rt_sum_constant(b);
+    rt_verify_rule rule = constant ? RT_RULE_NUMBER : RT_RULE_EXPRESSION;
+    if (x->unit.given && y->unit.given) {
+        if (!rt_unit_alike(&x->unit, &y->unit))
+            return decide(j, RT_JUDGED_UNKNOWN, rule, "units that do not convert");
+        a = rt_sum_multiply(p, a, x->unit.factor);
+        b = rt_sum_multiply(p, b, y->unit.factor);
+    }
+    rt_same same = rt_sum_same(p, a, b);
+    if (p->failed)
+        return decide(j, RT_JUDGED_UNKNOWN, rule, "a number beyond the limits");
+    if (same == RT_SAME_YES)
+        return decide(j, RT_JUDGED_YES, rule, "equal");
+    if (same == RT_SAME_UNKNOWN)
+        return decide(j, RT_JUDGED_UNKNOWN, rule, "an expression of another form");
+    rt_sum hundred = rt_sum_decimal(p, "100", 3, 0);
+    if (x->percent != y->percent &&
+        rt_sum_same(p, x->percent ? rt_sum_multiply(p, a, hundred) : a,
+                    y->percent ? rt_sum_multiply(p, b, hundred) : b) == RT_SAME_YES)
+        return decide(j, RT_JUDGED_UNKNOWN, rule, "per cent against a bare number");
+    if (x->unit.given != y->unit.given && (x->unit.given ? converts(j, x, b) : converts(j, y, a)))
+        return decide(j, RT_JUDGED_UNKNOWN, rule, "a unit against a bare number");
+    return decide(j, RT_JUDGED_NO, rule, "different");
+}
+
+/* ---- structure ------------------------------------------------------------------------------ */
+
+typedef struct pieces {
+    char open, close; /* of a set, tuple or interval; 0 = a bare list */
+    int n;
+    char *piece[PIECES_MAX];
+} pieces;
+
+static void free_pieces(pieces *l)
+{
+    for (int i = 0; i < l->n; i++)
+        free(l->piece[i]);
+    l->n = 0;
+}
+
+static bool opens(char c) { return c && strchr("([{\2", c); }
+static bool closes(char c) { return c && strchr(")]}\3", c); }
+
+/* Bytes of the separator of a list at s. */
+static size_t separator(const char *s, char sign, bool bare)
+{
+    return *s == sign                            ? 1
+           : bare && strncmp(s, " and ", 5) == 0 ? 5
+           : bare && strncmp(s, " or ", 4) == 0  ? 4
+                                                 : 0;
+}
+
+/* Elements of "{1,2}", "(1,2]", "1, 2 or 3" at the outermost depth; n = 0 where s is no list. */
+static void split(pieces *l, const char *s, rt_number_style style)
+{
+    size_t n = strlen(s), from = 0;
+    int depth = 0;
+    char sign = ',';
+    bool whole = n > 1 && n < STRUCTURE_BYTES && opens(s[0]) && s[0] != '{' && closes(s[n - 1]);
+    *l = (pieces){ 0 };
+    for (size_t i = 0; i < n; i++) {
+        depth += opens(s[i]) - closes(s[i]);
+        whole = whole && (depth > 0 || i == n - 1);
+    }
+    if (depth != 0 || n >= STRUCTURE_BYTES)
+        return;
+    for (size_t i = whole; i < n - whole; i++) {
+        depth += opens(s[i]) - closes(s[i]);
+        if (depth == 0 && s[i] == ';')
+            sign = ';';
+    }
+    if (whole && style == RT_STYLE_USUAL)
+        style = RT_STYLE_LIST;
+    depth = 0;
+    from = whole;
+    for (size_t i = whole; i <= n - whole && l->n < PIECES_MAX; i++) {
+        bool end = i == n - whole;
+        size_t gap = end || depth ? 0 : separator(s + i, sign, !whole);
+        if (end || gap) {
+            while (from < i && s[from] == ' ')
+                from++;
+            size_t to = i;
+            while (to > from && s[to - 1] == ' ')
+                to--;
+            if (to > from)
+                l->piece[l->n++] = rt_strndup(s + from, (int64_t)(to - from));
+            from = i + gap;
+            i += gap ? gap - 1 : 0;
+        } else if (is_digit(s[i])) {
+            i += (size_t)rt_number_digits(s + i, style).bytes - 1;
+        } else {
+            depth += opens(s[i]) - closes(s[i]);
+        }
+    }
+    l->open = whole ? s[0] : 0;
+    l->close = whole ? s[n - 1] : 0;
+    bool list = l->n < PIECES_MAX && (l->n > 1 || l->open == RT_SET_OPEN);
+    if (!list)
+        free_pieces(l);
+}
+
+static rt_judged compare(judge *j, const char *a, const char *b);
+
+static rt_judged in_order(judge *j, const pieces *x, const pieces *y)
+{
+    rt_judged result = x->n == y->n ? RT_JUDGED_YES : RT_JUDGED_NO;
+    for (int i = 0; i < x->n && i < y->n && result != RT_JUDGED_NO; i++) {
+        rt_judged one = compare(j, x->piece[i], y->piece[i]);
+        result = one == RT_JUDGED_YES ? result : one;
+    }
+    return result;
+}
+
+/* Every element of x among those of y. */
+static rt_judged within(judge *j, const pieces *x, const pieces *y, bool swap)
+{
+    rt_judged result = RT_JUDGED_YES;
+    for (int i = 0; i < x->n && result != RT_JUDGED_NO; i++) {
+        rt_judged best = RT_JUDGED_NO;
+        for (int k = 0; k < y->n && best != RT_JUDGED_YES; k++) {
+            rt_judged one = swap ? compare(j, y->piece[k], x->piece[i])
+                                 : compare(j, x->piece[i], y->piece[k]);
+            best = one == RT_JUDGED_NO ? best : one;
+        }
+        result = best == RT_JUDGED_YES ? result : best;
+    }
+    return result;
+}
+
+static rt_judged any_order(judge *j, const pieces *x, const pieces *y)
+{
+    rt_judged there = within(j, x, y, false), back = within(j, y, x, true);
+    return there == RT_JUDGED_NO || back == RT_JUDGED_NO ? RT_JUDGED_NO
+           : there == RT_JUDGED_YES                      ? back
+                                                         : there;
+}
+
+static rt_judged compare_lists(judge *j, const pieces *x, const pieces *y)
+{
+    bool same = x->open == y->open && x->close == y->close, set = x->open == RT_SET_OPEN;
+    bool interval = x->n == 2 && x->open && y->open && !set && y->open != RT_SET_OPEN;
+    rt_judged result = same && set ? any_order(j, x, y) : in_order(j, x, y);
+    if (same && result == RT_JUDGED_NO && !x->open && any_order(j, x, y) != RT_JUDGED_NO)
+        return decide(j, RT_JUDGED_UNKNOWN, RT_RULE_LIST, "a list in another order");
+    if (same)
+        return decide(j, result, RT_RULE_LIST, result == RT_JUDGED_YES ? "equal" : "different");
+    if (interval)
+        return decide(j, RT_JUDGED_NO, RT_RULE_LIST, "other brackets");
+    if (result == RT_JUDGED_NO && any_order(j, x, y) == RT_JUDGED_NO)
+        return decide(j, RT_JUDGED_NO, RT_RULE_LIST, "different");
+    return decide(j, RT_JUDGED_UNKNOWN, RT_RULE_LIST, "other brackets");
+}
+
+/* "x = 3": what stands behind the only '=' when a name stands before it. */
+static const char *behind_name(const char *s)
+{
+    const char *sign = strchr(s, '=');
+    size_t n = sign ? (size_t)(sign - s) : 0;
+    if (!n || n > 24 || strpbrk(sign + 1, "=<>") || strchr("<>!:", sign[-1]) ||
+        !(isalpha((unsigned char)*s) || *s == '\\'))
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        if (!is_word(s[i]) && !strchr("_(){}\\' ", s[i]))
+            return NULL;
+    return sign + 1 + strspn(sign + 1, " ");
+}
+
+static rt_judged compare_equations(judge *j, const char *a, const char *x, const char *b,
+                                   const char *y)
+{
+    if (x && y) {
+        char *left = rt_strndup(a, x - a), *right = rt_strndup(b, y - b);
+        rt_answer_squeeze(left);
+        rt_answer_squeeze(right);
+        bool same = strcmp(left, right) == 0;
+        free(left);
+        free(right);
+        if (!same)
+            return decide(j, RT_JUDGED_NO, RT_RULE_EXPRESSION, "of another name");
+    }
+    return compare(j, x ? x : a, y ? y : b);
+}
+
+/* Letters alone are words. */
+static bool read_value(judge *j, const char *s, rt_number_style style, rt_reading *out)
+{
+    return rt_number_read(&j->pool, s, style, out) && !j->pool.failed &&
+           (rt_sum_constant(out->value) || has_mathematics(s) || strpbrk(s, "0123456789"));
+}
+
+/* Both cleaned. */
+static rt_judged compare_inside(judge *j, const char *a, const char *b)
+{
+    rt_reading x, y;
+    const char *name_a = behind_name(a), *name_b = behind_name(b);
+    pieces l, m;
+    if (name_a ? name_b || !strchr(b, '=') : name_b && !strchr(a, '='))
+        return compare_equations(j, a, name_a, b, name_b);
+    split(&l, a, j->style[0]);
+    split(&m, b, j->style[1]);
+    bool lists = l.n && m.n && (l.n == m.n || l.open || m.open);
+    bool one_list = (l.n > 0) != (m.n > 0);
+    rt_judged result = lists ? compare_lists(j, &l, &m) : RT_JUDGED_UNKNOWN;
+    free_pieces(&l);
+    free_pieces(&m);
+    if (lists)
+        return result;
+    bool number = read_value(j, a, j->style[0], &x);
+    bool reference = read_value(j, b, j->style[1], &y);
+    if (number && reference)
+        return compare_values(j, &x, &y);
+    if (one_list && (number || reference) && !has_mathematics(a) && !has_mathematics(b) &&
+        !strpbrk(number ? b : a, "abcdefghijklmnopqrstuvwxyz"))
+        return decide(j, RT_JUDGED_NO, RT_RULE_LIST, "a list against one number");
+    if (j->pool.failed)
+        return decide(j, RT_JUDGED_UNKNOWN, RT_RULE_NUMBER, "a number beyond the limits");
+    return compare_text(j, a, b);
+}
+
+static rt_judged compare(judge *j, const char *a, const char *b)
+{
+    int letters = compare_options(j, a, b);
+    if (letters >= 0)
+        return (rt_judged)letters;
+    if (j->depth == DEPTH_MAX)
+        return decide(j, RT_JUDGED_UNKNOWN, RT_RULE_LIST, "lists too deep in each other");
+    j->depth++;
+    rt_judged result = compare_inside(j, a, b);
+    j->depth--;
+    return result;
+}
+
+/* Every reading of both: a difference is only sure when no reading makes them equal. */
+static rt_judged compare_readings(judge *j, const char *a, const char *b)
+{
+    rt_judged result = compare(j, a, b);
+    if (result == RT_JUDGED_UNKNOWN && j->rule != RT_RULE_OPTION) { /* the same text is the same */
+        char *x = squeezed(a), *y = squeezed(b);
+        if (strcmp(x, y) == 0)
+            result = decide(j, RT_JUDGED_YES, j->rule, "equal");
+        free(x);
+        free(y);
+    }
+    rt_verify_rule rule = j->rule;
+    const char *reason = j->reason;
+    for (int i = 1; i < RT_STYLE_COUNT * RT_STYLE_COUNT && result == RT_JUDGED_NO; i++) {
+        j->style[0] = (rt_number_style)(i / RT_STYLE_COUNT);
+        j->style[1] = (rt_number_style)(i % RT_STYLE_COUNT);
+        if (strpbrk(a, ",. ") || strpbrk(b, ",. "))
+            if (compare(j, a, b) == RT_JUDGED_YES)
+                result = decide(j, RT_JUDGED_UNKNOWN, rule, "two readings of one text");
+    }
+    return result == RT_JUDGED_NO ? decide(j, result, rule, reason) : result;
+}
+
 /* ---- judging -------------------------------------------------------------------------------- */
 
-static rt_judgement judge(rt_judgement v, rt_judged result, const char *reason)
+static rt_judgement make(const judge *j, rt_judged result, rt_str answer)
 {
-    v.result = result;
-    v.reason = reason;
+    rt_judgement v = { result, j->rule, j->reason, "" };
+    while (answer.bytes && isspace((unsigned char)*answer.data)) {
+        answer.data++;
+        answer.bytes--;
+    }
+    while (answer.bytes && isspace((unsigned char)answer.data[answer.bytes - 1]))
+        answer.bytes--;
+    size_t n = (size_t)answer.bytes;
+    if (n >= sizeof v.answer)
+        for (n = sizeof v.answer - 1; n && ((unsigned char)answer.data[n] & 0xc0) == 0x80;)
+            n--;
+    if (n)
+        memcpy(v.answer, answer.data, n);
+    v.answer[n] = 0;
     return v;
 }
 
-static void keep_answer(rt_judgement *v, const char *s, size_t n)
+/* The reference itself, its last box, or what stands behind "####". */
+static char *clean_reference(const char *reference)
 {
-    while (n && isspace((unsigned char)*s)) {
-        s++;
-        n--;
-    }
-    while (n && isspace((unsigned char)s[n - 1]))
-        n--;
-    if (n >= sizeof v->answer)
-        for (n = sizeof v->answer - 1; n && ((unsigned char)s[n] & 0xc0) == 0x80;)
-            n--;
-    memcpy(v->answer, s, n);
-    v->answer[n] = 0;
+    rt_str found = { reference, (int64_t)strlen(reference) };
+    if (!rt_answer_boxed(reference, &found))
+        rt_answer_marked(reference, true, &found);
+    return rt_answer_clean(found);
 }
 
-/* "(A)" -> "A" */
-static void bare_choice(char *s)
+static rt_judged judge_part(judge *j, rt_str part, const char *reference)
 {
-    if (s[0] == '(' && isalpha((unsigned char)s[1]) && s[2] == ')' && s[3] == 0) {
-        s[0] = s[1];
-        s[1] = 0;
-    }
+    char *answer = rt_answer_clean(part);
+    rt_judged result = *answer ? compare_readings(j, answer, reference)
+                               : decide(j, RT_JUDGED_NO, RT_RULE_MISSING, "an empty answer");
+    free(answer);
+    return result;
 }
 
-static rt_judgement compare(rt_judgement v, rt_verify_kind kind, const char *s, size_t n,
-                            const char *reference)
+/* By the last number of a running text, and by that behind "answer is" where there is one. */
+static rt_judgement judge_number(judge *j, rt_str text, const char *reference)
 {
-    char answer[ANSWER_BYTES], gold[ANSWER_BYTES];
-    rt_number x, y;
-    if (!clean(reference, strlen(reference), gold) || gold[0] == 0)
-        return judge(v, RT_JUDGED_UNKNOWN, "the reference is empty or longer than 255 bytes");
-    if (!clean(s, n, answer))
-        return judge(v, RT_JUDGED_UNKNOWN, "the answer is longer than 255 bytes");
-    if (answer[0] == 0)
-        return judge(v, RT_JUDGED_NO, "an empty answer");
-    bare_choice(answer);
-    bare_choice(gold);
-    bool number = rt_number_answer(answer, &x), gold_number = rt_number_answer(gold, &y);
-    if (kind == RT_VERIFY_NUMBER && !gold_number)
-        return judge(v, RT_JUDGED_UNKNOWN, "the reference is not a number");
-    if (number && gold_number && !x.overflow && !y.overflow)
-        return x.num == y.num && x.den == y.den ? judge(v, RT_JUDGED_YES, "equal")
-                                                : judge(v, RT_JUDGED_NO, "different");
-    if (same_text(answer, gold))
-        return judge(v, RT_JUDGED_YES, "equal");
-    if (number && gold_number)
-        return judge(v, RT_JUDGED_UNKNOWN, "a number beyond 128 bits");
-    if (has_mathematics(answer) && (!number || has_mathematics(gold)))
-        return judge(v, RT_JUDGED_UNKNOWN, "an expression that is not a number");
-    return judge(v, RT_JUDGED_NO, "different");
+    rt_str part[2] = { text }, number;
+    rt_judgement v[2];
+    char *copy = rt_strndup(text.data, text.bytes);
+    int parts = rt_answer_marked(copy, false, &part[1]) ? 2 : 1;
+    for (int i = 0; i < parts; i++) {
+        char *clean = rt_answer_clean(part[i]);
+        rt_found found = rt_answer_number(clean, &number);
+        if (found == RT_FOUND_NOTHING) {
+            decide(j, RT_JUDGED_NO, RT_RULE_MISSING, "no number in the text");
+            v[i] = make(j, RT_JUDGED_NO, (rt_str){ "", 0 });
+            parts = i ? 1 : parts;
+        } else if (found == RT_FOUND_EXPRESSION) {
+            decide(j, RT_JUDGED_UNKNOWN, RT_RULE_NUMBER, "a part of an expression, or of a list");
+            v[i] = make(j, RT_JUDGED_UNKNOWN, number);
+        } else {
+            rt_judged result = judge_part(j, number, reference);
+            v[i] = make(j, result, number);
+        }
+        free(clean);
+    }
+    free(copy);
+    if (parts == 2 && v[0].result != v[1].result) {
+        v[0].result = RT_JUDGED_UNKNOWN;
+        v[0].reason = "the last number is not that of the answer";
+    }
+    return v[0];
+}
+
+static rt_judgement judge_exact(const char *s, const char *reference)
+{
+    judge j = { .rule = RT_RULE_EXACT, .reason = "equal" };
+    const char *begin = s;
+    while (*reference || *s) { /* white space at the ends is none, a run of it one space */
+        size_t a = strspn(s, " \t\r\n\f\v"), b = strspn(reference, " \t\r\n\f\v");
+        bool edge = s == begin || !s[a] || !reference[b];
+        s += a;
+        reference += b;
+        if ((!edge && (a > 0) != (b > 0)) || *s != *reference) {
+            j.reason = "different";
+            break;
+        }
+        s += *s != 0;
+        reference += *reference != 0;
+    }
+    return make(&j, *j.reason == 'e' ? RT_JUDGED_YES : RT_JUDGED_NO,
+                (rt_str){ begin, (int64_t)strlen(begin) });
+}
+
+static rt_judgement judge_reference(judge *j, rt_verify_kind kind, const char *response,
+                                    const char *reference)
+{
+    rt_str part = { response, (int64_t)strlen(response) };
+    rt_reading r;
+    bool number = rt_number_read(&j->pool, reference, RT_STYLE_USUAL, &r) &&
+                  rt_sum_constant(r.value);
+    if (*reference == 0 || (kind == RT_VERIFY_NUMBER && !number)) {
+        decide(j, RT_JUDGED_UNKNOWN, RT_RULE_NUMBER,
+               *reference ? "the reference is not a number" : "the reference is empty");
+        return make(j, RT_JUDGED_UNKNOWN, (rt_str){ "", 0 });
+    }
+    if (!rt_answer_boxed(response, &part)) {
+        if (kind == RT_VERIFY_BOXED) {
+            decide(j, RT_JUDGED_NO, RT_RULE_MISSING, "no \\boxed{} in the text");
+            return make(j, RT_JUDGED_NO, (rt_str){ "", 0 });
+        }
+        bool hashes = rt_answer_marked(response, true, &part);
+        if (number)
+            return judge_number(j, part, reference);
+        if (!hashes)
+            rt_answer_marked(response, false, &part);
+    }
+    rt_judged result = judge_part(j, part, reference);
+    return make(j, result, part);
 }
 
 rt_judgement rt_verify(rt_verify_kind kind, const char *response, const char *reference)
 {
-    rt_judgement v = { .result = RT_JUDGED_UNKNOWN, .reason = "not judged" };
-    const char *s = response;
-    size_t n = strlen(response);
-    bool found = true;
-    switch (kind) {
-    case RT_VERIFY_NONE:
-        return v;
-    case RT_VERIFY_EXACT:
-        keep_answer(&v, s, n);
-        while (*reference || *s) { /* both without white space at the ends and runs as one space */
-            size_t a = strspn(s, " \t\r\n\f\v"), b = strspn(reference, " \t\r\n\f\v");
-            bool edge = s == response || !s[a] || !reference[b];
-            s += a;
-            reference += b;
-            if ((!edge && (a > 0) != (b > 0)) || *s != *reference)
-                return judge(v, RT_JUDGED_NO, "different");
-            s += *s != 0;
-            reference += *reference != 0;
-        }
-        return judge(v, RT_JUDGED_YES, "equal");
-    case RT_VERIFY_BOXED:
-        found = find_boxed(response, &s, &n);
-        break;
-    case RT_VERIFY_NUMBER:
-        found = find_boxed(response, &s, &n) || find_number(response, &s, &n);
-        break;
-    }
-    if (!found)
-        return judge(v, RT_JUDGED_NO,
-                     kind == RT_VERIFY_BOXED ? "no \\boxed{} in the text"
-                                             : "no number in the text");
-    keep_answer(&v, s, n);
-    return compare(v, kind, s, n, reference);
+    judge j = { .reason = "not judged" };
+    if (kind == RT_VERIFY_NONE)
+        return make(&j, RT_JUDGED_UNKNOWN, (rt_str){ "", 0 });
+    if (kind == RT_VERIFY_EXACT)
+        return judge_exact(response, reference);
+    j.pool.budget = BUDGET + (int64_t)strlen(response) + (int64_t)strlen(reference);
+    char *gold = clean_reference(reference);
+    rt_judgement v = judge_reference(&j, kind, response, gold);
+    free(gold);
+    rt_exact_free(&j.pool);
+    return v;
 }
 
-static const char *const kinds[] = { "none", "number", "boxed", "exact" };
+/* ---- names ---------------------------------------------------------------------------------- */
+
+static const char *const kinds[] = { "none", "auto", "number", "boxed", "exact" };
+static const char *const rules[RT_RULE_COUNT] = { "none",   "no answer", "number", "expression",
+                                                  "option", "list",      "text",   "exact" };
 
 int rt_verify_kind_parse(rt_verify_kind *kind, const char *name, rt_err *err)
 {
@@ -297,7 +592,32 @@ int rt_verify_kind_parse(rt_verify_kind *kind, const char *name, rt_err *err)
             *kind = (rt_verify_kind)i;
             return 0;
         }
-    return rt_usage(err, "verify: \"%s\" is unknown; number, boxed, exact and none are", name);
+    return rt_usage(err, "verify: \"%s\" is unknown; %s are", name, RT_VERIFY_KINDS);
 }
 
 const char *rt_verify_kind_name(rt_verify_kind kind) { return kinds[kind]; }
+const char *rt_verify_rule_name(rt_verify_rule rule) { return rules[rule]; }
+
+rt_verify_rule rt_verify_rule_of(const char *name)
+{
+    for (int i = 0; i < RT_RULE_COUNT; i++)
+        if (strcmp(name, rules[i]) == 0)
+            return (rt_verify_rule)i;
+    return RT_RULE_NONE;
+}
+
+int rt_verify_choose(rt_verify_kind *kind, const char *flag, const char *record, const char *answer,
+                     rt_err *err)
+{
+    bool given = strcmp(flag, "auto") != 0;
+    *kind = RT_VERIFY_NONE;
+    if (!answer && !given)
+        return 0;
+    if (rt_verify_kind_parse(kind, given ? flag : record ? record : "auto", err))
+        return -1;
+    return answer || *kind == RT_VERIFY_NONE
+               ? 0
+               : rt_fail(err,
+                         "no \"answer\" to verify with --verify %s: add it, or take --verify none",
+                         flag);
+}

@@ -51,8 +51,9 @@ static const rt_option options[] = {
     OPT_FLOAT(O, temperature, "temperature", "1", 0.1, 20,
               "of soft targets; not 1 needs bucket, renorm, reverse or jsd"),
     OPT_FLOAT(O, jsd_beta, "jsd-beta", "0.5", 0.01, 0.99, "teacher's share of the mixture of jsd"),
-    OPT_STR(O, verdicts, "verdicts", "correct,unverified", "LIST",
-            "which samples of an archive to learn from"),
+    OPT_STR(O, verdicts, "verdicts", "auto", "LIST",
+            "samples to learn from; auto: correct where an archive has judged ones, else all that "
+            "are finished"),
     RT_CHAT_OPTION(O, set),
     OPT_INT(O, steps, "steps", "1000", 1, 1e9, "optimizer steps"),
     OPT_INT(O, batch_tokens, "batch-tokens", "8192", 2, 1e9, "tokens of a step (whole documents)"),

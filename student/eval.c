@@ -37,7 +37,7 @@ static const rt_option options[] = {
     OPT_STR(O, reference, "reference", NULL, "DIR|GGUF",
             "exact KL(reference || model) on the archive's tokens", RT_OPT_INPUT),
     OPT_STR(O, out, "out", NULL, "FILE", "write the results there as JSON", RT_OPT_OUTPUT),
-    OPT_CHOICE(O, verify, "verify", "boxed", "number|boxed|exact", "how answers are compared"),
+    OPT_CHOICE(O, verify, "verify", "auto", RT_VERIFY_KINDS, RT_VERIFY_HELP),
     OPT_STR(O, group, "group", NULL, "KEY", "also report answers by this key of the problems"),
     OPT_INT(O, limit, "limit", "0", 0, 1e15, "problems and documents at most; 0 = all"),
     RT_CHAT_OPTION(O, set),
@@ -64,6 +64,7 @@ typedef struct group_score {
 typedef struct problem {
     rt_ids prompt;
     char *answer;
+    rt_verify_kind verify;
     int group;
 } problem;
 
@@ -72,12 +73,11 @@ typedef struct evaluation {
     rt_dev dev;
     rt_chat chat;
     rt_model model, reference;
-    rt_verify_kind verify;
     problem *problem;
     int64_t n_problems, cap_problems, next, longest_prompt;
     group_score group[GROUPS_MAX];
     int n_groups;
-    int64_t correct, unfinished, unknown, generated;
+    int64_t correct, unfinished, unknown, generated, rules[RT_RULE_COUNT];
     rt_response response;
     rt_progress progress;
     int64_t done;
@@ -107,14 +107,18 @@ static int group_of(evaluation *e, const rt_record *r, rt_err *err)
 
 static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_err *err)
 {
+    rt_verify_kind verify;
     if (!r->answer)
         return rt_fail(err, "%s: no \"answer\" to compare with", where);
+    if (rt_verify_choose(&verify, e->o->verify, r->verify, r->answer, err))
+        return rt_wrap(err, "%s", where);
     if (r->n_messages == 0)
         return rt_fail(err, "%s: no \"prompt\" or \"messages\"", where);
     rt_grow(&e->problem, &e->cap_problems, e->n_problems + 1, sizeof *e->problem, "problems");
     problem *p = &e->problem[e->n_problems++];
     memset(p, 0, sizeof *p);
     p->group = group_of(e, r, err);
+    p->verify = verify;
     p->answer = rt_strdup(r->answer);
     cJSON *root = rt_record_messages(r);
     rt_record_drop_response(root);
@@ -159,11 +163,12 @@ static int judge(void *ctx, const rt_completion *c, rt_err *err)
     if (rt_chat_split(&e->chat, c->token, c->n_prompt, c->n_prompt + c->n_new, &e->response, err))
         return -1;
     bool unfinished = e->response.unfinished || !c->stopped;
-    rt_judgement v = rt_verify(e->verify, e->response.answer.data, p->answer);
+    rt_judgement v = rt_verify(p->verify, e->response.answer.data, p->answer);
     bool right = !unfinished && v.result == RT_JUDGED_YES;
     e->correct += right;
     e->unfinished += unfinished;
-    e->unknown += v.result == RT_JUDGED_UNKNOWN;
+    e->unknown += !unfinished && v.result == RT_JUDGED_UNKNOWN;
+    e->rules[unfinished ? RT_RULE_NONE : v.rule]++;
     e->generated += c->n_new;
     if (p->group >= 0) {
         e->group[p->group].n++;
@@ -289,6 +294,12 @@ static cJSON *results(const evaluation *e)
             rt_json_put_num(groups, e->group[i].name,
                             (double)e->group[i].correct / (double)rt_max(e->group[i].n, 1));
         rt_json_put(json, "groups", groups);
+        cJSON *rules = rt_json_object();
+        for (int i = 0; i < RT_RULE_COUNT; i++)
+            if (e->rules[i])
+                rt_json_put_num(rules, rt_verify_rule_name((rt_verify_rule)i),
+                                (double)e->rules[i] / n);
+        rt_json_put(json, "rules", rules);
     }
     if (e->has_data) {
         double rows = (double)rt_max(t->rows, 1), ce = t->sum[RT_LOSS_CE] / rows;
@@ -318,6 +329,7 @@ static void print_table(const cJSON *json)
                  { "accuracy", "exact answers", "%.1f %%", 100 },
                  { "accuracy_se", "standard error", "%.1f %%", 100 },
                  { "unfinished", "unfinished", "%.1f %%", 100 },
+                 { "unknown", "cannot tell", "%.1f %%", 100 },
                  { "tokens", "held-out tokens", "%.0f", 1 },
                  { "perplexity", "perplexity", "%.4f", 1 },
                  { "entropy", "entropy (nats)", "%.4f", 1 },
@@ -333,9 +345,11 @@ static void print_table(const cJSON *json)
         printf(rows[i].format, item->valuedouble * rows[i].scale);
         putchar('\n');
     }
-    const cJSON *group;
-    cJSON_ArrayForEach(group, rt_json_find(json, "groups"))
-        printf("  %-20s %.1f %%\n", group->string, 100 * group->valuedouble);
+    const cJSON *share;
+    cJSON_ArrayForEach(share, rt_json_find(json, "groups"))
+        printf("  %-20s %.1f %%\n", share->string, 100 * share->valuedouble);
+    cJSON_ArrayForEach(share, rt_json_find(json, "rules"))
+        printf("  judged by %-10s %.1f %%\n", share->string, 100 * share->valuedouble);
 }
 
 /* Read at once, or only described when `plan` is given. */
@@ -360,8 +374,7 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
         return rt_usage(err, "--reference needs --archive PATH: the text to compare on");
     int64_t positions = o->max_length;
     const rt_needs_output *later = rt_needs_find(plan, o->model);
-    if (rt_verify_kind_parse(&e->verify, o->verify, err) ||
-        rt_dev_open(&e->dev, "cpu", (int)o->threads, err) ||
+    if (rt_dev_open(&e->dev, "cpu", (int)o->threads, err) ||
         rt_chat_open(&e->chat, later ? later->tokenizer : o->model, err) ||
         rt_chat_set(&e->chat, &o->set, err))
         return -1;

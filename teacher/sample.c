@@ -29,8 +29,7 @@ static const rt_option options[] = {
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, samples, "samples", "1", 1, 1e6, "responses to each prompt"),
     RT_SAMPLING_OPTIONS(O, "1", "1", "1024"),
-    OPT_CHOICE(O, verify, "verify", "auto", "auto|none|number|boxed|exact",
-               "how a response is compared with its prompt's answer; auto: as the record says"),
+    OPT_CHOICE(O, verify, "verify", "auto", RT_VERIFY_KINDS, RT_VERIFY_HELP),
     OPT_INT(O, batch, "batch", "16", 1, 4096, "sequences generated at once", RT_OPT_FREE),
     OPT_INT(O, prefill_tokens, "prefill-tokens", "512", 1, 1e6,
             "prompt tokens of one pass beside the running sequences", RT_OPT_FREE),
@@ -188,13 +187,13 @@ static waiting *keep(const rt_completion *c, int32_t temps)
     return w;
 }
 
-static rt_verdict judge(const rt_work_item *item, const waiting *w, const rt_response *r)
+static rt_verdict judge(const rt_work_item *item, const waiting *w, const rt_response *r,
+                        rt_verify_rule *rule)
 {
     if (!w->c.stopped || r->unfinished)
         return RT_UNFINISHED;
-    if (item->verify == RT_VERIFY_NONE)
-        return RT_UNVERIFIED;
     rt_judgement j = rt_verify(item->verify, r->answer.data, item->answer);
+    *rule = j.rule;
     return j.result == RT_JUDGED_YES  ? RT_CORRECT
            : j.result == RT_JUDGED_NO ? RT_WRONG
                                       : RT_UNVERIFIED;
@@ -207,7 +206,6 @@ static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *er
     int64_t n = w->c.n_prompt + w->c.n_new;
     if (rt_chat_split(&s->teacher.chat, w->token, w->c.n_prompt, n, &s->response, err))
         return -1;
-    rt_verdict verdict = judge(item, w, &s->response);
     rt_trace_span span = { (int32_t)w->c.n_prompt, (int32_t)n };
     rt_trace_sample t;
     rt_trace_sample_init(&t);
@@ -220,8 +218,8 @@ static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *er
     t.reasoning = s->response.reasoning.data;
     t.answer = s->response.answer.data;
     t.finish = w->c.stopped ? "stop" : "length";
-    t.verdict = verdict;
-    t.reward = verdict == RT_CORRECT;
+    t.verdict = judge(item, w, &s->response, &t.rule);
+    t.reward = t.verdict == RT_CORRECT;
     t.seed = rt_work_seed((uint64_t)s->o->a.seed, item->id, index % s->o->samples);
     t.tokens = w->token;
     t.n_tokens = n;
@@ -230,7 +228,7 @@ static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *er
     t.n_spans = 1;
     t.soft = w->soft;
     s->judged += item->verify != RT_VERIFY_NONE;
-    s->correct += verdict == RT_CORRECT;
+    s->correct += t.verdict == RT_CORRECT;
     return rt_trace_append(s->writer, &t, err);
 }
 

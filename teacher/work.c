@@ -116,20 +116,8 @@ static rt_work_item *add_item(rt_work *w)
 
 static int choose_verifier(rt_work_item *item, const rt_record *r, const char *verify, rt_err *err)
 {
-    bool automatic = strcmp(verify, "auto") == 0;
-    if (automatic && !r->answer)
-        return 0;
-    if (rt_verify_kind_parse(&item->verify,
-                             !automatic  ? verify
-                             : r->verify ? r->verify
-                                         : "number",
-                             err))
-        return -1;
-    if (item->verify != RT_VERIFY_NONE && !r->answer)
-        return rt_fail(err,
-                       "no \"answer\" to verify with --verify %s: add it, or take --verify none",
-                       verify) &&
-               rt_record_lacks(r, err);
+    if (rt_verify_choose(&item->verify, verify, r->verify, r->answer, err))
+        return r->answer ? -1 : rt_record_lacks(r, err);
     item->answer = r->answer ? rt_strdup(r->answer) : NULL;
     return 0;
 }
@@ -323,6 +311,12 @@ static void print_table(const rt_trace_statistics *s, double mean, int64_t token
     for (int v = 0; v < RT_VERDICT_COUNT; v++)
         if (s->verdicts[v])
             print_count(rt_verdict_name((rt_verdict)v), s->verdicts[v], s->samples);
+    for (int i = 0; i < RT_RULE_COUNT; i++)
+        if (s->rules[i]) {
+            snprintf(text, sizeof text, i ? "  judged by %s" : "  not compared",
+                     rt_verify_rule_name((rt_verify_rule)i));
+            print_count(text, s->rules[i], s->samples);
+        }
     printf("%-22s %.1f\n", "tokens a response", mean);
     printf("%-22s %lld\n", "positions", (long long)s->positions);
     if (s->positions) {

@@ -72,9 +72,8 @@ typedef enum rt_work_kind {
     RT_WORK_TEXTS    /* pairs and documents whose tokens are given */
 } rt_work_kind;
 
-/* Records of all paths (corpora/record.h), at most `limit` (0 = all). verify: "number", "boxed" or
-   "exact" for every record, which then needs an answer; "none"; or "auto": as the record says, else
-   "number" where it has an answer. */
+/* Records of all paths (corpora/record.h), at most `limit` (0 = all). verify: rt_verify_choose's
+   flag. */
 int rt_work_read(rt_work *w, const rt_chat *chat, rt_work_kind kind, const rt_strlist *paths,
                  int64_t limit, const char *verify, rt_err *err);
 void rt_work_free(rt_work *w); /* accepts a zeroed list */

@@ -50,19 +50,23 @@ START_TEST(boxed)
         { "\\boxed{1,234,567}", "1234567", YES, NULL },
         { "\\boxed{1{,}234}", "1234", YES, NULL },
         { "\\boxed{1\\,234}", "1234", YES, NULL },
-        { "\\boxed{1,23}", "123", DK, NULL },
+        { "\\boxed{1,23}", "123", NO, NULL },
         { "\\boxed{10\\%}", "0.1", YES, NULL },
-        { "\\boxed{10\\%}", "10", NO, NULL },
+        { "\\boxed{10\\%}", "10", DK, NULL },
+        { "\\boxed{10\\%}", "11", NO, NULL },
         { "\\boxed{\\$1,000.50}", "1000.5", YES, NULL },
         { "\\boxed{45 \\text{ km}}", "45", YES, NULL },
-        { "\\boxed{45\\text{ km/h}}", "45 mph", YES, NULL },
+        { "\\boxed{45\\text{ km/h}}", "45", YES, NULL },
+        { "\\boxed{45\\text{ km/h}}", "45 mph", NO, NULL },
+        { "\\boxed{36\\text{ km/h}}", "10 m/s", YES, NULL },
         { "\\boxed{12 m^2}", "12", YES, NULL },
         { "\\boxed{90^\\circ}", "90", YES, NULL },
-        { "\\boxed{5 million}", "5", DK, NULL },
+        { "\\boxed{5 million}", "5", NO, NULL },
+        { "\\boxed{5 million}", "5,000,000", YES, NULL },
         { "\\boxed{2x}", "2", DK, NULL },
         { "\\boxed{2 x}", "2", DK, NULL },
-        { "\\boxed{2\\pi}", "2", DK, NULL },
-        { "\\boxed{2 pi}", "2", DK, NULL },
+        { "\\boxed{2\\pi}", "2", NO, NULL },
+        { "\\boxed{2 pi}", "2", NO, NULL },
         { "\\boxed{x = 5}", "5", YES, NULL },
         { "\\boxed{1.5e3}", "1500", YES, NULL },
         { "\\boxed{1.5 \\times 10^{3}}", "1500", YES, NULL },
@@ -80,19 +84,20 @@ START_TEST(boxed)
         { "\\boxed{99999999999999999999999999999999999999999}",
           "99999999999999999999999999999999999999999", YES, NULL },
         { "\\boxed{99999999999999999999999999999999999999998}",
-          "99999999999999999999999999999999999999999", DK, NULL },
+          "99999999999999999999999999999999999999999", NO, NULL },
         { "\\boxed{0.1000000000000000000000000000000000001}", "0.1", NO, NULL },
         { "\\boxed{x+1}", "x + 1", YES, NULL },
-        { "\\boxed{1+x}", "x+1", DK, NULL },
+        { "\\boxed{1+x}", "x+1", YES, NULL },
         { "\\boxed{\\text{Blue}}", "blue", YES, "\\text{Blue}" },
         { "\\boxed{red}", "blue", NO, NULL },
         { "\\boxed{(B)}", "B", YES, NULL },
-        { "\\boxed{b}", "B", NO, NULL },
+        { "\\boxed{b}", "B", DK, NULL },
         { "\\boxed{\\{1,2\\}}", "\\{1,2\\}", YES, NULL },
         { "\\boxed{a \\boxed{3} b}", "3", YES, "3" },
         { "\\fbox{3}", "3", YES, "3" },
         { "\\boxed{3}", "", DK, NULL },
-        { "\\boxed{seven}", "7", NO, NULL },
+        { "\\boxed{seven}", "7", YES, NULL },
+        { "\\boxed{seven}", "8", NO, NULL },
     };
     check_rows(RT_VERIFY_BOXED, rows, RT_COUNT(rows));
 }
@@ -102,24 +107,25 @@ START_TEST(number)
 {
     static const row rows[] = {
         { "First 3, then 5 apples. So 8.", "8", YES, "8" },
-        { "The answer is 1,234 dollars.", "1234", YES, "1,234" },
+        { "The answer is 1,234 dollars.", "1234", YES, "1,234 dollars" },
         { "x2 is 4 and H2O", "4", YES, "4" },
-        { "5-3", "3", YES, "3" },
+        { "5-3", "3", DK, "3" },
         { "it is -3", "-3", YES, "-3" },
         { "it is \xe2\x88\x92"
           "3",
           "-3", YES, NULL },
         { "(-3)", "-3", YES, "-3" },
-        { "about 50\\% of it", "1/2", YES, "50\\%" },
-        { "is 3/4 cup", "0.75", YES, "3/4" },
+        { "about 50\\% of it", "1/2", YES, "50%" },
+        { "is 3/4 cup", "0.75", YES, "3/4 cup" },
         { "is \\frac{3}{4}", "0.75", YES, NULL },
         { "no digits", "4", NO, "" },
         { "first \\boxed{4} of 9", "4", YES, "4" },
         { "\\boxed{x}", "4", NO, "x" },
-        { "\\boxed{\\sqrt{16}}", "4", DK, NULL },
-        { "4", "four", DK, "4" },
+        { "\\boxed{\\sqrt{16}}", "4", YES, NULL },
+        { "4", "four", YES, "4" },
+        { "4", "the fourth", DK, "" },
         { "costs $5", "5", YES, "$5" },
-        { "1, 2, 3", "3", YES, "3" },
+        { "1, 2, 3", "3", DK, "3" },
         { "v1.2.3", "3", NO, NULL },
         { "...", "3", NO, "" },
         { "- - -", "3", NO, "" },
@@ -166,7 +172,7 @@ START_TEST(fractions)
     rt_err err = { 0 };
     cJSON *json, *r;
     ck_assert_int_eq(rt_json_load(&json, RT_SOURCE_DIR "/tests/golden/verify.json", &err), 0);
-    int n = 0;
+    int n = 0, unsure = 0; /* 1.234 against 1234 is not for us to tell */
     cJSON_ArrayForEach(r, json)
     {
         const char *a = r->child->valuestring, *b = r->child->next->valuestring;
@@ -174,11 +180,12 @@ START_TEST(fractions)
         char response[256];
         snprintf(response, sizeof response, "so it is \\boxed{%s}", a);
         rt_judgement v = rt_verify(RT_VERIFY_BOXED, response, b);
-        ck_assert_msg(v.result == (equal ? RT_JUDGED_YES : RT_JUDGED_NO), "%s = %s: %s", a, b,
-                      judged[v.result]);
+        ck_assert_msg((v.result == RT_JUDGED_YES) == equal, "%s = %s: %s", a, b, judged[v.result]);
+        unsure += v.result == RT_JUDGED_UNKNOWN;
         n++;
     }
     ck_assert_int_ge(n, 600);
+    ck_assert_int_le(unsure, n / 50);
     cJSON_Delete(json);
 }
 END_TEST
@@ -209,7 +216,7 @@ START_TEST(bounded)
     strcat(text, "}");
     rt_judgement v = rt_verify(RT_VERIFY_BOXED, text, "1");
     ck_assert_uint_eq(strlen(v.answer), 254);
-    ck_assert_int_eq(v.result, RT_JUDGED_UNKNOWN);
+    ck_assert_int_eq(v.result, RT_JUDGED_NO);
     free(text);
 }
 END_TEST

@@ -15,8 +15,8 @@ def grouped(n, sep):
     return s[:head] + "".join(sep + s[i:i + 3] for i in range(head, len(s), 3))
 
 
-def spell(sign, num, den):
-    """One of the ways to write sign * num / den, or None where it has no such form."""
+def spell(sign, num, den, unit):
+    """One of the ways to write sign * num / den, or None where it has no such form. unit: may have one."""
     minus = random.choice(["-", "\u2212"]) if sign < 0 else random.choice(["", "", "+"])
     k = random.randrange(9)
     if k == 0:
@@ -41,7 +41,7 @@ def spell(sign, num, den):
     if k == 7:
         x = Fraction(sign * num, den) * 100
         return f"{x.numerator}\\%" if x.denominator == 1 else None
-    if k == 8 and "." not in decimal:
+    if k == 8 and unit:
         return f"{minus}{decimal}" + random.choice([" km", " apples", "\\text{ m}", "^\\circ", " cm^2"])
     return None
 
@@ -60,7 +60,7 @@ def main():
             b = (a[0], a[1] * m, a[2] * m)
         else:
             b = (a[0], max(0, a[1] + random.choice([-1, 1, 10])), a[2])
-        x, y = spell(*a), spell(*b)
+        x, y = spell(*a, True), spell(*b, False)
         if x and y:
             rows.append([x, y, Fraction(a[0] * a[1], a[2]) == Fraction(b[0] * b[1], b[2])])
     here = os.path.dirname(os.path.abspath(__file__))
