@@ -40,7 +40,7 @@ static int edit_distance(const char *a, const char *b)
 const char *rt_nearest(const char *word, const char *const *names, int n)
 {
     size_t length = strlen(word);
-    int best = length < 3 ? 1 : length < 6 ? 2 : 3; // the most edits that still look like a typo
+    int best = length < 4 ? 1 : length < 6 ? 2 : 3; // the most edits that still look like a typo
     const char *found = NULL;
     for (int i = 0; i < n; i++) {
         bool begins = length >= 3 && !strncmp(word, names[i], length);

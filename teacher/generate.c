@@ -138,6 +138,7 @@ static int answer(speaker *s, rt_err *err)
         print_json(s, seconds);
     else
         putchar('\n');
+    fflush(stdout); // the note below follows the answer, also where both go to one file
     rt_info("%lld tokens, %s tok/s%s", (long long)(s->ids.n - s->n_prompt),
             rt_fmt_count(rate, sizeof rate,
                          (double)(s->ids.n - s->n_prompt) / (seconds > 1e-3 ? seconds : 1e-3)),

@@ -36,6 +36,10 @@ for page in ${PAGES:-README.md docs/*.md}; do
     done
 done
 
+# a note follows the answer on a line of its own, also where both go to one place
+"$retort" generate --model examples/reasoning/teacher --prompt 'Jon has 83 cards.' --max-tokens 4 >"$scratch/both.txt" 2>&1
+tail -n 1 "$scratch/both.txt" | grep -q '^4 tokens, .*cut at --max-tokens' || fail "generate: $(tail -n 1 "$scratch/both.txt")"
+
 # the check itself: a command that fails is noticed
 printf '```sh\ntrue\nretort eval --no-such-flag\ntrue\n```\n' >"$scratch/bad.md"
 blocks "$scratch/bad.md" >"$scratch/bad.sh"

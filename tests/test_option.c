@@ -254,6 +254,7 @@ START_TEST(suggestions)
         { "", NULL },
         { "t", NULL },
         { "samples", "sample" },
+        { "fwd", NULL },
     };
     for (int i = 0; i < RT_COUNT(ROWS); i++) {
         const char *near = rt_nearest(ROWS[i].word, names, RT_COUNT(names));
