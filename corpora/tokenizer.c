@@ -285,6 +285,13 @@ static int encode_text(encoding *e, int level, const char *text, int64_t bytes, 
     return encode_level(e, 1, s->normal.data, s->normal.bytes, first, err);
 }
 
+/* A byte that is no UTF-8. */
+static int emit_byte(encoding *e, const char *byte, rt_err *err)
+{
+    bool known = e->t->bpe.byte_id[(uint8_t)*byte] >= 0;
+    return known ? emit_piece(e, byte, 1, err) : emit_piece(e, "\xef\xbf\xbd", 3, err);
+}
+
 /* Well-formed runs go through the pipeline; what is no UTF-8 becomes bytes or U+FFFD. */
 static int encode_bytes(encoding *e, const char *text, int64_t bytes, rt_err *err)
 {
@@ -300,8 +307,8 @@ static int encode_bytes(encoding *e, const char *text, int64_t bytes, rt_err *er
             return -1;
         }
         i += good;
-        if (i < bytes && (byte_level ? emit_piece(e, text + i, 1, err)
-                                     : rt_text_puts(clean, "\xef\xbf\xbd", err)))
+        if (i < bytes &&
+            (byte_level ? emit_byte(e, text + i, err) : rt_text_puts(clean, "\xef\xbf\xbd", err)))
             return -1;
         i += i < bytes;
     }

@@ -33,7 +33,7 @@ enum rt_tokenize_flags {
 /* Append the ids of text to *out. By default added tokens marked "special" are plain text and the
    others are parsed, which is what Hugging Face does with encode_special_tokens and llama.cpp with
    parse_special = false. Bytes that are not UTF-8 are each encoded as one byte-level token by
-   byte-level vocabularies and as U+FFFD by others. */
+   byte-level vocabularies that have it and as U+FFFD by others. */
 int rt_tokenizer_encode(const rt_tokenizer *t, const char *text, int64_t bytes, unsigned flags,
                         rt_ids *out, rt_err *err);
 
@@ -115,6 +115,10 @@ typedef struct rt_tokenizer_parts {
 /* what: the name in messages, the GGUF's path. */
 int rt_tokenizer_from_parts(rt_tokenizer **out, const rt_tokenizer_parts *parts, const char *what,
                             rt_err *err);
+
+/* tokenizer.json and tokenizer_config.json into dir, of a tokenizer that came out of a GGUF or of
+   parts (tokenizer_write.c). Opened again they are the same tokenizer, fingerprint included. */
+int rt_tokenizer_save(const rt_tokenizer *t, const char *dir, rt_err *err);
 
 /* ---- training (corpora/tokenizer_train.c)
  * ---------------------------------------------------------- */

@@ -176,8 +176,9 @@ static int refuse_options(const cJSON *model, rt_err *err)
     return dropout > 0 ? rt_fail(err, "model: dropout is not supported") : 0;
 }
 
-/* Byte-level spelling as the last pre-tokenizer, and a token for every byte: then the model works
-   on the bytes themselves and nothing is spelled out. */
+/* Byte-level spelling as the last pre-tokenizer: then the model works on the bytes themselves and
+   nothing is spelled out. A byte may have no token (SmolLM2's 21 have none); only with a fallback,
+   which is by the bytes of a spelling, does that not come out the same. */
 static int set_vocab(rt_tokenizer *t, rt_err *err)
 {
     rt_bpe *b = &t->bpe;
@@ -187,7 +188,7 @@ static int set_vocab(rt_tokenizer *t, rt_err *err)
     bool last = spelled == 1 && t->pre.step[t->pre.n - 1].kind == RT_STEP_BYTES;
     if (rt_bpe_set_vocab(b, t->token, t->vocab, last, err))
         return -1;
-    for (int i = 0; i < 256 && last; i++)
+    for (int i = 0; i < 256 && last && b->byte_fallback; i++)
         missing += b->byte_id[i] < 0;
     if (last && !missing)
         t->pre.n--;
@@ -195,6 +196,7 @@ static int set_vocab(rt_tokenizer *t, rt_err *err)
         return 0;
     rt_bpe_free(b);
     b->unk = -1;
+    b->byte_fallback = true;
     return rt_bpe_set_vocab(b, t->token, t->vocab, false, err);
 }
 
@@ -206,9 +208,8 @@ static int read_model(rt_tokenizer *t, const sources *s, const cJSON *model, rt_
     cJSON_ArrayForEach(v,
                        s->vocab) if (rt_tokenizer_put(t, (int64_t)v->valuedouble, v->string,
                                                       (int64_t)strlen(v->string), err)) return -1;
-    if (set_vocab(t, err) || refuse_options(model, err) ||
-        rt_json_opt_bool(model, "byte_fallback", &b->byte_fallback, err) ||
-        rt_json_opt_bool(model, "fuse_unk", &b->fuse_unk, err) ||
+    if (rt_json_opt_bool(model, "byte_fallback", &b->byte_fallback, err) || set_vocab(t, err) ||
+        refuse_options(model, err) || rt_json_opt_bool(model, "fuse_unk", &b->fuse_unk, err) ||
         rt_json_opt_bool(model, "ignore_merges", &b->ignore_merges, err) ||
         rt_json_opt_str(model, "unk_token", &unk, err) ||
         rt_json_get_array(model, "merges", &merges, err) || read_merges(b, merges, err))

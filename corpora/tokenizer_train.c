@@ -1,9 +1,8 @@
 /* tokenizer_train.c: from texts to the files of a tokenizer: pre-tokens are counted as the texts
-   come, merges are learned at the end, and tokenizer.json is written as Hugging Face reads it. */
+   come, merges are learned at the end, and tokenizer_write.c writes what was made. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/json.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "corpora/bpe_learn.h"
@@ -33,126 +32,76 @@ static int spell(const rt_trainer *t, int64_t id, rt_text *out, rt_err *err)
     return rt_bytes_spell(t->learner.tokens.pool.data + e->offset, e->bytes, out, err);
 }
 
-static cJSON *typed(const char *type)
+/* Spellings of all tokens, then of all merges, one after another in pool; cut[i] .. cut[i + 1]. */
+static int spell_all(const rt_trainer *t, rt_text *pool, int64_t *cut, rt_err *err)
 {
-    cJSON *o = rt_json_object();
-    rt_json_put_str(o, "type", type);
-    return o;
-}
-
-static cJSON *byte_level(void)
-{
-    cJSON *o = typed("ByteLevel");
-    rt_json_put_bool(o, "add_prefix_space", false);
-    rt_json_put_bool(o, "trim_offsets", false);
-    rt_json_put_bool(o, "use_regex", false);
-    return o;
-}
-
-static cJSON *pre_tokenizer(const rt_split *f)
-{
-    cJSON *o = typed("Sequence"), *list = rt_json_array();
-    for (int i = 0; i < RT_COUNT(f->pattern) && f->pattern[i]; i++) {
-        cJSON *split = typed("Split"), *pattern = rt_json_object();
-        rt_json_put_str(pattern, "Regex", f->pattern[i]);
-        rt_json_put(split, "pattern", pattern);
-        rt_json_put_str(split, "behavior", "Isolated");
-        rt_json_put_bool(split, "invert", false);
-        rt_json_put(list, NULL, split);
+    const rt_learner *l = &t->learner;
+    int64_t n = 0;
+    for (int64_t i = 0; i < l->tokens.n; i++) {
+        cut[n++] = pool->bytes;
+        if (spell(t, i, pool, err))
+            return -1;
     }
-    rt_json_put(list, NULL, byte_level());
-    rt_json_put(o, "pretokenizers", list);
-    return o;
-}
-
-static cJSON *added_tokens(const rt_trainer *t)
-{
-    cJSON *list = rt_json_array();
     for (int i = 0; i < t->n_added; i++) {
-        cJSON *o = rt_json_object();
-        rt_json_put_i64(o, "id", t->learner.tokens.n + i);
-        rt_json_put_str(o, "content", t->added[i].content.data);
-        rt_json_put_bool(o, "single_word", false);
-        rt_json_put_bool(o, "lstrip", false);
-        rt_json_put_bool(o, "rstrip", false);
-        rt_json_put_bool(o, "normalized", false);
-        rt_json_put_bool(o, "special", i < t->n_special);
-        rt_json_put(list, NULL, o);
+        cut[n++] = pool->bytes;
+        if (rt_text_puts(pool, t->added[i].content.data, err))
+            return -1;
     }
-    return list;
+    for (int64_t i = 0; i < l->n_merges; i++) {
+        cut[n++] = pool->bytes;
+        if (spell(t, l->left[i], pool, err) || rt_text_puts(pool, " ", err) ||
+            spell(t, l->right[i], pool, err))
+            return -1;
+    }
+    cut[n] = pool->bytes;
+    return 0;
 }
 
-static cJSON *model(const rt_trainer *t, rt_err *err)
+static int32_t named(const rt_trainer *t, const char *name)
 {
-    cJSON *o = typed("BPE"), *vocab = rt_json_object(), *merges = rt_json_array();
-    rt_text s = { 0 };
-    int bad = 0;
-    for (int64_t i = 0; i < t->learner.tokens.n && !bad; i++) {
-        rt_text_clear(&s);
-        bad = spell(t, i, &s, err);
-        if (!bad)
-            rt_json_put_i64(vocab, s.data, i);
-    }
-    for (int64_t i = 0; i < t->learner.n_merges && !bad; i++) {
-        rt_text_clear(&s);
-        bad = spell(t, t->learner.left[i], &s, err) || rt_text_puts(&s, " ", err) ||
-              spell(t, t->learner.right[i], &s, err);
-        if (!bad)
-            rt_json_put_str(merges, NULL, s.data);
-    }
-    static const char *const none[] = { "dropout", "unk_token", "continuing_subword_prefix",
-                                        "end_of_word_suffix" };
-    for (int i = 0; i < RT_COUNT(none); i++)
-        rt_json_put(o, none[i], cJSON_CreateNull());
-    rt_json_put_bool(o, "fuse_unk", false);
-    rt_json_put_bool(o, "byte_fallback", false);
-    rt_json_put_bool(o, "ignore_merges", t->family->ignore_merges);
-    rt_json_put(o, "vocab", vocab);
-    rt_json_put(o, "merges", merges);
-    rt_text_free(&s);
-    if (!bad)
-        return o;
-    cJSON_Delete(o);
-    return NULL;
+    for (int i = 0; name && i < t->n_special; i++)
+        if (strcmp(t->added[i].content.data, name) == 0)
+            return (int32_t)(t->learner.tokens.n + i);
+    return -1;
 }
 
-static int save(const char *dir, const char *name, cJSON *json, rt_err *err)
-{
-    char *path = rt_path_join(dir, name);
-    int bad = rt_json_save(json, path, err);
-    free(path);
-    cJSON_Delete(json);
-    return bad;
-}
-
+/* What was learned as a tokenizer; that one is written. */
 static int write_files(const rt_trainer *t, const char *dir, rt_err *err)
 {
-    cJSON *m = model(t, err), *root = rt_json_object(), *config = rt_json_object();
-    if (!m) {
-        cJSON_Delete(root);
-        cJSON_Delete(config);
-        return -1;
-    }
-    rt_json_put_str(root, "version", "1.0");
-    rt_json_put(root, "truncation", cJSON_CreateNull());
-    rt_json_put(root, "padding", cJSON_CreateNull());
-    rt_json_put(root, "added_tokens", added_tokens(t));
-    rt_json_put(root, "normalizer", t->family->nfc ? typed("NFC") : cJSON_CreateNull());
-    rt_json_put(root, "pre_tokenizer", pre_tokenizer(t->family));
-    rt_json_put(root, "post_processor", byte_level());
-    rt_json_put(root, "decoder", byte_level());
-    rt_json_put(root, "model", m);
-    rt_json_put_str(config, "tokenizer_class", "PreTrainedTokenizerFast");
-    rt_json_put_str(config, "bos_token", t->bos);
-    rt_json_put_str(config, "eos_token", t->eos);
-    rt_json_put_str(config, "pad_token", t->pad);
-    rt_json_put_bool(config, "clean_up_tokenization_spaces", false);
-    if (t->chat_template)
-        rt_json_put_str(config, "chat_template", t->chat_template);
-    int bad = save(dir, "tokenizer_config.json", config, err);
-    if (bad)
-        cJSON_Delete(root);
-    return bad ? bad : save(dir, "tokenizer.json", root, err);
+    int64_t learned = t->learner.tokens.n, tokens = learned + t->n_added;
+    int64_t n = tokens + t->learner.n_merges;
+    int64_t *cut = rt_alloc(n + 1, sizeof *cut, "a vocabulary");
+    int64_t *type = rt_alloc(tokens, sizeof *type, "a vocabulary");
+    rt_str *text = rt_alloc(n, sizeof *text, "a vocabulary");
+    rt_text pool = { 0 };
+    rt_tokenizer *made = NULL;
+    int bad = spell_all(t, &pool, cut, err);
+    for (int64_t i = 0; i < n && !bad; i++)
+        text[i] = (rt_str){ pool.data + cut[i], cut[i + 1] - cut[i] };
+    for (int64_t i = 0; i < tokens; i++)
+        type[i] = i < learned                  ? RT_TOKEN_NORMAL
+                  : i < learned + t->n_special ? RT_TOKEN_CONTROL
+                                               : RT_TOKEN_USER;
+    const rt_tokenizer_parts parts = { .model = "gpt2",
+                                       .pre = t->family->name,
+                                       .n_tokens = tokens,
+                                       .token = text,
+                                       .type = type,
+                                       .n_merges = t->learner.n_merges,
+                                       .merge = text + tokens,
+                                       .bos = named(t, t->bos),
+                                       .eos = named(t, t->eos),
+                                       .pad = named(t, t->pad),
+                                       .unk = -1,
+                                       .chat_template = t->chat_template };
+    bad = bad || rt_tokenizer_from_parts(&made, &parts, dir, err) ||
+          rt_tokenizer_save(made, dir, err);
+    rt_tokenizer_close(made);
+    rt_text_free(&pool);
+    free(cut);
+    free(type);
+    free(text);
+    return bad ? -1 : 0;
 }
 
 /* ---- the trainer ----------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/finite.h"
+#include "core/gguf.h"
 #include "core/identity.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -35,12 +36,12 @@ typedef struct train_options {
 
 #define O train_options
 static const rt_option options[] = {
-    OPT_STR(O, model, "model", NULL, "DIR", "start from this model (its tokenizer too)",
-            RT_OPT_INPUT),
+    OPT_STR(O, model, "model", NULL, "DIR|GGUF",
+            "start from this model (its tokenizer too)", RT_OPT_INPUT),
     OPT_STR(O, config, "config", NULL, "FILE", "or start at random from this config.json",
             RT_OPT_INPUT),
-    OPT_STR(O, tokenizer, "tokenizer", NULL, "DIR", "tokenizer and chat template; with --config",
-            RT_OPT_INPUT),
+    OPT_STR(O, tokenizer, "tokenizer", NULL, "DIR|GGUF",
+            "tokenizer and chat template; with --config", RT_OPT_INPUT),
     OPT_NEED_LIST(O, data, "data", "PATH",
              "trace archive, JSONL (also .gz .zst .tar .zip) or text", RT_OPT_INPUT),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
@@ -146,9 +147,11 @@ static int open_model(trainer *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
     if (!o->model == !o->config)
-        return rt_usage(err, "give either --model DIR or --config FILE (with --tokenizer DIR)");
+        return rt_usage(
+            err, "give either --model DIR|GGUF or --config FILE (with --tokenizer DIR|GGUF)");
     if (o->config && !o->tokenizer)
-        return rt_usage(err, "--config needs --tokenizer DIR: whose tokens the student speaks");
+        return rt_usage(err,
+                        "--config needs --tokenizer DIR|GGUF: whose tokens the student speaks");
     const char *speaks = o->tokenizer ? o->tokenizer : o->model;
     const rt_needs_output *voice = rt_needs_find(plan, speaks);
     const rt_needs_output *base = rt_needs_find(plan, o->model);
@@ -479,9 +482,11 @@ static const rt_arena *arena_at(const trainer *t, int i)
     return t->o->eval_data.n ? rt_measure_arena(&t->measure, i) : NULL;
 }
 
-/* Tokenizer files go with the model they belong to. */
-static int copy_tokenizer(const char *from, const char *to, rt_err *err)
+/* Tokenizer files go with the model they belong to; a GGUF's vocabulary becomes files. */
+static int put_tokenizer(const trainer *t, const char *from, const char *to, rt_err *err)
 {
+    if (rt_gguf_is(from))
+        return rt_tokenizer_save(t->chat.tokenizer, to, err);
     static const char *const names[] = { "tokenizer.json", "tokenizer_config.json",
                                          "chat_template.jinja", "special_tokens_map.json" };
     for (int i = 0; i < RT_COUNT(names); i++) {
@@ -525,7 +530,7 @@ static int finish(trainer *t, rt_err *err)
                      .options = options_json,
                      .steps = t->at.step,
                      .tokens = t->at.tokens };
-    int bad = copy_tokenizer(o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
+    int bad = put_tokenizer(t, o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
               rt_card_write(o->out, &card, err) ||
               rt_model_save(&t->model, &t->dev, o->out, written_dtype(o), err);
     cJSON_Delete(options_json);

@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/stored.h"
+#include "core/weights.h"
 #include "quant/encode.h"
 
 enum { CHUNK_ELEMENTS = 1 << 20, STREAMS = 4 }; /* arrays of a stream, each of 4 bytes a value */
@@ -70,6 +71,7 @@ static int item_fill(plan *p, const rt_param *param, rt_err *err)
         it->heads = !strcmp(part, ".attn_q")   ? c->heads
                     : !strcmp(part, ".attn_k") ? c->kv_heads
                                                : 0;
+    p->report.requantized += rt_dtype_get(it->source.dtype)->block > 1;
     if (rt_mix_dtype(p->job->mix, param->gguf, want->rank, 256, param->layer, c->layers, c->tied,
                      p->job->pure) != it->dtype)
         p->report.fallbacks++;
@@ -99,7 +101,7 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
     *p = (plan){ .job = job };
     if (job->later)
         p->cfg = job->later->cfg;
-    else if (rt_config_load(&p->cfg, job->dir, err))
+    else if (rt_model_config(&p->cfg, job->dir, err))
         return -1;
     if (!p->cfg.family->gguf || p->cfg.family->routed)
         return rt_fail(

@@ -33,6 +33,7 @@ typedef struct rt_export_report {
     int64_t file_bytes;   /* exact, also while only planned */
     int64_t host_bytes;   /* of the rows that are held */
     int64_t fallbacks;    /* matrices whose rows do not fill the blocks of their type */
+    int64_t requantized;  /* matrices whose source was in blocks already */
     int64_t weighed;      /* matrices that importance was found for */
     double error;         /* relative: sqrt(sum (x - decoded)^2 / sum x^2) over all matrices */
     int64_t type_tensors[RT_DTYPE_COUNT], type_bytes[RT_DTYPE_COUNT];

@@ -97,8 +97,11 @@ static int general_put(rt_gguf_writer *w, const rt_export *job, const rt_config 
 {
     char label[32];
     char *dir = rt_strdup(job->dir);
-    for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--)
-        dir[n - 1] = 0;
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/')
+        dir[--n] = 0;
+    if (n > 5 && strcmp(dir + n - 5, ".gguf") == 0)
+        dir[n - 5] = 0;
     const char *name = job->name ? job->name : rt_path_base(dir);
     size_label(label, sizeof label, parameters);
     int rc = rt_gguf_put_str(w, "general.architecture", cfg->family->gguf, err) ||

@@ -14,8 +14,9 @@ typedef struct quantize_options {
 
 #define O quantize_options
 static const rt_option OPTIONS[] = {
-    OPT_NEED(O, model, "model", "DIR",
-             "Hugging Face directory: config.json, safetensors, tokenizer", RT_OPT_INPUT_NAMED),
+    OPT_NEED(O, model, "model", "DIR|GGUF",
+             "Hugging Face directory (config.json, safetensors, tokenizer) or a GGUF",
+             RT_OPT_INPUT_NAMED),
     OPT_CHOICE(O, type, "type", "Q4_K_M", RT_MIX_CHOICES, "block types of the matrices"),
     OPT_STR(O, out, "out", NULL, "FILE.gguf", "the GGUF to write", RT_OPT_OUTPUT),
     OPT_STR(O, importance, "importance", NULL, "FILE",
@@ -73,6 +74,10 @@ static void report_text(const quantize_options *o, const rt_export_report *r)
         rt_info("%lld matrices have rows that do not fill the blocks of %s: larger types stand in",
                 (long long)r->fallbacks, o->type);
     rt_info("relative error of the matrices %.5f", r->error);
+    if (r->requantized)
+        rt_warn("%s: %lld matrices were quantized already, and are now a second time: start from "
+                "the original weights where there are some",
+                o->model, (long long)r->requantized);
     if (o->importance && !r->weighed)
         rt_warn("%s speaks of none of this model's tensors: nothing was weighed", o->importance);
 }
@@ -88,17 +93,6 @@ static rt_export job_of(const quantize_options *o)
                         .name = o->name };
 }
 
-static int check_model(const quantize_options *o, rt_err *err)
-{
-    if (rt_path_is_dir(o->model) && !rt_gguf_is(o->model))
-        return 0;
-    return rt_fail(err, "%s: not a directory; --model wants a Hugging Face model directory%s",
-                   o->model,
-                   rt_path_exists(o->model) && rt_gguf_is(o->model)
-                       ? ": a GGUF is quantized already, start from the original weights"
-                       : "");
-}
-
 static int quantize(void *options, rt_err *err)
 {
     const quantize_options *o = options;
@@ -107,8 +101,7 @@ static int quantize(void *options, rt_err *err)
     rt_export job = job_of(o);
     if (!o->out)
         return rt_usage(err, "quantize: --out FILE.gguf is missing (or --plan to only see sizes)");
-    if (check_model(o, err) ||
-        (o->importance && rt_importance_open(&importance, o->importance, err)))
+    if (o->importance && rt_importance_open(&importance, o->importance, err))
         return -1;
     job.importance = o->importance ? &importance : NULL;
     int rc = rt_export_gguf(&job, &report, err);
@@ -131,7 +124,7 @@ static int plan_quantize(void *options, rt_needs *p, rt_err *err)
     rt_export_report r = { 0 };
     rt_export job = job_of(o);
     job.later = rt_needs_find(p, o->model);
-    if ((!job.later && check_model(o, err)) || rt_export_plan(&job, &r, err))
+    if (rt_export_plan(&job, &r, err))
         return -1;
     rt_needs_add(p, RT_NEEDS_MEMORY, "host", "rows of a chunk", r.host_bytes);
     for (int t = 0; t < RT_DTYPE_COUNT; t++)

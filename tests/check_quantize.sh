@@ -86,7 +86,8 @@ expect 2 'Q4_K_M' --model "$q" --type Q4_K_X --out b.gguf
 expect 1 'nowhere' --model nowhere --out b.gguf
 expect 1 'tokenizer.json' --model "$q" --out b.gguf
 expect 1 'no GGUF of model_type deepseek_v3' --model "$models/deepseek_q" --weights-only --out b.gguf
-expect 1 'a GGUF is quantized already' --model a.gguf --out b.gguf
+expect 0 '' --model a.gguf --type F32 --weights-only --out b.gguf
+rm -f b.gguf
 expect 1 'no/such' --model "$q" --weights-only --out no/such/b.gguf
 mkdir cut pickle && cp "$models"/qwen3_tied/*.json cut && cp "$models"/qwen3_tied/*.json pickle
 head -c 3000 "$models/qwen3_tied/model.safetensors" >cut/model.safetensors

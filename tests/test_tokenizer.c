@@ -342,6 +342,29 @@ static void drop_parts(parts *x)
     rt_text_free(&x->pool);
 }
 
+/* Written as Hugging Face's files and opened again it is the same tokenizer. */
+static rt_tokenizer *save_and_open(const rt_tokenizer *t, const char *name)
+{
+    rt_err err = { 0 };
+    rt_tokenizer *again;
+    char dir[128];
+    snprintf(dir, sizeof dir, "saved-%s", name);
+    OK(rt_dir_make(dir, &err));
+    OK(rt_tokenizer_save(t, dir, &err));
+    OK(rt_tokenizer_open(&again, dir, &err));
+    ck_assert_str_eq(rt_tokenizer_fingerprint(again).hex, rt_tokenizer_fingerprint(t).hex);
+    ck_assert_str_eq(rt_tokenizer_model(again), rt_tokenizer_model(t));
+    ck_assert_int_eq(rt_tokenizer_bos(again), rt_tokenizer_bos(t));
+    ck_assert_int_eq(rt_tokenizer_eos(again), rt_tokenizer_eos(t));
+    ck_assert_int_eq(rt_tokenizer_pad(again), rt_tokenizer_pad(t));
+    ck_assert(rt_tokenizer_adds_bos(again) == rt_tokenizer_adds_bos(t));
+    ck_assert(rt_tokenizer_adds_eos(again) == rt_tokenizer_adds_eos(t));
+    const char *jinja = rt_tokenizer_chat_template(t);
+    ck_assert(jinja ? !strcmp(rt_tokenizer_chat_template(again), jinja)
+                    : !rt_tokenizer_chat_template(again));
+    return again;
+}
+
 /* A tokenizer taken apart for a GGUF and put together again does the same and is the same. */
 START_TEST(gguf_parts)
 {
@@ -357,6 +380,9 @@ START_TEST(gguf_parts)
         snprintf(path, sizeof path, "%s/cases.json", NAMES[i]);
         cJSON *cases = load(path), *c;
         cJSON_ArrayForEach(c, cases) check_case(again, c, NAMES[i]);
+        rt_tokenizer *saved = save_and_open(again, NAMES[i]);
+        cJSON_ArrayForEach(c, cases) check_case(saved, c, NAMES[i]);
+        rt_tokenizer_close(saved);
         ck_assert_int_eq(rt_tokenizer_vocab(again), rt_tokenizer_vocab(t));
         if (strcmp(rt_tokenizer_model(t), "gpt2") == 0)
             ck_assert_str_eq(rt_tokenizer_fingerprint(again).hex, rt_tokenizer_fingerprint(t).hex);
@@ -365,6 +391,32 @@ START_TEST(gguf_parts)
         drop_parts(&x);
         rt_tokenizer_close(t);
     }
+}
+END_TEST
+
+/* SmolLM2 has no token for 21 of the 256 bytes, and is a byte-level vocabulary all the same. */
+START_TEST(bytes_without_a_token)
+{
+    parts x = { 0 };
+    rt_err err = { 0 };
+    rt_ids ids = { 0 };
+    rt_tokenizer *t = open_golden("qwen2"), *made;
+    take_parts(&x, t, 0);
+    const char *const missing[] = { "\xc3\x80", "\xc3\xbf" }; /* c0 and ff, as they are spelled */
+    for (int i = 0; i < RT_COUNT(missing); i++)
+        x.type[rt_tokenizer_id(t, missing[i])] = RT_TOKEN_UNUSED;
+    x.p.type = x.type;
+    OK(rt_tokenizer_from_parts(&made, &x.p, "x.gguf", &err));
+    rt_tokenizer *saved = save_and_open(made, "without-bytes");
+    ck_assert_str_eq(rt_tokenizer_model(saved), "gpt2");
+    ck_assert_str_eq(rt_tokenizer_pre(saved), "qwen2");
+    OK(rt_tokenizer_encode(saved, "a\xff", 2, 0, &ids, &err)); /* as U+FFFD */
+    ck_assert_int_ge(ids.n, 2);
+    rt_ids_free(&ids);
+    rt_tokenizer_close(saved);
+    rt_tokenizer_close(made);
+    rt_tokenizer_close(t);
+    drop_parts(&x);
 }
 END_TEST
 
@@ -777,11 +829,22 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = {
-        { pipelines, 1 },    { variants, 1 },   { any_bytes, 1 },  { strangers_text, 1 },
-        { facts, 1 },        { gguf_parts, 1 }, { gguf_file, 1 },  { gguf_refusals, 1 },
-        { fingerprints, 1 }, { learning, 1 },   { damage, 1 },     { learning_refusals, 1 },
-        { refusals, 1 },     { bounded, 1 },    { long_words, 1 }, { threads, 1 }
-    };
+    const suite_test tests[] = { { pipelines, 1 },
+                                 { variants, 1 },
+                                 { any_bytes, 1 },
+                                 { strangers_text, 1 },
+                                 { facts, 1 },
+                                 { gguf_parts, 1 },
+                                 { gguf_file, 1 },
+                                 { bytes_without_a_token, 1 },
+                                 { gguf_refusals, 1 },
+                                 { fingerprints, 1 },
+                                 { learning, 1 },
+                                 { damage, 1 },
+                                 { learning_refusals, 1 },
+                                 { refusals, 1 },
+                                 { bounded, 1 },
+                                 { long_words, 1 },
+                                 { threads, 1 } };
     return suite_run("tokenizer", NULL, tests, RT_COUNT(tests));
 }
