@@ -103,6 +103,8 @@ const rt_split *rt_split_of(const rt_tokenizer *t, rt_err *err)
 
 /* ---- scores --------------------------------------------------------------------------------- */
 
+/* SentencePiece runtimes merge the pair whose result has the highest score: minus the rank of the
+   merge that makes it is the order of the merges, and what no merge makes comes after all. */
 void rt_tokenizer_scores(const rt_tokenizer *t, float *out)
 {
     int64_t n = t->bpe.n_merges;

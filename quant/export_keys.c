@@ -158,28 +158,13 @@ static int merges_put(rt_gguf_writer *w, const rt_tokenizer *t, rt_err *err)
     return rc ? -1 : 0;
 }
 
-/* SentencePiece runtimes merge the pair whose result has the highest score: minus the rank of the
-   merge that makes it reproduces the order of the merges. */
 static int scores_put(rt_gguf_writer *w, const rt_tokenizer *t, int64_t vocab, rt_err *err)
 {
-    rt_text text = { 0 };
-    int rc = 0;
-    float *score = rt_alloc(vocab, sizeof *score, "scores of tokens");
-    for (int64_t i = rt_tokenizer_merges(t) - 1; !rc && i >= 0; i--) {
-        rt_text_clear(&text);
-        rc = rt_tokenizer_merge(t, i, &text, err);
-        char *space = rc ? NULL : memchr(text.data, ' ', (size_t)text.bytes);
-        if (!space)
-            continue;
-        memmove(space, space + 1, strlen(space)); /* with the NUL */
-        int32_t id = rt_tokenizer_id(t, text.data);
-        if (id >= 0 && id < vocab)
-            score[id] = -(float)(i + 1);
-    }
-    rc = rc || rt_gguf_put_raw(w, "tokenizer.ggml.scores", RT_GGUF_F32, true, score, vocab, err);
-    rt_text_free(&text);
+    float *score = rt_alloc(rt_max(vocab, rt_tokenizer_vocab(t)), sizeof *score, "token scores");
+    rt_tokenizer_scores(t, score);
+    int rc = rt_gguf_put_raw(w, "tokenizer.ggml.scores", RT_GGUF_F32, true, score, vocab, err);
     free(score);
-    return rc ? -1 : 0;
+    return rc;
 }
 
 /* The token that ends a turn in the chat template, or -1: generation must stop there, whatever the

@@ -535,6 +535,43 @@ START_TEST(tokenizer_inside)
 }
 END_TEST
 
+/* A token that no merge makes comes after all that some merge makes: runtimes merge by score. */
+START_TEST(scores_inside)
+{
+    static const char odd[] = "\xe2\x96\x81he\xe2\x96\x81"; /* no merge makes it */
+    rt_gguf g;
+    rt_export_report r;
+    rt_tokenizer *t;
+    cJSON *json;
+    float *score, *want;
+    int64_t n;
+    const int32_t id = token_count(GOLDEN "llama-2");
+    make_model("odd", llama_json, GOLDEN "llama-2", id + 1, 0);
+    OK(rt_json_load(&json, "odd/tokenizer.json", &err));
+    rt_json_put_i64(cJSON_GetObjectItemCaseSensitive(rt_json_find(json, "model"), "vocab"), odd,
+                    id);
+    OK(rt_json_save(json, "odd/tokenizer.json", &err));
+    cJSON_Delete(json);
+    rt_export e = job("odd", "F32");
+    OK(rt_export_gguf(&e, &r, &err));
+    OK(rt_gguf_open(&g, OUT, &err));
+    OK(rt_gguf_get_f32s(&g, "tokenizer.ggml.scores", &score, &n, &err));
+    OK(rt_tokenizer_open(&t, "odd", &err));
+    ck_assert_int_eq(n, rt_tokenizer_vocab(t));
+    want = malloc((size_t)n * sizeof *want);
+    rt_tokenizer_scores(t, want);
+    ck_assert(!memcmp(score, want, (size_t)n * sizeof *want));
+    ck_assert_int_eq(rt_tokenizer_id(t, odd), id);
+    for (int32_t i = 0; i < id; i++)
+        ck_assert(score[i] >= score[id]);
+    ck_assert(score[id] == -(float)(rt_tokenizer_merges(t) + 1));
+    free(score);
+    free(want);
+    rt_tokenizer_close(t);
+    rt_gguf_close(&g);
+}
+END_TEST
+
 /* ---- the rest ---- */
 
 START_TEST(same_bytes_for_any_threads)
@@ -665,6 +702,7 @@ int main(void)
                                  { quantized_sources, 1 },
                                  { architecture_keys, 1 },
                                  { tokenizer_inside, 1 },
+                                 { scores_inside, 1 },
                                  { same_bytes_for_any_threads, 1 },
                                  { importance_from_both_containers, 1 },
                                  { refusals, 1 } };
