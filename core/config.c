@@ -565,3 +565,8 @@ cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
     rt_json_put_bool(json, "use_cache", true);
     return json;
 }
+
+int64_t rt_config_longest(const rt_config *cfg, int64_t wanted)
+{
+    return rt_min(wanted, cfg->max_positions);
+}

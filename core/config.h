@@ -74,6 +74,9 @@ rt_swiglu_rule rt_config_swiglu(const rt_config *cfg);
 rt_route_policy rt_config_route(const rt_config *cfg);
 bool rt_config_is_eos(const rt_config *cfg, int32_t token);
 
+/* The longest sequence a command may give the model when it would like `wanted`: positions the model
+   was not made for are refused or left out by every command. */
+int64_t rt_config_longest(const rt_config *cfg, int64_t wanted);
 /* table (T,P) f32 on the host: cos P/2 | sin P/2 for positions 0 .. T-1, any scaling applied. */
 void rt_config_rope_table(const rt_config *cfg, float *table, int64_t positions);
 /* What Llama 3.1's scaling divides frequency i of P/2 by: 1 for short wavelengths, the factor for

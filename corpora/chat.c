@@ -5,6 +5,7 @@
 
 #include "core/gguf.h"
 #include "core/memory.h"
+#include "corpora/turns.h"
 
 /* ---- opening ------------------------------------------------------------------------------------
  */
@@ -22,7 +23,12 @@ static void find_markers(rt_chat *c)
 {
     const rt_tokenizer *t = c->tokenizer;
     rt_reasoning *r = &c->reasoning;
-    static const char *const stops[] = { "<|return|>", "<|call|>", "<|im_end|>", "<|eot_id|>",
+    static const char *const stops[] = { "<|return|>",
+                                         "<|call|>",
+                                         "<|im_end|>",
+                                         "<|eot_id|>",
+                                         "<end_of_turn>",
+                                         "<|eom_id|>",
                                          "<\xef\xbd\x9c"
                                          "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>" };
     memset(r, 0, sizeof *r);
@@ -199,15 +205,21 @@ static int guard(const rt_chat *c, const cJSON *talk, cJSON **copy, unsigned *fl
 }
 
 /* A base model has no template: the contents one after the other. */
+static int plain_message(const rt_chat *c, const cJSON *m, bool first, rt_ids *ids, rt_err *err)
+{
+    const char *content = cJSON_GetStringValue(rt_json_find(m, "content"));
+    return content ? rt_tokenizer_encode(c->tokenizer, content, (int64_t)strlen(content),
+                                         first ? RT_TOKENIZE_BOS : 0, ids, err)
+                   : 0;
+}
+
 static int plain_prompt(const rt_chat *c, const cJSON *talk, rt_ids *ids, rt_err *err)
 {
+    const int64_t origin = ids->n;
     const cJSON *m;
     cJSON_ArrayForEach(m, rt_json_find(talk, "messages"))
     {
-        const char *content = cJSON_GetStringValue(rt_json_find(m, "content"));
-        unsigned flags = ids->n ? 0 : RT_TOKENIZE_BOS;
-        if (content &&
-            rt_tokenizer_encode(c->tokenizer, content, (int64_t)strlen(content), flags, ids, err))
+        if (plain_message(c, m, ids->n == origin, ids, err))
             return -1;
     }
     return 0;
@@ -281,19 +293,100 @@ static const char *last_string(const cJSON *talk, const char *key)
     return n ? cJSON_GetStringValue(rt_json_find(cJSON_GetArrayItem(messages, n - 1), key)) : NULL;
 }
 
-static int pair(const rt_chat *c, const cJSON *talk, unsigned flags, rt_ids *ids, int64_t *n_prompt,
-                rt_err *err)
+/* ---- conversations to learn from ----------------------------------------------------------------
+ */
+
+typedef struct encoding {
+    const rt_chat *c;
+    const rt_text *text;
+    unsigned flags;
+    rt_ids *ids;
+    int64_t from, first; /* ids from `first` on are the text from byte `from` on */
+} encoding;
+
+/* *index: how many ids stand before byte `at`. Where no token begins there the rest is encoded
+   anew: nobody generates a token that began in the prompt. */
+static int split_at(encoding *e, int64_t at, int64_t *index, rt_err *err)
 {
+    const rt_tokenizer *t = e->c->tokenizer;
+    const char *text = e->text->data;
+    rt_ids before = { 0 }, *ids = e->ids;
+    int bad = rt_tokenizer_encode(t, text + e->from, at - e->from, e->flags, &before, err);
+    bool clean = !bad && before.n <= ids->n - e->first &&
+                 (before.n == 0 ||
+                  memcmp(ids->id + e->first, before.id, (size_t)before.n * sizeof *before.id) == 0);
+    *index = e->first + before.n;
+    if (!bad && !clean) {
+        ids->n = e->first;
+        for (int64_t i = 0; !bad && i < before.n; i++)
+            bad = rt_ids_add(ids, before.id[i], err);
+        bad = bad || rt_tokenizer_encode(t, text + at, e->text->bytes - at, e->flags, ids, err);
+        e->from = at;
+        e->first = *index;
+    }
+    rt_ids_free(&before);
+    return bad;
+}
+
+static int render_talk(const void *ctx, const cJSON *talk, bool generation_prompt, rt_text *out,
+                       rt_err *err)
+{
+    return render(ctx, talk, generation_prompt, out, err);
+}
+
+/* The ids of a rendered prompt, and its finished turns as spans of them when `all`. */
+static int encode_prompt(const rt_chat *c, cJSON *before, const rt_text *prompt, unsigned flags,
+                         bool all, rt_ids *ids, rt_ids *spans, rt_err *err)
+{
+    const rt_turns turns = { c->tokenizer, &c->reasoning, render_talk, c };
+    encoding e = { c, prompt, flags, ids, 0, ids->n };
+    const int64_t origin = ids->n;
+    rt_ids bounds = { 0 };
+    int bad = rt_tokenizer_encode(c->tokenizer, prompt->data, prompt->bytes, flags, ids, err) ||
+              (all && rt_turns_find(&turns, before, prompt, &bounds, err));
+    for (int64_t i = 0; !bad && i < bounds.n; i += 2) {
+        int64_t begin, end = 0;
+        bad = split_at(&e, bounds.id[i], &begin, err) || split_at(&e, bounds.id[i + 1], &end, err);
+        if (!bad && begin < end)
+            bad = rt_ids_add(spans, (int32_t)(begin - origin), err) ||
+                  rt_ids_add(spans, (int32_t)(end - origin), err);
+    }
+    rt_ids_free(&bounds);
+    return bad ? -1 : 0;
+}
+
+/* A base model's: what the assistant says is the content alone. */
+static int plain_spans(const rt_chat *c, const cJSON *before, bool all, rt_ids *ids, rt_ids *spans,
+                       rt_err *err)
+{
+    const int64_t origin = ids->n;
+    const cJSON *m;
+    int bad = 0;
+    cJSON_ArrayForEach(m, rt_json_find(before, "messages"))
+    {
+        const char *role = cJSON_GetStringValue(rt_json_find(m, "role"));
+        int64_t begin = ids->n - origin;
+        bad = bad || plain_message(c, m, begin == 0, ids, err);
+        int64_t end = ids->n - origin;
+        if (!bad && all && role && strcmp(role, "assistant") == 0 && end > begin)
+            bad = rt_ids_add(spans, (int32_t)begin, err) || rt_ids_add(spans, (int32_t)end, err);
+    }
+    return bad;
+}
+
+static int conversation(const rt_chat *c, const cJSON *talk, unsigned flags, bool all, rt_ids *ids,
+                        rt_ids *spans, rt_err *err)
+{
+    const int64_t origin = ids->n;
     rt_text prompt = { 0 }, response = { 0 };
     cJSON *before = cJSON_Duplicate(talk, true);
     cJSON *messages = cJSON_GetObjectItemCaseSensitive(before, "messages");
     cJSON_DeleteItemFromArray(messages, cJSON_GetArraySize(messages) - 1);
     int bad = c->chat ? render(c, before, true, &prompt, err) ||
-                            rt_tokenizer_encode(c->tokenizer, prompt.data, prompt.bytes, flags, ids,
-                                                err)
-                      : plain_prompt(c, before, ids, err);
+                            encode_prompt(c, before, &prompt, flags, all, ids, spans, err)
+                      : plain_spans(c, before, all, ids, spans, err);
     cJSON_Delete(before);
-    *n_prompt = ids->n;
+    int64_t begin = ids->n;
     bool opened = !bad && ends_inside_thought(c, ids->id, ids->n);
     bad = bad ||
           response_text(c, talk, &prompt, opened, last_string(talk, "reasoning_content"),
@@ -303,10 +396,14 @@ static int pair(const rt_chat *c, const cJSON *talk, unsigned flags, rt_ids *ids
         bad = rt_ids_add(ids, rt_tokenizer_eos(c->tokenizer), err);
     rt_text_free(&prompt);
     rt_text_free(&response);
-    return bad ? -1 : 0;
+    return bad || rt_ids_add(spans, (int32_t)(begin - origin), err) ||
+                   rt_ids_add(spans, (int32_t)(ids->n - origin), err)
+               ? -1
+               : 0;
 }
 
-int rt_chat_pair(const rt_chat *c, const cJSON *talk, rt_ids *ids, int64_t *n_prompt, rt_err *err)
+int rt_chat_turns(const rt_chat *c, const cJSON *talk, bool all, rt_ids *ids, rt_ids *spans,
+                  rt_err *err)
 {
     const char *role = last_string(talk, "role");
     if (!role || strcmp(role, "assistant") != 0 || !last_string(talk, "content"))
@@ -314,8 +411,9 @@ int rt_chat_pair(const rt_chat *c, const cJSON *talk, rt_ids *ids, int64_t *n_pr
     cJSON *copy;
     unsigned flags;
     if (!c->chat)
-        return pair(c, talk, 0, ids, n_prompt, err);
-    int bad = guard(c, talk, &copy, &flags, err) || pair(c, copy, flags, ids, n_prompt, err);
+        return conversation(c, talk, 0, all, ids, spans, err);
+    int bad = guard(c, talk, &copy, &flags, err) ||
+              conversation(c, copy, flags, all, ids, spans, err);
     cJSON_Delete(copy);
     return bad ? -1 : 0;
 }

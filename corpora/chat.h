@@ -36,9 +36,15 @@ int rt_chat_set(rt_chat *c, const rt_strlist *set, rt_err *err);
    Append the ids of talk with the generation prompt: what a model continues. */
 int rt_chat_prompt(const rt_chat *c, const cJSON *talk, rt_ids *ids, rt_err *err);
 /* The last message is the assistant's: ids of the prompt before it, then of what the assistant
-   would have generated (thought, closing marker, content, end token). *n_prompt: where that begins.
- */
-int rt_chat_pair(const rt_chat *c, const cJSON *talk, rt_ids *ids, int64_t *n_prompt, rt_err *err);
+   would have generated (thought, closing marker, content, end token). spans: begin and end of what
+   is learned, counted from the first of these ids: of each turn of the assistant's when `all`, as
+   it stands in the prompt (turns.h); the last pair is always the response. */
+int rt_chat_turns(const rt_chat *c, const cJSON *talk, bool all, rt_ids *ids, rt_ids *spans,
+                  rt_err *err);
+/* The option of every command that learns from conversations; S holds a char * there. */
+#define RT_TURNS_OPTION(S, turns)                                                                  \
+    OPT_CHOICE(S, turns, "turns", "all", "all|last",                                               \
+               "the assistant's turns of a conversation that are learned")
 /* A document without roles: BOS as the tokenizer does it, the text, EOS. */
 int rt_chat_text(const rt_chat *c, const char *text, int64_t bytes, rt_ids *ids, rt_err *err);
 

@@ -1,5 +1,6 @@
 #include "corpora/corpus.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +12,20 @@
 #include "corpora/source.h"
 
 typedef struct entry {
-    int32_t archive;     /* index, or -1: tokens are in the pool */
-    int32_t n;           /* tokens */
-    int64_t at;          /* position in the archive, or offset in the pool */
-    rt_trace_span learn; /* pool: the tokens to learn */
+    int32_t archive; /* index, or -1: tokens are in the pool */
+    int32_t n;       /* tokens */
+    int64_t at;      /* position in the archive, or offset in the pool */
+    int64_t span;    /* pool: the first of its spans */
+    int32_t n_spans; /* pool */
 } entry;
 
 struct rt_corpus {
     rt_corpus_options o;
     entry *entry;
     int64_t n, cap, tokens, longest, left_out;
-    rt_ids pool;
+    int64_t by_verdict[RT_VERDICT_COUNT]; /* samples that their verdict leaves out */
+    rt_text sources;                      /* "900 of a.traces, 300 of b.jsonl" */
+    rt_ids pool, spans; /* tokens; begin and end of what is learned, document by document */
     rt_trace_reader **archive;
     int n_archives;
     rt_soft_config soft;
@@ -45,12 +49,23 @@ static void add_entry(rt_corpus *c, entry e)
 /* ---- archives -----------------------------------------------------------------------------------
  */
 
-static bool same_soft(const rt_soft_config *a, const rt_soft_config *b)
+/* Archives are learned from together when a draw stands for as much and log Z is kept for the same
+   temperatures in all of them. Heads may differ: each row says how long its own is. */
+static const char *mix_soft(rt_soft_config *all, const rt_soft_config *one)
 {
-    bool same = a->tail_spacing == b->tail_spacing && a->n_temperatures == b->n_temperatures;
-    for (int32_t i = 0; same && i < a->n_temperatures; i++)
-        same = a->temperature[i] == b->temperature[i];
-    return same;
+    bool same = all->n_temperatures == one->n_temperatures;
+    for (int32_t i = 0; same && i < all->n_temperatures; i++)
+        same = all->temperature[i] == one->temperature[i];
+    if (all->head_max == 0) {
+        *all = *one;
+        return NULL;
+    }
+    if (all->tail_spacing != one->tail_spacing)
+        return "--tail-spacing";
+    if (one->head_max > all->head_max)
+        all->head_max = one->head_max;
+    all->head_floor = fmaxf(all->head_floor, one->head_floor);
+    return same ? NULL : "--temperatures";
 }
 
 static int check_archive(rt_corpus *c, const char *path, const rt_trace_manifest *m, rt_err *err)
@@ -67,14 +82,12 @@ static int check_archive(rt_corpus *c, const char *path, const rt_trace_manifest
         return rt_fail(
             err, "%s: holds no soft targets: use --loss hard, or score it first (retort score)",
             path);
-    if (m->capture.head_max && c->soft.head_max && !same_soft(&c->soft, &m->capture))
-        return rt_fail(
-            err,
-            "%s: other capture settings than the archives before it: train on one kind at a time",
-            path);
-    if (m->capture.head_max)
-        c->soft = m->capture;
-    return 0;
+    const char *other = m->capture.head_max ? mix_soft(&c->soft, &m->capture) : NULL;
+    return other ? rt_fail(err,
+                           "%s: made with another %s than the archives before it: they cannot be "
+                           "learned from together",
+                           path, other)
+                 : 0;
 }
 
 /* Which verdicts to take from this archive; what that leaves out is said. */
@@ -113,7 +126,9 @@ static int add_archive(rt_corpus *c, const char *path, rt_err *err)
         return -1;
     unsigned verdicts = choose_verdicts(c, path, r);
     for (int64_t i = 0; i < rt_trace_count(r) && !full(c); i++)
-        if (verdicts & (1u << rt_trace_verdict(r, i))) {
+        if (!(verdicts & (1u << rt_trace_verdict(r, i)))) {
+            c->by_verdict[rt_trace_verdict(r, i)]++;
+        } else {
             uint64_t content = rt_trace_hash(r, i);
             c->hash = rt_hash64(&content, (int64_t)sizeof content, c->hash);
             add_entry(c, (entry){ .archive = index, .n = (int32_t)rt_trace_tokens(r, i), .at = i });
@@ -131,15 +146,17 @@ static int add_archive(rt_corpus *c, const char *path, rt_err *err)
 
 static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_err *err)
 {
-    int64_t at = c->pool.n, learn = 0;
+    int64_t at = c->pool.n, span = c->spans.n;
     rt_ids ids = { 0 };
     int bad;
     if (r->text) {
-        bad = rt_chat_text(c->o.chat, r->text, (int64_t)strlen(r->text), &ids, err);
-        learn = 1;
+        bad = rt_chat_text(c->o.chat, r->text, (int64_t)strlen(r->text), &ids, err) ||
+              rt_ids_add(&c->spans, 1, err) ||
+              rt_ids_add(&c->spans, (int32_t)rt_min(ids.n, INT32_MAX), err);
     } else {
         cJSON *root = rt_record_messages(r);
-        bad = rt_chat_pair(c->o.chat, root, &ids, &learn, err) && rt_record_lacks(r, err);
+        bad = rt_chat_turns(c->o.chat, root, !c->o.last_turn, &ids, &c->spans, err) &&
+              rt_record_lacks(r, err);
         cJSON_Delete(root);
     }
     if (!bad && ids.n <= c->o.max_length) {
@@ -151,10 +168,11 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
         add_entry(c, (entry){ .archive = -1,
                               .n = (int32_t)rt_min(ids.n, INT32_MAX),
                               .at = at,
-
-                              .learn = { (int32_t)learn, (int32_t)rt_min(ids.n, INT32_MAX) } });
+                              .span = span,
+                              .n_spans = (int32_t)((c->spans.n - span) / 2) });
     c->hash = rt_hash64(ids.id, ids.n * (int64_t)sizeof *ids.id, c->hash);
-    c->hash = rt_hash64(&learn, (int64_t)sizeof learn, c->hash);
+    c->hash = rt_hash64(c->spans.id + span, (c->spans.n - span) * (int64_t)sizeof(int32_t),
+                        c->hash);
     rt_ids_free(&ids);
     return bad ? rt_wrap(err, "%s", where) : 0;
 }
@@ -192,28 +210,63 @@ static int add_source(rt_corpus *c, const char *path, rt_err *err)
 /* ---- the list -----------------------------------------------------------------------------------
  */
 
+/* "7 wrong, 2 unfinished": what verdicts leave out; "" when nothing. */
+static void tell_verdicts(const rt_corpus *c, char *text, size_t size)
+{
+    *text = 0;
+    for (int v = 0; v < RT_VERDICT_COUNT; v++)
+        if (c->by_verdict[v]) {
+            size_t at = strlen(text);
+            snprintf(text + at, size - at, "%s%lld %s", at ? ", " : "", (long long)c->by_verdict[v],
+                     rt_verdict_name((rt_verdict)v));
+        }
+}
+
+static int fail_empty(const rt_corpus *c, const char *path, rt_err *err)
+{
+    char verdicts[120], lengths[120] = "";
+    tell_verdicts(c, verdicts, sizeof verdicts);
+    if (c->left_out || !*verdicts)
+        snprintf(lengths, sizeof lengths, "%s%lld are longer than %lld tokens or shorter than 2",
+                 *verdicts ? "; " : "", (long long)c->left_out, (long long)c->o.max_length);
+    return rt_fail(err, "%s: no documents to learn from (%s%s%s)", path,
+                   *verdicts ? "--verdicts leaves out its samples: " : "", verdicts, lengths);
+}
+
+static void tell(const rt_corpus *c, int n_paths)
+{
+    if (n_paths > 1)
+        rt_info("documents: %s", c->sources.data);
+    if (c->left_out)
+        rt_warn("%lld documents are left out: longer than %lld tokens (--max-length, or what the "
+                "model was made for) or shorter than 2",
+                (long long)c->left_out, (long long)c->o.max_length);
+}
+
+static int add_path(rt_corpus *c, const char *path, rt_err *err)
+{
+    int64_t before = c->n;
+    if (rt_trace_is(path) ? add_archive(c, path, err) : add_source(c, path, err))
+        return -1;
+    return rt_text_printf(&c->sources, err, "%s%lld of %s", c->sources.bytes ? ", " : "",
+                          (long long)(c->n - before), path);
+}
+
 int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
                    const rt_corpus_options *o, rt_err *err)
 {
     rt_corpus *c = rt_alloc(1, sizeof *c, "a corpus");
+    int bad = 0;
     c->o = *o;
-    for (int i = 0; i < n_paths; i++)
-        if (rt_trace_is(paths[i]) ? add_archive(c, paths[i], err) : add_source(c, paths[i], err)) {
-            rt_corpus_close(c);
-            return -1;
-        }
-    if (c->n == 0) {
-        int64_t left = c->left_out;
+    for (int i = 0; i < n_paths && !bad; i++)
+        bad = add_path(c, paths[i], err);
+    if (!bad && c->n == 0)
+        bad = fail_empty(c, n_paths ? paths[0] : "no --data", err);
+    if (bad) {
         rt_corpus_close(c);
-        return rt_fail(
-            err,
-            "%s: no documents to learn from (%lld are longer than %lld tokens or shorter than 2)",
-            n_paths ? paths[0] : "no --data", (long long)left, (long long)o->max_length);
+        return -1;
     }
-    if (c->left_out)
-        rt_warn(
-            "%lld documents are longer than --max-length %lld (or shorter than 2) and are left out",
-            (long long)c->left_out, (long long)o->max_length);
+    tell(c, n_paths);
     c->hash = rt_hash64(&c->n, (int64_t)sizeof c->n, c->hash);
     c->hash = rt_hash64(&c->tokens, (int64_t)sizeof c->tokens, c->hash);
     *out = c;
@@ -229,6 +282,8 @@ void rt_corpus_close(rt_corpus *c)
     free(c->archive);
     free(c->entry);
     rt_ids_free(&c->pool);
+    rt_ids_free(&c->spans);
+    rt_text_free(&c->sources);
     free(c);
 }
 
@@ -246,8 +301,8 @@ int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
     if (e->archive < 0) {
         doc->token = c->pool.id + e->at;
         doc->n = e->n;
-        doc->span = &e->learn;
-        doc->n_spans = 1;
+        doc->span = (const rt_trace_span *)(const void *)(c->spans.id + e->span);
+        doc->n_spans = e->n_spans;
         doc->sample.soft.n = 0;
         doc->soft_first = 0;
         snprintf(doc->id, sizeof doc->id, "document %lld", (long long)i);
@@ -258,8 +313,9 @@ int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
         return -1;
     doc->token = s->tokens;
     doc->n = s->n_tokens;
-    doc->span = s->spans;
-    doc->n_spans = s->n_spans;
+    int32_t passed = c->o.last_turn && s->n_spans ? s->n_spans - 1 : 0;
+    doc->span = s->spans + passed;
+    doc->n_spans = s->n_spans - passed;
     doc->soft_first = s->soft_first;
     snprintf(doc->id, sizeof doc->id, "%s", s->id);
     if (c->o.need_soft && !s->soft.n)

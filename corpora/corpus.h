@@ -18,6 +18,7 @@ typedef struct rt_corpus_options {
     const rt_chat *chat; /* the student's: JSONL is tokenized with it, archives must match it */
     int64_t max_length;  /* longer documents are left out (counted, reported) */
     unsigned verdicts;   /* archives: rt_verdict_mask of the samples to take */
+    bool last_turn;      /* learn the last turn of a conversation only */
     bool need_soft;      /* a document without soft targets is an error */
     int64_t limit;       /* documents taken at most, in order; 0 = all */
 } rt_corpus_options;
@@ -42,7 +43,7 @@ int64_t rt_corpus_longest(const rt_corpus *c);
 int64_t rt_corpus_left_out(const rt_corpus *c); /* longer than max_length */
 uint64_t
 rt_corpus_hash(const rt_corpus *c); /* identity of the list: what a checkpoint was trained on */
-/* Capture settings that every archive of the list shares; zeroed when there is none. */
+/* Capture settings of the list's archives, the longest head of them; zeroed when there is none. */
 rt_soft_config rt_corpus_soft(const rt_corpus *c);
 int64_t rt_corpus_length(const rt_corpus *c, int64_t i); /* tokens, without decoding */
 int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc,

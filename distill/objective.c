@@ -31,7 +31,7 @@ int rt_objective_spec(rt_loss_spec *spec, const rt_objective *o, const rt_soft_c
     if (spec->drawn > 0 && o->temperature != 1)
         return rt_usage(err, "--loss forward uses draws made at temperature 1: take --temperature "
                              "1, or --loss bucket");
-    if (spec->drawn > 0 && archive->tail_spacing == 0 && archive->head_floor > 0)
+    if (spec->drawn > 0 && archive->tail_spacing == 0) /* head_max cuts, whatever head_floor says */
         return rt_usage(
             err, "--loss forward needs an archive with tail draws (--tail-spacing above 0), or "
                  "--loss bucket");

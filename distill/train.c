@@ -25,7 +25,7 @@
 #include "student/measure.h"
 
 typedef struct train_options {
-    char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts;
+    char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts, *turns;
     rt_strlist data, eval_data, set;
     int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup, seed, threads;
     int64_t save_every, eval_every, eval_limit;
@@ -55,13 +55,15 @@ static const rt_option options[] = {
     OPT_STR(O, verdicts, "verdicts", "auto", "LIST",
             "samples to learn from; auto: correct where an archive has judged ones, else all that "
             "are finished"),
+    RT_TURNS_OPTION(O, turns),
     RT_CHAT_OPTION(O, set),
     OPT_INT(O, steps, "steps", "1000", 1, 1e9, "optimizer steps"),
     OPT_INT(O, batch_tokens, "batch-tokens", "8192", 2, 1e9, "tokens of a step (whole documents)"),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward and backward; bounds memory"),
     OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head"),
-    OPT_INT(O, max_length, "max-length", "4096", 2, 1e9, "longer documents are left out"),
+    OPT_INT(O, max_length, "max-length", "4096", 2, 1e9,
+            "longer documents are left out, and those beyond what the model was made for"),
     OPT_INT(O, limit, "limit", "0", 0, 1e15, "take at most this many documents; 0 = all"),
     OPT_FLOAT(O, learning_rate, "learning-rate", "3e-4", 0, 10, "peak, after warm-up"),
     OPT_INT(O, warmup, "warmup", "50", 0, 1e9, "steps of linear warm-up"),
@@ -123,16 +125,19 @@ typedef struct trainer {
 static int open_corpus(trainer *t, rt_corpus **c, corpus_facts *facts, const rt_strlist *paths,
                        bool soft, int64_t limit, const rt_needs *plan, rt_err *err)
 {
+    int64_t longest = rt_config_longest(&t->model.cfg, t->o->max_length);
     for (int i = 0; i < paths->n; i++) {
         const rt_needs_output *later = rt_needs_find(plan, paths->item[i]);
         if (later) {
-            *facts = (corpus_facts){ later->soft, rt_min(later->longest, t->o->max_length) };
+            *facts = (corpus_facts){ later->soft, rt_min(later->longest, longest) };
             return 0;
         }
     }
-    rt_corpus_options o = {
-        .chat = &t->chat, .max_length = t->o->max_length, .need_soft = soft, .limit = limit
-    };
+    rt_corpus_options o = { .chat = &t->chat,
+                            .max_length = longest,
+                            .need_soft = soft,
+                            .limit = limit,
+                            .last_turn = strcmp(t->o->turns, "last") == 0 };
     if (rt_verdict_mask(&o.verdicts, "--verdicts", t->o->verdicts, err))
         return -1;
     if (rt_corpus_open(c, (const char *const *)paths->item, paths->n, &o, err))

@@ -88,19 +88,11 @@ bool rt_batch_fits(const rt_batch *b, int64_t tokens)
     return b->s < b->shape.documents && tokens <= b->shape.rows - b->n;
 }
 
-static bool learned(const rt_document *doc, int64_t token)
-{
-    for (int32_t i = 0; i < doc->n_spans; i++)
-        if (token >= doc->span[i].begin && token < doc->span[i].end)
-            return true;
-    return false;
-}
-
 int64_t rt_document_learned(const rt_document *doc)
 {
     int64_t n = 0;
-    for (int64_t t = 1; t < doc->n; t++)
-        n += learned(doc, t);
+    for (int32_t i = 0; i < doc->n_spans; i++)
+        n += doc->span[i].end - rt_max(doc->span[i].begin, 1);
     return n;
 }
 
@@ -109,11 +101,14 @@ void rt_batch_add(rt_batch *b, const rt_document *doc)
     if (!rt_batch_fits(b, doc->n))
         rt_bug("a document of %lld tokens does not fit the batch", (long long)doc->n);
     const rt_soft *soft = b->shape.soft.head_max ? rt_document_soft(doc) : NULL;
+    int32_t span = 0; /* the first that ends behind the token after the row */
     b->offset[b->s++] = (int32_t)b->n;
     for (int64_t t = 0; t < doc->n; t++, b->n++) {
         b->token[b->n] = doc->token[t];
         b->pos[b->n] = (int32_t)t;
-        if (t + 1 == doc->n || !learned(doc, t + 1))
+        while (span < doc->n_spans && doc->span[span].end <= t + 1)
+            span++;
+        if (span == doc->n_spans || doc->span[span].begin > t + 1)
             continue;
         int64_t row = t + 1 - doc->soft_first;
         bool has = soft && row >= 0 && row < soft->n;

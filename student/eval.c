@@ -43,7 +43,8 @@ static const rt_option options[] = {
     RT_CHAT_OPTION(O, set),
     RT_SAMPLING_OPTIONS(O, "0", "1", "512"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of answers when they are drawn"),
-    OPT_INT(O, max_length, "max-length", "4096", 2, 1e9, "longer documents are left out"),
+    OPT_INT(O, max_length, "max-length", "4096", 2, 1e9,
+            "longer documents are left out, and those beyond what the model was made for"),
     OPT_INT(O, batch, "batch", "64", 1, 4096, "sequences generated at once", RT_OPT_FREE),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward pass; bounds memory"),
@@ -74,7 +75,7 @@ typedef struct evaluation {
     rt_chat chat;
     rt_model model, reference;
     problem *problem;
-    int64_t n_problems, cap_problems, next, longest_prompt;
+    int64_t n_problems, cap_problems, next, longest_prompt, positions; /* of a sequence */
     group_score group[GROUPS_MAX];
     int n_groups;
     int64_t correct, unfinished, unknown, generated, rules[RT_RULE_COUNT];
@@ -150,7 +151,8 @@ static int next_problem(void *ctx, rt_request *r, rt_err *err)
     if (e->next == e->n_problems)
         return 0;
     const problem *p = &e->problem[e->next];
-    *r = (rt_request){ e->next, p->prompt.id, p->prompt.n, e->o->max_tokens,
+    *r = (rt_request){ e->next, p->prompt.id, p->prompt.n,
+                       rt_min(e->o->max_tokens, e->positions - p->prompt.n),
                        rt_hash64(&e->next, (int64_t)sizeof e->next, (uint64_t)e->o->seed) };
     e->next++;
     return 1;
@@ -184,7 +186,7 @@ static rt_generator *open_generator(evaluation *e)
 {
     const eval_options *o = e->o;
     rt_generate_options g = { .slots = rt_min(o->batch, e->n_problems),
-                              .length = e->longest_prompt + o->max_tokens,
+                              .length = rt_min(e->longest_prompt + o->max_tokens, e->positions),
                               .prefill_rows = rt_max(e->longest_prompt, 256),
                               .vocab = rt_tokenizer_vocab(e->chat.tokenizer),
                               .sampling = RT_SAMPLING_OF(o) };
@@ -210,7 +212,7 @@ static int open_documents(rt_corpus **c, const evaluation *e, rt_err *err)
 {
     const eval_options *o = e->o;
     rt_corpus_options co = { .chat = &e->chat,
-                             .max_length = o->max_length,
+                             .max_length = rt_min(o->max_length, e->positions),
                              .limit = o->limit,
                              .verdicts = (1u << RT_VERDICT_COUNT) - 1 };
     return rt_corpus_open(c, (const char *const *)o->data.item, o->data.n, &co, err);
@@ -364,6 +366,20 @@ static int open_one(evaluation *e, rt_model *m, const char *path, int64_t positi
     return 0;
 }
 
+/* No sequence is longer than what the models were made for. */
+static int limit_lengths(evaluation *e, rt_err *err)
+{
+    e->positions = rt_config_longest(&e->model.cfg, INT64_MAX);
+    if (e->o->reference)
+        e->positions = rt_config_longest(&e->reference.cfg, e->positions);
+    if (e->n_problems && e->longest_prompt >= e->positions)
+        return rt_fail(err,
+                       "%s: a problem has %lld tokens: this model was made for %lld, the answer "
+                       "included",
+                       e->o->model, (long long)e->longest_prompt, (long long)e->positions);
+    return 0;
+}
+
 static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
 {
     const eval_options *o = e->o;
@@ -390,7 +406,9 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
         return rt_fail(
             err, "%s: the tokenizer has more tokens than the model: they do not belong together",
             o->model);
-    return o->reference ? open_one(e, &e->reference, o->reference, positions, plan, err) : 0;
+    if (o->reference && open_one(e, &e->reference, o->reference, positions, plan, err))
+        return -1;
+    return limit_lengths(e, err);
 }
 
 static void close_evaluation(evaluation *e)
@@ -434,7 +452,8 @@ static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, r
     if (!later && open_documents(&c, e, err))
         return -1;
     if (later)
-        plan_measure(&ms, e, later->soft, rt_min(later->longest, e->o->max_length));
+        plan_measure(&ms, e, later->soft,
+                     rt_min(later->longest, rt_min(e->o->max_length, e->positions)));
     else
         plan_measure(&ms, e, rt_corpus_soft(c), rt_corpus_longest(c));
     int64_t n = later ? later->samples : rt_corpus_count(c);

@@ -227,7 +227,7 @@ static int open_speaker(speaker *s, rt_err *err)
     if (rt_teacher_open(&s->teacher, o->model, (int)o->threads, NULL, err) ||
         rt_chat_set(&s->teacher.chat, &o->set, err))
         return -1;
-    s->length = rt_min(o->context, s->teacher.positions);
+    s->length = rt_config_longest(&s->teacher.model.cfg, o->context);
     rt_generate_options g = { .slots = 1,
                               .length = s->length,
                               .prefill_rows = rt_min(512, s->length),

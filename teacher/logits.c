@@ -49,7 +49,7 @@ static int take_tokens(run *r, const rt_npy *npy, rt_err *err)
         return rt_fail(err, "%s: of rank %d: give one sequence (T)", path, npy->rank);
     r->n = npy->rank == 2 ? npy->dim[1] : npy->dim[0];
     const rt_config *c = &r->model.cfg;
-    if (r->n < 1 || r->n > c->max_positions)
+    if (r->n < 1 || r->n > rt_config_longest(c, r->n))
         return rt_fail(err, "%s: %lld tokens: this model takes 1 to %lld", path, (long long)r->n,
                        (long long)c->max_positions);
     r->token = rt_alloc(r->n, sizeof *r->token, "tokens");

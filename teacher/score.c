@@ -17,18 +17,19 @@
 typedef struct score_options {
     rt_archive_options a;
     rt_strlist data;
+    char *turns;
     int64_t pass_tokens, head_rows;
 } score_options;
 
 #define O score_options
 static const rt_option options[] = {
     OPT_NEED_LIST(O, data, "data", "FILE|A.traces",
-             "JSONL of pairs, messages or texts (may repeat), or one archive", RT_OPT_INPUT),
+                  "JSONL of pairs, messages or texts (may repeat), or one archive", RT_OPT_INPUT),
+    RT_TURNS_OPTION(O, turns),
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward pass; bounds memory", RT_OPT_FREE),
-    OPT_INT(O, head_rows, "head-rows", "256", 1, 65536, "rows of a chunk of the head",
-            RT_OPT_FREE),
+    OPT_INT(O, head_rows, "head-rows", "256", 1, 65536, "rows of a chunk of the head", RT_OPT_FREE),
 };
 #undef O
 
@@ -38,7 +39,6 @@ enum { PASS_TEXTS = 1024 };
 typedef struct text {
     rt_trace_sample sample; /* of an archive: owns memory; of a record: borrows from the list */
     rt_response response;   /* of a record */
-    rt_trace_span span;
     char id[RT_TRACE_ID_MAX + 1];
     int64_t row; /* of its first token in the pass */
     rt_soft soft;
@@ -109,8 +109,8 @@ static int open_data(scorer *s, const rt_needs *plan, rt_err *err)
         if (open_archive(s, err))
             return -1;
     } else {
-        if (rt_work_read(&s->work, &s->teacher.chat, RT_WORK_TEXTS, &o->data, o->a.limit, "none",
-                         err))
+        rt_work_kind kind = strcmp(o->turns, "last") == 0 ? RT_WORK_LAST : RT_WORK_TEXTS;
+        if (rt_work_read(&s->work, &s->teacher.chat, kind, &o->data, o->a.limit, "none", err))
             return -1;
         s->count = s->work.n;
     }
@@ -186,7 +186,6 @@ static int load_record(scorer *s, text *t, int64_t i, rt_err *err)
     rt_trace_sample *a = &t->sample;
     rt_trace_sample_init(a);
     snprintf(t->id, sizeof t->id, "%s", item->id);
-    t->span = (rt_trace_span){ (int32_t)rt_max(item->prompt, 1), item->n };
     a->index = i;
     a->id = a->prompt_id = t->id;
     a->messages = item->messages;
@@ -202,8 +201,8 @@ static int load_record(scorer *s, text *t, int64_t i, rt_err *err)
     a->tokens = ids;
     a->n_tokens = item->n;
     a->prompt_tokens = item->prompt;
-    a->spans = &t->span;
-    a->n_spans = item->n > t->span.begin;
+    a->spans = (const rt_trace_span *)(const void *)(s->work.spans.id + item->span);
+    a->n_spans = item->n_spans;
     return 0;
 }
 

@@ -34,7 +34,7 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs
         rt_dev_open(&t->dev, "cpu", threads, err))
         return -1;
     t->vocab = rt_tokenizer_vocab(t->chat.tokenizer);
-    t->positions = c->max_positions;
+    t->positions = rt_config_longest(c, INT64_MAX);
     if (t->vocab > c->vocab)
         return rt_fail(
             err, "%s: the tokenizer has %lld tokens, the model %lld: they do not belong together",

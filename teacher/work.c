@@ -126,16 +126,16 @@ static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_
                         const rt_record *r, rt_err *err)
 {
     cJSON *root = rt_record_messages(r);
-    int64_t end = 0;
     int bad = 0;
-    if (kind == RT_WORK_TEXTS)
-        bad = rt_chat_pair(chat, root, &w->pool, &end, err) && rt_record_lacks(r, err);
+    if (kind != RT_WORK_PROMPTS)
+        bad = rt_chat_turns(chat, root, kind == RT_WORK_TEXTS, &w->pool, &w->spans, err) &&
+              rt_record_lacks(r, err);
     rt_record_drop_response(root);
-    if (kind == RT_WORK_PROMPTS) {
+    if (kind == RT_WORK_PROMPTS)
         bad = rt_chat_prompt(chat, root, &w->pool, err);
-        end = w->pool.n;
-    }
-    item->prompt = (int32_t)(end - item->at);
+    if (!bad)
+        item->prompt = kind == RT_WORK_PROMPTS ? (int32_t)(w->pool.n - item->at)
+                                               : w->spans.id[w->spans.n - 2];
     item->messages = rt_json_text(rt_json_find(root, "messages"));
     item->tools = r->tools ? rt_strdup(r->tools) : NULL;
     cJSON_Delete(root);
@@ -148,7 +148,9 @@ static int add_text(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work
     if (kind == RT_WORK_PROMPTS)
         return rt_fail(err, "a \"text\" is not a prompt: give \"prompt\" or \"messages\", or score "
                             "it (retort score)");
-    if (rt_chat_text(chat, r->text, (int64_t)strlen(r->text), &w->pool, err))
+    if (rt_chat_text(chat, r->text, (int64_t)strlen(r->text), &w->pool, err) ||
+        rt_ids_add(&w->spans, 1, err) ||
+        rt_ids_add(&w->spans, (int32_t)(w->pool.n - item->at), err))
         return -1;
     cJSON *text = cJSON_CreateString(r->text);
     item->messages = rt_json_text(text);
@@ -162,6 +164,7 @@ static int add_record(rt_work *w, const rt_chat *chat, rt_work_kind kind, const 
     rt_work_item *item = add_item(w);
     item->id = rt_strdup(r->id);
     item->at = w->pool.n;
+    item->span = w->spans.n;
     if (choose_verifier(item, r, verify, err) ||
         (r->text ? add_text(w, item, chat, kind, r, err)
                  : add_messages(w, item, chat, kind, r, err)))
@@ -170,6 +173,10 @@ static int add_record(rt_work *w, const rt_chat *chat, rt_work_kind kind, const 
     if (n < 1 || n > RT_TRACE_TOKENS_MAX)
         return rt_fail(err, "%lld tokens: from 1 to %d", (long long)n, RT_TRACE_TOKENS_MAX);
     item->n = (int32_t)n;
+    item->n_spans = n > 1 ? (int32_t)((w->spans.n - item->span) / 2) : 0;
+    if (item->n_spans > RT_TRACE_SPANS_MAX)
+        return rt_fail(err, "%d turns of the assistant's: at most %d are kept", item->n_spans,
+                       RT_TRACE_SPANS_MAX);
     w->longest = rt_max(w->longest, n);
     return 0;
 }
@@ -220,6 +227,7 @@ static rt_hash hash_list(const rt_work *w)
         const rt_work_item *t = &w->item[i];
         uint64_t h = rt_hash64(t->id, (int64_t)strlen(t->id), (uint64_t)t->prompt);
         h = rt_hash64(w->pool.id + t->at, t->n * (int64_t)sizeof(int32_t), h);
+        h = rt_hash64(w->spans.id + t->span, t->n_spans * (int64_t)sizeof(rt_trace_span), h);
         if (t->answer)
             h = rt_hash64(t->answer, (int64_t)strlen(t->answer), h + 1 + (uint64_t)t->verify);
         each[i] = h;
@@ -252,6 +260,7 @@ void rt_work_free(rt_work *w)
     }
     free(w->item);
     rt_ids_free(&w->pool);
+    rt_ids_free(&w->spans);
     memset(w, 0, sizeof *w);
 }
 

@@ -26,8 +26,8 @@ typedef struct rt_archive_options {
 /* Rows for a command whose struct S holds an rt_archive_options `a`. */
 #define RT_ARCHIVE_OPTIONS(S)                                                                      \
     OPT_NEED(S, a.teacher, "teacher", "DIR|GGUF", "the frozen model", RT_OPT_INPUT_NAMED),         \
-        OPT_NEED(S, a.out, "out", "A.traces",                                                      \
-                 "the archive; taken up where a stopped run left it", RT_OPT_OUTPUT),              \
+        OPT_NEED(S, a.out, "out", "A.traces", "the archive; taken up where a stopped run left it", \
+                 RT_OPT_OUTPUT),                                                                   \
         OPT_INT(S, a.head_max, "head-max", "8", 0, RT_SOFT_HEAD_MAX,                               \
                 "most probable tokens kept exactly at a position; 0 = no soft targets"),           \
         OPT_FLOAT(S, a.head_floor, "head-floor", "0.0009765625", 0, 1,                             \
@@ -57,19 +57,22 @@ typedef struct rt_work_item {
     char *answer;   /* reference, or NULL */
     rt_verify_kind verify;
     int64_t at;        /* tokens [at, at + n) of the pool */
-    int32_t n, prompt; /* tokens; how many of them are the prompt */
+    int32_t n, prompt; /* tokens; how many of them come before the response */
+    int64_t span;      /* begin and end of what is learned: n_spans pairs of `spans` */
+    int32_t n_spans;
 } rt_work_item;
 
 typedef struct rt_work {
     rt_work_item *item; /* (n) in input order */
     int64_t n, cap, longest;
-    rt_ids pool;
+    rt_ids pool, spans;
     rt_hash hash; /* identity of the list */
 } rt_work;
 
 typedef enum rt_work_kind {
     RT_WORK_PROMPTS, /* what a model is to continue */
-    RT_WORK_TEXTS    /* pairs and documents whose tokens are given */
+    RT_WORK_TEXTS,   /* conversations and documents whose tokens are given: all turns count */
+    RT_WORK_LAST     /* the same, but of a conversation only its last turn counts */
 } rt_work_kind;
 
 /* Records of all paths (corpora/record.h), at most `limit` (0 = all). verify: rt_verify_choose's

@@ -99,4 +99,52 @@ expect 0 '' score --teacher tools --data tools2.jsonl --out tools3.traces
 expect 0 '' archive export tools3.traces --soft
 sed 's/.*"tokens"//' out.txt | cmp -s - tools.tokens && fail "tools are not in the prompt at all"
 
+# --- what leaves documents out is said; what comes from where, too
+train 1 'leaves out its samples: 300 unverified\)' none --data short.traces --verdicts correct
+"$retort" train --model "$teacher" --data short.traces --data one.traces --out sources --steps 1 2>err.txt >out.txt
+grep -q 'documents: 300 of short.traces, 1 of one.traces' err.txt || fail "sources: $(cat err.txt)"
+
+# --- archives of other capture settings: longer heads mix, other draws do not
+score short.jsonl k64.traces --head-max 64
+train 0 '' mixed --data k64.traces --data short.traces
+train 0 '' mixed2 --data short.traces --data k64.traces
+score short.jsonl dense.traces --tail-spacing 0.25
+train 1 'dense.traces: made with another --tail-spacing' none --data short.traces --data dense.traces
+score short.jsonl warm.traces --temperatures 2
+train 1 'warm.traces: made with another --temperatures' none --data short.traces --data warm.traces
+score short.jsonl cut.traces --tail-spacing 0 --head-floor 0
+train 2 'needs an archive with tail draws' none --data cut.traces # head_max cuts the tail
+
+# --- a limit of the model holds in every command: 512 positions
+words=$(printf '7 %.0s' $(seq 400))
+echo "{\"prompt\":\"$words\",\"response\":\"7\",\"answer\":\"7\"}" >long.jsonl
+cat one.jsonl long.jsonl >some.jsonl
+train 1 'longer than 512 tokens' none --data long.jsonl --loss hard
+train 0 '1 documents are left out: longer than 512 tokens' some --data some.jsonl --loss hard
+expect 1 'longer than 512 tokens' eval --model "$teacher" --archive long.jsonl
+expect 1 'a problem has [0-9]+ tokens: this model was made for 512' eval --model "$teacher" --problems long.jsonl
+expect 1 'has [0-9]+ tokens: this model was made for 512' sample --teacher "$teacher" --prompts long.jsonl --out none.traces
+expect 1 'no text of 2 to 512 tokens' score --teacher "$teacher" --data long.jsonl --out none.traces
+expect 1 'tokens' generate --model "$teacher" --prompt "$words"
+echo '{"prompt":"2+2?","answer":"4"}' >ask.jsonl
+expect 0 '' eval --model "$teacher" --problems ask.jsonl --max-tokens 100000
+
+# --- all the assistant's turns are learned, or the last
+echo '{"id":"c","conversations":[{"from":"human","value":"1"},{"from":"gpt","value":"2+3"},{"from":"human","value":"4"},{"from":"gpt","value":"5"}]}' >talk.jsonl
+spans() { # ARCHIVE
+    expect 0 '' archive export "$1" --soft
+    sed 's/.*"spans":\(.*\),"soft_first".*/\1/' out.txt
+}
+score talk.jsonl all.traces
+score talk.jsonl last.traces --turns last
+[ "$(spans all.traces)" = '[[3,7],[10,12]]' ] || fail "spans of all turns: $(spans all.traces)"
+[ "$(spans last.traces)" = '[[10,12]]' ] || fail "spans of the last turn: $(spans last.traces)"
+learned() { sed -n 's/.*"tokens":\([0-9]*\),.*/\1/p' "$1/metrics.jsonl" | head -1; }
+for turns in all last; do
+    train 0 '' "hard-$turns" --data talk.jsonl --loss hard --turns $turns --batch-tokens 2
+    train 0 '' "soft-$turns" --data all.traces --turns $turns --batch-tokens 2
+done
+[ "$(learned hard-all) $(learned soft-all)" = '6 6' ] && [ "$(learned hard-last) $(learned soft-last)" = '2 2' ] ||
+    fail "tokens learned: $(for i in hard soft; do learned $i-all; learned $i-last; done)"
+
 exit $failed
