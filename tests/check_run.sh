@@ -130,7 +130,8 @@ mv renamed clean
 
 # --- what the tables call free gives the same bytes
 "$retort" -q run recipe.json --out free --set traces.batch=3 --set traces.prefill_tokens=5 --set traces.threads=1 \
-    --set student.threads=3 --set student.save_every=5 --set student.recompute=block --set judged.batch=7 >/dev/null ||
+    --set student.threads=3 --set student.save_every=5 --set student.recompute=block --set judged.batch=7 --set judged.pass_tokens=100 \
+    --set judged.head_rows=7 >/dev/null ||
     fail "free options"
 [ "$(results free)" = "$want" ] || fail "free options: $(diff <(results free) <(echo "$want"))"
 cmp -s <(grep -v '"model"' free/eval/quantized.json) <(grep -v '"model"' clean/eval/quantized.json) ||

@@ -164,11 +164,19 @@ END_TEST
    and compare bytes. A new one goes there first, then here. */
 START_TEST(free_options)
 {
-    static const char *const PROVED[] = {
-        "threads",        "plan",       "json",       "batch",     "prefill-tokens",
-        "save-every",     "eval-every", "eval-limit", "recompute", "score pass-tokens",
-        "score head-rows"
-    };
+    static const char *const PROVED[] = { "threads",
+                                          "plan",
+                                          "json",
+                                          "batch",
+                                          "prefill-tokens",
+                                          "save-every",
+                                          "eval-every",
+                                          "eval-limit",
+                                          "recompute",
+                                          "score pass-tokens",
+                                          "score head-rows",
+                                          "eval pass-tokens",
+                                          "eval head-rows" };
     for (int c = 0; c < RT_COUNT(TABLE); c++)
         for (int i = 0; i < TABLE[c]->n_options; i++) {
             const rt_option *o = &TABLE[c]->options[i];
