@@ -112,6 +112,16 @@ typedef struct rt_trace_writer rt_trace_writer;
    *m is an error naming it; so is a second writer. */
 int rt_trace_open_append(rt_trace_writer **w, const char *path, const rt_trace_manifest *m,
                          rt_err *err);
+/* An archive may grow: more prompts, more samples of each, a plan in another order. A sample that
+   stands in it (texts and tokens, no soft rows), as the plan of this run has it: sets its index, and
+   its texts and verdict where the plan says them. Fails when the plan has no such sample, or another
+   prompt under its id. */
+typedef int rt_trace_place(void *ctx, rt_trace_sample *s, rt_err *err);
+/* The same; but where the plan (prompts, planned, samples_per_prompt) is another, every sample is
+   placed and the archive written anew, so that it becomes the one that this plan would have made at
+   once. Killed at any moment it is the old one or the new one. */
+int rt_trace_open_extend(rt_trace_writer **w, const char *path, const rt_trace_manifest *m,
+                         rt_trace_place *place, void *ctx, rt_err *err);
 bool rt_trace_has(const rt_trace_writer *w, const char *id);
 int64_t rt_trace_written(const rt_trace_writer *w); /* samples in the archive */
 /* Texts that are not valid UTF-8 get U+FFFD in place of bad bytes (the tokens are the truth). What

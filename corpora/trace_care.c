@@ -113,9 +113,19 @@ static int by_index(const void *a, const void *b)
     return x->reader != y->reader ? x->reader - y->reader : x->i < y->i ? -1 : 1;
 }
 
-static int gather(source **out, int64_t *n, rt_trace_reader *const *readers, int n_readers,
-                  rt_err *err)
+static int pieces_of(const rt_trace_reader *r, int64_t i, rt_trace_place *place, void *ctx,
+                     rt_trace_pieces *p, rt_text *line, rt_err *err)
 {
+    rt_text_clear(line);
+    if (rt_trace_reader_pieces(r, i, p, err))
+        return -1;
+    return place ? rt_trace_pieces_place(&r->codec, p, place, ctx, line, err) : 0;
+}
+
+static int gather(source **out, int64_t *n, rt_trace_reader *const *readers, int n_readers,
+                  rt_trace_place *place, void *ctx, rt_err *err)
+{
+    rt_text line = { 0 };
     int64_t total = 0, at = 0;
     for (int k = 0; k < n_readers; k++)
         total += rt_trace_count(readers[k]);
@@ -123,12 +133,14 @@ static int gather(source **out, int64_t *n, rt_trace_reader *const *readers, int
     for (int k = 0; k < n_readers; k++)
         for (int64_t i = 0; i < rt_trace_count(readers[k]); i++) {
             rt_trace_pieces p;
-            if (rt_trace_reader_pieces(readers[k], i, &p, err)) {
+            if (pieces_of(readers[k], i, place, ctx, &p, &line, err)) {
                 free(list);
+                rt_text_free(&line);
                 return -1;
             }
             list[at++] = (source){ p.index, i, p.hash, k };
         }
+    rt_text_free(&line);
     qsort(list, (size_t)total, sizeof *list, by_index);
     *out = list;
     *n = total;
@@ -136,14 +148,15 @@ static int gather(source **out, int64_t *n, rt_trace_reader *const *readers, int
 }
 
 int rt_trace_rebuild(rt_trace_writer **w, const char *path, rt_trace_reader *const *readers, int n,
-                     const rt_trace_manifest *m, rt_err *err)
+                     const rt_trace_manifest *m, rt_trace_place *place, void *ctx, rt_err *err)
 {
     source *list = NULL;
+    rt_text line = { 0 };
     int64_t total = 0;
     *w = NULL;
     if (rt_path_exists(path) && rt_trace_remove(path, err))
         return -1;
-    if (gather(&list, &total, readers, n, err))
+    if (gather(&list, &total, readers, n, place, ctx, err))
         return -1;
     int rc = rt_trace_open_append(w, path, m, err);
     for (int64_t i = 0; !rc && i < total; i++) {
@@ -155,10 +168,11 @@ int rt_trace_rebuild(rt_trace_writer **w, const char *path, rt_trace_reader *con
                          "parts of one plan",
                          (long long)list[i].index);
         if (!rc && !again)
-            rc = rt_trace_reader_pieces(readers[list[i].reader], list[i].i, &p, err) ||
+            rc = pieces_of(readers[list[i].reader], list[i].i, place, ctx, &p, &line, err) ||
                  rt_trace_append_pieces(*w, &p, err);
     }
     free(list);
+    rt_text_free(&line);
     if (rc) {
         rt_err ignored;
         rt_trace_close(*w, &ignored);
@@ -171,7 +185,7 @@ static int write_anew(const char *path, rt_trace_reader *const *readers, int n,
                       const rt_trace_manifest *m, bool finish, rt_err *err)
 {
     rt_trace_writer *w = NULL;
-    int rc = rt_trace_rebuild(&w, path, readers, n, m, err);
+    int rc = rt_trace_rebuild(&w, path, readers, n, m, NULL, NULL, err);
     if (!rc && finish)
         rc = rt_trace_finish(w, err);
     return rt_trace_close(w, err) || rc ? -1 : 0;
@@ -220,7 +234,7 @@ static int check_parts(rt_trace_reader *const *readers, const char *const *paths
 {
     const rt_trace_manifest *first = rt_trace_info(readers[0]);
     for (int k = 1; k < n; k++)
-        if (rt_trace_manifest_same(rt_trace_info(readers[k]), first, true, paths[k], err))
+        if (rt_trace_manifest_same(rt_trace_info(readers[k]), first, RT_MAY_PART, paths[k], err))
             return -1;
     for (int32_t part = 0; first->parts > 1 && part < first->parts; part++) {
         int seen = 0;

@@ -57,6 +57,9 @@ int rt_trace_payload_add(rt_text *out, const rt_trace_pieces *p, rt_err *err);
 int rt_trace_payload_parse(rt_trace_pieces *p, const uint8_t *payload, int64_t bytes, rt_err *err);
 int rt_trace_sample_encode(const rt_trace_codec *c, rt_text *out, const rt_trace_sample *s,
                            rt_err *err);
+/* The pieces of the sample as `place` has it; their line is appended to `line` and points there. */
+int rt_trace_pieces_place(const rt_trace_codec *c, rt_trace_pieces *p, rt_trace_place *place,
+                          void *ctx, rt_text *line, rt_err *err);
 /* Everything the pieces say is checked. shorts may be NULL. */
 int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, int parts,
                            rt_trace_sample *s, int64_t *shorts, rt_err *err);
@@ -84,9 +87,14 @@ int rt_trace_manifest_check(const rt_trace_manifest *m, rt_err *err); /* bounds 
 int rt_trace_manifest_load(const char *dir, rt_trace_manifest *m, rt_trace_shards *s, rt_err *err);
 int rt_trace_manifest_save(const char *dir, const rt_trace_manifest *m, const rt_trace_shards *s,
                            rt_err *err);
-/* Names the first field that differs; merging: part and complete may. */
+/* Names the first field that differs. What may: */
+typedef enum rt_trace_may {
+    RT_MAY_NOTHING,
+    RT_MAY_PART, /* of archives that are merged */
+    RT_MAY_PLAN  /* of an archive that grows: prompts, planned, samples_per_prompt */
+} rt_trace_may;
 int rt_trace_manifest_same(const rt_trace_manifest *have, const rt_trace_manifest *want,
-                           bool merging, const char *path, rt_err *err);
+                           rt_trace_may may, const char *path, rt_err *err);
 
 /* ---- shards and journal (trace_shard.c) ---- */
 
@@ -150,7 +158,8 @@ enum rt_trace_record rt_trace_record_next(const uint8_t *data, int64_t bytes, in
 /* ---- ids that are there (trace_ids.c) ---- */
 
 typedef struct rt_trace_ids {
-    rt_bytes_map map; /* id -> plan index, in the order they came */
+    rt_bytes_map map;     /* id -> plan index, in the order they came */
+    rt_bytes_map indices; /* the plan indices, once one came below the last */
     int64_t last_index;
     bool unordered; /* some index came after a greater one */
 } rt_trace_ids;
@@ -202,8 +211,9 @@ char *rt_trace_rebuild_path(const char *path); /* PATH.rebuild; free() it */
 /* The archive's own files, then the directory. */
 int rt_trace_remove(const char *path, rt_err *err);
 int rt_trace_exchange(const char *a, const char *b, rt_err *err); /* two directories swap names */
-/* A new archive at `path` (removed first) with every sample of the readers by index; left open. */
+/* A new archive at `path` (removed first) with every sample of the readers by index, each as
+   `place` has it unless that is NULL; left open. */
 int rt_trace_rebuild(rt_trace_writer **w, const char *path, rt_trace_reader *const *readers, int n,
-                     const rt_trace_manifest *m, rt_err *err);
+                     const rt_trace_manifest *m, rt_trace_place *place, void *ctx, rt_err *err);
 
 #endif

@@ -399,10 +399,14 @@ static int compare(const char *path, const char *words, cJSON *have, cJSON *want
 }
 
 int rt_trace_manifest_same(const rt_trace_manifest *have, const rt_trace_manifest *want,
-                           bool merging, const char *path, rt_err *err)
+                           rt_trace_may may, const char *path, rt_err *err)
 {
+    static const char *const plan[] = { "prompts", "planned", "samples_per_prompt" };
     for (const field *f = FIELDS; f < FIELDS + RT_COUNT(FIELDS); f++) {
-        if (!f->words || (merging && strcmp(f->key, "part") == 0))
+        bool differs = !f->words || (may == RT_MAY_PART && strcmp(f->key, "part") == 0);
+        for (int i = 0; may == RT_MAY_PLAN && i < RT_COUNT(plan); i++)
+            differs = differs || strcmp(f->key, plan[i]) == 0;
+        if (differs)
             continue;
         if (compare(path, f->words, field_value(f, have), field_value(f, want), err))
             return -1;

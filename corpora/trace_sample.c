@@ -388,3 +388,29 @@ int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, in
                                 p->token + 4 * (int64_t)p->soft_first, shorts ? shorts : &ignored,
                                 err);
 }
+
+int rt_trace_pieces_place(const rt_trace_codec *c, rt_trace_pieces *p, rt_trace_place *place,
+                          void *ctx, rt_text *line, rt_err *err)
+{
+    rt_trace_sample s;
+    char *text = NULL;
+    rt_trace_sample_init(&s);
+    int bad = rt_trace_sample_decode(c, p, RT_TRACE_TEXT, &s, NULL, err);
+    void *memory = s.memory; /* whatever place makes of the sample */
+    bad = bad || place(ctx, &s, err) || make_line(&text, &s, err);
+    int64_t n = bad ? 0 : (int64_t)strlen(text);
+    if (!bad && n > RT_TRACE_TEXT_MAX)
+        bad = rt_fail(err, "sample %.80s: the texts have more than 64 MiB", s.id);
+    bad = bad || rt_text_add(line, text, n, err);
+    if (!bad) {
+        p->index = s.index;
+        p->verdict = (int32_t)s.verdict;
+        p->line = (const uint8_t *)line->data + line->bytes - n;
+        p->line_bytes = n;
+        p->hash = rt_trace_pieces_hash(p);
+    }
+    free(text);
+    s.memory = memory;
+    rt_trace_sample_free(&s);
+    return bad ? -1 : 0;
+}

@@ -28,7 +28,9 @@ struct rt_trace_writer {
     int64_t n_pending; // of these
     rt_trace_ids ids;  // every sample of the archive
     int64_t unsynced_records, unsynced_bytes;
-    bool broken; // a write failed: only close is allowed
+    bool broken;           // a write failed: only close is allowed
+    rt_trace_place *place; // of an archive that may grow
+    void *place_ctx;
     rt_trace_hook *hook;
     void *hook_ctx;
 };
@@ -246,6 +248,66 @@ static int learn(rt_trace_writer *w, const rt_trace_reader *r, rt_err *err)
     return w->journal.bytes == r->journal.bytes ? open_journal(w, err) : rewrite_journal(w, err);
 }
 
+// The new writer's archive takes this one's place in one step, and this writer becomes the new one.
+static int take_over(rt_trace_writer *w, rt_trace_writer *fresh, rt_err *err)
+{
+    int rc = rt_trace_exchange(fresh->path, w->path, err);
+    at_point(w, "rebuilt in place");
+    if (!rc) {
+        // both locks are held until the old is gone
+        rt_trace_writer old = *w;
+        *w = *fresh;
+        *fresh = old;
+        char *path = w->path;
+        w->path = fresh->path;
+        fresh->path = path;
+        w->hook = old.hook;
+        w->hook_ctx = old.hook_ctx;
+        fresh->hook = NULL;
+        rc = rt_trace_remove(fresh->path, err);
+    }
+    return rc ? -1 : 0;
+}
+
+// All samples by index, as place has them, in a new directory, which then takes this one's place.
+static int rebuild(rt_trace_writer *w, const rt_trace_manifest *m, rt_trace_place *place, void *ctx,
+                   bool finish, rt_err *err)
+{
+    rt_trace_reader *r;
+    rt_trace_writer *fresh = NULL;
+    rt_err ignored;
+    char *temp = rt_trace_rebuild_path(w->path);
+    int rc = rt_trace_open_read(&r, w->path, err);
+    if (!rc) {
+        rc = rt_trace_rebuild(&fresh, temp, &r, 1, m, place, ctx, err) ||
+             (finish ? rt_trace_finish(fresh, err) : rt_trace_flush(fresh, err));
+        rt_trace_reader_close(r);
+    }
+    at_point(w, "rebuilt beside");
+    rc = rc || take_over(w, fresh, err);
+    if (fresh) {
+        fresh->broken = true;
+        rt_trace_close(fresh, &ignored);
+    }
+    free(temp);
+    return rc ? -1 : 0;
+}
+
+// The plan of m in place of the archive's own.
+static int grow(rt_trace_writer *w, const rt_trace_manifest *m, rt_err *err)
+{
+    rt_err differs;
+    if (rt_trace_manifest_same(&w->manifest, m, RT_MAY_NOTHING, w->path, &differs) == 0)
+        return 0;
+    rt_trace_manifest grown = *m;
+    grown.complete = false;
+    if (!*grown.licence)
+        memcpy(grown.licence, w->manifest.licence, sizeof grown.licence);
+    rt_info("%s: %lld samples of another plan are taken over", w->path,
+            (long long)rt_trace_written(w));
+    return rebuild(w, &grown, w->place, w->place_ctx, false, err);
+}
+
 static int open_there(rt_trace_writer *w, const rt_trace_manifest *m, rt_err *err)
 {
     char *path = rt_path_join(w->path, "manifest.json");
@@ -254,7 +316,8 @@ static int open_there(rt_trace_writer *w, const rt_trace_manifest *m, rt_err *er
     w->manifest = *m;
     w->manifest.complete = false;
     if (!fresh && (rt_trace_manifest_load(w->path, &w->manifest, &w->shards, err) ||
-                   rt_trace_manifest_same(&w->manifest, m, false, w->path, err)))
+                   rt_trace_manifest_same(&w->manifest, m, w->place ? RT_MAY_PLAN : RT_MAY_NOTHING,
+                                          w->path, err)))
         return -1;
     char *rebuilt = rt_trace_rebuild_path(w->path); // of a killed finish; ours under the lock
     int rc = rt_path_exists(rebuilt) ? rt_trace_remove(rebuilt, err) : 0;
@@ -270,11 +333,11 @@ static int open_there(rt_trace_writer *w, const rt_trace_manifest *m, rt_err *er
         return -1;
     rc = learn(w, r, err);
     rt_trace_reader_close(r);
-    return rc ? -1 : commit_full(w, err);
+    return rc || commit_full(w, err) ? -1 : grow(w, m, err);
 }
 
-int rt_trace_open_hooked(rt_trace_writer **out, const char *path, const rt_trace_manifest *m,
-                         rt_trace_hook *hook, void *ctx, rt_err *err)
+static int open_writer(rt_trace_writer **out, const char *path, const rt_trace_manifest *m,
+                       const rt_trace_writer *like, rt_err *err)
 {
     *out = NULL;
     if (rt_trace_manifest_check(m, err))
@@ -289,8 +352,10 @@ int rt_trace_open_hooked(rt_trace_writer **out, const char *path, const rt_trace
     rt_trace_writer *w = rt_alloc(1, sizeof *w, path);
     w->path = rt_strdup(path);
     w->lock_fd = w->journal_fd = -1;
-    w->hook = hook;
-    w->hook_ctx = ctx;
+    w->hook = like->hook;
+    w->hook_ctx = like->hook_ctx;
+    w->place = like->place;
+    w->place_ctx = like->place_ctx;
     if (rt_dir_lock(&w->lock_fd, path, err) || open_there(w, m, err)) {
         rt_err ignored;
         w->broken = true;
@@ -301,10 +366,24 @@ int rt_trace_open_hooked(rt_trace_writer **out, const char *path, const rt_trace
     return 0;
 }
 
+int rt_trace_open_hooked(rt_trace_writer **w, const char *path, const rt_trace_manifest *m,
+                         rt_trace_hook *hook, void *ctx, rt_err *err)
+{
+    const rt_trace_writer like = { .hook = hook, .hook_ctx = ctx };
+    return open_writer(w, path, m, &like, err);
+}
+
 int rt_trace_open_append(rt_trace_writer **w, const char *path, const rt_trace_manifest *m,
                          rt_err *err)
 {
     return rt_trace_open_hooked(w, path, m, NULL, NULL, err);
+}
+
+int rt_trace_open_extend(rt_trace_writer **w, const char *path, const rt_trace_manifest *m,
+                         rt_trace_place *place, void *ctx, rt_err *err)
+{
+    const rt_trace_writer like = { .place = place, .place_ctx = ctx };
+    return open_writer(w, path, m, &like, err);
 }
 
 // ---- the public rest ----
@@ -366,50 +445,13 @@ int rt_trace_append(rt_trace_writer *w, const rt_trace_sample *s, rt_err *err)
 
 // ---- the end ----
 
-// All samples by index in a new directory, which then takes this one's place in one step.
-static int rebuild(rt_trace_writer *w, rt_err *err)
-{
-    rt_trace_reader *r;
-    rt_trace_writer *fresh = NULL;
-    char *temp = rt_trace_rebuild_path(w->path);
-    int rc = rt_trace_open_read(&r, w->path, err);
-    if (!rc) {
-        rc = rt_trace_rebuild(&fresh, temp, &r, 1, &w->manifest, err) ||
-             rt_trace_finish(fresh, err);
-        rt_trace_reader_close(r);
-    }
-    at_point(w, "rebuilt beside");
-    if (!rc)
-        rc = rt_trace_exchange(temp, w->path, err);
-    at_point(w, "rebuilt in place");
-    if (!rc) {
-        // from here this writer is the new one; both locks are held until the old is gone
-        rt_trace_writer old = *w;
-        *w = *fresh;
-        *fresh = old;
-        char *path = w->path;
-        w->path = fresh->path;
-        fresh->path = path;
-        w->hook = old.hook;
-        w->hook_ctx = old.hook_ctx;
-        fresh->hook = NULL;
-        rc = rt_trace_remove(temp, err);
-    }
-    if (fresh) {
-        fresh->broken = true;
-        rt_trace_close(fresh, err);
-    }
-    free(temp);
-    return rc ? -1 : 0;
-}
-
 int rt_trace_finish(rt_trace_writer *w, rt_err *err)
 {
     if (rt_trace_flush(w, err))
         return -1;
     int rc = 0;
     if (w->ids.unordered) {
-        rc = rebuild(w, err);
+        rc = rebuild(w, &w->manifest, NULL, NULL, true, err);
     } else if (w->n_pending > 0) {
         rc = commit_shard(w, true, err);
     } else if (!w->manifest.complete) {
@@ -426,6 +468,7 @@ int rt_trace_close(rt_trace_writer *w, rt_err *err)
         return 0;
     int rc = w->broken ? 0 : rt_trace_flush(w, err);
     rt_bytes_map_free(&w->ids.map);
+    rt_bytes_map_free(&w->ids.indices);
     if (w->journal_fd >= 0)
         close(w->journal_fd);
     if (w->lock_fd >= 0)

@@ -25,7 +25,7 @@ typedef struct sample_options {
 #define O sample_options
 static const rt_option options[] = {
     OPT_NEED_LIST(O, prompts, "prompts", "FILE", "JSONL with prompt or messages, and answer",
-             RT_OPT_INPUT),
+                  RT_OPT_INPUT),
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, samples, "samples", "1", 1, 1e6, "responses to each prompt"),
     RT_SAMPLING_OPTIONS(O, "1", "1", "1024"),
@@ -187,16 +187,46 @@ static waiting *keep(const rt_completion *c, int32_t temps)
     return w;
 }
 
-static rt_verdict judge(const rt_work_item *item, const waiting *w, const rt_response *r,
+static rt_verdict judge(const rt_work_item *item, bool finished, const char *answer,
                         rt_verify_rule *rule)
 {
-    if (!w->c.stopped || r->unfinished)
+    *rule = (rt_verify_rule)0;
+    if (!finished)
         return RT_UNFINISHED;
-    rt_judgement j = rt_verify(item->verify, r->answer.data, item->answer);
+    rt_judgement j = rt_verify(item->verify, answer, item->answer);
     *rule = j.rule;
     return j.result == RT_JUDGED_YES  ? RT_CORRECT
            : j.result == RT_JUDGED_NO ? RT_WRONG
                                       : RT_UNVERIFIED;
+}
+
+/* A sample that stands in the archive, in this plan: rt_trace_place. Judged anew, because the plan
+   may know another answer now. */
+static int place_sample(void *ctx, rt_trace_sample *t, rt_err *err)
+{
+    const sampler *s = ctx;
+    const rt_work_item *item;
+    const char *slash = strrchr(t->id, '/');
+    if (rt_work_find(&s->work, t, &item, err))
+        return -1;
+    int64_t draw = slash ? strtoll(slash + 1, NULL, 10) : -1;
+    if (draw < 0 || draw >= s->o->samples)
+        return rt_fail(err,
+                       "sample %.80s of the archive is beyond --samples %lld: an archive grows, it "
+                       "does not shrink; name another output",
+                       t->id, (long long)s->o->samples);
+    if (item->n != t->prompt_tokens ||
+        memcmp(s->work.pool.id + item->at, t->tokens, (size_t)item->n * sizeof *t->tokens) != 0)
+        return rt_fail(err,
+                       "id %.80s is another prompt in the archive: give it a new id, or name "
+                       "another output",
+                       item->id);
+    t->index = (item - s->work.item) * s->o->samples + draw;
+    t->messages = item->messages;
+    t->tools = item->tools;
+    t->verdict = judge(item, t->verdict != RT_UNFINISHED, t->answer, &t->rule);
+    t->reward = t->verdict == RT_CORRECT;
+    return rt_work_check_part(&s->manifest, t, err);
 }
 
 static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *err)
@@ -218,7 +248,8 @@ static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *er
     t.reasoning = s->response.reasoning.data;
     t.answer = s->response.answer.data;
     t.finish = w->c.stopped ? "stop" : "length";
-    t.verdict = judge(item, w, &s->response, &t.rule);
+    t.verdict = judge(item, w->c.stopped && !s->response.unfinished, s->response.answer.data,
+                      &t.rule);
     t.reward = t.verdict == RT_CORRECT;
     t.seed = rt_work_seed((uint64_t)s->o->a.seed, item->id, index % s->o->samples);
     t.tokens = w->token;
@@ -309,7 +340,7 @@ static int generate(sampler *s, rt_err *err)
 static int write_archive(sampler *s, rt_err *err)
 {
     if (fill_manifest(s, err) || (!rt_path_exists(s->o->a.out) && read_teacher(s, err)) ||
-        rt_trace_open_append(&s->writer, s->o->a.out, &s->manifest, err))
+        rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_sample, s, err))
         return -1;
     int bad = list_todo(s, err) || (s->n_todo && generate(s, err));
     return rt_work_end(s->writer, bad, &s->o->a, s->tokens, s->begun, err);

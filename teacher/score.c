@@ -60,6 +60,8 @@ typedef struct scorer {
     int32_t *token, *pos, *offset; /* host (rows) (rows) (PASS_TEXTS+1) */
     int32_t *index, *wanted;       /* (rows): rows that predict, and whose they are */
     int64_t learned;
+    text placed;      /* of a sample that stands in an archive of another plan */
+    rt_bytes_map ids; /* of the archive's samples, in their order; for those */
     rt_progress progress;
     double begun;
 } scorer;
@@ -215,6 +217,47 @@ static bool divided(const scorer *s)
 static bool ours(const scorer *s, int64_t index)
 {
     return !divided(s) || index % s->manifest.parts == s->manifest.part;
+}
+
+/* Place of a sample's text in what is scored now, -1 = failed. */
+static int64_t find_text(scorer *s, const rt_trace_sample *t, rt_err *err)
+{
+    const rt_work_item *item;
+    if (!s->archive)
+        return rt_work_find(&s->work, t, &item, err) ? -1 : item - s->work.item;
+    for (int64_t i = s->ids.n; i < s->count; i++) {
+        const rt_trace_sample *p = &s->placed.sample;
+        if (rt_trace_get(s->archive, i, 0, &s->placed.sample, err) ||
+            rt_bytes_map_put(&s->ids, p->id, (int64_t)strlen(p->id), err) < 0)
+            return -1;
+    }
+    int64_t i = rt_bytes_map_find(&s->ids, t->id, (int64_t)strlen(t->id));
+    return i >= 0 ? i
+                  : rt_fail(err,
+                            "sample %.80s of the archive is not in %s: an archive grows, it does "
+                            "not shrink; name another output",
+                            t->id, s->o->data.item[0]);
+}
+
+/* A sample that stands in the archive, in this plan: rt_trace_place. */
+static int place_text(void *ctx, rt_trace_sample *t, rt_err *err)
+{
+    scorer *s = ctx;
+    int64_t i = find_text(s, t, err);
+    if (i < 0 || (s->archive ? rt_trace_get(s->archive, i, RT_TRACE_TEXT, &s->placed.sample, err)
+                             : load_record(s, &s->placed, i, err)))
+        return -1;
+    rt_trace_sample now = s->placed.sample;
+    if (now.n_tokens != t->n_tokens || now.n_spans != t->n_spans ||
+        memcmp(now.tokens, t->tokens, (size_t)now.n_tokens * sizeof *now.tokens) != 0 ||
+        (now.n_spans && memcmp(now.spans, t->spans, (size_t)now.n_spans * sizeof *now.spans) != 0))
+        return rt_fail(err,
+                       "id %.80s is another text in the archive, or other turns of it are learned: "
+                       "give it a new id, or name another output",
+                       t->prompt_id);
+    now.soft = t->soft;
+    *t = now;
+    return divided(s) ? rt_work_check_part(&s->manifest, t, err) : 0;
 }
 
 /* The next text of this part that the archive lacks into *t: 1, 0 when there is none, -1. */
@@ -415,7 +458,7 @@ static bool finished(const scorer *s)
 static int write_archive(scorer *s, rt_err *err)
 {
     if ((!rt_path_exists(s->o->a.out) && place_scoring(s, err)) ||
-        rt_trace_open_append(&s->writer, s->o->a.out, &s->manifest, err))
+        rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_text, s, err))
         return -1;
     int bad = !finished(s) && (place_scoring(s, err) || score_all(s, err));
     return rt_work_end(s->writer, bad, &s->o->a, s->learned, s->begun, err);
@@ -429,6 +472,10 @@ static void close_scorer(scorer *s)
         rt_response_free(&s->text[i].response);
         rt_soft_free(&s->text[i].soft);
     }
+    if (s->archive)
+        rt_trace_sample_free(&s->placed.sample);
+    rt_response_free(&s->placed.response);
+    rt_bytes_map_free(&s->ids);
     rt_arena_free(&s->host);
     rt_capture_close(&s->capture);
     if (s->teacher.dev.ops) {

@@ -198,26 +198,42 @@ static int read_path(rt_work *w, const rt_chat *chat, rt_work_kind kind, const c
     return bad ? -1 : 0;
 }
 
-static int by_id(const void *a, const void *b)
+static int check_ids(rt_work *w, rt_err *err)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    for (int64_t i = 0; i < w->n; i++) {
+        const char *id = w->item[i].id;
+        int64_t k = rt_bytes_map_put(&w->ids, id, (int64_t)strlen(id), err);
+        if (k < 0)
+            return -1;
+        if (k < i)
+            return rt_fail(err,
+                           "id %.80s occurs twice in the input: ids (or contents, where no id is "
+                           "given) must differ; --samples takes several answers to a prompt",
+                           id);
+    }
+    return 0;
 }
 
-static int check_ids(const rt_work *w, rt_err *err)
+int rt_work_find(const rt_work *w, const rt_trace_sample *s, const rt_work_item **item, rt_err *err)
 {
-    const char **id = rt_alloc(w->n, sizeof *id, "a list of ids");
-    int bad = 0;
-    for (int64_t i = 0; i < w->n; i++)
-        id[i] = w->item[i].id;
-    qsort(id, (size_t)w->n, sizeof *id, by_id);
-    for (int64_t i = 1; !bad && i < w->n; i++)
-        if (strcmp(id[i - 1], id[i]) == 0)
-            bad = rt_fail(err,
-                          "id %s occurs twice in the input: ids (or contents, where no id is "
-                          "given) must differ; --samples takes several answers to a prompt",
-                          id[i]);
-    free(id);
-    return bad;
+    int64_t k = rt_bytes_map_find(&w->ids, s->prompt_id, (int64_t)strlen(s->prompt_id));
+    if (k < 0)
+        return rt_fail(err,
+                       "id %.80s of the archive is not in this input: an archive grows, it does "
+                       "not shrink; name another output",
+                       s->prompt_id);
+    *item = &w->item[k];
+    return 0;
+}
+
+int rt_work_check_part(const rt_trace_manifest *m, const rt_trace_sample *s, rt_err *err)
+{
+    return s->index % m->parts == m->part
+               ? 0
+               : rt_fail(err,
+                         "sample %.80s would be another part's with this input: merge the parts, "
+                         "then extend the whole",
+                         s->id);
 }
 
 static rt_hash hash_list(const rt_work *w)
@@ -261,6 +277,7 @@ void rt_work_free(rt_work *w)
     free(w->item);
     rt_ids_free(&w->pool);
     rt_ids_free(&w->spans);
+    rt_bytes_map_free(&w->ids);
     memset(w, 0, sizeof *w);
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/option.h"
 #include "core/needs.h"
+#include "corpora/bytes_map.h"
 #include "corpora/chat.h"
 #include "corpora/trace.h"
 #include "corpora/verify.h"
@@ -66,7 +67,8 @@ typedef struct rt_work {
     rt_work_item *item; /* (n) in input order */
     int64_t n, cap, longest;
     rt_ids pool, spans;
-    rt_hash hash; /* identity of the list */
+    rt_bytes_map ids; /* of the items, in their order */
+    rt_hash hash;     /* identity of the list */
 } rt_work;
 
 typedef enum rt_work_kind {
@@ -80,6 +82,12 @@ typedef enum rt_work_kind {
 int rt_work_read(rt_work *w, const rt_chat *chat, rt_work_kind kind, const rt_strlist *paths,
                  int64_t limit, const char *verify, rt_err *err);
 void rt_work_free(rt_work *w); /* accepts a zeroed list */
+/* The item of this id, for a sample that an archive has (rt_trace_place): an archive grows, it does
+   not shrink. */
+int rt_work_find(const rt_work *w, const rt_trace_sample *s, const rt_work_item **item,
+                 rt_err *err);
+/* Whether plan index i of a sample is this part's. */
+int rt_work_check_part(const rt_trace_manifest *m, const rt_trace_sample *s, rt_err *err);
 
 /* The seed of draw k of a prompt. */
 uint64_t rt_work_seed(uint64_t run_seed, const char *id, int64_t k);

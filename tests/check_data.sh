@@ -147,4 +147,78 @@ done
 [ "$(learned hard-all) $(learned soft-all)" = '6 6' ] && [ "$(learned hard-last) $(learned soft-last)" = '2 2' ] ||
     fail "tokens learned: $(for i in hard soft; do learned $i-all; learned $i-last; done)"
 
+# --- an archive grows into the one that would have been made at once
+for i in $(seq 0 39); do echo "{\"id\":\"q $i\",\"prompt\":\"$((i % 7))+$((i % 5))?\",\"answer\":\"$((i % 7 + i % 5))\"}"; done >grow.jsonl
+head -25 grow.jsonl >first.jsonl
+(sed -n '26,40p' grow.jsonl && head -25 grow.jsonl) >other-order.jsonl
+same() { diff -r "$1" "$2" >diff.txt 2>&1 || fail "$3: $1 and $2 differ: $(head -3 diff.txt)"; }
+sample() { # CODE STDERR-REGEX OUT [flags...]
+    local code=$1 err=$2 out=$3
+    shift 3
+    expect "$code" "$err" sample --teacher "$teacher" --out "$out" --max-tokens 12 --temperature 1.3 \
+        --samples-per-shard 16 --batch 8 "$@"
+}
+sample 0 '' once.traces --prompts grow.jsonl --samples 4
+sample 0 '' grown.traces --prompts first.jsonl --samples 2 --limit 10
+sample 0 '' grown.traces --prompts first.jsonl --samples 2
+sample 0 '' grown.traces --prompts first.jsonl --samples 4
+sample 0 '' grown.traces --prompts grow.jsonl --samples 4
+same once.traces grown.traces "grown"
+sample 0 '' reordered.traces --prompts first.jsonl --samples 4
+sample 0 '' reordered.traces --prompts other-order.jsonl --samples 4
+sample 0 '' once-reordered.traces --prompts other-order.jsonl --samples 4
+same once-reordered.traces reordered.traces "grown in another order"
+expect 0 '' archive verify grown.traces reordered.traces
+# another answer judges anew; another prompt, or fewer, is refused by name and nothing changes
+sed 's/"answer":"0"/"answer":"1"/' grow.jsonl >answers.jsonl
+sample 0 '' once-answers.traces --prompts answers.jsonl --samples 4
+sample 0 '' grown.traces --prompts answers.jsonl --samples 4
+same once-answers.traces grown.traces "other answers"
+sed '8s/"prompt":"[^"]*"/"prompt":"9+9?"/' answers.jsonl >changed.jsonl
+sample 1 'id q 7 is another prompt in the archive' grown.traces --prompts changed.jsonl --samples 4
+sample 1 'id q [0-9]+ of the archive is not in this input' grown.traces --prompts first.jsonl --samples 4
+sample 1 'sample q [0-9]+/[23] of the archive is beyond --samples 2' grown.traces --prompts answers.jsonl --samples 2
+sample 1 'another sampling temperature' grown.traces --prompts grow.jsonl --samples 4 --temperature 1
+same once-answers.traces grown.traces "refused"
+# parts grow as long as their samples stay theirs
+for part in 0 1; do
+    sample 0 '' part$part.traces --prompts first.jsonl --samples 4 --shard $part/2
+    sample 0 '' part$part.traces --prompts grow.jsonl --samples 4 --shard $part/2
+done
+expect 0 '' archive merge part0.traces part1.traces --out parts.traces
+same once.traces parts.traces "parts"
+sample 1 "would be another part's" part1.traces --prompts grow.jsonl --samples 5 --shard 1/2
+# killed anywhere while it grows
+for i in $(seq "${RETORT_KILLS:-3}"); do
+    rm -rf killed.traces* && sample 0 '' killed.traces --prompts first.jsonl --samples 2
+    for k in 1 2 3; do
+        "$retort" sample -q --teacher "$teacher" --out killed.traces --max-tokens 12 --temperature 1.3 --samples-per-shard 16 \
+            --batch 8 --prompts grow.jsonl --samples 4 >/dev/null 2>&1 &
+        pid=$!
+        sleep "0.$(printf %03d $((RANDOM % 200)))"
+        kill -KILL $pid 2>/dev/null
+        wait $pid 2>/dev/null
+    done
+    sample 0 '' killed.traces --prompts grow.jsonl --samples 4
+    same once.traces killed.traces "killed while growing"
+    [ -e killed.traces.rebuild ] && fail "killed.traces.rebuild was left behind"
+done
+# what is scored grows too: of text, and of an archive that grew
+expect 0 '' score --teacher "$teacher" --data grown.traces --out s-once.traces --samples-per-shard 16
+expect 0 '' score --teacher "$teacher" --data grown.traces --out s.traces --samples-per-shard 16 --limit 30
+expect 0 '' score --teacher "$teacher" --data grown.traces --out s.traces --samples-per-shard 16
+same s-once.traces s.traces "scored archive"
+head -100 short.jsonl >hundred.jsonl
+score short.jsonl t-once.traces --samples-per-shard 64
+score hundred.jsonl t.traces --samples-per-shard 64
+score short.jsonl t.traces --samples-per-shard 64
+same t-once.traces t.traces "scored text"
+score talk.jsonl turns.traces --turns last
+expect 1 'id c is another text in the archive, or other turns' score --teacher "$teacher" --data talk.jsonl --out turns.traces
+# and trains to the same bytes
+for archive in once-answers grown; do
+    train 0 '' "from-$archive" --data $archive.traces --verdicts correct,wrong,unverified --batch-tokens 400
+done
+cmp -s from-once-answers/model.safetensors from-grown/model.safetensors || fail "trained on the grown archive: other bytes"
+
 exit $failed
