@@ -115,13 +115,16 @@ static bool read_sum(parser *t, rt_sum *out);
 static bool read_inside(parser *t, char close, rt_sum *out)
 {
     bool running = t->running;
+    rt_number_style style = t->style;
     t->at++;
     t->running = false;
+    t->style = close == ')' && style == RT_STYLE_USUAL ? RT_STYLE_LIST : style;
     if (++t->depth > DEPTH_MAX || !read_sum(t, out))
         return false;
     skip(t);
     t->depth--;
     t->running = running;
+    t->style = style;
     t->letters = t->integer = false;
     return *t->at++ == close;
 }
@@ -259,16 +262,11 @@ static void read_scale(parser *t, rt_sum *value)
         size_t n = 0;
         while (is_letter(word[n]))
             n++;
-        int64_t scale = n ? rt_scale_word(word, n) : 0;
-        char digits[24] = "1";
+        const char *scale = rt_scale_word(word, n);
         if (!scale)
             return;
-        if (scale == 12)
-            strcpy(digits, "12");
-        for (; scale >= 10 && scale != 12; scale /= 10)
-            strcat(digits, "0");
-        *value = rt_sum_multiply(t->pool, *value,
-                                 rt_sum_decimal(t->pool, digits, (int64_t)strlen(digits), 0));
+        rt_sum times = rt_sum_decimal(t->pool, scale, (int64_t)strlen(scale), 0);
+        *value = rt_sum_multiply(t->pool, *value, times);
         t->integer = false;
         t->at = word + n;
     }
@@ -311,16 +309,26 @@ static bool read_factor(parser *t, rt_sum *out)
     return read_power(t, out);
 }
 
+static bool is_percent(const char *s)
+{
+    static const char *const words[] = { "%", "percent", "per cent", "pct", "percentage" };
+    for (int i = 0; i < RT_COUNT(words); i++)
+        if (strcmp(s, words[i]) == 0)
+            return true;
+    return false;
+}
+
 /* Whether another factor follows without a sign. */
 static bool joined(parser *t)
 {
     static const char *const heads[] = { "(", "\\frac", "\\sqrt", "\\pi" };
     const char *s = t->at + strspn(t->at, " \1");
     rt_unit unit;
-    for (int i = 0; i < RT_COUNT(heads); i++)
+    for (int i = t->running && s > t->at; i < RT_COUNT(heads); i++) /* 8 (3 more) */
         if (starts(s, heads[i]))
             return true;
-    return !t->running && is_letter(*s) && (t->depth || !rt_unit_read(t->pool, t->at, &unit));
+    return !t->running && is_letter(*s) &&
+           (t->depth || !(is_percent(s) || rt_unit_read(t->pool, t->at, &unit)));
 }
 
 static bool read_product(parser *t, rt_sum *out)
@@ -407,15 +415,13 @@ static rt_sum percent(rt_exact *p, rt_sum value)
 /* Behind the value: "%", " percent", a unit. */
 static bool read_end(parser *t)
 {
-    static const char *const words[] = { "%", "percent", "per cent", "pct", "percentage" };
     const char *s = t->at + strspn(t->at, " \1");
     rt_reading *out = t->out;
-    for (int i = 0; i < RT_COUNT(words); i++)
-        if (strcmp(s, words[i]) == 0) {
-            out->percent = true;
-            out->value = percent(t->pool, out->value);
-            return true;
-        }
+    if (is_percent(s)) {
+        out->percent = true;
+        out->value = percent(t->pool, out->value);
+        return true;
+    }
     return *s == 0 || (!out->unit.given && rt_unit_read(t->pool, t->at, &out->unit));
 }
 

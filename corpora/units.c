@@ -110,11 +110,10 @@ static const char *const things[] = {
 };
 
 static const struct {
-    const char *word;
-    int64_t value;
+    const char *word, *value;
 } scales[] = {
-    { "hundred", 100 },        { "thousand", 1000 },          { "million", 1000000 },
-    { "billion", 1000000000 }, { "trillion", 1000000000000 }, { "dozen", 12 },
+    { "hundred", "100" },        { "thousand", "1000" },          { "million", "1000000" },
+    { "billion", "1000000000" }, { "trillion", "1000000000000" }, { "dozen", "12" },
 };
 
 static const char *const numerals[] = {
@@ -231,7 +230,8 @@ bool rt_unit_read(rt_exact *p, const char *s, rt_unit *out)
         size_t n = word_bytes(s);
         const char *word = s;
         s += n;
-        if (n == 3 && strncmp(word, "deg", 3) == 0 && *s == ' ' && strchr("CF", s[1]) && s[1]) {
+        if (*s == ' ' && named("deg|degree", word, n) &&
+            named("C|Celsius|F|Fahrenheit", s + 1, word_bytes(s + 1))) {
             word = s + 1; /* degrees of temperature are not those of an angle */
             n = word_bytes(word);
             s = word + n;
@@ -271,12 +271,12 @@ bool rt_unit_other(rt_exact *p, const rt_unit *like, int *i, rt_sum *factor)
     return false;
 }
 
-int64_t rt_scale_word(const char *s, size_t bytes)
+const char *rt_scale_word(const char *s, size_t bytes)
 {
     for (int i = 0; i < RT_COUNT(scales); i++)
         if (named(scales[i].word, s, bytes))
             return scales[i].value;
-    return 0;
+    return NULL;
 }
 
 int64_t rt_numeral(const char *s, size_t bytes)

@@ -22,8 +22,8 @@ bool rt_unit_alike(const rt_unit *a, const rt_unit *b);
 /* i-th unit of the table with these dimensions, for a number that was given without: its factor. */
 bool rt_unit_other(rt_exact *p, const rt_unit *like, int *i, rt_sum *factor);
 
-/* "million" -> 6 zeros, "dozen" -> 12: the value of a scale word of `bytes` letters, else 0. */
-int64_t rt_scale_word(const char *s, size_t bytes);
+/* "dozen" -> "12": the digits of a scale word of `bytes` letters, else NULL. */
+const char *rt_scale_word(const char *s, size_t bytes);
 /* "seven" -> 7; -1 = no numeral. */
 int64_t rt_numeral(const char *s, size_t bytes);
 

@@ -1,457 +1,22 @@
-/* verify.c: what is compared with what, and by which rule. */
+/* verify.c: which part of a response is compared with which part of the reference, and the names of
+   kinds and rules. */
 #include "corpora/verify.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "core/memory.h"
 #include "corpora/answer.h"
+#include "corpora/compare.h"
 #include "corpora/number.h"
+#include "corpora/spelling.h"
 
-enum { PIECES_MAX = 32, DEPTH_MAX = 8, STRUCTURE_BYTES = 4096 };
-#define BUDGET ((int64_t)1 << 22) /* of one judgement, and a unit for every byte of the texts */
+#define BUDGET ((int64_t)1 << 22)
 
-typedef struct judge {
-    rt_exact pool;
-    rt_number_style style[2]; /* in which the answer and the reference are read */
-    int depth;
-    rt_verify_rule rule;
-    const char *reason;
-} judge;
-
-static rt_judged decide(judge *j, rt_judged result, rt_verify_rule rule, const char *reason)
+static rt_judgement make(rt_comparison c, rt_str answer)
 {
-    j->rule = rule;
-    j->reason = reason;
-    return result;
-}
-
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_word(char c) { return isalnum((unsigned char)c) || (unsigned char)c >= 0x80; }
-
-/* ---- words ---------------------------------------------------------------------------------- */
-
-static bool has_mathematics(const char *s) { return strpbrk(s, "\\^_+*=<>{}|\2\3") != NULL; }
-
-/* A word of three letters and more, or one of a few, in small letters but for the first. */
-static bool is_plain_word(const char *s, size_t n)
-{
-    static const char *const small[] = { "no", "up", "on", "off", "in" };
-    bool known = n >= 3;
-    for (int i = 0; i < RT_COUNT(small) && !known; i++)
-        known = strlen(small[i]) == n && strncasecmp(small[i], s, n) == 0;
-    for (size_t i = 0; known && i < n; i++)
-        known = isalpha((unsigned char)s[i]) && (i == 0 || islower((unsigned char)s[i]));
-    return known;
-}
-
-static bool is_verdict(const char *s, size_t n)
-{
-    return (n == 2 && strncasecmp(s, "no", n) == 0) || (n == 3 && strncasecmp(s, "yes", n) == 0) ||
-           (n == 4 && strncasecmp(s, "true", n) == 0) ||
-           (n == 5 && strncasecmp(s, "false", n) == 0);
-}
-
-/* Equal, the first letter of a word in either case. Both squeezed. */
-static bool same_words(const char *a, const char *b)
-{
-    while (*a && *b) {
-        size_t n = 0, m = 0;
-        while (isalpha((unsigned char)a[n]))
-            n++;
-        while (isalpha((unsigned char)b[m]))
-            m++;
-        bool equal = n == m && strncasecmp(a, b, n) == 0 &&
-                     (memcmp(a, b, n) == 0 || (is_plain_word(a, n) && is_plain_word(b, n)) ||
-                      is_verdict(a, n));
-        if (!equal || (n == 0 && *a != *b))
-            return false;
-        a += n ? n : 1;
-        b += n ? n : 1;
-    }
-    return *a == *b;
-}
-
-/* Equal in everything but case, spaces and punctuation. */
-static bool alike(const char *a, const char *b)
-{
-    for (;; a++, b++) {
-        while (*a && !is_word(*a))
-            a++;
-        while (*b && !is_word(*b))
-            b++;
-        if (tolower((unsigned char)*a) != tolower((unsigned char)*b))
-            return false;
-        if (!*a)
-            return true;
-    }
-}
-
-/* Whether b stands in a as whole words. */
-static bool contains(const char *a, const char *b)
-{
-    size_t n = strlen(b);
-    for (const char *p = a; n && (p = strcasestr(p, b)) != NULL; p++)
-        if (!(p > a && is_word(p[-1]) && is_word(*b)) && !(is_word(p[n]) && is_word(b[n - 1])))
-            return true;
-    return false;
-}
-
-static char *squeezed(const char *s)
-{
-    char *copy = rt_strdup(s);
-    rt_answer_squeeze(copy);
-    return copy;
-}
-
-static rt_judged compare_text(judge *j, const char *a, const char *b)
-{
-    char *x = squeezed(a), *y = squeezed(b);
-    rt_judged result;
-    if (same_words(x, y))
-        result = decide(j, RT_JUDGED_YES, RT_RULE_TEXT, "equal");
-    else if (alike(x, y))
-        result = decide(j, RT_JUDGED_UNKNOWN, RT_RULE_TEXT, "equal but for case, spaces or signs");
-    else if (has_mathematics(y) || has_mathematics(x))
-        result = decide(j, RT_JUDGED_UNKNOWN, RT_RULE_EXPRESSION, "an expression of another form");
-    else if (contains(x, y) || contains(y, x))
-        result = decide(j, RT_JUDGED_UNKNOWN, RT_RULE_TEXT, "one is part of the other");
-    else
-        result = decide(j, RT_JUDGED_NO, RT_RULE_TEXT, "different");
-    free(x);
-    free(y);
-    return result;
-}
-
-/* ---- options -------------------------------------------------------------------------------- */
-
-typedef struct option {
-    char letter;
-    const char *text; /* behind it, "" = none */
-} option;
-
-/* "B", "(B)", "B) Paris", "B: Paris", "B. Paris", "B - Paris", "Option B". */
-static bool read_option(const char *s, option *o)
-{
-    s += strncasecmp(s, "option ", 7) == 0 || strncasecmp(s, "choice ", 7) == 0 ? 7 : 0;
-    bool open = *s == '(';
-    char letter = s[open], mark;
-    if (letter < 'A' || letter > 'J')
-        return false;
-    s += 1 + open;
-    mark = *s;
-    if (open ? mark != ')' : mark && !strchr("):.", mark) && strncmp(s, " - ", 3) != 0)
-        return false;
-    s += mark ? (mark == ' ' ? 3 : 1) : 0;
-    if ((mark == '.' && *s && *s != ' ') ||
-        (mark == ' ' && !(isalpha((unsigned char)s[0]) && isalpha((unsigned char)s[1]))))
-        return false;
-    s += strspn(s, " :.-");
-    *o = (option){ letter, s };
-    for (const char *p = s; *p; p++) { /* no second option in the text */
-        bool alone = *p >= 'A' && *p <= 'J' && !(p > s && is_word(p[-1])) && !is_word(p[1]);
-        if (alone && (p[1] == ')' || p[1] == ':' || p[1] == 0))
-            return false;
-    }
-    return strncmp(s, "or ", 3) != 0 && strncmp(s, "and ", 4) != 0 &&
-           !strchr(",;+*/=^", *s ? *s : ' ');
-}
-
-/* -1 = not about options. */
-static int compare_options(judge *j, const char *a, const char *b)
-{
-    option x, y;
-    if (!read_option(b, &y))
-        return -1;
-    if (!read_option(a, &x))
-        return (int)decide(j, RT_JUDGED_UNKNOWN, RT_RULE_OPTION, "no letter of an option");
-    bool texts = *x.text && *y.text, same = texts && same_words(x.text, y.text);
-    if (x.letter == y.letter && (!texts || same))
-        return (int)decide(j, RT_JUDGED_YES, RT_RULE_OPTION, "equal");
-    if (x.letter == y.letter || same)
-        return (int)decide(j, RT_JUDGED_UNKNOWN, RT_RULE_OPTION,
-                           "the letter and the text disagree");
-    return (int)decide(j, RT_JUDGED_NO, RT_RULE_OPTION, "different");
-}
-
-/* ---- values --------------------------------------------------------------------------------- */
-
-/* A number with a unit against one without: which unit the other means is not known. */
-static bool converts(judge *j, const rt_reading *with, rt_sum bare)
-{
-    rt_sum value = rt_sum_multiply(&j->pool, with->value, with->unit.factor), factor;
-    for (int i = 0; rt_unit_other(&j->pool, &with->unit, &i, &factor);)
-        if (rt_sum_same(&j->pool, value, rt_sum_multiply(&j->pool, bare, factor)) == RT_SAME_YES)
-            return true;
-    return false;
-}
-
-static rt_judged compare_values(judge *j, const rt_reading *x, const rt_reading *y)
-{
-    rt_exact *p = &j->pool;
-    rt_sum a = x->value, b = y->value;
-    bool constant = rt_sum_constant(a) && rt_sum_constant(b);
-    rt_verify_rule rule = constant ? RT_RULE_NUMBER : RT_RULE_EXPRESSION;
-    if (x->unit.given && y->unit.given) {
-        if (!rt_unit_alike(&x->unit, &y->unit))
-            return decide(j, RT_JUDGED_UNKNOWN, rule, "units that do not convert");
-        a = rt_sum_multiply(p, a, x->unit.factor);
-        b = rt_sum_multiply(p, b, y->unit.factor);
-    }
-    rt_same same = rt_sum_same(p, a, b);
-    if (p->failed)
-        return decide(j, RT_JUDGED_UNKNOWN, rule, "a number beyond the limits");
-    if (same == RT_SAME_YES)
-        return decide(j, RT_JUDGED_YES, rule, "equal");
-    if (same == RT_SAME_UNKNOWN)
-        return decide(j, RT_JUDGED_UNKNOWN, rule, "an expression of another form");
-    rt_sum hundred = rt_sum_decimal(p, "100", 3, 0);
-    if (x->percent != y->percent &&
-        rt_sum_same(p, x->percent ? rt_sum_multiply(p, a, hundred) : a,
-                    y->percent ? rt_sum_multiply(p, b, hundred) : b) == RT_SAME_YES)
-        return decide(j, RT_JUDGED_UNKNOWN, rule, "per cent against a bare number");
-    if (x->unit.given != y->unit.given && (x->unit.given ? converts(j, x, b) : converts(j, y, a)))
-        return decide(j, RT_JUDGED_UNKNOWN, rule, "a unit against a bare number");
-    return decide(j, RT_JUDGED_NO, rule, "different");
-}
-
-/* ---- structure ------------------------------------------------------------------------------ */
-
-typedef struct pieces {
-    char open, close; /* of a set, tuple or interval; 0 = a bare list */
-    int n;
-    char *piece[PIECES_MAX];
-} pieces;
-
-static void free_pieces(pieces *l)
-{
-    for (int i = 0; i < l->n; i++)
-        free(l->piece[i]);
-    l->n = 0;
-}
-
-static bool opens(char c) { return c && strchr("([{\2", c); }
-static bool closes(char c) { return c && strchr(")]}\3", c); }
-
-/* Bytes of the separator of a list at s. */
-static size_t separator(const char *s, char sign, bool bare)
-{
-    return *s == sign                            ? 1
-           : bare && strncmp(s, " and ", 5) == 0 ? 5
-           : bare && strncmp(s, " or ", 4) == 0  ? 4
-                                                 : 0;
-}
-
-/* Elements of "{1,2}", "(1,2]", "1, 2 or 3" at the outermost depth; n = 0 where s is no list. */
-static void split(pieces *l, const char *s, rt_number_style style)
-{
-    size_t n = strlen(s), from = 0;
-    int depth = 0;
-    char sign = ',';
-    bool whole = n > 1 && n < STRUCTURE_BYTES && opens(s[0]) && s[0] != '{' && closes(s[n - 1]);
-    *l = (pieces){ 0 };
-    for (size_t i = 0; i < n; i++) {
-        depth += opens(s[i]) - closes(s[i]);
-        whole = whole && (depth > 0 || i == n - 1);
-    }
-    if (depth != 0 || n >= STRUCTURE_BYTES)
-        return;
-    for (size_t i = whole; i < n - whole; i++) {
-        depth += opens(s[i]) - closes(s[i]);
-        if (depth == 0 && s[i] == ';')
-            sign = ';';
-    }
-    if (whole && style == RT_STYLE_USUAL)
-        style = RT_STYLE_LIST;
-    depth = 0;
-    from = whole;
-    for (size_t i = whole; i <= n - whole && l->n < PIECES_MAX; i++) {
-        bool end = i == n - whole;
-        size_t gap = end || depth ? 0 : separator(s + i, sign, !whole);
-        if (end || gap) {
-            while (from < i && s[from] == ' ')
-                from++;
-            size_t to = i;
-            while (to > from && s[to - 1] == ' ')
-                to--;
-            if (to > from)
-                l->piece[l->n++] = rt_strndup(s + from, (int64_t)(to - from));
-            from = i + gap;
-            i += gap ? gap - 1 : 0;
-        } else if (is_digit(s[i])) {
-            i += (size_t)rt_number_digits(s + i, style).bytes - 1;
-        } else {
-            depth += opens(s[i]) - closes(s[i]);
-        }
-    }
-    l->open = whole ? s[0] : 0;
-    l->close = whole ? s[n - 1] : 0;
-    bool list = l->n < PIECES_MAX && (l->n > 1 || l->open == RT_SET_OPEN);
-    if (!list)
-        free_pieces(l);
-}
-
-static rt_judged compare(judge *j, const char *a, const char *b);
-
-static rt_judged in_order(judge *j, const pieces *x, const pieces *y)
-{
-    rt_judged result = x->n == y->n ? RT_JUDGED_YES : RT_JUDGED_NO;
-    for (int i = 0; i < x->n && i < y->n && result != RT_JUDGED_NO; i++) {
-        rt_judged one = compare(j, x->piece[i], y->piece[i]);
-        result = one == RT_JUDGED_YES ? result : one;
-    }
-    return result;
-}
-
-/* Every element of x among those of y. */
-static rt_judged within(judge *j, const pieces *x, const pieces *y, bool swap)
-{
-    rt_judged result = RT_JUDGED_YES;
-    for (int i = 0; i < x->n && result != RT_JUDGED_NO; i++) {
-        rt_judged best = RT_JUDGED_NO;
-        for (int k = 0; k < y->n && best != RT_JUDGED_YES; k++) {
-            rt_judged one = swap ? compare(j, y->piece[k], x->piece[i])
-                                 : compare(j, x->piece[i], y->piece[k]);
-            best = one == RT_JUDGED_NO ? best : one;
-        }
-        result = best == RT_JUDGED_YES ? result : best;
-    }
-    return result;
-}
-
-static rt_judged any_order(judge *j, const pieces *x, const pieces *y)
-{
-    rt_judged there = within(j, x, y, false), back = within(j, y, x, true);
-    return there == RT_JUDGED_NO || back == RT_JUDGED_NO ? RT_JUDGED_NO
-           : there == RT_JUDGED_YES                      ? back
-                                                         : there;
-}
-
-static rt_judged compare_lists(judge *j, const pieces *x, const pieces *y)
-{
-    bool same = x->open == y->open && x->close == y->close, set = x->open == RT_SET_OPEN;
-    bool interval = x->n == 2 && x->open && y->open && !set && y->open != RT_SET_OPEN;
-    rt_judged result = same && set ? any_order(j, x, y) : in_order(j, x, y);
-    if (same && result == RT_JUDGED_NO && !x->open && any_order(j, x, y) != RT_JUDGED_NO)
-        return decide(j, RT_JUDGED_UNKNOWN, RT_RULE_LIST, "a list in another order");
-    if (same)
-        return decide(j, result, RT_RULE_LIST, result == RT_JUDGED_YES ? "equal" : "different");
-    if (interval)
-        return decide(j, RT_JUDGED_NO, RT_RULE_LIST, "other brackets");
-    if (result == RT_JUDGED_NO && any_order(j, x, y) == RT_JUDGED_NO)
-        return decide(j, RT_JUDGED_NO, RT_RULE_LIST, "different");
-    return decide(j, RT_JUDGED_UNKNOWN, RT_RULE_LIST, "other brackets");
-}
-
-/* "x = 3": what stands behind the only '=' when a name stands before it. */
-static const char *behind_name(const char *s)
-{
-    const char *sign = strchr(s, '=');
-    size_t n = sign ? (size_t)(sign - s) : 0;
-    if (!n || n > 24 || strpbrk(sign + 1, "=<>") || strchr("<>!:", sign[-1]) ||
-        !(isalpha((unsigned char)*s) || *s == '\\'))
-        return NULL;
-    for (size_t i = 0; i < n; i++)
-        if (!is_word(s[i]) && !strchr("_(){}\\' ", s[i]))
-            return NULL;
-    return sign + 1 + strspn(sign + 1, " ");
-}
-
-static rt_judged compare_equations(judge *j, const char *a, const char *x, const char *b,
-                                   const char *y)
-{
-    if (x && y) {
-        char *left = rt_strndup(a, x - a), *right = rt_strndup(b, y - b);
-        rt_answer_squeeze(left);
-        rt_answer_squeeze(right);
-        bool same = strcmp(left, right) == 0;
-        free(left);
-        free(right);
-        if (!same)
-            return decide(j, RT_JUDGED_NO, RT_RULE_EXPRESSION, "of another name");
-    }
-    return compare(j, x ? x : a, y ? y : b);
-}
-
-/* Letters alone are words. */
-static bool read_value(judge *j, const char *s, rt_number_style style, rt_reading *out)
-{
-    return rt_number_read(&j->pool, s, style, out) && !j->pool.failed &&
-           (rt_sum_constant(out->value) || has_mathematics(s) || strpbrk(s, "0123456789"));
-}
-
-/* Both cleaned. */
-static rt_judged compare_inside(judge *j, const char *a, const char *b)
-{
-    rt_reading x, y;
-    const char *name_a = behind_name(a), *name_b = behind_name(b);
-    pieces l, m;
-    if (name_a ? name_b || !strchr(b, '=') : name_b && !strchr(a, '='))
-        return compare_equations(j, a, name_a, b, name_b);
-    split(&l, a, j->style[0]);
-    split(&m, b, j->style[1]);
-    bool lists = l.n && m.n && (l.n == m.n || l.open || m.open);
-    bool one_list = (l.n > 0) != (m.n > 0);
-    rt_judged result = lists ? compare_lists(j, &l, &m) : RT_JUDGED_UNKNOWN;
-    free_pieces(&l);
-    free_pieces(&m);
-    if (lists)
-        return result;
-    bool number = read_value(j, a, j->style[0], &x);
-    bool reference = read_value(j, b, j->style[1], &y);
-    if (number && reference)
-        return compare_values(j, &x, &y);
-    if (one_list && (number || reference) && !has_mathematics(a) && !has_mathematics(b) &&
-        !strpbrk(number ? b : a, "abcdefghijklmnopqrstuvwxyz"))
-        return decide(j, RT_JUDGED_NO, RT_RULE_LIST, "a list against one number");
-    if (j->pool.failed)
-        return decide(j, RT_JUDGED_UNKNOWN, RT_RULE_NUMBER, "a number beyond the limits");
-    return compare_text(j, a, b);
-}
-
-static rt_judged compare(judge *j, const char *a, const char *b)
-{
-    int letters = compare_options(j, a, b);
-    if (letters >= 0)
-        return (rt_judged)letters;
-    if (j->depth == DEPTH_MAX)
-        return decide(j, RT_JUDGED_UNKNOWN, RT_RULE_LIST, "lists too deep in each other");
-    j->depth++;
-    rt_judged result = compare_inside(j, a, b);
-    j->depth--;
-    return result;
-}
-
-/* Every reading of both: a difference is only sure when no reading makes them equal. */
-static rt_judged compare_readings(judge *j, const char *a, const char *b)
-{
-    rt_judged result = compare(j, a, b);
-    if (result == RT_JUDGED_UNKNOWN && j->rule != RT_RULE_OPTION) { /* the same text is the same */
-        char *x = squeezed(a), *y = squeezed(b);
-        if (strcmp(x, y) == 0)
-            result = decide(j, RT_JUDGED_YES, j->rule, "equal");
-        free(x);
-        free(y);
-    }
-    rt_verify_rule rule = j->rule;
-    const char *reason = j->reason;
-    for (int i = 1; i < RT_STYLE_COUNT * RT_STYLE_COUNT && result == RT_JUDGED_NO; i++) {
-        j->style[0] = (rt_number_style)(i / RT_STYLE_COUNT);
-        j->style[1] = (rt_number_style)(i % RT_STYLE_COUNT);
-        if (strpbrk(a, ",. ") || strpbrk(b, ",. "))
-            if (compare(j, a, b) == RT_JUDGED_YES)
-                result = decide(j, RT_JUDGED_UNKNOWN, rule, "two readings of one text");
-    }
-    return result == RT_JUDGED_NO ? decide(j, result, rule, reason) : result;
-}
-
-/* ---- judging -------------------------------------------------------------------------------- */
-
-static rt_judgement make(const judge *j, rt_judged result, rt_str answer)
-{
-    rt_judgement v = { result, j->rule, j->reason, "" };
+    rt_judgement v = { c.result, c.rule, c.reason, "" };
     while (answer.bytes && isspace((unsigned char)*answer.data)) {
         answer.data++;
         answer.bytes--;
@@ -469,113 +34,131 @@ static rt_judgement make(const judge *j, rt_judged result, rt_str answer)
 }
 
 /* The reference itself, its last box, or what stands behind "####". */
-static char *clean_reference(const char *reference)
+static char *clean_reference(const char *reference, bool *several)
 {
     rt_str found = { reference, (int64_t)strlen(reference) };
-    if (!rt_answer_boxed(reference, &found))
+    if (!rt_answer_boxed(reference, &found, several))
         rt_answer_marked(reference, true, &found);
-    return rt_answer_clean(found);
+    return rt_spelling_clean(found);
 }
 
-static rt_judged judge_part(judge *j, rt_str part, const char *reference)
+static rt_comparison compare_part(rt_str part, const char *reference)
 {
-    char *answer = rt_answer_clean(part);
-    rt_judged result = *answer ? compare_readings(j, answer, reference)
-                               : decide(j, RT_JUDGED_NO, RT_RULE_MISSING, "an empty answer");
+    char *answer = rt_spelling_clean(part);
+    rt_comparison c = { RT_JUDGED_NO, RT_RULE_MISSING, "an empty answer" };
+    if (*answer)
+        c = rt_compare(answer, reference);
     free(answer);
-    return result;
+    return c;
 }
 
-/* By the last number of a running text, and by that behind "answer is" where there is one. */
-static rt_judgement judge_number(judge *j, rt_str text, const char *reference)
+/* By the last number of a running text, or the first. */
+static rt_judgement judge_one_number(rt_str text, bool first, const char *reference)
 {
-    rt_str part[2] = { text }, number;
-    rt_judgement v[2];
+    char *clean = rt_spelling_clean(text);
+    rt_str number = { "", 0 };
+    rt_comparison c = { RT_JUDGED_NO, RT_RULE_MISSING, "no number in the text" };
+    rt_found found = rt_answer_number(clean, first, &number);
+    if (found == RT_FOUND_EXPRESSION)
+        c = (rt_comparison){ RT_JUDGED_UNKNOWN, RT_RULE_NUMBER,
+                             "a part of an expression, or of a list" };
+    else if (found == RT_FOUND_NUMBER)
+        c = compare_part(number, reference);
+    rt_judgement v = make(c, number);
+    free(clean);
+    return v;
+}
+
+/* By the last number, which must agree with the one behind "answer is" where there is one. */
+static rt_judgement judge_number(rt_str text, const char *reference)
+{
     char *copy = rt_strndup(text.data, text.bytes);
-    int parts = rt_answer_marked(copy, false, &part[1]) ? 2 : 1;
-    for (int i = 0; i < parts; i++) {
-        char *clean = rt_answer_clean(part[i]);
-        rt_found found = rt_answer_number(clean, &number);
-        if (found == RT_FOUND_NOTHING) {
-            decide(j, RT_JUDGED_NO, RT_RULE_MISSING, "no number in the text");
-            v[i] = make(j, RT_JUDGED_NO, (rt_str){ "", 0 });
-            parts = i ? 1 : parts;
-        } else if (found == RT_FOUND_EXPRESSION) {
-            decide(j, RT_JUDGED_UNKNOWN, RT_RULE_NUMBER, "a part of an expression, or of a list");
-            v[i] = make(j, RT_JUDGED_UNKNOWN, number);
-        } else {
-            rt_judged result = judge_part(j, number, reference);
-            v[i] = make(j, result, number);
+    rt_str marked;
+    rt_judgement v = judge_one_number(text, false, reference);
+    if (v.rule != RT_RULE_MISSING && rt_answer_marked(copy, false, &marked)) {
+        rt_judgement there = judge_one_number(marked, true, reference);
+        if (there.result != v.result && there.result != RT_JUDGED_UNKNOWN &&
+            there.rule != RT_RULE_MISSING) {
+            v.result = RT_JUDGED_UNKNOWN;
+            v.reason = "the last number is not that of the answer";
         }
-        free(clean);
     }
     free(copy);
-    if (parts == 2 && v[0].result != v[1].result) {
-        v[0].result = RT_JUDGED_UNKNOWN;
-        v[0].reason = "the last number is not that of the answer";
-    }
-    return v[0];
+    return v;
 }
 
 static rt_judgement judge_exact(const char *s, const char *reference)
 {
-    judge j = { .rule = RT_RULE_EXACT, .reason = "equal" };
     const char *begin = s;
+    rt_comparison c = { RT_JUDGED_YES, RT_RULE_EXACT, "equal" };
     while (*reference || *s) { /* white space at the ends is none, a run of it one space */
         size_t a = strspn(s, " \t\r\n\f\v"), b = strspn(reference, " \t\r\n\f\v");
         bool edge = s == begin || !s[a] || !reference[b];
         s += a;
         reference += b;
         if ((!edge && (a > 0) != (b > 0)) || *s != *reference) {
-            j.reason = "different";
+            c = (rt_comparison){ RT_JUDGED_NO, RT_RULE_EXACT, "different" };
             break;
         }
         s += *s != 0;
         reference += *reference != 0;
     }
-    return make(&j, *j.reason == 'e' ? RT_JUDGED_YES : RT_JUDGED_NO,
-                (rt_str){ begin, (int64_t)strlen(begin) });
+    return make(c, (rt_str){ begin, (int64_t)strlen(begin) });
 }
 
-static rt_judgement judge_reference(judge *j, rt_verify_kind kind, const char *response,
-                                    const char *reference)
+static bool part_of(const char *reference, const char *response)
 {
-    rt_str part = { response, (int64_t)strlen(response) };
+    char *text = rt_spelling_clean((rt_str){ response, (int64_t)strlen(response) });
+    bool part = rt_compare_contains(text, reference);
+    free(text);
+    return part;
+}
+
+static bool is_number(const char *reference)
+{
+    rt_exact pool = { .budget = BUDGET + (int64_t)strlen(reference) };
     rt_reading r;
-    bool number = rt_number_read(&j->pool, reference, RT_STYLE_USUAL, &r) &&
-                  rt_sum_constant(r.value);
-    if (*reference == 0 || (kind == RT_VERIFY_NUMBER && !number)) {
-        decide(j, RT_JUDGED_UNKNOWN, RT_RULE_NUMBER,
-               *reference ? "the reference is not a number" : "the reference is empty");
-        return make(j, RT_JUDGED_UNKNOWN, (rt_str){ "", 0 });
-    }
-    if (!rt_answer_boxed(response, &part)) {
-        if (kind == RT_VERIFY_BOXED) {
-            decide(j, RT_JUDGED_NO, RT_RULE_MISSING, "no \\boxed{} in the text");
-            return make(j, RT_JUDGED_NO, (rt_str){ "", 0 });
-        }
-        bool hashes = rt_answer_marked(response, true, &part);
-        if (number)
-            return judge_number(j, part, reference);
-        if (!hashes)
-            rt_answer_marked(response, false, &part);
-    }
-    rt_judged result = judge_part(j, part, reference);
-    return make(j, result, part);
+    bool number = rt_number_read(&pool, reference, RT_STYLE_USUAL, &r) && rt_sum_constant(r.value);
+    rt_exact_free(&pool);
+    return number;
+}
+
+static rt_judgement judge_cleaned(rt_verify_kind kind, const char *response, const char *reference,
+                                  bool several)
+{
+    rt_str part = { response, (int64_t)strlen(response) }, none = { "", 0 };
+    bool number = is_number(reference), here = false,
+         boxed = rt_answer_boxed(response, &part, &here);
+    if (*reference == 0 || (kind == RT_VERIFY_NUMBER && !number))
+        return make((rt_comparison){ RT_JUDGED_UNKNOWN, RT_RULE_NUMBER,
+                                     "the reference is empty, or not a number" },
+                    none);
+    if (!boxed && kind == RT_VERIFY_BOXED)
+        return make((rt_comparison){ RT_JUDGED_NO, RT_RULE_MISSING, "no \\boxed{} in the text" },
+                    none);
+    bool marked = !boxed && rt_answer_marked(response, true, &part);
+    if (!boxed && number)
+        return judge_number(part, reference);
+    marked = marked || (!boxed && rt_answer_marked(response, false, &part));
+    rt_comparison c = compare_part(part, reference);
+    if (several || here) /* \boxed{1} and \boxed{2}: neither alone is the answer */
+        c = (rt_comparison){ RT_JUDGED_UNKNOWN, c.rule, "several boxes are the answer" };
+    if (!boxed && !marked && c.result == RT_JUDGED_NO && part_of(reference, response))
+        c = (rt_comparison){ RT_JUDGED_UNKNOWN, c.rule, "the reference stands in a longer text" };
+    return make(c, part);
 }
 
 rt_judgement rt_verify(rt_verify_kind kind, const char *response, const char *reference)
 {
-    judge j = { .reason = "not judged" };
+    bool several = false;
     if (kind == RT_VERIFY_NONE)
-        return make(&j, RT_JUDGED_UNKNOWN, (rt_str){ "", 0 });
+        return make((rt_comparison){ RT_JUDGED_UNKNOWN, RT_RULE_NONE, "not judged" },
+                    (rt_str){ "", 0 });
     if (kind == RT_VERIFY_EXACT)
         return judge_exact(response, reference);
-    j.pool.budget = BUDGET + (int64_t)strlen(response) + (int64_t)strlen(reference);
-    char *gold = clean_reference(reference);
-    rt_judgement v = judge_reference(&j, kind, response, gold);
-    free(gold);
-    rt_exact_free(&j.pool);
+    char *clean = clean_reference(reference, &several);
+    rt_judgement v = judge_cleaned(kind, response, clean, several);
+    free(clean);
     return v;
 }
 

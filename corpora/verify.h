@@ -1,13 +1,7 @@
-/* verify.h: is this answer right? Rules only, exact arithmetic, no repair of malformed answers, and
-   three results, because "cannot tell" must not count as wrong without being seen.
-
-   Numbers: integers, decimals, percents (10% = 1/10), fractions a/b and \frac{a}{b}, mixed 1 1/2,
-   scientific 1.5e3 and 1.5 \times 10^{3}; a sign (ASCII or U+2212); ',' or a thin space between
-   groups of exactly three digits; a currency sign in front; "x =" in front; LaTeX dressing ($..$,
-   \text{}, \left, \right, \!) dropped. A trailing unit is dropped: at most three words of letters
-   or a degree sign, so "45 km" equals "45"; single letters only where they are units (m, g, s, h,
-   l, ...), and never words that change the value (million, pi, ...). Values are exact rationals in
-   checked 128-bit arithmetic; what overflows is "cannot tell". */
+/* verify.h: is this answer right? Rules only, exact, no repair of malformed answers, and three
+   results, because "cannot tell" must not count as wrong without being seen. Which part of a
+   response is its answer: corpora/answer.h; when two answers are equal: corpora/compare.h; what
+   people need to know: docs/verifiers.md. Refuses: rounding, and models as judges. */
 #ifndef RT_VERIFY_H
 #define RT_VERIFY_H
 
@@ -64,9 +58,8 @@ int rt_verify_choose(rt_verify_kind *kind, const char *flag, const char *record,
 int rt_verify_kind_parse(rt_verify_kind *kind, const char *name, rt_err *err);
 const char *rt_verify_kind_name(rt_verify_kind kind);
 
-/* response: the text after the thought, NUL-terminated. A response without any answer is NO.
-   UNKNOWN: a reference that cannot be read as the kind asks, and an answer with mathematics in it
-   that is neither a number nor the same text. */
+/* response: the text after the thought, NUL-terminated. A response without any answer is NO. Time
+   and memory are bounded by the texts' length and a fixed budget of arithmetic; past it UNKNOWN. */
 rt_judgement rt_verify(rt_verify_kind kind, const char *response, const char *reference);
 
 RT_END

@@ -44,10 +44,26 @@ plan="--teacher teacher --prompts pairs.jsonl --samples 30 --temperature 1.3 --m
       --samples-per-shard 64 --temperatures 1.5,2 --seed 5"
 expect 0 '' sample $plan --out a.traces --batch 8 --threads 1 --json
 grep -qE '"samples":360,.*"correct":[1-9][0-9]*,"wrong":[1-9]' out.txt || fail "table: $(cat out.txt)"
+grep -qE '"rules":\{.*"number":[1-9]' out.txt || fail "no rule in the table: $(cat out.txt)"
 expect 0 '' archive verify a.traces
 expect 0 '' sample $plan --out a.traces
 expect 0 '' sample $plan --out b.traces --batch 5 --threads 3 --prefill-tokens 4
 same a.traces b.traces "batch and threads"
+
+# --- verdicts: one judgement in sample and eval; training takes the correct ones and says so
+judged() { # EXPECTED record-key...: eval of two problems with that "verify"
+    local want=$1
+    head -2 pairs.jsonl | sed "s/^{/{$2/" >judged.jsonl
+    expect 0 '' eval --model teacher --problems judged.jsonl --max-tokens 60 --json
+    grep -qE -- "$want" out.txt || fail "eval, $2: no $want in $(cat out.txt)"
+}
+judged '"rules":\{"number":1\}' ''
+judged '"rules":\{"number":1\}' '"verify":"number",'
+judged '"accuracy":0,.*"rules":\{"exact":1\}' '"verify":"exact",'
+judged '"unknown":1,.*"rules":\{"none":1\}' '"verify":"none",'
+"$retort" train --model teacher --data a.traces --out taken --loss hard --steps 1 2>err.txt >/dev/null
+grep -qE 'of 360 samples are left out by their verdict: .*[0-9]+ wrong' err.txt ||
+    fail "training does not say what it left out: $(cat err.txt)"
 
 # --- parts
 for i in 0 1 2; do expect 0 '' sample $plan --out "part$i.traces" --shard $i/3; done

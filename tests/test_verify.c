@@ -190,6 +190,106 @@ START_TEST(fractions)
 }
 END_TEST
 
+/* Pairs decided by mathematics (tests/golden/compare_verify.py); and what is not equal does not
+   become equal by dressing. */
+START_TEST(pairs)
+{
+    static const char *const dress[][2] = {
+        { "", "" },           { "\\text{", "}" }, { "$", "$" }, { "**", "**" },  { " ", "." },
+        { "\\mathbf{", "}" }, { "\\left.", "" },  { "`", "`" }, { "\\,", "\\!" }
+    };
+    rt_err err = { 0 };
+    cJSON *json, *r;
+    ck_assert_int_eq(rt_json_load(&json, RT_SOURCE_DIR "/tests/golden/verify_pairs.json", &err), 0);
+    int n = 0;
+    cJSON_ArrayForEach(r, json)
+    {
+        const char *a = r->child->valuestring, *b = r->child->next->valuestring;
+        const char *want = r->child->next->next->valuestring;
+        bool yes = strcmp(want, "yes") == 0, sure = *want != 'a' && strcmp(want, "never") != 0;
+        for (int i = 0; i < (yes || *want == 'a' ? 1 : RT_COUNT(dress)); i++) {
+            char response[512];
+            snprintf(response, sizeof response, "\\boxed{%s%s%s}", dress[i][0], a, dress[i][1]);
+            rt_judgement v = rt_verify(RT_VERIFY_BOXED, response, b);
+            ck_assert_msg(*want == 'a' || (v.result == RT_JUDGED_YES) == yes, "%s for %s: %s",
+                          response, b, judged[v.result]);
+            ck_assert_msg(i || !sure || strcmp(judged[v.result], want) == 0,
+                          "%s for %s: %s, not %s", response, b, judged[v.result], want);
+            n++;
+        }
+    }
+    ck_assert_int_ge(n, 5000);
+    cJSON_Delete(json);
+}
+END_TEST
+
+/* auto: a number by value, else the box, else what follows "answer is", else the whole text. */
+START_TEST(automatic)
+{
+    static const row rows[] = {
+        { "It is \\boxed{42}", "42", YES, "42" },
+        { "It is 42.", "42", YES, NULL },
+        { "It is 43.", "42", NO, NULL },
+        { "no number", "42", NO, NULL },
+        { "January 15", "January 14", NO, NULL },
+        { "January 14", "January 14", YES, NULL },
+        { "The answer is January 14.", "January 14", YES, NULL },
+        { "The answer is January 15.", "January 14", NO, NULL },
+        { "It was on January 14, I think.", "January 14", DK, NULL },
+        { "It was on January 15.", "January 14", NO, NULL },
+        { "2024-01-15", "2024-01-14", NO, NULL },
+        { "\\boxed{\\text{Paris}}", "paris", YES, NULL },
+        { "**Answer:** Paris", "Paris", YES, NULL },
+        { "#### 12", "12", YES, NULL },
+        { "3 + 9\n#### 12", "It is 3 + 9.\n#### 12", YES, NULL },
+        { "The answer is 8, since 3 is 5 less", "5", DK, NULL },
+        { "The answer is 8 (3 more than 5)", "5", DK, NULL },
+        { "(x + 1)(x - 1)", "x^2-1", YES, NULL },
+        { "y = 2x", "2", DK, NULL },
+        { "the sum is x + 16", "16", DK, NULL },
+        { "x^2", "2", DK, NULL },
+        { "\\sqrt{x+16}", "16", DK, NULL },
+        { "it weighs 5 kg", "5 km", DK, NULL },
+        { "it is 3 km long", "3000 m", YES, NULL },
+        { "about 28 percent of them", "28\\%", YES, NULL },
+        { "5 million people", "5000000", YES, NULL },
+        { "12:30", "30", DK, NULL },
+        { "\\boxed{1} and \\boxed{2}", "2", DK, NULL },
+    };
+    check_rows(RT_VERIFY_AUTO, rows, RT_COUNT(rows));
+    ck_assert_int_eq(rt_verify(RT_VERIFY_AUTO, "B) Paris", "B").rule, RT_RULE_OPTION);
+    ck_assert_int_eq(rt_verify(RT_VERIFY_AUTO, "(1, 2)", "(1,2)").rule, RT_RULE_LIST);
+    ck_assert_int_eq(rt_verify(RT_VERIFY_AUTO, "red", "blue").rule, RT_RULE_TEXT);
+    ck_assert_int_eq(rt_verify(RT_VERIFY_AUTO, "is 5", "5").rule, RT_RULE_NUMBER);
+    ck_assert_int_eq(rt_verify(RT_VERIFY_AUTO, "is", "5").rule, RT_RULE_MISSING);
+    for (int i = 0; i < RT_RULE_COUNT; i++)
+        ck_assert_int_eq(rt_verify_rule_of(rt_verify_rule_name((rt_verify_rule)i)), i);
+}
+END_TEST
+
+/* The flag, then the record, then auto; nothing without an answer. */
+START_TEST(choice)
+{
+    static const struct {
+        const char *flag, *record, *answer;
+        int want; /* -1: refused */
+    } rows[] = { { "auto", NULL, "5", RT_VERIFY_AUTO },
+                 { "auto", "exact", "5", RT_VERIFY_EXACT },
+                 { "boxed", "exact", "5", RT_VERIFY_BOXED },
+                 { "auto", "number", NULL, RT_VERIFY_NONE },
+                 { "auto", "none", "5", RT_VERIFY_NONE },
+                 { "none", "exact", NULL, RT_VERIFY_NONE },
+                 { "number", NULL, NULL, -1 },
+                 { "auto", "latex", "5", -1 } };
+    for (int i = 0; i < RT_COUNT(rows); i++) {
+        rt_verify_kind kind;
+        rt_err err = { 0 };
+        int bad = rt_verify_choose(&kind, rows[i].flag, rows[i].record, rows[i].answer, &err);
+        ck_assert_int_eq(bad ? -1 : (int)kind, rows[i].want);
+    }
+}
+END_TEST
+
 /* Long and twisted responses: bounded in time, answers cut at a character. */
 START_TEST(bounded)
 {
@@ -224,6 +324,7 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = { { boxed, 1 }, { number, 1 },    { exact, 1 },
-                                 { kinds, 1 }, { fractions, 1 }, { bounded, 1 } };
+                                 { kinds, 1 }, { fractions, 1 }, { bounded, 1 },
+                                 { pairs, 1 }, { automatic, 1 }, { choice, 1 } };
     return suite_run("verify", NULL, tests, RT_COUNT(tests));
 }

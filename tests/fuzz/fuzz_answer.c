@@ -3,7 +3,7 @@
  */
 #include "fuzz.h"
 
-#include "corpora/answer.h"
+#include "corpora/spelling.h"
 #include "corpora/number.h"
 #include "corpora/verify.h"
 
@@ -34,7 +34,7 @@ int fuzz_one(const uint8_t *data, size_t size)
     j = rt_verify(RT_VERIFY_EXACT, response, response);
     FUZZ_CHECK(j.result != RT_JUDGED_NO || !*j.answer);
     if (!strpbrk(response, "\\{}#") && !strpbrk(reference, "\\{}#")) {
-        char *clean = rt_answer_clean((rt_str){ response, (int64_t)strlen(response) });
+        char *clean = rt_spelling_clean((rt_str){ response, (int64_t)strlen(response) });
         FUZZ_CHECK(!*clean || judge_boxed(response, response) == RT_JUDGED_YES);
         FUZZ_CHECK(judge_boxed(response, reference) != RT_JUDGED_YES || !*clean ||
                    judge_boxed(reference, response) == RT_JUDGED_YES);

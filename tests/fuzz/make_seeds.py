@@ -279,14 +279,15 @@ def traces():
 
 
 def answers():
-    pairs = json.loads(load("verify.json"))[::12]
+    pairs = json.loads(load("verify.json"))[::12] + json.loads(load("verify_pairs.json"))[::90]
     for i in range(0, len(pairs), 3):
         a, b, _ = pairs[i]
         put("answer", f"number{i}", f"\1{a}\n{b}")
-    for i, (kind, text) in enumerate([(2, "so \\boxed{\\frac{1}{2}} or\n0.5"),
-                                      (2, "\\boxed{\\text{x} = {5}\\,\\mathrm{km}}\n$5$ km"),
-                                      (3, " a  b \n a b"), (1, "it is \\$1,234.50 %\n12.345"),
-                                      (1, "1.5 \\times 10^{3} m\n1500"), (0, "x\ny")]):
+    for i, (kind, text) in enumerate([(3, "so \\boxed{\\frac{1}{2}} or\n0.5"),
+                                      (3, "\\boxed{\\text{x} = {5}\\,\\mathrm{km}}\n$5$ km"),
+                                      (4, " a  b \n a b"), (2, "it is \\$1,234.50 %\n12.345"),
+                                      (2, "1.5 \\times 10^{3} m\n1500"), (0, "x\ny"),
+                                      (1, "the answer is 8 (3 more), 12 m^2\n8")]):
         put("answer", f"kind{i}", chr(kind) + text)
 
 
