@@ -8,6 +8,7 @@
 
 #include "core/log.h"
 #include "core/option.h"
+#include "core/utf8.h"
 #include "corpora/trace.h"
 
 typedef struct archive_options {
@@ -34,6 +35,29 @@ static void print_json(cJSON *json)
 {
     rt_json_print(json);
     cJSON_Delete(json);
+}
+
+// Texts of strangers on a terminal: control characters are shown, not obeyed.
+static void print_text(const char *text)
+{
+    uint32_t c;
+    for (int64_t n; *text; text += n) {
+        n = rt_utf8_decode(text, (int64_t)strnlen(text, 4), &c);
+        if (n && (!rt_utf8_is_control(c) || c == '\n' || c == '\t'))
+            fwrite(text, 1, (size_t)n, stdout);
+        else
+            printf("\\x%02x", n ? (unsigned)c : (unsigned)(uint8_t)*text);
+        n = n ? n : 1;
+    }
+}
+
+static void print_part(const char *name, const char *text)
+{
+    fputs("\n[", stdout);
+    print_text(name);
+    fputs("]\n", stdout);
+    print_text(text);
+    putchar('\n');
 }
 
 // ---- a sample as JSON ----
@@ -197,10 +221,10 @@ static void print_messages(const char *text)
         const char *role = "?", *content = "";
         rt_json_opt_str(m, "role", &role, &ignored);
         rt_json_opt_str(m, "content", &content, &ignored);
-        printf("\n[%s]\n%s\n", role, content);
+        print_part(role, content);
     }
     if (cJSON_IsString(messages))
-        printf("\n[text]\n%s\n", messages->valuestring);
+        print_part("text", messages->valuestring);
     cJSON_Delete(messages);
 }
 
@@ -221,16 +245,21 @@ static void print_row(const rt_trace_sample *s, int64_t r)
 
 static void print_sample(const rt_trace_sample *s, int64_t rows)
 {
-    printf("%s  (plan index %lld, prompt %s)\n", s->id, (long long)s->index, s->prompt_id);
-    printf("verdict %s, reward %g, finish %s, seed %llu\n", rt_verdict_name(s->verdict), s->reward,
-           s->finish, (unsigned long long)s->seed);
+    print_text(s->id);
+    printf("  (plan index %lld, prompt ", (long long)s->index);
+    print_text(s->prompt_id);
+    printf(")\nverdict %s, reward %g, finish ", rt_verdict_name(s->verdict), s->reward);
+    print_text(s->finish);
+    printf(", seed %llu\n", (unsigned long long)s->seed);
     printf("%lld tokens, %d of them the prompt; %lld soft rows\n", (long long)s->n_tokens,
            (int)s->prompt_tokens, (long long)s->soft.n);
     print_messages(s->messages);
+    if (s->tools)
+        print_part("tools", s->tools);
     if (*s->reasoning)
-        printf("\n[reasoning]\n%s\n", s->reasoning);
+        print_part("reasoning", s->reasoning);
     if (*s->answer)
-        printf("\n[answer]\n%s\n", s->answer);
+        print_part("answer", s->answer);
     if (rows > 0 && s->soft.n > 0)
         printf("\nposition, the token that followed, exact head id:p, drawn id xhits\n");
     for (int64_t r = 0; r < rt_min(rows, s->soft.n); r++)
@@ -264,7 +293,7 @@ static int show_manifest(const char *archive, rt_err *err)
     int64_t bytes;
     int rc = rt_file_read(&text, &bytes, path, RT_JSON_MAX_BYTES, err);
     if (!rc) {
-        fputs(text, stdout);
+        print_text(text);
         free(text);
     }
     free(path);
@@ -301,10 +330,16 @@ static void add_finding(void *ctx, const char *id, const char *text)
         rt_json_put(f->list, NULL, one);
     } else if (f->ids) {
         rt_info("%s%s%s", id ? id : "", id ? ": " : "", text);
-        if (id)
-            printf("%s\n", id);
+        if (id) {
+            print_text(id);
+            putchar('\n');
+        }
     } else {
-        printf("%s: %s%s%s%s\n", f->path, text, id ? " (" : "", id ? id : "", id ? ")" : "");
+        printf("%s: ", f->path);
+        print_text(text);
+        fputs(id ? " (" : "", stdout);
+        print_text(id ? id : "");
+        puts(id ? ")" : "");
     }
 }
 

@@ -107,7 +107,7 @@ static int list_todo(sampler *s, rt_err *err)
             s->todo[s->n_todo++] = i;
     }
     rt_progress_begin(&s->progress, "sample", s->mine - s->n_todo, s->mine);
-    if (s->mine > s->n_todo)
+    if (s->n_todo && s->mine > s->n_todo)
         rt_info("%lld of %lld samples are there already", (long long)(s->mine - s->n_todo),
                 (long long)s->mine);
     return 0;
@@ -343,7 +343,7 @@ static int write_archive(sampler *s, rt_err *err)
         rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_sample, s, err))
         return -1;
     int bad = list_todo(s, err) || (s->n_todo && generate(s, err));
-    return rt_work_end(s->writer, bad, &s->o->a, s->tokens, s->begun, err);
+    return rt_work_end(s->writer, bad, s->n_todo == 0, &s->o->a, s->tokens, s->begun, err);
 }
 
 static void close_sampler(sampler *s)

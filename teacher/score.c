@@ -460,8 +460,9 @@ static int write_archive(scorer *s, rt_err *err)
     if ((!rt_path_exists(s->o->a.out) && place_scoring(s, err)) ||
         rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_text, s, err))
         return -1;
-    int bad = !finished(s) && (place_scoring(s, err) || score_all(s, err));
-    return rt_work_end(s->writer, bad, &s->o->a, s->learned, s->begun, err);
+    bool done = finished(s);
+    int bad = !done && (place_scoring(s, err) || score_all(s, err));
+    return rt_work_end(s->writer, bad, done, &s->o->a, s->learned, s->begun, err);
 }
 
 static void close_scorer(scorer *s)

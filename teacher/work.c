@@ -387,14 +387,20 @@ static int report(const rt_archive_options *o, int64_t tokens, double seconds, r
     return 0;
 }
 
-int rt_work_end(rt_trace_writer *w, int bad, const rt_archive_options *o, int64_t tokens,
+int rt_work_end(rt_trace_writer *w, int bad, bool done, const rt_archive_options *o, int64_t tokens,
                 double begun, rt_err *err)
 {
+    int64_t n = rt_trace_written(w);
     rt_err closing = { 0 };
     bad = bad || rt_trace_finish(w, err);
     if (rt_trace_close(w, &closing) && !bad) {
         *err = closing;
         bad = -1;
+    }
+    if (!bad && done && !o->json) {
+        printf("all %lld samples are there already; 'retort archive stats' describes them\n",
+               (long long)n);
+        return 0;
     }
     return bad ? -1 : report(o, tokens, rt_now() - begun, err);
 }

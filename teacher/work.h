@@ -97,9 +97,10 @@ uint64_t rt_work_seed(uint64_t run_seed, const char *id, int64_t k);
 void rt_work_needs(const rt_work *w, const rt_archive_options *o, const rt_trace_manifest *m,
                    int64_t samples, int64_t tokens, int64_t rows, rt_needs *p);
 
-/* Finishes the archive unless bad, closes it either way, and tells on stdout what it holds. tokens:
-   of this process, which began at `begun` (rt_now). */
-int rt_work_end(rt_trace_writer *w, int bad, const rt_archive_options *o, int64_t tokens,
+/* Finishes the archive unless bad, closes it either way, and tells on stdout what it holds; where
+   nothing was left to do (done) only that, at once. tokens: of this process, which began at `begun`
+   (rt_now). */
+int rt_work_end(rt_trace_writer *w, int bad, bool done, const rt_archive_options *o, int64_t tokens,
                 double begun, rt_err *err);
 
 RT_END

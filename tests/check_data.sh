@@ -221,4 +221,15 @@ for archive in once-answers grown; do
 done
 cmp -s from-once-answers/model.safetensors from-grown/model.safetensors || fail "trained on the grown archive: other bytes"
 
+# --- texts of strangers cannot drive the terminal; a run that is done says so
+printf '{"id":"esc","prompt":"a\\u001b[2Jb\\u009bc\\td","response":"\\u0007"}\n' >esc.jsonl
+score esc.jsonl esc.traces
+expect 0 '' archive show esc.traces esc --rows 0
+LC_ALL=C grep -q "[$(printf '\001-\010\016-\037\177')]" out.txt && fail "show: control characters: $(cat -v out.txt)"
+grep -qF 'a\x1b[2Jb\x9bc' out.txt && grep -qF '\x07' out.txt || fail "show: $(cat -v out.txt)"
+expect 0 '' score --teacher "$teacher" --data esc.jsonl --out esc.traces
+grep -q '^all 1 samples are there already' out.txt || fail "done: $(cat out.txt)"
+sample 0 '' once.traces --prompts grow.jsonl --samples 4
+grep -q '^all 160 samples are there already' out.txt || fail "done: $(cat out.txt)"
+
 exit $failed
