@@ -321,7 +321,11 @@ int rt_file_write(const char *path, const void *data, int64_t bytes, rt_err *err
 
 // --------------------------------------------------------------------------------- paths
 
-bool rt_path_exists(const char *path) { return access(path, F_OK) == 0; }
+bool rt_path_exists(const char *path)
+{
+    return access(path, F_OK) == 0 ||
+           (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG && errno != EINVAL);
+}
 
 bool rt_path_is_dir(const char *path)
 {

@@ -48,6 +48,8 @@ int rt_file_write(const char *path, const void *data, int64_t bytes, rt_err *err
 /* Full write/read loops over EINTR and short counts. */
 int rt_fd_write(int fd, const void *data, int64_t bytes, const char *path, rt_err *err);
 
+/* Also when it cannot be told (a failing disk, no permission): opening it then says why, and nothing
+   that may be there is taken for absent. */
 bool rt_path_exists(const char *path);
 bool rt_path_is_dir(const char *path);
 int rt_path_size(const char *path, int64_t *bytes, rt_err *err);

@@ -168,6 +168,18 @@ START_TEST(file_maps_and_hashes)
 }
 END_TEST
 
+/* What cannot be looked at is not absent. */
+START_TEST(paths_untold)
+{
+    ck_assert(symlink("loop", "loop") == 0 && symlink("nowhere", "broken") == 0);
+    ck_assert(rt_path_exists("loop"));
+    ck_assert(!rt_path_exists("broken") && !rt_path_exists("none") && !rt_path_exists(""));
+    rt_err err = { 0 };
+    OK(rt_file_write("plain", "", 0, &err));
+    ck_assert(rt_path_exists("plain") && !rt_path_exists("plain/below"));
+}
+END_TEST
+
 START_TEST(file_directories)
 {
     rt_err err;
@@ -420,10 +432,11 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = { { err_texts, 1 },        { process_signals, 1 },
-                                 { file_refusals, 1 },    { file_maps_and_hashes, 1 },
-                                 { file_directories, 1 }, { json_traps, 1 },
-                                 { json_getters, 1 },     { json_round_trip, 1 },
-                                 { soft_rows, 1 },        { log_formats, 1 } };
+    const suite_test tests[] = { { err_texts, 1 },       { process_signals, 1 },
+                                 { file_refusals, 1 },   { file_maps_and_hashes, 1 },
+                                 { paths_untold, 1 },    { file_directories, 1 },
+                                 { json_traps, 1 },      { json_getters, 1 },
+                                 { json_round_trip, 1 }, { soft_rows, 1 },
+                                 { log_formats, 1 } };
     return suite_run("machine", NULL, tests, RT_COUNT(tests));
 }
