@@ -1,105 +1,12 @@
-/* tokenizer_gguf.c: tokenizers and GGUF: the byte-level families by name, in both directions, and a
-   tokenizer rebuilt from the keys tokenizer.ggml.*. A rebuilt tokenizer does what the Hugging Face
-   one of the same family does, Unicode normal form included, which llama.cpp leaves out. */
+/* tokenizer_gguf.c: a tokenizer rebuilt from the keys tokenizer.ggml.*, and the scores for the
+   other direction. A rebuilt tokenizer does what the Hugging Face one of the same family (split.c)
+   does, Unicode normal form included, which llama.cpp leaves out. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/gguf.h"
 #include "core/memory.h"
 #include "corpora/tokenizer_parts.h"
-
-/* ---- families ------------------------------------------------------------------------------- */
-
-#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define TAIL "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define LLAMA3(digits)                                                                             \
-    CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TAIL
-#define UPPER(more) "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}" more "]"
-#define LOWER(more) "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}" more "]"
-#define CASED(more, suffix)                                                                        \
-    "[^\\r\\n\\p{L}\\p{N}]?" UPPER(more) "*" LOWER(                                                \
-        more) "+" suffix "|[^\\r\\n\\p{L}\\p{N}]?" UPPER(more) "+" LOWER(more) "*" suffix
-
-static const rt_split families[] = {
-    { "qwen2", true, false, { LLAMA3("\\p{N}") } },
-    { "llama-bpe", false, true, { LLAMA3("\\p{N}{1,3}") } },
-    { "gpt-2", false, false, { RT_GPT2_PATTERN } },
-    { "deepseek-v3",
-      false,
-      false,
-      { "\\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+",
-        "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|"
-        "[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" TAIL } },
-    { "deepseek-r1-qwen", false, false, { LLAMA3("\\p{N}") } },
-    { "smaug-bpe", false, false, { LLAMA3("\\p{N}{1,3}") } },
-    { "qwen35",
-      true,
-      false,
-      { CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| "
-                     "?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" TAIL } },
-    { "gpt-4o",
-      false,
-      false,
-      { CASED("", CONTRACTIONS "?") "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TAIL } },
-    { "tekken", false, true, { CASED("", "") "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TAIL } },
-    { "kimi-k2",
-      false,
-      false,
-      { "[\\p{Han}]+|" CASED("&&[^\\p{Han}]",
-                             CONTRACTIONS "?") "|\\p{N}{1,3}| "
-                                               "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TAIL } },
-    { "smollm", false, false, { "\\p{N}", RT_GPT2_PATTERN } },
-};
-
-static const char *const aliases[][2] = {
-    { "llama3", "llama-bpe" }, { "llama-v3", "llama-bpe" },    { "gpt2", "gpt-2" },
-    { "dbrx", "smaug-bpe" },   { "chatglm-bpe", "smaug-bpe" }, { "glm4", "smaug-bpe" },
-    { "starcoder", "smollm" }, { "refact", "smollm" },         { "hunyuan", "qwen2" },
-};
-
-const rt_split *rt_split_find(const char *name)
-{
-    for (int i = 0; i < RT_COUNT(aliases); i++)
-        if (strcmp(name, aliases[i][0]) == 0)
-            name = aliases[i][1];
-    for (int i = 0; i < RT_COUNT(families); i++)
-        if (strcmp(name, families[i].name) == 0)
-            return &families[i];
-    return NULL;
-}
-
-static bool same_pattern(const rt_step *step, const char *pattern, rt_text *spare, rt_err *err)
-{
-    rt_text_clear(spare);
-    return step->kind == RT_STEP_SPLIT && step->behavior == RT_SPLIT_ISOLATED && !step->invert &&
-           !rt_regex_rewrite(pattern, false, spare, err) &&
-           strcmp(rt_regex_source(step->regex), spare->data) == 0;
-}
-
-const rt_split *rt_split_of(const rt_tokenizer *t, rt_err *err)
-{
-    rt_text spare = { 0 };
-    const rt_split *found = NULL;
-    bool nfc = t->normal.n == 1 && t->normal.step[0].kind == RT_STEP_UNICODE &&
-               t->normal.step[0].form == RT_NFC;
-    if (t->normal.n > (nfc ? 1 : 0))
-        return NULL;
-    for (int i = 0; i < RT_COUNT(families) && !found; i++) {
-        const rt_split *f = &families[i];
-        int n = 0;
-        while (n < RT_COUNT(f->pattern) && f->pattern[n])
-            n++;
-        /* Only the two families that differ in nothing else are told apart by ignore_merges. */
-        bool pair = strcmp(f->name, "llama-bpe") == 0 || strcmp(f->name, "smaug-bpe") == 0;
-        bool same = f->nfc == nfc && n == t->pre.n &&
-                    (!pair || f->ignore_merges == t->bpe.ignore_merges);
-        for (int k = 0; k < n && same; k++)
-            same = same_pattern(&t->pre.step[k], f->pattern[k], &spare, err);
-        found = same ? f : NULL;
-    }
-    rt_text_free(&spare);
-    return found;
-}
 
 /* ---- scores --------------------------------------------------------------------------------- */
 
@@ -183,11 +90,13 @@ static int merges_from_scores(rt_tokenizer *t, const float *score, rt_err *err)
 static int byte_level_pipeline(rt_tokenizer *t, const char *name, rt_err *err)
 {
     const rt_split *f = name ? rt_split_find(name) : NULL;
+    char nearest[80];
     if (!f)
         return rt_fail(err,
-                       "tokenizer.ggml.pre %s is not a pre-tokenizer retort knows; use the "
+                       "tokenizer.ggml.pre %s is not a pre-tokenizer retort knows%s; use the "
                        "tokenizer.json of the original model",
-                       name ? name : "is missing, and a missing one");
+                       name ? name : "is missing, and a missing one",
+                       name ? rt_split_suggest(nearest, sizeof nearest, name) : "");
     t->bpe.ignore_merges = f->ignore_merges;
     rt_step *nfc = f->nfc ? rt_steps_add(&t->normal, RT_STEP_UNICODE, err) : NULL;
     if (f->nfc && !nfc)
@@ -362,7 +271,8 @@ static int read_keys(const rt_gguf *g, gguf_keys *k, rt_tokenizer_parts *p, rt_e
         return -1;
     /* What llama.cpp assumes when the key is absent. */
     bool llama = k->model && strcmp(k->model, "llama") == 0;
-    p->add_bos = llama || (k->pre && rt_split_find(k->pre) == rt_split_find("llama-bpe"));
+    const rt_split *split = k->pre ? rt_split_find(k->pre) : NULL;
+    p->add_bos = llama || (split && split->add_bos);
     p->space_prefix = llama;
     if (rt_gguf_opt_bool(g, "tokenizer.ggml.add_bos_token", &p->add_bos, err) ||
         rt_gguf_opt_bool(g, "tokenizer.ggml.add_eos_token", &p->add_eos, err) ||

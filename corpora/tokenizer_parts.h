@@ -54,13 +54,16 @@ int rt_tokenizer_finish(rt_tokenizer *t, rt_err *err);
 /* tokenizer.ggml.* of a GGUF (tokenizer_gguf.c). */
 int rt_tokenizer_open_gguf(rt_tokenizer **out, const char *path, rt_err *err);
 
-/* The byte-level families by the name GGUF has for them (tokenizer_gguf.c). */
+/* The byte-level families by the name GGUF has for them (split.c). */
 typedef struct rt_split {
     const char *name;
     bool nfc, ignore_merges;
-    const char *pattern[4]; /* splits in order; byte-level spelling follows */
+    bool add_bos;           /* where the file does not say */
+    const char *pattern[6]; /* splits in order; byte-level spelling follows */
 } rt_split;
 const rt_split *rt_split_find(const char *name); /* or NULL; aliases are known too */
+/* "; did you mean NAME?" or "" into buf, which it returns. */
+const char *rt_split_suggest(char *buf, size_t size, const char *name);
 /* The family whose splits and normal form a byte-level tokenizer has, or NULL. */
 const rt_split *rt_split_of(const rt_tokenizer *t, rt_err *err);
 

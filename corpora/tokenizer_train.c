@@ -137,11 +137,12 @@ static int configure(rt_trainer *t, const rt_trainer_config *c, rt_err *err)
 {
     t->family = rt_split_find(c->pre);
     t->vocab = c->vocab;
+    char nearest[80];
     if (!t->family)
         return rt_usage(err,
-                        "tokenizer: pre \"%s\" is unknown; qwen2, llama-bpe, gpt-2, deepseek-v3, "
-                        "gpt-4o and smollm are known",
-                        c->pre);
+                        "tokenizer: pre \"%s\" is unknown%s; qwen2, llama-bpe, gpt-2, deepseek-v3, "
+                        "gpt-4o and smollm are some",
+                        c->pre, rt_split_suggest(nearest, sizeof nearest, c->pre));
     int n = c->n_special + c->n_added;
     if (n > ADDED_MAX || c->vocab < 256 + n || c->vocab > RT_VOCAB_MAX)
         return rt_usage(err,

@@ -438,6 +438,59 @@ START_TEST(gguf_file)
 }
 END_TEST
 
+static rt_str *json_strings(const cJSON *list, int64_t *n)
+{
+    const cJSON *item;
+    *n = 0;
+    rt_str *s = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof *s);
+    cJSON_ArrayForEach(item, list)
+        s[(*n)++] = (rt_str){ item->valuestring, (int64_t)strlen(item->valuestring) };
+    return s;
+}
+
+/* Every name of tokenizer.ggml.pre cuts texts as llama.cpp does (golden/compare_pre.py): merges
+   that cross any boundary tell where the cuts are. */
+START_TEST(pre_names)
+{
+    cJSON *golden = load("pre.json"), *c, *name;
+    const cJSON *text, *texts = rt_json_find(golden, "texts");
+    rt_tokenizer_parts p = { .model = "gpt2", .bos = -1, .eos = -1, .pad = -1, .unk = -1 };
+    rt_str *token = json_strings(rt_json_find(golden, "tokens"), &p.n_tokens);
+    rt_str *merge = json_strings(rt_json_find(golden, "merges"), &p.n_merges);
+    int names = 0;
+    p.token = token;
+    p.merge = merge;
+    cJSON_ArrayForEach(c, rt_json_find(golden, "cases"))
+        cJSON_ArrayForEach(name, rt_json_find(c, "names"))
+    {
+        rt_err err = { 0 };
+        rt_tokenizer *t;
+        rt_ids ids = { 0 };
+        const cJSON *want = rt_json_find(c, "ids")->child;
+        p.pre = name->valuestring;
+        OK(rt_tokenizer_from_parts(&t, &p, "pre.gguf", &err));
+        cJSON_ArrayForEach(text, texts)
+        {
+            const cJSON *id = want->child;
+            rt_ids_clear(&ids);
+            OK(rt_tokenizer_encode(t, text->valuestring, (int64_t)strlen(text->valuestring),
+                                   RT_TOKENIZE_PLAIN, &ids, &err));
+            for (int64_t i = 0; i < ids.n; i++, id = id->next)
+                ck_assert_msg(id && ids.id[i] == id->valueint, "%s: %s", p.pre, text->valuestring);
+            ck_assert_msg(!id, "%s: %s: fewer ids", p.pre, text->valuestring);
+            want = want->next;
+        }
+        rt_ids_free(&ids);
+        rt_tokenizer_close(t);
+        names++;
+    }
+    ck_assert_int_gt(names, 60);
+    free(token);
+    free(merge);
+    cJSON_Delete(golden);
+}
+END_TEST
+
 START_TEST(gguf_refusals)
 {
     parts x = { 0 };
@@ -448,6 +501,9 @@ START_TEST(gguf_refusals)
     x.p.pre = "no-such-family";
     ck_assert_int_eq(rt_tokenizer_from_parts(&again, &x.p, "x.gguf", &err), -1);
     HAS(err, "no-such-family");
+    x.p.pre = "deepseek-lm";
+    ck_assert_int_eq(rt_tokenizer_from_parts(&again, &x.p, "x.gguf", &err), -1);
+    HAS(err, "did you mean deepseek-llm?");
     x.p = good;
     x.p.model = "t5";
     ck_assert_int_eq(rt_tokenizer_from_parts(&again, &x.p, "x.gguf", &err), -1);
@@ -829,22 +885,14 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = { { pipelines, 1 },
-                                 { variants, 1 },
-                                 { any_bytes, 1 },
-                                 { strangers_text, 1 },
-                                 { facts, 1 },
-                                 { gguf_parts, 1 },
-                                 { gguf_file, 1 },
-                                 { bytes_without_a_token, 1 },
-                                 { gguf_refusals, 1 },
-                                 { fingerprints, 1 },
-                                 { learning, 1 },
-                                 { damage, 1 },
-                                 { learning_refusals, 1 },
-                                 { refusals, 1 },
-                                 { bounded, 1 },
-                                 { long_words, 1 },
-                                 { threads, 1 } };
+    const suite_test tests[] = { { pipelines, 1 },    { variants, 1 },
+                                 { any_bytes, 1 },    { strangers_text, 1 },
+                                 { facts, 1 },        { gguf_parts, 1 },
+                                 { gguf_file, 1 },    { bytes_without_a_token, 1 },
+                                 { pre_names, 1 },    { gguf_refusals, 1 },
+                                 { fingerprints, 1 }, { learning, 1 },
+                                 { damage, 1 },       { learning_refusals, 1 },
+                                 { refusals, 1 },     { bounded, 1 },
+                                 { long_words, 1 },   { threads, 1 } };
     return suite_run("tokenizer", NULL, tests, RT_COUNT(tests));
 }
