@@ -53,20 +53,49 @@ static void add_keyword(rt_tpl *m, rt_args *out, rt_val key, rt_val value)
     out->kw[out->n_kw++] = (rt_pair){ key, value };
 }
 
+/* What stands behind * (as a list) or ** (a dict of names). */
+static rt_val spread(rt_tpl *m, rt_val v, bool names)
+{
+    rt_val list = rt_seq_new(m, SEQ_LIST, 0), item;
+    if (names && v.kind != V_DICT)
+        rt_tpl_fail(m, "** needs a dict, not a %s", rt_val_type(v));
+    for (int64_t i = 0; names && i < v.u.dict->n; i++)
+        if (v.u.dict->pair[i].key.kind != V_STR)
+            rt_tpl_fail(m, "** needs names that are strings");
+    if (names)
+        return v;
+    rt_seq *s = rt_val_iterate(m, v);
+    for (int64_t i = 0; rt_seq_next(m, s, &i, &item);)
+        list = rt_seq_push(m, list, item);
+    return list;
+}
+
 /* Evaluate arguments; caller (or NULL) is one more keyword. */
 void rt_tpl_args(rt_tpl *m, const rt_node *list, const rt_val *caller, rt_args *out)
 {
-    int64_t n_pos = 0, n_kw = caller != NULL;
+    int64_t n = 0, n_pos = 0, n_kw = caller != NULL, k = 0;
     for (const rt_node *a = list; a; a = a->next)
-        *(a->val.kind == V_STR ? &n_kw : &n_pos) += 1;
+        n++;
+    rt_val *value = rt_tpl_take(m, n * (int64_t)sizeof *value);
+    for (const rt_node *a = list; a; a = a->next, k++) {
+        rt_val v = rt_tpl_eval(m, a->a);
+        value[k] = a->flag ? spread(m, v, a->flag == 'P') : v;
+        n_pos += a->flag == '*' ? value[k].u.seq->n : !a->flag && a->val.kind != V_STR;
+        n_kw += a->flag == 'P' ? value[k].u.dict->n : a->val.kind == V_STR;
+    }
     *out = (rt_args){ .pos = rt_tpl_take(m, n_pos * (int64_t)sizeof *out->pos) };
     out->kw = rt_tpl_take(m, n_kw * (int64_t)sizeof *out->kw);
-    for (const rt_node *a = list; a; a = a->next) {
-        rt_val v = rt_tpl_eval(m, a->a);
-        if (a->val.kind == V_STR)
-            add_keyword(m, out, a->val, v);
-        else
-            out->pos[out->n_pos++] = v;
+    k = 0;
+    for (const rt_node *a = list; a; a = a->next, k++) {
+        if (a->flag == 'P')
+            for (int64_t i = 0; i < value[k].u.dict->n; i++)
+                add_keyword(m, out, value[k].u.dict->pair[i].key, value[k].u.dict->pair[i].value);
+        else if (a->val.kind == V_STR)
+            add_keyword(m, out, a->val, value[k]);
+        for (int64_t i = 0; a->flag == '*' && i < value[k].u.seq->n; i++)
+            out->pos[out->n_pos++] = value[k].u.seq->item[i];
+        if (!a->flag && a->val.kind != V_STR)
+            out->pos[out->n_pos++] = value[k];
     }
     if (caller)
         add_keyword(m, out, rt_val_lit("caller"), *caller);

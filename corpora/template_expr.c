@@ -162,19 +162,24 @@ static rt_node *parse_primary(rt_parser *p)
 static rt_node *parse_args(rt_parser *p)
 {
     rt_node *first = NULL, **tail = &first;
-    bool keywords = false;
+    bool keywords = false, star = false, stars = false;
     rt_parse_expect(p, "(");
     while (!rt_parse_at(p, ")")) {
         rt_node *n = *tail = rt_parse_node(p, N_ARG, NULL);
         tail = &n->next;
-        if (rt_parse_at(p, "*"))
-            rt_tpl_fail(p->m, "* and ** in calls are not supported: write the arguments out");
-        if (p->tok.kind == T_NAME && ahead_is(p, "=")) {
+        if (stars || (star && rt_parse_at(p, "*")))
+            rt_tpl_fail(p->m, "an argument after **, or a second *");
+        if (rt_parse_at(p, "* **")) {
+            n->flag = (uint8_t)p->tok.op;
+            star = star || n->flag == '*';
+            stars = n->flag == 'P';
+            rt_parse_next(p);
+        } else if (p->tok.kind == T_NAME && ahead_is(p, "=")) {
             n->val = take_word(p, "");
             rt_parse_next(p);
             keywords = true;
-        } else if (keywords) {
-            rt_tpl_fail(p->m, "an argument without a name follows one with a name");
+        } else if (keywords || star) {
+            rt_tpl_fail(p->m, "an argument without a name follows one with a name, or a *");
         }
         n->a = rt_parse_expression(p, true);
         if (!rt_parse_skip(p, ","))

@@ -140,6 +140,25 @@ BUILTIN(do_indent)
     return rt_buf_string(m, &b);
 }
 
+BUILTIN(do_escape) { return rt_str_escape(m, rt_val_text(m, self)); }
+
+BUILTIN(do_forceescape)
+{
+    self = rt_val_text(m, self);
+    self.flag = 0;
+    return rt_str_escape(m, self);
+}
+
+BUILTIN(do_abs)
+{
+    int64_t i;
+    if (self.kind == V_FLOAT)
+        return rt_val_float(fabs(self.u.f));
+    if (!rt_val_integer(self, &i))
+        rt_tpl_fail(m, "abs of a %s", rt_val_type(self));
+    return i == INT64_MIN ? rt_tpl_fail(m, "integer beyond 64 bits") : rt_val_int(i < 0 ? -i : i);
+}
+
 /* ---- sequences ------------------------------------------------------------------------------- */
 
 BUILTIN(do_list) { return to_list(m, self); }
@@ -208,6 +227,52 @@ BUILTIN(do_sort)
     for (int64_t i = 0; i < list->n; i++)
         keys->item[i] = get_key(m, list->item[i], a[2], a[1]);
     return sort_by(m, list, keys, rt_val_truth(a[0]));
+}
+
+/* The first of the least (want -1) or greatest (1) items. */
+static rt_val extreme(rt_tpl *m, rt_val v, const rt_val a[4], int want)
+{
+    rt_seq *s = rt_val_iterate(m, v);
+    rt_val item, best;
+    int64_t i = 0;
+    if (!rt_seq_next(m, s, &i, &best))
+        return rt_val_hint("no least or greatest item, the sequence was empty");
+    rt_val least = get_key(m, best, a[1], a[0]);
+    while (rt_seq_next(m, s, &i, &item)) {
+        rt_val key = get_key(m, item, a[1], a[0]);
+        if (rt_val_order(m, key, least) == want) {
+            best = item;
+            least = key;
+        }
+    }
+    return best;
+}
+BUILTIN(do_min) { return extreme(m, self, a, -1); }
+BUILTIN(do_max) { return extreme(m, self, a, 1); }
+
+BUILTIN(do_unique)
+{
+    rt_seq *s = rt_val_iterate(m, self);
+    rt_val list = rt_seq_new(m, SEQ_ONCE, 0), seen = rt_dict_new(m, 0), item;
+    for (int64_t i = 0; rt_seq_next(m, s, &i, &item);) {
+        rt_val key = get_key(m, item, a[1], a[0]);
+        if (rt_dict_find(m, seen.u.dict, key))
+            continue;
+        rt_dict_put(m, seen.u.dict, key, rt_val_none());
+        list = rt_seq_push(m, list, item);
+    }
+    return list;
+}
+
+BUILTIN(do_sum)
+{
+    rt_seq *s = rt_val_iterate(m, self);
+    rt_val item, sum = a[1].kind == V_MISSING ? rt_val_int(0) : a[1];
+    if (sum.kind == V_STR)
+        rt_tpl_fail(m, "sum cannot join strings: use join");
+    for (int64_t i = 0; rt_seq_next(m, s, &i, &item);)
+        sum = rt_val_binary(m, '+', sum, get_path(m, item, a[0], rt_val_missing()));
+    return sum;
 }
 
 BUILTIN(do_dictsort)
@@ -284,10 +349,13 @@ BUILTIN(do_selectattr) { return choose(m, self, raw, true, true); }
 BUILTIN(do_rejectattr) { return choose(m, self, raw, true, false); }
 
 const rt_builtin rt_filters[] = {
+    { "abs", "", do_abs },
     { "capitalize", "", do_capitalize },
     { "default d", "=default_value boolean", do_default },
     { "dictsort", "=case_sensitive by reverse", do_dictsort },
+    { "escape e", "", do_escape },
     { "first", "", do_first },
+    { "forceescape", "", do_forceescape },
     { "indent", "=width first blank", do_indent },
     { "int", "=default base", do_int },
     { "items", "", do_items },
@@ -297,6 +365,8 @@ const rt_builtin rt_filters[] = {
     { "list", "", do_list },
     { "lower", "", do_lower },
     { "map", "*", do_map },
+    { "max", "=case_sensitive attribute", do_max },
+    { "min", "=case_sensitive attribute", do_min },
     { "reject", "*", do_reject },
     { "rejectattr", "*", do_rejectattr },
     { "replace", "old new =count", do_replace },
@@ -306,9 +376,11 @@ const rt_builtin rt_filters[] = {
     { "selectattr", "*", do_selectattr },
     { "sort", "=reverse case_sensitive attribute", do_sort },
     { "string", "", do_string },
+    { "sum", "=attribute start", do_sum },
     { "title", "", do_title },
     { "tojson", "=ensure_ascii indent separators sort_keys", do_tojson },
     { "trim", "=chars", do_trim },
+    { "unique", "=case_sensitive attribute", do_unique },
     { "upper", "", do_upper },
     { 0 },
 };

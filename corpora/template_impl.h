@@ -123,7 +123,7 @@ typedef enum rt_op {
     N_CALL,   /* a: callee, b: N_ARG list */
     N_FILTER, /* a: value, b: N_ARG list, val: name, fn: NULL when there is none */
     N_TEST,   /* as N_FILTER */
-    N_ARG,    /* a: expression, val: keyword or V_MISSING */
+    N_ARG,    /* a: expression, val: keyword or V_MISSING; flag: '*' or 'P' (**) before it */
     N_PARAM,  /* id, a: default or NULL */
     N_UNARY,  /* flag: '-', '+', '!' (not); a */
     N_BINARY, /* flag: + - * / D(floor) %; a, b */
@@ -315,5 +315,6 @@ extern const rt_builtin rt_str_methods[];
 rt_val rt_str_strip(rt_tpl *m, rt_val s, rt_val chars, int sides); /* 1 left, 2 right, 3 both */
 rt_val rt_str_lines(rt_tpl *m, rt_val s);                          /* splitlines */
 rt_val rt_str_replace(rt_tpl *m, rt_val s, rt_val from, rt_val to, rt_val count);
+rt_val rt_str_format(rt_tpl *m, rt_val s, const rt_args *args); /* template_format.c */
 
 #endif

@@ -177,7 +177,7 @@ static void lex_number(rt_lexer *x, rt_token *t)
 
 static void lex_operator(rt_lexer *x, rt_token *t)
 {
-    static const char pair[][4] = { "//D", "==E", "!=N", ">=G", "<=L" };
+    static const char pair[][4] = { "//D", "==E", "!=N", ">=G", "<=L", "**P" };
     const char *s = x->src + x->at, c = *s;
     t->kind = T_OP;
     t->op = c;

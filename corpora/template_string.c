@@ -231,10 +231,13 @@ BUILTIN(join)
     return rt_buf_string(m, &b);
 }
 
+BUILTIN(format) { return rt_str_format(m, self, raw); }
+
 const rt_builtin rt_str_methods[] = {
     { "capitalize", "", capitalize },
     { "endswith", "<suffix>", endswith },
     { "find", "<sub>", find_ },
+    { "format", "*", format },
     { "join", "<items>", join },
     { "lower", "", lower },
     { "lstrip", "=<chars>", lstrip },
