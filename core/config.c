@@ -434,12 +434,121 @@ static int need_keys(const rt_family *f, const cJSON *json, const char *what, rt
     return 0;
 }
 
+/* Read elsewhere than by the table, or without effect on what a model computes: provenance, dropout
+   and losses of training, caches, what a key that is read says already. */
+static const char *const harmless[] = {
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "architectures",
+    "attention_bias",
+    "attention_dropout",
+    "attn_pdrop",
+    "auto_map",
+    "aux_loss_alpha",
+    "bos_token_id",
+    "classifier_dropout",
+    "clip_qkv",
+    "decoder_start_token_id",
+    "dtype",
+    "embd_pdrop",
+    "eos_token_id",
+    "ep_size",
+    "experts_per_token",
+    "gradient_checkpointing",
+    "head_dim",
+    "hidden_act",
+    "hidden_dropout",
+    "id2label",
+    "initial_context_length",
+    "is_llama_config",
+    "label2id",
+    "layer_types",
+    "max_window_layers",
+    "mlp_bias",
+    "mlp_only_layers",
+    "model_max_length",
+    "model_type",
+    "moe_layer_freq",
+    "name_or_path",
+    "num_local_experts",
+    "num_nextn_predict_layers",
+    "output_router_logits",
+    "pad_token_id",
+    "partial_rotary_factor",
+    "pretraining_tp",
+    "qk_head_dim",
+    "qkv_bias",
+    "quantization_config",
+    "resid_pdrop",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+    "scoring_func",
+    "sep_token_id",
+    "seq_aux",
+    "sliding_window",
+    "task_specific_params",
+    "tokenizer_class",
+    "topk_method",
+    "torch_dtype",
+    "transformers.js_config",
+    "transformers_version",
+    "unk_token_id",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_cache",
+    "use_sliding_window",
+};
+
+/* null, false and empty say that a part is not there. */
+static bool says_nothing(const cJSON *v)
+{
+    return cJSON_IsNull(v) || cJSON_IsFalse(v) ||
+           ((cJSON_IsArray(v) || cJSON_IsObject(v)) && !v->child);
+}
+
+static bool in_table(const rt_config_key *table, int n, const char *name, int bits)
+{
+    for (int i = 0; i < n; i++)
+        if ((table[i].families & bits) && strcmp(table[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static void name_unknown(const rt_config *cfg, const cJSON *json, const char *what)
+{
+    static const char *const rope_harmless[] = {
+        "rope_type", "type", "rope_theta", "finetuned", "partial_rotary_factor", "mrope_section"
+    };
+    const cJSON *rope = rt_json_find(json, "rope_parameters");
+    rope = cJSON_IsObject(rope) ? rope : rt_json_find(json, "rope_scaling");
+    rt_unknown_keys u = { 0 };
+    const cJSON *v;
+    cJSON_ArrayForEach(
+        v, json) if (!says_nothing(v) &&
+                     !in_table(keys, RT_COUNT(keys), v->string, cfg->family->keys | RT_KEYS_ALL) &&
+                     !rt_key_among(harmless, RT_COUNT(harmless), v->string))
+        rt_unknown_add(&u, v->string);
+    cJSON_ArrayForEach(
+        v, rope) if (!says_nothing(v) && !in_table(rope_keys, RT_COUNT(rope_keys), v->string, ~0) &&
+                     !rt_key_among(rope_harmless, RT_COUNT(rope_harmless), v->string))
+        rt_unknown_add(&u, v->string);
+    rt_unknown_warn(&u, what);
+}
+
+/* generation_config.json gives ids that end a text; its sampling settings are the caller's to
+   choose and are not read. */
 int rt_config_load(rt_config *cfg, const char *dir, rt_err *err)
 {
     char *path = rt_path_join(dir, "config.json");
     cJSON *json = NULL;
     int bad = rt_json_load(&json, path, err) || rt_config_parse(cfg, json, path, err) ||
               need_keys(cfg->family, json, path, err);
+    if (!bad)
+        name_unknown(cfg, json, path);
     cJSON_Delete(json);
     free(path);
     if (bad)

@@ -88,6 +88,27 @@ static const struct {
     { "rope.scaling.alpha", 0 },
     { "rope.scaling.attn_factor", 1 },
     { "rope.scaling.yarn_ext_factor", 1 },
+    { "rope.freq_base_swa", 0 },
+    { "attention.shared_kv_layers", 0 },
+    { "attention.relative_buckets_count", 0 },
+};
+
+/* Read elsewhere than by the tables, or without effect on what a model computes. */
+static const char *const harmless[] = {
+    "attention.causal",
+    "attention.key_length",
+    "attention.key_length_mla",
+    "attention.value_length",
+    "attention.value_length_mla",
+    "expert_count",
+    "expert_gating_func",
+    "nextn_predict_layers",
+    "pooling_type",
+    "rope.scaling.finetuned",
+    "rope.scaling.type",
+    "tensor_data_layout",
+    "attention.sliding_window",
+    "vocab_size",
 };
 
 typedef struct reader {
@@ -149,7 +170,49 @@ static int refuse_parts(reader *r, rt_err *err)
             return rt_fail(err, "%s: key %s: %g is not supported in a %s model", r->g->path,
                            r->name, v, r->arch);
     }
-    return 0;
+    bool causal = true;
+    if (rt_gguf_opt_bool(r->g, key_name(r, "attention.causal"), &causal, err))
+        return -1;
+    return causal ? 0
+                  : rt_fail(err, "%s: key %s: false: this model does not generate text", r->g->path,
+                            r->name);
+}
+
+static bool is_known(const char *key)
+{
+    const struct {
+        const rt_config_key *row;
+        int n;
+    } tables[] = { { keys, RT_COUNT(keys) },
+                   { yarn_keys, RT_COUNT(yarn_keys) },
+                   { factor_keys, RT_COUNT(factor_keys) } };
+    for (int t = 0; t < RT_COUNT(tables); t++)
+        for (int i = 0; i < tables[t].n; i++)
+            if (strcmp(tables[t].row[i].name, key) == 0)
+                return true;
+    for (int i = 0; i < RT_COUNT(refused); i++)
+        if (strcmp(refused[i].name, key) == 0)
+            return true;
+    return rt_key_among(harmless, RT_COUNT(harmless), key);
+}
+
+/* Keys of the architecture, and of parts that are none of a language model's. */
+static void name_unknown(const reader *r)
+{
+    static const char *const others[] = { "general.", "tokenizer.", "split.", "quantize." };
+    rt_unknown_keys u = { 0 };
+    size_t own = strlen(r->arch);
+    for (int64_t i = 0; i < r->g->n_keys; i++) {
+        const char *name = r->g->key[i].name;
+        bool known = false;
+        for (int k = 0; k < RT_COUNT(others); k++)
+            known = known || strncmp(name, others[k], strlen(others[k])) == 0;
+        if (strncmp(name, r->arch, own) == 0 && name[own] == '.')
+            known = is_known(name + own + 1);
+        if (!known)
+            rt_unknown_add(&u, name);
+    }
+    rt_unknown_warn(&u, r->g->path);
 }
 
 static const rt_gguf_tensor *layer_tensor(const reader *r, int64_t layer, const char *leaf)
@@ -397,7 +460,8 @@ static int read_tokens(reader *r, rt_err *err)
 {
     rt_config *c = r->cfg;
     static const char *const ends[] = { "tokenizer.ggml.eos_token_id",
-                                        "tokenizer.ggml.eot_token_id" };
+                                        "tokenizer.ggml.eot_token_id",
+                                        "tokenizer.ggml.eom_token_id" };
     c->bos = c->pad = -1;
     if (rt_gguf_opt_i64(r->g, "tokenizer.ggml.bos_token_id", 0, INT32_MAX, &c->bos, err) ||
         rt_gguf_opt_i64(r->g, "tokenizer.ggml.padding_token_id", 0, INT32_MAX, &c->pad, err))
@@ -451,7 +515,8 @@ int rt_config_gguf(rt_config *cfg, const rt_gguf *g, rt_err *err)
         return -1;
     if (!cfg->family->routed)
         cfg->groups = cfg->groups_kept = 1;
-    if (read_rope(&r, err) || read_tokens(&r, err))
+    if (read_rope(&r, err) || read_tokens(&r, err) || rt_config_check(cfg, g->path, err))
         return -1;
-    return rt_config_check(cfg, g->path, err);
+    name_unknown(&r);
+    return 0;
 }

@@ -1,13 +1,16 @@
-/* config_key.h: a number of rt_config under the name that a file has for it: one row of the tables of
-   config.json (config.c) and of a GGUF (config_gguf.c). Owns how a value is checked and stored, and
-   the bounds that no real model reaches. */
+/* config_key.h: a number of rt_config under the name that a file has for it: one row of the tables
+   of config.json (config.c) and of a GGUF (config_gguf.c). Owns how a value is checked and stored,
+   the bounds that no real model reaches, and how keys that no table knows are named. */
 #ifndef RT_CONFIG_KEY_H
 #define RT_CONFIG_KEY_H
 
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "core/config.h"
+#include "core/log.h"
 
 typedef enum rt_key_kind { RT_KEY_INT, RT_KEY_FLOAT, RT_KEY_BOOL } rt_key_kind;
 
@@ -36,6 +39,38 @@ static inline void rt_config_key_store(rt_config *cfg, const rt_config_key *k, d
         *(double *)(void *)field = v;
     else
         *(bool *)field = v != 0;
+}
+
+/* Keys of a file that are neither used nor known to be without effect: one warning names them. */
+typedef struct rt_unknown_keys {
+    char names[400];
+    int64_t bytes;
+} rt_unknown_keys;
+
+static inline void rt_unknown_add(rt_unknown_keys *u, const char *name)
+{
+    int64_t room = (int64_t)sizeof u->names - u->bytes;
+    int n = snprintf(u->names + u->bytes, (size_t)room, "%s%.80s", u->bytes ? ", " : "", name);
+    if (n < room)
+        u->bytes += n;
+    else
+        u->names[u->bytes] = 0;
+}
+
+static inline void rt_unknown_warn(const rt_unknown_keys *u, const char *what)
+{
+    if (u->bytes)
+        rt_warn("%s: keys that retort does not know and does not use: %s: if one changes what the "
+                "model computes, its numbers will be others here",
+                what, u->names);
+}
+
+static inline bool rt_key_among(const char *const *names, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
 }
 
 #endif

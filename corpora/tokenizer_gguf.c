@@ -246,6 +246,27 @@ static int read_text(const rt_gguf *g, const char *key, char **out, rt_err *err)
     return 0;
 }
 
+/* Settings that change ids and that no tokenizer here has; only their neutral value passes. */
+static int refuse_flags(const rt_gguf *g, rt_err *err)
+{
+    static const struct {
+        const char *key;
+        bool neutral;
+    } flags[] = { { "tokenizer.ggml.add_sep_token", false },
+                  { "tokenizer.ggml.remove_extra_whitespaces", false },
+                  { "tokenizer.ggml.escape_whitespaces", true },
+                  { "tokenizer.ggml.normalizer.lowercase", false } };
+    for (int i = 0; i < RT_COUNT(flags); i++) {
+        bool value = flags[i].neutral;
+        if (rt_gguf_opt_bool(g, flags[i].key, &value, err))
+            return -1;
+        if (value != flags[i].neutral)
+            return rt_fail(err, "%s: key %s: %s is not supported", g->path, flags[i].key,
+                           value ? "true" : "false");
+    }
+    return 0;
+}
+
 typedef struct gguf_keys {
     char *model, *pre, *chat_template;
     rt_str *token, *merge;
@@ -257,7 +278,7 @@ static int read_keys(const rt_gguf *g, gguf_keys *k, rt_tokenizer_parts *p, rt_e
 {
     static const char T[] = "tokenizer.ggml.tokens", Y[] = "tokenizer.ggml.token_type",
                       S[] = "tokenizer.ggml.scores", M[] = "tokenizer.ggml.merges";
-    if (read_text(g, "tokenizer.ggml.model", &k->model, err) ||
+    if (refuse_flags(g, err) || read_text(g, "tokenizer.ggml.model", &k->model, err) ||
         read_text(g, "tokenizer.ggml.pre", &k->pre, err) ||
         read_text(g, "tokenizer.chat_template", &k->chat_template, err) ||
         read_strings(g, T, &k->token, &p->n_tokens, err) ||

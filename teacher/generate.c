@@ -113,6 +113,15 @@ static void print_json(const speaker *s, double seconds)
     fflush(stdout);
 }
 
+/* The answer's line ends before anything else is said, on a note or an error too. */
+static void end_line(const speaker *s)
+{
+    if (s->o->json)
+        return;
+    putchar('\n');
+    fflush(stdout);
+}
+
 /* Continue s->ids. */
 static int answer(speaker *s, rt_err *err)
 {
@@ -129,16 +138,15 @@ static int answer(speaker *s, rt_err *err)
                        (long long)s->n_prompt, (long long)s->length,
                        s->length < s->teacher.positions ? " or raise --context" : "");
     double begun = rt_now();
-    if (rt_generator_run(s->generator, &io, err) ||
-        rt_chat_split(&s->teacher.chat, s->ids.id, s->n_prompt, s->ids.n, &s->response, err))
+    int bad = rt_generator_run(s->generator, &io, err);
+    if (!bad || s->ids.n > s->n_prompt)
+        end_line(s);
+    if (bad || rt_chat_split(&s->teacher.chat, s->ids.id, s->n_prompt, s->ids.n, &s->response, err))
         return -1;
     double seconds = rt_now() - begun;
     s->turn++;
     if (s->o->json)
         print_json(s, seconds);
-    else
-        putchar('\n');
-    fflush(stdout); // the note below follows the answer, also where both go to one file
     rt_info("%lld tokens, %s tok/s%s", (long long)(s->ids.n - s->n_prompt),
             rt_fmt_count(rate, sizeof rate,
                          (double)(s->ids.n - s->n_prompt) / (seconds > 1e-3 ? seconds : 1e-3)),

@@ -51,6 +51,9 @@ for what in model model.gguf; do
     run train -q --config model/config.json --tokenizer $what --data d.jsonl --loss hard --steps 1 --out $what.fresh
     run train -q --model $what --data model.traces --steps 1 --verdicts correct,wrong,unverified,unfinished --out $what.distilled
 done
+# An answer that is cut ends its line before the note.
+"$retort" generate --model model.gguf --prompt 'What is 3 + 4?' --temperature 0 --max-tokens 2 >both 2>&1
+grep -qE '^2 tokens, .*cut at --max-tokens' both || fail "the note is glued to the answer: $(cat both)"
 for x in npy ids text said who; do
     same model.$x model.gguf.$x
 done
@@ -68,6 +71,11 @@ for dir in model.gguf.trained model.gguf.fresh; do
     "$retort" tokenize --model $dir --special <in.txt >ids || fail "tokenize $dir"
     same ids model.ids
 done
+# Keys that no table knows are named, once; null, false and empty ones say nothing.
+cp -r model odd
+sed -i 's/"hidden_act"/"attention_multiplier": 0.5, "odd_part": null, "off": false, "hidden_act"/' odd/config.json
+"$retort" inspect odd >/dev/null 2>err.txt || fail 'inspect odd'
+grep -q 'does not know and does not use: attention_multiplier:' err.txt || fail "unknown keys: $(cat err.txt)"
 run train -q --model model.gguf --data d.jsonl --loss hard --steps 1 --learning-rate 0 --weight-decay 0 --out kept
 run logits -q --model kept --tokens "$golden/tokens.npy" --out kept.npy
 same kept.npy model.npy

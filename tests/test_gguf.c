@@ -229,6 +229,8 @@ START_TEST(edited_files_refused)
         { "mixtral", { 'f', "llama.attention.layer_norm_rms_epsilon", NAN, NULL }, "is nan" },
         { "mixtral", { 'x', "llama.attention.layer_norm_rms_epsilon", 0, NULL }, "is missing" },
         { "mixtral", { 'f', "llama.logit_scale", 0.25, NULL }, "0.25 is not supported" },
+        { "mixtral", { 'b', "llama.attention.causal", 0, NULL }, "does not generate text" },
+        { "mixtral", { 'f', "llama.rope.freq_base_swa", 1e4, NULL }, "10000 is not supported" },
         { "mixtral", { 'r', "", 0.5, NULL }, "does not follow Llama 3's rule" },
         { "mixtral", { 'r', "", NAN, NULL }, "does not follow Llama 3's rule" },
         { "mixtral", { 't', "token_embd.weight", 0, NULL }, "token_embd.weight is missing" },
