@@ -232,4 +232,23 @@ grep -q '^all 1 samples are there already' out.txt || fail "done: $(cat out.txt)
 sample 0 '' once.traces --prompts grow.jsonl --samples 4
 grep -q '^all 160 samples are there already' out.txt || fail "done: $(cat out.txt)"
 
+# --- what is not the file it stands for, wherever a file is opened
+lfs() { printf 'version https://git-lfs.github.com/spec/v1\noid sha256:%064d\nsize 123456\n' 7; }
+cp -r short.traces lfs.traces && lfs >lfs.traces/shard-00000.npz
+lfs >lfs.jsonl && lfs >lfs.gguf
+for name in config.json model.safetensors tokenizer.json tokenizer_config.json; do
+    rm -rf lfs-model && cp -r "$teacher" lfs-model && lfs >lfs-model/$name
+    expect 1 "$name: a Git LFS pointer, not the file: run 'git lfs pull'" generate --model lfs-model --prompt a
+done
+expect 1 'lfs.gguf: a Git LFS pointer' generate --model lfs.gguf --prompt a
+expect 1 'lfs.jsonl: a Git LFS pointer' score --teacher "$teacher" --data lfs.jsonl --out none.traces
+train 1 'shard-00000.npz: a Git LFS pointer' none --data lfs.traces
+mkfifo pipe pipe.gguf pipe.json
+for name in pipe pipe.gguf /dev/zero; do
+    expect 1 "$name: is a (pipe|device)" score --teacher "$teacher" --data $name --out none.traces
+done
+expect 1 'pipe.gguf: is a pipe: give a file' generate --model pipe.gguf --prompt a
+expect 1 'pipe.json: is a pipe: give a file' train --config pipe.json --tokenizer "$teacher" --data one.jsonl --loss hard --out none
+for name in none none.traces; do [ -e $name ] && fail "$name was left behind"; done
+
 exit $failed
