@@ -32,7 +32,8 @@ TEXT = [
 
 
 # Names whose vocabularies are not cut by patterns alone, or that encoders have: not in split.c.
-MORE = "jina-v1-en jina-v2-code roberta-bpe sarvam-moe".split()
+# afmoe: what llama.cpp does with digits is no pattern, and whether the original does so is not known.
+MORE = "jina-v1-en jina-v2-code roberta-bpe sarvam-moe afmoe".split()
 
 
 class Params(ctypes.Structure):  # llama_model_params, whatever its fields: larger than any version
