@@ -3,6 +3,7 @@
 set -u
 retort=$1
 scratch=$2
+examples=$PWD/examples/reasoning
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
 failed=0
 
@@ -107,6 +108,13 @@ for command in $("$retort" help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
     expect 0 "^usage: retort $command" '' "$command" --help
     expect 0 "^  \"$command\": \{" '' "$command" --print-recipe
 done
+
+# a quiet run: nothing for people, and no table of a stage on stdout
+echo '{"prompt": "Jon has 83 cards. Kim has 44 fewer. How many together?", "answer": "122"}' >p.jsonl
+echo '{"run":{"out":"quiet"},"traces":{"command":"sample","teacher":"'"$examples"'/teacher","prompts":"p.jsonl",
+       "out":"{out}/a.traces","max_tokens":4}}' >quiet.json
+expect 0 '' '' -q run quiet.json
+[ -s quiet/a.traces/manifest.json ] || { echo 'run -q wrote nothing'; failed=1; }
 
 # stdout was really written: a full disk, a closed descriptor, a reader that left.
 if [ -e /dev/full ]; then
