@@ -30,6 +30,7 @@
     X(quantize)  \
     X(generate)  \
     X(inspect)   \
+    X(verify)    \
     X(logits)    \
     X(tokenizer) \
     X(tokenize)  \

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/config_key.h"
+#include "core/listing.h"
 
 /* ---- the table of config.json keys ------------------------------------------------------------
  */
@@ -545,7 +546,7 @@ int rt_config_load(rt_config *cfg, const char *dir, rt_err *err)
 {
     char *path = rt_path_join(dir, "config.json");
     cJSON *json = NULL;
-    int bad = rt_json_load(&json, path, err) || rt_config_parse(cfg, json, path, err) ||
+    int bad = rt_listing_check(dir, err) || rt_json_load(&json, path, err) || rt_config_parse(cfg, json, path, err) ||
               need_keys(cfg->family, json, path, err);
     if (!bad)
         name_unknown(cfg, json, path);

@@ -395,6 +395,8 @@ static int read_divisors(reader *r, rt_err *err)
     if (t->dtype != RT_F32 || t->elements != half || half < 1)
         return rt_fail(err, "%s: rope_freqs.weight is not %lld f32 values", r->g->path,
                        (long long)half);
+    if (rt_gguf_check(r->g, t, err))
+        return -1;
     memcpy(&last, t->data + (half - 1) * (int64_t)sizeof last, sizeof last);
     c->rope_scaling = RT_ROPE_LLAMA3;
     c->rope_factor = (double)last;

@@ -15,7 +15,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "core/memory.h"
 
@@ -85,6 +84,15 @@ void rt_map_close(rt_map *map)
     if (map->base)
         munmap(map->base, (size_t)map->bytes);
     *map = (rt_map){ 0 };
+}
+
+void rt_file_forget(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
 }
 
 // Up to `want` bytes, over EINTR and short counts; the count read, 0 at the end, -1 on error.
@@ -176,7 +184,7 @@ int rt_out_open(rt_out *out, const char *path, rt_err *err)
     strcpy(temp, path);
     strcat(temp, suffix);
     unlink(temp); // from a dead process that had our id
-    int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    int fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) {
         rt_fail(err, "%s: cannot create: %s", path, strerror(errno));
         free(temp);
@@ -227,7 +235,7 @@ static int out_through(rt_out *out, const void *data, int64_t bytes, rt_err *err
     return -1;
 }
 
-int rt_out_flush(rt_out *out, rt_err *err)
+static int out_flush(rt_out *out, rt_err *err)
 {
     if (out_alive(out, err))
         return -1;
@@ -241,7 +249,7 @@ int rt_out_write(rt_out *out, const void *data, int64_t bytes, rt_err *err)
     if (out_alive(out, err))
         return -1;
     if (bytes > OUT_BUFFER_BYTES - out->buffered) {
-        if (rt_out_flush(out, err))
+        if (out_flush(out, err))
             return -1;
         if (bytes >= OUT_BUFFER_BYTES) {
             out->bytes += bytes;
@@ -252,6 +260,44 @@ int rt_out_write(rt_out *out, const void *data, int64_t bytes, rt_err *err)
         memcpy(out->buffer + out->buffered, data, (size_t)bytes);
     out->buffered += bytes;
     out->bytes += bytes;
+    return 0;
+}
+
+int rt_out_patch(rt_out *out, int64_t at, const void *data, int64_t bytes, rt_err *err)
+{
+    if (out_flush(out, err))
+        return -1;
+    while (bytes > 0) {
+        ssize_t n = pwrite(out->fd, data, (size_t)bytes, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            rt_fail(err, "%s: write failed: %s", out->path, strerror(n ? errno : EIO));
+            rt_out_abort(out);
+            return -1;
+        }
+        data = (const char *)data + n;
+        bytes -= n;
+        at += n;
+    }
+    return 0;
+}
+
+int rt_out_read(rt_out *out, int64_t at, void *data, int64_t bytes, rt_err *err)
+{
+    if (out_flush(out, err))
+        return -1;
+    while (bytes > 0) {
+        ssize_t n = pread(out->fd, data, (size_t)bytes, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return rt_fail(err, "%s: cannot read back what was written: %s", out->path,
+                           strerror(n ? errno : EIO));
+        data = (char *)data + n;
+        bytes -= n;
+        at += n;
+    }
     return 0;
 }
 
@@ -287,7 +333,7 @@ static char *path_parent(const char *path)
 
 int rt_out_commit(rt_out *out, rt_err *err)
 {
-    if (rt_out_flush(out, err))
+    if (out_flush(out, err))
         return -1;
     int rc = 0;
     if (fsync(out->fd))
@@ -465,43 +511,23 @@ int rt_dir_clean_temps(const char *path, rt_err *err)
 
 // --------------------------------------------------------------------------------- hashes
 
-static rt_hash hash_hex(XXH128_hash_t h)
-{
-    rt_hash out;
-    snprintf(out.hex, sizeof out.hex, "%016llx%016llx", (unsigned long long)h.high64,
-             (unsigned long long)h.low64);
-    return out;
-}
-
-rt_hash rt_hash_bytes(const void *data, int64_t bytes)
-{
-    return hash_hex(XXH3_128bits(bytes ? data : "", (size_t)bytes));
-}
-
-uint64_t rt_hash64(const void *data, int64_t bytes, uint64_t seed)
-{
-    return XXH3_64bits_withSeed(bytes ? data : "", (size_t)bytes, seed);
-}
-
 int rt_hash_file(rt_hash *hash, const char *path, rt_err *err)
 {
     int fd;
     int64_t bytes;
     if (rt_file_open(&fd, &bytes, path, err))
         return -1;
-    XXH3_state_t *state = XXH3_createState();
-    if (!state)
-        rt_out_of_memory(-1, "a hash");
+    rt_hasher h = { 0 };
     char *block = rt_alloc(READ_BLOCK_BYTES, 1, "a block to read");
-    XXH3_128bits_reset(state);
+    rt_hasher_begin(&h);
     int64_t n;
     while ((n = read_full(fd, block, READ_BLOCK_BYTES)) > 0)
-        XXH3_128bits_update(state, block, (size_t)n);
+        rt_hasher_add(&h, block, n);
     int rc = n < 0 ? rt_fail(err, "%s: read failed: %s", path, strerror(errno)) : 0;
     if (!rc)
-        *hash = hash_hex(XXH3_128bits_digest(state));
+        *hash = rt_hasher_end(&h);
     free(block);
-    XXH3_freeState(state);
+    rt_hasher_free(&h);
     close(fd);
     return rc;
 }

@@ -5,6 +5,7 @@
 #define RT_FILE_H
 
 #include "core/err.h"
+#include "core/hash.h"
 
 RT_BEGIN
 
@@ -21,6 +22,10 @@ typedef struct rt_map {
 
 int rt_map_open(rt_map *map, const char *path, rt_err *err);
 void rt_map_close(rt_map *map); /* accepts a zeroed map */
+
+/* Pages of a file that lie in memory unchanged are dropped, so that what is read next comes from
+   the disk: as far as the system does as it is asked. */
+void rt_file_forget(const char *path);
 
 /* Whole file, NUL-terminated after bytes (free() it); an error when larger than max_bytes. */
 int rt_file_read(char **data, int64_t *bytes, const char *path, int64_t max_bytes, rt_err *err);
@@ -39,9 +44,12 @@ int rt_out_open(rt_out *out, const char *path, rt_err *err);
 int rt_out_open_count(rt_out *out, rt_err *err);
 int rt_out_write(rt_out *out, const void *data, int64_t bytes, rt_err *err);
 int rt_out_printf(rt_out *out, rt_err *err, const char *fmt, ...) RT_PRINTF(3, 4);
-int rt_out_flush(rt_out *out, rt_err *err);  /* hand buffered bytes to fd, for callers that use fd */
-int rt_out_commit(rt_out *out, rt_err *err); /* fsync, rename, fsync directory; closes in all cases */
-void rt_out_abort(rt_out *out);              /* removes the temp; accepts a zeroed or committed out */
+/* Bytes already written are replaced, or read back into data. */
+int rt_out_patch(rt_out *out, int64_t at, const void *data, int64_t bytes, rt_err *err);
+int rt_out_read(rt_out *out, int64_t at, void *data, int64_t bytes, rt_err *err);
+int rt_out_commit(rt_out *out,
+                  rt_err *err); /* fsync, rename, fsync directory; closes in all cases */
+void rt_out_abort(rt_out *out); /* removes the temp; accepts a zeroed or committed out */
 
 int rt_file_write(const char *path, const void *data, int64_t bytes, rt_err *err); /* atomic */
 
@@ -55,7 +63,7 @@ bool rt_path_is_dir(const char *path);
 int rt_path_size(const char *path, int64_t *bytes, rt_err *err);
 /* dir + "/" + name into a string of its own. */
 char *rt_path_join(const char *dir, const char *name);
-const char *rt_path_base(const char *path); /* after the last '/' */
+const char *rt_path_base(const char *path);     /* after the last '/' */
 int rt_dir_make(const char *path, rt_err *err); /* mkdir -p */
 int rt_dir_sync(const char *path, rt_err *err); /* fsync of a directory */
 /* Names in a directory, sorted by bytes, without "." and ".."; free each and the list. */
@@ -67,11 +75,7 @@ int rt_dir_clean_temps(const char *path, rt_err *err);
 /* One writer a directory: DIR/lock is held until close(*fd) or the end of the process. */
 int rt_dir_lock(int *fd, const char *dir, rt_err *err);
 
-/* XXH3-128 as 32 hex digits + NUL. Identity of content against accidents, not against an attacker. */
-typedef struct rt_hash { char hex[33]; } rt_hash;
-rt_hash rt_hash_bytes(const void *data, int64_t bytes);
 int rt_hash_file(rt_hash *hash, const char *path, rt_err *err);
-uint64_t rt_hash64(const void *data, int64_t bytes, uint64_t seed);
 
 RT_END
 

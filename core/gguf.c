@@ -292,6 +292,44 @@ static void tables_alloc(rt_gguf *g)
     g->by_tensor = rt_alloc(g->n_tensors, sizeof *g->by_tensor, g->path);
 }
 
+/* The checksums of a file of ours. A hostile file may have one of the two, of any kind. */
+static int sums_read(rt_gguf *g, int64_t data_at, rt_err *err)
+{
+    const rt_gguf_key *own = rt_gguf_find_key(g, RT_GGUF_HEADER_KEY);
+    const rt_gguf_key *sums = rt_gguf_find_key(g, RT_GGUF_SUMS_KEY);
+    const int64_t each = 8 + RT_HASH_DIGITS;
+    if (!own && !sums)
+        return 0;
+    bool good = own && sums && own->type == RT_GGUF_STR && !own->array && own->bytes == each &&
+                sums->type == RT_GGUF_STR && sums->array && sums->n == g->n_tensors &&
+                sums->bytes == sums->n * each;
+    for (int64_t i = 0; good && i < g->n_tensors; i++) {
+        good = load_le(sums->data + i * each, 8) == RT_HASH_DIGITS;
+        g->tensor[i].sum = (const char *)sums->data + i * each + 8;
+    }
+    if (good) {
+        rt_hash hash = rt_hash_around(g->map.data, rt_min(data_at, g->map.bytes),
+                                      own->data + 8 - g->map.data);
+        good = rt_hash_same((const char *)own->data + 8, &hash);
+    }
+    return good ? 0
+                : rt_fail(err,
+                          "%s: the header is not the one that was written (its checksum does not "
+                          "fit): the file is damaged, or another program changed it and left the "
+                          "keys retort.header and retort.xxh3; make it again",
+                          g->path);
+}
+
+int rt_gguf_check(const rt_gguf *g, const rt_gguf_tensor *t, rt_err *err)
+{
+    if (!t->sum || rt_hash_fits(t->sum, t->data, t->bytes))
+        return 0;
+    return rt_fail(err,
+                   "%s: tensor %s: its bytes are not those that were written (the checksum does "
+                   "not fit): the file is damaged; copy or make it again",
+                   g->path, t->name);
+}
+
 static int file_parse(rt_gguf *g, rt_err *err)
 {
     cursor c = { g->map.data, 0, g->map.bytes, g->path };
@@ -312,7 +350,8 @@ static int file_parse(rt_gguf *g, rt_err *err)
     if (g->alignment & (g->alignment - 1))
         return rt_fail(err, "%s: general.alignment %lld is not a power of two", g->path,
                        (long long)g->alignment);
-    return layout_check(g, rt_align_up(c.at, g->alignment), err);
+    int64_t data_at = rt_align_up(c.at, g->alignment);
+    return layout_check(g, data_at, err) || sums_read(g, data_at, err) ? -1 : 0;
 }
 
 // ------------------------------------------------------------------------------ parts of a model

@@ -2,9 +2,16 @@
    and tensors. As strict as ggml's loader or stricter: every count is checked against the bytes
    that remain, strings <= 64 MiB, alignment a power of two <= 1 MiB, tensors contiguous in their
    order, names unique and < 64 bytes, rank <= 4, every extent inside the file, no nested arrays.
+   What retort writes carries checksums in two keys, which other readers step over:
+     retort.header  XXH3-128 of all bytes before the data, these 32 digits counted as zeros
+     retort.xxh3    one of each tensor's bytes, in the order of the tensors
+   The header's is checked when a file is opened, a tensor's by rt_gguf_check.
    Refuses: big-endian files, version 1, writing (quant/gguf_write.h). */
 #ifndef RT_GGUF_H
 #define RT_GGUF_H
+
+#define RT_GGUF_HEADER_KEY "retort.header"
+#define RT_GGUF_SUMS_KEY "retort.xxh3"
 
 #include "core/file.h"
 #include "core/tensor.h"
@@ -51,6 +58,7 @@ typedef struct rt_gguf_tensor {
     const uint8_t *data; /* in the map, aligned as the file says */
     int64_t bytes, elements;
     int64_t offset; /* of data from the start of its file */
+    const char *sum; /* 32 digits in the map, not terminated; NULL: written by another program */
 } rt_gguf_tensor;
 
 /* A model in parts is one rt_gguf: the keys of the first part, the tensors of all. */
@@ -78,6 +86,8 @@ bool rt_gguf_is(const char *path);
 
 const rt_gguf_key *rt_gguf_find_key(const rt_gguf *g, const char *name); /* or NULL */
 const rt_gguf_tensor *rt_gguf_find(const rt_gguf *g, const char *name);  /* or NULL */
+/* Reads every byte of t; 0 when they are those that were written, or nobody knows. */
+int rt_gguf_check(const rt_gguf *g, const rt_gguf_tensor *t, rt_err *err);
 const char *rt_gguf_type_name(rt_gguf_type t);                           /* "u32", "str", ... */
 
 /* Getters. get = required; opt = leaves *out alone when the key is absent. A wrong type or range is

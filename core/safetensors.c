@@ -174,6 +174,56 @@ static int header_read(rt_safetensors *st, const cJSON *header, int file, int64_
     return 0;
 }
 
+/* The checksums of a file of ours. A hostile file may have one of the two, of any length. */
+static int sums_read(rt_safetensors *st, const cJSON *header, int file, int64_t head, int64_t first,
+                     rt_err *err)
+{
+    static const char BEGIN[] = RT_ST_HEADER_BEGIN;
+    const cJSON *meta = rt_json_find(header, "__metadata__");
+    const char *own = cJSON_GetStringValue(rt_json_find(meta, "retort.header"));
+    const char *sums = cJSON_GetStringValue(rt_json_find(meta, "retort.xxh3"));
+    int64_t n = st->n_tensors - first, each = RT_HASH_DIGITS + 1,
+            at = 8 + (int64_t)sizeof BEGIN - 1;
+    const uint8_t *data = st->map[file].data;
+    if (!own && !sums)
+        return 0;
+    bool good = own && sums && strlen(own) == RT_HASH_DIGITS && head >= at + RT_HASH_DIGITS &&
+                (int64_t)strlen(sums) == (n ? n * each - 1 : 0) &&
+                memcmp(data + 8, BEGIN, sizeof BEGIN - 1) == 0;
+    if (good) {
+        rt_hash hash = rt_hash_around(data, head, at);
+        good = rt_hash_same(own, &hash);
+    }
+    if (!good)
+        return rt_fail(
+            err,
+            "%s: the header is not the one that was written (its checksum does not fit): "
+            "the file is damaged, or another program changed it; copy or make it again",
+            st->path[file]);
+    size_t length = strlen(sums) + 1;
+    st->sums[file] = rt_alloc((int64_t)length + each, 1, "checksums of tensors");
+    memcpy(st->sums[file], sums, length);
+    memcpy(st->sums[file] + length, own, RT_HASH_DIGITS);
+    for (int64_t i = 0; i < n; i++)
+        st->tensor[first + i].sum = st->sums[file] + i * each;
+    return 0;
+}
+
+int rt_safetensors_check(const rt_safetensors *st, const rt_st_tensor *t, rt_err *err)
+{
+    if (!t->sum || rt_hash_fits(t->sum, t->data, t->bytes))
+        return 0;
+    return rt_fail(err,
+                   "%s: tensor %s: its bytes are not those that were written (the checksum does "
+                   "not fit): the file is damaged; copy or make it again",
+                   st->path[t->file], t->name);
+}
+
+const char *rt_safetensors_header(const rt_safetensors *st, int file)
+{
+    return st->sums[file] ? st->sums[file] + strlen(st->sums[file]) + 1 : "";
+}
+
 /* Map st->path[file] and append its tensors. */
 static int file_read(rt_safetensors *st, int file, rt_err *err)
 {
@@ -197,7 +247,11 @@ static int file_read(rt_safetensors *st, int file, rt_err *err)
     if (rt_json_parse(&header, (const char *)map->data + 8, (int64_t)length, path, err))
         return -1;
     int64_t head = 8 + (int64_t)length;
-    int rc = header_read(st, header, file, head, map->bytes - head, err);
+    int64_t first = st->n_tensors;
+    int rc = header_read(st, header, file, head, map->bytes - head, err) ||
+                     sums_read(st, header, file, head, first, err)
+                 ? -1
+                 : 0;
     cJSON_Delete(header);
     return rc;
 }
@@ -206,6 +260,7 @@ static void files_reserve(rt_safetensors *st, int n)
 {
     st->path = rt_alloc(n, sizeof *st->path, "a list of files of weights");
     st->map = rt_alloc(n, sizeof *st->map, "a list of files of weights");
+    st->sums = rt_alloc(n, sizeof *st->sums, "the checksums of files of weights");
 }
 
 static int compare_strings(const void *a, const void *b)
@@ -373,7 +428,9 @@ void rt_safetensors_close(rt_safetensors *st)
     for (int f = 0; f < st->n_files; f++) {
         rt_map_close(&st->map[f]);
         free(st->path[f]);
+        free(st->sums[f]);
     }
+    free(st->sums);
     free(st->path);
     free(st->map);
     *st = (rt_safetensors){ 0 };

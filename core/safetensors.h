@@ -1,6 +1,10 @@
 /* safetensors.h: weights in the safetensors format, one file or many with an index, read in place
    from memory maps and written streaming, sharded and atomically. The format:
    https://github.com/huggingface/safetensors (u64 header length, JSON header, one packed buffer).
+   What retort writes carries checksums in __metadata__ (which other readers step over):
+     "retort.header"  XXH3-128 of length and header, these 32 digits counted as zeros
+     "retort.xxh3"    one of each tensor's bytes, in the order of the data, a space between two
+   The header's is checked when a file is opened, a tensor's by rt_safetensors_check.
    Reading is strict: header <= 100 MB, offsets without overlap or hole that cover the buffer, shape
    times dtype equal to the extent, no duplicate names, index file names without a path.
    Refuses: pickle (.bin, .pt, .pth), converting dtypes, and trusting any number of the file. */
@@ -14,6 +18,9 @@ RT_BEGIN
 
 enum { RT_ST_RANK_MAX = 8 };
 
+/* How the header of a file of ours begins, up to the 32 digits of its own checksum. */
+#define RT_ST_HEADER_BEGIN "{\"__metadata__\":{\"format\":\"pt\",\"retort.header\":\""
+
 typedef struct rt_st_tensor {
     char *name;
     rt_dtype dtype;   /* RT_DTYPE_COUNT when retort has no such dtype; `type` then says which */
@@ -22,8 +29,9 @@ typedef struct rt_st_tensor {
     int64_t dim[RT_ST_RANK_MAX]; /* outermost first; unused are 1 */
     const uint8_t *data;         /* in the map; ANY alignment (rt_decode_f32 reads any) */
     int64_t bytes, elements;
-    int file;       /* index into rt_safetensors.path */
-    int64_t offset; /* of data in that file, for readers that bypass the map */
+    int file;        /* index into rt_safetensors.path */
+    int64_t offset;  /* of data in that file, for readers that bypass the map */
+    const char *sum; /* 32 digits; NULL: written by another program */
 } rt_st_tensor;
 
 typedef struct rt_safetensors {
@@ -31,6 +39,7 @@ typedef struct rt_safetensors {
     int64_t n_tensors;
     char **path; /* (n_files) */
     rt_map *map; /* (n_files) */
+    char **sums; /* (n_files) private: of the tensors, NUL, of the header */
     int n_files;
 } rt_safetensors;
 
@@ -43,6 +52,11 @@ const rt_st_tensor *rt_safetensors_find(const rt_safetensors *st, const char *na
  */
 int rt_safetensors_read_f32(float *out, const rt_st_tensor *t, int64_t first, int64_t n,
                             rt_err *err);
+
+/* Reads every byte of t; 0 when they are those that were written, or nobody knows. */
+int rt_safetensors_check(const rt_safetensors *st, const rt_st_tensor *t, rt_err *err);
+/* The checksum of a file's header, which holds those of its tensors; "" in a file of others. */
+const char *rt_safetensors_header(const rt_safetensors *st, int file);
 
 /* Writer. Declare every tensor, begin, push the data in the declared order in pieces of any size,
    commit. dir_or_file ending in ".safetensors" is one file; else a directory (made when missing)
@@ -59,6 +73,7 @@ typedef struct rt_safetensors_writer {
     int64_t max_shard_bytes;
     char *path;
     bool single;
+    rt_hasher hasher; /* of the tensor being pushed */
 } rt_safetensors_writer;
 
 void rt_safetensors_writer_init(rt_safetensors_writer *w, const char *dir_or_file,

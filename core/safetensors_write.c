@@ -1,6 +1,7 @@
 /* safetensors_write.c: the streaming, sharded, atomic writer. Owns the order of bytes: headers list
    tensors as declared, are padded with spaces so that data start 64-byte aligned, and carry the
-   metadata {"format":"pt"} that Hugging Face readers ask for. A set of shards is replaced whole:
+   metadata {"format":"pt"} that Hugging Face readers ask for and the checksums, whose digits are
+   zeros until the data are there. A set of shards is replaced whole:
    the new ones take names that the old index does not use, and one rename or unlink makes them the
    model. Refuses: converting what it is given.
  */
@@ -14,12 +15,15 @@
 #include "core/memory.h"
 #include "core/safetensors.h"
 
+#define NO_HASH "00000000000000000000000000000000"
+
 struct rt_st_decl {
     char *name;
     rt_dtype dtype;
     int rank, shard;
     int64_t dim[RT_ST_RANK_MAX];
     int64_t bytes, offset; /* in the data of its shard */
+    rt_hash sum;
 };
 
 struct rt_st_shard {
@@ -53,6 +57,7 @@ void rt_safetensors_writer_add(rt_safetensors_writer *w, const char *name, rt_dt
             rt_bug("safetensors writer: %s: shape overflows", name);
     }
     d->bytes = rt_dtype_bytes(dtype, elements);
+    d->sum = d->bytes ? (rt_hash){ NO_HASH } : rt_hash_bytes("", 0);
 }
 
 static int compare_strings(const void *a, const void *b)
@@ -92,12 +97,29 @@ static void shards_assign(rt_safetensors_writer *w)
     w->n_shards = shard + 1;
 }
 
-/* The header as text; free() it. *padded: its bytes on disk, without the 8 of the length. */
-static char *header_text(const rt_safetensors_writer *w, int shard, int64_t *padded)
+/* "a b c": the checksums of a shard's tensors. */
+static char *sums_text(const rt_safetensors_writer *w, int shard)
+{
+    char *text = rt_alloc(w->n_decl * (RT_HASH_DIGITS + 1) + 1, 1, "checksums of tensors"),
+         *at = text;
+    for (int64_t i = 0; i < w->n_decl; i++)
+        if (w->decl[i].shard == shard) {
+            at += at > text ? (*at = ' ', 1) : 0;
+            memcpy(at, w->decl[i].sum.hex, RT_HASH_DIGITS);
+            at += RT_HASH_DIGITS;
+        }
+    return text;
+}
+
+static char *header_text(const rt_safetensors_writer *w, int shard)
 {
     cJSON *header = rt_json_object(), *meta = rt_json_object();
+    char *sums = sums_text(w, shard);
     rt_json_put_str(meta, "format", "pt");
+    rt_json_put_str(meta, "retort.header", NO_HASH);
+    rt_json_put_str(meta, "retort.xxh3", sums);
     rt_json_put(header, "__metadata__", meta);
+    free(sums);
     for (int64_t i = 0; i < w->n_decl; i++) {
         const struct rt_st_decl *d = &w->decl[i];
         if (d->shard != shard)
@@ -114,23 +136,33 @@ static char *header_text(const rt_safetensors_writer *w, int shard, int64_t *pad
     }
     char *text = rt_json_text(header);
     cJSON_Delete(header);
-    *padded = rt_align_up(8 + (int64_t)strlen(text), RT_CACHE_LINE) - 8;
     return text;
 }
 
-static int header_write(const rt_safetensors_writer *w, int shard, rt_err *err)
+/* All bytes before the data: length, header, spaces, its own checksum in it. free() it. */
+static char *head_make(const rt_safetensors_writer *w, int shard, int64_t *bytes)
 {
-    int64_t padded;
-    char *text = header_text(w, shard, &padded);
-    int64_t bytes = (int64_t)strlen(text);
-    uint8_t length[8], spaces[RT_CACHE_LINE];
+    char *text = header_text(w, shard);
+    int64_t n = (int64_t)strlen(text), own = 8 + (int64_t)sizeof RT_ST_HEADER_BEGIN - 1;
+    *bytes = rt_align_up(8 + n, RT_CACHE_LINE);
+    char *head = rt_alloc(*bytes, 1, "a header of safetensors");
     for (int i = 0; i < 8; i++)
-        length[i] = (uint8_t)((uint64_t)padded >> (8 * i));
-    memset(spaces, ' ', sizeof spaces);
-    rt_out *out = &w->shard[shard].out;
-    int rc = rt_out_write(out, length, 8, err) || rt_out_write(out, text, bytes, err) ||
-             rt_out_write(out, spaces, padded - bytes, err);
+        head[i] = (char)((uint64_t)(*bytes - 8) >> (8 * i) & 255);
+    memcpy(head + 8, text, (size_t)n);
+    memset(head + 8 + n, ' ', (size_t)(*bytes - 8 - n));
+    rt_hash hash = rt_hash_around(head, *bytes, own);
+    memcpy(head + own, hash.hex, RT_HASH_DIGITS);
     free(text);
+    return head;
+}
+
+static int head_write(const rt_safetensors_writer *w, int shard, bool again, rt_err *err)
+{
+    int64_t bytes;
+    rt_out *out = &w->shard[shard].out;
+    char *head = head_make(w, shard, &bytes);
+    int rc = again ? rt_out_patch(out, 0, head, bytes, err) : rt_out_write(out, head, bytes, err);
+    free(head);
     return rc ? -1 : 0;
 }
 
@@ -170,11 +202,11 @@ static int set_choose(const rt_safetensors_writer *w, rt_err *err)
 
 int64_t rt_safetensors_writer_bytes(rt_safetensors_writer *w)
 {
-    int64_t sum = 0, padded;
+    int64_t sum = 0, head;
     shards_assign(w);
     for (int s = 0; s < w->n_shards; s++) {
-        free(header_text(w, s, &padded));
-        sum += 8 + padded;
+        free(head_make(w, s, &head));
+        sum += head;
     }
     for (int64_t i = 0; i < w->n_decl; i++)
         sum += w->decl[i].bytes;
@@ -199,7 +231,7 @@ int rt_safetensors_writer_begin(rt_safetensors_writer *w, rt_err *err)
         char *path = w->single ? rt_strdup(w->path) : rt_path_join(w->path, name);
         int rc = rt_out_open(&shard->out, path, err);
         free(path);
-        if (rc || header_write(w, s, err))
+        if (rc || head_write(w, s, false, err))
             return -1;
     }
     return 0;
@@ -216,11 +248,16 @@ int rt_safetensors_writer_push(rt_safetensors_writer *w, const void *data, int64
         }
         if (w->at == w->n_decl)
             rt_bug("safetensors writer: %s: more data than was declared", w->path);
-        const struct rt_st_decl *d = &w->decl[w->at];
+        struct rt_st_decl *d = &w->decl[w->at];
         int64_t take = rt_min(bytes, d->bytes - w->at_bytes);
         if (rt_out_write(&w->shard[d->shard].out, p, take, err))
             return -1;
+        if (w->at_bytes == 0)
+            rt_hasher_begin(&w->hasher);
+        rt_hasher_add(&w->hasher, p, take);
         w->at_bytes += take;
+        if (w->at_bytes == d->bytes)
+            d->sum = rt_hasher_end(&w->hasher);
         p += take;
         bytes -= take;
     }
@@ -296,6 +333,8 @@ int rt_safetensors_writer_commit(rt_safetensors_writer *w, rt_err *err)
     if (!w->n_shards || left != w->at_bytes)
         rt_bug("safetensors writer: %s: commit before all declared data were pushed", w->path);
     for (int s = 0; s < w->n_shards && !rc; s++)
+        rc = head_write(w, s, true, err);
+    for (int s = 0; s < w->n_shards && !rc; s++)
         rc = rt_out_commit(&w->shard[s].out, err);
     if (!rc && !w->single)
         rc = set_replace(w, err);
@@ -318,5 +357,6 @@ void rt_safetensors_writer_abort(rt_safetensors_writer *w)
     free(w->decl);
     free(w->shard);
     free(w->path);
+    rt_hasher_free(&w->hasher);
     *w = (rt_safetensors_writer){ 0 };
 }

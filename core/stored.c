@@ -25,6 +25,7 @@ int rt_store_open(rt_store *s, const char *path, rt_err *err)
     if (s->is_gguf ? rt_gguf_open(&s->gguf, path, err) : rt_safetensors_open(&s->st, path, err))
         return -1;
     s->used = rt_alloc(rt_store_count(s), 1, "a list of tensors");
+    s->checked = rt_alloc(rt_store_count(s), 1, "a list of tensors");
     if (s->is_gguf)
         s->path = s->gguf.path;
     return 0;
@@ -35,7 +36,33 @@ void rt_store_close(rt_store *s)
     rt_gguf_close(&s->gguf);
     rt_safetensors_close(&s->st);
     free(s->used);
+    free(s->checked);
     memset(s, 0, sizeof *s);
+}
+
+/* Finding is using: tensor i of the container is one that out is read from. */
+static void use(rt_store *s, rt_stored *out, int64_t i)
+{
+    s->used[i] = 1;
+    for (int k = 0; k < out->parts; k++)
+        if (out->part[k] == i)
+            return;
+    if (out->parts == RT_STORED_PARTS)
+        rt_bug("%s: a weight of more than %d tensors", s->path, RT_STORED_PARTS);
+    out->part[out->parts++] = i;
+}
+
+int rt_stored_check(const rt_stored *t, rt_err *err)
+{
+    const rt_store *s = t->store;
+    for (int k = 0; s && k < t->parts; k++) {
+        int64_t i = t->part[k];
+        if (!s->checked[i] && (s->is_gguf ? rt_gguf_check(&s->gguf, &s->gguf.tensor[i], err)
+                                          : rt_safetensors_check(&s->st, &s->st.tensor[i], err)))
+            return -1;
+        s->checked[i] = 1;
+    }
+    return 0;
 }
 
 // ---------------------------------------------------------------------------- shapes and messages
@@ -62,14 +89,14 @@ static int wrong_shape(const rt_store *s, const char *name, const int64_t *dim, 
         s->is_gguf ? "the file's keys say" : "config.json says", shape_text(need, want, want_rank));
 }
 
-/* Tensor "base" + "suffix"; NULL when it is not there. Finding is using. */
-static const rt_st_tensor *find(rt_store *s, const char *base, const char *suffix)
+/* Tensor "base" + "suffix"; NULL when it is not there. */
+static const rt_st_tensor *find(rt_store *s, rt_stored *out, const char *base, const char *suffix)
 {
     char name[192];
     snprintf(name, sizeof name, "%s%s", base, suffix);
     const rt_st_tensor *t = rt_safetensors_find(&s->st, name);
     if (t)
-        s->used[t - s->st.tensor] = 1;
+        use(s, out, t - s->st.tensor);
     return t;
 }
 
@@ -95,7 +122,7 @@ static int not_weights(const rt_store *s, const char *name, const char *type, rt
 static int find_scale(rt_store *s, rt_stored *out, const char *base, const char *suffix,
                       rt_err *err)
 {
-    const rt_st_tensor *scale = find(s, base, suffix);
+    const rt_st_tensor *scale = find(s, out, base, suffix);
     if (!scale)
         return rt_fail(err,
                        "%s: tensor %s has codes but %s%s is missing: without its scale it is "
@@ -135,11 +162,11 @@ static int find_int4(rt_store *s, const rt_quantization *q, const char *base,
                        "of pack-quantized",
                        s->path, codes->name);
     for (int i = 0; i < RT_COUNT(refused); i++)
-        if (find(s, base, refused[i]))
+        if (find(s, out, base, refused[i]))
             return rt_fail(err, "%s: tensor %s%s: %s is not supported", s->path, base, refused[i],
                            i ? "an activation order (actorder)" : "an asymmetric code");
     int64_t packed[2] = { out->rows, rt_stored_blocks(out->cols, 8) }, shape[2] = { 0 }, two = 2;
-    const rt_st_tensor *t = find(s, base, "_shape");
+    const rt_st_tensor *t = find(s, out, base, "_shape");
     if (!t)
         return rt_fail(err, "%s: tensor %s_shape is missing", s->path, base);
     if (expect_shape(s, t, 1, &two, err))
@@ -170,10 +197,10 @@ static int find_int4(rt_store *s, const rt_quantization *q, const char *base,
 static int find_own(rt_store *s, const rt_quantization *q, const char *name, int rank,
                     const int64_t *want, rt_stored *out, rt_err *err)
 {
-    const rt_st_tensor *t = find(s, name, "");
+    const rt_st_tensor *t = find(s, out, name, "");
     snprintf(out->name, sizeof out->name, "%s", name);
     if (!t) {
-        t = rank == 2 ? find(s, name, "_packed") : NULL;
+        t = rank == 2 ? find(s, out, name, "_packed") : NULL;
         return t ? find_int4(s, q, name, t, out, err) : 1;
     }
     if (expect_shape(s, t, rank, want, err))
@@ -225,7 +252,7 @@ static void place_part(rt_stored *out, expert_part which, bool in_turns)
 static int find_blocks(rt_store *s, const char *base, int64_t experts, int64_t e, int64_t rows,
                        const rt_st_tensor *t, rt_stored *out, rt_err *err)
 {
-    const rt_st_tensor *scale = find(s, base, "_scales");
+    const rt_st_tensor *scale = find(s, out, base, "_scales");
     int64_t want[4] = { experts, rows, rt_stored_blocks(out->cols, 32), 16 };
     snprintf(out->name, sizeof out->name, "%s", t->name);
     if (!scale)
@@ -251,20 +278,21 @@ static int find_blocks(rt_store *s, const char *base, int64_t experts, int64_t e
 
 /* Which of the two orders the experts of this layer are in. One tensor alone may be square and fit
    both; gate_up_proj (2F by C) and down_proj (C by F) never are at once. */
-static bool fused_turned(rt_store *s, const char *base, expert_part which, int64_t rows,
-                         int64_t cols)
+static bool fused_turned(rt_store *s, rt_stored *out, const char *base, expert_part which,
+                         int64_t rows, int64_t cols)
 {
     char other[192];
     if (rows != cols) {
-        const rt_st_tensor *t = find(s, base, "");
+        const rt_st_tensor *t = find(s, out, base, "");
         return t && t->rank == 3 && t->dim[1] == cols && t->dim[2] == rows;
     }
     size_t prefix = (size_t)(strstr(base, ".experts.") + strlen(".experts.") - base);
     snprintf(other, sizeof other, "%.*s%s", (int)prefix, base,
              which == PART_DOWN ? "gate_up_proj" : "down_proj");
     const rt_st_tensor *t = rt_safetensors_find(&s->st, other);
-    int64_t out = which == PART_DOWN ? 2 * cols : rows, in = which == PART_DOWN ? rows : cols / 2;
-    return t && t->rank == 3 && t->dim[1] == in && t->dim[2] == out;
+    int64_t rows_there = which == PART_DOWN ? 2 * cols : rows,
+            in = which == PART_DOWN ? rows : cols / 2;
+    return t && t->rank == 3 && t->dim[1] == in && t->dim[2] == rows_there;
 }
 
 /* 1 when there is no such tensor. */
@@ -276,7 +304,7 @@ static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int6
     bool bias, in_turns = cfg->family->names->in_turns;
     if (!fused_name(p->name, base, sizeof base, &which, &bias))
         return 1;
-    const rt_st_tensor *t = find(s, base, bias ? "_bias" : "");
+    const rt_st_tensor *t = find(s, out, base, bias ? "_bias" : "");
     int64_t experts = p->slot->dim[0];
     if (bias) { /* a column: each element is a row */
         out->rows = out->cols;
@@ -285,13 +313,13 @@ static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int6
     int64_t rows = which == PART_DOWN ? out->rows : 2 * out->rows;
     place_part(out, which, in_turns);
     if (!t && !bias) {
-        t = find(s, base, "_blocks");
+        t = find(s, out, base, "_blocks");
         if (t)
             return find_blocks(s, base, experts, e, rows, t, out, err);
     }
     if (!t)
         return 1;
-    out->turned = !bias && fused_turned(s, base, which, rows, out->cols);
+    out->turned = !bias && fused_turned(s, out, base, which, rows, out->cols);
     int64_t want[3] = { experts, out->turned ? out->cols : rows, out->turned ? rows : out->cols };
     snprintf(out->name, sizeof out->name, "%s", t->name);
     if (expect_shape(s, t, bias ? 2 : 3, want, err))
@@ -306,11 +334,11 @@ static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int6
 
 // ---------------------------------------------------------------------------------------- finding
 
-static const rt_gguf_tensor *gguf_tensor(rt_store *s, const char *name)
+static const rt_gguf_tensor *gguf_tensor(rt_store *s, rt_stored *out, const char *name)
 {
     const rt_gguf_tensor *t = rt_gguf_find(&s->gguf, name);
     if (t)
-        s->used[t - s->gguf.tensor] = 1;
+        use(s, out, t - s->gguf.tensor);
     return t;
 }
 
@@ -346,7 +374,7 @@ static int find_latent(rt_store *s, const rt_config *cfg, const rt_param *p,
     char name[2][176];
     gguf_sibling(name[0], p, "attn_k_b");
     gguf_sibling(name[1], p, "attn_v_b");
-    const rt_gguf_tensor *k = gguf_tensor(s, name[0]), *v = gguf_tensor(s, name[1]);
+    const rt_gguf_tensor *k = gguf_tensor(s, out, name[0]), *v = gguf_tensor(s, out, name[1]);
     if (t || (!k && !v))
         return 1;
     if (!k || !v)
@@ -367,7 +395,8 @@ static int find_latent(rt_store *s, const rt_config *cfg, const rt_param *p,
 }
 
 /* A tensor under another name than the registry's, or a part of it: all gates and ups in one. */
-static const rt_gguf_tensor *gguf_other(rt_store *s, const rt_param *p, bool *gate_up)
+static const rt_gguf_tensor *gguf_other(rt_store *s, rt_stored *out, const rt_param *p,
+                                        bool *gate_up)
 {
     static const struct {
         const char *leaf, *other;
@@ -380,7 +409,7 @@ static const rt_gguf_tensor *gguf_other(rt_store *s, const rt_param *p, bool *ga
         if (strcmp(dot + 1, names[i].leaf) == 0) {
             gguf_sibling(name, p, names[i].other);
             *gate_up = i > 0;
-            return gguf_tensor(s, name);
+            return gguf_tensor(s, out, name);
         }
     return NULL;
 }
@@ -411,14 +440,14 @@ static int find_gguf(rt_store *s, const rt_config *cfg, const rt_param *p, int64
     bool bias = n > 4 && strcmp(p->name + n - 4, "bias") == 0, gate_up = false;
     int64_t want[3], rows = out->rows;
     snprintf(out->name, sizeof out->name, "%s%s", p->gguf, bias ? ".bias" : ".weight");
-    const rt_gguf_tensor *t = gguf_tensor(s, out->name);
+    const rt_gguf_tensor *t = gguf_tensor(s, out, out->name);
     if (cfg->family->attn == RT_ATTN_MLA && strstr(p->gguf, ".attn_kv_b")) {
         int other = find_latent(s, cfg, p, t, out, err);
         if (other < 1)
             return other;
     }
     if (!t && !bias)
-        t = gguf_other(s, p, &gate_up);
+        t = gguf_other(s, out, p, &gate_up);
     if (!t)
         return rt_fail(err, "%s: tensor %s is missing", s->path, out->name);
     memcpy(want, p->slot->dim, sizeof want);
@@ -447,6 +476,7 @@ int rt_store_find(rt_store *s, const rt_config *cfg, const rt_param *p, int64_t 
     int rank = p->slot->rank - stack;
     memset(out, 0, sizeof *out);
     out->path = s->path;
+    out->store = s;
     out->step = 1;
     out->rows = rank == 2 ? dim[0] : 1;
     out->cols = dim[rank - 1];

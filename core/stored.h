@@ -1,5 +1,6 @@
 /* stored.h: the tensors of a checkpoint as a model's weights: a safetensors directory or a GGUF,
-   opened by its headers and memory-mapped, nothing read before it is asked for. Finds a weight
+   opened by its headers and memory-mapped, nothing read before it is asked for; then all bytes of
+   a tensor are checked once against the checksum that retort's own files carry. Finds a weight
    under the names and in the forms checkpoints keep it in, checks shapes, and gives rows of it as
    f32; this is the only place where codes meet their scales. What is found:
 
@@ -28,7 +29,8 @@ typedef struct rt_store {
     bool is_gguf;
     rt_gguf gguf;
     rt_safetensors st;
-    uint8_t *used; /* per tensor of the container: a weight was found in it */
+    uint8_t *used;    /* per tensor of the container: a weight was found in it */
+    uint8_t *checked; /* its bytes are those that were written */
 } rt_store;
 
 int rt_store_open(rt_store *s, const char *path, rt_err *err); /* on failure nothing to close */
@@ -44,11 +46,16 @@ typedef enum rt_stored_form {
     RT_STORED_LATENT /* keys (H,R,nope) in scale, values (H,Dv,R) in data: rows of kv_b by head */
 } rt_stored_form;
 
+enum { RT_STORED_PARTS = 4 };
+
 /* One matrix (a vector is one row) as it lies in the map. Row r of it is row first + r * step of
    the tensor, or column first + r * step when turned. */
 typedef struct rt_stored {
     char name[176]; /* of the tensor with the codes, in messages */
     const char *path;
+    const rt_store *store;         /* that it was found in */
+    int64_t part[RT_STORED_PARTS]; /* (parts) tensors of the container that it is read from */
+    int parts;
     rt_stored_form form;
     rt_dtype dtype, scale_dtype;
     const uint8_t *data, *scale;
@@ -72,6 +79,8 @@ int64_t rt_store_pieces(const rt_param *p);
 /* Headers only: every weight of list is there in its shape, and nothing else is but what no forward
    pass reads (layers that predict further tokens, a head that is the embedding again). */
 int rt_store_check(rt_store *s, const rt_config *cfg, const rt_params *list, rt_err *err);
+/* The bytes of every tensor that t is read from; each is read once and then known. */
+int rt_stored_check(const rt_stored *t, rt_err *err);
 /* out (n, cols) = rows first .. first + n - 1 */
 int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_err *err);
 

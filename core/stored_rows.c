@@ -107,6 +107,8 @@ int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_
     if (first < 0 || n < 0 || first > t->rows - n)
         rt_bug("rt_stored_rows: %s: %lld + %lld of %lld rows", t->name, (long long)first,
                (long long)n, (long long)t->rows);
+    if (rt_stored_check(t, err))
+        return -1;
     if (t->turned) {
         turned_rows(t, out, first, n);
         return 0;

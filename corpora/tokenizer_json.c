@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/gguf.h"
+#include "core/listing.h"
 #include "core/memory.h"
 #include "corpora/template.h"
 #include "corpora/tokenizer_parts.h"
@@ -397,7 +398,7 @@ int rt_tokenizer_open(rt_tokenizer **out, const char *dir_or_file, rt_err *err)
                       "(transformers: AutoTokenizer.from_pretrained(..).save_pretrained(DIR))",
                       path);
     if (!bad)
-        bad = rt_json_load(&s.json, path, err) ||
+        bad = rt_listing_check(s.dir, err) || rt_json_load(&s.json, path, err) ||
               load_optional(&s.config, s.dir, "tokenizer_config.json", err) ||
               (fill(out, &s, err) && rt_wrap(err, "%s", path));
     if (bad) {

@@ -112,7 +112,6 @@ typedef struct trainer {
     rt_step step;
     rt_measure measure;
     rt_position at;
-    char *checkpoint;
     int lock;
     FILE *metrics;
     rt_document *docs; /* (n_docs) of the running step */
@@ -249,7 +248,6 @@ static int open_trainer(trainer *t, const rt_needs *plan, rt_err *err)
     plan_steps(t);
     t->step.spec = spec;
     t->step.vocab = rt_tokenizer_vocab(t->chat.tokenizer);
-    t->checkpoint = rt_path_join(o->out, "checkpoint.safetensors");
     return 0;
 }
 
@@ -281,9 +279,9 @@ static int place_trainer(trainer *t, rt_err *err)
         rt_optimizer_place(&t->optimizer, &t->dev, err) ||
         (t->held_out && rt_measure_place(&t->measure, err)) || rt_dev_ready(&t->dev, err))
         return -1;
-    if (!rt_path_exists(t->checkpoint))
+    if (!rt_checkpoint_there(t->o->out))
         return 0;
-    if (rt_checkpoint_load(t->checkpoint, &t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
+    if (rt_checkpoint_load(t->o->out, &t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
                            &t->at, err))
         return -1;
     rt_info("resuming after step %lld", (long long)t->at.step);
@@ -299,7 +297,6 @@ static void close_trainer(trainer *t)
         fclose(t->metrics);
     if (t->lock >= 0)
         close(t->lock);
-    free(t->checkpoint);
     rt_step_free(&t->step);
     rt_measure_free(&t->measure);
     rt_optimizer_free(&t->optimizer, &t->dev);
@@ -389,7 +386,7 @@ static void log_step(trainer *t, const rt_totals *s, const rt_totals *held_out, 
 
 static int save_checkpoint(trainer *t, rt_err *err)
 {
-    return rt_checkpoint_save(t->checkpoint, &t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
+    return rt_checkpoint_save(t->o->out, &t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
                               &t->at, err);
 }
 
@@ -537,11 +534,10 @@ static int finish(trainer *t, rt_err *err)
                      .tokens = t->at.tokens };
     int bad = put_tokenizer(t, o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
               rt_card_write(o->out, &card, err) ||
-              rt_model_save(&t->model, &t->dev, o->out, written_dtype(o), err);
+              rt_model_save(&t->model, &t->dev, o->out, written_dtype(o), err) ||
+              rt_card_list(o->out, &card, err);
     cJSON_Delete(options_json);
-    if (!bad && rt_path_exists(t->checkpoint) && unlink(t->checkpoint))
-        bad = rt_fail(err, "%s: cannot be removed", t->checkpoint);
-    return bad ? -1 : 0;
+    return bad ? -1 : rt_checkpoint_remove(o->out, err);
 }
 
 static int run_train(void *values, rt_err *err)
@@ -574,9 +570,11 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
         rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", t.dev.scratch_need);
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
                      rt_model_save_bytes(&t.model, written_dtype(o)));
-        if (o->steps > o->save_every)
+        /* the last two, and the next while it is written */
+        int64_t checkpoints = rt_min(3, (o->steps - 1) / o->save_every);
+        if (checkpoints > 0)
             rt_needs_add(p, RT_NEEDS_DISK, "checkpoint", "until it is done",
-                         rt_checkpoint_bytes(&t.model.w));
+                         checkpoints * rt_checkpoint_bytes(&t.model.w));
         rt_needs_add(p, RT_NEEDS_ABOUT, "metrics", "a line a step", o->steps * METRICS_LINE);
         const char *speaks = o->tokenizer ? o->tokenizer : o->model;
         const rt_needs_output *from = rt_needs_find(p, speaks);

@@ -233,6 +233,7 @@ static int item_write(stream *s, const item *it, rt_err *err)
 
 static void declare(rt_gguf_writer *w, const plan *p)
 {
+    rt_gguf_writer_checksums(w);
     for (int i = 0; i < p->n_items; i++)
         rt_gguf_writer_add(w, p->item[i].name, p->item[i].dtype, p->item[i].rank, p->item[i].dim);
     if (p->rope) {

@@ -1,11 +1,12 @@
 /* gguf_write.c: keys go straight to the file; the two counts of the header are filled in before the
-   data begin. Nothing is held in memory but the tensors' declarations. */
+   data begin, the digits of the checksums at the end. Nothing is held in memory but the tensors'
+   declarations. */
 #include "quant/gguf_write.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "core/memory.h"
 
 #include "core/memory.h"
 
@@ -17,6 +18,7 @@ struct rt_gguf_decl {
     int rank;
     int64_t dim[4];
     int64_t bytes;
+    rt_hash sum;
 };
 
 static void store_le(uint8_t *p, uint64_t v, int bytes)
@@ -59,7 +61,7 @@ int rt_gguf_writer_open(rt_gguf_writer *w, const char *path, rt_err *err)
 static int key_begin(rt_gguf_writer *w, const char *key, rt_gguf_type type, bool array, int64_t n,
                      rt_err *err)
 {
-    if (w->begun || w->n_decl)
+    if (w->begun)
         rt_bug("gguf writer: key %s after the tensors", key);
     w->n_keys++;
     if (write_string(w, key, (int64_t)strlen(key), err))
@@ -135,6 +137,7 @@ void rt_gguf_writer_add(rt_gguf_writer *w, const char *name, rt_dtype dtype, int
     if (dim[rank - 1] % info->block)
         rt_bug("gguf writer: %s: rows of %lld as %s", name, (long long)dim[rank - 1], info->name);
     d->bytes = rt_dtype_bytes(dtype, elements);
+    d->sum = rt_hash_bytes("", 0); /* until data come */
 }
 
 static int counts_patch(rt_gguf_writer *w, rt_err *err)
@@ -142,15 +145,48 @@ static int counts_patch(rt_gguf_writer *w, rt_err *err)
     uint8_t counts[16];
     store_le(counts, (uint64_t)w->n_decl, 8);
     store_le(counts + 8, (uint64_t)w->n_keys, 8);
-    if (rt_out_flush(&w->out, err))
+    return rt_out_patch(&w->out, COUNTS_AT, counts, sizeof counts, err);
+}
+
+void rt_gguf_writer_checksums(rt_gguf_writer *w) { w->summed = true; }
+
+/* The two keys, zeros for digits; they are the last keys, when the tensors are known. */
+static int sums_begin(rt_gguf_writer *w, rt_err *err)
+{
+    static const char zeros[RT_HASH_DIGITS] = "00000000000000000000000000000000";
+    if (key_begin(w, RT_GGUF_HEADER_KEY, RT_GGUF_STR, false, 1, err))
         return -1;
-    if (pwrite(w->out.fd, counts, sizeof counts, COUNTS_AT) != (ssize_t)sizeof counts)
-        return rt_fail(err, "%s: cannot write: %s", w->out.path, strerror(errno));
+    w->own_at = w->out.bytes + 8;
+    if (write_string(w, zeros, sizeof zeros, err) ||
+        key_begin(w, RT_GGUF_SUMS_KEY, RT_GGUF_STR, true, w->n_decl, err))
+        return -1;
+    w->sums_at = w->out.bytes + 8;
+    for (int64_t i = 0; i < w->n_decl; i++)
+        if (write_string(w, zeros, sizeof zeros, err))
+            return -1;
     return 0;
+}
+
+static int sums_patch(rt_gguf_writer *w, rt_err *err)
+{
+    for (int64_t i = 0; i < w->n_decl; i++)
+        if (rt_out_patch(&w->out, w->sums_at + i * (8 + RT_HASH_DIGITS), w->decl[i].sum.hex,
+                         RT_HASH_DIGITS, err))
+            return -1;
+    char *head = rt_alloc(w->data_at, 1, "the header of a GGUF");
+    int rc = rt_out_read(&w->out, 0, head, w->data_at, err);
+    if (!rc) {
+        rt_hash hash = rt_hash_around(head, w->data_at, w->own_at);
+        rc = rt_out_patch(&w->out, w->own_at, hash.hex, RT_HASH_DIGITS, err);
+    }
+    free(head);
+    return rc;
 }
 
 int rt_gguf_writer_begin(rt_gguf_writer *w, rt_err *err)
 {
+    if (w->summed && sums_begin(w, err))
+        return -1;
     int64_t offset = 0;
     for (int64_t i = 0; i < w->n_decl; i++) {
         const struct rt_gguf_decl *d = &w->decl[i];
@@ -165,7 +201,8 @@ int rt_gguf_writer_begin(rt_gguf_writer *w, rt_err *err)
     }
     w->begun = true;
     int64_t at = w->out.bytes;
-    return write_zeros(w, rt_align_up(at, ALIGNMENT) - at, err) || counts_patch(w, err) ? -1 : 0;
+    w->data_at = rt_align_up(at, ALIGNMENT);
+    return write_zeros(w, w->data_at - at, err) || counts_patch(w, err) ? -1 : 0;
 }
 
 int64_t rt_gguf_writer_bytes(const rt_gguf_writer *w)
@@ -200,7 +237,12 @@ int rt_gguf_writer_push(rt_gguf_writer *w, const void *data, int64_t bytes, rt_e
         int64_t take = rt_min(bytes, w->decl[w->at].bytes - w->at_bytes);
         if (rt_out_write(&w->out, p, take, err))
             return -1;
+        if (w->at_bytes == 0)
+            rt_hasher_begin(&w->hasher);
+        rt_hasher_add(&w->hasher, p, take);
         w->at_bytes += take;
+        if (w->at_bytes == w->decl[w->at].bytes)
+            w->decl[w->at].sum = rt_hasher_end(&w->hasher);
         p += take;
         bytes -= take;
     }
@@ -212,6 +254,8 @@ int rt_gguf_writer_commit(rt_gguf_writer *w, rt_err *err)
     int rc = settle(w, err);
     if (!rc && (!w->begun || w->at != w->n_decl))
         rt_bug("gguf writer: %s: commit before all declared data were pushed", w->out.path);
+    if (!rc && w->summed)
+        rc = sums_patch(w, err);
     if (!rc)
         rc = rt_out_commit(&w->out, err);
     rt_gguf_writer_abort(w);
@@ -222,5 +266,6 @@ void rt_gguf_writer_abort(rt_gguf_writer *w)
 {
     rt_out_abort(&w->out);
     free(w->decl);
+    rt_hasher_free(&w->hasher);
     *w = (rt_gguf_writer){ 0 };
 }

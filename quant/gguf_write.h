@@ -1,6 +1,7 @@
 /* gguf_write.h: a GGUF v3 file, streamed and atomic. Order of calls: open, every key, every
    tensor's declaration, begin, the data in the declared order in pieces of any size, commit. The
-   bytes are a function of the calls alone and equal those of the `gguf` Python package's writer.
+   bytes are a function of the calls alone and, without checksums, equal those of the `gguf` Python
+   package's writer.
    Refuses: deciding types (quant/mix.h) and names (quant/export.h). */
 #ifndef RT_GGUF_WRITE_H
 #define RT_GGUF_WRITE_H
@@ -15,7 +16,9 @@ typedef struct rt_gguf_writer {
     struct rt_gguf_decl *decl; /* private */
     int64_t n_keys, n_decl, cap_decl;
     int64_t at, at_bytes; /* tensor being pushed, at_bytes of it done */
-    bool begun;
+    bool begun, summed;
+    int64_t own_at, sums_at, data_at; /* of the checksums' first digits, of the data */
+    rt_hasher hasher;                 /* of the tensor being pushed */
 } rt_gguf_writer;
 
 /* path NULL: only count the bytes; abort ends it. */
@@ -35,6 +38,8 @@ int rt_gguf_put_strs_item(rt_gguf_writer *w, const void *text, int64_t bytes, rt
 /* dim outermost first, as rt_tensor; names are < 64 bytes, else our mistake. */
 void rt_gguf_writer_add(rt_gguf_writer *w, const char *name, rt_dtype dtype, int rank,
                         const int64_t *dim);
+/* Before begin: the file gets the checksums of core/gguf.h. */
+void rt_gguf_writer_checksums(rt_gguf_writer *w);
 int rt_gguf_writer_begin(rt_gguf_writer *w, rt_err *err);
 int64_t rt_gguf_writer_bytes(const rt_gguf_writer *w); /* after begin: of the whole file */
 int rt_gguf_writer_push(rt_gguf_writer *w, const void *data, int64_t bytes, rt_err *err);

@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 
-int rt_card_write(const char *dir, const rt_card *c, rt_err *err)
+#include "core/listing.h"
+
+int rt_card_list(const char *dir, const rt_card *c, rt_err *err)
 {
     cJSON *json = rt_json_object();
     rt_json_put_str(json, "made_by", "retort " RT_VERSION);
@@ -10,16 +12,14 @@ int rt_card_write(const char *dir, const rt_card *c, rt_err *err)
     rt_json_put_i64(json, "steps", c->steps);
     rt_json_put_i64(json, "tokens", c->tokens);
     rt_json_put(json, "options", cJSON_Duplicate(c->options, true));
-    char *path = rt_path_join(dir, "retort.json");
-    int bad = rt_json_save(json, path, err);
-    free(path);
-    cJSON_Delete(json);
-    if (bad)
-        return -1;
+    return rt_listing_write(dir, json, false, err);
+}
+
+int rt_card_write(const char *dir, const rt_card *c, rt_err *err)
+{
     rt_out out;
-    path = rt_path_join(dir, "README.md");
-    char *options = rt_json_text(c->options);
-    bad = rt_out_open(&out, path, err);
+    char *path = rt_path_join(dir, "README.md"), *options = rt_json_text(c->options);
+    int bad = rt_out_open(&out, path, err);
     if (!bad) {
         bad = rt_out_printf(&out, err,
                             "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: "

@@ -17,7 +17,9 @@ typedef struct rt_card {
     const char *base, *licence; /* NULL = not stated */
 } rt_card;
 
-int rt_card_write(const char *dir, const rt_card *card, rt_err *err);
+int rt_card_write(const char *dir, const rt_card *card, rt_err *err); /* README.md */
+/* retort.json, with the checksums of what stands in dir: the last file of a model. */
+int rt_card_list(const char *dir, const rt_card *card, rt_err *err);
 
 RT_END
 

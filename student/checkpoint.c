@@ -1,14 +1,19 @@
 #include "student/checkpoint.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "core/log.h"
 #include "core/memory.h"
 #include "core/safetensors.h"
 
 static const char *const PREFIX[] = { "weight.", "moment1.", "moment2." };
-static const char POSITION[] = "position", HASH[] = "hash";
+static const char *const NAME[] = { "checkpoint.safetensors", "checkpoint-before.safetensors" };
+enum { LAST, BEFORE };
+static const char POSITION[] = "position";
 
 static int64_t largest(const rt_weights *w)
 {
@@ -26,7 +31,7 @@ static void state_name(char *out, size_t size, int part, const rt_param *p)
 static void declare(rt_safetensors_writer *out, const char *path, const rt_weights *w)
 {
     char name[160];
-    const int64_t position_bytes = sizeof(rt_position), hash_bytes = sizeof(uint64_t);
+    const int64_t position_bytes = sizeof(rt_position);
     rt_safetensors_writer_init(out, path, 0);
     for (int k = 0; k < RT_COUNT(PREFIX); k++)
         for (int i = 0; i < w->params.n; i++) {
@@ -35,7 +40,6 @@ static void declare(rt_safetensors_writer *out, const char *path, const rt_weigh
                                       w->params.item[i].slot->dim);
         }
     rt_safetensors_writer_add(out, POSITION, RT_U8, 1, &position_bytes);
-    rt_safetensors_writer_add(out, HASH, RT_U8, 1, &hash_bytes);
 }
 
 int64_t rt_checkpoint_bytes(const rt_weights *w)
@@ -47,40 +51,92 @@ int64_t rt_checkpoint_bytes(const rt_weights *w)
     return bytes;
 }
 
-int rt_checkpoint_save(const char *path, rt_dev *d, const rt_weights *w, const rt_weights *m,
-                       const rt_weights *v, const rt_position *at, rt_err *err)
+static int write_state(rt_safetensors_writer *out, rt_dev *d, const rt_weights *const part[3],
+                       const rt_position *at, rt_err *err)
 {
-    const rt_weights *part[] = { w, m, v };
-    rt_safetensors_writer out;
-    declare(&out, path, w);
-    uint64_t hash = 0;
-    void *host = rt_alloc(largest(w), 1, "a tensor");
-    int bad = rt_safetensors_writer_begin(&out, err);
-    for (int k = 0; !bad && k < RT_COUNT(part); k++)
-        for (int i = 0; !bad && i < w->params.n; i++) {
+    void *host = rt_alloc(largest(part[0]), 1, "a tensor");
+    int bad = rt_safetensors_writer_begin(out, err);
+    for (int k = 0; !bad && k < RT_COUNT(PREFIX); k++)
+        for (int i = 0; !bad && i < part[k]->params.n; i++) {
             const rt_tensor *t = part[k]->params.item[i].slot;
             d->ops->download(d, host, t->data, rt_tensor_bytes(t));
-            hash = rt_hash64(host, rt_tensor_bytes(t), hash);
-            bad = rt_safetensors_writer_push(&out, host, rt_tensor_bytes(t), err);
+            bad = rt_safetensors_writer_push(out, host, rt_tensor_bytes(t), err);
         }
     free(host);
-    hash = rt_hash64(at, sizeof *at, hash);
-    if (bad || rt_safetensors_writer_push(&out, at, sizeof *at, err) ||
-        rt_safetensors_writer_push(&out, &hash, sizeof hash, err)) {
-        rt_safetensors_writer_abort(&out);
-        return rt_wrap(err, "checkpoint");
-    }
-    return rt_safetensors_writer_commit(&out, err);
+    return bad ? -1 : rt_safetensors_writer_push(out, at, sizeof *at, err);
 }
 
-static const rt_st_tensor *find_bytes(const rt_safetensors *st, const char *name, int64_t bytes)
+int rt_checkpoint_save(const char *dir, rt_dev *d, const rt_weights *w, const rt_weights *m,
+                       const rt_weights *v, const rt_position *at, rt_err *err)
 {
-    const rt_st_tensor *t = rt_safetensors_find(st, name);
-    return t && t->dtype == RT_U8 && t->bytes == bytes ? t : NULL;
+    const rt_weights *const part[] = { w, m, v };
+    char *last = rt_path_join(dir, NAME[LAST]), *before = rt_path_join(dir, NAME[BEFORE]);
+    rt_safetensors_writer out;
+    declare(&out, last, w);
+    int bad = write_state(&out, d, part, at, err);
+    if (!bad && rename(last, before) && errno != ENOENT)
+        bad = rt_fail(err, "%s: cannot be renamed: %s", last, strerror(errno));
+    if (bad)
+        rt_safetensors_writer_abort(&out);
+    else
+        bad = rt_safetensors_writer_commit(&out, err);
+    free(last);
+    free(before);
+    return bad ? rt_wrap(err, "checkpoint") : 0;
+}
+
+bool rt_checkpoint_there(const char *dir)
+{
+    bool there = false;
+    for (int k = 0; k < RT_COUNT(NAME); k++) {
+        char *path = rt_path_join(dir, NAME[k]);
+        there = there || rt_path_exists(path);
+        free(path);
+    }
+    return there;
+}
+
+int rt_checkpoint_remove(const char *dir, rt_err *err)
+{
+    int bad = 0;
+    for (int k = RT_COUNT(NAME) - 1; !bad && k >= 0; k--) {
+        char *path = rt_path_join(dir, NAME[k]);
+        if (unlink(path) && errno != ENOENT)
+            bad = rt_fail(err, "%s: cannot be removed: %s", path, strerror(errno));
+        free(path);
+    }
+    return bad;
+}
+
+/* ---- loading ---------------------------------------------------------------------------------
+ */
+
+enum { DAMAGED = 1 };
+
+/* Its bytes are checked before anything is made of them: 0, DAMAGED, or -1 when it is whole and
+   not for this run. */
+static int load_position(const rt_safetensors *st, const char *path, rt_position *at, rt_err *err)
+{
+    rt_position read;
+    const rt_st_tensor *t = rt_safetensors_find(st, POSITION);
+    if (!t || t->dtype != RT_U8 || t->bytes != (int64_t)sizeof read || !t->sum)
+        return rt_fail(
+            err, "%s: not a checkpoint of this version of retort; delete it to start over", path);
+    if (rt_safetensors_check(st, t, err))
+        return DAMAGED;
+    memcpy(&read, t->data, sizeof read);
+    if (read.recipe != at->recipe)
+        return rt_fail(
+            err,
+            "%s: made by other settings or data than these; use another --out, or delete it to "
+            "start over",
+            path);
+    *at = read;
+    return 0;
 }
 
 static int load_state(const rt_safetensors *st, const char *path, rt_dev *d,
-                      rt_weights *const part[3], uint64_t *hash, rt_err *err)
+                      rt_weights *const part[3], rt_err *err)
 {
     char name[160];
     for (int k = 0; k < 3; k++)
@@ -94,41 +150,60 @@ static int load_state(const rt_safetensors *st, const char *path, rt_dev *d,
                     "%s: %s is missing or has another shape: the checkpoint is of another model; "
                     "delete it to start over",
                     path, name);
-            *hash = rt_hash64(s->data, s->bytes, *hash);
+            if (rt_safetensors_check(st, s, err))
+                return DAMAGED;
             d->ops->upload(d, t->data, s->data, s->bytes);
         }
     return 0;
 }
 
-int rt_checkpoint_load(const char *path, rt_dev *d, rt_weights *w, rt_weights *m, rt_weights *v,
-                       rt_position *at, rt_err *err)
+static int load_one(const char *path, rt_dev *d, rt_weights *const part[3], rt_position *at,
+                    rt_err *err)
 {
     rt_safetensors st;
-    rt_weights *const part[] = { w, m, v };
-    rt_position read;
-    uint64_t hash = 0, stored = 1;
+    rt_position read = *at;
     if (rt_safetensors_open(&st, path, err))
-        return rt_wrap(err, "checkpoint (delete it to start over)");
-    const rt_st_tensor *position = find_bytes(&st, POSITION, sizeof read);
-    const rt_st_tensor *sum = find_bytes(&st, HASH, sizeof stored);
-    int bad = position && sum
-                  ? load_state(&st, path, d, part, &hash, err)
-                  : rt_fail(err, "%s: not a checkpoint of retort; delete it to start over", path);
-    if (!bad) {
-        memcpy(&read, position->data, sizeof read);
-        memcpy(&stored, sum->data, sizeof stored);
-        if (rt_hash64(&read, sizeof read, hash) != stored)
-            bad = rt_fail(err, "%s: damaged (its hash does not fit); delete it to start over",
-                          path);
-        else if (read.recipe != at->recipe)
-            bad = rt_fail(
-                err,
-                "%s: made by other settings or data than these; use another --out, or delete it to "
-                "start over",
-                path);
-        else
-            *at = read;
-    }
+        return DAMAGED;
+    int bad = load_position(&st, path, &read, err);
+    bad = bad ? bad : load_state(&st, path, d, part, err);
     rt_safetensors_close(&st);
+    if (!bad)
+        *at = read;
+    return bad;
+}
+
+/* The last one is damaged and the one before loaded: it takes the place of the last. */
+static int fall_back(const char *last, const char *before, const rt_position *at, const rt_err *why,
+                     rt_err *err)
+{
+    if (rename(before, last))
+        return rt_fail(err, "%s: cannot be renamed: %s", before, strerror(errno));
+    rt_info("%s; going on from the checkpoint before it, after step %lld", why->text,
+            (long long)at->step);
+    return 0;
+}
+
+int rt_checkpoint_load(const char *dir, rt_dev *d, rt_weights *w, rt_weights *m, rt_weights *v,
+                       rt_position *at, rt_err *err)
+{
+    rt_weights *const part[] = { w, m, v };
+    char *last = rt_path_join(dir, NAME[LAST]), *before = rt_path_join(dir, NAME[BEFORE]);
+    rt_err why = { 0 }, other = { 0 };
+    bool there = rt_path_exists(last);
+    int bad = there ? load_one(last, d, part, at, &why) : DAMAGED;
+    if (bad == DAMAGED && rt_path_exists(before)) {
+        bad = load_one(before, d, part, at, &other);
+        if (!bad && there)
+            bad = fall_back(last, before, at, &why, &other);
+    }
+    if (bad == DAMAGED)
+        rt_fail(err,
+                "%s: no checkpoint in it is whole (%s): delete checkpoint*.safetensors there to "
+                "start over",
+                dir, (there ? &why : &other)->text);
+    else if (bad)
+        *err = other.exit_code ? other : why;
+    free(last);
+    free(before);
     return bad ? -1 : 0;
 }

@@ -1,7 +1,8 @@
-/* checkpoint.h: a training run's state as one safetensors file, replaced atomically: weights,
-   moments, position, and a hash over all of it. Resuming gives the same bits as never having
+/* checkpoint.h: a training run's state as one safetensors file in the run's directory: weights,
+   moments and position, each with a checksum. Two are kept, the last and the one before it, so that
+   a damaged file costs some steps and not the run. Resuming gives the same bytes as never having
    stopped: draws and order are functions of counters, so the position is all there is beside the
-   numbers. Refuses: a file whose hash, shapes or recipe do not fit, with what to do. */
+   numbers. Refuses: a file whose shapes or recipe do not fit, with what to do. */
 #ifndef RT_CHECKPOINT_H
 #define RT_CHECKPOINT_H
 
@@ -16,14 +17,18 @@ typedef struct rt_position {
     uint64_t recipe;  /* hash of what must not change across a resume */
 } rt_position;
 
-/* placements: weights, first and second moments. */
-int rt_checkpoint_save(const char *path, rt_dev *d, const rt_weights *w, const rt_weights *m,
+/* w, m, v: weights, first and second moments. What was the last checkpoint of dir becomes the one
+   before. */
+int rt_checkpoint_save(const char *dir, rt_dev *d, const rt_weights *w, const rt_weights *m,
                        const rt_weights *v, const rt_position *at, rt_err *err);
 /* Of the file that save would write. */
 int64_t rt_checkpoint_bytes(const rt_weights *w);
-/* at->recipe is compared, the rest filled. */
-int rt_checkpoint_load(const char *path, rt_dev *d, rt_weights *w, rt_weights *m, rt_weights *v,
+bool rt_checkpoint_there(const char *dir);
+/* The last one, or, when that is damaged, the one before, which is then the last, and says so.
+   at->recipe is compared, the rest filled. */
+int rt_checkpoint_load(const char *dir, rt_dev *d, rt_weights *w, rt_weights *m, rt_weights *v,
                        rt_position *at, rt_err *err);
+int rt_checkpoint_remove(const char *dir, rt_err *err); /* both, if they are there */
 
 RT_END
 

@@ -56,7 +56,8 @@ LIST
 student=$models/../student
 "$retort" -q quantize --model "$student" --type F16 --out student.gguf || fail "the student as F16"
 golden() { "$tool" json "$student/greedy.json" "$1"; }
-[ "$(sha256sum <student.gguf)" = "$(golden gguf_sha256)  -" ] || fail "another GGUF"
+"$tool" bare student.gguf bare.gguf || fail "the student without checksums" # golden is older than they
+[ "$(sha256sum <bare.gguf)" = "$(golden gguf_sha256)  -" ] || fail "another GGUF"
 answers=0
 while prompt=$(golden answers.$answers.prompt 2>/dev/null); do
     for form in f16 f32; do

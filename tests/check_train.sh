@@ -77,7 +77,7 @@ wrong 1 'unanswered.jsonl:1' train bad --data unanswered.jsonl
 echo '{"text": ' >broken.jsonl
 wrong 1 'broken.jsonl:1' train bad --data broken.jsonl
 mkdir truncated shape pickle
-for d in truncated shape pickle; do cp clean/*.json $d; done
+for d in truncated shape pickle; do cp clean/*.json $d && rm $d/retort.json; done
 head -c 3000 clean/model.safetensors >truncated/model.safetensors
 wrong 1 'model.safetensors' "$retort" -q train --model truncated --data traces.jsonl --loss hard --out bad
 sed 's/"hidden_size":[ \t]*24/"hidden_size": 32/' clean/config.json >shape/config.json

@@ -1,9 +1,13 @@
 /* tool.c: what the check_*.sh scripts need beyond a shell, so that they run on a machine with
-   nothing but what setup.sh installs. test-tool json FILE KEY.KEY.0.KEY          a value: a string
-   as it is, anything else as JSON test-tool head IN.npy N OUT.npy            the first N elements
-     test-tool near LOGITS.npy GOLDEN_DIR LIMIT largest difference from GOLDEN_DIR/logits.npy (f32;
-                                                every row, or every eighth and the last), relative
-                                                to its largest; exit 1 when above LIMIT
+   nothing but what setup.sh installs.
+     test-tool json FILE KEY.KEY.0.KEY     a value: a string as it is, anything else as JSON
+     test-tool head IN.npy N OUT.npy       the first N elements
+     test-tool near LOGITS.npy GOLDEN_DIR LIMIT
+                                           largest difference from GOLDEN_DIR/logits.npy (f32; every
+                                           row, or every eighth and the last), relative to its
+                                           largest; exit 1 when above LIMIT
+     test-tool bare IN.gguf OUT.gguf       a GGUF of ours without its two keys of checksums
+     test-tool flip FILE BIT               the file with one bit turned over
    Refuses: being installed. */
 #include <math.h>
 #include <stdio.h>
@@ -11,6 +15,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/gguf.h"
 #include "core/json.h"
 #include "corpora/npz.h"
 
@@ -87,6 +92,47 @@ static int near(const char *ours, const char *dir, double limit, rt_err *err)
     return rows && most / largest <= limit ? 0 : rt_fail(err, "%s: above %g", ours, limit);
 }
 
+/* The checksums are the last keys: everything before them, the tensors' descriptions, the data. */
+static int bare(const char *in, const char *out, rt_err *err)
+{
+    rt_gguf g;
+    static const char zeros[32] = { 0 };
+    if (rt_gguf_open(&g, in, err))
+        return -1;
+    const rt_gguf_key *own = rt_gguf_find_key(&g, RT_GGUF_HEADER_KEY);
+    const rt_gguf_key *sums = rt_gguf_find_key(&g, RT_GGUF_SUMS_KEY);
+    const char *file = (const char *)g.map.data;
+    uint64_t keys = (uint64_t)g.n_keys - 2;
+    FILE *f = own && sums && g.n_tensors ? fopen(out, "wb") : NULL;
+    if (!f) {
+        rt_gguf_close(&g);
+        return rt_fail(err, "%s: no checksums in it, or %s cannot be written", in, out);
+    }
+    size_t begin = (size_t)((const char *)own->data - file) - 4 - strlen(own->name) - 8;
+    const char *infos = (const char *)sums->data + sums->bytes;
+    size_t bytes = 0, data_at = (size_t)g.tensor[0].offset;
+    for (int64_t i = 0; i < g.n_tensors; i++)
+        bytes += 8 + strlen(g.tensor[i].name) + 4 + 8 * (size_t)g.tensor[i].rank + 4 + 8;
+    fwrite(file, 1, 16, f);
+    fwrite(&keys, 8, 1, f);
+    fwrite(file + 24, 1, begin - 24, f);
+    fwrite(infos, 1, bytes, f);
+    fwrite(zeros, 1, (32 - (begin + bytes) % 32) % 32, f);
+    fwrite(file + data_at, 1, (size_t)g.map.bytes - data_at, f);
+    rt_gguf_close(&g);
+    return fclose(f) ? rt_fail(err, "%s: cannot be written", out) : 0;
+}
+
+static int flip(const char *path, long long bit, rt_err *err)
+{
+    FILE *f = fopen(path, "r+b");
+    int c = f && fseek(f, (long)(bit / 8), SEEK_SET) == 0 ? fgetc(f) : EOF;
+    bool bad = c == EOF || fseek(f, (long)(bit / 8), SEEK_SET) || fputc(c ^ 1 << bit % 8, f) == EOF;
+    if (f && fclose(f))
+        bad = true;
+    return bad ? rt_fail(err, "%s: cannot be changed", path) : 0;
+}
+
 int main(int argc, char **argv)
 {
     rt_err err = { 0 };
@@ -97,6 +143,10 @@ int main(int argc, char **argv)
         rc = head(argv[2], atoll(argv[3]), argv[4], &err);
     else if (argc == 5 && !strcmp(argv[1], "near"))
         rc = near(argv[2], argv[3], atof(argv[4]), &err);
+    else if (argc == 4 && !strcmp(argv[1], "bare"))
+        rc = bare(argv[2], argv[3], &err);
+    else if (argc == 4 && !strcmp(argv[1], "flip"))
+        rc = flip(argv[2], atoll(argv[3]), &err);
     if (rc)
         fprintf(stderr, "test-tool: %s\n", err.text);
     return rc ? 1 : 0;

@@ -1,0 +1,315 @@
+/* test_integrity.c: a student, a checkpoint and a GGUF, each of at most 32 KiB, as retort writes
+   them: every byte damaged in turn is seen by `verify`; what another program or an older retort
+   wrote opens as before; damaged weights are never used; of two checkpoints one may be damaged. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/gguf.h"
+#include "core/json.h"
+#include "core/listing.h"
+#include "core/option.h"
+#include "core/safetensors.h"
+#include "core/weights.h"
+#include "corpora/integrity.h"
+#include "student/checkpoint.h"
+#include "tests/suite.h"
+
+#define TOKENIZER RT_SOURCE_DIR "/tests/golden/tiny"
+
+static rt_err err;
+
+extern const rt_command rt_command_train, rt_command_quantize, rt_command_eval;
+
+static int run(const rt_command *cmd, const char *words)
+{
+    char text[512], *argv[40];
+    int n = 0;
+    bool help = false;
+    void *values = calloc(1, cmd->struct_bytes);
+    snprintf(text, sizeof text, "%s", words);
+    for (char *save = NULL, *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save))
+        argv[n++] = w;
+    err = (rt_err){ .text = "" };
+    int bad = rt_options_parse(cmd, values, NULL, n, argv, &help, &err) || cmd->run(values, &err);
+    rt_options_free(cmd, values);
+    free(values);
+    return bad;
+}
+
+static const char CONFIG[] =
+    "{\"model_type\":\"llama\",\"num_hidden_layers\":1,\"hidden_size\":4,\"num_attention_heads\":1,"
+    "\"num_key_value_heads\":1,\"intermediate_size\":4,\"rms_norm_eps\":1e-6,"
+    "\"max_position_embeddings\":64,\"tie_word_embeddings\":true,\"rope_theta\":10000.0}";
+
+static void make_student(void)
+{
+    static const char LINES[] = "{\"text\":\"aba caba\"}\n{\"text\":\"abacus and more\"}\n";
+    OK(rt_file_write("config.json", CONFIG, sizeof CONFIG - 1, &err));
+    OK(rt_file_write("d.jsonl", LINES, sizeof LINES - 1, &err));
+    OK(run(&rt_command_train, "--config config.json --tokenizer " TOKENIZER
+                              " --data d.jsonl --loss hard --steps 2 --out s --threads 1"));
+}
+
+static rt_integrity verify(const char *path)
+{
+    rt_integrity c = { 0 };
+    rt_err why;
+    ck_assert_msg(rt_integrity_check(&c, path, &why) == 0, "%s", why.text);
+    return c;
+}
+
+/* Bit (k + at) % 8 of byte `at` of a file, turned over. */
+static void flip(int fd, int64_t at, int k)
+{
+    uint8_t byte;
+    ck_assert(pread(fd, &byte, 1, at) == 1);
+    byte ^= (uint8_t)(1 << (k + at) % 8);
+    ck_assert(pwrite(fd, &byte, 1, at) == 1);
+}
+
+/* Every byte of the file at path, which belongs to what stands at whole. */
+static int64_t damage_each(const char *path, const char *whole, int k)
+{
+    int64_t bytes;
+    int fd = open(path, O_RDWR);
+    OK(rt_path_size(path, &bytes, &err));
+    ck_assert(fd >= 0 && bytes <= 32 << 10);
+    for (int64_t at = 0; at < bytes; at++) {
+        flip(fd, at, k);
+        rt_integrity c = { 0 };
+        rt_err why;
+        bool seen = rt_integrity_check(&c, whole, &why) || c.damaged;
+        ck_assert_msg(seen, "%s: byte %lld of %lld, bit %lld", path, (long long)at,
+                      (long long)bytes, (long long)((k + at) % 8));
+        flip(fd, at, k);
+    }
+    close(fd);
+    ck_assert_int_eq(verify(whole).damaged, 0);
+    return bytes;
+}
+
+START_TEST(student_bytes)
+{
+    char **name;
+    int n;
+    int64_t bytes = 0;
+    make_student();
+    ck_assert_int_eq(verify("s").damaged + verify("s").unknown, 0);
+    OK(rt_dir_list(&name, &n, "s", &err));
+    for (int i = 0; i < n; i++) {
+        char *path = rt_path_join("s", name[i]);
+        if (strcmp(name[i], "metrics.jsonl") && strcmp(name[i], "lock"))
+            bytes += damage_each(path, "s", _i);
+        free(path);
+    }
+    rt_names_free(name, n);
+    ck_assert(bytes > 5000 && bytes <= 32 << 10);
+    OK(unlink("s/tokenizer.json"));
+    ck_assert_int_eq(verify("s").damaged, 1);
+}
+END_TEST
+
+START_TEST(gguf_bytes)
+{
+    make_student();
+    OK(run(&rt_command_quantize, "--model s --type Q8_0 --out s.gguf"));
+    ck_assert_int_eq(verify("s.gguf").damaged + verify("s.gguf").unknown, 0);
+    damage_each("s.gguf", "s.gguf", _i);
+    char *data;
+    int64_t bytes;
+    OK(rt_file_read(&data, &bytes, "s.gguf", 1 << 20, &err));
+    for (int64_t cut = 0; cut < bytes; cut += 7) {
+        OK(rt_file_write("cut.gguf", data, cut, &err));
+        ck_assert_msg(verify("cut.gguf").damaged > 0, "cut at %lld", (long long)cut);
+    }
+    free(data);
+}
+END_TEST
+
+/* ---- checkpoints ---- */
+
+typedef struct state {
+    rt_dev dev;
+    rt_config cfg;
+    rt_weights w, m, v;
+} state;
+
+static void open_state(state *s, uint64_t seed)
+{
+    OK(rt_dev_open(&s->dev, "cpu", 1, &err));
+    OK(rt_config_load(&s->cfg, "s", &err));
+    rt_weights_init(&s->w, &s->cfg, "weights");
+    rt_weights_init(&s->m, &s->cfg, "moment1");
+    rt_weights_init(&s->v, &s->cfg, "moment2");
+    OK(rt_weights_place(&s->dev, &s->w, &err) || rt_weights_place(&s->dev, &s->m, &err) ||
+       rt_weights_place(&s->dev, &s->v, &err));
+    rt_params_init(&s->w.params, &s->dev, &s->cfg, seed);
+    rt_params_init(&s->m.params, &s->dev, &s->cfg, seed + 1);
+    rt_params_init(&s->v.params, &s->dev, &s->cfg, seed + 2);
+}
+
+static void close_state(state *s)
+{
+    rt_weights_free(&s->dev, &s->w);
+    rt_weights_free(&s->dev, &s->m);
+    rt_weights_free(&s->dev, &s->v);
+    rt_dev_close(&s->dev);
+}
+
+static int save(state *s, int64_t step)
+{
+    rt_position at = { step, 2 * step, 30 * step, 77 };
+    return rt_checkpoint_save("c", &s->dev, &s->w, &s->m, &s->v, &at, &err);
+}
+
+/* The step that loading goes on from, or -1. */
+static int64_t load(state *s)
+{
+    rt_position at = { .recipe = 77 };
+    err = (rt_err){ .text = "" };
+    return rt_checkpoint_load("c", &s->dev, &s->w, &s->m, &s->v, &at, &err) ? -1 : at.step;
+}
+
+START_TEST(checkpoint_bytes)
+{
+    state s;
+    make_student();
+    open_state(&s, 1);
+    OK(rt_dir_make("c", &err) || save(&s, 5));
+    damage_each("c/checkpoint.safetensors", "c", _i);
+    close_state(&s);
+}
+END_TEST
+
+static void break_file(const char *path, int64_t at)
+{
+    int fd = open(path, O_RDWR);
+    int64_t bytes;
+    OK(rt_path_size(path, &bytes, &err));
+    flip(fd, at < 0 ? bytes + at : at, 3);
+    close(fd);
+}
+
+START_TEST(two_checkpoints)
+{
+    static const char last[] = "c/checkpoint.safetensors",
+                      before[] = "c/checkpoint-before.safetensors";
+    static const int64_t place[] = { 3, 100, -1, -5000 }; /* length, header, position, a weight */
+    state s;
+    make_student();
+    open_state(&s, 1);
+    OK(rt_dir_make("c", &err) || save(&s, 5));
+    ck_assert(!rt_path_exists(before));
+    ck_assert_int_eq(load(&s), 5);
+    OK(save(&s, 6));
+    ck_assert_int_eq(load(&s), 6);
+    for (int i = 0; i < RT_COUNT(place); i++) {
+        OK(save(&s, 7 + i));
+        break_file(last, place[i]);
+        ck_assert_int_eq(load(&s), 6 + i);
+        ck_assert(!rt_path_exists(before)); /* it is the last one now: the next save may replace */
+        ck_assert_int_eq(load(&s), 6 + i);
+        OK(save(&s, 7 + i));
+    }
+    break_file(before, -1); /* nobody asks for it */
+    ck_assert_int_eq(load(&s), 10);
+    OK(unlink(last)); /* killed between the two renames of a save */
+    ck_assert_int_eq(load(&s), -1);
+    HAS(err, "no checkpoint in it is whole");
+    HAS(err, "delete checkpoint*.safetensors");
+    OK(save(&s, 12) || save(&s, 13) || unlink(last));
+    ck_assert_int_eq(load(&s), 12);
+    OK(save(&s, 13));
+    break_file(last, 1000);
+    break_file(before, 1000);
+    ck_assert_int_eq(load(&s), -1);
+    HAS(err, "no checkpoint in it is whole");
+    OK(rt_checkpoint_remove("c", &err));
+    ck_assert(!rt_checkpoint_there("c"));
+    close_state(&s);
+}
+END_TEST
+
+/* ---- other programs' files ---- */
+
+START_TEST(files_of_others)
+{
+    rt_integrity c = verify(RT_SOURCE_DIR "/tests/golden/models/qwen3");
+    ck_assert(c.damaged == 0 && c.unknown == 8 && c.tensors > 10);
+    c = verify(RT_SOURCE_DIR "/tests/golden/models/gguf_mixtral");
+    ck_assert(c.damaged == 0 && c.unknown >= 1);
+    c = verify(RT_SOURCE_DIR "/examples/reasoning/teacher"); /* an older retort's */
+    ck_assert(c.damaged == 0 && c.unknown == 2);
+    rt_listing l;
+    OK(rt_listing_read(&l, RT_SOURCE_DIR "/examples/reasoning/teacher", &err));
+    ck_assert(!l.json);
+    c = (rt_integrity){ 0 };
+    FAILS(rt_integrity_check(&c, RT_SOURCE_DIR "/README.md", &err), "nothing with checksums");
+    FAILS(rt_integrity_check(&c, "nowhere", &err), "nowhere");
+}
+END_TEST
+
+/* Damage ends the command that reads it: the file and the tensor are named, nothing is used. */
+START_TEST(damage_is_not_used)
+{
+    rt_model m;
+    rt_dev d;
+    rt_gguf g;
+    make_student();
+    OK(run(&rt_command_quantize, "--model s --type F16 --out s.gguf"));
+    OK(rt_dev_open(&d, "cpu", 1, &err));
+    break_file("s/model.safetensors", -300);
+    OK(rt_gguf_open(&g, "s.gguf", &err));
+    int64_t up = rt_gguf_find(&g, "blk.0.ffn_up.weight")->offset;
+    rt_gguf_close(&g);
+    break_file("s.gguf", up + 9);
+    FAILS(rt_model_open(&m, &d, "s", true, 16, &err),
+          "s/model.safetensors: tensor model.layers.0.");
+    HAS(err, "the file is damaged");
+    FAILS(rt_model_open(&m, &d, "s.gguf", true, 16, &err), "s.gguf: tensor blk.0.ffn_up.weight: ");
+    FAILS(run(&rt_command_quantize, "--model s --type F16 --out t.gguf"),
+          "s/model.safetensors: tensor");
+    ck_assert(!rt_path_exists("t.gguf"));
+    break_file("s/config.json", 60);
+    FAILS(rt_model_open(&m, &d, "s", true, 16, &err), "s/config.json: not as it was written");
+    rt_dev_close(&d);
+}
+END_TEST
+
+/* The two keys of a GGUF and the two of safetensors are hostile input too. */
+START_TEST(hostile_sums)
+{
+    static const char *const headers[] = {
+        "\"retort.header\":\"0123456789abcdef0123456789abcdef\"",
+        "\"retort.xxh3\":\"0123456789abcdef0123456789abcdef\"",
+        "\"retort.header\":\"0123456789abcdef0123456789abcdef\",\"retort.xxh3\":\"\"",
+        "\"retort.header\":\"\",\"retort.xxh3\":\"0123456789abcdef0123456789abcdef\"",
+        "\"retort.header\":3,\"retort.xxh3\":\"0123456789abcdef0123456789abcdef\"",
+        "\"retort.header\":\"0123456789abcdef0123456789abcdef\",\"retort.xxh3\":"
+        "\"0123456789abcdef0123456789abcdef 0123456789abcdef0123456789abcdef\"",
+    };
+    for (int i = 0; i < RT_COUNT(headers); i++) {
+        char text[1024];
+        rt_safetensors st;
+        int n = snprintf(text + 8, sizeof text - 8,
+                         "{\"__metadata__\":{\"format\":\"pt\",%s},\"a\":{\"dtype\":\"U8\","
+                         "\"shape\":[1],\"data_offsets\":[0,1]}}",
+                         headers[i]);
+        for (int k = 0; k < 8; k++)
+            text[k] = (char)((uint64_t)n >> (8 * k));
+        text[8 + n] = 1;
+        OK(rt_file_write("h.safetensors", text, 9 + n, &err));
+        FAILS(rt_safetensors_open(&st, "h.safetensors", &err), "header is not the one");
+    }
+}
+END_TEST
+
+int main(void)
+{
+    const suite_test tests[] = { { student_bytes, 1 },    { gguf_bytes, 1 },
+                                 { checkpoint_bytes, 1 }, { two_checkpoints, 1 },
+                                 { files_of_others, 1 },  { damage_is_not_used, 1 },
+                                 { hostile_sums, 1 } };
+    return suite_run("integrity", NULL, tests, RT_COUNT(tests));
+}
