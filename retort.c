@@ -13,6 +13,7 @@
 #include "core/manual.h"
 #include "core/memory.h"
 #include "core/option.h"
+#include "core/output.h"
 #include "core/needs.h"
 #include "core/process.h"
 #include "core/section.h"
@@ -228,6 +229,7 @@ static int run_command(const rt_command *cmd, globals *g, int argc, char **argv,
         rt_section_print(cmd, name, values, origin);
     else if (!rc)
         rc = rt_section_places(cmd, values, origin, err) ||
+             (cmd != &rt_command_run && rt_output_apart(cmd, values, err)) || // it looks by itself
              (cmd->plan && is_set(cmd, values, "plan") ? plan_command(cmd, values, err)
                                                        : cmd->run(values, err));
     rt_options_free(cmd, values);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/memory.h"
+#include "core/path.h"
 
 enum { OUT_BUFFER_BYTES = 256 << 10, READ_BLOCK_BYTES = 1 << 20 };
 
@@ -170,6 +171,61 @@ int rt_fd_write(int fd, const void *data, int64_t bytes, const char *path, rt_er
     return 0;
 }
 
+// The writer's process id of a "NAME.tmp.PID", or 0 when the name is not one.
+static long temp_writer(const char *name)
+{
+    const char *at = strrchr(name, '.');
+    if (!at || at - name < 5 || strncmp(at - 4, ".tmp", 4))
+        return 0;
+    char *end;
+    long pid = strtol(at + 1, &end, 10);
+    return at[1] && !*end && pid > 0 ? pid : 0;
+}
+
+// Left over: its writer is gone, by its process id and by the lock that it would hold.
+static bool is_leftover(const char *path, long pid)
+{
+    if (pid != (long)getpid() && (kill((pid_t)pid, 0) == 0 || errno != ESRCH))
+        return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool held = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+    if (fd >= 0)
+        close(fd);
+    return !held;
+}
+
+// base: only what writers of this file left; NULL: of any
+static int clean_temps(const char *dir, const char *base, rt_err *err)
+{
+    char **names;
+    int n, rc = 0;
+    size_t length = base ? strlen(base) : 0;
+    if (rt_dir_list(&names, &n, dir, err))
+        return -1;
+    for (int i = 0; i < n && !rc; i++) {
+        long pid = temp_writer(names[i]);
+        char *file = rt_path_join(dir, names[i]);
+        if (pid && (!base || (!strncmp(names[i], base, length) &&
+                              !strncmp(names[i] + length, ".tmp.", 5))) &&
+            is_leftover(file, pid) && unlink(file) && errno != ENOENT)
+            rc = rt_fail(err, "%s: cannot remove a leftover: %s", file, strerror(errno));
+        free(file);
+    }
+    rt_names_free(names, n);
+    return rc;
+}
+
+int rt_dir_clean_temps(const char *path, rt_err *err) { return clean_temps(path, NULL, err); }
+
+// What a killed writer of the same file left goes when the file is written again.
+static void clean_temps_of(const char *path)
+{
+    rt_err ignored;
+    char *dir = rt_path_parent(path);
+    clean_temps(dir, rt_path_base(path), &ignored);
+    free(dir);
+}
+
 int rt_out_open(rt_out *out, const char *path, rt_err *err)
 {
     *out = (rt_out){ .fd = -1 };
@@ -180,6 +236,7 @@ int rt_out_open(rt_out *out, const char *path, rt_err *err)
                        S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
     char suffix[32];
     snprintf(suffix, sizeof suffix, ".tmp.%ld", (long)getpid());
+    clean_temps_of(path);
     char *temp = rt_alloc((int64_t)(strlen(path) + sizeof suffix), 1, "a path");
     strcpy(temp, path);
     strcat(temp, suffix);
@@ -190,6 +247,7 @@ int rt_out_open(rt_out *out, const char *path, rt_err *err)
         free(temp);
         return -1;
     }
+    flock(fd, LOCK_EX | LOCK_NB); // so that nobody takes it for a leftover
     out->fd = fd;
     out->temp = temp;
     out->path = rt_strdup(path);
@@ -322,15 +380,6 @@ int rt_out_printf(rt_out *out, rt_err *err, const char *fmt, ...)
     return rc;
 }
 
-static char *path_parent(const char *path)
-{
-    const char *base = rt_path_base(path);
-    if (base == path)
-        return rt_strdup(".");
-    int64_t n = base - path;
-    return rt_strndup(path, n > 1 ? n - 1 : n);
-}
-
 int rt_out_commit(rt_out *out, rt_err *err)
 {
     if (out_flush(out, err))
@@ -348,7 +397,7 @@ int rt_out_commit(rt_out *out, rt_err *err)
     if (!rc) {
         free(out->temp);
         out->temp = NULL;
-        char *dir = path_parent(out->path);
+        char *dir = rt_path_parent(out->path);
         rc = rt_dir_sync(dir, err);
         free(dir);
     }
@@ -477,36 +526,6 @@ void rt_names_free(char **names, int n)
     for (int i = 0; i < n; i++)
         free(names[i]);
     free(names);
-}
-
-// The writer's process id of a "NAME.tmp.PID", or 0 when the name is not one.
-static long temp_writer(const char *name)
-{
-    const char *at = strrchr(name, '.');
-    if (!at || at - name < 5 || strncmp(at - 4, ".tmp", 4))
-        return 0;
-    char *end;
-    long pid = strtol(at + 1, &end, 10);
-    return at[1] && !*end && pid > 0 ? pid : 0;
-}
-
-int rt_dir_clean_temps(const char *path, rt_err *err)
-{
-    char **names;
-    int n, rc = 0;
-    if (rt_dir_list(&names, &n, path, err))
-        return -1;
-    for (int i = 0; i < n && !rc; i++) {
-        long pid = temp_writer(names[i]);
-        if (!pid || (pid != (long)getpid() && (kill((pid_t)pid, 0) == 0 || errno != ESRCH)))
-            continue; // another writer is alive
-        char *file = rt_path_join(path, names[i]);
-        if (unlink(file) && errno != ENOENT)
-            rc = rt_fail(err, "%s: cannot remove a leftover: %s", file, strerror(errno));
-        free(file);
-    }
-    rt_names_free(names, n);
-    return rc;
 }
 
 // --------------------------------------------------------------------------------- hashes

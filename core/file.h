@@ -69,7 +69,7 @@ int rt_dir_sync(const char *path, rt_err *err); /* fsync of a directory */
 /* Names in a directory, sorted by bytes, without "." and ".."; free each and the list. */
 int rt_dir_list(char ***names, int *n, const char *path, rt_err *err);
 void rt_names_free(char **names, int n);
-/* Remove PATH.tmp.* left over by a killed writer, in one directory. */
+/* Remove PATH.tmp.* left over by killed writers, in one directory. Opening an output removes its own. */
 int rt_dir_clean_temps(const char *path, rt_err *err);
 
 /* One writer a directory: DIR/lock is held until close(*fd) or the end of the process. */

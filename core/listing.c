@@ -20,6 +20,14 @@ static const char *const SMALL[] = { "README.md",
                                      "tokenizer.json",
                                      "tokenizer_config.json" };
 
+bool rt_listing_may(const char *name)
+{
+    for (int i = 0; i < RT_COUNT(SMALL); i++)
+        if (!strcmp(name, SMALL[i]))
+            return true;
+    return false;
+}
+
 static bool is_weights(const char *name)
 {
     size_t n = strlen(name), m = strlen(".safetensors");
@@ -143,11 +151,6 @@ int rt_listing_read(rt_listing *l, const char *dir, rt_err *err)
     free(text);
     free(path);
     return bad ? -1 : 0;
-}
-
-bool rt_listing_has(const rt_listing *l, const char *name)
-{
-    return l->json && rt_json_find(rt_json_find(l->json, "files"), name);
 }
 
 static int check_weights(const char *path, int64_t bytes, const char *digits, rt_err *err)

@@ -38,7 +38,8 @@ typedef void rt_listing_report(void *ctx, const char *text);
 /* Every listed file, but of weights only size and header. The number of findings. */
 int64_t rt_listing_verify(const rt_listing *l, const char *dir, rt_listing_report *report,
                           void *ctx);
-bool rt_listing_has(const rt_listing *l, const char *name);
+/* A small file that rt_listing_write lists when it stands there. */
+bool rt_listing_may(const char *name);
 
 RT_END
 

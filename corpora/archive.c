@@ -8,6 +8,7 @@
 
 #include "core/log.h"
 #include "core/option.h"
+#include "core/output.h"
 #include "core/utf8.h"
 #include "corpora/trace.h"
 
@@ -15,7 +16,7 @@ typedef struct archive_options {
     rt_strlist words;
     char *out, *verdict;
     int64_t rows;
-    bool soft, json;
+    bool soft, json, overwrite;
 } archive_options;
 
 static const rt_option OPTIONS[] = {
@@ -26,6 +27,7 @@ static const rt_option OPTIONS[] = {
             RT_OPT_OUTPUT),
     OPT_STR(archive_options, verdict, "verdict", NULL, "V[,V]",
             "export: only these of correct, wrong, unverified, unfinished"),
+    OPT_OVERWRITE(archive_options, overwrite),
     OPT_INT(archive_options, rows, "rows", "6", 0, 1 << 24, "show ID: soft rows to print"),
     OPT_BOOL(archive_options, soft, "soft", "false", "export: tokens and decoded soft rows too"),
     OPT_BOOL(archive_options, json, "json", "false", "report as JSON", RT_OPT_FREE),
@@ -452,6 +454,7 @@ static int run_export(const archive_options *o, char **path, int n, rt_err *err)
     if (n != 1)
         return rt_usage(err, "export: one archive at a time");
     if ((o->verdict && rt_verdict_mask(&mask, "--verdict", o->verdict, err)) ||
+        rt_output_file(o->out, RT_OUTPUT_RECORDS, o->overwrite, err) ||
         rt_trace_open_read(&r, path[0], err))
         return -1;
     int rc = o->out ? rt_out_open(&out, o->out, err) : 0;

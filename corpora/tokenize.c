@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/needs.h"
 #include "core/option.h"
+#include "core/output.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
 #include "corpora/tokenizer.h"
@@ -116,6 +117,7 @@ typedef struct trainer_options {
     rt_strlist in, special, added;
     char *out, *pre, *bos, *eos, *pad, *chat_template;
     int64_t vocab;
+    bool overwrite;
 } trainer_options;
 
 /* All the text of a record, message by message. */
@@ -179,13 +181,18 @@ static int run_tokenizer(void *options, rt_err *err)
     const trainer_options *o = options;
     int64_t records = 0;
     rt_trainer *t = NULL;
-    int bad = open_trainer(&t, o, err);
+    rt_output_state state;
+    int bad = rt_output_look(&state, o->out, "tokenizer", NULL, o->overwrite, err) ||
+              open_trainer(&t, o, err);
     for (int i = 0; i < o->in.n && !bad; i++)
         bad = read_path(t, o->in.item[i], &records, err);
     if (!bad && records == 0)
         bad = rt_fail(err, "tokenizer: no records in the input");
     if (!bad)
-        bad = rt_trainer_write(t, o->out, err);
+        bad = rt_dir_make(o->out, err) ||
+              rt_output_begin(state, o->out, "tokenizer", NULL, err) ||
+              rt_trainer_write(t, o->out, err) ||
+              rt_output_finish(o->out, "tokenizer", NULL, err);
     if (!bad)
         rt_info("tokenizer of %lld records written to %s", (long long)records, o->out);
     rt_trainer_close(t);
@@ -198,7 +205,9 @@ static int plan_tokenizer(void *options, rt_needs *p, rt_err *err)
     enum { TOKEN = 40 }; /* bytes of tokenizer.json for a token and its merge, about */
     const trainer_options *o = options;
     rt_trainer *t = NULL;
-    int bad = open_trainer(&t, o, err);
+    rt_output_state state;
+    int bad = rt_output_look(&state, o->out, "tokenizer", NULL, o->overwrite, err) ||
+              open_trainer(&t, o, err);
     rt_trainer_close(t);
     for (int i = 0; i < o->in.n && !bad; i++) {
         rt_source *in = NULL;
@@ -219,6 +228,7 @@ static const rt_option tokenizer_rows[] = {
              RT_OPT_INPUT),
     OPT_NEED(S, out, "out", "DIR", "where tokenizer.json and tokenizer_config.json go",
              RT_OPT_OUTPUT),
+    OPT_OVERWRITE(S, overwrite),
     OPT_INT(S, vocab, "vocab", "32000", 256, 1 << 20, "tokens in all, added ones included"),
     OPT_STR(S, pre, "pre", "qwen2", "NAME", "split pattern by its GGUF name"),
     OPT_LIST(S, special, "special", "TOKEN", "control token, e.g. <|im_end|>; repeat"),

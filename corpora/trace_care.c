@@ -247,12 +247,39 @@ static int check_parts(rt_trace_reader *const *readers, const char *const *paths
     return 0;
 }
 
+/* Whether the archive at out holds what merging the readers would write: a merge that was killed
+   after its last rename. */
+static bool merged_already(const char *out, rt_trace_reader *const *readers, int n,
+                           const rt_trace_manifest *m, bool complete)
+{
+    rt_trace_reader *there;
+    source *want = NULL, *have = NULL;
+    int64_t n_want, n_have, at = 0;
+    rt_err ignored;
+    if (rt_trace_open_read(&there, out, &ignored))
+        return false;
+    bool same = !rt_trace_manifest_same(rt_trace_info(there), m, false, out, &ignored) &&
+                rt_trace_info(there)->complete == complete &&
+                !gather(&want, &n_want, readers, n, NULL, NULL, &ignored) &&
+                !gather(&have, &n_have, &there, 1, NULL, NULL, &ignored);
+    for (int64_t i = 0; same && i < n_want; i++) {
+        bool again = i > 0 && want[i].index == want[i - 1].index;
+        same = again ? want[i].hash == want[i - 1].hash
+                     : at < n_have && have[at].index == want[i].index &&
+                           have[at].hash == want[i].hash;
+        at += !again;
+    }
+    same = same && at == n_have;
+    free(want);
+    free(have);
+    rt_trace_reader_close(there);
+    return same;
+}
+
 int rt_trace_merge(const char *out, const char *const *paths, int n, rt_err *err)
 {
     if (n < 1)
         return rt_usage(err, "merge: name the archives to merge");
-    if (rt_path_exists(out))
-        return rt_fail(err, "%s: stands there already; name a new archive", out);
     rt_trace_reader **readers = rt_alloc(n, sizeof *readers, "archives");
     char *temp = with_suffix(out, ".merge");
     bool complete = true;
@@ -267,8 +294,15 @@ int rt_trace_merge(const char *out, const char *const *paths, int n, rt_err *err
         rt_trace_manifest m = *rt_trace_info(readers[0]);
         m.part = 0;
         m.parts = 1;
-        rc = write_anew(temp, readers, n, &m, complete, err) || move(temp, out, err);
-        if (!rc && !complete)
+        bool there = rt_path_exists(out),
+             same = there && merged_already(out, readers, n, &m, complete);
+        if (same)
+            rt_info("%s: merged already; nothing to do", out);
+        else if (there)
+            rc = rt_fail(err, "%s: stands there already; name a new archive", out);
+        else
+            rc = write_anew(temp, readers, n, &m, complete, err) || move(temp, out, err);
+        if (!rc && !same && !complete)
             rt_warn("%s: not every input was finished, so the merged archive is not either", out);
     }
     for (int k = 0; k < n; k++)

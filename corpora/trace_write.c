@@ -336,6 +336,25 @@ static int open_there(rt_trace_writer *w, const rt_trace_manifest *m, rt_err *er
     return rc || commit_full(w, err) ? -1 : grow(w, m, err);
 }
 
+// A directory with files of others is no place for an archive.
+static int refuse_others(const char *path, rt_err *err)
+{
+    rt_err ignored;
+    char **name;
+    int n, bad = 0;
+    if (!rt_path_is_dir(path) || rt_trace_there(path, &ignored) == 0)
+        return 0;
+    if (rt_dir_list(&name, &n, path, err))
+        return -1;
+    for (int i = 0; !bad && i < n; i++)
+        if (strcmp(name[i], "lock") && !strstr(name[i], ".tmp."))
+            bad = rt_fail(err,
+                          "%s: a directory with other files (%s), no trace archive: name a new one",
+                          path, name[i]);
+    rt_names_free(name, n);
+    return bad;
+}
+
 static int open_writer(rt_trace_writer **out, const char *path, const rt_trace_manifest *m,
                        const rt_trace_writer *like, rt_err *err)
 {
@@ -347,7 +366,7 @@ static int open_writer(rt_trace_writer **out, const char *path, const rt_trace_m
     if (!rt_path_exists(path) && rt_path_exists(rebuilt) && rename(rebuilt, path) == 0)
         rt_info("%s: taken from %s, left by an interrupted repair", path, rebuilt);
     free(rebuilt);
-    if (rt_dir_make(path, err))
+    if (refuse_others(path, err) || rt_dir_make(path, err))
         return -1;
     rt_trace_writer *w = rt_alloc(1, sizeof *w, path);
     w->path = rt_strdup(path);

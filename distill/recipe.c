@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/memory.h"
+#include "core/path.h"
 #include "distill/report.h"
 
 /* ---- text ---- */
@@ -76,101 +77,16 @@ static int set_value(cJSON *recipe, const char *word, rt_err *err)
 
 /* ---- places ---- */
 
-static char *parent_of(const char *path)
-{
-    const char *base = rt_path_base(path);
-    if (base == path)
-        return rt_strdup(".");
-    return rt_strndup(path, base - path > 1 ? base - path - 1 : 1);
-}
-
-/* Appends the names of `rest` to the absolute path, by the letter: "." and ".." mean what they say.
- */
-static char *append(char *path, const char *rest)
-{
-    while (*rest) {
-        size_t n = strcspn(rest, "/");
-        char *name = rt_strndup(rest, (int64_t)n), *slash = strrchr(path, '/');
-        if (!strcmp(name, "..") && slash) {
-            slash[slash == path] = 0;
-        } else if (n && strcmp(name, ".")) {
-            char *longer = rt_path_join(path, name);
-            free(path);
-            path = longer;
-        }
-        free(name);
-        rest += n + (rest[n] == '/');
-    }
-    return path;
-}
-
-/* Absolute, links resolved as far as the path exists. */
-static char *resolve(const char *path)
-{
-    char *head = rt_strdup(path), *real = NULL;
-    size_t n = strlen(head);
-    while (n > 1 && head[n - 1] == '/')
-        head[--n] = 0;
-    while (!(real = realpath(head, NULL))) {
-        char *slash = strrchr(head, '/');
-        if (!slash || slash == head) {
-            bool absolute = slash == head;
-            free(head);
-            head = NULL;
-            real = absolute ? rt_strdup("/") : realpath(".", NULL);
-            break;
-        }
-        *slash = 0;
-    }
-    if (!real)
-        real = rt_strdup("/"); /* the folder we stand in is gone */
-    const char *rest = head ? path + strlen(head) : path;
-    free(head);
-    return append(real, rest);
-}
-
-/* The same, but a link that is the last name stays one. */
-static char *resolve_parent(const char *path)
-{
-    char *trimmed = rt_strdup(path);
-    size_t n = strlen(trimmed);
-    while (n > 1 && trimmed[n - 1] == '/')
-        trimmed[--n] = 0;
-    const char *base = rt_path_base(trimmed);
-    char *whole;
-    if (!*base || !strcmp(base, ".") || !strcmp(base, "..")) {
-        whole = resolve(trimmed);
-    } else {
-        char *parent = parent_of(trimmed), *real = resolve(parent);
-        whole = rt_path_join(real, base);
-        free(parent);
-        free(real);
-    }
-    free(trimmed);
-    return whole;
-}
-
-/* inner is outer, or lies below it. Both absolute and resolved. */
-static bool holds(const char *outer, const char *inner)
-{
-    size_t n = strlen(outer);
-    if (n == 1 && outer[0] == '/')
-        return inner[0] == '/';
-    return !strncmp(outer, inner, n) && (inner[n] == 0 || inner[n] == '/');
-}
-
-static bool overlap(const char *a, const char *b) { return holds(a, b) || holds(b, a); }
-
 static char *place_of(const rt_recipe *r, const char *real)
 {
     size_t n = strlen(r->root);
-    bool below = holds(r->root, real) && real[n] && n > 1;
+    bool below = rt_path_holds(r->root, real) && real[n] && n > 1;
     return rt_strdup(below ? real + n + 1 : real);
 }
 
 char *rt_recipe_place(const rt_recipe *r, const char *path)
 {
-    char *real = resolve_parent(path), *place = place_of(r, real);
+    char *real = rt_path_resolve_parent(path), *place = place_of(r, real);
     free(real);
     return place;
 }
@@ -182,11 +98,11 @@ char *rt_recipe_path(const rt_recipe *r, const char *place)
 
 int rt_recipe_writer(const rt_recipe *r, int end, const char *path, bool *exact)
 {
-    char *real = resolve_parent(path);
+    char *real = rt_path_resolve_parent(path);
     int found = -1;
     for (int i = end - 1; found < 0 && i >= 0; i--)
         for (int k = 0; k < r->stage[i].n_outputs; k++)
-            if (overlap(r->stage[i].output[k].real, real)) {
+            if (rt_path_overlap(r->stage[i].output[k].real, real)) {
                 found = i;
                 if (exact)
                     *exact = !strcmp(r->stage[i].output[k].real, real);
@@ -315,11 +231,11 @@ static int check_place(const rt_recipe *r, const rt_stage *s, const char *path, 
 {
     static const char *const OWN[] = { "stages", "old", "lock", "report.json" };
     const char *home = getenv("HOME");
-    char *own[] = { rt_strdup(r->root), home && *home ? resolve(home) : NULL, resolve("."),
-                    resolve(r->file) };
+    char *own[] = { rt_strdup(r->root), home && *home ? rt_path_resolve(home) : NULL, rt_path_resolve("."),
+                    rt_path_resolve(r->file) };
     int bad = 0;
     for (int i = 0; !bad && i < RT_COUNT(own); i++)
-        if (own[i] && holds(real, own[i]))
+        if (own[i] && rt_path_holds(real, own[i]))
             bad = rt_usage(err,
                            "stage %s: \"out\" %s is%s %s: name a path of its own below the run "
                            "folder",
@@ -328,7 +244,7 @@ static int check_place(const rt_recipe *r, const rt_stage *s, const char *path, 
         free(own[i]);
     for (int i = 0; !bad && i < RT_COUNT(OWN); i++) {
         char *kept = rt_path_join(r->root, OWN[i]);
-        if (overlap(kept, real))
+        if (rt_path_overlap(kept, real))
             bad = rt_usage(err, "stage %s: \"out\" %s: the run keeps its own files there", s->name,
                            path);
         free(kept);
@@ -339,10 +255,10 @@ static int check_place(const rt_recipe *r, const rt_stage *s, const char *path, 
 static int check_pair(const rt_stage *a, int i, const rt_stage *b, int k, rt_err *err)
 {
     const char *one = a->output[i].real, *two = b->output[k].real;
-    if (!overlap(one, two))
+    if (!rt_path_overlap(one, two))
         return 0;
     return rt_usage(err, "stages %s and %s both write %s: give each its own output", a->name,
-                    b->name, holds(one, two) ? b->output[k].path : a->output[i].path);
+                    b->name, rt_path_holds(one, two) ? b->output[k].path : a->output[i].path);
 }
 
 /* What a stage reads an earlier one may write, never itself or a later one. */
@@ -371,7 +287,7 @@ static int check_outputs(rt_recipe *r, rt_err *err)
     for (int i = 0; i < r->n; i++) {
         rt_stage *s = &r->stage[i];
         for (int k = 0; k < s->n_outputs; k++) {
-            s->output[k].real = resolve_parent(s->output[k].path);
+            s->output[k].real = rt_path_resolve_parent(s->output[k].path);
             s->output[k].place = place_of(r, s->output[k].real);
             if (check_place(r, s, s->output[k].path, s->output[k].real, err))
                 return -1;
@@ -408,8 +324,8 @@ static int find_folder(rt_recipe *r, const char *out, rt_err *err)
     r->folder = rt_strdup(out);
     for (size_t n = strlen(out); n > 1 && r->folder[n - 1] == '/'; n--)
         r->folder[n - 1] = 0;
-    r->root = resolve(out);
-    r->home = parent_of(r->file);
+    r->root = rt_path_resolve(out);
+    r->home = rt_path_parent(r->file);
     return 0;
 }
 

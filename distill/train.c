@@ -12,10 +12,12 @@
 #include "core/gguf.h"
 #include "core/identity.h"
 #include "core/log.h"
+#include "core/output.h"
 #include "core/memory.h"
 #include "core/option.h"
 #include "core/needs.h"
 #include "core/weights.h"
+#include "corpora/integrity.h"
 #include "distill/objective.h"
 #include "distill/optimizer.h"
 #include "distill/schedule.h"
@@ -31,7 +33,7 @@ typedef struct train_options {
     int64_t save_every, eval_every, eval_limit;
     double learning_rate, min_rate, hard_weight, temperature, jsd_beta;
     double beta1, beta2, eps, weight_decay, clip, balance_rate;
-    bool plan;
+    bool plan, overwrite;
 } train_options;
 
 #define O train_options
@@ -45,6 +47,7 @@ static const rt_option options[] = {
     OPT_NEED_LIST(O, data, "data", "PATH",
              "trace archive, JSONL (also .gz .zst .tar .zip) or text", RT_OPT_INPUT),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
+    OPT_OVERWRITE(O, overwrite),
     OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
                "objective; all but hard need an archive"),
     OPT_FLOAT(O, hard_weight, "hard-weight", "0", 0, 1,
@@ -112,6 +115,7 @@ typedef struct trainer {
     rt_step step;
     rt_measure measure;
     rt_position at;
+    char identity[20]; /* at.recipe as text */
     int lock;
     FILE *metrics;
     rt_document *docs; /* (n_docs) of the running step */
@@ -275,7 +279,7 @@ static int hash_recipe(trainer *t, rt_err *err)
 
 static int place_trainer(trainer *t, rt_err *err)
 {
-    if (hash_recipe(t, err) || place_model(t, err) || rt_step_place(&t->step, err) ||
+    if (place_model(t, err) || rt_step_place(&t->step, err) ||
         rt_optimizer_place(&t->optimizer, &t->dev, err) ||
         (t->held_out && rt_measure_place(&t->measure, err)) || rt_dev_ready(&t->dev, err))
         return -1;
@@ -529,6 +533,7 @@ static int finish(trainer *t, rt_err *err)
     rt_card card = { .cfg = &t->model.cfg,
                      .parameters = t->model.w.params.total,
                      .command = "train",
+                     .identity = t->identity,
                      .options = options_json,
                      .steps = t->at.step,
                      .tokens = t->at.tokens };
@@ -538,6 +543,31 @@ static int finish(trainer *t, rt_err *err)
               rt_card_list(o->out, &card, err);
     cJSON_Delete(options_json);
     return bad ? -1 : rt_checkpoint_remove(o->out, err);
+}
+
+/* The place of the output, before any work: 1 when this very run was finished there and is whole. */
+static int open_output(trainer *t, rt_err *err)
+{
+    const train_options *o = t->o;
+    rt_output_state state;
+    rt_err why;
+    if (hash_recipe(t, err))
+        return -1;
+    snprintf(t->identity, sizeof t->identity, "%016llx", (unsigned long long)t->at.recipe);
+    if (rt_output_look(&state, o->out, "train", t->identity, o->overwrite, err) ||
+        rt_dir_make(o->out, err) || rt_dir_lock(&t->lock, o->out, err) ||
+        rt_output_look(&state, o->out, "train", t->identity, o->overwrite, err))
+        return -1;
+    if (state == RT_OUTPUT_DONE && rt_integrity_whole(o->out, &why) == 0) {
+        rt_info("%s: this run is finished there; nothing to do", o->out);
+        return 1;
+    }
+    if (state == RT_OUTPUT_DONE)
+        rt_info("%s; made again", why.text);
+    return rt_dir_clean_temps(o->out, err) ||
+                   rt_output_begin(state, o->out, "train", t->identity, err)
+               ? -1
+               : 0;
 }
 
 static int run_train(void *values, rt_err *err)
@@ -550,9 +580,9 @@ static int run_train(void *values, rt_err *err)
                 rt_fmt_count(parameters, sizeof parameters, (double)t.model.w.params.total),
                 (long long)rt_corpus_count(t.corpus),
                 rt_fmt_count(tokens, sizeof tokens, (double)rt_corpus_tokens(t.corpus)));
-        bad = rt_dir_make(t.o->out, err) || rt_dir_lock(&t.lock, t.o->out, err) ||
-              rt_dir_clean_temps(t.o->out, err) || place_trainer(&t, err) ||
-              open_metrics(&t, err) || train(&t, err) || finish(&t, err);
+        int done = open_output(&t, err);
+        bad = done < 0 || (!done && (place_trainer(&t, err) || open_metrics(&t, err) ||
+                                     train(&t, err) || finish(&t, err)));
     }
     close_trainer(&t);
     return bad ? -1 : 0;

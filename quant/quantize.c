@@ -5,11 +5,12 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/option.h"
+#include "core/output.h"
 #include "quant/export.h"
 
 typedef struct quantize_options {
     char *model, *type, *out, *pre, *name, *importance;
-    bool pure, weights_only, plan, json;
+    bool pure, weights_only, plan, json, overwrite;
 } quantize_options;
 
 #define O quantize_options
@@ -28,6 +29,7 @@ static const rt_option OPTIONS[] = {
     OPT_STR(O, name, "name", NULL, "TEXT", "general.name; default: the directory's name"),
     OPT_BOOL(O, weights_only, "weights-only", "false",
              "without tokenizer; such a file serves tests, not people"),
+    OPT_OVERWRITE(O, overwrite),
     OPT_BOOL(O, plan, "plan", "false", "only say what would be written, and how large",
              RT_OPT_FREE),
     OPT_BOOL(O, json, "json", "false", "the report as one JSON object on stdout", RT_OPT_FREE),
@@ -101,7 +103,8 @@ static int quantize(void *options, rt_err *err)
     rt_export job = job_of(o);
     if (!o->out)
         return rt_usage(err, "quantize: --out FILE.gguf is missing (or --plan to only see sizes)");
-    if (o->importance && rt_importance_open(&importance, o->importance, err))
+    if (rt_output_file(o->out, RT_OUTPUT_GGUF, o->overwrite, err) ||
+        (o->importance && rt_importance_open(&importance, o->importance, err)))
         return -1;
     job.importance = o->importance ? &importance : NULL;
     int rc = rt_export_gguf(&job, &report, err);

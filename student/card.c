@@ -9,6 +9,7 @@ int rt_card_list(const char *dir, const rt_card *c, rt_err *err)
     cJSON *json = rt_json_object();
     rt_json_put_str(json, "made_by", "retort " RT_VERSION);
     rt_json_put_str(json, "command", c->command);
+    rt_json_put_str(json, "identity", c->identity);
     rt_json_put_i64(json, "steps", c->steps);
     rt_json_put_i64(json, "tokens", c->tokens);
     rt_json_put(json, "options", cJSON_Duplicate(c->options, true));

@@ -14,6 +14,7 @@ typedef struct rt_card {
     const char *command;  /* that made it: "train" */
     const cJSON *options; /* effective values; paths of outputs removed */
     int64_t steps, tokens;
+    const char *identity; /* of the work (core/output.h) */
     const char *base, *licence; /* NULL = not stated */
 } rt_card;
 

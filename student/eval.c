@@ -12,6 +12,7 @@
 #include "core/memory.h"
 #include "core/needs.h"
 #include "core/option.h"
+#include "core/output.h"
 #include "core/weights.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
@@ -23,7 +24,7 @@ typedef struct eval_options {
     rt_strlist data, problems, set;
     int64_t limit, max_tokens, top_k, max_length, batch, pass_tokens, head_rows, seed, threads;
     double temperature, top_p;
-    bool plan, json;
+    bool plan, json, overwrite;
 } eval_options;
 
 #define O eval_options
@@ -37,6 +38,7 @@ static const rt_option options[] = {
     OPT_STR(O, reference, "reference", NULL, "DIR|GGUF",
             "exact KL(reference || model) on the archive's tokens", RT_OPT_INPUT),
     OPT_STR(O, out, "out", NULL, "FILE", "write the results there as JSON", RT_OPT_OUTPUT),
+    OPT_OVERWRITE(O, overwrite),
     OPT_CHOICE(O, verify, "verify", "auto", RT_VERIFY_KINDS, RT_VERIFY_HELP),
     OPT_STR(O, group, "group", NULL, "KEY", "also report answers by this key of the problems"),
     OPT_INT(O, limit, "limit", "0", 0, 1e15, "problems and documents at most; 0 = all"),
@@ -429,7 +431,8 @@ static void close_evaluation(evaluation *e)
 static int run_eval(void *values, rt_err *err)
 {
     evaluation e = { .o = values };
-    int bad = open_evaluation(&e, NULL, err) || (e.n_problems && answer_problems(&e, err)) ||
+    int bad = rt_output_file(e.o->out, RT_OUTPUT_REPORT, e.o->overwrite, err) ||
+              open_evaluation(&e, NULL, err) || (e.n_problems && answer_problems(&e, err)) ||
               (e.o->data.n && measure_documents(&e, err));
     if (!bad) {
         cJSON *json = results(&e);

@@ -9,12 +9,14 @@
 #include "core/finite.h"
 #include "core/option.h"
 #include "core/memory.h"
+#include "core/output.h"
 #include "core/weights.h"
 #include "corpora/npz.h"
 
 typedef struct logits_options {
     char *model, *tokens, *out, *experts;
     int64_t threads;
+    bool overwrite;
 } logits_options;
 
 #define O logits_options
@@ -24,6 +26,7 @@ static const rt_option options[] = {
     OPT_NEED(O, out, "out", "OUT.npy", "logits (T, V), f32", RT_OPT_OUTPUT),
     OPT_STR(O, experts, "experts", NULL, "OUT.npy",
             "also the chosen experts (layers with experts, T, A), i32 ascending", RT_OPT_OUTPUT),
+    OPT_OVERWRITE(O, overwrite),
     OPT_THREADS(O, threads),
 };
 #undef O
@@ -180,9 +183,9 @@ static int run_logits(void *values, rt_err *err)
         return -1;
     if (experts && routed_layers(&r.model.cfg) == 0)
         return rt_usage(err, "--experts: a %s model has none", r.model.cfg.family->model_type);
-    if (experts && strcmp(experts, r.o->out) == 0)
-        return rt_usage(err, "--experts and --out are the same file: %s", experts);
-    if (rt_dev_open(&r.dev, "cpu", (int)r.o->threads, err))
+    if (rt_output_file(r.o->out, RT_OUTPUT_NPY, r.o->overwrite, err) ||
+        rt_output_file(experts, RT_OUTPUT_NPY, r.o->overwrite, err) ||
+        rt_dev_open(&r.dev, "cpu", (int)r.o->threads, err))
         return -1;
     int bad = read_tokens(&r, err) || forward(&r, err) || write_logits(&r, err) ||
               (experts && write_experts(&r, err));

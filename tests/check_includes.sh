@@ -15,7 +15,7 @@ allowed() { # folder -> folders it may include
     distill) echo core corpora student quant distill ;;
     esac
 }
-machine='^core/((base|err|memory|utf8|log|hash|file|json|option|suggest|section|help|manual|completion|process|rng|arena|tensor|decode|soft|ops)\.[ch]$|kernels/|cpu/|cuda/)'
+machine='^core/((base|err|memory|utf8|log|hash|path|file|json|option|suggest|section|help|manual|completion|process|rng|arena|tensor|decode|soft|ops)\.[ch]$|kernels/|cpu/|cuda/)'
 
 violations() { # of the tree in the current directory, one a line
     for folder in core corpora teacher student quant distill; do

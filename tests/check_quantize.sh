@@ -89,7 +89,7 @@ expect 1 'tokenizer.json' --model "$q" --out b.gguf
 expect 1 'no GGUF of model_type deepseek_v3' --model "$models/deepseek_q" --weights-only --out b.gguf
 expect 0 '' --model a.gguf --type F32 --weights-only --out b.gguf
 rm -f b.gguf
-expect 1 'no/such' --model "$q" --weights-only --out no/such/b.gguf
+expect 1 'a.gguf' --model "$q" --weights-only --out a.gguf/b.gguf
 mkdir cut pickle && cp "$models"/qwen3_tied/*.json cut && cp "$models"/qwen3_tied/*.json pickle
 head -c 3000 "$models/qwen3_tied/model.safetensors" >cut/model.safetensors
 expect 1 'cut/model.safetensors: ' --model cut --weights-only --out b.gguf

@@ -160,8 +160,8 @@ START_TEST(every_option)
 }
 END_TEST
 
-/* What is called free must be so: tests/check_run.sh, check_sample.sh and check_train.sh run these
-   and compare bytes. A new one goes there first, then here. */
+/* What is called free must be so: tests/check_run.sh, check_sample.sh, check_train.sh and
+   check_outputs.sh run these and compare bytes. A new one goes there first, then here. */
 START_TEST(free_options)
 {
     static const char *const PROVED[] = { "threads",
@@ -173,6 +173,7 @@ START_TEST(free_options)
                                           "eval-every",
                                           "eval-limit",
                                           "recompute",
+                                          "overwrite",
                                           "score pass-tokens",
                                           "score head-rows",
                                           "eval pass-tokens",

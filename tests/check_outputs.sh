@@ -1,0 +1,123 @@
+#!/bin/bash
+# What a command may write where: never over an input or what somebody else made, whatever the spelling;
+# nothing finished is lost; damage is seen by `verify` and by every command that reads it.
+set -u
+retort=$1 dir=$2 tool=$(dirname "$1")/test-tool golden=$PWD/tests/golden
+rm -rf "$dir" && mkdir -p "$dir"
+cd "$dir" || exit 1
+failed=0
+fail() { echo "check_outputs: $*" >&2; failed=1; }
+expect() { # EXIT PATTERN command...
+    want=$1 pattern=$2
+    shift 2
+    "$@" >out.txt 2>err.txt </dev/null
+    got=$?
+    [ $got = "$want" ] || fail "exit $got instead of $want: $* ($(head -c 300 err.txt))"
+    [ "$want" = 0 ] || [ "$(wc -l <err.txt)" = 1 ] || fail "not one line: $*: $(cat err.txt)"
+    [ -z "$pattern" ] || grep -q -e "$pattern" err.txt || fail "no \"$pattern\" from $*: $(cat err.txt)"
+}
+sum() { (cd "$1" && find . -type f ! -name lock ! -name metrics.jsonl | sort | xargs sha256sum); }
+
+cat >config.json <<'E'
+{"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 4, "num_attention_heads": 1, "num_key_value_heads": 1,
+ "intermediate_size": 4, "rms_norm_eps": 1e-6, "max_position_embeddings": 64, "tie_word_embeddings": true, "rope_theta": 10000.0}
+E
+printf '{"text":"aba caba"}\n{"text":"abacus and more"}\n' >d.jsonl
+printf '{"prompt":"aba","answer":"1"}\n' >p.jsonl
+train() { # OUT [flags...]
+    out=$1
+    shift
+    "$retort" -q train --config config.json --tokenizer "$golden/tiny" --data d.jsonl --loss hard --out "$out" \
+        --steps 4 --threads 1 "$@"
+}
+train s || fail "a student"
+train other --seed 7 || fail "another student"
+cp "$golden/models/qwen3/tokens.npy" t.npy
+
+# an output is no input, nor in one, nor around one
+sum s >before
+ln -s s link && ln s/model.safetensors hard.gguf && ln -s "$PWD/s/config.json" config.link
+quantize="$retort -q quantize --type F16 --model s"
+expect 2 'lies inside s' $quantize --out s/model.safetensors
+expect 2 'lies inside' $quantize --out ./link/../s//new.gguf
+expect 2 'is the same as' $quantize --out link
+expect 2 'is the same as' $quantize --out s/
+expect 2 'holds' $quantize --out .
+expect 2 'is the same as' "$retort" -q quantize --type F16 --model other --importance hard.gguf --out s/model.safetensors
+expect 2 'is the same as' "$retort" -q eval --model s --problems p.jsonl --out ./p.jsonl
+expect 2 'lies inside' "$retort" -q eval --model s --problems p.jsonl --out s/config.json
+expect 2 'is the same as' "$retort" -q logits --model s --tokens t.npy --out t.npy
+expect 2 'is also written' "$retort" -q logits --model s --tokens t.npy --out l.npy --experts ./l.npy
+expect 2 'is the same as' "$retort" -q train --model s --data d.jsonl --loss hard --out s --steps 2
+expect 2 'is the same as' "$retort" -q train --model s --data d.jsonl --loss hard --out link --steps 2
+expect 2 'holds' "$retort" -q train --config other/config.json --tokenizer "$golden/tiny" --data d.jsonl --loss hard --out other
+expect 2 'lies inside' "$retort" -q sample --teacher s --prompts p.jsonl --out s/a.traces
+expect 2 'is the same as' "$retort" -q tokenizer --in d.jsonl --out d.jsonl
+expect 2 'lies inside' "$retort" -q eval --model s --problems p.jsonl --out "$PWD/config.link"
+sum s | cmp -s before - || fail "an input was changed"
+
+# files: of their kind and retort's, or --overwrite
+echo mine >mine.txt && cp mine.txt keep.txt && cp "$golden/keys.gguf" foreign.gguf
+expect 1 'is not a GGUF that retort wrote' $quantize --out mine.txt
+expect 1 'is not a GGUF that retort wrote' $quantize --out foreign.gguf
+expect 1 'is not a report' "$retort" -q eval --model s --problems p.jsonl --max-tokens 4 --out mine.txt
+expect 1 'is not a report' "$retort" -q eval --model s --problems p.jsonl --max-tokens 4 --out config.json
+expect 1 'is not a .npy' "$retort" -q logits --model s --tokens t.npy --out mine.txt
+cmp -s mine.txt keep.txt && cmp -s foreign.gguf "$golden/keys.gguf" || fail "a file of somebody's was replaced"
+expect 0 '' $quantize --out made/on/the/way/s.gguf
+expect 0 '' $quantize --out made/on/the/way/s.gguf
+expect 0 '' $quantize --out foreign.gguf --overwrite
+: >empty.gguf
+expect 0 '' $quantize --out empty.gguf
+for i in 1 2; do expect 0 '' "$retort" -q eval --model s --problems p.jsonl --max-tokens 4 --out new/e.json; done
+expect 1 'cannot make directory\|not a directory' "$retort" -q eval --model s --problems p.jsonl --out mine.txt/e.json
+[ "$(wc -c <out.txt)" = 0 ] || fail "eval worked before it looked at its output"
+
+# temporary files of killed writers go, those of living ones stay
+cp empty.gguf a.gguf.tmp.4194304 && cp empty.gguf "a.gguf.tmp.$$" && cp empty.gguf b.gguf.tmp.4194304
+expect 0 '' $quantize --out a.gguf
+[ -e a.gguf.tmp.4194304 ] && fail "a leftover stayed"
+[ -e "a.gguf.tmp.$$" ] && [ -e b.gguf.tmp.4194304 ] || fail "a file that is none of its leftovers went"
+
+# directories
+mkdir foreign && cp "$golden/models/qwen3/config.json" foreign/ && sum foreign >foreign.sum
+expect 1 'foreign/config.json: stands there already' train foreign
+sum foreign | cmp -s foreign.sum - || fail "a foreign directory was touched"
+expect 1 'other files' "$retort" -q sample --teacher s --prompts p.jsonl --max-tokens 4 --out foreign
+expect 1 'stands there already' "$retort" -q tokenizer --in d.jsonl --vocab 260 --out foreign
+sum foreign | cmp -s foreign.sum - || fail "a foreign directory was touched"
+expect 0 '' train foreign --overwrite
+cmp -s foreign/old/config.json "$golden/models/qwen3/config.json" || fail "--overwrite lost what stood there"
+expect 0 '' "$retort" verify foreign
+expect 1 'finished work made by other settings' train other --seed 8
+expect 1 'finished work made by other settings' train other --seed 7 --dtype bf16
+sum other >other.sum
+expect 0 '' train other --seed 7
+sum other | cmp -s other.sum - || fail "a finished run was changed by the same command"
+[ "$(wc -l <other/metrics.jsonl)" = 4 ] || fail "metrics of a finished run"
+"$tool" flip other/model.safetensors 12000 && expect 0 '' train other --seed 7
+sum other | cmp -s other.sum - || fail "a damaged finished run was not made again"
+for i in 1 2; do expect 0 '' train other --seed $((7 + i)) --overwrite; done
+(cd other/old && sha256sum --quiet -c <(grep -v old ../../other.sum)) || fail "what --overwrite moved is not what stood there"
+[ -e other/old-2/model.safetensors ] || fail "the second --overwrite"
+expect 0 '' "$retort" -q tokenizer --in d.jsonl --vocab 260 --out tok
+expect 0 '' "$retort" -q tokenizer --in d.jsonl --vocab 261 --out tok
+expect 0 '' "$retort" verify tok s made
+sed -i 's/1/2/' tok/tokenizer.json
+expect 1 'tokenizer.json: not as it was written' train t --tokenizer tok
+expect 1 '1 thing is damaged' "$retort" verify tok
+
+# merging again what is merged
+expect 0 '' "$retort" -q sample --teacher s --prompts p.jsonl --max-tokens 4 --out a.traces
+expect 0 '' "$retort" -q archive merge a.traces --out m.traces
+sum m.traces >m.sum
+expect 0 'nothing to do' "$retort" archive merge a.traces --out m.traces
+sum m.traces | cmp -s m.sum - || fail "merging again changed the archive"
+expect 0 '' "$retort" -q sample --teacher s --prompts p.jsonl --max-tokens 4 --seed 9 --out b.traces
+expect 1 'stands there already' "$retort" -q archive merge b.traces --out m.traces
+expect 0 '' "$retort" -q archive export a.traces --out e.jsonl
+expect 0 '' "$retort" -q archive export a.traces --out e.jsonl
+expect 1 'is not an export' "$retort" -q archive export a.traces --out p.jsonl
+expect 2 'is the same as' "$retort" -q archive merge a.traces --out ./a.traces
+expect 0 '' "$retort" verify a.traces m.traces
+exit $failed
