@@ -199,7 +199,8 @@ static bool is_known(const char *key)
 /* Keys of the architecture, and of parts that are none of a language model's. */
 static void name_unknown(const reader *r)
 {
-    static const char *const others[] = { "general.", "tokenizer.", "split.", "quantize." };
+    static const char *const others[] = { "general.", "tokenizer.", "split.", "quantize.",
+                                          "retort." };
     rt_unknown_keys u = { 0 };
     size_t own = strlen(r->arch);
     for (int64_t i = 0; i < r->g->n_keys; i++) {

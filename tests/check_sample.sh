@@ -175,12 +175,12 @@ absent none.traces
 
 # --- whatever is wrong
 make_model() { rm -rf "$1" && cp -r teacher "$1"; }
-make_model unknown && sed -i 's/"deepseek_v3"/"mamba9"/' unknown/config.json
+make_model unknown && rm -f unknown/retort.json && sed -i 's/"deepseek_v3"/"mamba9"/' unknown/config.json
 make_model torn && truncate -s 200000 torn/model.safetensors
 make_model pickle && mv pickle/model.safetensors pickle/pytorch_model.bin
-make_model small && sed -i 's/"vocab_size": 264/"vocab_size": 200/' small/config.json
-make_model shape && sed -i 's/"intermediate_size": 80/"intermediate_size": 81/' shape/config.json
-make_model other && sed -i 's/<think>/<thonk>/g' other/tokenizer.json
+make_model small && rm -f small/retort.json && sed -i 's/"vocab_size": 264/"vocab_size": 200/' small/config.json
+make_model shape && rm -f shape/retort.json && sed -i 's/"intermediate_size": 80/"intermediate_size": 81/' shape/config.json
+make_model other && rm -f other/retort.json && sed -i 's/<think>/<thonk>/g' other/tokenizer.json
 make_model mute && rm mute/tokenizer.json
 echo '{"prompt":"1+1?"}' >unanswered.jsonl
 printf '{"prompt":"1+1?","answer":"2"}\n{"prompt":\n' >torn.jsonl
