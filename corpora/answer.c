@@ -137,6 +137,8 @@ static bool operand(const char *text, const char *s)
                     return false;
             return true;
         }
+        if (q - word == 3 && memcmp(word, "not", 3) == 0)
+            return true;
         bool sign = c == '-' || *s == '-' || *s == '+';
         bool single = q - word == 1 && (word == text || !is_word(word[-1]));
         return sign && q > text && (single || is_digit(q[-1]) || strchr(")}]", q[-1]));
@@ -221,6 +223,11 @@ static bool listed(const char *from, const char *to)
 {
     static const char *const separators[] = { ",",      ", ",    " and ", " or ",
                                               ", and ", ", or ", ";",     "; " };
+    bool named = from && to - from < 16 && to - from > 6 && /* "or x = " */
+                 (strncmp(from, " or ", 4) == 0 || strncmp(from, " and ", 5) == 0) &&
+                 memchr(from, '=', (size_t)(to - from));
+    if (named)
+        return true;
     for (int i = 0; from && i < RT_COUNT(separators); i++)
         if (strlen(separators[i]) == (size_t)(to - from) &&
             memcmp(separators[i], from, (size_t)(to - from)) == 0)

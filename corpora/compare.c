@@ -4,11 +4,11 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "core/memory.h"
 #include "corpora/number.h"
 #include "corpora/spelling.h"
+#include "corpora/words.h"
 
 enum { PIECES_MAX = 32, DEPTH_MAX = 8, STRUCTURE_BYTES = 4096 };
 #define BUDGET ((int64_t)1 << 22) /* of one comparison, and a unit for every byte of the texts */
@@ -35,70 +35,6 @@ static bool is_word(char c) { return isalnum((unsigned char)c) || (unsigned char
 
 static bool has_mathematics(const char *s) { return strpbrk(s, "\\^_+*=<>{}|\2\3") != NULL; }
 
-/* A word of three letters and more, or one of a few, in small letters but for the first. */
-static bool is_plain_word(const char *s, size_t n)
-{
-    static const char *const small[] = { "no", "up", "on", "off", "in" };
-    bool known = n >= 3;
-    for (int i = 0; i < RT_COUNT(small) && !known; i++)
-        known = strlen(small[i]) == n && strncasecmp(small[i], s, n) == 0;
-    for (size_t i = 0; known && i < n; i++)
-        known = isalpha((unsigned char)s[i]) && (i == 0 || islower((unsigned char)s[i]));
-    return known;
-}
-
-static bool is_verdict(const char *s, size_t n)
-{
-    return (n == 2 && strncasecmp(s, "no", n) == 0) || (n == 3 && strncasecmp(s, "yes", n) == 0) ||
-           (n == 4 && strncasecmp(s, "true", n) == 0) ||
-           (n == 5 && strncasecmp(s, "false", n) == 0);
-}
-
-/* Equal, the first letter of a word in either case. Both squeezed. */
-static bool same_words(const char *a, const char *b)
-{
-    while (*a && *b) {
-        size_t n = 0, m = 0;
-        while (isalpha((unsigned char)a[n]))
-            n++;
-        while (isalpha((unsigned char)b[m]))
-            m++;
-        bool equal = n == m && strncasecmp(a, b, n) == 0 &&
-                     (memcmp(a, b, n) == 0 || (is_plain_word(a, n) && is_plain_word(b, n)) ||
-                      is_verdict(a, n));
-        if (!equal || (n == 0 && *a != *b))
-            return false;
-        a += n ? n : 1;
-        b += n ? n : 1;
-    }
-    return *a == *b;
-}
-
-/* Equal in everything but case, spaces and punctuation. */
-static bool alike(const char *a, const char *b)
-{
-    for (;; a++, b++) {
-        while (*a && !is_word(*a))
-            a++;
-        while (*b && !is_word(*b))
-            b++;
-        if (tolower((unsigned char)*a) != tolower((unsigned char)*b))
-            return false;
-        if (!*a)
-            return true;
-    }
-}
-
-/* Whether b stands in a as whole words. */
-static bool contains(const char *a, const char *b)
-{
-    size_t n = strlen(b);
-    for (const char *p = a; n && (p = strcasestr(p, b)) != NULL; p++)
-        if (!(p > a && is_word(p[-1]) && is_word(*b)) && !(is_word(p[n]) && is_word(b[n - 1])))
-            return true;
-    return false;
-}
-
 static char *squeezed(const char *s)
 {
     char *copy = rt_strdup(s);
@@ -110,13 +46,14 @@ static rt_judged compare_text(judge *j, const char *a, const char *b)
 {
     char *x = squeezed(a), *y = squeezed(b);
     rt_judged result;
-    if (same_words(x, y))
+    if (rt_words_same(x, y))
         result = decide(j, RT_JUDGED_YES, RT_RULE_TEXT, "equal");
-    else if (alike(x, y))
+    else if (rt_words_alike(x, y))
         result = decide(j, RT_JUDGED_UNKNOWN, RT_RULE_TEXT, "equal but for case, spaces or signs");
     else if (has_mathematics(y) || has_mathematics(x))
         result = decide(j, RT_JUDGED_UNKNOWN, RT_RULE_EXPRESSION, "an expression of another form");
-    else if (contains(a, b) || contains(b, a) || contains(x, y) || contains(y, x))
+    else if (rt_words_contain(a, b) || rt_words_contain(b, a) || rt_words_contain(x, y) ||
+             rt_words_contain(y, x))
         result = decide(j, RT_JUDGED_UNKNOWN, RT_RULE_TEXT, "one is part of the other");
     else
         result = decide(j, RT_JUDGED_NO, RT_RULE_TEXT, "different");
@@ -127,47 +64,15 @@ static rt_judged compare_text(judge *j, const char *a, const char *b)
 
 /* ---- options -------------------------------------------------------------------------------- */
 
-typedef struct option {
-    char letter;
-    const char *text; /* behind it, "" = none */
-} option;
-
-/* "B", "(B)", "B) Paris", "B: Paris", "B. Paris", "B - Paris", "Option B". */
-static bool read_option(const char *s, option *o)
-{
-    s += strncasecmp(s, "option ", 7) == 0 || strncasecmp(s, "choice ", 7) == 0 ? 7 : 0;
-    bool open = *s == '(';
-    char letter = s[open], mark;
-    if (letter < 'A' || letter > 'J')
-        return false;
-    s += 1 + open;
-    mark = *s;
-    if (open ? mark != ')' : mark && !strchr("):.", mark) && strncmp(s, " - ", 3) != 0)
-        return false;
-    s += mark ? (mark == ' ' ? 3 : 1) : 0;
-    if ((mark == '.' && *s && *s != ' ') ||
-        (mark == ' ' && !(isalpha((unsigned char)s[0]) && isalpha((unsigned char)s[1]))))
-        return false;
-    s += strspn(s, " :.-");
-    *o = (option){ letter, s };
-    for (const char *p = s; *p; p++) { /* no second option in the text */
-        bool alone = *p >= 'A' && *p <= 'J' && !(p > s && is_word(p[-1])) && !is_word(p[1]);
-        if (alone && (p[1] == ')' || p[1] == ':' || p[1] == 0))
-            return false;
-    }
-    return strncmp(s, "or ", 3) != 0 && strncmp(s, "and ", 4) != 0 &&
-           !strchr(",;+*/=^", *s ? *s : ' ');
-}
-
 /* -1 = not about options. */
 static int compare_options(judge *j, const char *a, const char *b)
 {
-    option x, y;
-    if (!read_option(b, &y))
+    rt_option_letter x, y;
+    if (!rt_words_option(b, &y))
         return -1;
-    if (!read_option(a, &x))
+    if (!rt_words_option(a, &x))
         return (int)decide(j, RT_JUDGED_UNKNOWN, RT_RULE_OPTION, "no letter of an option");
-    bool texts = *x.text && *y.text, same = texts && same_words(x.text, y.text);
+    bool texts = *x.text && *y.text, same = texts && rt_words_same(x.text, y.text);
     if (x.letter == y.letter && (!texts || same))
         return (int)decide(j, RT_JUDGED_YES, RT_RULE_OPTION, "equal");
     if (x.letter == y.letter || same)
@@ -285,7 +190,7 @@ static void split(pieces *l, const char *s, rt_number_style style)
             from = i + gap;
             i += gap ? gap - 1 : 0;
         } else if (is_digit(s[i])) {
-            i += (size_t)rt_number_digits(s + i, style).bytes - 1;
+            i += (size_t)rt_digits_read(s + i, style).bytes - 1;
         } else {
             depth += opens(s[i]) - closes(s[i]);
         }
@@ -479,7 +384,7 @@ rt_comparison rt_compare(const char *a, const char *b)
 bool rt_compare_contains(const char *text, const char *part)
 {
     char *x = squeezed(text), *y = squeezed(part);
-    bool found = contains(x, y);
+    bool found = rt_words_contain(x, y);
     free(x);
     free(y);
     return found;

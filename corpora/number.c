@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "corpora/digits.h"
 
 enum { DEPTH_MAX = 32, EXPONENT_MAX = 100000 };
 
@@ -30,60 +31,11 @@ static bool starts(const char *s, const char *with) { return strncmp(s, with, st
 
 static void skip(parser *t) { t->at += strspn(t->at, " \1"); }
 
-/* ---- digits --------------------------------------------------------------------------------- */
-
-static int64_t count_digits(const char *s)
-{
-    int64_t n = 0;
-    while (is_digit(s[n]))
-        n++;
-    return n;
-}
-
-/* Digits and groups of three behind them, each after the separator c. */
-static int64_t count_groups(const char *s, char c, int *groups)
-{
-    int64_t lead = count_digits(s), n = lead;
-    *groups = 0;
-    while (lead >= 1 && lead <= 3 && s[0] != '0' && s[n] == c && count_digits(s + n + 1) == 3) {
-        n += 4;
-        ++*groups;
-    }
-    return n;
-}
-
-rt_digits rt_number_digits(const char *s, rt_number_style style)
-{
-    int groups;
-    int64_t n = count_groups(s, '.', &groups);
-    int64_t decimals = groups && s[n] == ',' ? count_digits(s + n + 1) : 0;
-    bool european = style == RT_STYLE_EUROPEAN || groups > 1 || (decimals && decimals != 3);
-    const char separators[] = { european ? '.' : style == RT_STYLE_LIST ? THIN : ',', THIN, ' ' };
-    n = count_digits(s);
-    for (int i = 0; i < RT_COUNT(separators); i++) {
-        int64_t with = count_groups(s, separators[i], &groups);
-        bool apart = separators[i] == ' ' &&
-                     (s[with] == '/' || (s[with] == ' ' && is_digit(s[with + 1])));
-        if (groups && !apart) { /* 1 234/500 is mixed, 1 234 5 is a list */
-            n = with;
-            break;
-        }
-    }
-    rt_digits d = { n, 0, false };
-    if (s[n] == (european ? ',' : '.') && is_digit(s[n + 1]) && (n || !european)) {
-        d.decimals = count_digits(s + n + 1);
-        d.bytes += 1 + d.decimals;
-    }
-    s += d.bytes;
-    d.more = d.bytes && (*s == '.' || *s == THIN) && is_digit(s[1]);
-    return d;
-}
-
 /* A decimal with its exponent: "1,234.50", ".5", "1.5e3". */
 static bool read_literal(parser *t, rt_sum *out)
 {
     const char *s = t->at;
-    rt_digits d = rt_number_digits(s, t->style);
+    rt_digits d = rt_digits_read(s, t->style);
     if (d.bytes == 0 || d.more)
         return false;
     char *digits = rt_alloc(d.bytes + 1, 1, "digits of an answer");
@@ -171,7 +123,7 @@ static bool read_power(parser *t, rt_sum *base)
         t->letters = letters;
     } else {
         bool minus = *t->at == '-';
-        int64_t n = count_digits(t->at += minus);
+        int64_t n = rt_digits_count(t->at += minus);
         if (n == 0)
             return false;
         e = rt_sum_decimal(t->pool, t->at, n, 0);
@@ -229,7 +181,7 @@ static bool read_mixed(parser *t, rt_sum *whole)
         const char *inside = ahead.at + 5;
         for (int i = 0; i < 2; i++) { /* only of plain integers: 2\frac{\pi}{3} is a product */
             bool brace = inside[0] == '{';
-            int64_t n = brace ? count_digits(inside + 1) : is_digit(*inside);
+            int64_t n = brace ? rt_digits_count(inside + 1) : is_digit(*inside);
             if (n == 0 || (brace && inside[1 + n] != '}'))
                 return true;
             inside += n + 2 * brace;

@@ -11,18 +11,10 @@
 #ifndef RT_NUMBER_H
 #define RT_NUMBER_H
 
+#include "corpora/digits.h"
 #include "corpora/units.h"
 
 RT_BEGIN
-
-/* What separates what, where it is in doubt. */
-typedef enum rt_number_style {
-    RT_STYLE_USUAL,    /* '.' decimal, ',' groups outside brackets */
-    RT_STYLE_GROUPED,  /* ',' groups inside brackets too */
-    RT_STYLE_LIST,     /* ',' never groups */
-    RT_STYLE_EUROPEAN, /* '.' groups, ',' decimal */
-    RT_STYLE_COUNT
-} rt_number_style;
 
 typedef struct rt_reading {
     rt_sum value; /* percent and scale words included */
@@ -35,14 +27,6 @@ bool rt_number_read(rt_exact *p, const char *s, rt_number_style style, rt_readin
 /* The longest number at s in running text: a product of numbers, without letters; its bytes, or 0.
  */
 int64_t rt_number_prefix(rt_exact *p, const char *s, rt_reading *out);
-/* Digits at s with their separators and decimals: bytes (0 = none), how many are behind the decimal
-   sign; more: what follows makes it no number ("1.2.3"). */
-typedef struct rt_digits {
-    int64_t bytes, decimals;
-    bool more;
-} rt_digits;
-rt_digits rt_number_digits(const char *s, rt_number_style style);
-
 RT_END
 
 #endif
