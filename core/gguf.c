@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <fcntl.h>
 
+#include "core/log.h"
 #include "core/memory.h"
 
 enum { STRING_MAX = 64 << 20, KEY_MAX = 65535, NAME_LIMIT = 64, ALIGNMENT_MAX = 1 << 20 };
@@ -292,16 +293,45 @@ static void tables_alloc(rt_gguf *g)
     g->by_tensor = rt_alloc(g->n_tensors, sizeof *g->by_tensor, g->path);
 }
 
-/* The checksums of a file of ours. A hostile file may have one of the two, of any kind. */
-static int sums_read(rt_gguf *g, int64_t data_at, rt_err *err)
+/* Whether the numbers behind the header's hash are those of another file: it was written anew by a
+   program that copied our keys. Damage does not look so: it leaves counts and sizes as they were. */
+static bool is_rewritten(const rt_gguf *g, const rt_gguf_key *own, int64_t head_bytes)
+{
+    const int64_t now[] = { g->n_keys, head_bytes, g->map.bytes };
+    bool same = true;
+    for (int i = 0; i < RT_COUNT(now); i++) {
+        int64_t then = 0;
+        for (int k = 0; k < 16; k++) {
+            int c = own->data[8 + RT_HASH_DIGITS + 16 * i + k];
+            int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+            if (digit < 0)
+                return false;
+            then = (int64_t)((uint64_t)then << 4 | (uint64_t)digit);
+        }
+        same = same && then == now[i];
+    }
+    return !same;
+}
+
+/* The checksums of a file of ours. A hostile file may have one of the two, of any kind. head_bytes:
+   without the padding before the data at data_at. */
+static int sums_read(rt_gguf *g, int64_t head_bytes, int64_t data_at, rt_err *err)
 {
     const rt_gguf_key *own = rt_gguf_find_key(g, RT_GGUF_HEADER_KEY);
     const rt_gguf_key *sums = rt_gguf_find_key(g, RT_GGUF_SUMS_KEY);
     const int64_t each = 8 + RT_HASH_DIGITS;
     if (!own && !sums)
         return 0;
-    bool good = own && sums && own->type == RT_GGUF_STR && !own->array && own->bytes == each &&
-                sums->type == RT_GGUF_STR && sums->array && sums->n == g->n_tensors &&
+    bool good = own && own->type == RT_GGUF_STR && !own->array &&
+                own->bytes == 8 + RT_GGUF_HEADER_DIGITS;
+    g->rewritten = good && is_rewritten(g, own, head_bytes);
+    if (g->rewritten) {
+        rt_info("%s: another program wrote it anew since retort made it: its checksums are not "
+                "used",
+                g->path);
+        return 0;
+    }
+    good = good && sums && sums->type == RT_GGUF_STR && sums->array && sums->n == g->n_tensors &&
                 sums->bytes == sums->n * each;
     for (int64_t i = 0; good && i < g->n_tensors; i++) {
         good = load_le(sums->data + i * each, 8) == RT_HASH_DIGITS;
@@ -315,8 +345,8 @@ static int sums_read(rt_gguf *g, int64_t data_at, rt_err *err)
     return good ? 0
                 : rt_fail(err,
                           "%s: the header is not the one that was written (its checksum does not "
-                          "fit): the file is damaged, or another program changed it and left the "
-                          "keys retort.header and retort.xxh3; make it again",
+                          "fit): the file is damaged, or another program changed a value in it: copy "
+                          "or make it again, or take the keys retort.header and retort.xxh3 out",
                           g->path);
 }
 
@@ -351,7 +381,7 @@ static int file_parse(rt_gguf *g, rt_err *err)
         return rt_fail(err, "%s: general.alignment %lld is not a power of two", g->path,
                        (long long)g->alignment);
     int64_t data_at = rt_align_up(c.at, g->alignment);
-    return layout_check(g, data_at, err) || sums_read(g, data_at, err) ? -1 : 0;
+    return layout_check(g, data_at, err) || sums_read(g, c.at, data_at, err) ? -1 : 0;
 }
 
 // ------------------------------------------------------------------------------ parts of a model

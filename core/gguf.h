@@ -3,15 +3,18 @@
    that remain, strings <= 64 MiB, alignment a power of two <= 1 MiB, tensors contiguous in their
    order, names unique and < 64 bytes, rank <= 4, every extent inside the file, no nested arrays.
    What retort writes carries checksums in two keys, which other readers step over:
-     retort.header  XXH3-128 of all bytes before the data, these 32 digits counted as zeros
+     retort.header  XXH3-128 of all bytes before the data, these 32 digits counted as zeros; then
+                    the number of keys, the bytes of the header and of the file, 16 digits each
      retort.xxh3    one of each tensor's bytes, in the order of the tensors
-   The header's is checked when a file is opened, a tensor's by rt_gguf_check.
+   The header's is checked when a file is opened, a tensor's by rt_gguf_check. A program that edits,
+   splits or quantizes the file copies both keys, but not the three numbers: then they say nothing.
    Refuses: big-endian files, version 1, writing (quant/gguf_write.h). */
 #ifndef RT_GGUF_H
 #define RT_GGUF_H
 
 #define RT_GGUF_HEADER_KEY "retort.header"
 #define RT_GGUF_SUMS_KEY "retort.xxh3"
+#define RT_GGUF_HEADER_DIGITS (RT_HASH_DIGITS + 3 * 16)
 
 #include "core/file.h"
 #include "core/tensor.h"
@@ -69,6 +72,7 @@ typedef struct rt_gguf {
     char *path; /* of the first part */
     uint32_t version;
     int64_t alignment;
+    bool rewritten; /* ours once, but another program wrote it since: no checksums */
     rt_gguf_key *key; /* (n_keys) in file order */
     int64_t n_keys;
     rt_gguf_tensor *tensor; /* (n_tensors) in file order */

@@ -125,7 +125,10 @@ static int check_gguf(rt_integrity *c, const char *path, rt_err *err)
         bad = reading_next(c, &r, g.tensor[i].bytes, err);
     }
     reading_end(c, &r, g.map.bytes);
-    if (rt_gguf_find_key(&g, RT_GGUF_HEADER_KEY))
+    if (g.rewritten)
+        found(c, RT_DAMAGED, "%s: not the file that retort wrote: another program wrote it anew",
+              path);
+    else if (rt_gguf_find_key(&g, RT_GGUF_HEADER_KEY))
         check_padding(c, &g);
     else
         found(c, RT_UNKNOWN, "%s: %s", path, NO_CHECKSUMS);

@@ -3,6 +3,7 @@
    declarations. */
 #include "quant/gguf_write.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -157,7 +158,8 @@ static int sums_begin(rt_gguf_writer *w, rt_err *err)
     if (key_begin(w, RT_GGUF_HEADER_KEY, RT_GGUF_STR, false, 1, err))
         return -1;
     w->own_at = w->out.bytes + 8;
-    if (write_string(w, zeros, sizeof zeros, err) ||
+    static const char own[RT_GGUF_HEADER_DIGITS];
+    if (write_string(w, own, sizeof own, err) ||
         key_begin(w, RT_GGUF_SUMS_KEY, RT_GGUF_STR, true, w->n_decl, err))
         return -1;
     w->sums_at = w->out.bytes + 8;
@@ -173,8 +175,13 @@ static int sums_patch(rt_gguf_writer *w, rt_err *err)
         if (rt_out_patch(&w->out, w->sums_at + i * (8 + RT_HASH_DIGITS), w->decl[i].sum.hex,
                          RT_HASH_DIGITS, err))
             return -1;
-    char *head = rt_alloc(w->data_at, 1, "the header of a GGUF");
-    int rc = rt_out_read(&w->out, 0, head, w->data_at, err);
+    char *head = rt_alloc(w->data_at, 1, "the header of a GGUF"), numbers[3 * 16 + 1];
+    snprintf(numbers, sizeof numbers, "%016llx%016llx%016llx", (unsigned long long)w->n_keys,
+             (unsigned long long)w->head_bytes, (unsigned long long)w->out.bytes);
+    int rc = rt_out_patch(&w->out, w->own_at + RT_HASH_DIGITS, numbers, 3 * 16, err) ||
+                     rt_out_read(&w->out, 0, head, w->data_at, err)
+                 ? -1
+                 : 0;
     if (!rc) {
         rt_hash hash = rt_hash_around(head, w->data_at, w->own_at);
         rc = rt_out_patch(&w->out, w->own_at, hash.hex, RT_HASH_DIGITS, err);
@@ -200,7 +207,7 @@ int rt_gguf_writer_begin(rt_gguf_writer *w, rt_err *err)
         offset = rt_align_up(offset + d->bytes, ALIGNMENT);
     }
     w->begun = true;
-    int64_t at = w->out.bytes;
+    int64_t at = w->head_bytes = w->out.bytes;
     w->data_at = rt_align_up(at, ALIGNMENT);
     return write_zeros(w, w->data_at - at, err) || counts_patch(w, err) ? -1 : 0;
 }

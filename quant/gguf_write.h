@@ -18,6 +18,7 @@ typedef struct rt_gguf_writer {
     int64_t at, at_bytes; /* tensor being pushed, at_bytes of it done */
     bool begun, summed;
     int64_t own_at, sums_at, data_at; /* of the checksums' first digits, of the data */
+    int64_t head_bytes;               /* before the padding to data_at */
     rt_hasher hasher;                 /* of the tensor being pushed */
 } rt_gguf_writer;
 
