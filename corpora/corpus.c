@@ -182,6 +182,8 @@ static int add_source(rt_corpus *c, const char *path, rt_err *err)
     rt_source *s = NULL;
     rt_item item;
     int got;
+    if (!rt_path_exists(path))
+        return rt_fail(err, "%s: not found", path);
     if (c->o.need_soft)
         return rt_fail(
             err,
