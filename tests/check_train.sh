@@ -67,7 +67,6 @@ wrong 1 'teach, not learn' train bad --config oss.json
 wrong 1 'hidden_size' train bad --config negative.json
 wrong 1 'cut.json' train bad --config cut.json
 wrong 1 'nowhere.jsonl' train bad --data nowhere.jsonl
-wrong 1 'nowhere.traces: not found' train bad --data nowhere.traces --loss forward
 wrong 2 'learning-rate' train bad --learning-rat 3
 wrong 2 'steps' train bad --steps many
 wrong 1 'soft targets' train bad --loss forward
