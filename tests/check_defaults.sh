@@ -47,7 +47,7 @@ header="{'descr': '<i4', 'fortran_order': False, 'shape': (40,), }"
 
 # The example's own recipe first: everything after it reads what it made.
 out=$PWD/example
-mkdir -p "$out" && cp problems.jsonl "$out/problems.jsonl" && head -n 20 problems.jsonl >"$out/heldout.jsonl"
+mkdir -p "$out" && head -n 100 problems.jsonl >"$out/problems.jsonl" && head -n 20 problems.jsonl >"$out/heldout.jsonl"
 sets=""
 for stage in student baseline; do sets="$sets --set $stage.steps=2"; done
 for stage in teacher student baseline quantized; do sets="$sets --set eval_$stage.limit=8"; done
