@@ -18,6 +18,9 @@
 #define RT_COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
 #define RT_PRINTF(fmt_at, args_at) __attribute__((format(printf, fmt_at, args_at)))
 #define RT_CACHE_LINE 64
+#define RT_THREADS_MAX 1024 /* of a device; the bound of --threads */
+#define RT_VOCAB_MAX (1 << 20) /* ids: a row of logits in the chunks of core/kernels/softmax.h */
+#define RT_EXPERTS_MAX 1024 /* of a layer: what a team's shared memory holds (core/kernels/route.h) */
 
 #ifdef __CUDACC__
 #define RT_BOTH __host__ __device__ static inline

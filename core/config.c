@@ -21,7 +21,7 @@ static const double SIZE_LIMIT = 1e13; /* weights; no real model is near this */
 static const rt_config_key keys[] = {
     KEY("num_hidden_layers", RT_KEY_INT, layers, RT_KEYS_ALL, true, 0, 1, 1024),
     KEY("hidden_size", RT_KEY_INT, width, RT_KEYS_ALL, true, 0, 1, DIM),
-    KEY("vocab_size", RT_KEY_INT, vocab, RT_KEYS_ALL, true, 0, 2, DIM),
+    KEY("vocab_size", RT_KEY_INT, vocab, RT_KEYS_ALL, true, 0, 2, RT_VOCAB_MAX),
     KEY("num_attention_heads", RT_KEY_INT, heads, RT_KEYS_ALL, true, 0, 1, 4096),
     KEY("num_key_value_heads", RT_KEY_INT, kv_heads, RT_KEYS_ALL, false, 0, 1, 4096),
     KEY("head_dim", RT_KEY_INT, head_dim, RT_KEYS_GQA, false, 0, 1, 4096),
@@ -35,8 +35,8 @@ static const rt_config_key keys[] = {
     KEY("moe_intermediate_size", RT_KEY_INT, expert_width, RT_KEYS_WIDTH, true, 0, 1, DIM),
     KEY("shared_expert_intermediate_size", RT_KEY_INT, shared_width, RT_KEYS_SHARED, true, 0, 1,
         DIM),
-    KEY("n_routed_experts", RT_KEY_INT, experts, RT_KEYS_DEEP, true, 0, 1, 4096),
-    KEY("num_experts", RT_KEY_INT, experts, RT_KEYS_QMOE, true, 0, 1, 4096),
+    KEY("n_routed_experts", RT_KEY_INT, experts, RT_KEYS_DEEP, true, 0, 1, RT_EXPERTS_MAX),
+    KEY("num_experts", RT_KEY_INT, experts, RT_KEYS_QMOE, true, 0, 1, RT_EXPERTS_MAX),
     KEY("num_experts_per_tok", RT_KEY_INT, active, RT_KEYS_MOE, true, 0, 1, 256),
     KEY("n_shared_experts", RT_KEY_INT, shared, RT_KEYS_DEEP, false, 0, 0, 256),
     KEY("n_group", RT_KEY_INT, groups, RT_KEYS_DEEP, false, 1, 1, 256),
@@ -274,8 +274,9 @@ int rt_config_check(const rt_config *c, const char *what, rt_err *err)
     if (!(c->rope_theta > 1 && c->rope_theta <= 1e12))
         return rt_fail(err, "%s: a rope base of %g must be above 1 and at most 1e12", what,
                        c->rope_theta);
-    if (c->vocab > INT32_MAX)
-        return rt_fail(err, "%s: vocab_size %lld is too large", what, (long long)c->vocab);
+    if (c->vocab > RT_VOCAB_MAX)
+        return rt_fail(err, "%s: a vocabulary of %lld is beyond the %d that are possible", what,
+                       (long long)c->vocab, RT_VOCAB_MAX);
     if (rough_size(c) > SIZE_LIMIT)
         return rt_fail(err, "%s: describes a model of about %.0e weights: damaged or hostile", what,
                        rough_size(c));

@@ -237,7 +237,7 @@ static int read_family(reader *r, rt_err *err)
     if (!rt_family_find_gguf(r->arch, -1, -1, false))
         return rt_fail(err, "%s: architecture \"%s\" is not supported (%s are)", r->g->path,
                        r->arch, rt_family_list(known, sizeof known, true));
-    if (rt_gguf_opt_i64(r->g, key_name(r, "expert_count"), 0, 4096, &experts, err) ||
+    if (rt_gguf_opt_i64(r->g, key_name(r, "expert_count"), 0, RT_EXPERTS_MAX, &experts, err) ||
         rt_gguf_opt_i64(r->g, key_name(r, "expert_gating_func"), 0, 255, &gating, err) ||
         rt_gguf_opt_i64(r->g, key_name(r, "context_length"), 0, 1 << 30, &context, err) ||
         rt_gguf_opt_i64(r->g, key_name(r, "attention.sliding_window"), 0, 1 << 30, &window, err))

@@ -1,6 +1,6 @@
 /* log.h: what people see while work goes on. stdout is data and belongs to commands; everything
    here goes to stderr. One progress line everywhere, rewritten on a terminal and thinned in a file.
-   Owns the only mutable file-scope state of the project: the log level. */
+   Owns two words of state: the log level, and whether a progress line stands open. */
 #ifndef RT_LOG_H
 #define RT_LOG_H
 

@@ -1,6 +1,8 @@
-/* ops.c: the only caller of a backend's table. Each rt_<op> checks shapes, dtypes and scalars
+/* ops.c: calls the operations of a backend's table. Each rt_<op> checks shapes, dtypes and scalars
    against the contract of ops.h once, for every backend, and refuses a mistake with rt_bug: the
-   operation, the rule that failed and the shapes that were given. Never looks into tensor data. */
+   operation, the rule that failed and the shapes that were given. Never looks into tensor data.
+   What moves memory (alloc, upload, download, copy) has no shapes and is called where it is needed.
+ */
 #include "core/ops.h"
 
 #include "core/kernels/softmax.h"
@@ -368,7 +370,7 @@ static void check_route(const char *op, const rt_tensor *idx, const rt_tensor *w
                         const rt_tensor *score, const rt_tensor *logits, const rt_route_policy *p)
 {
     int64_t n = idx->dim[0];
-    NEED(op, p->experts > 0 && p->experts <= RT_ROUTE_EXPERTS_MAX, idx, weight, score, logits);
+    NEED(op, p->experts > 0 && p->experts <= RT_EXPERTS_MAX, idx, weight, score, logits);
     NEED(op, p->active > 0 && p->active <= p->experts, idx, weight, score, logits);
     NEED(op, p->groups > 0 && p->experts % p->groups == 0, idx, weight, score, logits);
     NEED(op, p->groups_kept > 0 && p->groups_kept <= p->groups, idx, weight, score, logits);
@@ -405,8 +407,7 @@ void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot
     HAVE(d, route_sort);
     NEED(op, i32(idx, 2) && i32_nk(slot, idx->dim[0], idx->dim[1]), offset, row, slot, idx);
     NEED(op, i32_n(row, idx->dim[0] * idx->dim[1]) && i32(offset, 1), offset, row, slot, idx);
-    NEED(op, offset->dim[0] > 1 && offset->dim[0] <= RT_ROUTE_EXPERTS_MAX + 1, offset, row, slot,
-         idx);
+    NEED(op, offset->dim[0] > 1 && offset->dim[0] <= RT_EXPERTS_MAX + 1, offset, row, slot, idx);
     NEED(op, rt_tensor_elements(idx) <= INT32_MAX, offset, row, slot, idx);
     d->ops->route_sort(d, offset, row, slot, idx);
 }

@@ -15,9 +15,9 @@
 /* Streams keep sites apart: the same (seed, index) at two sites must not give the same draw. */
 enum rt_rng_stream {
     RT_RNG_INIT = 1,    /* weight initialisation: index = (param << 40) + element */
-    RT_RNG_SHUFFLE = 2, /* sample order: index = (epoch << 32) + position */
+    RT_RNG_SHUFFLE = 2, /* document order: index = epoch << 34 ^ round << 32 ^ half a position */
     RT_RNG_SAMPLE = 3,  /* token choice: seed = sample seed, index = position */
-    RT_RNG_TAIL = 4,    /* tail draws of the archive: seed = sample seed, index = (pos << 12) + draw */
+    RT_RNG_TAIL = 4,    /* tail draws of the archive: seed = sample seed, index = position */
     RT_RNG_DATA = 5,    /* generated problems and test data */
     RT_RNG_ROUND = 6    /* stochastic rounding */
 };

@@ -8,7 +8,7 @@
 
 RT_BEGIN
 
-enum { RT_VOCAB_MAX = 4 << 20, RT_TOKEN_BYTES_MAX = 64 << 10 };
+enum { RT_TOKEN_BYTES_MAX = 64 << 10 };
 
 typedef struct rt_merge_slot {
     uint64_t pair;  /* left id << 32 | right id; RT_NO_PAIR = empty */

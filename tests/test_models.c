@@ -666,6 +666,8 @@ START_TEST(refused_configs)
         { "mixtral_two", "rope_parameters", "{}", "no \"rope_theta\"" },
         { "deepseek_r1", "n_group", "{}", "no \"n_group\"" },
         { "deepseek_r1", "", "{\"routed_scaling_factor\": 0}", "between 1e-06" },
+        { "deepseek_r1", "", "{\"n_routed_experts\": 2048}", "n_routed_experts" },
+        { "llama_tied", "", "{\"vocab_size\": 1048577}", "vocab_size" },
     };
     for (int i = 0; i < RT_COUNT(cases); i++) {
         rt_config cfg;

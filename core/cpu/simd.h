@@ -1,6 +1,7 @@
 /* simd.h: rt_v16, sixteen f32 lanes, in three implementations with the same bits: one __m512, two
    __m256, or a float[16] with fmaf. Lane i is element i. The 16 lanes of the numeric contract
-   (core/ops.h) are these lanes on every instruction set. Included by isa.c only. */
+   (core/ops.h) are these lanes on every instruction set. For the files that isa.c compiles
+   once per instruction set, and for kernels/team.h. */
 #ifndef RT_CPU_SIMD_H
 #define RT_CPU_SIMD_H
 

@@ -7,8 +7,6 @@
 
 #include "core/kernels/team.h"
 
-enum { RT_ROUTE_EXPERTS_MAX = 1024 }; /* fits a team's shared memory; ops.c refuses more */
-
 struct rt_args_route_forward {
     rt_tensor idx, weight, score, logits, bias; /* (N,A) (N,A) (N,E) (N,E) (E, data NULL = none) */
     rt_route_policy p;
@@ -44,8 +42,8 @@ TEAM_FN float route_group_score(const float *choice, int64_t size, rt_router sco
 /* Choices outside the best groups become -inf (never 0: a kept choice may be negative). */
 TEAM_FN void route_keep_groups(float *choice, const rt_route_policy *p)
 {
-    TEAM_SHARED(float, group, RT_ROUTE_EXPERTS_MAX);
-    TEAM_SHARED(uint8_t, kept, RT_ROUTE_EXPERTS_MAX);
+    TEAM_SHARED(float, group, RT_EXPERTS_MAX);
+    TEAM_SHARED(uint8_t, kept, RT_EXPERTS_MAX);
     int64_t size = p->experts / p->groups;
     for (int64_t g = team_rank(); g < p->groups; g += team_size()) {
         group[g] = route_group_score(choice + g * size, size, p->scoring);
@@ -70,7 +68,7 @@ TEAM_FN void route_keep_groups(float *choice, const rt_route_policy *p)
 TEAM_FN void rt_route_forward_unit(const struct rt_args_route_forward *a, int64_t unit,
                                    float *scratch)
 {
-    TEAM_SHARED(float, choice, RT_ROUTE_EXPERTS_MAX);
+    TEAM_SHARED(float, choice, RT_EXPERTS_MAX);
     int64_t experts = a->p.experts, active = a->p.active;
     float *score = team_row(&a->score, unit, experts), *weight = team_row(&a->weight, unit, active);
     int32_t *idx = team_i32(&a->idx) + unit * active;
@@ -144,12 +142,12 @@ struct rt_args_route_sort {
     rt_tensor offset, row, slot, idx; /* (E+1) (N*A) (N,A) (N,A) */
 };
 
-/* unit: the whole sort. Ranks below RT_ROUTE_SORTERS each own a run of choices; counting by
+/* unit: the whole sort. Ranks below SORTERS each own a run of choices; counting by
    (expert, rank) keeps the order of choices inside an expert. */
 TEAM_FN void rt_route_sort_unit(const struct rt_args_route_sort *a, int64_t unit, float *scratch)
 {
     enum { SORTERS = TEAM_LANES > 1 ? 1 : 8 };
-    TEAM_SHARED(int32_t, count, SORTERS * RT_ROUTE_EXPERTS_MAX); /* [rank][expert] */
+    TEAM_SHARED(int32_t, count, SORTERS * RT_EXPERTS_MAX); /* [rank][expert] */
     int64_t experts = a->offset.dim[0] - 1, active = a->idx.dim[1], n = a->idx.dim[0] * active;
     int64_t sorters = rt_min(SORTERS, team_size()), rank = team_rank();
     int64_t begin = n * rank / sorters, end = n * (rank + 1) / sorters;

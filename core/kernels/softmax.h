@@ -6,7 +6,7 @@
 
 #include "core/kernels/team.h"
 
-enum { RT_CHUNKS = 512, RT_VOCAB_MAX = RT_CHUNKS * 2048 };
+enum { RT_CHUNKS = 512 }; /* of at most RT_VOCAB_MAX / RT_CHUNKS logits */
 
 struct row_sums {
     float mass;   /* sum of e_j = exp((z_j - max) / T) */
