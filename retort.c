@@ -259,7 +259,8 @@ int main(int argc, char **argv)
 {
     rt_err err = { 0 };
     globals g = { .level = RT_LOG_NORMAL };
-    rt_process_prepare();
+    if (rt_process_prepare(&err))
+        return finish(-1, NULL, &err);
     int at = 1;
     while (at < argc && take_global(&g, NULL, argc, argv, &at))
         at++;

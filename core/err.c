@@ -3,6 +3,7 @@
    hostile text can neither forge a second line nor drive the terminal. */
 #include "core/err.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,6 +15,24 @@ static volatile sig_atomic_t interrupted = 0;
 
 bool rt_interrupted(void) { return interrupted != 0; }
 void rt_interrupt_request(void) { interrupted = 1; }
+
+const char *rt_errno_text(int number)
+{
+    switch (number) {
+    case ENOSPC:
+        return "no space left; free some and run the command again";
+    case EDQUOT:
+        return "the disk quota is used up; free some space and run the command again";
+    case EFBIG:
+        return "the limit of a file's size is reached; raise it (ulimit -f) and run again";
+    case EMFILE:
+        return "too many open files; raise the limit (ulimit -n)";
+    case ENOMEM:
+        return "out of memory";
+    default:
+        return strerror(number);
+    }
+}
 
 char *rt_text_clean(char *text)
 {
@@ -56,6 +75,14 @@ int rt_fail(rt_err *err, const char *fmt, ...)
     int rc = set_text(err, 1, NULL, fmt, args);
     va_end(args);
     return rc;
+}
+
+int rt_fail_interrupted(rt_err *err, const char *doing, const char *what)
+{
+    rt_fail(err, "interrupted while %s %s", doing, what);
+    if (err)
+        err->exit_code = 130;
+    return -1;
 }
 
 int rt_usage(rt_err *err, const char *fmt, ...)

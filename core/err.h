@@ -27,10 +27,16 @@ int rt_wrap(rt_err *err, const char *fmt, ...) RT_PRINTF(2, 3);
 _Noreturn void rt_bug(const char *fmt, ...) RT_PRINTF(1, 2);
 #endif
 
+/* strerror, with what to do about a limit: a full disk, ulimit -f, ulimit -n. */
+const char *rt_errno_text(int number);
+
+/* For a loop that polls rt_interrupted: "interrupted while DOING WHAT", exit code 130; -1. */
+int rt_fail_interrupted(rt_err *err, const char *doing, const char *what);
+
 /* Control bytes of text become '?' (newline and tab a blank), in place; returns text. */
 char *rt_text_clean(char *text);
 
-/* Set by the SIGINT/SIGTERM handler that retort.c installs; long loops poll it between steps. */
+/* Set by the handler of SIGINT, SIGTERM and SIGHUP that retort.c installs; long loops poll it between steps. */
 bool rt_interrupted(void);
 void rt_interrupt_request(void); /* async-signal-safe */
 

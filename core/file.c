@@ -39,8 +39,8 @@ int rt_file_open(int *fd, int64_t *bytes, const char *path, rt_err *err)
     *fd = open(path,
                O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); // a pipe would wait for a writer
     if (*fd < 0)
-        return rt_fail(err, "%s: cannot open: %s", path, strerror(errno));
-    int rc = fstat(*fd, &st) ? rt_fail(err, "%s: cannot stat: %s", path, strerror(errno)) : 0;
+        return rt_fail(err, "%s: cannot open: %s", path, rt_errno_text(errno));
+    int rc = fstat(*fd, &st) ? rt_fail(err, "%s: cannot stat: %s", path, rt_errno_text(errno)) : 0;
     if (!rc && S_ISDIR(st.st_mode))
         rc = rt_fail(err, "%s: is a directory, a file is needed", path);
     else if (!rc && S_ISFIFO(st.st_mode))
@@ -71,8 +71,9 @@ int rt_map_open(rt_map *map, const char *path, rt_err *err)
     } else {
         void *base = mmap(NULL, (size_t)bytes, PROT_READ, MAP_PRIVATE, fd, 0);
         if (base == MAP_FAILED)
-            rc = rt_fail(err, "%s: cannot map %lld bytes: %s", path, (long long)bytes,
-                         strerror(errno));
+            rc = errno == ENOMEM ? rt_fail_memory(err, bytes, path)
+                                 : rt_fail(err, "%s: cannot map %lld bytes: %s", path,
+                                           (long long)bytes, rt_errno_text(errno));
         else
             *map = (rt_map){ .data = base, .bytes = bytes, .base = base };
     }
@@ -129,7 +130,7 @@ int rt_file_read(char **data, int64_t *bytes, const char *path, int64_t max_byte
         int64_t n = read_full(fd, text + used, cap - used);
         if (n < 0) {
             rt_fail(err, "%s: read failed at byte %lld: %s", path, (long long)used,
-                    strerror(errno));
+                    rt_errno_text(errno));
             break;
         }
         used += n;
@@ -164,8 +165,7 @@ int rt_fd_write(int fd, const void *data, int64_t bytes, const char *path, rt_er
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return rt_fail(err, "%s: write failed: %s%s", path, strerror(n ? errno : EIO),
-                           errno == ENOSPC ? "; free some space and run the command again" : "");
+            return rt_fail(err, "%s: write failed: %s", path, rt_errno_text(n ? errno : EIO));
         done += n;
     }
     return 0;
@@ -208,7 +208,7 @@ static int clean_temps(const char *dir, const char *base, rt_err *err)
         if (pid && (!base || (!strncmp(names[i], base, length) &&
                               !strncmp(names[i] + length, ".tmp.", 5))) &&
             is_leftover(file, pid) && unlink(file) && errno != ENOENT)
-            rc = rt_fail(err, "%s: cannot remove a leftover: %s", file, strerror(errno));
+            rc = rt_fail(err, "%s: cannot remove a leftover: %s", file, rt_errno_text(errno));
         free(file);
     }
     rt_names_free(names, n);
@@ -243,7 +243,7 @@ int rt_out_open(rt_out *out, const char *path, rt_err *err)
     unlink(temp); // from a dead process that had our id
     int fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) {
-        rt_fail(err, "%s: cannot create: %s", path, strerror(errno));
+        rt_fail(err, "%s: cannot create: %s", path, rt_errno_text(errno));
         free(temp);
         return -1;
     }
@@ -259,7 +259,7 @@ int rt_out_open_count(rt_out *out, rt_err *err)
 {
     *out = (rt_out){ .fd = open("/dev/null", O_WRONLY | O_CLOEXEC) };
     if (out->fd < 0)
-        return rt_fail(err, "/dev/null: cannot open: %s", strerror(errno));
+        return rt_fail(err, "/dev/null: cannot open: %s", rt_errno_text(errno));
     out->temp = rt_strdup(""); // no file's name: abort removes nothing
     out->path = rt_strdup("/dev/null");
     out->buffer = rt_alloc(OUT_BUFFER_BYTES, 1, "an output buffer");
@@ -330,7 +330,7 @@ int rt_out_patch(rt_out *out, int64_t at, const void *data, int64_t bytes, rt_er
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
-            rt_fail(err, "%s: write failed: %s", out->path, strerror(n ? errno : EIO));
+            rt_fail(err, "%s: write failed: %s", out->path, rt_errno_text(n ? errno : EIO));
             rt_out_abort(out);
             return -1;
         }
@@ -351,7 +351,7 @@ int rt_out_read(rt_out *out, int64_t at, void *data, int64_t bytes, rt_err *err)
             continue;
         if (n <= 0)
             return rt_fail(err, "%s: cannot read back what was written: %s", out->path,
-                           strerror(n ? errno : EIO));
+                           rt_errno_text(n ? errno : EIO));
         data = (char *)data + n;
         bytes -= n;
         at += n;
@@ -386,14 +386,14 @@ int rt_out_commit(rt_out *out, rt_err *err)
         return -1;
     int rc = 0;
     if (fsync(out->fd))
-        rc = rt_fail(err, "%s: fsync failed: %s", out->path, strerror(errno));
+        rc = rt_fail(err, "%s: fsync failed: %s", out->path, rt_errno_text(errno));
     int fd = out->fd;
     out->fd = -1;
     if (close(fd) && !rc)
-        rc = rt_fail(err, "%s: close failed: %s", out->path, strerror(errno));
+        rc = rt_fail(err, "%s: close failed: %s", out->path, rt_errno_text(errno));
     if (!rc && rename(out->temp, out->path))
         rc = rt_fail(err, "%s: cannot put the finished file in place: %s", out->path,
-                     strerror(errno));
+                     rt_errno_text(errno));
     if (!rc) {
         free(out->temp);
         out->temp = NULL;
@@ -432,7 +432,7 @@ int rt_path_size(const char *path, int64_t *bytes, rt_err *err)
 {
     struct stat st;
     if (stat(path, &st))
-        return rt_fail(err, "%s: %s", path, strerror(errno));
+        return rt_fail(err, "%s: %s", path, rt_errno_text(errno));
     *bytes = st.st_size;
     return 0;
 }
@@ -464,7 +464,7 @@ int rt_dir_make(const char *path, rt_err *err)
         char held = *p;
         *p = 0;
         if (mkdir(part, 0777) && errno != EEXIST)
-            rc = rt_fail(err, "%s: cannot make directory: %s", part, strerror(errno));
+            rc = rt_fail(err, "%s: cannot make directory: %s", part, rt_errno_text(errno));
         else if (!rt_path_is_dir(part))
             rc = rt_fail(err, "%s: exists and is not a directory; move it or name another path",
                          part);
@@ -480,10 +480,10 @@ int rt_dir_sync(const char *path, rt_err *err)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return rt_fail(err, "%s: cannot open directory: %s", path, strerror(errno));
+        return rt_fail(err, "%s: cannot open directory: %s", path, rt_errno_text(errno));
     int rc = 0;
     if (fsync(fd) && errno != EINVAL) // EINVAL: a file system without directory fsync
-        rc = rt_fail(err, "%s: fsync of the directory failed: %s", path, strerror(errno));
+        rc = rt_fail(err, "%s: fsync of the directory failed: %s", path, rt_errno_text(errno));
     close(fd);
     return rc;
 }
@@ -497,7 +497,7 @@ int rt_dir_list(char ***names, int *n, const char *path, rt_err *err)
 {
     DIR *dir = opendir(path);
     if (!dir)
-        return rt_fail(err, "%s: cannot list: %s", path, strerror(errno));
+        return rt_fail(err, "%s: cannot list: %s", path, rt_errno_text(errno));
     char **list = NULL;
     int count = 0;
     int64_t cap = 0;
@@ -512,7 +512,7 @@ int rt_dir_list(char ***names, int *n, const char *path, rt_err *err)
     closedir(dir);
     if (failed) {
         rt_names_free(list, count);
-        return rt_fail(err, "%s: cannot list: %s", path, strerror(failed));
+        return rt_fail(err, "%s: cannot list: %s", path, rt_errno_text(failed));
     }
     if (count)
         qsort(list, (size_t)count, sizeof *list, by_bytes);
@@ -542,7 +542,7 @@ int rt_hash_file(rt_hash *hash, const char *path, rt_err *err)
     int64_t n;
     while ((n = read_full(fd, block, READ_BLOCK_BYTES)) > 0)
         rt_hasher_add(&h, block, n);
-    int rc = n < 0 ? rt_fail(err, "%s: read failed: %s", path, strerror(errno)) : 0;
+    int rc = n < 0 ? rt_fail(err, "%s: read failed: %s", path, rt_errno_text(errno)) : 0;
     if (!rc)
         *hash = rt_hasher_end(&h);
     free(block);
@@ -557,11 +557,11 @@ int rt_dir_lock(int *fd, const char *dir, rt_err *err)
     *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     int rc = 0;
     if (*fd < 0)
-        rc = rt_fail(err, "%s: cannot create: %s", path, strerror(errno));
+        rc = rt_fail(err, "%s: cannot create: %s", path, rt_errno_text(errno));
     else if (flock(*fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
         rc = rt_fail(err, "%s: another retort is writing here; wait for it or stop it", dir);
     else if (flock(*fd, LOCK_EX | LOCK_NB))
-        rc = rt_fail(err, "%s: cannot lock: %s", path, strerror(errno));
+        rc = rt_fail(err, "%s: cannot lock: %s", path, rt_errno_text(errno));
     free(path);
     return rc;
 }

@@ -82,7 +82,7 @@ static int add_file(list *l, const char *path, const char *name, const struct st
 
 static int look(struct stat *st, const char *path, rt_err *err)
 {
-    return stat(path, st) ? rt_fail(err, "%s: %s", path, strerror(errno)) : 0;
+    return stat(path, st) ? rt_fail(err, "%s: %s", path, rt_errno_text(errno)) : 0;
 }
 
 static int add_tree(list *l, const char *path, const char *name, int depth, rt_err *err)
@@ -264,7 +264,7 @@ static int read_all(XXH3_state_t *state, int fd, const entry *e, reading *r, rt_
         }
         if (n < 0) {
             bad = rt_fail(err, "%s: read failed at byte %lld: %s", e->path, (long long)at,
-                          strerror(errno));
+                          rt_errno_text(errno));
             break;
         }
         XXH3_128bits_update(state, block, (size_t)n);
@@ -288,7 +288,7 @@ static int read_entry(entry *e, reading *r, rt_err *err)
     XXH3_state_t *state = XXH3_createState();
     int fd = open(e->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     int bad = !state   ? rt_fail_memory(err, -1, "a hash")
-              : fd < 0 ? rt_fail(err, "%s: cannot open: %s", e->path, strerror(errno))
+              : fd < 0 ? rt_fail(err, "%s: cannot open: %s", e->path, rt_errno_text(errno))
                        : 0;
     if (!bad) {
         XXH3_128bits_reset(state);

@@ -71,7 +71,7 @@ typedef struct rt_option {
 #define OPT_LIST(S, f, name, arg, ...) \
     RT_OPT_ROW(S, f, rt_strlist, RT_OPT_LIST, name, NULL, 0, 0, NULL, arg, false, __VA_ARGS__)
 #define OPT_THREADS(S, f) \
-    OPT_INT(S, f, "threads", "0", 0, 4096, "CPU threads; 0 = all cores", RT_OPT_FREE)
+    OPT_INT(S, f, "threads", "0", 0, RT_THREADS_MAX, "CPU threads; 0 = all cores", RT_OPT_FREE)
 #define OPT_NEED_LIST(S, f, name, arg, ...) \
     RT_OPT_ROW(S, f, rt_strlist, RT_OPT_LIST, name, NULL, 0, 0, NULL, arg, true, __VA_ARGS__)
 

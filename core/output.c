@@ -126,7 +126,7 @@ static int make_parent(const char *path, rt_err *err)
     char *parent = rt_path_parent(path);
     int bad = rt_dir_make(parent, err);
     if (!bad && access(parent, W_OK | X_OK))
-        bad = rt_fail(err, "%s: nothing can be written there: %s", parent, strerror(errno));
+        bad = rt_fail(err, "%s: nothing can be written there: %s", parent, rt_errno_text(errno));
     free(parent);
     return bad;
 }
@@ -245,7 +245,7 @@ static char *old_place(const char *dir, rt_err *err)
         int why = errno;
         free(path);
         if (why != EEXIST) {
-            rt_fail(err, "%s/%s: cannot make directory: %s", dir, name, strerror(why));
+            rt_fail(err, "%s/%s: cannot make directory: %s", dir, name, rt_errno_text(why));
             return NULL;
         }
     }
@@ -257,7 +257,7 @@ static int move_one(const char *dir, const char *to, const char *name, rt_err *e
 {
     char *from = rt_path_join(dir, name), *there = rt_path_join(to, name);
     int bad = rename(from, there) && errno != ENOENT
-                  ? rt_fail(err, "%s: cannot be moved to %s: %s", from, there, strerror(errno))
+                  ? rt_fail(err, "%s: cannot be moved to %s: %s", from, there, rt_errno_text(errno))
                   : 0;
     free(from);
     free(there);

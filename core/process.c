@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static void on_signal(int number)
@@ -24,15 +26,41 @@ static void on_signal(int number)
     errno = held;
 }
 
-void rt_process_prepare(void)
+/* The stack that the deepest templates and files may need, for us and for each thread. 256 KiB do
+   for all that the tests nest; a thread of OpenMP needs less than 64. */
+static int prepare_stack(rt_err *err)
+{
+    enum { STACK_BYTES = 1 << 20 };
+    struct rlimit stack;
+    pthread_attr_t attr;
+    if (getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur < STACK_BYTES) {
+        stack.rlim_cur = stack.rlim_max < STACK_BYTES ? stack.rlim_max : STACK_BYTES;
+        if (stack.rlim_cur < STACK_BYTES || setrlimit(RLIMIT_STACK, &stack))
+            return rt_fail(err, "a stack of %lld KiB is too small: allow 1024 (ulimit -s 1024)",
+                           (long long)stack.rlim_max / 1024);
+    }
+    if (pthread_attr_init(&attr) == 0) {
+        pthread_attr_setstacksize(&attr, STACK_BYTES);
+        pthread_setattr_default_np(&attr); /* a wish: the default of 8 MiB works too */
+        pthread_attr_destroy(&attr);
+    }
+    return 0;
+}
+
+int rt_process_prepare(rt_err *err)
 {
     struct sigaction stop = { .sa_handler = on_signal }; // no SA_RESTART: reads of a terminal end
+    struct sigaction before;
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) // nohup stays
+        sigaction(SIGHUP, &stop, NULL);
     signal(SIGPIPE, SIG_IGN); // a closed pipe must not kill a command that still has to save
+    signal(SIGXFSZ, SIG_IGN); // a write past ulimit -f fails in words
     for (int fd = 0; fd <= 2; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR) != fd)
             exit(1); // stdout is filled read-only: writing to it still fails
+    return prepare_stack(err);
 }
 
 int rt_process_close_stdout(rt_err *err)
@@ -51,5 +79,5 @@ int rt_process_close_stdout(rt_err *err)
     }
     if (!failed)
         return 0;
-    return rt_fail(err, "stdout: could not be written: %s", strerror(reason ? reason : EIO));
+    return rt_fail(err, "stdout: could not be written: %s", rt_errno_text(reason ? reason : EIO));
 }

@@ -7,9 +7,10 @@
 
 RT_BEGIN
 
-/* SIGINT and SIGTERM call rt_interrupt_request once and kill the second time; SIGPIPE is ignored;
-   closed standard descriptors are filled, so that no file opened later becomes stdout. */
-void rt_process_prepare(void);
+/* SIGINT, SIGTERM and SIGHUP call rt_interrupt_request once and kill the second time; SIGPIPE and
+   SIGXFSZ are ignored, so that a write fails in words; closed standard descriptors are filled, so
+   that no file opened later becomes stdout; a stack that is too small is refused. */
+int rt_process_prepare(rt_err *err);
 /* Flush and close stdout. When its reader has left (a pipe to head) the process ends by SIGPIPE. */
 int rt_process_close_stdout(rt_err *err);
 

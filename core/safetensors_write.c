@@ -284,7 +284,7 @@ static int remove_old(const char *dir, const char *name, rt_err *err)
 {
     char *path = rt_path_join(dir, name);
     int rc = unlink(path) && errno != ENOENT
-                 ? rt_fail(err, "%s: cannot remove the older file: %s", path, strerror(errno))
+                 ? rt_fail(err, "%s: cannot remove the older file: %s", path, rt_errno_text(errno))
                  : 0;
     free(path);
     return rc;

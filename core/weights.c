@@ -68,7 +68,8 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
     for (int i = 0; !bad && i < m->w.params.n; i++) {
         const rt_param *p = &m->w.params.item[i];
         int64_t bytes = rt_tensor_bytes(p->slot);
-        bad = read_param(s, &m->cfg, p, host, err);
+        bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->path)
+                               : read_param(s, &m->cfg, p, host, err);
         if (!bad && p->slot->data)
             d->ops->upload(d, p->slot->data, host, bytes);
         if (!bad && p->slot->panels) {

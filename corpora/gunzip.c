@@ -45,7 +45,7 @@ static int fill(rt_gunzip *g)
         n = read(g->fd, g->in, BLOCK);
     while (n < 0 && errno == EINTR);
     if (n < 0) {
-        g->problem = strerror(errno);
+        g->problem = rt_errno_text(errno);
         return -1;
     }
     g->packed += n;

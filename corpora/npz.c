@@ -133,7 +133,8 @@ int rt_npy_parse(rt_npy *npy, const uint8_t *data, int64_t bytes, const char *wh
 
 static int fail_archive(struct archive *a, const char *what, rt_err *err)
 {
-    const char *why = archive_error_string(a);
+    int number = archive_errno(a); /* below 0: libarchive's own, for damage */
+    const char *why = number > 0 ? rt_errno_text(number) : archive_error_string(a);
     return rt_fail(err, "%s: cannot write the ZIP: %s", what, why ? why : "unknown reason");
 }
 

@@ -218,7 +218,7 @@ static int open_file(rt_source *s, rt_err *err)
         return -1;
     ssize_t n = pread(s->fd, head, sizeof head, 0);
     if (n < 0)
-        return rt_fail(err, "%s: %s", path, strerror(errno));
+        return rt_fail(err, "%s: %s", path, rt_errno_text(errno));
     bool gzip = gzipped(head, n);
     if (!gzip && !packed(head, n))
         return 0;
@@ -344,9 +344,9 @@ static int fill(rt_source *s, rt_err *err)
         ssize_t n;
         do
             n = read(s->fd, s->buffer, BUFFER_BYTES);
-        while (n < 0 && errno == EINTR);
+        while (n < 0 && errno == EINTR && !rt_interrupted());
         if (n < 0)
-            return rt_fail(err, "%s: %s", s->path[s->at], strerror(errno));
+            return rt_fail(err, "%s: %s", s->path[s->at], rt_errno_text(errno));
         s->filled = n;
     } else {
         la_ssize_t n = archive_read_data(s->arc, s->buffer, BUFFER_BYTES);
@@ -448,6 +448,8 @@ int rt_source_next(rt_source *s, rt_item *item, rt_err *err)
 {
     for (;;) {
         int r = 0;
+        if (rt_interrupted())
+            return rt_fail_interrupted(err, "reading", s->at < s->n_paths ? s->path[s->at] : "");
         if (s->open) {
             r = read_item(s, err);
             if (r < 0)

@@ -70,7 +70,7 @@ int rt_trace_remove(const char *path, rt_err *err)
     for (int i = 0; i < n && !rc; i++) {
         char *file = rt_path_join(path, names[i]);
         if (ours(names[i]) && unlink(file))
-            rc = rt_fail(err, "%s: cannot remove: %s", file, strerror(errno));
+            rc = rt_fail(err, "%s: cannot remove: %s", file, rt_errno_text(errno));
         free(file);
     }
     rt_names_free(names, n);
@@ -82,7 +82,7 @@ int rt_trace_remove(const char *path, rt_err *err)
 static int move(const char *from, const char *to, rt_err *err)
 {
     if (rename(from, to))
-        return rt_fail(err, "%s: cannot move to %s: %s", from, to, strerror(errno));
+        return rt_fail(err, "%s: cannot move to %s: %s", from, to, rt_errno_text(errno));
     return sync_parent(to, err);
 }
 
@@ -162,7 +162,9 @@ int rt_trace_rebuild(rt_trace_writer **w, const char *path, rt_trace_reader *con
     for (int64_t i = 0; !rc && i < total; i++) {
         rt_trace_pieces p;
         bool again = i > 0 && list[i].index == list[i - 1].index;
-        if (again && list[i].hash != list[i - 1].hash)
+        if (rt_interrupted())
+            rc = rt_fail_interrupted(err, "writing", path);
+        else if (again && list[i].hash != list[i - 1].hash)
             rc = rt_fail(err,
                          "two different samples have plan index %lld: these archives are not "
                          "parts of one plan",

@@ -63,6 +63,10 @@ static int add_all(rt_trace_statistics *s, sums *t, uint64_t *prompt, const rt_t
     int rc = 0;
     for (int64_t i = 0; !rc && i < s->samples; i++) {
         rt_trace_pieces p;
+        if (rt_interrupted()) {
+            rc = rt_fail_interrupted(err, "reading", r->path);
+            break;
+        }
         rc = rt_trace_reader_pieces(r, i, &p, err) ||
              rt_trace_sample_decode(&r->codec, &p, RT_TRACE_TEXT | RT_TRACE_SOFT, &sample,
                                     &s->certain, err);

@@ -119,11 +119,11 @@ static void check_shard(check *c, int64_t k)
     for (const cJSON *e = meta ? entries->child : NULL; e; e = e->next)
         check_entry(c, name, s, e);
     cJSON_Delete(meta);
-    for (int64_t i = 0; i < s->n; i++) {
+    for (int64_t i = 0; i < s->n && !rt_interrupted(); i++) {
         snprintf(where, sizeof where, "%s: sample %lld", name, (long long)i);
         content += check_sample(c, where, k, i);
     }
-    if (!info)
+    if (!info || rt_interrupted())
         return;
     c->lost += rt_max(0, info->samples - s->n);
     if (c->problems > before)
@@ -252,6 +252,8 @@ static int check_all(check *c)
     for (int64_t k = 0; k < r->n_shards; k++)
         check_shard(c, k);
     check_journal(c);
+    if (rt_interrupted())
+        return rt_fail_interrupted(c->err, "reading", r->path);
     if (r->manifest.complete && c->ids.unordered)
         found(c, NULL, "the archive is complete, yet its samples are not in index order");
     return 0;

@@ -51,7 +51,7 @@ static int open_journal(rt_trace_writer *w, rt_err *err)
     w->journal_fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     int rc = w->journal_fd >= 0
                  ? 0
-                 : rt_fail(err, "%s: cannot open for appending: %s", path, strerror(errno));
+                 : rt_fail(err, "%s: cannot open for appending: %s", path, rt_errno_text(errno));
     free(path);
     return rc;
 }
@@ -88,7 +88,7 @@ int rt_trace_flush(rt_trace_writer *w, rt_err *err)
         return rt_fail(err, "%s: an earlier write failed; run the command again", w->path);
     if (w->unsynced_records && fdatasync(w->journal_fd)) {
         w->broken = true; // never retried: the kernel may have dropped the pages
-        return rt_fail(err, "%s/journal: fdatasync failed: %s", w->path, strerror(errno));
+        return rt_fail(err, "%s/journal: fdatasync failed: %s", w->path, rt_errno_text(errno));
     }
     w->unsynced_records = w->unsynced_bytes = 0;
     return 0;
@@ -191,7 +191,7 @@ static int reopen_last(rt_trace_writer *w, rt_err *err)
     }
     at_point(w, "manifest without the short shard");
     if (!rc && unlink(path))
-        rc = rt_fail(err, "%s: cannot remove: %s", path, strerror(errno));
+        rc = rt_fail(err, "%s: cannot remove: %s", path, rt_errno_text(errno));
     free(path);
     return rc ? -1 : 0;
 }
@@ -210,7 +210,7 @@ static int clean(rt_trace_writer *w, bool fresh, rt_err *err)
         bool shard = k >= 0, dead = strstr(names[i], ".tmp.") || (!fresh && k == w->shards.n);
         char *path = rt_path_join(w->path, names[i]);
         if (dead && unlink(path))
-            rc = rt_fail(err, "%s: cannot remove: %s", path, strerror(errno));
+            rc = rt_fail(err, "%s: cannot remove: %s", path, rt_errno_text(errno));
         else if (!dead && fresh && (shard || strcmp(names[i], "journal") == 0))
             rc = rt_fail(err,
                          "%s: stands there without a manifest.json: run 'retort archive "

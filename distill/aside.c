@@ -40,7 +40,7 @@ static int move(const char *from, const char *to, rt_err *err)
     if (failed && (errno == EINVAL || errno == ENOSYS) && !rt_record_occupied(to))
         failed = rename(from, to); /* a file system that does not know the flag */
     if (failed)
-        return rt_fail(err, "%s: cannot be moved to %s: %s%s", from, to, strerror(errno),
+        return rt_fail(err, "%s: cannot be moved to %s: %s%s", from, to, rt_errno_text(errno),
                        errno == EXDEV ? " (another file system: move it yourself)" : "");
     return sync_parent(from, err) || sync_parent(to, err) ? -1 : 0;
 }
@@ -60,7 +60,7 @@ static int new_old(const rt_work_of *w, char *name, size_t size, char **folder, 
         else if (rt_path_is_dir(path))
             *folder = path;
         else {
-            bad = rt_fail(err, "%s: cannot be made: %s", path, strerror(errno));
+            bad = rt_fail(err, "%s: cannot be made: %s", path, rt_errno_text(errno));
             free(path);
         }
         free(file);
@@ -109,7 +109,7 @@ static int set_aside(const rt_work_of *w, char *moved, size_t size, rt_err *err)
     for (int k = 0; !bad && k < w->stage->n_outputs; k++)
         bad = at[k] && move(w->stage->output[k].path, at[k], err);
     if (!bad && file && strcmp(file, own) && unlink(file))
-        bad = rt_fail(err, "%s: cannot be removed: %s", file, strerror(errno));
+        bad = rt_fail(err, "%s: cannot be removed: %s", file, rt_errno_text(errno));
     if (!bad)
         snprintf(moved, size, "%s", folder);
     for (int k = 0; k < RT_COUNT(at); k++)
@@ -138,7 +138,7 @@ static int remember(const rt_work_of *w, rt_err *err)
         return 0;
     int bad = new_old(w, name, sizeof name, &folder, err) ||
               rt_record_save(w->recipe, RT_RECORD_OLD, name, w->record, err) ||
-              (rmdir(folder) && rt_fail(err, "%s: cannot be removed: %s", folder, strerror(errno)));
+              (rmdir(folder) && rt_fail(err, "%s: cannot be removed: %s", folder, rt_errno_text(errno)));
     free(folder);
     return bad ? -1 : 0;
 }
@@ -211,7 +211,7 @@ int rt_work_take_back(rt_work_of *w, rt_err *err)
     }
     if (!bad && strcmp(own, w->kept)) {
         if (unlink(w->kept))
-            bad = rt_fail(err, "%s: cannot be removed: %s", w->kept, strerror(errno));
+            bad = rt_fail(err, "%s: cannot be removed: %s", w->kept, rt_errno_text(errno));
         w->kept[strlen(w->kept) - strlen(".json")] = 0;
         rmdir(w->kept); /* empty now, unless somebody put something there */
     }

@@ -179,13 +179,13 @@ static int run_aside(const rt_command *command, void *values, rt_err *err)
     int own = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
     int to = quiet ? open("/dev/null", O_WRONLY | O_CLOEXEC) : STDERR_FILENO;
     int bad = own < 0 || to < 0 || dup2(to, STDOUT_FILENO) < 0
-                  ? rt_fail(err, "stdout: cannot be set aside: %s", strerror(errno))
+                  ? rt_fail(err, "stdout: cannot be set aside: %s", rt_errno_text(errno))
                   : 0;
     if (!bad) {
         bad = command->run(values, err);
         fflush(stdout);
         if (dup2(own, STDOUT_FILENO) < 0 && !bad)
-            bad = rt_fail(err, "stdout: cannot be restored: %s", strerror(errno));
+            bad = rt_fail(err, "stdout: cannot be restored: %s", rt_errno_text(errno));
     }
     if (quiet && to >= 0)
         close(to);

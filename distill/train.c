@@ -2,6 +2,7 @@
    Trains a model with hard labels or from an archive's soft targets; the output is a Hugging Face
    directory. Killed at any moment and started again, it ends with the same bytes.
    Refuses: sampling, quantizing; choosing a student's shape (its config.json says it). */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,14 +39,14 @@ typedef struct train_options {
 
 #define O train_options
 static const rt_option options[] = {
-    OPT_STR(O, model, "model", NULL, "DIR|GGUF",
-            "start from this model (its tokenizer too)", RT_OPT_INPUT),
+    OPT_STR(O, model, "model", NULL, "DIR|GGUF", "start from this model (its tokenizer too)",
+            RT_OPT_INPUT),
     OPT_STR(O, config, "config", NULL, "FILE", "or start at random from this config.json",
             RT_OPT_INPUT),
     OPT_STR(O, tokenizer, "tokenizer", NULL, "DIR|GGUF",
             "tokenizer and chat template; with --config", RT_OPT_INPUT),
-    OPT_NEED_LIST(O, data, "data", "PATH",
-             "trace archive, JSONL (also .gz .zst .tar .zip) or text", RT_OPT_INPUT),
+    OPT_NEED_LIST(O, data, "data", "PATH", "trace archive, JSONL (also .gz .zst .tar .zip) or text",
+                  RT_OPT_INPUT),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
     OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
@@ -371,21 +372,36 @@ static int open_metrics(trainer *t, rt_err *err)
     return bad ? -1 : 0;
 }
 
-static void log_step(trainer *t, const rt_totals *s, const rt_totals *held_out, double norm,
-                     double rate, double seconds)
+/* KL only where rows had soft targets: hard labels have none to the teacher. */
+static int log_step(trainer *t, const rt_totals *s, const rt_totals *held_out, double norm,
+                    double rate, double seconds, rt_err *err)
 {
     fprintf(t->metrics,
-            "{\"step\":%lld,\"loss\":%.6g,\"ce\":%.6g,\"kl\":%.6g,\"accuracy\":%.6g,\"norm\":%.6g,"
+            "{\"step\":%lld,\"loss\":%.6g,\"ce\":%.6g,\"accuracy\":%.6g,\"norm\":%.6g,"
             "\"rate\":%.6g,\"tokens\":%lld,\"seconds\":%.4g",
-            (long long)t->at.step, mean(s, RT_LOSS_TOTAL), mean(s, RT_LOSS_CE), mean(s, RT_LOSS_KL),
+            (long long)t->at.step, mean(s, RT_LOSS_TOTAL), mean(s, RT_LOSS_CE),
             mean(s, RT_LOSS_CORRECT), norm, rate, (long long)t->at.tokens, seconds);
+    if (s->soft_rows)
+        fprintf(t->metrics, ",\"kl\":%.6g", mean(s, RT_LOSS_KL));
     if (held_out)
-        fprintf(t->metrics,
-                ",\"eval_ce\":%.6g,\"eval_kl\":%.6g,\"eval_entropy\":%.6g,\"eval_accuracy\":%.6g",
-                mean(held_out, RT_LOSS_CE), mean(held_out, RT_LOSS_KL),
-                mean(held_out, RT_LOSS_ENTROPY), mean(held_out, RT_LOSS_CORRECT));
+        fprintf(t->metrics, ",\"eval_ce\":%.6g,\"eval_entropy\":%.6g,\"eval_accuracy\":%.6g",
+                mean(held_out, RT_LOSS_CE), mean(held_out, RT_LOSS_ENTROPY),
+                mean(held_out, RT_LOSS_CORRECT));
+    if (held_out && held_out->soft_rows)
+        fprintf(t->metrics, ",\"eval_kl\":%.6g", mean(held_out, RT_LOSS_KL));
     fputs("}\n", t->metrics);
-    fflush(t->metrics);
+    return fflush(t->metrics)
+               ? rt_fail(err, "%s/metrics.jsonl: write failed: %s", t->o->out, rt_errno_text(errno))
+               : 0;
+}
+
+static void say_held_out(const trainer *t, const rt_totals *s)
+{
+    char kl[48] = "";
+    if (s->soft_rows)
+        snprintf(kl, sizeof kl, ", KL to the teacher %.4f", mean(s, RT_LOSS_KL));
+    rt_info("step %lld: held-out cross-entropy %.4f%s, top-1 %.1f %%", (long long)t->at.step,
+            mean(s, RT_LOSS_CE), kl, 100 * mean(s, RT_LOSS_CORRECT));
 }
 
 static int save_checkpoint(trainer *t, rt_err *err)
@@ -436,7 +452,7 @@ static int train(trainer *t, rt_err *err)
                             t->at.step);
         if (rate > 0)
             rt_step_balance(&t->step,
-                        o->learning_rate > 0 ? o->balance_rate * rate / o->learning_rate : 0);
+                            o->learning_rate > 0 ? o->balance_rate * rate / o->learning_rate : 0);
 
         bool last = t->at.step == o->steps;
         bool measured = t->held_out && (last || t->at.step % o->eval_every == 0);
@@ -444,17 +460,16 @@ static int train(trainer *t, rt_err *err)
             return -1;
         for (int64_t i = 0; i < t->n_docs; i++)
             seen += t->docs[i].n;
-        log_step(t, &totals, measured ? &held_out.totals : NULL, norm, rate, rt_now() - start);
+        if (log_step(t, &totals, measured ? &held_out.totals : NULL, norm, rate, rt_now() - start,
+                     err))
+            return -1;
         rt_progress_update(
             &progress, t->at.step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s%s",
             mean(&totals, RT_LOSS_TOTAL), norm, rate,
             rt_fmt_count(rate_text, sizeof rate_text, (double)seen / (rt_now() - begun)),
             measured ? " | measured" : "");
         if (measured)
-            rt_info("step %lld: held-out cross-entropy %.4f, KL to the teacher %.4f, top-1 %.1f %%",
-                    (long long)t->at.step, mean(&held_out.totals, RT_LOSS_CE),
-                    mean(&held_out.totals, RT_LOSS_KL),
-                    100 * mean(&held_out.totals, RT_LOSS_CORRECT));
+            say_held_out(t, &held_out.totals);
         bool stop = rt_interrupted();
         if ((stop || t->at.step % o->save_every == 0) && !last && save_checkpoint(t, err))
             return -1;

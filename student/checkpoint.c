@@ -75,7 +75,7 @@ int rt_checkpoint_save(const char *dir, rt_dev *d, const rt_weights *w, const rt
     declare(&out, last, w);
     int bad = write_state(&out, d, part, at, err);
     if (!bad && rename(last, before) && errno != ENOENT)
-        bad = rt_fail(err, "%s: cannot be renamed: %s", last, strerror(errno));
+        bad = rt_fail(err, "%s: cannot be renamed: %s", last, rt_errno_text(errno));
     if (bad)
         rt_safetensors_writer_abort(&out);
     else
@@ -102,7 +102,7 @@ int rt_checkpoint_remove(const char *dir, rt_err *err)
     for (int k = RT_COUNT(NAME) - 1; !bad && k >= 0; k--) {
         char *path = rt_path_join(dir, NAME[k]);
         if (unlink(path) && errno != ENOENT)
-            bad = rt_fail(err, "%s: cannot be removed: %s", path, strerror(errno));
+            bad = rt_fail(err, "%s: cannot be removed: %s", path, rt_errno_text(errno));
         free(path);
     }
     return bad;
@@ -177,7 +177,7 @@ static int fall_back(const char *last, const char *before, const rt_position *at
                      rt_err *err)
 {
     if (rename(before, last))
-        return rt_fail(err, "%s: cannot be renamed: %s", before, strerror(errno));
+        return rt_fail(err, "%s: cannot be renamed: %s", before, rt_errno_text(errno));
     rt_info("%s; going on from the checkpoint before it, after step %lld", why->text,
             (long long)at->step);
     return 0;

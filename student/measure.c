@@ -112,7 +112,8 @@ static int check_finite(rt_measure *ms, const rt_measured *out, rt_err *err)
     return 0;
 }
 
-static int run_pass(rt_measure *ms, rt_measured *out, rt_err *err)
+/* p: the command's own measure, which may be interrupted; done: documents with this pass. */
+static int run_pass(rt_measure *ms, rt_measured *out, rt_progress *p, int64_t done, rt_err *err)
 {
     rt_batch *b = &ms->batch;
     const rt_loss_spec spec = { .ce = 1,
@@ -131,7 +132,14 @@ static int run_pass(rt_measure *ms, rt_measured *out, rt_err *err)
         rt_batch_totals(ms->d, b, first, n, &out->totals);
     }
     rt_batch_clear(b);
-    return check_finite(ms, out, err);
+    if (check_finite(ms, out, err))
+        return -1;
+    if (p && rt_interrupted())
+        return rt_fail_interrupted(err, "measuring", p->label);
+    if (p)
+        rt_progress_update(p, done, "cross-entropy %.4f",
+                           out->totals.sum[RT_LOSS_CE] / (double)rt_max(1, out->totals.rows));
+    return 0;
 }
 
 int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
@@ -147,7 +155,7 @@ int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char
         rt_progress_begin(&p, label, 0, n);
     for (int64_t i = 0; i < n; i++) {
         if (!rt_batch_fits(&ms->batch, rt_corpus_length(c, i))) {
-            if (run_pass(ms, out, err))
+            if (run_pass(ms, out, label ? &p : NULL, i, err))
                 return -1;
             held = 0;
         }
@@ -155,12 +163,8 @@ int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char
         if (rt_corpus_get(c, i, doc, err))
             return -1;
         rt_batch_add(&ms->batch, doc);
-        if (label)
-            rt_progress_update(
-                &p, i + 1, "cross-entropy %.4f",
-                out->totals.rows ? out->totals.sum[RT_LOSS_CE] / (double)out->totals.rows : 0);
     }
-    if (ms->batch.n && run_pass(ms, out, err))
+    if (ms->batch.n && run_pass(ms, out, label ? &p : NULL, n, err))
         return -1;
     if (label)
         rt_progress_end(&p);

@@ -56,7 +56,9 @@ END_TEST
 static void make_bug(void) { rt_bug("on purpose"); }
 static void interrupt_once(void)
 {
-    rt_process_prepare();
+    rt_err err;
+    if (rt_process_prepare(&err))
+        abort();
     raise(SIGINT);
     if (!rt_interrupted())
         abort();
@@ -70,8 +72,7 @@ static void break_pipe(void)
 {
     int fd[2];
     rt_err err;
-    rt_process_prepare();
-    if (pipe(fd) || dup2(fd[1], STDOUT_FILENO) < 0 || close(fd[0]) || close(fd[1]))
+    if (rt_process_prepare(&err) || pipe(fd) || dup2(fd[1], STDOUT_FILENO) < 0 || close(fd[0]) || close(fd[1]))
         abort();
     puts("nobody reads this");
     rt_process_close_stdout(&err);

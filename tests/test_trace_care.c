@@ -405,6 +405,44 @@ START_TEST(a_lost_shard_is_told_and_made_again)
 }
 END_TEST
 
+static int stop_in(const char *what, const char *path)
+{
+    rt_err err = { 0 };
+    rt_trace_reader *r = NULL;
+    rt_trace_statistics s;
+    int64_t lost;
+    int rc = 0;
+    if (strcmp(what, "stats") == 0 && rt_trace_open_read(&r, path, &err))
+        return 2;
+    rt_interrupt_request();
+    if (strcmp(what, "verify") == 0)
+        rc = rt_trace_inspect(&r, &lost, path, NULL, NULL, &err) < 0 ? -1 : 0;
+    else if (strcmp(what, "merge") == 0)
+        rc = rt_trace_merge("merged.traces", &path, 1, &err);
+    else
+        rc = rt_trace_stats(r, &s, &err);
+    return rc == -1 && err.exit_code == 130 && !rt_path_exists("merged.traces") ? 0 : 1;
+}
+
+/* The flag of an interrupt is never taken back, so a process of its own each time. */
+START_TEST(an_interrupt_ends_what_reads_a_whole_archive)
+{
+    static const char *const WHAT[] = { "verify", "merge", "stats" };
+    const char *path = "long.traces";
+    rt_trace_manifest m;
+    make_manifest(&m, 1000, 0);
+    make_archive(path, &m, 40, true);
+    for (int i = 0; i < RT_COUNT(WHAT); i++) {
+        int status;
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(stop_in(WHAT[i], path));
+        ck_assert(waitpid(pid, &status, 0) == pid);
+        ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s went on", WHAT[i]);
+    }
+}
+END_TEST
+
 int main(void)
 {
     rt_log_set_level(RT_LOG_QUIET);
@@ -415,6 +453,7 @@ int main(void)
                                  { a_journal_cut_at_any_length_keeps_its_whole_records, 1 },
                                  { every_flipped_bit_is_reported, 1 },
                                  { repair_keeps_the_rest_and_refilling_restores_the_bytes, 1 },
-                                 { a_lost_shard_is_told_and_made_again, 1 } };
+                                 { a_lost_shard_is_told_and_made_again, 1 },
+                                 { an_interrupt_ends_what_reads_a_whole_archive, 1 } };
     return suite_run("trace_care", NULL, tests, RT_COUNT(tests));
 }

@@ -4,12 +4,13 @@
 #include "core/cpu/cpu.h"
 
 #include <omp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
 
-enum { THREADS_MAX = 256, SMALL_WORK = 1 << 15 };
+enum { SMALL_WORK = 1 << 15 };
 
 /* --- which instruction set ----------------------------------------------------------------------
  */
@@ -97,13 +98,43 @@ static void zero_tensor(rt_dev *d, rt_tensor *y)
 /* --- life ----------------------------------------------------------------------------------------
  */
 
+static void *take_turn(void *lock)
+{
+    pthread_mutex_lock(lock);
+    pthread_mutex_unlock(lock);
+    return NULL;
+}
+
+/* Whether n threads can be there at once: OpenMP ends the program when one cannot. */
+static int check_threads(int n, rt_err *err)
+{
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t *id = rt_alloc(n, sizeof *id, "threads");
+    int begun = 1, failed = 0; // we are the first
+    pthread_mutex_lock(&lock);
+    while (begun < n && !(failed = pthread_create(&id[begun], NULL, take_turn, &lock)))
+        begun++;
+    pthread_mutex_unlock(&lock);
+    for (int i = 1; i < begun; i++)
+        pthread_join(id[i], NULL);
+    free(id);
+    return failed ? rt_fail(err,
+                            "only %d of %d threads can be started: lower --threads, or raise "
+                            "the limits (ulimit -u, ulimit -v)",
+                            begun, n)
+                  : 0;
+}
+
 int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
 {
     memset(d, 0, sizeof(*d));
     if (strcmp(name, "cpu"))
         return rt_usage(err, "device %s: not in this build: use cpu", name);
-    if (threads < 0 || threads > THREADS_MAX)
-        return rt_usage(err, "threads %d: must be 0 (all cores) to %d", threads, THREADS_MAX);
+    if (threads < 0 || threads > RT_THREADS_MAX)
+        return rt_usage(err, "threads %d: must be 0 (all cores) to %d", threads, RT_THREADS_MAX);
+    threads = threads ? threads : (int)rt_min(omp_get_max_threads(), RT_THREADS_MAX);
+    if (check_threads(threads, err))
+        return -1;
     const struct rt_isa *isa = choose_isa(err);
     if (!isa)
         return -1;
@@ -124,7 +155,7 @@ int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
     d->ops = &cpu->ops;
     d->state = cpu;
     d->isa = isa->name;
-    d->threads = threads ? threads : (int)rt_min(omp_get_max_threads(), THREADS_MAX);
+    d->threads = threads;
     return 0;
 }
 
