@@ -205,8 +205,9 @@ static int clean_temps(const char *dir, const char *base, rt_err *err)
     for (int i = 0; i < n && !rc; i++) {
         long pid = temp_writer(names[i]);
         char *file = rt_path_join(dir, names[i]);
-        if (pid && (!base || (!strncmp(names[i], base, length) &&
-                              !strncmp(names[i] + length, ".tmp.", 5))) &&
+        if (pid &&
+            (!base ||
+             (!strncmp(names[i], base, length) && !strncmp(names[i] + length, ".tmp.", 5))) &&
             is_leftover(file, pid) && unlink(file) && errno != ENOENT)
             rc = rt_fail(err, "%s: cannot remove a leftover: %s", file, rt_errno_text(errno));
         free(file);
