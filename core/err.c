@@ -20,7 +20,7 @@ const char *rt_errno_text(int number)
 {
     switch (number) {
     case ENOSPC:
-        return "no space left; free some and run the command again";
+        return "No space left on device; free some space and run the command again";
     case EDQUOT:
         return "the disk quota is used up; free some space and run the command again";
     case EFBIG:

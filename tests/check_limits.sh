@@ -31,7 +31,7 @@ for command in "tokenizer --in traces.jsonl --vocab 300 --out a" "train --config
     ls -d a/model.safetensors a/tokenizer.json a/shard-* 2>/dev/null && fail "half of a file under its name: $command"
 done
 rm -rf a
-refused 1 'ulimit -n' bash -c 'ulimit -n 4 && exec "$@"' - "${learn[@]}" --data traces.jsonl --steps 1 --out a
+refused 1 'ulimit -n' bash -c 'for fd in 3 4 5 6 7 8 9; do eval "exec $fd>&-"; done; ulimit -n 4 && exec "$@"' - "${learn[@]}" --data traces.jsonl --steps 1 --out a
 if ! ldd "$retort" | grep -qE 'lib[at]san'; then # their own stacks and memory are larger
     refused 1 'ulimit -s' bash -c 'ulimit -s 200 && exec "$@"' - "$retort" doctor
     bash -c 'ulimit -Ss 200 && exec "$@"' - "$retort" doctor >/dev/null || fail "a small stack that may grow was refused"
