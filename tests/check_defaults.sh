@@ -8,7 +8,9 @@
 set -u
 retort=$1 dir=$2 root=$PWD problems=$(dirname "$1")/reasoning-problems
 rm -rf "$dir" && mkdir -p "$dir" && cd "$dir" || exit 1
-example=$root/examples/reasoning teacher=$root/examples/reasoning/teacher
+# names without the tree's folder, which may hold a space: the rows below are split at spaces
+ln -s "$root/examples/reasoning" reasoning
+example=reasoning teacher=reasoning/teacher
 failed=0 lines=0
 fail() { echo "check_defaults: $*"; failed=1; }
 
@@ -46,7 +48,7 @@ header="{'descr': '<i4', 'fortran_order': False, 'shape': (40,), }"
 { printf '\223NUMPY\001\000\166\000%-117s\n' "$header"; for i in $(seq 5 44); do printf "\\x$(printf %x "$i")\\0\\0\\0"; done; } >tokens.npy
 
 # The example's own recipe first: everything after it reads what it made.
-out=$PWD/example
+out=example
 mkdir -p "$out" && head -n 100 problems.jsonl >"$out/problems.jsonl" && head -n 20 problems.jsonl >"$out/heldout.jsonl"
 sets=""
 for stage in student baseline; do sets="$sets --set $stage.steps=2"; done
