@@ -72,7 +72,7 @@ static bool is_gguf(const char *path)
     rt_err ignored;
     if (!rt_gguf_is(path) || rt_gguf_open(&g, path, &ignored))
         return false;
-    bool ours = rt_gguf_find_key(&g, RT_GGUF_HEADER_KEY) != NULL;
+    bool ours = rt_gguf_find_key(&g, RT_GGUF_HEADER_KEY) != NULL && !g.rewritten;
     rt_gguf_close(&g);
     return ours;
 }

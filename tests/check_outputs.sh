@@ -67,6 +67,9 @@ cmp -s mine.txt keep.txt && cmp -s foreign.gguf "$golden/keys.gguf" || fail "a f
 expect 0 '' $quantize --out made/on/the/way/s.gguf
 expect 0 '' $quantize --out made/on/the/way/s.gguf
 expect 0 '' $quantize --out foreign.gguf --overwrite
+cp made/on/the/way/s.gguf edited.gguf && head -c 32 /dev/zero >>edited.gguf && cp edited.gguf keep.gguf # ours once
+expect 1 'is not a GGUF that retort wrote' $quantize --out edited.gguf
+cmp -s edited.gguf keep.gguf || fail "a GGUF that another program wrote anew was replaced"
 : >empty.gguf
 expect 0 '' $quantize --out empty.gguf
 for i in 1 2; do expect 0 '' "$retort" -q eval --model s --problems p.jsonl --max-tokens 4 --out new/e.json; done

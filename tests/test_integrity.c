@@ -12,6 +12,7 @@
 #include "core/safetensors.h"
 #include "core/weights.h"
 #include "corpora/integrity.h"
+#include "quant/gguf_write.h"
 #include "student/checkpoint.h"
 #include "tests/suite.h"
 
@@ -305,11 +306,36 @@ START_TEST(hostile_sums)
 }
 END_TEST
 
+/* A GGUF of one key more or less, of another kind or another number of sums. */
+START_TEST(hostile_keys)
+{
+    static const char digits[] = "0123456789abcdef0123456789abcdef";
+    for (int i = 0; i < 5; i++) {
+        rt_gguf_writer w;
+        rt_gguf g;
+        const int64_t dim = 4;
+        OK(rt_gguf_writer_open(&w, "h.gguf", &err));
+        if (i != 0)
+            OK(i == 1 ? rt_gguf_put_u32(&w, RT_GGUF_HEADER_KEY, 7, &err)
+                      : rt_gguf_put_str(&w, RT_GGUF_HEADER_KEY, i == 2 ? "short" : digits, &err));
+        if (i != 3)
+            OK(rt_gguf_put_strs_begin(&w, RT_GGUF_SUMS_KEY, i == 4 ? 2 : 1, &err) ||
+               rt_gguf_put_strs_item(&w, digits, 32, &err) ||
+               (i == 4 && rt_gguf_put_strs_item(&w, digits, 32, &err)));
+        rt_gguf_writer_add(&w, "t", RT_F32, 1, &dim);
+        OK(rt_gguf_writer_begin(&w, &err) ||
+           rt_gguf_writer_push(&w, (float[]){ 1, 2, 3, 4 }, 16, &err) ||
+           rt_gguf_writer_commit(&w, &err));
+        FAILS(rt_gguf_open(&g, "h.gguf", &err), "the header is not the one that was written");
+    }
+}
+END_TEST
+
 int main(void)
 {
     const suite_test tests[] = { { student_bytes, 1 },    { gguf_bytes, 1 },
                                  { checkpoint_bytes, 1 }, { two_checkpoints, 1 },
                                  { files_of_others, 1 },  { damage_is_not_used, 1 },
-                                 { hostile_sums, 1 } };
+                                 { hostile_sums, 1 },     { hostile_keys, 1 } };
     return suite_run("integrity", NULL, tests, RT_COUNT(tests));
 }

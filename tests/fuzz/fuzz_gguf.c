@@ -113,7 +113,7 @@ static const char NAMES[] =
     "tokenizer.chat_template\nsplit.no\nsplit.count\nsplit.tensors.count\nllama.block_count\nllama."
     "embedding_length\n"
     "llama.attention.head_count\nllama.rope.scaling.type\nrope_freqs.weight\n"
-    "token_embd.weight\noutput.weight";
+    "token_embd.weight\noutput.weight\nretort.header\nretort.xxh3";
 
 static int bytes_of(rt_gguf_type t)
 {

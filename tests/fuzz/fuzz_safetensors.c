@@ -40,7 +40,8 @@ int fuzz_one(const uint8_t *data, size_t size)
 
 static const char WORDS[] =
     "dtype\nshape\ndata_offsets\n__metadata__\nF32\nF16\nBF16\nI32\nU8\nF4\nI64\nF8_E4M3\n"
-    "BOOL\nC64\nweight_map\na\nb\na.safetensors";
+    "BOOL\nC64\nweight_map\na\nb\na.safetensors\nretort.header\nretort.xxh3\n"
+    "99aa06d3014798d86001c324468d497f";
 
 // data_offsets that follow from dtype and shape, one tensor behind the other; all their bytes.
 static uint64_t lay_out(cJSON *header)
