@@ -29,11 +29,13 @@
 /* Letters with case, as DeepSeek-LLM lists them. */
 #define DEEPSEEK_LETTERS                                                                                                                         \
     "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-"                                               \
-    "ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-"               \
+    "ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-"                         \
+    "ᾼιῂ-"                                                                                                                                 \
     "ῄῆ-"                                                                                                                                    \
     "ῌ"                                                                                                                                        \
     "ῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-" \
-    "ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-"                       \
+    "ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-"                                \
+    "𐳲𑢠-"                                                                                                                                  \
     "𑣟𞤀-"                                                                                                                                  \
     "𞥃"
 
@@ -44,6 +46,7 @@ static const rt_split families[] = {
     { "deepseek-v3", .pattern = { "\\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK_WORDS } },
     { "deepseek-r1-qwen", .pattern = { LLAMA3("\\p{N}") } },
     { "smaug-bpe", .pattern = { LLAMA3("\\p{N}{1,3}") } },
+    { "minicpm5", .ignore_merges = true, .pattern = { "\\p{N}{1,3}", LLAMA3("\\p{N}{1,3}") } },
     { "glm4", .ignore_merges = true, .pattern = { LLAMA3("\\p{N}{1,3}") } },
     { "qwen35", .nfc = true,
       .pattern = { CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| "
@@ -81,12 +84,11 @@ static const rt_split families[] = {
                                 "\\s+(?!\\S)|\\s+" } },
     { "superbpe", .pattern = { "\\p{N}+", "(?=(\\d{3})+(?!\\d))" } },
     { "youtu", .ignore_merges = true,
-      .pattern = { "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-"
+      .pattern = { "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-"
+                   "ゟ゠-"
                    "ヿ]"
                    "+",
                    CASED("", CONTRACTIONS "?") "|\\p{N}" CASED_SIGNS } },
-    { "tiny_aya", .pattern = { "\\d{1,3}(?=(?:\\d{3})*\\b)",
-                               CASED("", CONTRACTIONS "?") "|\\p{N}{1,3}" CASED_SIGNS } },
     { "default",
       .pattern = { "[\\p{P}\\$\\+<=>\\^~\\|]+", RT_GPT2_PATTERN, "\\p{N}+", "[0-9][0-9][0-9]" } },
 };
@@ -100,7 +102,7 @@ static const char *const aliases[][20] = {
     { "gpt-2", "gpt2", "phi-2", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jais", "exaone4",
       "a.x-4.0", "mellum", "modern-bert", "gigachat", "trillion", "granite-docling" },
     { "smaug-bpe", "dbrx", "chatglm-bpe" },
-    { "glm4", "glm5", "minicpm5" },
+    { "glm4", "glm5" },
     { "deepseek-v3", "hunyuan-dense", "joyai-llm" },
     { "gpt-4o", "llama4", "kanana2", "minimax-m2" },
     { "smollm", "starcoder", "refact", "codeshell", "exaone", "minerva-7b", "mellum2" },

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 TEXT = [
     "Hello World, it's I'M we'Ve they'LL don't I'd 'S 's ’s",
     "12345 1,234.56 1234567 12 1 007 3.14e-10 0xFF v1.2.3 100000000",
+    "a  1 b   22\n    0 * 2\n\t\t7 x,  (3)  .  4",
     "  two  spaces   three    four     five\t tab\t\ttabs \n newline\n\n two\r\nCRLF \r\n\r\n  \n  end   ",
     "def f(x):\n    return {'a': [1, 2], \"b\": x**2}  # comment // ok /* c */ -> => != == <= >= && || ::\n",
     "$100 50% #1 @user a_b a-b a.b a/b/c (paren) [brack] {brace} <tag> ^caret~tilde`tick` |pipe| \\back + = x+y=z",
@@ -32,8 +33,8 @@ TEXT = [
 
 
 # Names whose vocabularies are not cut by patterns alone, or that encoders have: not in split.c.
-# afmoe: what llama.cpp does with digits is no pattern, and whether the original does so is not known.
-MORE = "jina-v1-en jina-v2-code roberta-bpe sarvam-moe afmoe".split()
+# afmoe, tiny_aya: llama.cpp does not cut digits as its patterns say, and what the original does is not known.
+MORE = "jina-v1-en jina-v2-code roberta-bpe sarvam-moe afmoe tiny_aya".split()
 
 
 class Params(ctypes.Structure):  # llama_model_params, whatever its fields: larger than any version
