@@ -96,7 +96,7 @@ kill -HUP $pid
 wait $pid
 rc=$?
 [ $rc = 130 ] && [ "$(find a -name '*.safetensors' | wc -l)" -gt 0 ] || fail "SIGHUP while training: exit $rc, $(ls a): $(cat stderr)"
-(trap '' HUP && exec "$retort" tokenize --model "$teacher" >stdout) <pipe & pid=$!
+(trap '' HUP && exec "$retort" tokenize --model "$teacher" <pipe >stdout) & pid=$! # the trap stands before the pipe is open
 exec 3>pipe
 kill -HUP $pid
 echo "2 + 3" >&3

@@ -139,7 +139,7 @@ same a.traces i.traces "an interrupt"
     ulimit -f 24
     exec "$retort" sample -q $plan --out full.traces
 ) >out.txt 2>err.txt
-[ $? = 1 ] && [ "$(wc -l <err.txt)" = 1 ] && grep -q 'full.traces.*File too large' err.txt ||
+[ $? = 1 ] && [ "$(wc -l <err.txt)" = 1 ] && grep -q 'full.traces.*limit of a file.s size.*ulimit -f' err.txt ||
     fail "a full disk: $(cat err.txt)"
 expect 0 '' sample $plan --out full.traces
 same a.traces full.traces "a full disk"

@@ -311,7 +311,8 @@ START_TEST(bounded)
             rt_judgement v = rt_verify(k, text, "1");
             ck_assert_uint_lt(strlen(v.answer), sizeof v.answer);
         }
-        ck_assert_msg((double)(clock() - begin) / CLOCKS_PER_SEC < 5, "%s: too slow", bits[i]);
+        // below 1 s in Release, 5 s under AddressSanitizer; a square of 4 MiB would take hours
+        ck_assert_msg((double)(clock() - begin) / CLOCKS_PER_SEC < 60, "%s: too slow", bits[i]);
     }
     memset(text, 0, 16);
     strcpy(text, "\\boxed{");
