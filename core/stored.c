@@ -17,6 +17,16 @@ const char *rt_store_name(const rt_store *s, int64_t i)
     return s->is_gguf ? s->gguf.tensor[i].name : s->st.tensor[i].name;
 }
 
+int64_t rt_store_file_bytes(const rt_store *s)
+{
+    int64_t sum = s->is_gguf ? s->gguf.map.bytes : 0;
+    for (int i = 0; s->is_gguf && i < s->gguf.n_more; i++)
+        sum += s->gguf.more[i].bytes;
+    for (int i = 0; !s->is_gguf && i < s->st.n_files; i++)
+        sum += s->st.map[i].bytes;
+    return sum;
+}
+
 int rt_store_open(rt_store *s, const char *path, rt_err *err)
 {
     memset(s, 0, sizeof *s);

@@ -37,6 +37,7 @@ int rt_store_open(rt_store *s, const char *path, rt_err *err); /* on failure not
 void rt_store_close(rt_store *s);                              /* accepts a zeroed s */
 int64_t rt_store_count(const rt_store *s);
 const char *rt_store_name(const rt_store *s, int64_t i);
+int64_t rt_store_file_bytes(const rt_store *s); /* of all files that it reads */
 
 typedef enum rt_stored_form {
     RT_STORED_PLAIN,

@@ -575,7 +575,8 @@ static int open_output(trainer *t, rt_err *err)
         return -1;
     if (state == RT_OUTPUT_DONE && rt_integrity_whole(o->out, &why) == 0) {
         rt_info("%s: this run is finished there; nothing to do", o->out);
-        return 1;
+        // it may have ended between its last file and these, which are twice its size
+        return rt_checkpoint_remove(o->out, err) ? -1 : 1;
     }
     if (state == RT_OUTPUT_DONE)
         rt_info("%s; made again", why.text);

@@ -13,6 +13,7 @@
 #include "core/needs.h"
 #include "core/option.h"
 #include "core/output.h"
+#include "core/stored.h"
 #include "core/weights.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
@@ -87,6 +88,7 @@ typedef struct evaluation {
     int64_t done;
     rt_measured measured;
     bool has_answers, has_data, has_kl, has_reference;
+    int64_t bytes; /* of the files with the weights of `model` */
 } evaluation;
 
 /* ---- problems -----------------------------------------------------------------------------------
@@ -251,28 +253,6 @@ static int measure_documents(evaluation *e, rt_err *err)
 /* ---- results
  * ------------------------------------------------------------------------------------- */
 
-static int64_t weight_bytes(const char *path)
-{
-    int64_t sum = 0, bytes = 0;
-    char **names = NULL;
-    int n = 0;
-    rt_err ignored = { 0 };
-    if (!rt_path_is_dir(path))
-        return rt_path_size(path, &bytes, &ignored) ? 0 : bytes;
-    if (rt_dir_list(&names, &n, path, &ignored))
-        return 0;
-    for (int i = 0; i < n; i++) {
-        size_t length = strlen(names[i]);
-        char *file = rt_path_join(path, names[i]);
-        if (length > 12 && strcmp(names[i] + length - 12, ".safetensors") == 0 &&
-            !rt_path_size(file, &bytes, &ignored))
-            sum += bytes;
-        free(file);
-    }
-    rt_names_free(names, n);
-    return sum;
-}
-
 static double standard_error(int64_t correct, int64_t n)
 {
     double p = (double)correct / (double)n;
@@ -285,7 +265,7 @@ static cJSON *results(const evaluation *e)
     const rt_totals *t = &e->measured.totals;
     rt_json_put_str(json, "model", e->o->model);
     rt_json_put_i64(json, "parameters", e->model.w.params.total);
-    rt_json_put_i64(json, "bytes", weight_bytes(e->o->model));
+    rt_json_put_i64(json, "bytes", e->bytes);
     if (e->has_answers) {
         double n = (double)e->n_problems;
         rt_json_put_i64(json, "problems", e->n_problems);
@@ -369,6 +349,17 @@ static int open_one(evaluation *e, rt_model *m, const char *path, int64_t positi
     return 0;
 }
 
+/* Of the judged model's weights. Before the work: a failure after it would lose the answers. */
+static int file_bytes(evaluation *e, rt_err *err)
+{
+    rt_store store;
+    if (rt_store_open(&store, e->o->model, err))
+        return -1;
+    e->bytes = rt_store_file_bytes(&store);
+    rt_store_close(&store);
+    return 0;
+}
+
 /* No sequence is longer than what the models were made for. */
 static int limit_lengths(evaluation *e, rt_err *err)
 {
@@ -403,7 +394,7 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
     if (o->problems.n && e->n_problems == 0)
         return rt_fail(err, "%s: no problems in it", o->problems.item[0]);
     positions = rt_max(positions, e->longest_prompt + o->max_tokens);
-    if (open_one(e, &e->model, o->model, positions, plan, err))
+    if (open_one(e, &e->model, o->model, positions, plan, err) || (!plan && file_bytes(e, err)))
         return -1;
     if (e->model.cfg.vocab < rt_tokenizer_vocab(e->chat.tokenizer))
         return rt_fail(

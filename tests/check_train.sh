@@ -116,6 +116,13 @@ mv tok-moved tok && mv moe-moved.json moe.json
 cut whole || fail "uninterrupted"
 [ "$(bytes cut)" = "$(bytes whole)" ] || fail "taken up with other threads, memory and measurements: other bytes"
 
+# --- one that died when all was written but its checkpoints: they go when it is found finished
+before=$(bytes whole)
+cp whole/model.safetensors whole/checkpoint.safetensors && cp whole/model.safetensors whole/checkpoint-before.safetensors
+cut whole || fail "a finished run with checkpoints"
+ls whole/checkpoint* 2>/dev/null && fail "a finished run kept its checkpoints"
+[ "$(bytes whole)" = "$before" ] || fail "a finished run was written again"
+
 # --- a learning rate of 0 learns nothing, and says so in numbers
 train still --learning-rate 0 --steps 2 || fail "--learning-rate 0"
 grep -aq 'nan\|null' still/metrics.jsonl && fail "--learning-rate 0: $(cat still/metrics.jsonl)"
