@@ -231,6 +231,9 @@ int rt_trainer_write(rt_trainer *t, const char *dir, rt_err *err)
     if (made < t->vocab)
         rt_warn("the text has pairs for %lld tokens, not %lld", (long long)made,
                 (long long)t->vocab);
+    if (t->chat_template && !t->eos)
+        rt_warn("a chat template without --eos: nothing says which token ends a turn, and a model "
+                "with this tokenizer would not stop");
     return 0;
 }
 

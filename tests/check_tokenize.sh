@@ -58,6 +58,8 @@ for in in "$golden/seed.jsonl" seed.jsonl.gz dir; do
     same made/tokenizer.json "$golden/trained/tokenizer.json"
     same made/tokenizer_config.json "$golden/trained/tokenizer_config.json"
 done
+echo "{{ messages[0]['content'] }}" >template.jinja
+expect 0 '' 'chat template without --eos' tokenizer --in dir --vocab 260 --out endless --chat-template template.jinja
 expect 2 '' 'missing --in PATH' tokenizer --out made
 expect 2 '' 'qwen7.*unknown' tokenizer --in dir --out made --pre qwen7
 expect 2 '' 'token <x> is not among' tokenizer --in dir --out made --eos '<x>'
