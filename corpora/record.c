@@ -270,6 +270,7 @@ static int make_id(rt_record *r, rt_err *err)
           (r->answer && rt_text_puts(&x, r->answer, err)) ||
           (r->tools && rt_text_puts(&x, r->tools, err));
     r->id = bad ? NULL : rt_strdup(rt_hash_bytes(x.data, x.bytes).hex);
+    r->id_made = true;
     rt_text_free(&x);
     return bad ? -1 : 0;
 }

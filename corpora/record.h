@@ -29,6 +29,7 @@ typedef struct rt_message {
 
 typedef struct rt_record {
     char *id;            /* "id" as given, else 32 hex digits of a hash of the content */
+    bool id_made;        /* the latter */
     rt_message *message; /* (n_messages) */
     int n_messages;      /* 0 for a text */
     char *tools;         /* compact JSON list of what may be called, or NULL */

@@ -181,6 +181,18 @@ static int add_record(rt_work *w, const rt_chat *chat, rt_work_kind kind, const 
     return 0;
 }
 
+/* 1: new; 0: a record without an id that says what an earlier one said. */
+static int is_new(rt_work *w, const rt_record *r, rt_err *err)
+{
+    int64_t k = rt_bytes_map_put(&w->ids, r->id, (int64_t)strlen(r->id), err);
+    if (k >= 0 && k < w->n && !r->id_made)
+        return rt_fail(err,
+                       "id %.80s occurs twice in the input: ids must differ; --samples takes "
+                       "several answers to a prompt",
+                       r->id);
+    return k < 0 ? -1 : k == w->n;
+}
+
 static int read_path(rt_work *w, const rt_chat *chat, rt_work_kind kind, const char *path,
                      int64_t limit, const char *verify, rt_err *err)
 {
@@ -189,29 +201,17 @@ static int read_path(rt_work *w, const rt_chat *chat, rt_work_kind kind, const c
     int got = 0, bad = rt_source_open(&s, path, RT_SOURCE_RECORDS, err);
     while (!bad && !(limit && w->n >= limit) && (got = rt_source_next(s, &item, err)) != 0) {
         rt_record r = { 0 };
+        int fresh = 0;
         bad = got < 0 || rt_record_from_item(&r, &item, err);
-        if (!bad && add_record(w, chat, kind, verify, &r, err))
+        if (!bad && ((fresh = is_new(w, &r, err)) < 0 ||
+                     (fresh && add_record(w, chat, kind, verify, &r, err))))
             bad = rt_wrap(err, "%s", item.where);
+        if (!bad && !fresh && w->repeated++ == 0)
+            snprintf(w->first_repeated, sizeof w->first_repeated, "%s", item.where);
         rt_record_free(&r);
     }
     rt_source_close(s);
     return bad ? -1 : 0;
-}
-
-static int check_ids(rt_work *w, rt_err *err)
-{
-    for (int64_t i = 0; i < w->n; i++) {
-        const char *id = w->item[i].id;
-        int64_t k = rt_bytes_map_put(&w->ids, id, (int64_t)strlen(id), err);
-        if (k < 0)
-            return -1;
-        if (k < i)
-            return rt_fail(err,
-                           "id %.80s occurs twice in the input: ids (or contents, where no id is "
-                           "given) must differ; --samples takes several answers to a prompt",
-                           id);
-    }
-    return 0;
 }
 
 int rt_work_find(const rt_work *w, const rt_trace_sample *s, const rt_work_item **item, rt_err *err)
@@ -262,8 +262,12 @@ int rt_work_read(rt_work *w, const rt_chat *chat, rt_work_kind kind, const rt_st
             return -1;
     if (w->n == 0)
         return rt_fail(err, "%s: no records in it", paths->item[0]);
+    if (w->repeated)
+        rt_warn("%lld records say what an earlier one said and are left out, the first of them %s; "
+                "--samples takes several answers to a prompt",
+                (long long)w->repeated, w->first_repeated);
     w->hash = hash_list(w);
-    return check_ids(w, err);
+    return 0;
 }
 
 void rt_work_free(rt_work *w)

@@ -201,7 +201,12 @@ expect 2 '--teacher' sample $out
 expect 1 'none.jsonl' sample --teacher teacher --prompts none.jsonl --out none.traces
 expect 1 'torn.jsonl:2' sample --teacher teacher --prompts torn.jsonl --out none.traces
 expect 1 'empty.jsonl: no records' sample --teacher teacher --prompts empty.jsonl --out none.traces
-expect 1 'id a occurs twice' sample --teacher teacher --prompts twice.jsonl --out none.traces
+expect 1 'twice.jsonl:2: id a occurs twice' sample --teacher teacher --prompts twice.jsonl --out none.traces
+printf '{"prompt":"1+%d?"}\n' 1 2 3 >thrice.jsonl && printf '{"prompt":"1+%d?"}\n' 1 2 1 2 3 1 >repeats.jsonl
+expect 0 '' sample --teacher teacher --prompts thrice.jsonl --max-tokens 4 --out thrice.traces
+expect 0 '3 records say what an earlier one said and are left out, the first of them repeats.jsonl:3' \
+    sample --teacher teacher --prompts repeats.jsonl --max-tokens 4 --out repeats.traces
+same thrice.traces repeats.traces "records that repeat"
 expect 1 'unanswered.jsonl:1: no "answer"' sample --teacher teacher --prompts unanswered.jsonl \
     --out none.traces --verify boxed
 expect 1 'text.jsonl:1: a "text" is not a prompt' sample --teacher teacher --prompts text.jsonl --out none.traces
