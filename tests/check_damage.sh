@@ -5,6 +5,7 @@ set -u
 retort=$1 dir=$2 tool=$(dirname "$1")/test-tool golden=$PWD/tests/golden
 rm -rf "$dir" && mkdir -p "$dir"
 cd "$dir" || exit 1
+ln -s "$retort" retort && ln -s "$golden" golden && retort=./retort golden=golden # without the tree's folder, which may hold a space
 failed=0
 fail() { echo "check_damage: $*" >&2; failed=1; }
 cat >config.json <<'E'

@@ -6,6 +6,8 @@ retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems
 rm -rf "$dir" && mkdir -p "$dir"
 teacher=$PWD/examples/reasoning/teacher student=$PWD/examples/reasoning/student-config.json
 cd "$dir" || exit 1
+ln -s "$retort" retort && cp -r "$teacher" teacher && cp "$student" student.json || exit 1
+retort=./retort teacher=teacher student=student.json # without the tree's folder, which may hold a space
 failed=0
 fail() { echo "FAIL: $*" >&2; failed=1; }
 refused() { # CODE PATTERN COMMAND...: one line on stderr that says it

@@ -8,12 +8,12 @@ cd "$(dirname "$0")/.."
 
 install_packages
 build_tree build
-build_tree build-sanitize -DRETORT_SANITIZE=ON
+build_tree "build with sanitizers" -DRETORT_SANITIZE=ON # users have folders with spaces: no test may split one
 build_tree build-tsan -DRETORT_TSAN=ON -DRETORT_CUDA=OFF
 status=0
-for tree in build build-sanitize build-tsan; do
+for tree in build "build with sanitizers" build-tsan; do
     echo "== tests in $tree"
-    [ $tree$# = build-tsan0 ] && set -- -R 'test_(matmul|attention|layers|quant|tokenizer|sample)$'
+    [ "$tree$#" = build-tsan0 ] && set -- -R 'test_(matmul|attention|layers|quant|tokenizer|sample)$'
     ctest --test-dir "$tree" --output-on-failure -j "$(nproc)" "$@" || status=$?
 done
 echo "== fuzz targets"

@@ -1,6 +1,7 @@
 /* test_integrity.c: a student, a checkpoint and a GGUF, each of at most 32 KiB, as retort writes
    them: every byte damaged in turn is seen by `verify`; what another program or an older retort
    wrote opens as before; damaged weights are never used; of two checkpoints one may be damaged. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +49,9 @@ static void make_student(void)
     static const char LINES[] = "{\"text\":\"aba caba\"}\n{\"text\":\"abacus and more\"}\n";
     OK(rt_file_write("config.json", CONFIG, sizeof CONFIG - 1, &err));
     OK(rt_file_write("d.jsonl", LINES, sizeof LINES - 1, &err));
-    OK(run(&rt_command_train, "--config config.json --tokenizer " TOKENIZER
+    // the words of run() end at spaces, and the tree may stand in a folder with one
+    ck_assert(symlink(TOKENIZER, "tiny") == 0 || errno == EEXIST);
+    OK(run(&rt_command_train, "--config config.json --tokenizer tiny"
                               " --data d.jsonl --loss hard --steps 2 --out s --threads 1"));
 }
 
