@@ -6,17 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/completion.h"
-#include "core/help.h"
-#include "core/json.h"
-#include "core/log.h"
-#include "core/manual.h"
-#include "core/memory.h"
-#include "core/option.h"
-#include "core/output.h"
-#include "core/needs.h"
-#include "core/process.h"
-#include "core/section.h"
+#include "core/base/completion.h"
+#include "core/base/help.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/manual.h"
+#include "core/base/memory.h"
+#include "core/base/option.h"
+#include "core/base/process.h"
+#include "core/base/section.h"
+#include "core/formats/output.h"
+#include "core/network/needs.h"
 #include "distill/run.h"
 
 // In the order `retort help` shows them, those of a group together.

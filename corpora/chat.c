@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/gguf.h"
-#include "core/memory.h"
+#include "core/base/memory.h"
+#include "core/formats/gguf.h"
 #include "corpora/turns.h"
 
 /* ---- opening ------------------------------------------------------------------------------------

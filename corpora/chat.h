@@ -6,10 +6,10 @@
 #ifndef RT_CHAT_H
 #define RT_CHAT_H
 
-#include "core/option.h"
+#include "core/base/option.h"
 #include "corpora/reasoning.h"
-#include "corpora/template.h"
-#include "corpora/tokenizer.h"
+#include "corpora/template/template.h"
+#include "corpora/tokenizer/tokenizer.h"
 
 RT_BEGIN
 

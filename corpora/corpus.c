@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
-#include "core/memory.h"
-#include "core/rng.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/base/rng.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
 

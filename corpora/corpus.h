@@ -6,9 +6,9 @@
 #ifndef RT_CORPUS_H
 #define RT_CORPUS_H
 
-#include "core/soft.h"
+#include "core/device/soft.h"
+#include "corpora/archive/trace.h"
 #include "corpora/chat.h"
-#include "corpora/trace.h"
 
 RT_BEGIN
 

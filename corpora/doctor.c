@@ -12,10 +12,10 @@
 #include <utf8proc.h>
 #include <xxhash.h>
 
-#include "core/json.h"
-#include "core/log.h"
-#include "core/ops.h"
-#include "core/option.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/option.h"
+#include "core/device/ops.h"
 
 typedef struct doctor_options {
     bool json;

@@ -6,7 +6,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 
 enum { BLOCK = 64 << 10, GZIP_ONLY = 16 + 15 }; /* as inflateInit2 wants it */
 

@@ -4,7 +4,7 @@
 #ifndef RT_GUNZIP_H
 #define RT_GUNZIP_H
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 RT_BEGIN
 

@@ -6,12 +6,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "core/gguf.h"
-#include "core/listing.h"
-#include "core/log.h"
-#include "core/process.h"
-#include "core/safetensors.h"
-#include "corpora/trace.h"
+#include "core/base/log.h"
+#include "core/base/process.h"
+#include "core/formats/gguf.h"
+#include "core/formats/listing.h"
+#include "core/formats/safetensors.h"
+#include "corpora/archive/trace.h"
 
 enum { DEPTH_MAX = 16 };
 

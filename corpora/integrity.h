@@ -6,7 +6,7 @@
 #ifndef RT_INTEGRITY_H
 #define RT_INTEGRITY_H
 
-#include "core/err.h"
+#include "core/base/err.h"
 
 RT_BEGIN
 

@@ -6,7 +6,7 @@
 #ifndef RT_REASONING_H
 #define RT_REASONING_H
 
-#include "core/err.h"
+#include "core/base/err.h"
 
 RT_BEGIN
 

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "core/memory.h"
-#include "corpora/template.h"
+#include "core/base/memory.h"
+#include "corpora/template/template.h"
 #include "corpora/text.h"
 
 static const char *const roles[] = { "system", "user", "assistant", "tool", "developer" };

@@ -13,7 +13,7 @@
 #ifndef RT_RECORD_H
 #define RT_RECORD_H
 
-#include "core/json.h"
+#include "core/base/json.h"
 #include "corpora/source.h"
 
 RT_BEGIN
@@ -35,7 +35,7 @@ typedef struct rt_record {
     char *tools;         /* compact JSON list of what may be called, or NULL */
     char *text;          /* the document, or NULL */
     char *answer;        /* reference answer as text (numbers keep their spelling), or NULL */
-    char *verify;        /* "verify" key: how to compare (corpora/verify.h), or NULL */
+    char *verify;        /* "verify" key: how to compare (corpora/verify/verify.h), or NULL */
     char *meta;          /* compact JSON object of all other keys, or NULL */
 } rt_record;
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/gguf.h"
-#include "core/json.h"
-#include "core/option.h"
+#include "core/base/json.h"
+#include "core/base/option.h"
+#include "core/formats/gguf.h"
 #include "corpora/chat.h"
 
 typedef struct render_options {

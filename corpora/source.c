@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/file.h"
-#include "core/log.h"
-#include "core/memory.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
 #include "corpora/gunzip.h"
 #include "corpora/text.h"
 

@@ -8,7 +8,7 @@
 #ifndef RT_SOURCE_H
 #define RT_SOURCE_H
 
-#include "core/err.h"
+#include "core/base/err.h"
 
 RT_BEGIN
 

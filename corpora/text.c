@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 
 static void *grown(void *array, int64_t *cap, int64_t need, int64_t size, const char *what)
 {

@@ -4,8 +4,8 @@
 #ifndef RT_TEXT_H
 #define RT_TEXT_H
 
-#include "core/err.h"
-#include "core/utf8.h"
+#include "core/base/err.h"
+#include "core/base/utf8.h"
 
 RT_BEGIN
 

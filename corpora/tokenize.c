@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/json.h"
-#include "core/log.h"
-#include "core/needs.h"
-#include "core/option.h"
-#include "core/output.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/option.h"
+#include "core/formats/output.h"
+#include "core/network/needs.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
-#include "corpora/tokenizer.h"
+#include "corpora/tokenizer/tokenizer.h"
 
 /* ---- tokenize ------------------------------------------------------------------------------- */
 

@@ -7,9 +7,9 @@
 #ifndef RT_TURNS_H
 #define RT_TURNS_H
 
-#include "core/json.h"
+#include "core/base/json.h"
 #include "corpora/reasoning.h"
-#include "corpora/tokenizer.h"
+#include "corpora/tokenizer/tokenizer.h"
 
 RT_BEGIN
 

@@ -1,11 +1,11 @@
 /* verify_path.c: the command `retort verify PATH...`. Thin: paths in, findings out, one a line.
-   Refuses: answers, which corpora/verify.h judges, and repairing. */
+   Refuses: answers, which corpora/verify/verify.h judges, and repairing. */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/json.h"
-#include "core/log.h"
-#include "core/option.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/option.h"
 #include "corpora/integrity.h"
 
 typedef struct verify_options {

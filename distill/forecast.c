@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "core/log.h"
+#include "core/base/log.h"
 
 static int64_t disk_of(const rt_needs *p)
 {

@@ -4,8 +4,8 @@
 #ifndef RT_FORECAST_H
 #define RT_FORECAST_H
 
-#include "core/needs.h"
-#include "core/option.h"
+#include "core/base/option.h"
+#include "core/network/needs.h"
 
 RT_BEGIN
 

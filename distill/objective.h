@@ -2,7 +2,7 @@
 #ifndef RT_OBJECTIVE_H
 #define RT_OBJECTIVE_H
 
-#include "core/ops.h"
+#include "core/device/ops.h"
 
 RT_BEGIN
 

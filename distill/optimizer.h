@@ -4,7 +4,7 @@
 #ifndef RT_OPTIMIZER_H
 #define RT_OPTIMIZER_H
 
-#include "core/model.h"
+#include "core/network/model.h"
 
 RT_BEGIN
 

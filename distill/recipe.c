@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/memory.h"
-#include "core/path.h"
+#include "core/base/memory.h"
+#include "core/base/path.h"
 #include "distill/report.h"
 
 /* ---- text ---- */

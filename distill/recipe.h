@@ -13,7 +13,7 @@
 #ifndef RT_RECIPE_H
 #define RT_RECIPE_H
 
-#include "core/option.h"
+#include "core/base/option.h"
 
 RT_BEGIN
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 
 char *rt_record_file(const rt_recipe *r, const char *where, const char *name)
 {

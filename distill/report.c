@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "corpora/trace.h"
+#include "corpora/archive/trace.h"
 
 /* ---- names ---- */
 

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/gguf.h"
-#include "core/log.h"
-#include "core/memory.h"
-#include "core/stored.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/formats/gguf.h"
+#include "core/network/stored.h"
 #include "distill/forecast.h"
 #include "distill/recipe.h"
 #include "distill/report.h"

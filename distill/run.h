@@ -7,7 +7,7 @@
 #ifndef RT_RUN_H
 #define RT_RUN_H
 
-#include "core/option.h"
+#include "core/base/option.h"
 
 RT_BEGIN
 

@@ -2,7 +2,7 @@
 #ifndef RT_SCHEDULE_H
 #define RT_SCHEDULE_H
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 RT_BEGIN
 

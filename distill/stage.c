@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/memory.h"
-#include "corpora/trace.h"
+#include "core/base/memory.h"
+#include "corpora/archive/trace.h"
 #include "distill/record.h"
 
 const char *rt_stage_state_name(rt_stage_state state)

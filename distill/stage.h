@@ -11,7 +11,7 @@
 #ifndef RT_STAGE_H
 #define RT_STAGE_H
 
-#include "core/identity.h"
+#include "core/base/identity.h"
 #include "distill/recipe.h"
 
 RT_BEGIN

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 #include "quant/fit.h"
 
 enum { BLOCK = 32, SMALL = 1 << 15 }; /* elements that are not worth waking threads for */

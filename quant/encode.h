@@ -8,8 +8,8 @@
 #ifndef RT_ENCODE_H
 #define RT_ENCODE_H
 
-#include "core/err.h"
-#include "core/tensor.h"
+#include "core/base/err.h"
+#include "core/device/tensor.h"
 
 RT_BEGIN
 

@@ -121,7 +121,7 @@ static super fit_super(const float *x, const float *w, int hi)
     return best;
 }
 
-/* Layout in core/decode.c. p was zeroed. */
+/* Layout in core/base/decode.c. p was zeroed. */
 static void encode_q45_k(uint8_t *p, const float *x, const float *w, bool five)
 {
     float hi = five ? 31 : 15, q[SUB];

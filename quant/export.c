@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
-#include "core/memory.h"
-#include "core/stored.h"
-#include "core/weights.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/network/stored.h"
+#include "core/network/weights.h"
 #include "quant/encode.h"
 
 enum { CHUNK_ELEMENTS = 1 << 20, STREAMS = 4 }; /* arrays of a stream, each of 4 bytes a value */

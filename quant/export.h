@@ -1,14 +1,14 @@
 /* export.h: a Hugging Face directory as one GGUF file that llama.cpp, Ollama and LM Studio load:
    every required key, tokenizer and chat template inside, tensors renamed, query and key rows of
    interleaved architectures re-ordered, rope factors, block types by a mix. Names and shapes come
-   from the registry of weights (core/params.h). Streams: memory is a few rows, whatever the model.
+   from the registry of weights (params.h). Streams: memory is a few rows, whatever the model.
    Refuses: architectures without a GGUF name, quantizing what is quantized already. */
 #ifndef RT_EXPORT_H
 #define RT_EXPORT_H
 
-#include "core/needs.h"
-#include "core/weights.h"
-#include "corpora/tokenizer.h"
+#include "core/network/needs.h"
+#include "core/network/weights.h"
+#include "corpora/tokenizer/tokenizer.h"
 #include "quant/gguf_write.h"
 #include "quant/importance.h"
 #include "quant/mix.h"

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
-#include "core/memory.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
 #include "quant/export.h"
 
 enum { QUANTIZATION_VERSION = 2 };

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "core/tensor.h"
+#include "core/device/tensor.h"
 
 enum { FIT_MAX = 32 };
 

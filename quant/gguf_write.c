@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 
 enum { ALIGNMENT = 32, NAME_LIMIT = 64, COUNTS_AT = 8 };
 

@@ -6,8 +6,8 @@
 #ifndef RT_GGUF_WRITE_H
 #define RT_GGUF_WRITE_H
 
-#include "core/file.h"
-#include "core/gguf.h"
+#include "core/base/file.h"
+#include "core/formats/gguf.h"
 
 RT_BEGIN
 
@@ -39,7 +39,7 @@ int rt_gguf_put_strs_item(rt_gguf_writer *w, const void *text, int64_t bytes, rt
 /* dim outermost first, as rt_tensor; names are < 64 bytes, else our mistake. */
 void rt_gguf_writer_add(rt_gguf_writer *w, const char *name, rt_dtype dtype, int rank,
                         const int64_t *dim);
-/* Before begin: the file gets the checksums of core/gguf.h. */
+/* Before begin: the file gets the checksums of core/formats/gguf.h. */
 void rt_gguf_writer_checksums(rt_gguf_writer *w);
 int rt_gguf_writer_begin(rt_gguf_writer *w, rt_err *err);
 int64_t rt_gguf_writer_bytes(const rt_gguf_writer *w); /* after begin: of the whole file */

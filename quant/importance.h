@@ -4,8 +4,8 @@
 #ifndef RT_IMPORTANCE_H
 #define RT_IMPORTANCE_H
 
-#include "core/gguf.h"
-#include "core/safetensors.h"
+#include "core/formats/gguf.h"
+#include "core/formats/safetensors.h"
 
 RT_BEGIN
 

@@ -5,7 +5,7 @@
 #ifndef RT_MIX_H
 #define RT_MIX_H
 
-#include "core/tensor.h"
+#include "core/device/tensor.h"
 
 RT_BEGIN
 

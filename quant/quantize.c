@@ -2,10 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/json.h"
-#include "core/log.h"
-#include "core/option.h"
-#include "core/output.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/option.h"
+#include "core/formats/output.h"
 #include "quant/export.h"
 
 typedef struct quantize_options {

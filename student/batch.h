@@ -5,7 +5,7 @@
 #ifndef RT_BATCH_H
 #define RT_BATCH_H
 
-#include "core/model.h"
+#include "core/network/model.h"
 #include "corpora/corpus.h"
 
 RT_BEGIN

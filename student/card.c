@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "core/listing.h"
+#include "core/formats/listing.h"
 
 int rt_card_list(const char *dir, const rt_card *c, rt_err *err)
 {

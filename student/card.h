@@ -4,7 +4,7 @@
 #ifndef RT_CARD_H
 #define RT_CARD_H
 
-#include "core/config.h"
+#include "core/network/config.h"
 
 RT_BEGIN
 
@@ -14,7 +14,7 @@ typedef struct rt_card {
     const char *command;  /* that made it: "train" */
     const cJSON *options; /* effective values; paths of outputs removed */
     int64_t steps, tokens;
-    const char *identity; /* of the work (core/output.h) */
+    const char *identity; /* of the work (core/formats/output.h) */
     const char *base, *licence; /* NULL = not stated */
 } rt_card;
 

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/log.h"
-#include "core/memory.h"
-#include "core/safetensors.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/formats/safetensors.h"
 
 static const char *const PREFIX[] = { "weight.", "moment1.", "moment2." };
 static const char *const NAME[] = { "checkpoint.safetensors", "checkpoint-before.safetensors" };

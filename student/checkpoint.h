@@ -6,7 +6,7 @@
 #ifndef RT_CHECKPOINT_H
 #define RT_CHECKPOINT_H
 
-#include "core/model.h"
+#include "core/network/model.h"
 
 RT_BEGIN
 

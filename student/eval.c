@@ -1,23 +1,23 @@
 /* eval.c: the command `retort eval`: how good is this model? Exact answers on problems (greedy by
    default, with the standard error), cross-entropy and perplexity on held-out documents, the
    unbiased KL estimate against an archive's soft targets, and the exact KL to a reference model.
-   Refuses: judging by anything but rules (corpora/verify.h). */
+   Refuses: judging by anything but rules (corpora/verify/verify.h). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/generate.h"
-#include "core/log.h"
-#include "core/memory.h"
-#include "core/needs.h"
-#include "core/option.h"
-#include "core/output.h"
-#include "core/stored.h"
-#include "core/weights.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/base/option.h"
+#include "core/formats/output.h"
+#include "core/network/generate.h"
+#include "core/network/needs.h"
+#include "core/network/stored.h"
+#include "core/network/weights.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
-#include "corpora/verify.h"
+#include "corpora/verify/verify.h"
 #include "student/measure.h"
 
 typedef struct eval_options {

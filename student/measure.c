@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/finite.h"
-#include "core/log.h"
+#include "core/base/log.h"
+#include "core/network/finite.h"
 
 enum { DOCUMENTS = 64 }; /* of a pass at most */
 

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/generate.h"
-#include "core/log.h"
-#include "core/option.h"
+#include "core/base/log.h"
+#include "core/base/option.h"
+#include "core/network/generate.h"
 #include "teacher/teacher.h"
 
 typedef struct generate_options {

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
-#include "core/option.h"
-#include "core/stored.h"
-#include "core/weights.h"
+#include "core/base/log.h"
+#include "core/base/option.h"
+#include "core/network/stored.h"
+#include "core/network/weights.h"
+#include "corpora/archive/trace.h"
 #include "corpora/chat.h"
-#include "corpora/trace.h"
 
 typedef struct inspect_options {
     char *path;

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/finite.h"
-#include "core/option.h"
-#include "core/memory.h"
-#include "core/output.h"
-#include "core/weights.h"
-#include "corpora/npz.h"
+#include "core/base/memory.h"
+#include "core/base/option.h"
+#include "core/formats/output.h"
+#include "core/network/finite.h"
+#include "core/network/weights.h"
+#include "corpora/archive/npz.h"
 
 typedef struct logits_options {
     char *model, *tokens, *out, *experts;

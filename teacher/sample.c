@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/generate.h"
-#include "core/log.h"
-#include "core/memory.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/network/generate.h"
 #include "teacher/teacher.h"
 #include "teacher/work.h"
 

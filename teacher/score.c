@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/capture.h"
-#include "core/finite.h"
-#include "core/log.h"
-#include "core/memory.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/network/capture.h"
+#include "core/network/finite.h"
 #include "teacher/teacher.h"
 #include "teacher/work.h"
 

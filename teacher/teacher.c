@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/gguf.h"
-#include "core/log.h"
+#include "core/base/log.h"
+#include "core/formats/gguf.h"
 
 /* Every token that ends a response in this model's way of talking ends generation, also where
    generation_config.json names fewer. */

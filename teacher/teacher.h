@@ -4,10 +4,10 @@
 #ifndef RT_TEACHER_H
 #define RT_TEACHER_H
 
-#include "core/needs.h"
-#include "core/weights.h"
+#include "core/network/needs.h"
+#include "core/network/weights.h"
+#include "corpora/archive/trace.h"
 #include "corpora/chat.h"
-#include "corpora/trace.h"
 
 RT_BEGIN
 

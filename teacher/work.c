@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
-#include "core/memory.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
 

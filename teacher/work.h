@@ -7,12 +7,12 @@
 #ifndef RT_WORK_H
 #define RT_WORK_H
 
-#include "core/option.h"
-#include "core/needs.h"
+#include "core/base/option.h"
+#include "core/network/needs.h"
+#include "corpora/archive/trace.h"
 #include "corpora/bytes_map.h"
 #include "corpora/chat.h"
-#include "corpora/trace.h"
-#include "corpora/verify.h"
+#include "corpora/verify/verify.h"
 
 RT_BEGIN
 

@@ -1,57 +1,78 @@
 #!/bin/bash
-# The arrows of the house: which folder may include which, and inside core/ that the machine does not
-# know the network. Also: includes are written from the root, and every header stands on its own.
+# The arrows of the house, a table: which room may include which, and what a room shows to others. Also:
+# includes are written from the root, and every header stands on its own.
 set -u
 scratch=$2
 rm -rf "$scratch" && mkdir -p "$scratch"
 
-allowed() { # folder -> folders it may include
-    case $1 in
-    core) echo core ;;
-    corpora) echo core corpora ;;
-    teacher) echo core corpora teacher ;;
-    student) echo core corpora student ;;
-    quant) echo core corpora quant ;;
-    distill) echo core corpora student quant distill ;;
-    esac
-}
-machine='^core/((base|err|memory|utf8|log|hash|path|file|json|option|suggest|section|help|manual|completion|process|rng|arena|tensor|decode|soft|ops)\.[ch]$|kernels/|cpu/|cuda/)'
+# room | the rooms it may include beside itself | its headers that other rooms may include (all when empty)
+rooms='core/base           |                                              |
+core/formats        | core/base                                    |
+core/device         | core/base                                    |
+core/network        | core/base core/formats core/device           |
+corpora             | core corpora                                 |
+corpora/template    | core corpora                                 | template.h
+corpora/tokenizer   | core corpora                                 | tokenizer.h
+corpora/archive     | core corpora                                 | trace.h npz.h
+corpora/verify      | core corpora                                 | verify.h
+teacher             | core corpora                                 |
+student             | core corpora                                 |
+quant               | core corpora                                 |
+distill             | core corpora student quant                   |'
 
-violations() { # of the tree in the current directory, one a line
-    for folder in core corpora teacher student quant distill; do
-        [ -d $folder ] || continue
-        grep -rn --include='*.[ch]' --include='*.cu' --include='*.cuh' -E '^ *# *include +"' $folder |
-        while IFS=: read -r file line text; do
-            target=$(echo "$text" | sed -E 's/.*include +"([^"]*)".*/\1/')
-            top=${target%%/*}
-            if [ ! -f "$target" ]; then
-                echo "$file:$line: \"$target\" is not a path from the repository root"
-            elif ! allowed $folder | grep -qw -- "$top"; then
-                echo "$file:$line: $folder/ may not include \"$target\""
-            elif [[ $file =~ $machine && ! $target =~ $machine ]]; then
-                echo "$file:$line: the machine may not include \"$target\", the network"
-            fi
-        done
+# room PATH: the longest room whose folder holds it; a folder below a room (core/device/cpu) is part of it
+room() {
+    local folder=${1%/*}
+    while [ -n "$folder" ]; do
+        grep -q "^$folder *|" <<<"$rooms" && { echo "$folder"; return; }
+        [ "$folder" = "${folder%/*}" ] && return
+        folder=${folder%/*}
     done
 }
 
-# First the check itself: a tree with four mistakes and four good lines.
-mkdir -p "$scratch/tree"/{core,corpora,teacher,student}
+violations() { # of the tree in the current directory, one a line
+    local file line target from to may shows word fits
+    grep -rnE --include='*.[ch]' --include='*.cu' --include='*.cuh' '^ *# *include +"' core corpora teacher student quant distill 2>/dev/null |
+    sed -E 's/^([^:]*):([0-9]*):.*include +"([^"]*)".*/\1 \2 \3/' |
+    while read -r file line target; do
+        from=$(room "$file") to=$(room "$target")
+        if [ ! -f "$target" ]; then
+            echo "$file:$line: \"$target\" is not a path from the repository root"
+        elif [ -z "$from" ] || [ -z "$to" ]; then
+            echo "$file:$line: ${file%/*} or ${target%/*} is no room of the table"
+        elif [ "$from" != "$to" ]; then
+            IFS='|' read -r _ may _ < <(grep "^$from *|" <<<"$rooms")
+            IFS='|' read -r _ _ shows < <(grep "^$to *|" <<<"$rooms")
+            fits=
+            for word in $may; do [[ $to/ == "$word"/* ]] && fits=yes; done
+            if [ -z "$fits" ]; then
+                echo "$file:$line: $from/ may not include \"$target\""
+            elif [ -n "${shows// /}" ] && ! grep -qw -- "${target##*/}" <<<"$shows"; then
+                echo "$file:$line: \"$target\" is private to $to/"
+            fi
+        fi
+    done
+}
+
+# First the check itself: a tree with five mistakes and five good lines.
+mkdir -p "$scratch/tree"/{core/base,core/device/cpu,core/network,corpora/archive,teacher,student}
 (
     cd "$scratch/tree" || exit 1
-    touch core/err.h core/model.h corpora/trace.h teacher/stream.h
-    echo '#include "core/err.h"' >core/tensor.c
-    echo '#include "core/model.h"' >>core/tensor.c
-    echo '#include "corpora/trace.h"' >core/model.c
-    echo '#include "core/err.h"' >>core/model.c
-    echo '#include "trace.h"' >corpora/trace.c
-    echo '  #  include "core/model.h"' >>corpora/trace.c
+    touch core/base/err.h core/network/model.h corpora/archive/trace.h corpora/archive/inside.h teacher/stream.h
+    echo '#include "core/base/err.h"' >core/device/cpu/tensor.c
+    echo '#include "core/network/model.h"' >>core/device/cpu/tensor.c
+    echo '#include "corpora/archive/trace.h"' >core/network/model.c
+    echo '#include "core/base/err.h"' >>core/network/model.c
+    echo '#include "inside.h"' >corpora/archive/trace.c
+    echo '#include "corpora/archive/inside.h"' >>corpora/archive/trace.c
+    echo '  #  include "core/network/model.h"' >>corpora/archive/trace.c
     echo '#include "teacher/stream.h"' >student/init.c
-    echo '#include "corpora/trace.h"' >>student/init.c
+    echo '#include "corpora/archive/trace.h"' >>student/init.c
+    echo '#include "corpora/archive/inside.h"' >teacher/work.c
 )
 found=$(cd "$scratch/tree" && violations)
 if [ "$(echo "$found" | cut -d: -f1 | sort | tr '\n' ' ')" != \
-     "core/model.c core/tensor.c corpora/trace.c student/init.c " ]; then
+     "core/device/cpu/tensor.c core/network/model.c corpora/archive/trace.c student/init.c teacher/work.c " ]; then
     echo "the check does not find its own mistakes:"; echo "$found"; exit 1
 fi
 
@@ -60,14 +81,14 @@ if [ -n "$found" ]; then echo "$found"; exit 1; fi
 
 flags="-std=gnu11 -Wall -Wextra -Wpedantic -Werror -D_GNU_SOURCE -DRT_VERSION=\"0\" -I. -fsyntax-only"
 failed=0
-# core/cpu/isa_*.h is kernel text that isa.c includes once for each instruction set: no header.
+# core/device/cpu/isa_*.h is kernel text that isa.c includes once for each instruction set: no header.
 for header in $(find core corpora teacher student quant distill -name '*.h' -not -name 'isa_*' \
                 2>/dev/null | sort); do
     # Twice: the guard works too.
     printf '#include "%s"\n#include "%s"\n' "$header" "$header" >"$scratch/alone.c"
     ${CC:-gcc} $flags "$scratch/alone.c" || { echo "$header does not stand alone"; failed=1; }
     case $header in
-    core/base.h | core/rng.h | core/kernels/*) ;; # nvcc reads these: valid C++17 too
+    core/base/base.h | core/base/rng.h | core/device/kernels/*) ;; # nvcc reads these: valid C++17 too
     *) continue ;;
     esac
     cp "$scratch/alone.c" "$scratch/alone.cc"

@@ -3,8 +3,8 @@
 #ifndef HEAD_ROWS_H
 #define HEAD_ROWS_H
 
-#include "core/ops.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/device/ops.h"
 
 #include <check.h>
 #include <math.h>

@@ -1,4 +1,4 @@
-/* ops_cases.h: the operations of core/ops.h as rows of data for tests/test_ops.c. Odd sizes on
+/* ops_cases.h: the operations of ops.h as rows of data for tests/test_ops.c. Odd sizes on
    purpose; the larger row of a kind is split over threads. */
 #ifndef OPS_CASES_H
 #define OPS_CASES_H

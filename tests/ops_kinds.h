@@ -1,12 +1,12 @@
-/* ops_kinds.h: the kinds of rows of tests/ops_cases.h: each operation of core/ops.h names its
+/* ops_kinds.h: the kinds of rows of tests/ops_cases.h: each operation of ops.h names its
    buffers, runs forward and backward on a device, and computes forward again in f64, naively. The
    runner compares outputs with that, gradients with finite differences of that, and bits between
    threads and instruction sets. Odd sizes on purpose. Holds no check of its own. */
 #ifndef OPS_KINDS_H
 #define OPS_KINDS_H
 
-#include "core/ops.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/device/ops.h"
 
 #include <math.h>
 #include <string.h>

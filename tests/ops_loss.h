@@ -1,5 +1,5 @@
 /* ops_loss.h: the training loss as a kind of tests/ops_cases.h: random teacher and student, their
-   soft targets made in f64, and every term of core/kernels/loss.h computed naively. */
+   soft targets made in f64, and every term of core/device/kernels/loss.h computed naively. */
 #ifndef OPS_LOSS_H
 #define OPS_LOSS_H
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads a shard of a trace archive with numpy alone, from the words of FORMAT in corpora/trace.h.
+"""Reads a shard of a trace archive with numpy alone, from the words of FORMAT in corpora/archive/trace.h.
 
 read_traces.py SHARD.npz...          a line of numbers a shard
 read_traces.py --against EXPORT.jsonl SHARD.npz...

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/file.h"
+#include "core/base/file.h"
 
 /* `err`, an rt_err, is in scope where these are used. */
 #define OK(...) ck_assert_msg((__VA_ARGS__) == 0, "%s: %s", #__VA_ARGS__, err.text)

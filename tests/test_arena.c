@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/needs.h"
-#include "core/rng.h"
-#include "core/tensor.h"
+#include "core/base/rng.h"
+#include "core/device/tensor.h"
+#include "core/network/needs.h"
 #include "tests/suite.h"
 
 static bool aborts(void (*fn)(void)) { return child_signal(fn) == SIGABRT; }

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/ops.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/device/ops.h"
 #include "tests/suite.h"
 
 typedef struct shape {

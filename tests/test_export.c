@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "corpora/chat.h"
 #include "quant/export.h"
 #include "tests/suite.h"

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/gguf.h"
-#include "core/json.h"
-#include "core/safetensors.h"
+#include "core/base/json.h"
+#include "core/formats/gguf.h"
+#include "core/formats/safetensors.h"
 #include "quant/gguf_write.h"
 #include "tests/suite.h"
 

@@ -3,8 +3,8 @@
    test_models.c's. */
 #include <math.h>
 
-#include "core/stored.h"
-#include "core/weights.h"
+#include "core/network/stored.h"
+#include "core/network/weights.h"
 #include "quant/gguf_write.h"
 #include "tests/suite.h"
 

@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/identity.h"
-#include "core/safetensors.h"
-#include "core/weights.h"
+#include "core/base/identity.h"
+#include "core/formats/safetensors.h"
+#include "core/network/weights.h"
 #include "tests/suite.h"
 
 enum { LARGE = 3 << 20 };

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/gguf.h"
-#include "core/json.h"
-#include "core/listing.h"
-#include "core/option.h"
-#include "core/safetensors.h"
-#include "core/weights.h"
+#include "core/base/json.h"
+#include "core/base/option.h"
+#include "core/formats/gguf.h"
+#include "core/formats/listing.h"
+#include "core/formats/safetensors.h"
+#include "core/network/weights.h"
 #include "corpora/integrity.h"
 #include "quant/gguf_write.h"
 #include "student/checkpoint.h"

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/rng.h"
-#include "core/weights.h"
+#include "core/base/rng.h"
+#include "core/network/weights.h"
 #include "distill/step.h"
 #include "tests/suite.h"
 

@@ -11,12 +11,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/file.h"
-#include "core/json.h"
-#include "core/log.h"
-#include "core/process.h"
-#include "core/rng.h"
-#include "core/soft.h"
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/process.h"
+#include "core/base/rng.h"
+#include "core/device/soft.h"
 #include "tests/suite.h"
 
 // --------------------------------------------------------------------------------- errors

@@ -1,7 +1,7 @@
-/* test_math.c: the polynomials of core/kernels/math.h against the C library in f64, over floats of
+/* test_math.c: the polynomials of math.h against the C library in f64, over floats of
    every exponent, and their special cases. That every instruction set gives the same bits is shown
    where they are used (test_attention.c). */
-#include "core/kernels/math.h"
+#include "core/device/kernels/math.h"
 #include "tests/suite.h"
 
 #include <stdlib.h>

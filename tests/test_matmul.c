@@ -1,8 +1,8 @@
 /* test_matmul.c: every product of the CPU backend against its numeric contract: each output element
    equals, bit for bit, a scalar chain of fused multiply-adds over ascending k in blocks of 2048, on
    every instruction set this machine has, with 1, 2 and 3 threads, for any number of rows. */
-#include "core/ops.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/device/ops.h"
 #include "tests/suite.h"
 
 #include <math.h>

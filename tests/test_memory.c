@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/generate.h"
-#include "core/option.h"
-#include "core/rng.h"
-#include "core/weights.h"
+#include "core/base/option.h"
+#include "core/base/rng.h"
+#include "core/network/generate.h"
+#include "core/network/weights.h"
 #include "distill/optimizer.h"
 #include "distill/step.h"
 #include "student/checkpoint.h"

@@ -8,11 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/generate.h"
-#include "core/rng.h"
-#include "core/safetensors.h"
-#include "core/weights.h"
-#include "corpora/npz.h"
+#include "core/base/rng.h"
+#include "core/formats/safetensors.h"
+#include "core/network/generate.h"
+#include "core/network/weights.h"
+#include "corpora/archive/npz.h"
 #include "distill/step.h"
 #include "tests/suite.h"
 

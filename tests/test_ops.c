@@ -346,7 +346,7 @@ END_TEST
 
 static const rt_dtype gathered[] = { RT_F32, RT_F16, RT_BF16, RT_Q8_0, RT_Q4_0, RT_Q4_K, RT_Q6_K };
 
-/* Rows of random bytes (numbers of every kind, infinities and NaN too), as core/decode.c reads
+/* Rows of random bytes (numbers of every kind, infinities and NaN too), as core/base/decode.c reads
  * them. */
 START_TEST(gather_dtypes)
 {

@@ -1,10 +1,10 @@
-/* test_option.c: the contract of core/option.h on a table of its own: precedence, every spelling of
+/* test_option.c: the contract of option.h on a table of its own: precedence, every spelling of
    a flag, recipe sections, bounds, suggestions, round trip through --print-recipe, broken tables.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/option.h"
+#include "core/base/option.h"
 #include "tests/suite.h"
 
 typedef struct values {

@@ -11,9 +11,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#include "core/file.h"
-#include "core/json.h"
-#include "core/rng.h"
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/base/rng.h"
 #include "tests/suite.h"
 
 #define QWEN2                                                                                      \

@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-#include "core/json.h"
-#include "core/weights.h"
+#include "core/base/json.h"
+#include "core/network/weights.h"
 
 START_TEST(test_parameters)
 {

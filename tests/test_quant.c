@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
-#include "core/rng.h"
+#include "core/base/file.h"
+#include "core/base/rng.h"
 #include "quant/encode.h"
 #include "quant/mix.h"
 #include "tests/suite.h"

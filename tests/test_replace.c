@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/file.h"
-#include "core/safetensors.h"
+#include "core/base/file.h"
+#include "core/formats/safetensors.h"
 #include "tests/suite.h"
 
 // --------------------------------------------------------------------------------- faults

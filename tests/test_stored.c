@@ -9,9 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/log.h"
-#include "core/stored.h"
-#include "core/weights.h"
+#include "core/base/log.h"
+#include "core/network/stored.h"
+#include "core/network/weights.h"
 #include "tests/suite.h"
 
 #define GOLDEN RT_SOURCE_DIR "/tests/golden/stored/"

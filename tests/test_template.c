@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "corpora/template.h"
+#include "corpora/template/template.h"
 #include "tests/suite.h"
 
 #define GOLDEN RT_SOURCE_DIR "/tests/golden/"

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/json.h"
-#include "core/rng.h"
-#include "corpora/source.h"
+#include "core/base/json.h"
+#include "core/base/rng.h"
 #include "corpora/record.h"
-#include "corpora/tokenizer.h"
+#include "corpora/source.h"
+#include "corpora/tokenizer/tokenizer.h"
 #include "tests/suite.h"
 
 #define GOLDEN RT_SOURCE_DIR "/tests/golden/tokenizers/"

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/json.h"
-#include "corpora/verify.h"
+#include "core/base/json.h"
+#include "corpora/verify/verify.h"
 #include "tests/suite.h"
 
 static const char *const judged[] = { "no", "yes", "unknown" };

@@ -14,10 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
-#include "core/gguf.h"
-#include "core/json.h"
-#include "corpora/npz.h"
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/formats/gguf.h"
+#include "corpora/archive/npz.h"
 
 static int json_value(const char *file, char *path, rt_err *err)
 {

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/log.h"
-#include "core/rng.h"
-#include "corpora/trace_inside.h"
+#include "core/base/log.h"
+#include "core/base/rng.h"
+#include "corpora/archive/trace_inside.h"
 #include "tests/suite.h"
 
 static inline int rounds(void)

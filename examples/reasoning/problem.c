@@ -1,5 +1,5 @@
 /* problem.c: the five families and their thoughts; the tables of words are the whole vocabulary.
-   Every draw is a pure function of (seed, index, attempt, count), by core/rng.h. */
+   Every draw is a pure function of (seed, index, attempt, count), by core/base/rng.h. */
 #include "examples/reasoning/problem.h"
 
 #include <math.h>
@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/err.h"
-#include "core/rng.h"
+#include "core/base/err.h"
+#include "core/base/rng.h"
 
 static const char *const names[] = { "Ann", "Ben", "Cal", "Dan", "Eva", "Fay",
                                      "Gus", "Ida", "Jon", "Kim", "Leo", "Mia" };

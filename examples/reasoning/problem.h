@@ -8,7 +8,7 @@
 #ifndef REASONING_PROBLEM_H
 #define REASONING_PROBLEM_H
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 enum { RT_STEPS_MAX = 3, RT_PROBLEM_TEXT_MAX = 1024 };
 

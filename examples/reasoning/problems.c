@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
-#include "core/json.h"
-#include "core/help.h"
-#include "core/memory.h"
-#include "core/option.h"
+#include "core/base/file.h"
+#include "core/base/help.h"
+#include "core/base/json.h"
+#include "core/base/memory.h"
+#include "core/base/option.h"
 #include "examples/reasoning/problem.h"
 
 enum { ATTEMPTS_MAX = 50000, HELDOUT_ONE_IN = 8 };

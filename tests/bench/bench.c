@@ -6,9 +6,9 @@
    threads, and prints the median of their ratios: a core whose speed drifts (shared with strangers,
    or hot) disturbs numerator and denominator alike. OpenBLAS is loaded when present: set
    OPENBLAS_CORETYPE, or it may run kernels of another processor. Not a test. */
-#include "core/log.h"
-#include "core/ops.h"
-#include "core/rng.h"
+#include "core/base/log.h"
+#include "core/base/rng.h"
+#include "core/device/ops.h"
 #include "tests/bench/peak.h"
 
 #include <dlfcn.h>

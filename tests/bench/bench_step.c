@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/log.h"
-#include "core/rng.h"
-#include "core/weights.h"
+#include "core/base/log.h"
+#include "core/base/rng.h"
+#include "core/network/weights.h"
 #include "distill/optimizer.h"
 #include "distill/step.h"
 #include "tests/bench/peak.h"

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "corpora/tokenizer.h"
+#include "corpora/tokenizer/tokenizer.h"
 
 static double cpu_seconds(void)
 {

@@ -1,7 +1,7 @@
 /* peak.c: bursts of independent fused multiply-adds that stay in registers. */
 #include "tests/bench/peak.h"
 
-#include "core/log.h"
+#include "core/base/log.h"
 
 #include <math.h>
 #include <stdlib.h>

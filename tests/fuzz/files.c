@@ -9,7 +9,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "core/gguf.h"
+#include "core/formats/gguf.h"
 
 enum { FILES_MAX = 4 };
 

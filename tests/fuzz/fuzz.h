@@ -2,7 +2,7 @@
    LLVMFuzzerCustomMutator where bytes changed at random would die at the format's door. Built
    twice: by clang with libFuzzer (tests/fuzz/run.sh), and by any compiler with replay.c in its
    place, so that the tests run every seed and every input that once was a finding. The readers take
-   paths. In both builds the linker puts files.c between them and core/file.c: a path below FUZZ_DIR
+   paths. In both builds the linker puts files.c between them and file.c: a path below FUZZ_DIR
    is a buffer in memory, exactly as long as the file, so that no system call is made and a read
    beyond the end is seen. Refuses: checking what a reader says; that is the work of the tests. */
 #ifndef RT_FUZZ_H
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/json.h"
+#include "core/base/json.h"
 #include "corpora/text.h"
 
 #define FUZZ_DIR "fuzz"

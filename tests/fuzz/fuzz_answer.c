@@ -3,9 +3,9 @@
  */
 #include "fuzz.h"
 
-#include "corpora/spelling.h"
-#include "corpora/number.h"
-#include "corpora/verify.h"
+#include "corpora/verify/number.h"
+#include "corpora/verify/spelling.h"
+#include "corpora/verify/verify.h"
 
 static rt_judged judge_boxed(const char *answer, const char *reference)
 {

@@ -3,7 +3,7 @@
    read as the same. */
 #include "fuzz.h"
 
-#include "core/weights.h"
+#include "core/network/weights.h"
 
 static void use(const rt_config *c)
 {

@@ -3,9 +3,9 @@
    of a good file and writes it anew, with counts, lengths and offsets that are true. */
 #include "fuzz.h"
 
-#include "core/weights.h"
-#include "core/gguf.h"
-#include "corpora/tokenizer.h"
+#include "core/formats/gguf.h"
+#include "core/network/weights.h"
+#include "corpora/tokenizer/tokenizer.h"
 
 static void add_string(rt_text *out, const char *s, size_t n)
 {

@@ -3,7 +3,7 @@
    JSON tree and makes length, offsets and data agree with it more often than not. */
 #include "fuzz.h"
 
-#include "core/safetensors.h"
+#include "core/formats/safetensors.h"
 
 #define GOOD "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}\0\0\0\0\0\0\0\0"
 

@@ -2,7 +2,7 @@
    bare one, with small limits that must hold. The mutator cuts, copies and exchanges tokens. */
 #include "fuzz.h"
 
-#include "corpora/template.h"
+#include "corpora/template/template.h"
 
 static const char *const contexts[] = {
     "{\"messages\":[{\"role\":\"system\",\"content\":\"be brief\"},{\"role\":\"user\",\"content\":"

@@ -2,8 +2,8 @@
    encodes a short text three ways; every id that comes out is in the vocabulary and decodes. */
 #include "fuzz.h"
 
-#include "corpora/regex.h"
-#include "corpora/tokenizer.h"
+#include "corpora/tokenizer/regex.h"
+#include "corpora/tokenizer/tokenizer.h"
 
 static const char TEXT[] = "Hi the <s> 12345\n\n a\xc3\xa9\xef\xac\x81 <|end|>\xe4\xbd\xa0 "
                            "don't\xf0\x9f\x98\x80\xff x";

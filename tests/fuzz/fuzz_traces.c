@@ -4,7 +4,7 @@
    and changes one entry under headers that stay true. */
 #include "fuzz.h"
 
-#include "corpora/trace_inside.h"
+#include "corpora/archive/trace_inside.h"
 
 static const rt_trace_codec *codec(void)
 {

@@ -1,4 +1,4 @@
-"""compare_pre.py RETORT LIBLLAMA.so OUT [TEXT]: every tokenizer.ggml.pre name of corpora/split.c against llama.cpp.
+"""compare_pre.py RETORT LIBLLAMA.so OUT [TEXT]: every tokenizer.ggml.pre name of corpora/tokenizer/split.c against llama.cpp.
 
 Learns a byte-level vocabulary whose merges cross every boundary a pre-tokenizer could draw, so that
 ids tell where a text was cut; writes it as one vocabulary-only GGUF a name; tokenizes TEXT (or the
@@ -73,7 +73,7 @@ class Llama:
 
 def names():
     """Every name of split.c: first column of families, every word of aliases."""
-    source = open(os.path.join(os.path.dirname(__file__), "../../corpora/split.c"), encoding="utf-8").read()
+    source = open(os.path.join(os.path.dirname(__file__), "../../corpora/tokenizer/split.c"), encoding="utf-8").read()
     families = source[source.index("families[] = {"):source.index("/* Further names")]
     rest = source[source.index("aliases[][") :source.index("rt_split_find(")]
     found = re.findall(r'^    \{ "([^"]+)"', families, re.M)

@@ -1,0 +1,19 @@
+/* process.h: what a well-behaved process owes its shell: signals that ask before they kill, sane
+   descriptors 0-2, and stdout that counts as written only when the last byte was accepted. */
+#ifndef RT_PROCESS_H
+#define RT_PROCESS_H
+
+#include "core/base/err.h"
+
+RT_BEGIN
+
+/* SIGINT, SIGTERM and SIGHUP call rt_interrupt_request once and kill the second time; SIGPIPE and
+   SIGXFSZ are ignored, so that a write fails in words; closed standard descriptors are filled, so
+   that no file opened later becomes stdout; a stack that is too small is refused. */
+int rt_process_prepare(rt_err *err);
+/* Flush and close stdout. When its reader has left (a pipe to head) the process ends by SIGPIPE. */
+int rt_process_close_stdout(rt_err *err);
+
+RT_END
+
+#endif

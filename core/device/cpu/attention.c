@@ -1,0 +1,203 @@
+/* attention.c: attention of the CPU backend: splits a batch into units (segment, key head) and
+   gives them to threads; a unit's result does not depend on the split. Owns the layout of the
+   cache: per slot and head key panels [length/32][Dk][32], then value panels [Dv/32][length][32]
+   (not when values are columns of the keys). The arithmetic is isa_attention.h. */
+#include "core/device/cpu/attention.h"
+#include "core/device/cpu/cpu.h"
+
+#include <omp.h>
+
+/* ---- workspace ----------------------------------------------------------------------------------
+ */
+
+/* Floats of one unit with t keys: the larger of what the three functions lay out. */
+static int64_t unit_floats(int64_t t, int64_t dk, int64_t dv, bool backward)
+{
+    int64_t padded = rt_align_up(t, RT_PANEL), wide_k = rt_align_up(dk, RT_PANEL),
+            wide_v = rt_align_up(dv, RT_PANEL);
+    int64_t tile = 16 * rt_max(padded, rt_max(dk, dv)) + 32;
+    int64_t forward = padded * dk + wide_v * padded + 16 * padded + tile + 16 * wide_v;
+    int64_t block = RT_ATTENTION_BLOCK;
+    int64_t back = padded * (dk + dv) + wide_k * t + block * (2 * padded + wide_k + wide_v) +
+                   t * (wide_k + wide_v) + tile;
+    return backward ? rt_max(forward, back) : forward;
+}
+
+void rt_dev_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads,
+                           int64_t kv_heads, int64_t dk, int64_t dv, bool backward)
+{
+    (void)rows, (void)heads, (void)kv_heads;
+    rt_dev_need_rows(d, unit_floats(longest, dk, dv, backward) * (int64_t)sizeof(float));
+}
+
+/* ---- units --------------------------------------------------------------------------------------
+ */
+
+/* One call: the unit with the tensors' starts filled in, and what moves with segment and head. */
+struct call {
+    struct rt_attention_unit base;
+    const int32_t *offset, *pos, *slot; /* pos, slot: cached only */
+    const rt_kv *kv;
+    rt_attention_fn *fn;
+    int64_t segments;
+    bool backward;
+};
+
+static int64_t key_floats(const rt_kv *kv) { return rt_align_up(kv->length, RT_PANEL) * kv->dk; }
+static int64_t value_floats(const rt_kv *kv)
+{
+    return kv->v_in_k ? 0 : rt_align_up(kv->dv, RT_PANEL) * kv->length;
+}
+
+static float *cached_keys(const rt_kv *kv, int64_t slot, int64_t head)
+{
+    return (float *)kv->data + (slot * kv->heads + head) * (key_floats(kv) + value_floats(kv));
+}
+
+static struct rt_attention_unit unit_at(const struct call *c, int64_t i)
+{
+    struct rt_attention_unit u = c->base;
+    int64_t s = i / u.kv_heads, head = i % u.kv_heads;
+    u.row0 = c->offset[s];
+    u.rows = c->offset[s + 1] - u.row0;
+    u.head0 = head * u.group;
+    if (c->kv) {
+        u.pos0 = u.rows ? c->pos[u.row0] : 0;
+        u.k = cached_keys(c->kv, c->slot[s], head);
+        u.v = u.k + key_floats(c->kv);
+    } else {
+        int64_t at_k = (u.row0 * u.kv_heads + head) * u.dk,
+                at_v = (u.row0 * u.kv_heads + head) * u.dv;
+        u.k += at_k;
+        u.v += at_v;
+        if (c->backward) {
+            u.dk_out += at_k;
+            u.dv_out += at_v;
+        }
+    }
+    u.keys = u.pos0 + u.rows;
+    return u;
+}
+
+static void run_units(rt_dev *d, const struct call *c)
+{
+    int64_t n = c->segments * c->base.kv_heads, work = 0;
+    for (int64_t i = 0; i < n; i += c->base.kv_heads) {
+        struct rt_attention_unit u = unit_at(c, i);
+        work += u.rows * u.keys * u.heads * (u.dk + u.dv) / 32;
+    }
+    int threads = (int)rt_min(n, rt_cpu_threads(d, work));
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+    for (int64_t i = 0; i < n; i++) {
+        struct rt_attention_unit u = unit_at(c, i);
+        int64_t bytes = unit_floats(u.keys, u.dk, u.dv, c->backward) * (int64_t)sizeof(float);
+        if (u.rows)
+            c->fn(&u, (float *)(void *)rt_cpu_scratch(d, omp_get_thread_num(), bytes));
+    }
+}
+
+static struct call call_of(const rt_tensor *q, int64_t kv_heads, int64_t dv, const rt_rows *rows,
+                           const rt_attention_rule *rule)
+{
+    struct call c = { .offset = rt_i32(&rows->offset), .segments = rows->s };
+    c.base.q = rt_f32(q);
+    c.base.heads = q->dim[1];
+    c.base.kv_heads = kv_heads;
+    c.base.group = q->dim[1] / kv_heads;
+    c.base.dk = q->dim[2];
+    c.base.dv = dv;
+    c.base.scale = rule->scale;
+    c.base.sinks = rule->sinks ? rt_f32(rule->sinks) : NULL;
+    c.base.window = rule->window ? rule->window : (int64_t)1 << 40;
+    return c;
+}
+
+/* ---- operations ---------------------------------------------------------------------------------
+ */
+
+static void attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
+                              const rt_tensor *k, const rt_tensor *v, const rt_rows *rows,
+                              const rt_attention_rule *rule)
+{
+    struct call c = call_of(q, k->dim[1], v->dim[2], rows, rule);
+    c.fn = rt_cpu_isa(d)->attention_forward;
+    c.base.k = rt_f32(k);
+    c.base.v = rt_f32(v);
+    c.base.out = rt_f32(out);
+    c.base.lse = rt_f32(lse);
+    run_units(d, &c);
+}
+
+static void attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv,
+                               const rt_tensor *dout, const rt_tensor *out, const rt_tensor *lse,
+                               const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
+                               const rt_rows *rows, const rt_attention_rule *rule)
+{
+    struct call c = call_of(q, k->dim[1], v->dim[2], rows, rule);
+    c.fn = rt_cpu_isa(d)->attention_backward;
+    c.backward = true;
+    c.base.k = rt_f32(k);
+    c.base.v = rt_f32(v);
+    c.base.out = rt_f32(out);
+    c.base.lse = rt_f32(lse);
+    c.base.dout = rt_f32(dout);
+    c.base.dq = rt_f32(dq);
+    c.base.dk_out = rt_f32(dk);
+    c.base.dv_out = rt_f32(dv);
+    run_units(d, &c);
+}
+
+static int64_t kv_bytes(rt_dev *d, const rt_kv *kv)
+{
+    (void)d;
+    return kv->slots * kv->heads * (key_floats(kv) + value_floats(kv)) * (int64_t)sizeof(float);
+}
+
+static void kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
+                      const rt_rows *rows)
+{
+    const int32_t *offset = rt_i32(&rows->offset), *pos = rt_i32(&rows->pos),
+                  *slot = rt_i32(&rows->slot);
+    (void)d;
+    for (int64_t s = 0; s < rows->s; s++)
+        for (int64_t row = offset[s]; row < offset[s + 1]; row++)
+            for (int64_t h = 0; h < kv->heads; h++) {
+                int64_t t = pos[row];
+                if (t < 0 || t >= kv->length || slot[s] < 0 || slot[s] >= kv->slots)
+                    rt_bug("kv_append: position %lld of slot %d is outside the cache", (long long)t,
+                           slot[s]);
+                float *keys = cached_keys(kv, slot[s], h), *values = keys + key_floats(kv);
+                const float *from = rt_f32(k) + (row * kv->heads + h) * kv->dk;
+                keys += t / RT_PANEL * kv->dk * RT_PANEL + t % RT_PANEL;
+                for (int64_t i = 0; i < kv->dk; i++)
+                    keys[i * RT_PANEL] = from[i];
+                if (kv->v_in_k)
+                    continue;
+                from = rt_f32(v) + (row * kv->heads + h) * kv->dv;
+                for (int64_t i = 0; i < kv->dv; i++)
+                    values[(i / RT_PANEL * kv->length + t) * RT_PANEL + i % RT_PANEL] = from[i];
+            }
+}
+
+static void attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
+                             const rt_rows *rows, const rt_attention_rule *rule)
+{
+    struct call c = call_of(q, kv->heads, kv->dv, rows, rule);
+    c.fn = rt_cpu_isa(d)->attention_cached;
+    c.kv = kv;
+    c.pos = rt_i32(&rows->pos);
+    c.slot = rt_i32(&rows->slot);
+    c.base.out = rt_f32(out);
+    c.base.length = kv->length;
+    c.base.v_in_k = kv->v_in_k;
+    run_units(d, &c);
+}
+
+void rt_cpu_attention_ops(rt_ops *ops)
+{
+    ops->attention_forward = attention_forward;
+    ops->attention_backward = attention_backward;
+    ops->kv_bytes = kv_bytes;
+    ops->kv_append = kv_append;
+    ops->attention_cached = attention_cached;
+}

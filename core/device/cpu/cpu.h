@@ -1,0 +1,32 @@
+/* cpu.h: the CPU device behind rt_dev, and how its operations reach the threads. Private to
+ * core/device/cpu. */
+#ifndef RT_CPU_CPU_H
+#define RT_CPU_CPU_H
+
+#include "core/device/cpu/isa.h"
+
+struct rt_cpu { /* rt_dev.state */
+    const struct rt_isa *isa;
+    rt_ops ops; /* rt_dev.ops: filled once by the rt_cpu_*_ops below */
+};
+
+static inline const struct rt_isa *rt_cpu_isa(const rt_dev *d)
+{
+    return ((const struct rt_cpu *)d->state)->isa;
+}
+
+/* Every file with operations writes its entries of the table. */
+void rt_cpu_matmul_ops(rt_ops *ops);    /* core/device/cpu/matmul.c */
+void rt_cpu_rows_ops(rt_ops *ops);      /* core/device/cpu/rows.c */
+void rt_cpu_attention_ops(rt_ops *ops); /* core/device/cpu/attention.c */
+
+/* fn over rows [0, n), split into one contiguous range a thread. cost: about the floats touched a
+   row; small totals stay on the calling thread. A row's result must not depend on the split. */
+void rt_cpu_run_rows(rt_dev *d, rt_row_fn *fn, const void *args, int64_t n, int64_t cost);
+/* Threads worth starting for `work` fused multiply-adds or floats touched. */
+int rt_cpu_threads(const rt_dev *d, int64_t work);
+/* Workspace of thread t when every thread gets the same share; 64-byte aligned. need: bytes the
+   caller is about to use, rt_bug when the plan was smaller. */
+uint8_t *rt_cpu_scratch(const rt_dev *d, int t, int64_t need);
+
+#endif

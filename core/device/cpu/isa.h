@@ -1,0 +1,52 @@
+/* isa.h: what one instruction set offers the CPU backend. isa.c is one text compiled three
+   times (scalar, AVX2+FMA, AVX-512); each copy exports one constant rt_isa, and rt_dev_open chooses
+   by feature bits. Everything outside isa.c is ordinary C for the oldest machine, so no function
+   with newer instructions can leak into it. All copies give the same bits (core/device/ops.h). */
+#ifndef RT_CPU_ISA_H
+#define RT_CPU_ISA_H
+
+#include "core/device/ops.h"
+
+/* Rows [begin, end) of a row operation; scratch is private to the calling thread
+ * (rt_dev_need_rows). */
+typedef void rt_row_fn(const void *args, int64_t begin, int64_t end, uint8_t *scratch);
+
+struct rt_attention_unit;
+struct rt_isa_rows; /* core/device/cpu/rows.h: one rt_row_fn a row operation */
+
+/* Matrix products see b as panels of 32 columns, [k][32] f32, columns past the edge 0. */
+enum { RT_PANEL = 32, RT_K_BLOCK = 2048 /* of the numeric contract */ };
+
+/* The right operand before packing: element (k, n) is data[k * ld + n], or data[n * ld + k] when t.
+ */
+struct rt_matrix {
+    const void *data;
+    rt_dtype dtype;
+    bool t;
+    int64_t ld, n; /* elements between rows of data; columns of the operand */
+};
+
+/* c(m,32) = or += tile(k,m)ᵀ · panel(k,32); tile rows are lda floats apart, c's ldc. */
+typedef void rt_tile_fn(int64_t k, const float *tile, int64_t lda, const float *panel, float *c,
+                        int64_t ldc, bool add);
+
+struct rt_isa {
+    const char *name;
+    int tile_rows;           /* most rows of a tile kernel */
+    rt_tile_fn *const *tile; /* [m], 1 <= m <= tile_rows */
+    /* rows [k0, k1) of panels [p0, p0 + count) to out, `stride` floats between panels; k0 and, for
+       blocked dtypes without t, p0 * 32 are multiples of 256 */
+    void (*pack_panels)(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
+                        int64_t count, int64_t k0, int64_t k1);
+    /* out(k,m) = a(m,k)ᵀ, or a(k,m) when ta */
+    void (*pack_tile)(float *out, const float *a, int64_t lda, bool ta, int64_t m, int64_t k);
+    const struct rt_isa_rows *rows;
+    /* one unit of core/device/cpu/attention.h */
+    void (*attention_forward)(const struct rt_attention_unit *u, float *scratch);
+    void (*attention_backward)(const struct rt_attention_unit *u, float *scratch);
+    void (*attention_cached)(const struct rt_attention_unit *u, float *scratch);
+};
+
+extern const struct rt_isa rt_isa_scalar, rt_isa_avx2, rt_isa_avx512;
+
+#endif

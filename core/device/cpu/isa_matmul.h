@@ -1,0 +1,264 @@
+/* isa_matmul.h: the matrix product's inner loops, included by isa.c once an instruction set: the
+   tile kernel and the packing of both operands. Layouts (matmul.c owns the loops around them):
+     panel   32 columns of b over k: [k][32], columns past the edge 0
+     tile    up to ISA_TILE_ROWS rows of a over k: [k][m]
+   A tile kernel keeps its m x 32 sums in registers over all of k, so an output element is one chain
+   of fused multiply-adds whatever m is and wherever the tile lies. */
+#include "core/device/cpu/simd.h"
+
+#if defined(RT_ISA_avx512)
+/* 28 sums + 2 of b + 1 of a in 32 registers */
+enum { ISA_TILE_ROWS = 14, TILE_VECTORS = 2, TILE_TWINS = 10 };
+#elif defined(RT_ISA_avx2)
+/* 12 + 2 + 1 of 16 registers; two passes a panel */
+enum { ISA_TILE_ROWS = 6, TILE_VECTORS = 1, TILE_TWINS = 0 };
+#else
+enum { ISA_TILE_ROWS = 4, TILE_VECTORS = 1, TILE_TWINS = 0 };
+#endif
+
+/* c(m,32) = or += a(k,m)ᵀ · panel(k,32); a step of k is lda floats.
+   A broadcast of a that feeds two products costs an instruction; one that feeds a single product is
+   folded into it. Folding TILE_TWINS rows balances decoding (6 a cycle, shared by the core's two
+   threads) against loads (2 a cycle): 8 % faster when the sibling thread is busy, else the same.
+   The compiler would merge the two broadcasts, so the second goes through a pointer it cannot see
+   through. */
+RT_V16_FN void tile_product(const int m, int64_t k, const float *a, int64_t lda, const float *panel,
+                            float *c, int64_t ldc, bool add)
+{
+    for (int part = 0; part < 2; part += TILE_VECTORS) {
+        const float *pa = a, *pb = panel + 16 * part;
+        const float *twin = a;
+        float *pc = c + 16 * part;
+        __asm__("" : "+r"(twin));
+        rt_v16 sum[ISA_TILE_ROWS][TILE_VECTORS];
+#pragma GCC unroll 16
+        for (int i = 0; i < m; i++)
+#pragma GCC unroll 2
+            for (int v = 0; v < TILE_VECTORS; v++)
+                sum[i][v] = v16_zero();
+#pragma GCC unroll 16
+        for (int i = 0; i < m; i++)
+            __builtin_prefetch(pc + i * ldc, 1);
+        for (int64_t step = 0; step < k; step++, pa += lda, twin += lda, pb += 32) {
+            rt_v16 b[TILE_VECTORS];
+#pragma GCC unroll 2
+            for (int v = 0; v < TILE_VECTORS; v++) {
+                b[v] = v16_load(pb + 16 * v);
+                __builtin_prefetch(pb + 16 * v + 32 * 16);
+            }
+#pragma GCC unroll 16
+            for (int i = 0; i < m; i++) {
+#pragma GCC unroll 2
+                for (int v = 0; v < TILE_VECTORS; v++) {
+                    rt_v16 s = v16_set1(v == 1 && i < TILE_TWINS ? twin[i] : pa[i]);
+                    sum[i][v] = v16_fma(s, b[v], sum[i][v]);
+                }
+            }
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < m; i++)
+#pragma GCC unroll 2
+            for (int v = 0; v < TILE_VECTORS; v++) {
+                float *p = pc + i * ldc + 16 * v;
+                v16_store(p, add ? v16_add(v16_load(p), sum[i][v]) : sum[i][v]);
+            }
+    }
+}
+
+#define TILE_KERNEL(m)                                                                             \
+    static void tile_##m(int64_t k, const float *a, int64_t lda, const float *panel, float *c,     \
+                         int64_t ldc, bool add)                                                    \
+    {                                                                                              \
+        tile_product(m, k, a, lda, panel, c, ldc, add);                                            \
+    }
+TILE_KERNEL(1)
+TILE_KERNEL(2)
+TILE_KERNEL(3)
+TILE_KERNEL(4)
+#if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
+TILE_KERNEL(5)
+TILE_KERNEL(6)
+#endif
+#if defined(RT_ISA_avx512)
+TILE_KERNEL(7)
+TILE_KERNEL(8)
+TILE_KERNEL(9)
+TILE_KERNEL(10)
+TILE_KERNEL(11)
+TILE_KERNEL(12)
+TILE_KERNEL(13)
+TILE_KERNEL(14)
+#endif
+
+static rt_tile_fn *const isa_tiles[ISA_TILE_ROWS + 1] = {
+    NULL,   tile_1, tile_2, tile_3,  tile_4,
+#if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
+    tile_5, tile_6,
+#endif
+#if defined(RT_ISA_avx512)
+    tile_7, tile_8, tile_9, tile_10, tile_11, tile_12, tile_13, tile_14,
+#endif
+};
+
+/* n elements of one row of b, from element `first`, as f32 */
+static void widen_row(float *out, const struct rt_matrix *b, int64_t row, int64_t first, int64_t n)
+{
+    const uint8_t *p = (const uint8_t *)b->data + rt_dtype_bytes(b->dtype, row * b->ld + first);
+    if (b->dtype == RT_BF16) {
+        const uint16_t *h = (const uint16_t *)(const void *)p;
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t u = (uint32_t)h[i] << 16;
+            memcpy(out + i, &u, sizeof(u));
+        }
+        return;
+    }
+#if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
+    if (b->dtype == RT_F16) {
+        const uint16_t *h = (const uint16_t *)(const void *)p;
+        int64_t i = 0;
+        for (; i + 8 <= n; i += 8)
+            _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(h + i))));
+        for (; i < n; i++)
+            out[i] = rt_f16_to_f32(h[i]);
+        return;
+    }
+#endif
+    rt_decode_f32(out, p, b->dtype, n);
+}
+
+enum { WIDEN = 256 /* elements widened at a time, a multiple of every block */, WIDEN_ROWS = 32 };
+
+/* out(k,32) rows 0 .. k = 32 columns (those past `columns` are 0), read along k from src(32,ld) */
+static void pack_panel_t(float *out, const float *src, int64_t ld, int64_t columns, int64_t k)
+{
+    for (int64_t step = 0; step < k; step += 16)
+        for (int half = 0; half < 2; half++) {
+            rt_v16 r[16];
+            int left = (int)rt_min(16, k - step);
+            for (int i = 0; i < 16; i++) {
+                const float *p = src + (16 * half + i) * ld + step;
+                r[i] = 16 * half + i >= columns ? v16_zero()
+                       : left < 16              ? v16_load_n(p, left)
+                                                : v16_load(p);
+            }
+            v16_transpose(r);
+            for (int i = 0; i < left; i++)
+                v16_store(out + (step + i) * RT_PANEL + 16 * half, r[i]);
+        }
+}
+
+static void pack_panels_t(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
+                          int64_t count, int64_t k0, int64_t k1)
+{
+    float wide[RT_PANEL * WIDEN];
+    for (int64_t p = 0; p < count; p++) {
+        int64_t n0 = (p0 + p) * RT_PANEL, columns = rt_min(RT_PANEL, b->n - n0);
+        for (int64_t k = k0; k < k1; k += WIDEN) {
+            int64_t len = rt_min(WIDEN, k1 - k);
+            float *to = out + p * stride + (k - k0) * RT_PANEL;
+            if (b->dtype == RT_F32) {
+                pack_panel_t(to, (const float *)b->data + n0 * b->ld + k, b->ld, columns, len);
+                continue;
+            }
+            for (int64_t i = 0; i < columns; i++)
+                widen_row(wide + i * WIDEN, b, n0 + i, k, len);
+            pack_panel_t(to, wide, WIDEN, columns, len);
+        }
+    }
+}
+
+/* out(k,32) = 32 columns of src(k,ld) */
+static void pack_panel_n(float *out, const float *src, int64_t ld, int64_t columns, int64_t k)
+{
+    for (int64_t step = 0; step < k; step++, src += ld, out += RT_PANEL) {
+        if (columns >= RT_PANEL) {
+            v16_store(out, v16_load(src));
+            v16_store(out + 16, v16_load(src + 16));
+            continue;
+        }
+        v16_store(out, v16_load_n(src, (int)rt_min(16, columns)));
+        v16_store(out + 16, v16_load_n(src + 16, (int)rt_max(0, columns - 16)));
+    }
+}
+
+/* 256 columns at a time, because blocks lie along n; few rows at a time, so that they stay in cache
+   while their panels are written one after the other. */
+static void pack_panels_n(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
+                          int64_t count, int64_t k0, int64_t k1)
+{
+    float wide[WIDEN_ROWS * WIDEN];
+    for (int64_t k = k0; k < k1; k += WIDEN_ROWS)
+        for (int64_t p = 0; p < count; p += WIDEN / RT_PANEL) {
+            int64_t n0 = (p0 + p) * RT_PANEL, columns = rt_min(WIDEN, b->n - n0);
+            int64_t rows = rt_min(WIDEN_ROWS, k1 - k), ld = b->ld;
+            const float *from = (const float *)b->data + k * ld + n0;
+            if (b->dtype != RT_F32) {
+                for (int64_t i = 0; i < rows; i++)
+                    widen_row(wide + i * WIDEN, b, k + i, n0, columns);
+                from = wide;
+                ld = WIDEN;
+            }
+            for (int64_t n = 0; n < columns && p + n / RT_PANEL < count; n += RT_PANEL)
+                pack_panel_n(out + (p + n / RT_PANEL) * stride + (k - k0) * RT_PANEL, from + n, ld,
+                             columns - n, rows);
+        }
+}
+
+static void pack_panels(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
+                        int64_t count, int64_t k0, int64_t k1)
+{
+    (b->t ? pack_panels_t : pack_panels_n)(out, stride, b, p0, count, k0, k1);
+}
+
+/* m floats of v as row `step` of out(k,m): 16 are stored where the rows that follow will overwrite
+   the rest, exactly m near the end. */
+RT_V16_FN void store_row(float *out, int64_t step, int64_t m, int64_t k, rt_v16 v)
+{
+    if ((k - step) * m >= 16)
+        v16_store(out + step * m, v);
+    else
+        v16_store_n(out + step * m, v, (int)m);
+}
+
+/* out(k,m): column i is the k floats at row[i] */
+static void pack_rows(float *out, const float *const *row, int64_t m, int64_t k)
+{
+    if (m <= 3) {
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t step = 0; step < k; step++)
+                out[step * m + i] = row[i][step];
+        return;
+    }
+    for (int64_t step = 0; step < k; step += 16) {
+        rt_v16 r[16];
+        int left = (int)rt_min(16, k - step);
+        for (int i = 0; i < 16; i++)
+            r[i] = i >= m      ? v16_zero()
+                   : left < 16 ? v16_load_n(row[i] + step, left)
+                               : v16_load(row[i] + step);
+        v16_transpose(r);
+        for (int i = 0; i < left; i++)
+            store_row(out, step + i, m, k, r[i]);
+    }
+}
+
+enum { AHEAD = 32 /* steps of k: those packed next (TILE_PIECE of matmul.c) */ };
+
+static void pack_tile(float *out, const float *a, int64_t lda, bool ta, int64_t m, int64_t k)
+{
+    if (!ta) {
+        const float *row[ISA_TILE_ROWS];
+        for (int64_t i = 0; i < m; i++)
+            row[i] = a + i * lda;
+        pack_rows(out, row, m, k);
+        return;
+    }
+    int64_t safe = (k - 1) * lda + m - 16; /* last offset from which 16 floats may be read */
+    for (int64_t step = 0; step < k; step++) {
+        const float *p = a + step * lda;
+        /* rows of a are far apart, no hardware sees them coming; the pointer may pass the end */
+        __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)(AHEAD * lda) * sizeof *p));
+        rt_v16 v = step * lda <= safe ? v16_load(p) : v16_load_n(p, (int)m);
+        store_row(out, step, m, k, v);
+    }
+}

@@ -1,0 +1,436 @@
+/* matmul.c: matrix products of the CPU backend: the loops around the tile kernel of isa_matmul.h.
+   Every product, plain, grouped by expert or by head, is a batch of products of equal width. b is
+   packed into panels of 32 columns, a chunk of panels at a time, unless it was packed before; then
+   units (block of row tiles x part of the panels) are computed, a thread packing its rows of a once
+   a block. There are as many blocks as keep threads of unequal speed busy, and parts only when rows
+   are too few for that: a block in two parts may be packed twice.
+   Numeric contract (ops.h): k goes in blocks of 2048, whose sums are added to c in order;
+   inside a block the tile kernel is one chain. Threads and tiles split outputs only. Allocates
+   nothing: rt_dev_need_matmul and _grouped plan the workspace. */
+#include "core/device/cpu/cpu.h"
+
+#include <omp.h>
+
+enum {
+    TILE_FLOATS = 1 << 17, /* packed rows of a thread: half a megabyte, a part of L2 */
+    SLOT_PANELS = 8,       /* panels packed together: 256 columns, a multiple of any block */
+    PIECE = 256,           /* of k packed by one unit of work */
+    TILE_PIECE = 32,       /* of k packed for one tile before the next */
+    PANEL_BYTES_MIN = SLOT_PANELS * RT_PANEL * RT_K_BLOCK * 4, /* one slot always fits */
+    PANEL_BYTES_MAX = 32 << 20,
+    ROWS_MAX = 14,
+    UNITS_THREAD = 16, /* units a thread should find at least, so that the last ones end together */
+    BLOCK_MIN = 2,     /* tiles of a block below which more units would cost more packing */
+};
+
+/* One product: c(m,n) = or += a(m,k) · b(k,n), a stored (k,m) when ta. */
+struct product {
+    const float *a;
+    float *c;
+    struct rt_matrix b;
+    const float *panels; /* b already packed, [panel][k][32], or NULL */
+    int64_t lda, ldc, m, k;
+    bool ta, add;
+};
+
+/* Product g of a batch is `first` moved by g steps; with offset (groups + 1), product g takes rows
+   offset[g] .. offset[g+1] of a: as its m, or as its k (of b too) when ta. */
+struct batch {
+    struct product first;
+    int64_t groups;
+    int64_t a_step, c_step, panels_step; /* floats */
+    int64_t b_step;                      /* bytes */
+    const int32_t *offset;
+};
+
+/* One call as every thread sees it. A slot is up to SLOT_PANELS panels of one product; slots are
+   numbered through all products, and a chunk of them is packed and used before the next. */
+struct run {
+    const struct rt_isa *isa;
+    struct batch batch;
+    int64_t panels, slot_panels, slots; /* of one product */
+    int64_t k_max, tiles_block, parts;
+    int64_t chunk;        /* slots */
+    float *area;          /* (chunk, slot_panels, k_max, 32) */
+    int64_t k0;           /* current block of k */
+    int64_t slot0, slot1; /* current chunk */
+};
+
+/* What one thread remembers between units: its place in the chunk and the rows it has packed. */
+struct walker {
+    float *tiles;
+    struct product p;
+    int64_t group, base, units; /* units [base, base + units) belong to p */
+    int64_t packed_group, packed_block, packed_k0;
+};
+
+static struct product product_at(const struct batch *b, int64_t g)
+{
+    struct product p = b->first;
+    int64_t row = b->offset ? b->offset[g] : 0, rows = b->offset ? b->offset[g + 1] - row : 0;
+    const uint8_t *data = p.b.data;
+    p.a += b->a_step * g + row * p.lda;
+    p.c += b->c_step * g;
+    data += b->b_step * g;
+    if (p.panels)
+        p.panels += b->panels_step * g;
+    if (b->offset && p.ta) {
+        p.k = rows;
+        data += rt_dtype_bytes(p.b.dtype, row * p.b.ld);
+    } else if (b->offset) {
+        p.m = rows;
+        p.c += row * p.ldc;
+    }
+    p.b.data = data;
+    return p;
+}
+
+/* Nothing to do in this block of k: past its end, or an empty sum added to what is there. */
+static bool idle(const struct product *p, int64_t k0)
+{
+    return p->m == 0 || (p->k <= k0 && (k0 > 0 || p->add));
+}
+
+static int64_t block_length(const struct product *p, int64_t k0)
+{
+    return rt_min(p->k - k0, RT_K_BLOCK);
+}
+
+/* Panels of product g that lie in slots before `slot`. */
+static int64_t first_panel(const struct run *r, int64_t slot, int64_t g)
+{
+    return rt_min(rt_max(0, slot - g * r->slots) * r->slot_panels, r->panels);
+}
+
+static int64_t panels_in_chunk(const struct run *r, int64_t g)
+{
+    return first_panel(r, r->slot1, g) - first_panel(r, r->slot0, g);
+}
+
+static void pack_unit(const struct run *r, int64_t unit, int64_t pieces)
+{
+    int64_t slot = r->slot0 + unit / pieces, g = slot / r->slots;
+    struct product p = product_at(&r->batch, g);
+    int64_t first = slot % r->slots * r->slot_panels, k = unit % pieces * PIECE;
+    int64_t count = rt_min(r->slot_panels, r->panels - first);
+    if (idle(&p, r->k0) || k >= block_length(&p, r->k0))
+        return;
+    float *out = r->area + ((slot - r->slot0) * r->slot_panels * r->k_max + k) * RT_PANEL;
+    int64_t end = rt_min(k + PIECE, block_length(&p, r->k0));
+    r->isa->pack_panels(out, r->k_max * RT_PANEL, &p.b, first, count, r->k0 + k, r->k0 + end);
+}
+
+static int64_t tiles_of(const struct run *r, const struct product *p)
+{
+    return rt_ceil_div(p->m, r->isa->tile_rows);
+}
+
+static int64_t units_of(const struct run *r, const struct product *p, int64_t g)
+{
+    if (idle(p, r->k0))
+        return 0;
+    return rt_ceil_div(tiles_of(r, p), r->tiles_block) * rt_min(r->parts, panels_in_chunk(r, g));
+}
+
+static int64_t count_units(const struct run *r)
+{
+    int64_t units = 0;
+    for (int64_t g = r->slot0 / r->slots; g * r->slots < r->slot1; g++) {
+        struct product p = product_at(&r->batch, g);
+        units += units_of(r, &p, g);
+    }
+    return units;
+}
+
+static void seek(const struct run *r, struct walker *w, int64_t unit)
+{
+    if (unit < w->base) {
+        w->group = r->slot0 / r->slots - 1;
+        w->base = w->units = 0;
+    }
+    while (unit >= w->base + w->units) {
+        w->base += w->units;
+        w->p = product_at(&r->batch, ++w->group);
+        w->units = units_of(r, &w->p, w->group);
+    }
+}
+
+static int64_t tile_row(const struct product *p, int64_t tile, int64_t tiles)
+{
+    return p->m * tile / tiles; /* tiles of nearly equal height */
+}
+
+static void edge_tile(const struct run *r, int64_t m, int64_t k, const float *tile,
+                      const float *panel, float *c, int64_t ldc, int64_t columns, bool add)
+{
+    float t[ROWS_MAX * RT_PANEL];
+    r->isa->tile[m](k, tile, m, panel, t, RT_PANEL, false);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < columns; j++)
+            c[i * ldc + j] = add ? c[i * ldc + j] + t[i * RT_PANEL + j] : t[i * RT_PANEL + j];
+}
+
+/* Rows of tiles [begin, end) of w->p, each [k][m]. With ta the rows lie side by side in a: a few
+   steps of k for all tiles, then the next, so that every line of a is fetched once. */
+static void pack_block(const struct run *r, struct walker *w, int64_t begin, int64_t end)
+{
+    const struct product *p = &w->p;
+    int64_t k = block_length(p, r->k0), tiles = tiles_of(r, p), step = p->ta ? TILE_PIECE : k;
+    for (int64_t s = 0; s < k; s += step)
+        for (int64_t t = begin, at = 0; t < end; t++) {
+            int64_t row = tile_row(p, t, tiles), m = tile_row(p, t + 1, tiles) - row;
+            const float *a = p->ta ? p->a + (r->k0 + s) * p->lda + row
+                                   : p->a + row * p->lda + r->k0;
+            r->isa->pack_tile(w->tiles + at + s * m, a, p->lda, p->ta, m, rt_min(step, k - s));
+            at += m * k;
+        }
+}
+
+/* The block's packed rows times panel n of w->p. */
+static void compute_panel(const struct run *r, const struct walker *w, int64_t begin, int64_t end,
+                          int64_t n)
+{
+    const struct product *p = &w->p;
+    int64_t tiles = tiles_of(r, p), k = block_length(p, r->k0), columns = p->b.n - n * RT_PANEL;
+    int64_t slot = w->group * r->slots + n / r->slot_panels - r->slot0;
+    bool add = p->add || r->k0 > 0;
+    const float *tile = w->tiles,
+                *panel = p->panels ? p->panels + (n * p->k + r->k0) * RT_PANEL
+                                   : r->area + (slot * r->slot_panels + n % r->slot_panels) *
+                                                   r->k_max * RT_PANEL;
+    for (int64_t t = begin; t < end; t++) {
+        int64_t row = tile_row(p, t, tiles), m = tile_row(p, t + 1, tiles) - row;
+        float *c = p->c + row * p->ldc + n * RT_PANEL;
+        if (columns >= RT_PANEL)
+            r->isa->tile[m](k, tile, m, panel, c, p->ldc, add);
+        else
+            edge_tile(r, m, k, tile, panel, c, p->ldc, columns, add);
+        tile += m * k;
+    }
+}
+
+static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
+{
+    seek(r, w, unit);
+    int64_t count = panels_in_chunk(r, w->group), parts = rt_min(r->parts, count);
+    int64_t block = (unit - w->base) / parts, part = (unit - w->base) % parts;
+    int64_t first = first_panel(r, r->slot0, w->group), begin = block * r->tiles_block;
+    int64_t end = rt_min(tiles_of(r, &w->p), begin + r->tiles_block);
+    if (w->packed_group != w->group || w->packed_block != block || w->packed_k0 != r->k0)
+        pack_block(r, w, begin, end);
+    w->packed_group = w->group;
+    w->packed_block = block;
+    w->packed_k0 = r->k0;
+    for (int64_t n = count * part / parts; n < count * (part + 1) / parts; n++)
+        compute_panel(r, w, begin, end, first + n);
+}
+
+/* --- one call ------------------------------------------------------------------------------------
+ */
+
+static int64_t tile_bytes(void) { return TILE_FLOATS * (int64_t)sizeof(float); }
+
+/* Largest k of the batch, and rows of all products together. */
+static void measure(const struct batch *b, int64_t *k, int64_t *rows)
+{
+    *k = b->first.k;
+    *rows = b->first.m * b->groups;
+    if (!b->offset)
+        return;
+    int64_t longest = 0;
+    for (int64_t g = 0; g < b->groups; g++)
+        longest = rt_max(longest, b->offset[g + 1] - b->offset[g]);
+    if (b->first.ta)
+        *k = longest;
+    else
+        *rows = b->offset[b->groups] - b->offset[0];
+}
+
+static void run_chunk(const struct run *r, struct walker *w)
+{
+    int64_t pieces = rt_ceil_div(r->k_max, PIECE);
+    if (!r->batch.first.panels) {
+#pragma omp for schedule(dynamic)
+        for (int64_t u = 0; u < (r->slot1 - r->slot0) * pieces; u++)
+            pack_unit(r, u, pieces);
+    }
+    int64_t units = count_units(r);
+    w->base = INT64_MAX; /* the chunk's products differ: seek anew */
+#pragma omp for schedule(dynamic)
+    for (int64_t u = 0; u < units; u++)
+        compute_unit(r, w, u);
+}
+
+static void run_batch(rt_dev *d, const struct batch *batch)
+{
+    struct run r = { .isa = rt_cpu_isa(d), .batch = *batch };
+    int64_t k, rows, n = batch->first.b.n;
+    measure(batch, &k, &rows);
+    if (rows == 0 || n == 0)
+        return;
+    bool packed = batch->first.panels != NULL;
+    int64_t work = rows * n * k / 16;
+    int threads = rt_cpu_threads(d, work + (packed ? 0 : batch->groups * n * k / 4));
+    int64_t tiles_share = d->threads * tile_bytes(), left = d->scratch_size - tiles_share;
+    if (left < PANEL_BYTES_MIN)
+        rt_bug("matmul: no workspace: plan it with rt_dev_need_matmul or rt_dev_need_grouped");
+
+    r.k_max = rt_max(1, rt_min(k, RT_K_BLOCK));
+    r.panels = rt_ceil_div(n, RT_PANEL);
+    r.slot_panels = rt_min(r.panels, SLOT_PANELS);
+    r.slots = rt_ceil_div(r.panels, r.slot_panels);
+    r.area = (float *)(void *)(d->scratch + tiles_share);
+    int64_t slots = r.slots * batch->groups;
+    int64_t fit = left / (r.slot_panels * r.k_max * RT_PANEL * (int64_t)sizeof(float));
+    r.chunk = packed ? slots : rt_min(fit, slots);
+    /* a block of tiles fills its share of L2, unless that leaves threads without work */
+    int64_t tiles = rt_ceil_div(rows, r.isa->tile_rows), want = UNITS_THREAD * threads;
+    r.tiles_block = rt_max(1, TILE_FLOATS / (r.isa->tile_rows * r.k_max));
+    if (threads > 1)
+        r.tiles_block = rt_min(r.tiles_block, rt_max(BLOCK_MIN, tiles / want));
+    r.parts = threads > 1 ? rt_ceil_div(want, rt_ceil_div(tiles, r.tiles_block)) : 1;
+
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        struct run mine = r; /* every thread walks through the same chunks */
+        struct walker w = { .packed_k0 = -1 };
+        w.tiles = (float *)(void *)(d->scratch + omp_get_thread_num() * tile_bytes());
+        for (mine.k0 = 0; mine.k0 < rt_max(k, 1); mine.k0 += RT_K_BLOCK)
+            for (mine.slot0 = 0; mine.slot0 < slots; mine.slot0 = mine.slot1) {
+                mine.slot1 = rt_min(slots, mine.slot0 + r.chunk);
+                run_chunk(&mine, &w);
+            }
+    }
+}
+
+static struct rt_matrix matrix_of(const rt_tensor *b, bool t)
+{
+    int64_t rows = b->dim[b->rank - 2], columns = b->dim[b->rank - 1];
+    return (struct rt_matrix){ b->data, b->dtype, t, columns, t ? rows : columns };
+}
+
+static void matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
+                   bool tb, float beta)
+{
+    struct product p = {
+        .a = rt_f32(a),
+        .lda = a->dim[1],
+        .ta = ta,
+        .m = a->dim[ta],
+        .k = a->dim[!ta],
+        .b = matrix_of(b, tb),
+        .panels = tb ? b->panels : NULL,
+        .c = rt_f32(c),
+        .ldc = c->dim[1],
+        .add = beta != 0.0f,
+    };
+    struct batch one = { .first = p, .groups = 1 };
+    run_batch(d, &one);
+}
+
+static int64_t panel_floats(int64_t n, int64_t k) { return rt_align_up(n, RT_PANEL) * k; }
+
+static void matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
+                           bool tb, const rt_tensor *offset, float beta)
+{
+    struct product p = {
+        .a = rt_f32(a),
+        .lda = a->dim[1],
+        .ta = ta,
+        .m = ta ? a->dim[1] : 0,
+        .k = ta ? 0 : a->dim[1],
+        .b = matrix_of(b, tb),
+        .panels = tb && !ta ? b->panels : NULL,
+        .c = rt_f32(c),
+        .ldc = c->dim[c->rank - 1],
+        .add = beta != 0.0f,
+    };
+    struct batch experts = { .first = p, .groups = offset->dim[0] - 1, .offset = rt_i32(offset) };
+    if (ta) {
+        experts.c_step = c->dim[1] * c->dim[2];
+    } else {
+        experts.b_step = rt_dtype_bytes(b->dtype, b->dim[1] * b->dim[2]);
+        experts.panels_step = panel_floats(b->dim[1], b->dim[2]);
+    }
+    run_batch(d, &experts);
+}
+
+static void matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
+                         const rt_tensor *w, int64_t w0, int64_t n, bool tb)
+{
+    int64_t heads = w->dim[0], rows = w->dim[1], cols = w->dim[2];
+    int64_t from = rt_dtype_bytes(w->dtype, w0 * cols);
+    struct product p = {
+        .a = rt_f32(a) + a0,
+        .lda = heads * a->dim[2],
+        .m = a->dim[0],
+        .k = tb ? cols : n,
+        .b = { (const uint8_t *)w->data + from, w->dtype, tb, cols, tb ? n : cols },
+        .c = rt_f32(c) + c0,
+        .ldc = heads * c->dim[2],
+    };
+    struct batch by_head = {
+        .first = p,
+        .groups = heads,
+        .a_step = a->dim[2],
+        .c_step = c->dim[2],
+        .b_step = rt_dtype_bytes(w->dtype, rows * cols),
+    };
+    run_batch(d, &by_head);
+}
+
+/* --- weights packed once -------------------------------------------------------------------------
+ */
+
+static int64_t panels_bytes(rt_dev *d, const rt_tensor *w)
+{
+    (void)d;
+    int64_t experts = w->rank == 3 ? w->dim[0] : 1;
+    return experts * panel_floats(w->dim[w->rank - 2], w->dim[w->rank - 1]) *
+           (int64_t)sizeof(float);
+}
+
+static void pack_weight(rt_dev *d, void *panels, const rt_tensor *w)
+{
+    const struct rt_isa *isa = rt_cpu_isa(d);
+    struct rt_matrix b = matrix_of(w, true);
+    int64_t experts = w->rank == 3 ? w->dim[0] : 1, k = b.ld, count = rt_ceil_div(b.n, RT_PANEL);
+    int64_t step = rt_dtype_bytes(w->dtype, b.n * k);
+#pragma omp parallel for schedule(dynamic) num_threads(rt_cpu_threads(d, experts *count *k * 8))
+    for (int64_t u = 0; u < experts * count; u++) {
+        struct rt_matrix one = b;
+        one.data = (const uint8_t *)w->data + u / count * step;
+        isa->pack_panels((float *)panels + u * k * RT_PANEL, 0, &one, u % count, 1, 0, k);
+    }
+}
+
+/* --- workspace -----------------------------------------------------------------------------------
+ */
+
+static void need_panels(rt_dev *d, int64_t floats)
+{
+    int64_t bytes = rt_max(PANEL_BYTES_MIN,
+                           rt_min(PANEL_BYTES_MAX, floats * (int64_t)sizeof(float)));
+    d->scratch_need = rt_max(d->scratch_need, d->threads * tile_bytes() + bytes);
+}
+
+void rt_dev_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k)
+{
+    rt_dev_need_grouped(d, m, 1, n, k);
+}
+
+void rt_dev_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k)
+{
+    need_panels(d, experts * panel_floats(n, rt_min(k, RT_K_BLOCK)));    /* forward: k in, n out */
+    need_panels(d, experts * panel_floats(k, rt_min(n, RT_K_BLOCK)));    /* dx: n in, k out */
+    need_panels(d, experts * panel_floats(k, rt_min(rows, RT_K_BLOCK))); /* dw: rows summed */
+}
+
+void rt_cpu_matmul_ops(rt_ops *ops)
+{
+    ops->matmul = matmul;
+    ops->matmul_grouped = matmul_grouped;
+    ops->matmul_heads = matmul_heads;
+    ops->panels_bytes = panels_bytes;
+    ops->pack_weight = pack_weight;
+}

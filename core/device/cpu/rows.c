@@ -1,0 +1,306 @@
+/* rows.c: the row operations of the CPU backend: each packs its arguments and runs the chosen
+   instruction set's kernel over its units (rows, blocks of elements, blocks of columns). Checks
+   what only the data can tell: indices in range. Shapes were checked by core/device/ops.c. */
+#include "core/device/cpu/cpu.h"
+#include "core/device/cpu/rows.h"
+
+/* kernel `name` over n units of about `cost` floats each */
+#define RUN(d, name, args, n, cost) rt_cpu_run_rows(d, rt_cpu_isa(d)->rows->name, args, n, cost)
+
+enum { EXP_COST = 8 }; /* of an exponential, in floats touched */
+
+static int64_t flat_blocks(const rt_tensor *t)
+{
+    return rt_ceil_div(rt_tensor_elements(t), RT_FLAT_BLOCK);
+}
+
+/* Columns a thread takes when a sum runs over rows: cache lines of its own. */
+static int64_t column_block(const rt_dev *d, int64_t columns)
+{
+    return rt_align_up(rt_ceil_div(columns, d->threads), RT_CACHE_LINE / (int64_t)sizeof(float));
+}
+
+static void check_range(const char *op, const rt_tensor *index, int64_t low, int64_t end)
+{
+    const int32_t *v = rt_i32(index);
+    int64_t n = rt_tensor_elements(index);
+    for (int64_t i = 0; i < n; i++)
+        if (v[i] < low || v[i] >= end)
+            rt_bug("%s: index %lld is %d, outside [%lld, %lld)", op, (long long)i, v[i],
+                   (long long)low, (long long)end);
+}
+
+/* --- rows --------------------------------------------------------------------------------------
+ */
+
+static void run_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index)
+{
+    struct rt_args_gather_rows a = { *y, *x, *index };
+    int64_t n = y->dim[0], c = y->dim[1];
+    check_range("gather_rows", index, 0, x->dim[0]);
+    if (x->dtype == RT_F32 || x->dtype == RT_F16 || x->dtype == RT_BF16) {
+        RUN(d, gather_rows, &a, n, c);
+        return;
+    }
+    int64_t bytes = rt_dtype_bytes(x->dtype, c);
+    for (int64_t i = 0; i < n; i++)
+        rt_decode_f32(rt_f32(y) + i * c, (const uint8_t *)x->data + rt_i32(index)[i] * bytes,
+                      x->dtype, c);
+}
+
+static void run_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y,
+                                 const rt_tensor *index)
+{
+    int64_t block = column_block(d, y->dim[1]);
+    struct rt_args_scatter_add_rows a = { *x, *y, *index, block };
+    check_range("scatter_add_rows", index, 0, x->dim[0]);
+    RUN(d, scatter_add_rows, &a, rt_ceil_div(y->dim[1], block), y->dim[0] * block);
+}
+
+static void run_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset)
+{
+    struct rt_args_bias a = { *y, *b, offset ? *offset : (rt_tensor){ 0 }, 0 };
+    RUN(d, bias_forward, &a, y->dim[0], y->dim[1]);
+}
+
+static void run_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy,
+                              const rt_tensor *offset)
+{
+    int64_t block = column_block(d, dy->dim[1]), experts = offset ? offset->dim[0] - 1 : 1;
+    struct rt_args_bias a = { *dy, *db, offset ? *offset : (rt_tensor){ 0 }, block };
+    RUN(d, bias_backward, &a, experts * rt_ceil_div(dy->dim[1], block),
+        rt_ceil_div(dy->dim[0], experts) * block);
+}
+
+static void run_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0,
+                             int64_t n)
+{
+    struct rt_args_copy_columns a = { *y, *x, y0, x0, n };
+    RUN(d, copy_columns, &a, y->dim[0], y->dim[1] * n);
+}
+
+static void run_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb,
+                                   const rt_tensor *kr)
+{
+    struct rt_args_mla_expand_forward a = { *k, *v, *kvb, *kr };
+    RUN(d, mla_expand_forward, &a, k->dim[0], k->dim[1] * (k->dim[2] + v->dim[2]));
+}
+
+static void run_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk,
+                                    const rt_tensor *dv)
+{
+    struct rt_args_mla_expand_backward a = { *dkvb, *dkr, *dk, *dv };
+    RUN(d, mla_expand_backward, &a, dk->dim[0], dk->dim[1] * (dk->dim[2] + dv->dim[2]));
+}
+
+/* --- norm, rope, feed-forward ------------------------------------------------------------------
+ */
+
+static void run_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tensor *x,
+                                const rt_tensor *w, float eps)
+{
+    struct rt_args_rmsnorm_forward a = { *y, *rstd, *x, *w, eps };
+    RUN(d, rmsnorm_forward, &a, y->dim[0], 2 * y->dim[1]);
+}
+
+static void run_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tensor *dy,
+                                 const rt_tensor *x, const rt_tensor *w, const rt_tensor *rstd,
+                                 float beta)
+{
+    int64_t n = dy->dim[0], c = dy->dim[1], block = column_block(d, c);
+    struct rt_args_rmsnorm_backward a = { *dx, *dw, *dy, *x, *w, *rstd, beta, block };
+    /* dw first: dx may overwrite dy */
+    RUN(d, rmsnorm_backward_w, &a, rt_ceil_div(c, block), 2 * n * block);
+    RUN(d, rmsnorm_backward, &a, n, 3 * c);
+}
+
+static void run_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *pos,
+                     int64_t first, bool interleaved, bool backward)
+{
+    struct rt_args_rope a = { *x, *table, *pos, first, interleaved, backward };
+    check_range("rope", pos, 0, table->dim[0]);
+    RUN(d, rope, &a, x->dim[0], x->dim[1] * table->dim[1]);
+}
+
+static void run_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout,
+                               const rt_tensor *out, const rt_tensor *lse, const rt_tensor *sinks)
+{
+    struct rt_args_sinks_backward a = { *dsinks, *dout, *out, *lse, *sinks };
+    RUN(d, sinks_backward, &a, sinks->dim[0], out->dim[0] * (2 * out->dim[2] + EXP_COST));
+}
+
+static void run_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
+                               const rt_swiglu_rule *rule)
+{
+    struct rt_args_swiglu_forward a = { *y, *gate, *up, *rule };
+    RUN(d, swiglu_forward, &a, flat_blocks(y), EXP_COST * RT_FLAT_BLOCK);
+}
+
+static void run_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
+                                const rt_tensor *gate, const rt_tensor *up,
+                                const rt_swiglu_rule *rule)
+{
+    struct rt_args_swiglu_backward a = { *dgate, *dup, *dy, *gate, *up, *rule };
+    RUN(d, swiglu_backward, &a, flat_blocks(dy), EXP_COST * RT_FLAT_BLOCK);
+}
+
+/* --- router ------------------------------------------------------------------------------------
+ */
+
+static void run_route_forward(rt_dev *d, rt_tensor *idx, rt_tensor *weight, rt_tensor *score,
+                              const rt_tensor *logits, const rt_tensor *bias,
+                              const rt_route_policy *p)
+{
+    struct rt_args_route_forward a = { *idx, *weight, *score, *logits, { 0 }, *p };
+    if (bias)
+        a.bias = *bias;
+    RUN(d, route_forward, &a, idx->dim[0], p->experts * (EXP_COST + p->active));
+}
+
+static void run_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight,
+                               const rt_tensor *idx, const rt_tensor *weight,
+                               const rt_tensor *score, const rt_route_policy *p)
+{
+    struct rt_args_route_backward a = { *dlogits, *dweight, *idx, *weight, *score, *p };
+    RUN(d, route_backward, &a, idx->dim[0], p->experts + EXP_COST * p->active);
+}
+
+static void run_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot,
+                           const rt_tensor *idx)
+{
+    struct rt_args_route_sort a = { *offset, *row, *slot, *idx };
+    check_range("route_sort", idx, 0, offset->dim[0] - 1);
+    RUN(d, route_sort, &a, 1, 1);
+}
+
+static void run_route_balance(rt_dev *d, rt_tensor *bias, const rt_tensor *load, float rate)
+{
+    struct rt_args_route_balance a = { *bias, *load, rate };
+    RUN(d, route_balance, &a, 1, 1);
+}
+
+static void run_route_load(rt_dev *d, rt_tensor *load, const rt_tensor *offset)
+{
+    struct rt_args_route_load a = { *load, *offset };
+    RUN(d, route_load, &a, 1, 1);
+}
+
+static void run_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_tensor *slot,
+                                const rt_tensor *weight)
+{
+    struct rt_args_combine_forward a = { *y, *ys, *slot, *weight };
+    RUN(d, combine_forward, &a, y->dim[0], slot->dim[1] * y->dim[1]);
+}
+
+static void run_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt_tensor *dy,
+                                 const rt_tensor *ys, const rt_tensor *slot,
+                                 const rt_tensor *weight)
+{
+    struct rt_args_combine_backward a = { *dys, *dweight, *dy, *ys, *slot, *weight };
+    RUN(d, combine_backward, &a, dy->dim[0], 2 * slot->dim[1] * dy->dim[1]);
+}
+
+/* --- head --------------------------------------------------------------------------------------
+ */
+
+/* Offsets, head sizes, ids and labels of the targets, before a kernel writes through them. */
+static void check_targets(const rt_targets *t, int64_t rows, int64_t vocab)
+{
+    const int32_t *offset = rt_i32(&t->offset), *head = rt_i32(&t->head_n);
+    rt_tensor id = t->id;
+    check_range("loss label", &t->label, -1, vocab);
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t n = (int64_t)offset[i + 1] - offset[i];
+        if (offset[i] < 0 || n < 0 || offset[i + 1] > t->id.dim[0])
+            rt_bug("loss: items of row %lld leave the %lld given", (long long)i,
+                   (long long)t->id.dim[0]);
+        if (head[i] < 0 || (head[i] > 0 && (head[i] > n || n > RT_LOSS_ITEMS)))
+            rt_bug("loss: row %lld has %lld items, head of %d: at most %d items a row",
+                   (long long)i, (long long)n, head[i], RT_LOSS_ITEMS);
+    }
+    id.dim[0] = rows > 0 ? offset[rows] : 0;
+    check_range("loss item", &id, 0, vocab);
+}
+
+/* The kernels write whole rows into the workspace: refuse a plan that forgot them. */
+static void check_scratch(rt_dev *d, int64_t bytes) { rt_cpu_scratch(d, 0, bytes); }
+
+static void run_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t,
+                     const rt_loss_spec *spec, int64_t vocab, float scale, bool gradient)
+{
+    struct rt_args_loss a = { *stats, *logits, *t, *spec, vocab, scale, gradient };
+    check_targets(t, logits->dim[0], vocab);
+    if (!gradient || spec->temperature != 1.0f)
+        check_scratch(d, rt_head_row_bytes(vocab));
+    RUN(d, loss, &a, logits->dim[0], (EXP_COST + 4) * vocab);
+}
+
+static void run_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
+                       const rt_tensor *index, const rt_sampling *s, int64_t vocab)
+{
+    struct rt_args_sample a = { *token, *logits, *seed, *index, *s, vocab };
+    check_scratch(d, rt_head_row_bytes(vocab));
+    RUN(d, sample, &a, logits->dim[0], (EXP_COST + (s->top_p < 1.0f ? 32 : 2)) * vocab);
+}
+
+static void run_capture(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token,
+                        const rt_tensor *seed, const rt_tensor *index, const rt_soft_config *c,
+                        int64_t vocab)
+{
+    struct rt_args_capture a = { *out, *logits, *token, *seed, *index, *c, vocab };
+    check_range("capture token", token, -1, vocab);
+    RUN(d, capture, &a, logits->dim[0], (EXP_COST + 2) * vocab);
+}
+
+static void run_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p,
+                        const rt_tensor *q, int64_t vocab)
+{
+    struct rt_args_kl_rows a = { *kl, *agree, *p, *q, vocab };
+    RUN(d, kl_rows, &a, p->dim[0], 4 * EXP_COST * vocab);
+}
+
+/* --- optimizer ---------------------------------------------------------------------------------
+ */
+
+static void run_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g)
+{
+    struct rt_args_sumsq a = { *partial, *g };
+    RUN(d, sumsq, &a, flat_blocks(g), RT_FLAT_BLOCK);
+}
+
+static void run_adamw(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g,
+                      const rt_adamw *h)
+{
+    struct rt_args_adamw a = { *w, *m, *v, *g, *h };
+    RUN(d, adamw, &a, flat_blocks(w), 8 * RT_FLAT_BLOCK);
+}
+
+void rt_cpu_rows_ops(rt_ops *ops)
+{
+    ops->gather_rows = run_gather_rows;
+    ops->scatter_add_rows = run_scatter_add_rows;
+    ops->bias_forward = run_bias_forward;
+    ops->bias_backward = run_bias_backward;
+    ops->copy_columns = run_copy_columns;
+    ops->mla_expand_forward = run_mla_expand_forward;
+    ops->mla_expand_backward = run_mla_expand_backward;
+    ops->rmsnorm_forward = run_rmsnorm_forward;
+    ops->rmsnorm_backward = run_rmsnorm_backward;
+    ops->rope = run_rope;
+    ops->sinks_backward = run_sinks_backward;
+    ops->swiglu_forward = run_swiglu_forward;
+    ops->swiglu_backward = run_swiglu_backward;
+    ops->route_forward = run_route_forward;
+    ops->route_backward = run_route_backward;
+    ops->route_sort = run_route_sort;
+    ops->route_balance = run_route_balance;
+    ops->route_load = run_route_load;
+    ops->combine_forward = run_combine_forward;
+    ops->combine_backward = run_combine_backward;
+    ops->loss = run_loss;
+    ops->sample = run_sample;
+    ops->capture = run_capture;
+    ops->kl_rows = run_kl_rows;
+    ops->sumsq = run_sumsq;
+    ops->adamw = run_adamw;
+}

@@ -1,0 +1,44 @@
+/* list.h: every team kernel, once. X(name, args) stands for rt_<name>_unit over struct
+   rt_args_<args>; a backend makes its launchers from this list. */
+#ifndef RT_KERNELS_LIST_H
+#define RT_KERNELS_LIST_H
+
+#include "core/device/kernels/capture.h"
+#include "core/device/kernels/choose.h"
+#include "core/device/kernels/data.h"
+#include "core/device/kernels/ffn.h"
+#include "core/device/kernels/loss.h"
+#include "core/device/kernels/norm.h"
+#include "core/device/kernels/optim.h"
+#include "core/device/kernels/route.h"
+
+#define RT_KERNELS(X)                                                                              \
+    X(gather_rows, gather_rows)                                                                    \
+    X(scatter_add_rows, scatter_add_rows)                                                          \
+    X(bias_forward, bias)                                                                          \
+    X(bias_backward, bias)                                                                         \
+    X(rmsnorm_forward, rmsnorm_forward)                                                            \
+    X(rmsnorm_backward, rmsnorm_backward)                                                          \
+    X(rmsnorm_backward_w, rmsnorm_backward)                                                        \
+    X(rope, rope)                                                                                  \
+    X(mla_expand_forward, mla_expand_forward)                                                      \
+    X(mla_expand_backward, mla_expand_backward)                                                    \
+    X(copy_columns, copy_columns)                                                                  \
+    X(sinks_backward, sinks_backward)                                                              \
+    X(swiglu_forward, swiglu_forward)                                                              \
+    X(swiglu_backward, swiglu_backward)                                                            \
+    X(route_forward, route_forward)                                                                \
+    X(route_backward, route_backward)                                                              \
+    X(route_sort, route_sort)                                                                      \
+    X(route_balance, route_balance)                                                                \
+    X(route_load, route_load)                                                                      \
+    X(combine_forward, combine_forward)                                                            \
+    X(combine_backward, combine_backward)                                                          \
+    X(loss, loss)                                                                                  \
+    X(sample, sample)                                                                              \
+    X(capture, capture)                                                                            \
+    X(kl_rows, kl_rows)                                                                            \
+    X(sumsq, sumsq)                                                                                \
+    X(adamw, adamw)
+
+#endif

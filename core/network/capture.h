@@ -1,0 +1,49 @@
+/* capture.h: from logits on the device to soft targets on the host: the buffers of the capture
+   operation (ops.h), their one download a chunk, and the rows they become (soft.h). Used while
+   generating and while scoring, so both leave the same kind of row.
+   Refuses: choosing positions, files. */
+#ifndef RT_CAPTURE_H
+#define RT_CAPTURE_H
+
+#include "core/device/ops.h"
+
+RT_BEGIN
+
+typedef struct rt_capture_buffers {
+    rt_soft_config cfg;
+    int64_t rows, draws;             /* at most; draws a row */
+    rt_capture out;                  /* on the device, M rows */
+    rt_tensor token, seed, index;    /* (M) i32, (M,2) i32, (M) i32 */
+    int32_t *host_seed, *host_index; /* (M,2) (M), filled by the caller */
+    int32_t *host_token;             /* (M) */
+    int32_t *head_n, *head_id, *draw_n, *draw_id;
+    float *head_logp, *tail, *logz, *entropy, *taken;
+    rt_arena host; /* owns the host arrays */
+} rt_capture_buffers;
+
+/* Plan in `a`; run twice like every plan. cfg->head_max 0: only token, seed and index (sampling
+   without soft targets). */
+void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *cfg, int64_t rows);
+int rt_capture_open(rt_capture_buffers *b, rt_err *err); /* host arrays, after placing */
+void rt_capture_close(rt_capture_buffers *b);
+
+/* Upload n seeds and indices (and tokens when they are given rather than drawn). */
+void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens);
+/* Capture n rows of logits (clobbered) against b->token and download everything. */
+void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t n, int64_t vocab);
+/* Whether the logits of all n captured rows were finite. */
+bool rt_capture_finite(const rt_capture_buffers *b, int64_t n);
+/* Append captured row i to s. */
+void rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s);
+
+static inline void rt_capture_set_seed(rt_capture_buffers *b, int64_t i, uint64_t seed,
+                                       int64_t index)
+{
+    b->host_seed[2 * i] = (int32_t)(uint32_t)seed;
+    b->host_seed[2 * i + 1] = (int32_t)(uint32_t)(seed >> 32);
+    b->host_index[i] = (int32_t)index;
+}
+
+RT_END
+
+#endif

@@ -1,0 +1,313 @@
+#include "core/network/model.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/memory.h"
+
+/* ---- weights ------------------------------------------------------------------------------------
+ */
+
+void rt_weights_init(rt_weights *w, const rt_config *c, const char *label)
+{
+    const unsigned matrix = RT_PARAM_DECAY | RT_PARAM_PRODUCT;
+    memset(w, 0, sizeof *w);
+    rt_arena_init(&w->arena, label);
+    w->block = rt_alloc(c->layers, sizeof *w->block, "a list of layers");
+    rt_params *p = &w->params;
+    p->layer = -1;
+    rt_param_add(p, &w->embed, "model.embed_tokens.weight", "token_embd", RT_INIT_NORMAL,
+                 c->tied ? matrix | RT_PARAM_RAW : RT_PARAM_DECAY | RT_PARAM_RAW, c->vocab,
+                 c->width, 0);
+    for (int64_t l = 0; l < c->layers; l++) {
+        p->layer = (int)l;
+        rt_block_params(p, c, &w->block[l]);
+    }
+    p->layer = -1;
+    rt_param_add(p, &w->final_norm, "model.norm.weight", "output_norm", RT_INIT_ONES, 0, c->width,
+                 0, 0);
+    if (!c->tied)
+        rt_param_add(p, &w->head, "lm_head.weight", "output", RT_INIT_NORMAL, matrix, c->vocab,
+                     c->width, 0);
+    for (int i = 0; i < p->n; i++) {
+        const rt_param *one = &p->item[i];
+        int64_t n = rt_tensor_elements(one->slot);
+        if (one->flags & RT_PARAM_PRODUCT)
+            p->active += one->experts ? n / one->experts * c->active : n;
+    }
+    rt_params_plan(p, &w->arena, label);
+}
+
+int rt_weights_place(rt_dev *d, rt_weights *w, rt_err *err)
+{
+    if (rt_dev_place(d, &w->arena, err))
+        return -1;
+    rt_params_plan(&w->params, &w->arena, w->arena.label);
+    return 0;
+}
+
+void rt_weights_free(rt_dev *d, rt_weights *w)
+{
+    rt_dev_free(d, &w->arena);
+    rt_params_free(&w->params);
+    free(w->block);
+    memset(w, 0, sizeof *w);
+}
+
+static rt_tensor *head_of(const rt_config *c, rt_weights *w)
+{
+    return c->tied ? &w->embed : &w->head;
+}
+
+/* ---- model --------------------------------------------------------------------------------------
+ */
+
+void rt_model_plan_rope(rt_model *m, int64_t positions)
+{
+    rt_arena_init(&m->rope_arena, "rope");
+    m->rope = rt_plan_2(&m->rope_arena, "rope", RT_F32, positions, rt_config_rope_dim(&m->cfg));
+}
+
+int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err)
+{
+    rt_dev_free(d, &m->rope_arena);
+    rt_model_plan_rope(m, positions);
+    int64_t bytes = rt_tensor_bytes(&m->rope);
+    float *host = rt_alloc(bytes, 1, "a rope table");
+    if (rt_dev_place(d, &m->rope_arena, err)) {
+        free(host);
+        return -1;
+    }
+    m->rope = rt_plan_2(&m->rope_arena, "rope", RT_F32, positions, rt_config_rope_dim(&m->cfg));
+    rt_config_rope_table(&m->cfg, host, positions);
+    d->ops->upload(d, m->rope.data, host, bytes);
+    free(host);
+    return 0;
+}
+
+void rt_model_free(rt_dev *d, rt_model *m)
+{
+    rt_weights_free(d, &m->w);
+    rt_dev_free(d, &m->rope_arena);
+    free(m->path);
+    memset(m, 0, sizeof *m);
+}
+
+/* ---- activations --------------------------------------------------------------------------------
+ */
+
+/* Without backward (or with recompute) the layers take turns in one set of buffers, as large as the
+   largest layer needs. */
+static void plan_blocks(rt_acts *a, const rt_config *c, const rt_plan *p)
+{
+    bool train = p->mode == RT_PLAN_TRAIN, shared = !train || a->shape.recompute;
+    int64_t start = rt_arena_mark(p->arena), most = start;
+    for (int64_t l = 0; l < c->layers; l++) {
+        if (shared)
+            rt_arena_release(p->arena, start);
+        rt_block_plan(p, c, l, &a->saved[l]);
+        if (train && c->family->routed && a->load.data)
+            a->saved[l].ffn.load = rt_tensor_1(rt_f32(&a->load) + l * c->experts, RT_F32,
+                                               c->experts);
+        if (a->choice.rank)
+            a->saved[l].ffn.idx = rt_tensor_2(
+                a->choice.data ? rt_i32(&a->choice) + l * p->n * c->active : NULL, RT_I32, p->n,
+                c->active);
+        most = rt_max(most, rt_arena_mark(p->arena));
+    }
+    if (shared) {
+        rt_arena_release(p->arena, start);
+        rt_arena_take(p->arena, "block", most - start);
+    }
+}
+
+/* The one description of a pass, run to measure, to place, and for each batch with its own n. */
+static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s, int64_t longest)
+{
+    const rt_config *c = &m->cfg;
+    rt_plan p = { &a->arena, d, n, longest, a->shape.mode };
+    bool train = p.mode == RT_PLAN_TRAIN;
+    rt_arena_release(p.arena, 0);
+    a->rows.n = n;
+    a->rows.s = s;
+    if (train && c->family->routed)
+        a->load = rt_plan_2(p.arena, "router.load", RT_F32, c->layers, c->experts);
+    if (a->shape.choices && c->family->routed)
+        a->choice = rt_plan_3(p.arena, "router.choices", RT_I32, c->layers, n, c->active);
+    a->rows.token = rt_plan_1(p.arena, "rows", RT_I32, n);
+    a->rows.pos = rt_plan_1(p.arena, "rows", RT_I32, n);
+    a->rows.offset = rt_plan_1(p.arena, "rows", RT_I32, s + 1);
+    a->rows.slot = rt_plan_1(p.arena, "rows", RT_I32, s);
+    for (int64_t l = 0; l <= c->layers; l++)
+        a->stream[l] = train || l == 0 ? rt_plan_2(p.arena, "block.stream", RT_F32, n, c->width)
+                                       : a->stream[0];
+    a->hidden = rt_plan_2(p.arena, "head", RT_F32, n, c->width);
+    a->hidden_rstd = rt_plan_1(p.arena, "head", RT_F32, n);
+    if (train) {
+        a->dhidden = rt_plan_2(p.arena, "head", RT_F32, n, c->width);
+        a->dstream = rt_plan_2(p.arena, "gradients.stream", RT_F32, n, c->width);
+        rt_block_plan_grads(&p, c, &a->grads);
+    }
+    int64_t rows = a->shape.head_rows;
+    a->index = rt_plan_1(p.arena, "head", RT_I32, rows);
+    a->head_in = rt_plan_2(p.arena, "head", RT_F32, rows, c->width);
+    if (train)
+        a->dhead_in = rt_plan_2(p.arena, "head", RT_F32, rows, c->width);
+    a->logits = rt_plan_2(p.arena, "head.logits", RT_F32, rows, c->vocab);
+    rt_dev_need_matmul(d, rows, c->vocab, c->width);
+    rt_dev_need_rows(d, rt_head_row_bytes(c->vocab));
+    plan_blocks(a, c, &p);
+}
+
+static void plan_cache(rt_acts *a, rt_dev *d, const rt_config *c)
+{
+    bool mla = c->family->attn == RT_ATTN_MLA;
+    for (int64_t l = 0; l < c->layers; l++) {
+        rt_kv *kv = &a->kv[l];
+        kv->slots = a->shape.slots;
+        kv->length = a->shape.length;
+        kv->heads = mla ? 1 : c->kv_heads;
+        kv->dk = mla ? c->kv_rank + c->rope_dim : c->head_dim;
+        kv->dv = mla ? c->kv_rank : c->head_dim;
+        kv->v_in_k = mla;
+        kv->data = rt_arena_take(&a->cache, "kv cache", d->ops->kv_bytes(d, kv));
+    }
+}
+
+void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape *shape)
+{
+    memset(a, 0, sizeof *a);
+    a->shape = *shape;
+    a->stream = rt_alloc(m->cfg.layers + 1, sizeof *a->stream, "a list of layers");
+    a->saved = rt_alloc(m->cfg.layers, sizeof *a->saved, "a list of layers");
+    a->kv = rt_alloc(m->cfg.layers, sizeof *a->kv, "a list of layers");
+    rt_arena_init(&a->arena, "activations");
+    rt_arena_init(&a->cache, "kv cache");
+    lay_out(a, d, m, shape->rows, shape->segments, shape->longest);
+    if (shape->mode == RT_PLAN_DECODE)
+        plan_cache(a, d, &m->cfg);
+}
+
+int rt_acts_place(rt_acts *a, rt_dev *d, const rt_model *m, rt_err *err)
+{
+    if (rt_dev_place(d, &a->arena, err))
+        return -1;
+    lay_out(a, d, m, a->shape.rows, a->shape.segments, a->shape.longest);
+    if (a->shape.mode != RT_PLAN_DECODE)
+        return 0;
+    if (rt_dev_place(d, &a->cache, err))
+        return -1;
+    plan_cache(a, d, &m->cfg);
+    return 0;
+}
+
+void rt_acts_free(rt_acts *a, rt_dev *d)
+{
+    rt_dev_free(d, &a->arena);
+    rt_dev_free(d, &a->cache);
+    free(a->stream);
+    free(a->saved);
+    free(a->kv);
+    memset(a, 0, sizeof *a);
+}
+
+void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s,
+                  const int32_t *token, const int32_t *pos, const int32_t *offset,
+                  const int32_t *slot)
+{
+    if (n > a->shape.rows || s > a->shape.segments)
+        rt_bug("a batch of %lld rows in %lld segments, planned for %lld in %lld", (long long)n,
+               (long long)s, (long long)a->shape.rows, (long long)a->shape.segments);
+    lay_out(a, d, m, n, s, a->shape.longest);
+    const int64_t word = (int64_t)sizeof(int32_t);
+    d->ops->upload(d, a->rows.token.data, token, n * word);
+    d->ops->upload(d, a->rows.pos.data, pos, n * word);
+    d->ops->upload(d, a->rows.offset.data, offset, (s + 1) * word);
+    if (slot)
+        d->ops->upload(d, a->rows.slot.data, slot, s * word);
+    if (a->shape.mode == RT_PLAN_TRAIN)
+        rt_zero(d, &a->dhidden);
+}
+
+/* ---- forward and backward -----------------------------------------------------------------------
+ */
+
+static rt_pass pass_of(const rt_model *m, const rt_acts *a, int64_t layer)
+{
+    rt_pass pass = { &a->rows, &m->rope, a->shape.mode == RT_PLAN_DECODE ? &a->kv[layer] : NULL,
+                     rt_config_window(&m->cfg, layer) };
+    return pass;
+}
+
+static void block_forward(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l)
+{
+    rt_pass pass = pass_of(m, a, l);
+    rt_block_forward(d, &m->cfg, l, &m->w.block[l], &a->saved[l], &a->stream[l + 1], &a->stream[l],
+                     &pass);
+}
+
+void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a)
+{
+    const rt_config *c = &m->cfg;
+    rt_gather_rows(d, &a->stream[0], &m->w.embed, &a->rows.token);
+    for (int64_t l = 0; l < c->layers; l++)
+        block_forward(d, m, a, l);
+    rt_rmsnorm_forward(d, &a->hidden, &a->hidden_rstd, &a->stream[c->layers], &m->w.final_norm,
+                       (float)c->norm_eps);
+}
+
+int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a)
+{
+    int64_t n = rt_tensor_elements(&a->stream[0]), layer = 0, i = 0;
+    float *host = rt_alloc(n, sizeof *host, "the activations of a layer");
+    rt_gather_rows(d, &a->stream[0], &m->w.embed, &a->rows.token);
+    for (; layer < m->cfg.layers; layer++) {
+        block_forward(d, m, a, layer);
+        d->ops->download(d, host, a->stream[layer + 1].data, n * (int64_t)sizeof *host);
+        for (i = 0; i < n && isfinite(host[i]); i++)
+            ;
+        if (i < n)
+            break;
+    }
+    free(host);
+    return layer;
+}
+
+void rt_model_logits(rt_dev *d, const rt_model *m, rt_acts *a, const int32_t *index, int64_t n)
+{
+    if (n > a->shape.head_rows)
+        rt_bug("a head chunk of %lld rows, planned for %lld", (long long)n,
+               (long long)a->shape.head_rows);
+    a->index.dim[0] = a->head_in.dim[0] = a->logits.dim[0] = n;
+    d->ops->upload(d, a->index.data, index, n * (int64_t)sizeof *index);
+    rt_gather_rows(d, &a->head_in, &a->hidden, &a->index);
+    rt_matmul(d, &a->logits, &a->head_in, false, m->cfg.tied ? &m->w.embed : &m->w.head, true,
+              0.0f);
+}
+
+void rt_model_logits_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a)
+{
+    a->dhead_in.dim[0] = a->logits.dim[0];
+    rt_matmul(d, head_of(&m->cfg, dw), &a->logits, true, &a->head_in, false, 1.0f);
+    rt_matmul(d, &a->dhead_in, &a->logits, false, m->cfg.tied ? &m->w.embed : &m->w.head, false,
+              0.0f);
+    rt_scatter_add_rows(d, &a->dhidden, &a->dhead_in, &a->index);
+}
+
+void rt_model_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a)
+{
+    const rt_config *c = &m->cfg;
+    rt_rmsnorm_backward(d, &a->dstream, &dw->final_norm, &a->dhidden, &a->stream[c->layers],
+                        &m->w.final_norm, &a->hidden_rstd, 0.0f);
+    for (int64_t l = c->layers - 1; l >= 0; l--) {
+        rt_pass pass = pass_of(m, a, l);
+        if (a->shape.recompute) {
+            a->saved[l].ffn.load.data = NULL; /* counted once, in forward */
+            block_forward(d, m, a, l);
+        }
+        rt_block_backward(d, c, l, &m->w.block[l], &dw->block[l], &a->saved[l], &a->grads,
+                          &a->dstream, &a->stream[l], &pass);
+    }
+    rt_scatter_add_rows(d, &dw->embed, &a->dstream, &a->rows.token);
+}

@@ -1,0 +1,91 @@
+/* model.h: the one model, teacher and student alike: embedding, L blocks, final norm, head. There
+   is one forward pass for training, scoring and generation; what differs is the plan of its
+   activations. The head runs over chunks of rows, so (N,V) never exists. Owns weights and
+   activations; refuses to know losses, sampling and files (core/network/weights.h). */
+#ifndef RT_MODEL_H
+#define RT_MODEL_H
+
+#include "core/network/block.h"
+
+RT_BEGIN
+
+/* One placement of the weights: the weights themselves, their gradients, a moment. */
+typedef struct rt_weights {
+    rt_params params;
+    rt_tensor embed, final_norm, head; /* (V,C) (C) (V,C); head is embed's when tied */
+    rt_block_w *block;                 /* (L) */
+    rt_arena arena;
+} rt_weights;
+
+/* Register every weight; no memory yet but the list. label: of the arena, "gradients". */
+void rt_weights_init(rt_weights *w, const rt_config *cfg, const char *label);
+void rt_weights_free(rt_dev *d, rt_weights *w);
+/* f32 memory for all of them (rt_weights_init .. rt_weights_place: the plan is w->arena.high). */
+int rt_weights_place(rt_dev *d, rt_weights *w, rt_err *err);
+
+typedef struct rt_model {
+    rt_config cfg;
+    rt_weights w;
+    rt_tensor rope; /* (T,P) cos | sin */
+    rt_arena rope_arena;
+    char *path;  /* where the weights were read, NULL = made at random */
+    bool frozen; /* products use panels; no gradients */
+} rt_model;
+
+/* The shape of a pass that activations are planned for. */
+typedef struct rt_pass_shape {
+    rt_plan_mode mode;
+    bool recompute; /* TRAIN: keep each block's input only and run the block again in backward */
+    int64_t rows, segments, longest; /* at most */
+    int64_t head_rows;               /* rows of a head chunk, M */
+    int64_t slots, length;           /* DECODE: cached sequences and their length */
+    bool choices;                    /* keep which experts every layer chose */
+} rt_pass_shape;
+
+typedef struct rt_acts {
+    rt_pass_shape shape;
+    rt_arena arena, cache;
+    rt_rows rows;
+    rt_tensor *stream;     /* (L+1) of (N,C); one buffer when not training */
+    rt_block_saved *saved; /* (L) */
+    rt_block_saved grads;
+    rt_tensor hidden, hidden_rstd; /* (N,C) (N) after the final norm */
+    rt_tensor dhidden, dstream;    /* (N,C) */
+    rt_tensor load;   /* (L,E) rows an expert received since it was last zeroed; TRAIN */
+    rt_tensor choice; /* (L,N,A) i32 chosen experts of routed layers; shape.choices */
+    rt_kv *kv;        /* (L) */
+    rt_tensor index, head_in, dhead_in, logits; /* (M) (M,C) (M,C) (M,V) */
+} rt_acts;
+
+/* The rope table for sequences of `positions`: what it takes; then the table itself. */
+void rt_model_plan_rope(rt_model *m, int64_t positions);
+int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err);
+void rt_model_free(rt_dev *d, rt_model *m);
+
+/* Measure (the table is acts->arena and acts->cache; workspace goes to rt_dev_need), then place. */
+void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape *shape);
+int rt_acts_place(rt_acts *a, rt_dev *d, const rt_model *m, rt_err *err);
+void rt_acts_free(rt_acts *a, rt_dev *d);
+
+/* Lay out the activations for n rows in s segments and upload them. Host arrays: token (n), pos
+   (n), offset (s+1), slot (s) or NULL. More than the plan is rt_bug. */
+void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s,
+                  const int32_t *token, const int32_t *pos, const int32_t *offset,
+                  const int32_t *slot);
+
+/* rows -> a->hidden. */
+void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a);
+/* Once logits are not finite: runs the last rows again and says the first layer whose output is not
+   either; the number of layers when all are. */
+int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a);
+/* a->logits (n,V) = head of rows index[0..n) of a->hidden; n <= head_rows; index on the host. */
+void rt_model_logits(rt_dev *d, const rt_model *m, rt_acts *a, const int32_t *index, int64_t n);
+/* a->logits holds their gradient: gradient of the head += , rows of a->dhidden += . */
+void rt_model_logits_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a);
+/* a->dhidden -> dw += . Call after the chunks of logits_backward; a->dhidden starts at zero in
+ * rt_acts_rows. */
+void rt_model_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a);
+
+RT_END
+
+#endif

@@ -1,0 +1,100 @@
+#include "core/network/needs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+
+static const char *const KINDS[] = { "memory", "grows", "disk", "about" };
+
+void rt_needs_free(rt_needs *p)
+{
+    free(p->row);
+    memset(p, 0, sizeof *p);
+}
+
+void rt_needs_add(rt_needs *p, rt_needs_kind kind, const char *label, const char *name,
+                  int64_t bytes)
+{
+    for (int i = 0; i < p->n; i++) {
+        rt_needs_row *r = &p->row[i];
+        if (r->kind == kind && !strcmp(r->label, label) && !strcmp(r->name, name)) {
+            r->bytes += bytes;
+            return;
+        }
+    }
+    rt_grow(&p->row, &p->cap, p->n + 1, sizeof *p->row, "a plan");
+    p->row[p->n++] = (rt_needs_row){ kind, label, name, bytes };
+}
+
+void rt_needs_arena(rt_needs *p, const rt_arena *a)
+{
+    for (int i = 0; i < a->n_slots; i++)
+        rt_needs_add(p, RT_NEEDS_MEMORY, a->label, a->slot[i].name, a->slot[i].bytes);
+}
+
+int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < p->n; i++)
+        if (p->row[i].kind == kind && !rt_add_ok(sum, p->row[i].bytes, &sum))
+            return INT64_MAX;
+    return sum;
+}
+
+const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path)
+{
+    for (; p && path; p = p->before)
+        if (p->output.path && !strcmp(p->output.path, path))
+            return p->output.anew || !rt_path_exists(path) ? &p->output : NULL;
+    return NULL;
+}
+
+static int by_size(const void *pa, const void *pb)
+{
+    const rt_needs_row *a = pa, *b = pb;
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    return a->bytes != b->bytes ? (a->bytes < b->bytes ? 1 : -1) : strcmp(a->name, b->name);
+}
+
+void rt_needs_print(const rt_needs *p, FILE *f)
+{
+    char text[32];
+    if (p->n)
+        qsort(p->row, (size_t)p->n, sizeof *p->row, by_size);
+    for (int i = 0; i < p->n; i++) {
+        const rt_needs_row *r = &p->row[i];
+        fprintf(f, "  %-7s %-12s %-28s %16lld  %s\n", KINDS[r->kind], r->label, r->name,
+                (long long)r->bytes, rt_fmt_bytes(text, sizeof text, r->bytes));
+        bool last = i + 1 == p->n || r[1].kind != r->kind;
+        if (last && (r->kind == RT_NEEDS_MEMORY || r->kind == RT_NEEDS_DISK))
+            fprintf(f, "  %-7s %-41s %16lld  %s\n", KINDS[r->kind], "all",
+                    (long long)rt_needs_sum(p, r->kind),
+                    rt_fmt_bytes(text, sizeof text, rt_needs_sum(p, r->kind)));
+    }
+    if (rt_needs_sum(p, RT_NEEDS_GROWS))
+        fputs("  \"grows\" follows the data and is not in the sum; neither are the program, its\n"
+              "  libraries, tokenizer, texts and JSON lines\n",
+              f);
+}
+
+struct cJSON *rt_needs_json(const rt_needs *p)
+{
+    cJSON *json = rt_json_object();
+    char name[96];
+    for (int k = 0; k < RT_NEEDS_KINDS; k++) {
+        cJSON *kind = rt_json_object();
+        rt_json_put_num(kind, "bytes", (double)rt_needs_sum(p, (rt_needs_kind)k));
+        for (int i = 0; i < p->n; i++) {
+            snprintf(name, sizeof name, "%s %s", p->row[i].label, p->row[i].name);
+            if ((int)p->row[i].kind == k)
+                rt_json_put_num(kind, name, (double)p->row[i].bytes);
+        }
+        rt_json_put(json, KINDS[k], kind);
+    }
+    rt_json_put_num(json, "units", (double)p->units);
+    return json;
+}

@@ -1,0 +1,66 @@
+/* needs.h: what a command would take, by name, before it does anything: bytes of memory and of
+   disk. A command's plan function (option.h) fills it; --plan prints it. Because the stages of a
+   recipe are planned before any of them ran, a plan also says what it will leave (a model's
+   description, an archive's settings), and the plans after it find that by its path. Refuses: time
+   (distill/run.h probes it), choosing. */
+#ifndef RT_NEEDS_H
+#define RT_NEEDS_H
+
+#include <stdio.h>
+
+#include "core/base/arena.h"
+#include "core/device/soft.h"
+#include "core/network/config.h"
+
+RT_BEGIN
+
+typedef enum rt_needs_kind {
+    RT_NEEDS_MEMORY, /* allocated together, exact: these rows add up to the total */
+    RT_NEEDS_GROWS,  /* memory that follows the data: a bound or an estimate, not in the total */
+    RT_NEEDS_DISK,   /* exact */
+    RT_NEEDS_ABOUT,  /* disk, estimated */
+    RT_NEEDS_KINDS
+} rt_needs_kind;
+
+typedef struct rt_needs_row {
+    rt_needs_kind kind;
+    const char *label, *name; /* borrowed */
+    int64_t bytes;
+} rt_needs_row;
+
+/* What will stand at a path that does not exist yet. */
+typedef struct rt_needs_output {
+    const char *path;         /* borrowed; NULL = nothing that others read */
+    rt_config cfg;            /* of a model; family NULL = not a model */
+    const char *tokenizer;    /* of a model: the directory whose tokenizer and template it gets */
+    rt_soft_config soft;      /* of an archive */
+    int64_t samples, longest; /* of an archive: tokens of a sample at most */
+    bool anew;                /* also when something stands there: it is about to be replaced */
+} rt_needs_output;
+
+typedef struct rt_needs {
+    rt_needs_row *row;
+    int n;
+    int64_t cap; /* private */
+    int64_t units; /* what the work is counted in: samples, steps, problems and documents */
+    rt_needs_output output;
+    const struct rt_needs *before; /* the stage planned before this one, or NULL */
+} rt_needs;
+
+void rt_needs_free(rt_needs *p);
+/* Rows of equal kind, label and name are one row. label and name must outlive the plan. */
+void rt_needs_add(rt_needs *p, rt_needs_kind kind, const char *label, const char *name,
+                  int64_t bytes);
+void rt_needs_arena(rt_needs *p, const rt_arena *a);
+int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind);
+/* What an earlier stage will leave at path; NULL when something stands there that will
+   not be made anew, or nothing will. */
+const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path);
+/* Rows "kind  label  name  bytes", largest first within a kind, and their sums. */
+void rt_needs_print(const rt_needs *p, FILE *f);
+struct cJSON *
+rt_needs_json(const rt_needs *p); /* {"memory": {"bytes", "LABEL NAME": bytes}, ...} */
+
+RT_END
+
+#endif

@@ -1,0 +1,88 @@
+#include "core/network/params.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/memory.h"
+#include "core/base/rng.h"
+
+void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *gguf,
+                  rt_param_init init, unsigned flags, int64_t d0, int64_t d1, int64_t d2)
+{
+    rt_grow(&p->item, &p->cap, p->n + 1, sizeof *p->item, "a list of weights");
+    rt_param *w = &p->item[p->n++];
+    memset(w, 0, sizeof *w);
+    if (p->layer >= 0) {
+        snprintf(w->name, sizeof w->name, "model.layers.%d.%s", p->layer, name);
+        if (gguf)
+            snprintf(w->gguf, sizeof w->gguf, "blk.%d.%s", p->layer, gguf);
+    } else {
+        snprintf(w->name, sizeof w->name, "%s", name);
+        if (gguf)
+            snprintf(w->gguf, sizeof w->gguf, "%s", gguf);
+    }
+    w->layer = p->layer;
+    w->experts = strstr(name, "%d") ? d0 : 0;
+    w->slot = slot;
+    w->init = init;
+    w->flags = flags;
+    *slot = d2   ? rt_tensor_3(NULL, RT_F32, d0, d1, d2)
+            : d1 ? rt_tensor_2(NULL, RT_F32, d0, d1)
+                 : rt_tensor_1(NULL, RT_F32, d0);
+    p->total += rt_tensor_elements(slot);
+}
+
+void rt_params_free(rt_params *p)
+{
+    free(p->item);
+    memset(p, 0, sizeof *p);
+}
+
+void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t size)
+{
+    const char *hole = strstr(p->name, "%d");
+    if (!hole)
+        rt_bug("%s is not a stack over experts", p->name);
+    snprintf(out, size, "%.*s%lld%s", (int)(hole - p->name), p->name, (long long)expert, hole + 2);
+}
+
+void rt_params_plan(rt_params *p, rt_arena *a, const char *slot_name)
+{
+    for (int i = 0; i < p->n; i++) {
+        rt_tensor *t = p->item[i].slot;
+        t->dtype = RT_F32;
+        t->data = rt_arena_take(a, slot_name, rt_tensor_bytes(t));
+    }
+}
+
+/* Box-Muller on one counter: no state, so the order of filling does not matter. */
+static float normal(uint64_t seed, uint64_t index)
+{
+    rt_u32x4 bits = rt_rng_bits(seed, RT_RNG_INIT, index);
+    double u = ((double)bits.v[0] + 1) * 0x1p-32, v = (double)bits.v[1] * 0x1p-32;
+    return (float)(sqrt(-2 * log(u)) * cos(2 * M_PI * v));
+}
+
+void rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed)
+{
+    int64_t most = 0;
+    for (int i = 0; i < p->n; i++)
+        most = rt_max(most, rt_tensor_elements(p->item[i].slot));
+    float *host = rt_alloc(most, sizeof *host, "initial weights");
+    for (int i = 0; i < p->n; i++) {
+        const rt_param *w = &p->item[i];
+        int64_t n = rt_tensor_elements(w->slot);
+        float std = (float)cfg->init_std;
+        if (w->init == RT_INIT_OUTPUT)
+            std = (float)(cfg->init_std / sqrt(2.0 * (double)cfg->layers));
+        for (int64_t j = 0; j < n; j++)
+            host[j] = w->init == RT_INIT_ONES ? 1.0f
+                      : w->init == RT_INIT_ZEROS
+                          ? 0.0f
+                          : std * normal(seed, ((uint64_t)i << 40) + (uint64_t)j);
+        d->ops->upload(d, w->slot->data, host, n * (int64_t)sizeof *host);
+    }
+    free(host);
+}

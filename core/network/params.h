@@ -1,0 +1,61 @@
+/* params.h: the registry of a model's weights. Registering a weight is one line in a layer file and
+   the only place where its name, shape and habits occur; allocation, initialisation, optimizer
+   groups, Hugging Face and GGUF names, checkpoints, gradient checks and `inspect` follow from the
+   list. The same layer code registers weights, gradients and moments: four placements of one list.
+ */
+#ifndef RT_PARAMS_H
+#define RT_PARAMS_H
+
+#include "core/network/config.h"
+
+RT_BEGIN
+
+typedef enum rt_param_init {
+    RT_INIT_NORMAL,
+    RT_INIT_OUTPUT,
+    RT_INIT_ONES,
+    RT_INIT_ZEROS
+} rt_param_init;
+
+enum rt_param_flags {
+    RT_PARAM_DECAY = 1,   /* weight decay applies */
+    RT_PARAM_PRODUCT = 2, /* right operand of a matrix product: frozen models keep panels of it */
+    RT_PARAM_RAW = 4,     /* read other than through a product: frozen models keep the rows too */
+    RT_PARAM_FIXED = 8,   /* no gradient (router selection bias) */
+    RT_PARAM_BIAS = 16    /* GGUF calls it ".bias", not ".weight" */
+};
+
+typedef struct rt_param {
+    char name[96];   /* Hugging Face name; a stack over experts holds "%d" where the expert goes */
+    char gguf[64];   /* GGUF name without ".weight", or "" */
+    int layer;       /* -1 outside blocks */
+    int64_t experts; /* E when the tensor is a stack (E,·,·) or (E,·), else 0 */
+    rt_tensor *slot; /* the layer's own tensor; shape valid from registration, data after placing */
+    rt_param_init init;
+    unsigned flags;
+} rt_param;
+
+typedef struct rt_params {
+    rt_param *item;
+    int n;
+    int64_t cap; /* private */
+    int layer;             /* of the registrations that follow; -1 outside blocks */
+    int64_t total, active; /* parameters; multiplied for one token */
+} rt_params;
+
+/* One weight: dims outermost first, unused 0. name is relative to its layer
+ * ("self_attn.q_proj.weight"). */
+void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *gguf,
+                  rt_param_init init, unsigned flags, int64_t d0, int64_t d1, int64_t d2);
+void rt_params_free(rt_params *p);
+void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t size);
+
+/* Memory for every weight as f32 rows (training: weights, gradients, moments). */
+void rt_params_plan(rt_params *p, rt_arena *a, const char *slot_name);
+/* Random start on the device: N(0, init_std), output projections divided by sqrt(2 L); a draw is a
+   function of (seed, index of the weight, element). */
+void rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed);
+
+RT_END
+
+#endif

@@ -1,0 +1,390 @@
+#include "core/network/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/base/identity.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/network/stored.h"
+
+void rt_model_init(rt_model *m, const rt_config *cfg)
+{
+    memset(m, 0, sizeof *m);
+    m->cfg = *cfg;
+    rt_weights_init(&m->w, &m->cfg, "weights");
+}
+
+/* ---- reading ------------------------------------------------------------------------------------
+ */
+
+/* One weight, all experts of a stack, as f32 rows in host. */
+static int read_param(rt_store *s, const rt_config *c, const rt_param *p, float *host, rt_err *err)
+{
+    rt_stored t;
+    for (int64_t e = 0; e < rt_store_pieces(p); e++)
+        if (rt_store_find(s, c, p, e, &t, err) ||
+            rt_stored_rows(&t, host + e * t.rows * t.cols, 0, t.rows, err))
+            return -1;
+    return 0;
+}
+
+/* ---- placing ------------------------------------------------------------------------------------
+ */
+
+/* Frozen weights: panels for products, rows only where something else reads them. */
+static void plan_frozen(rt_dev *d, rt_params *p, rt_arena *a)
+{
+    for (int i = 0; i < p->n; i++) {
+        rt_tensor *t = p->item[i].slot;
+        bool product = (p->item[i].flags & RT_PARAM_PRODUCT) != 0;
+        t->data = !product || (p->item[i].flags & RT_PARAM_RAW)
+                      ? rt_arena_take(a, "weights", rt_tensor_bytes(t))
+                      : NULL;
+        t->panels = product ? rt_arena_take(a, "weights.panels", d->ops->panels_bytes(d, t)) : NULL;
+    }
+}
+
+static int place(rt_model *m, rt_dev *d, rt_err *err)
+{
+    if (!m->frozen)
+        return rt_weights_place(d, &m->w, err);
+    if (rt_dev_place(d, &m->w.arena, err))
+        return -1;
+    plan_frozen(d, &m->w.params, &m->w.arena);
+    return 0;
+}
+
+static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
+{
+    int64_t most = 0;
+    for (int i = 0; i < m->w.params.n; i++)
+        most = rt_max(most, rt_tensor_bytes(m->w.params.item[i].slot));
+    float *host = rt_alloc(most, 1, "a tensor");
+    void *staging = d->ops->alloc(d, most);
+    int bad = staging ? 0 : rt_fail_memory(err, most, s->path);
+    for (int i = 0; !bad && i < m->w.params.n; i++) {
+        const rt_param *p = &m->w.params.item[i];
+        int64_t bytes = rt_tensor_bytes(p->slot);
+        bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->path)
+                               : read_param(s, &m->cfg, p, host, err);
+        if (!bad && p->slot->data)
+            d->ops->upload(d, p->slot->data, host, bytes);
+        if (!bad && p->slot->panels) {
+            rt_tensor rows = *p->slot;
+            rows.data = staging;
+            rows.panels = NULL;
+            d->ops->upload(d, staging, host, bytes);
+            d->ops->pack_weight(d, (void *)(uintptr_t)p->slot->panels, &rows);
+        }
+    }
+    if (staging)
+        d->ops->release(d, staging);
+    free(host);
+    return bad ? -1 : 0;
+}
+
+/* Whether two matrices of one shape hold the same numbers. */
+static int compare_rows(const rt_stored *a, const rt_stored *b, bool *same, rt_err *err)
+{
+    float *x = rt_alloc(2 * a->cols, sizeof *x, "two rows of the head");
+    int bad = 0;
+    *same = true;
+    for (int64_t r = 0; !bad && *same && r < a->rows; r++) {
+        bad = rt_stored_rows(a, x, r, 1, err) || rt_stored_rows(b, x + a->cols, r, 1, err);
+        *same = !bad && memcmp(x, x + a->cols, (size_t)a->cols * sizeof *x) == 0;
+    }
+    free(x);
+    return bad;
+}
+
+/* Where a checkpoint that says its head is tied holds a head of its own, the numbers decide: a head
+   equal to the embedding is tied, another one is used (transformers 5 does so too). */
+static int settle_head(rt_config *cfg, const char *dir, rt_err *err)
+{
+    rt_store s;
+    rt_model own;
+    rt_stored embed, head;
+    rt_err ignored = { 0 }; /* without weights there is nothing to settle: reading them will say */
+    if (!cfg->tied || rt_store_open(&s, dir, &ignored))
+        return 0;
+    int bad = 0;
+    if (rt_safetensors_find(&s.st, "lm_head.weight")) {
+        cfg->tied = false;
+        rt_model_init(&own, cfg);
+        const rt_params *list = &own.w.params;
+        bad = rt_store_find(&s, cfg, &list->item[0], 0, &embed, err) ||
+              rt_store_find(&s, cfg, &list->item[list->n - 1], 0, &head, err) ||
+              compare_rows(&embed, &head, &cfg->tied, err);
+        rt_weights_free(NULL, &own.w);
+    }
+    rt_store_close(&s);
+    return bad ? -1 : 0;
+}
+
+int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
+{
+    bool gguf = rt_gguf_is(path);
+    if (!gguf && !rt_path_is_dir(path))
+        return rt_fail(err, "%s: %s: give a Hugging Face directory or a .gguf file", path,
+                       rt_path_exists(path) ? "not a GGUF" : "no such model");
+    if (!gguf)
+        return rt_config_load(cfg, path, err) || settle_head(cfg, path, err) ? -1 : 0;
+    rt_gguf g;
+    if (rt_gguf_open(&g, path, err))
+        return -1;
+    int bad = rt_config_gguf(cfg, &g, err);
+    rt_gguf_close(&g);
+    return bad;
+}
+
+void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, bool frozen,
+                          int64_t positions)
+{
+    rt_model_init(m, cfg);
+    m->frozen = frozen;
+    if (frozen) {
+        rt_arena_free(&m->w.arena); /* what was measured as rows */
+        plan_frozen(d, &m->w.params, &m->w.arena);
+    }
+    rt_model_plan_rope(m, positions);
+}
+
+int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
+                  rt_err *err)
+{
+    rt_config cfg;
+    memset(m, 0, sizeof *m);
+    if (rt_model_config(&cfg, path, err))
+        return -1;
+    rt_model_plan_config(m, d, &cfg, frozen, positions);
+    return 0;
+}
+
+int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
+{
+    rt_store s;
+    if (rt_store_open(&s, path, err))
+        return -1;
+    int bad = rt_store_check(&s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
+              read_all(m, d, &s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
+    rt_store_close(&s);
+    free(m->path);
+    m->path = rt_strdup(path);
+    return bad ? -1 : 0;
+}
+
+int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
+                  rt_err *err)
+{
+    if (rt_model_plan(m, d, path, frozen, positions, err))
+        return -1;
+    if (rt_model_read(m, d, path, err) == 0)
+        return 0;
+    rt_model_free(d, m);
+    return -1;
+}
+
+static void hash_tensor(uint64_t sum[2], const char *name, const int64_t *dim, int rank_max,
+                        const void *data, int64_t bytes)
+{
+    sum[0] = rt_hash64(name, (int64_t)strlen(name), sum[0]);
+    sum[0] = rt_hash64(dim, rank_max * (int64_t)sizeof *dim, sum[0]);
+    sum[0] = rt_hash64(data, bytes, sum[0]);
+    sum[1] = rt_hash64(&sum[0], (int64_t)sizeof sum[0], sum[1]);
+}
+
+typedef struct hashing {
+    rt_progress progress;
+    int64_t done, total;
+    uint64_t sum[2];
+} hashing;
+
+/* The disk is asked for the next tensor while this one is hashed. */
+static int hash_next(hashing *h, const char *name, const int64_t *dim, int rank_max,
+                     const void *data, int64_t bytes, const void *next, int64_t next_bytes,
+                     rt_err *err)
+{
+    const uintptr_t page = 4095;
+    if (next)
+        posix_madvise((void *)((uintptr_t)next & ~page), (size_t)next_bytes, POSIX_MADV_WILLNEED);
+    hash_tensor(h->sum, name, dim, rank_max, data, bytes);
+    h->done += bytes;
+    if (h->total > (int64_t)256 << 20)
+        rt_progress_update(&h->progress, h->done >> 20, "%s", name);
+    if (!rt_interrupted())
+        return 0;
+    rt_fail(err, "interrupted while reading the weights");
+    err->exit_code = 130;
+    return -1;
+}
+
+static int hash_parts(rt_hash *hash, const rt_store *s, rt_err *err)
+{
+    hashing h = { .sum = { 1, 2 } };
+    int bad = 0;
+    for (int64_t i = 0; i < s->st.n_tensors; i++)
+        h.total += s->st.tensor[i].bytes;
+    for (int64_t i = 0; i < s->gguf.n_tensors; i++)
+        h.total += s->gguf.tensor[i].bytes;
+    rt_progress_begin(&h.progress, "reading, MiB", 0, h.total >> 20);
+    for (int64_t i = 0; !bad && i < s->st.n_tensors; i++) {
+        const rt_st_tensor *t = &s->st.tensor[i];
+        bool last = i + 1 == s->st.n_tensors;
+        bad = hash_next(&h, t->name, t->dim, RT_ST_RANK_MAX, t->data, t->bytes,
+                        last ? NULL : t[1].data, last ? 0 : t[1].bytes, err);
+    }
+    for (int64_t i = 0; !bad && i < s->gguf.n_tensors; i++) {
+        const rt_gguf_tensor *t = &s->gguf.tensor[s->gguf.by_tensor[i]];
+        bad = hash_next(&h, t->name, t->dim, RT_COUNT(t->dim), t->data, t->bytes, NULL, 0, err);
+    }
+    rt_progress_end(&h.progress);
+    snprintf(hash->hex, sizeof hash->hex, "%016llx%016llx", (unsigned long long)h.sum[1],
+             (unsigned long long)h.sum[0]);
+    return bad ? -1 : 0;
+}
+
+/* One GGUF is its file; anything in parts its tensors, ascending by name, so that how they are
+   distributed does not matter. */
+int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
+{
+    rt_store s;
+    rt_identity id;
+    if (rt_store_open(&s, path, err))
+        return -1;
+    int bad;
+    if (s.is_gguf && !s.gguf.n_more) {
+        bad = rt_identity_of(&id, s.gguf.path, RT_IDENTITY_READ, NULL, err);
+        *hash = id.hash;
+    } else {
+        bad = hash_parts(hash, &s, err);
+    }
+    rt_store_close(&s);
+    return bad ? -1 : 0;
+}
+
+int rt_model_identity(rt_hash *hash, const char *path, rt_err *err)
+{
+    rt_identity_mark before, after;
+    if (rt_identity_mark_of(&before, path, err))
+        return -1;
+    if (rt_identity_recall(hash, &before, "weights"))
+        return 0;
+    if (rt_model_hash(hash, path, err) || rt_identity_mark_of(&after, path, err))
+        return -1;
+    if (!strcmp(before.stat.hex, after.stat.hex))
+        rt_identity_keep(hash, &before, "weights");
+    return 0;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------
+ */
+
+static rt_dtype stored_dtype(const rt_param *p, rt_dtype dtype)
+{
+    return p->flags & RT_PARAM_FIXED ? RT_F32 : dtype;
+}
+
+static void encode(void *out, const float *x, int64_t n, rt_dtype dtype)
+{
+    if (dtype == RT_F32) {
+        memcpy(out, x, (size_t)n * sizeof *x);
+        return;
+    }
+    uint16_t *h = out;
+    for (int64_t i = 0; i < n; i++)
+        h[i] = dtype == RT_BF16 ? rt_f32_to_bf16(x[i]) : rt_f32_to_f16(x[i]);
+}
+
+static void declare(rt_safetensors_writer *w, const rt_param *p, rt_dtype dtype)
+{
+    char name[160];
+    if (!p->experts) {
+        rt_safetensors_writer_add(w, p->name, dtype, p->slot->rank, p->slot->dim);
+        return;
+    }
+    for (int64_t e = 0; e < p->experts; e++) {
+        rt_param_expert_name(p, e, name, sizeof name);
+        rt_safetensors_writer_add(w, name, dtype, 2, p->slot->dim + 1);
+    }
+}
+
+static void declare_all(rt_safetensors_writer *w, const rt_model *m, const char *dir,
+                        rt_dtype dtype)
+{
+    const rt_params *list = &m->w.params;
+    rt_safetensors_writer_init(w, dir, (int64_t)4 << 30);
+    for (int i = 0; i < list->n; i++)
+        declare(w, &list->item[i], stored_dtype(&list->item[i], dtype));
+}
+
+int64_t rt_model_save_bytes(const rt_model *m, rt_dtype dtype)
+{
+    rt_safetensors_writer w;
+    declare_all(&w, m, "planned", dtype);
+    int64_t bytes = rt_safetensors_writer_bytes(&w);
+    rt_safetensors_writer_abort(&w);
+    return bytes;
+}
+
+static int save_weights(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err)
+{
+    rt_safetensors_writer w;
+    const rt_params *list = &m->w.params;
+    int64_t most = 0;
+    declare_all(&w, m, dir, dtype);
+    for (int i = 0; i < list->n; i++)
+        most = rt_max(most, rt_tensor_bytes(list->item[i].slot));
+    float *host = rt_alloc(most, 1, "a tensor");
+    void *out = rt_alloc(most, 1, "a tensor");
+    int bad = rt_safetensors_writer_begin(&w, err);
+    for (int i = 0; !bad && i < list->n; i++) {
+        const rt_tensor *t = list->item[i].slot;
+        rt_dtype as = stored_dtype(&list->item[i], dtype);
+        int64_t n = rt_tensor_elements(t);
+        d->ops->download(d, host, t->data, rt_tensor_bytes(t));
+        encode(out, host, n, as);
+        bad = rt_safetensors_writer_push(&w, out, rt_dtype_bytes(as, n), err);
+    }
+    free(host);
+    free(out);
+    if (bad)
+        rt_safetensors_writer_abort(&w);
+    return bad ? -1 : rt_safetensors_writer_commit(&w, err);
+}
+
+static int save_generation_config(const rt_config *c, const char *dir, rt_err *err)
+{
+    cJSON *json = rt_json_object(), *full = rt_config_json(c, "float32");
+    static const char *const tokens[] = { "bos_token_id", "eos_token_id", "pad_token_id" };
+    for (int i = 0; i < RT_COUNT(tokens); i++) {
+        const cJSON *item = rt_json_find(full, tokens[i]);
+        if (item)
+            rt_json_put(json, tokens[i], cJSON_Duplicate(item, true));
+    }
+    char *path = rt_path_join(dir, "generation_config.json");
+    int bad = rt_json_save(json, path, err);
+    free(path);
+    cJSON_Delete(json);
+    cJSON_Delete(full);
+    return bad;
+}
+
+int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err)
+{
+    if (m->frozen)
+        rt_bug("saving frozen weights: their rows are gone");
+    if (rt_dir_make(dir, err) || save_weights(m, d, dir, dtype, err) ||
+        save_generation_config(&m->cfg, dir, err))
+        return -1;
+    const char *name = dtype == RT_F32 ? "float32" : dtype == RT_BF16 ? "bfloat16" : "float16";
+    cJSON *json = rt_config_json(&m->cfg,
+                                 name); /* last: a directory with config.json is complete */
+    char *path = rt_path_join(dir, "config.json");
+    int bad = rt_json_save(json, path, err);
+    free(path);
+    cJSON_Delete(json);
+    return bad;
+}
