@@ -374,6 +374,23 @@ static int limit_lengths(evaluation *e, rt_err *err)
     return 0;
 }
 
+/* The ids of the reference must mean what those of the model mean. */
+static int check_reference(const evaluation *e, const rt_needs *plan, rt_err *err)
+{
+    const rt_needs_output *later = rt_needs_find(plan, e->o->reference);
+    rt_tokenizer *t = NULL;
+    if (rt_tokenizer_open(&t, later ? later->tokenizer : e->o->reference, err))
+        return -1;
+    rt_hash ours = rt_tokenizer_fingerprint(e->chat.tokenizer), theirs = rt_tokenizer_fingerprint(t);
+    rt_tokenizer_close(t);
+    if (strcmp(ours.hex, theirs.hex))
+        return rt_fail(err,
+                       "--reference %s: has another tokenizer (%.8s, the model has %.8s): their "
+                       "tokens cannot be compared",
+                       e->o->reference, theirs.hex, ours.hex);
+    return 0;
+}
+
 static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
 {
     const eval_options *o = e->o;
@@ -400,8 +417,13 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
         return rt_fail(
             err, "%s: the tokenizer has more tokens than the model: they do not belong together",
             o->model);
-    if (o->reference && open_one(e, &e->reference, o->reference, positions, plan, err))
+    if (o->reference && (check_reference(e, plan, err) ||
+                         open_one(e, &e->reference, o->reference, positions, plan, err)))
         return -1;
+    if (o->reference && e->reference.cfg.vocab < rt_tokenizer_vocab(e->chat.tokenizer))
+        return rt_fail(
+            err, "%s: the tokenizer has more tokens than the model: they do not belong together",
+            o->reference);
     return limit_lengths(e, err);
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/base/utf8.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
 
@@ -99,6 +100,9 @@ int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_er
 {
     if (o->licence && strlen(o->licence) >= sizeof m->licence)
         return rt_usage(err, "--licence: at most %d bytes", (int)sizeof m->licence - 1);
+    if (o->licence && rt_utf8_check_line(o->licence, (int64_t)strlen(o->licence)) <
+                          (int64_t)strlen(o->licence))
+        return rt_usage(err, "--licence: one line of UTF-8");
     snprintf(m->licence, sizeof m->licence, "%s", o->licence ? o->licence : "");
     m->samples_per_shard = o->samples_per_shard;
     m->seed = (uint64_t)o->seed;

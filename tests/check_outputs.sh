@@ -2,7 +2,7 @@
 # What a command may write where: never over an input or what somebody else made, whatever the spelling;
 # nothing finished is lost; damage is seen by `verify` and by every command that reads it.
 set -u
-retort=$1 dir=$2 tool=$(dirname "$1")/test-tool golden=$PWD/tests/golden
+retort=$1 dir=$2 tool=$(dirname "$1")/test-tool golden=$PWD/tests/golden reasoning=$PWD/examples/reasoning/teacher
 rm -rf "$dir" && mkdir -p "$dir"
 cd "$dir" || exit 1
 ln -s "$retort" retort && retort=./retort # without the tree's folder, which may hold a space
@@ -124,4 +124,24 @@ expect 0 '' "$retort" -q archive export a.traces --out e.jsonl
 expect 1 'is not an export' "$retort" -q archive export a.traces --out p.jsonl
 expect 2 'is the same as' "$retort" -q archive merge a.traces --out ./a.traces
 expect 0 '' "$retort" verify a.traces m.traces
+# a link is followed: the archive that it names grows where it stands, and so does a file
+mkdir disk && ln -s disk/l.traces l.traces && ln -s disk/l.gguf l.gguf && cp a.gguf disk/l.gguf
+printf '{"prompt":"%s"}\n' aba caba abacus >three.jsonl
+expect 0 '' "$retort" -q sample --teacher s --prompts three.jsonl --max-tokens 4 --limit 2 --out disk/l.traces
+expect 0 '' "$retort" -q sample --teacher s --prompts three.jsonl --max-tokens 4 --out l.traces
+expect 0 '' "$retort" -q sample --teacher s --prompts three.jsonl --max-tokens 4 --out once.traces
+expect 0 '' "$retort" -q quantize --model s --type Q8_0 --out l.gguf
+[ -L l.traces ] && [ -L l.gguf ] || fail "a link was replaced"
+[ "$(cd disk/l.traces && sha256sum manifest.json shard*)" = "$(cd once.traces && sha256sum manifest.json shard*)" ] ||
+    fail "an archive that grew behind a link is not the one made at once: $(ls disk/l.traces)"
+[ "$(ls -A disk | tr '\n' ' ')" = "l.gguf l.traces " ] || fail "left behind a link: $(ls -A disk)"
+"$tool" flip disk/l.traces/shard-00000.npz 1000
+"$retort" -q archive repair l.traces >/dev/null 2>&1
+[ -L l.traces ] && [ -d disk/l.traces.damaged ] && [ ! -L disk/l.traces.damaged ] || fail "repair behind a link: $(ls -l . disk)"
+
+# models that do not share a tokenizer have no divergence; a licence is text
+expect 1 'another tokenizer' "$retort" -q eval --model s --archive d.jsonl --reference "$reasoning"
+expect 1 'another tokenizer' "$retort" -q eval --model "$reasoning" --archive d.jsonl --reference s
+expect 2 'one line of UTF-8' "$retort" -q sample --teacher s --prompts three.jsonl --licence $'\xe9' --out licence.traces
+[ ! -e licence.traces ] || fail "a refused licence left an archive"
 exit $failed

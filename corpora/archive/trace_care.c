@@ -209,7 +209,7 @@ static int replace(const char *path, rt_trace_reader *r, bool finish, rt_err *er
     return rc ? -1 : 0;
 }
 
-int64_t rt_trace_repair(const char *path, rt_trace_report *report, void *ctx, rt_err *err)
+static int64_t repair(const char *path, rt_trace_report *report, void *ctx, rt_err *err)
 {
     rt_trace_reader *whole;
     int64_t lost;
@@ -227,6 +227,14 @@ int64_t rt_trace_repair(const char *path, rt_trace_report *report, void *ctx, rt
     rt_trace_reader_close(whole);
     close(lock);
     return rc ? -1 : lost;
+}
+
+int64_t rt_trace_repair(const char *path, rt_trace_report *report, void *ctx, rt_err *err)
+{
+    char *real = rt_path_followed(path);
+    int64_t lost = repair(real, report, ctx, err);
+    free(real);
+    return lost;
 }
 
 // ---- merge ----

@@ -355,8 +355,8 @@ static int refuse_others(const char *path, rt_err *err)
     return bad;
 }
 
-static int open_writer(rt_trace_writer **out, const char *path, const rt_trace_manifest *m,
-                       const rt_trace_writer *like, rt_err *err)
+static int open_real(rt_trace_writer **out, const char *path, const rt_trace_manifest *m,
+                     const rt_trace_writer *like, rt_err *err)
 {
     *out = NULL;
     if (rt_trace_manifest_check(m, err))
@@ -383,6 +383,15 @@ static int open_writer(rt_trace_writer **out, const char *path, const rt_trace_m
     }
     *out = w;
     return 0;
+}
+
+static int open_writer(rt_trace_writer **out, const char *path, const rt_trace_manifest *m,
+                       const rt_trace_writer *like, rt_err *err)
+{
+    char *real = rt_path_followed(path);
+    int rc = open_real(out, real, m, like, err);
+    free(real);
+    return rc;
 }
 
 int rt_trace_open_hooked(rt_trace_writer **w, const char *path, const rt_trace_manifest *m,
