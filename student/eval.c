@@ -13,7 +13,6 @@
 #include "core/formats/output.h"
 #include "core/network/generate.h"
 #include "core/network/needs.h"
-#include "core/network/stored.h"
 #include "core/network/weights.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
@@ -88,7 +87,6 @@ typedef struct evaluation {
     int64_t done;
     rt_measured measured;
     bool has_answers, has_data, has_kl, has_reference;
-    int64_t bytes; /* of the files with the weights of `model` */
 } evaluation;
 
 /* ---- problems -----------------------------------------------------------------------------------
@@ -265,7 +263,7 @@ static cJSON *results(const evaluation *e)
     const rt_totals *t = &e->measured.totals;
     rt_json_put_str(json, "model", e->o->model);
     rt_json_put_i64(json, "parameters", e->model.w.params.total);
-    rt_json_put_i64(json, "bytes", e->bytes);
+    rt_json_put_i64(json, "bytes", e->model.file_bytes);
     if (e->has_answers) {
         double n = (double)e->n_problems;
         rt_json_put_i64(json, "problems", e->n_problems);
@@ -342,21 +340,15 @@ static int open_one(evaluation *e, rt_model *m, const char *path, int64_t positi
                     const rt_needs *plan, rt_err *err)
 {
     const rt_needs_output *later = rt_needs_find(plan, path);
-    if (!later)
-        return plan ? rt_model_plan(m, &e->dev, path, true, positions, err)
-                    : rt_model_open(m, &e->dev, path, true, positions, err);
-    rt_model_plan_config(m, &e->dev, &later->cfg, true, positions);
-    return 0;
-}
-
-/* Of the judged model's weights. Before the work: a failure after it would lose the answers. */
-static int file_bytes(evaluation *e, rt_err *err)
-{
-    rt_store store;
-    if (rt_store_open(&store, e->o->model, err))
+    if (later)
+        rt_model_plan_config(m, &e->dev, &later->cfg, true, positions);
+    else if (plan ? rt_model_plan(m, &e->dev, path, true, positions, err)
+                  : rt_model_open(m, &e->dev, path, true, positions, err))
         return -1;
-    e->bytes = rt_store_file_bytes(&store);
-    rt_store_close(&store);
+    if (m->cfg.vocab < rt_tokenizer_vocab(e->chat.tokenizer))
+        return rt_fail(
+            err, "%s: the tokenizer has more tokens than the model: they do not belong together",
+            path);
     return 0;
 }
 
@@ -411,19 +403,11 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
     if (o->problems.n && e->n_problems == 0)
         return rt_fail(err, "%s: no problems in it", o->problems.item[0]);
     positions = rt_max(positions, e->longest_prompt + o->max_tokens);
-    if (open_one(e, &e->model, o->model, positions, plan, err) || (!plan && file_bytes(e, err)))
+    if (open_one(e, &e->model, o->model, positions, plan, err))
         return -1;
-    if (e->model.cfg.vocab < rt_tokenizer_vocab(e->chat.tokenizer))
-        return rt_fail(
-            err, "%s: the tokenizer has more tokens than the model: they do not belong together",
-            o->model);
     if (o->reference && (check_reference(e, plan, err) ||
                          open_one(e, &e->reference, o->reference, positions, plan, err)))
         return -1;
-    if (o->reference && e->reference.cfg.vocab < rt_tokenizer_vocab(e->chat.tokenizer))
-        return rt_fail(
-            err, "%s: the tokenizer has more tokens than the model: they do not belong together",
-            o->reference);
     return limit_lengths(e, err);
 }
 

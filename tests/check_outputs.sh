@@ -124,14 +124,15 @@ expect 0 '' "$retort" -q archive export a.traces --out e.jsonl
 expect 1 'is not an export' "$retort" -q archive export a.traces --out p.jsonl
 expect 2 'is the same as' "$retort" -q archive merge a.traces --out ./a.traces
 expect 0 '' "$retort" verify a.traces m.traces
-# a link is followed: the archive that it names grows where it stands, and so does a file
+# a link to an archive is followed, which grows where it stands; one to a file is replaced, and the file stays
 mkdir disk && ln -s disk/l.traces l.traces && ln -s disk/l.gguf l.gguf && cp a.gguf disk/l.gguf
 printf '{"prompt":"%s"}\n' aba caba abacus >three.jsonl
 expect 0 '' "$retort" -q sample --teacher s --prompts three.jsonl --max-tokens 4 --limit 2 --out disk/l.traces
 expect 0 '' "$retort" -q sample --teacher s --prompts three.jsonl --max-tokens 4 --out l.traces
 expect 0 '' "$retort" -q sample --teacher s --prompts three.jsonl --max-tokens 4 --out once.traces
 expect 0 '' "$retort" -q quantize --model s --type Q8_0 --out l.gguf
-[ -L l.traces ] && [ -L l.gguf ] || fail "a link was replaced"
+[ -L l.traces ] || fail "the link to an archive was replaced"
+[ ! -L l.gguf ] && cmp -s a.gguf disk/l.gguf || fail "a file behind a link was written over"
 [ "$(cd disk/l.traces && sha256sum manifest.json shard*)" = "$(cd once.traces && sha256sum manifest.json shard*)" ] ||
     fail "an archive that grew behind a link is not the one made at once: $(ls disk/l.traces)"
 [ "$(ls -A disk | tr '\n' ' ')" = "l.gguf l.traces " ] || fail "left behind a link: $(ls -A disk)"
@@ -142,6 +143,8 @@ expect 0 '' "$retort" -q quantize --model s --type Q8_0 --out l.gguf
 # models that do not share a tokenizer have no divergence; a licence is text
 expect 1 'another tokenizer' "$retort" -q eval --model s --archive d.jsonl --reference "$reasoning"
 expect 1 'another tokenizer' "$retort" -q eval --model "$reasoning" --archive d.jsonl --reference s
+printf '[{"model_type":"llama"}]' >list.json
+expect 1 'list.json: not a JSON object' "$retort" -q train --config list.json --tokenizer "$golden/tiny" --data d.jsonl --loss hard --out list
 expect 2 'one line of UTF-8' "$retort" -q sample --teacher s --prompts three.jsonl --licence $'\xe9' --out licence.traces
 [ ! -e licence.traces ] || fail "a refused licence left an archive"
 exit $failed

@@ -227,7 +227,7 @@ static void clean_temps_of(const char *path)
     free(dir);
 }
 
-static int open_temp(rt_out *out, const char *path, rt_err *err)
+int rt_out_open(rt_out *out, const char *path, rt_err *err)
 {
     *out = (rt_out){ .fd = -1 };
     struct stat st;
@@ -254,14 +254,6 @@ static int open_temp(rt_out *out, const char *path, rt_err *err)
     out->path = rt_strdup(path);
     out->buffer = rt_alloc(OUT_BUFFER_BYTES, 1, "an output buffer");
     return 0;
-}
-
-int rt_out_open(rt_out *out, const char *path, rt_err *err)
-{
-    char *real = rt_path_followed(path);
-    int rc = open_temp(out, real, err);
-    free(real);
-    return rc;
 }
 
 int rt_out_open_count(rt_out *out, rt_err *err)
@@ -435,20 +427,6 @@ bool rt_path_is_dir(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-char *rt_path_followed(const char *path)
-{
-    struct stat st;
-    char *name = rt_strdup(path), *real = NULL;
-    for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--)
-        name[n - 1] = 0; // with it lstat would follow the link
-    if (lstat(name, &st) == 0 && S_ISLNK(st.st_mode))
-        real = realpath(name, NULL);
-    free(name);
-    name = rt_strdup(real ? real : path);
-    free(real);
-    return name;
 }
 
 int rt_path_size(const char *path, int64_t *bytes, rt_err *err)

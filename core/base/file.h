@@ -60,9 +60,6 @@ int rt_fd_write(int fd, const void *data, int64_t bytes, const char *path, rt_er
    that may be there is taken for absent. */
 bool rt_path_exists(const char *path);
 bool rt_path_is_dir(const char *path);
-/* Where a path that is a symbolic link leads (to free), else the path itself: what is renamed over it
-   would else replace the link and not what stands there. */
-char *rt_path_followed(const char *path);
 int rt_path_size(const char *path, int64_t *bytes, rt_err *err);
 /* dir + "/" + name into a string of its own. */
 char *rt_path_join(const char *dir, const char *name);

@@ -79,6 +79,16 @@ char *rt_path_resolve_parent(const char *path)
     return whole;
 }
 
+char *rt_path_target(const char *path)
+{
+    char *real = rt_path_resolve(path), *name = rt_path_resolve_parent(path);
+    bool link = strcmp(real, name) != 0;
+    char *target = rt_strdup(link ? real : path);
+    free(real);
+    free(name);
+    return target;
+}
+
 bool rt_path_holds(const char *outer, const char *inner)
 {
     size_t n = strlen(outer);

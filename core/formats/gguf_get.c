@@ -1,19 +1,11 @@
 /* gguf_get.c: typed metadata values. Checks the type of a key before its bytes are read, and every
    integer against the range its reader can use. */
+#include "core/formats/gguf_inside.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/formats/gguf.h"
-
 #include "core/base/memory.h"
-
-static uint64_t load_le(const uint8_t *p, int bytes)
-{
-    uint64_t v = 0;
-    for (int i = bytes - 1; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
 
 /* Element i as an integer; false for other types and for values beyond int64. */
 static bool element_i64(const rt_gguf_key *k, int64_t i, int64_t *out)
@@ -26,20 +18,20 @@ static bool element_i64(const rt_gguf_key *k, int64_t i, int64_t *out)
         *out = (int8_t)k->data[i];
         return true;
     case RT_GGUF_U16:
-        *out = (int64_t)load_le(k->data + 2 * i, 2);
+        *out = (int64_t)rt_load_le(k->data + 2 * i, 2);
         return true;
     case RT_GGUF_I16:
-        *out = (int16_t)load_le(k->data + 2 * i, 2);
+        *out = (int16_t)rt_load_le(k->data + 2 * i, 2);
         return true;
     case RT_GGUF_U32:
-        *out = (int64_t)load_le(k->data + 4 * i, 4);
+        *out = (int64_t)rt_load_le(k->data + 4 * i, 4);
         return true;
     case RT_GGUF_I32:
-        *out = (int32_t)load_le(k->data + 4 * i, 4);
+        *out = (int32_t)rt_load_le(k->data + 4 * i, 4);
         return true;
     case RT_GGUF_U64:
     case RT_GGUF_I64:
-        *out = (int64_t)load_le(k->data + 8 * i, 8);
+        *out = (int64_t)rt_load_le(k->data + 8 * i, 8);
         return k->type == RT_GGUF_I64 || *out >= 0;
     default:
         return false;
@@ -49,14 +41,14 @@ static bool element_i64(const rt_gguf_key *k, int64_t i, int64_t *out)
 static bool element_f64(const rt_gguf_key *k, int64_t i, double *out)
 {
     if (k->type == RT_GGUF_F32) {
-        uint32_t bits = (uint32_t)load_le(k->data + 4 * i, 4);
+        uint32_t bits = (uint32_t)rt_load_le(k->data + 4 * i, 4);
         float f;
         memcpy(&f, &bits, 4);
         *out = (double)f;
         return true;
     }
     if (k->type == RT_GGUF_F64) {
-        uint64_t bits = load_le(k->data + 8 * i, 8);
+        uint64_t bits = rt_load_le(k->data + 8 * i, 8);
         memcpy(out, &bits, 8);
         return true;
     }
@@ -132,7 +124,7 @@ int rt_gguf_opt_bool(const rt_gguf *g, const char *key, bool *out, rt_err *err)
 
 static rt_gguf_str string_at(const uint8_t *p)
 {
-    return (rt_gguf_str){ (const char *)p + 8, (int64_t)load_le(p, 8) };
+    return (rt_gguf_str){ (const char *)p + 8, (int64_t)rt_load_le(p, 8) };
 }
 
 int rt_gguf_opt_str(const rt_gguf *g, const char *key, rt_gguf_str *out, rt_err *err)

@@ -1,3 +1,5 @@
+/* config.c: config.json of a Hugging Face directory, read by the table of keys (config_table.c), checked,
+   and what is neither used nor harmless named. Refuses: GGUF (config_gguf.c), writing (config_write.c). */
 #include "core/network/config.h"
 
 #include <math.h>
@@ -8,89 +10,7 @@
 #include "core/formats/listing.h"
 #include "core/network/config_key.h"
 
-/* ---- the table of config.json keys ------------------------------------------------------------
- */
-
-#define KEY(name, kind, field, families, required, def, min, max)                                  \
-    {                                                                                              \
-        name, kind, offsetof(rt_config, field), families, required, def, min, max                  \
-    }
 static const double SIZE_LIMIT = 1e13; /* weights; no real model is near this */
-#define DIM RT_DIM_MAX
-
-static const rt_config_key keys[] = {
-    KEY("num_hidden_layers", RT_KEY_INT, layers, RT_KEYS_ALL, true, 0, 1, 1024),
-    KEY("hidden_size", RT_KEY_INT, width, RT_KEYS_ALL, true, 0, 1, DIM),
-    KEY("vocab_size", RT_KEY_INT, vocab, RT_KEYS_ALL, true, 0, 2, RT_VOCAB_MAX),
-    KEY("num_attention_heads", RT_KEY_INT, heads, RT_KEYS_ALL, true, 0, 1, 4096),
-    KEY("num_key_value_heads", RT_KEY_INT, kv_heads, RT_KEYS_ALL, false, 0, 1, 4096),
-    KEY("head_dim", RT_KEY_INT, head_dim, RT_KEYS_GQA, false, 0, 1, 4096),
-    KEY("head_dim", RT_KEY_INT, head_dim, RT_KEYS_OSS, true, 0, 1, 4096),
-    KEY("q_lora_rank", RT_KEY_INT, q_rank, RT_KEYS_MLA, false, 0, 0, DIM),
-    KEY("kv_lora_rank", RT_KEY_INT, kv_rank, RT_KEYS_MLA, true, 0, 1, DIM),
-    KEY("qk_nope_head_dim", RT_KEY_INT, nope_dim, RT_KEYS_MLA, true, 0, 1, 4096),
-    KEY("qk_rope_head_dim", RT_KEY_INT, rope_dim, RT_KEYS_MLA, true, 0, 2, 4096),
-    KEY("v_head_dim", RT_KEY_INT, v_dim, RT_KEYS_MLA, true, 0, 1, 4096),
-    KEY("intermediate_size", RT_KEY_INT, ffn_width, RT_KEYS_ALL, true, 0, 1, DIM),
-    KEY("moe_intermediate_size", RT_KEY_INT, expert_width, RT_KEYS_WIDTH, true, 0, 1, DIM),
-    KEY("shared_expert_intermediate_size", RT_KEY_INT, shared_width, RT_KEYS_SHARED, true, 0, 1,
-        DIM),
-    KEY("n_routed_experts", RT_KEY_INT, experts, RT_KEYS_DEEP, true, 0, 1, RT_EXPERTS_MAX),
-    KEY("num_experts", RT_KEY_INT, experts, RT_KEYS_QMOE, true, 0, 1, RT_EXPERTS_MAX),
-    KEY("num_experts_per_tok", RT_KEY_INT, active, RT_KEYS_MOE, true, 0, 1, 256),
-    KEY("n_shared_experts", RT_KEY_INT, shared, RT_KEYS_DEEP, false, 0, 0, 256),
-    KEY("n_group", RT_KEY_INT, groups, RT_KEYS_DEEP, false, 1, 1, 256),
-    KEY("topk_group", RT_KEY_INT, groups_kept, RT_KEYS_DEEP, false, 1, 1, 256),
-    KEY("first_k_dense_replace", RT_KEY_INT, dense_first, RT_KEYS_DEEP, false, 0, 0, 1024),
-    KEY("decoder_sparse_step", RT_KEY_INT, sparse_step, RT_KEYS_STEP, false, 1, 0, 1024),
-    KEY("norm_topk_prob", RT_KEY_BOOL, norm_topk, RT_KEYS_NORM, false, 0, 0, 1),
-    KEY("norm_topk_prob", RT_KEY_BOOL, norm_topk, RT_KEYS_NOAUX, false, 1, 0, 1),
-    KEY("routed_scaling_factor", RT_KEY_FLOAT, route_scale, RT_KEYS_DEEP, false, 1, 1e-6, 1e6),
-    KEY("sliding_window", RT_KEY_INT, window, RT_KEYS_WINDOW, false, 0, 0, 1 << 30),
-    KEY("use_sliding_window", RT_KEY_BOOL, use_window, RT_KEYS_LAYERS, false, 0, 0, 1),
-    KEY("max_window_layers", RT_KEY_INT, window_first, RT_KEYS_LAYERS, false, 28, 0, 1024),
-    KEY("attention_bias", RT_KEY_BOOL, attention_bias, RT_KEYS_BIAS, false, 0, 0, 1),
-    KEY("attention_bias", RT_KEY_BOOL, attention_bias, RT_KEYS_OSS, false, 1, 0, 1),
-    KEY("swiglu_alpha", RT_KEY_FLOAT, swiglu_alpha, RT_KEYS_OSS, false, 1.702, 1e-3, 1e3),
-    KEY("swiglu_limit", RT_KEY_FLOAT, swiglu_limit, RT_KEYS_OSS, false, 7, 1e-3, 1e6),
-    KEY("use_qk_norm", RT_KEY_BOOL, qk_norm, RT_KEYS_GLM, false, 0, 0, 1),
-    KEY("rms_norm_eps", RT_KEY_FLOAT, norm_eps, RT_KEYS_ALL, true, 0, 0, 1),
-    KEY("initializer_range", RT_KEY_FLOAT, init_std, RT_KEYS_ALL, false, 0.02, 0, 10),
-    KEY("tie_word_embeddings", RT_KEY_BOOL, tied, RT_KEYS_ALL, false, 0, 0, 1),
-    KEY("rope_interleave", RT_KEY_BOOL, interleaved, RT_KEYS_MLA, false, 1, 0, 1),
-    KEY("max_position_embeddings", RT_KEY_INT, max_positions, RT_KEYS_ALL, true, 0, 1, 1 << 30),
-};
-
-/* Keys of a rope_scaling (or rope_parameters) object, for the kinds in `families` bits below. */
-enum { R_LINEAR = 1, R_LLAMA3 = 2, R_YARN = 4 };
-static const struct {
-    rt_rope_scaling kind;
-    int bit;
-    const char *name;
-} scalings[] = { { RT_ROPE_LINEAR, R_LINEAR, "linear" },
-                 { RT_ROPE_LLAMA3, R_LLAMA3, "llama3" },
-                 { RT_ROPE_YARN, R_YARN, "yarn" } };
-static const rt_config_key rope_keys[] = {
-    KEY("factor", RT_KEY_FLOAT, rope_factor, R_LINEAR | R_LLAMA3 | R_YARN, true, 1, 1e-3, 1e6),
-    KEY("low_freq_factor", RT_KEY_FLOAT, rope_low, R_LLAMA3, true, 1, 1e-3, 1e6),
-    KEY("high_freq_factor", RT_KEY_FLOAT, rope_high, R_LLAMA3, true, 4, 1e-3, 1e6),
-    KEY("original_max_position_embeddings", RT_KEY_FLOAT, rope_original, R_LLAMA3 | R_YARN, false,
-        0, 1, 1 << 30),
-    KEY("beta_fast", RT_KEY_FLOAT, yarn_fast, R_YARN, false, 32, 1e-3, 1e6),
-    KEY("beta_slow", RT_KEY_FLOAT, yarn_slow, R_YARN, false, 1, 1e-3, 1e6),
-    KEY("mscale", RT_KEY_FLOAT, yarn_mscale, R_YARN, false, 0, 0, 1e3),
-    KEY("mscale_all_dim", RT_KEY_FLOAT, yarn_mscale_all, R_YARN, false, 0, 0, 1e3),
-    KEY("attention_factor", RT_KEY_FLOAT, yarn_attention, R_YARN, false, 0, 1e-6, 1e3),
-    KEY("truncate", RT_KEY_BOOL, yarn_truncate, R_YARN, false, 1, 0, 1),
-};
-
-const char *rt_config_rope_name(const rt_config *cfg)
-{
-    for (int i = 0; i < RT_COUNT(scalings); i++)
-        if (scalings[i].kind == cfg->rope_scaling)
-            return scalings[i].name;
-    return "default";
-}
 
 /* Names that newer transformers write for a key. */
 static const char *const renamed[][2] = { { "num_experts", "num_local_experts" },
@@ -164,15 +84,15 @@ static int read_rope(rt_config *cfg, const cJSON *json, const char *what, rt_err
     if (strcmp(kind, "default") == 0)
         return 0;
     int bit = 0;
-    for (int i = 0; i < RT_COUNT(scalings); i++)
-        if (strcmp(kind, scalings[i].name) == 0)
-            cfg->rope_scaling = scalings[i].kind, bit = scalings[i].bit;
+    for (const rt_config_scaling *r = rt_config_scalings; r->name; r++)
+        if (strcmp(kind, r->name) == 0)
+            cfg->rope_scaling = r->kind, bit = r->bit;
     if (!bit)
         return rt_fail(err,
                        "%s: rope type \"%s\" is not supported (default, linear, llama3, yarn are)",
                        what, kind);
-    for (int i = 0; i < RT_COUNT(rope_keys); i++)
-        if ((rope_keys[i].families & bit) && read_key(cfg, scaling, &rope_keys[i], what, err))
+    for (const rt_config_key *k = rt_config_rope_keys; k->name; k++)
+        if ((k->families & bit) && read_key(cfg, scaling, k, what, err))
             return -1;
     if (cfg->rope_original == 0)
         cfg->rope_original = (double)cfg->max_positions;
@@ -200,7 +120,7 @@ static int read_tokens(rt_config *cfg, const cJSON *json, const char *what, rt_e
 {
     cfg->bos = cfg->pad = -1;
     cfg->n_eos = 0;
-    if (rt_json_opt_i64(json, "pad_token_id", -1, DIM, &cfg->pad, err))
+    if (rt_json_opt_i64(json, "pad_token_id", -1, RT_DIM_MAX, &cfg->pad, err))
         return rt_wrap(err, "%s", what);
     const cJSON *bos = rt_json_find(json, "bos_token_id");
     if (cJSON_IsNumber(bos) && bos->valuedouble >= 0 && bos->valuedouble <= INT32_MAX)
@@ -404,6 +324,8 @@ int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err 
     char known[256];
     memset(cfg, 0, sizeof *cfg);
     const char *type = NULL;
+    if (!cJSON_IsObject(json))
+        return rt_fail(err, "%s: not a JSON object: is this a model's config.json?", what);
     if (rt_json_get_str(json, "model_type", &type, err))
         return rt_wrap(err, "%s", what);
     cfg->family = rt_family_find(type);
@@ -413,9 +335,9 @@ int rt_config_parse(rt_config *cfg, const cJSON *json, const char *what, rt_err 
     if (refuse_unknown_parts(cfg->family, json, what, err) ||
         rt_quantization_parse(&cfg->quantization, json, what, err))
         return -1;
-    for (int i = 0; i < RT_COUNT(keys); i++)
-        if ((keys[i].families & (cfg->family->keys | RT_KEYS_ALL)) &&
-            read_key(cfg, json, &keys[i], what, err))
+    for (const rt_config_key *k = rt_config_keys; k->name; k++)
+        if ((k->families & (cfg->family->keys | RT_KEYS_ALL)) &&
+            read_key(cfg, json, k, what, err))
             return -1;
     if (settle(cfg, json, what, err) || read_rope(cfg, json, what, err) ||
         read_tokens(cfg, json, what, err))
@@ -512,10 +434,10 @@ static bool says_nothing(const cJSON *v)
            ((cJSON_IsArray(v) || cJSON_IsObject(v)) && !v->child);
 }
 
-static bool in_table(const rt_config_key *table, int n, const char *name, int bits)
+static bool in_table(const rt_config_key *k, const char *name, int bits)
 {
-    for (int i = 0; i < n; i++)
-        if ((table[i].families & bits) && strcmp(table[i].name, name) == 0)
+    for (; k->name; k++)
+        if ((k->families & bits) && strcmp(k->name, name) == 0)
             return true;
     return false;
 }
@@ -531,11 +453,11 @@ static void name_unknown(const rt_config *cfg, const cJSON *json, const char *wh
     const cJSON *v;
     cJSON_ArrayForEach(
         v, json) if (!says_nothing(v) &&
-                     !in_table(keys, RT_COUNT(keys), v->string, cfg->family->keys | RT_KEYS_ALL) &&
+                     !in_table(rt_config_keys, v->string, cfg->family->keys | RT_KEYS_ALL) &&
                      !rt_key_among(harmless, RT_COUNT(harmless), v->string))
         rt_unknown_add(&u, v->string);
     cJSON_ArrayForEach(
-        v, rope) if (!says_nothing(v) && !in_table(rope_keys, RT_COUNT(rope_keys), v->string, ~0) &&
+        v, rope) if (!says_nothing(v) && !in_table(rt_config_rope_keys, v->string, ~0) &&
                      !rt_key_among(rope_harmless, RT_COUNT(rope_harmless), v->string))
         rt_unknown_add(&u, v->string);
     rt_unknown_warn(&u, what);
@@ -547,8 +469,8 @@ int rt_config_load(rt_config *cfg, const char *dir, rt_err *err)
 {
     char *path = rt_path_join(dir, "config.json");
     cJSON *json = NULL;
-    int bad = rt_listing_check(dir, err) || rt_json_load(&json, path, err) || rt_config_parse(cfg, json, path, err) ||
-              need_keys(cfg->family, json, path, err);
+    int bad = rt_listing_check(dir, err) || rt_json_load(&json, path, err) ||
+              rt_config_parse(cfg, json, path, err) || need_keys(cfg->family, json, path, err);
     if (!bad)
         name_unknown(cfg, json, path);
     cJSON_Delete(json);
@@ -562,119 +484,6 @@ int rt_config_load(rt_config *cfg, const char *dir, rt_err *err)
     cJSON_Delete(json);
     free(path);
     return bad ? -1 : 0;
-}
-
-static void put_key(cJSON *json, const rt_config *cfg, const rt_config_key *k)
-{
-    const uint8_t *field = (const uint8_t *)cfg + k->offset;
-    if (k->kind == RT_KEY_BOOL)
-        rt_json_put_bool(json, k->name, *(const bool *)field);
-    else if (k->kind == RT_KEY_FLOAT)
-        rt_json_put_num(json, k->name, *(const double *)(const void *)field);
-    else
-        rt_json_put_i64(json, k->name, *(const int64_t *)(const void *)field);
-}
-
-/* Numbers whose zero is an absence. */
-static bool put_as_null(const rt_config *cfg, const char *name)
-{
-    return (strcmp(name, "q_lora_rank") == 0 && cfg->q_rank == 0) ||
-           (strcmp(name, "sliding_window") == 0 && cfg->window == 0);
-}
-
-/* An optional number of rope scaling that is 0 was not there. */
-static bool is_given(const rt_config *cfg, const rt_config_key *k)
-{
-    return k->required || k->kind != RT_KEY_FLOAT ||
-           *(const double *)(const void *)((const uint8_t *)cfg + k->offset) != 0;
-}
-
-/* Keys that are not a number of rt_config. */
-static void put_parts(cJSON *json, const rt_config *cfg)
-{
-    const int bits = cfg->family->keys;
-    if (bits & RT_KEYS_DEEP) {
-        const char *method = bits & RT_KEYS_NOAUX ? "noaux_tc"
-                             : cfg->groups > 1    ? "group_limited_greedy"
-                                                  : "greedy";
-        rt_json_put_str(json, "topk_method", method);
-        rt_json_put_str(json, "scoring_func", bits & RT_KEYS_NOAUX ? "sigmoid" : "softmax");
-        rt_json_put_i64(json, "moe_layer_freq", 1);
-        rt_json_put_i64(json, "num_nextn_predict_layers", 0);
-    }
-    if (bits & RT_KEYS_GLM)
-        rt_json_put_num(json, "partial_rotary_factor",
-                        (double)rt_config_rope_dim(cfg) / (double)cfg->head_dim);
-    cJSON *list = rt_json_array();
-    for (int l = 0; (bits & RT_KEYS_STEP) && l < RT_COUNT(cfg->dense_layer); l++)
-        if (cfg->dense_layer[l])
-            cJSON_AddItemToArray(list, cJSON_CreateNumber(l));
-    if (bits & RT_KEYS_STEP) {
-        rt_json_put(json, "mlp_only_layers", list);
-        list = rt_json_array();
-    }
-    bool types = (bits & (RT_KEYS_LAYERS | RT_KEYS_OSS)) != 0;
-    for (int64_t l = 0; types && l < cfg->layers; l++)
-        cJSON_AddItemToArray(
-            list, cJSON_CreateString(cfg->windowed[l] ? "sliding_attention" : "full_attention"));
-    if (types)
-        rt_json_put(json, "layer_types", list);
-    else
-        cJSON_Delete(list);
-}
-
-cJSON *rt_config_json(const rt_config *cfg, const char *dtype)
-{
-    cJSON *json = rt_json_object(), *list = rt_json_array();
-    cJSON_AddItemToArray(list, cJSON_CreateString(cfg->family->architecture));
-    rt_json_put(json, "architectures", list);
-    rt_json_put_str(json, "model_type", cfg->family->model_type);
-    rt_json_put_str(json, "torch_dtype", dtype);
-    rt_json_put_str(json, "hidden_act", "silu");
-    rt_json_put_num(json, "attention_dropout", 0);
-    const int bits = cfg->family->keys;
-    if (!(bits & (RT_KEYS_BIAS | RT_KEYS_OSS)))
-        rt_json_put_bool(json, "attention_bias", false);
-    for (int i = 0; i < RT_COUNT(keys); i++) {
-        if (!(keys[i].families & (bits | RT_KEYS_ALL)) || rt_json_find(json, keys[i].name))
-            continue; // a name may have a row of its own for some family
-        if (put_as_null(cfg, keys[i].name))
-            rt_json_put(json, keys[i].name, cJSON_CreateNull());
-        else
-            put_key(json, cfg, &keys[i]);
-    }
-    put_parts(json, cfg);
-    rt_json_put_num(json, "rope_theta", cfg->rope_theta);
-    cJSON *scaling = NULL;
-    for (int i = 0; i < RT_COUNT(scalings); i++) {
-        if (cfg->rope_scaling != scalings[i].kind)
-            continue;
-        scaling = rt_json_object();
-        rt_json_put_str(scaling, "rope_type", scalings[i].name);
-        for (int j = 0; j < RT_COUNT(rope_keys); j++) {
-            if ((rope_keys[j].families & scalings[i].bit) && is_given(cfg, &rope_keys[j]))
-                put_key(scaling, cfg, &rope_keys[j]);
-        }
-    }
-    if (!scaling && (bits & RT_KEYS_OSS)) {
-        scaling = rt_json_object();
-        rt_json_put_str(scaling, "rope_type", "default");
-    }
-    rt_json_put(json, "rope_scaling", scaling ? scaling : cJSON_CreateNull());
-    if (cfg->bos >= 0)
-        rt_json_put_i64(json, "bos_token_id", cfg->bos);
-    if (cfg->pad >= 0)
-        rt_json_put_i64(json, "pad_token_id", cfg->pad);
-    if (cfg->n_eos == 1)
-        rt_json_put_i64(json, "eos_token_id", cfg->eos[0]);
-    if (cfg->n_eos > 1) {
-        cJSON *eos = rt_json_array();
-        for (int64_t i = 0; i < cfg->n_eos; i++)
-            cJSON_AddItemToArray(eos, cJSON_CreateNumber((double)cfg->eos[i]));
-        rt_json_put(json, "eos_token_id", eos);
-    }
-    rt_json_put_bool(json, "use_cache", true);
-    return json;
 }
 
 int64_t rt_config_longest(const rt_config *cfg, int64_t wanted)

@@ -1,5 +1,5 @@
 /* config_key.h: a number of rt_config under the name that a file has for it: one row of the tables
-   of config.json (config.c) and of a GGUF (config_gguf.c). Owns how a value is checked and stored,
+   of config.json (config_table.c) and of a GGUF (config_gguf.c). Owns how a value is checked and stored,
    the bounds that no real model reaches, and how keys that no table knows are named. */
 #ifndef RT_CONFIG_KEY_H
 #define RT_CONFIG_KEY_H
@@ -24,6 +24,16 @@ typedef struct rt_config_key {
 } rt_config_key;
 
 #define RT_DIM_MAX (1 << 24) /* of widths, ranks and counts */
+
+typedef struct rt_config_scaling {
+    rt_rope_scaling kind;
+    int bit; /* in `families` of rt_config_rope_keys */
+    const char *name;
+} rt_config_scaling;
+
+/* config_table.c; a row without a name is the end */
+extern const rt_config_key rt_config_keys[], rt_config_rope_keys[];
+extern const rt_config_scaling rt_config_scalings[];
 
 static inline bool rt_config_key_fits(const rt_config_key *k, double v)
 {

@@ -29,6 +29,7 @@ typedef struct rt_model {
     rt_tensor rope; /* (T,P) cos | sin */
     rt_arena rope_arena;
     char *path;  /* where the weights were read, NULL = made at random */
+    int64_t file_bytes; /* of the files that hold them */
     bool frozen; /* products use panels; no gradients */
 } rt_model;
 

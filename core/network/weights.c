@@ -170,6 +170,7 @@ int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
         return -1;
     int bad = rt_store_check(&s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
               read_all(m, d, &s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
+    m->file_bytes = rt_store_file_bytes(&s);
     rt_store_close(&s);
     free(m->path);
     m->path = rt_strdup(path);

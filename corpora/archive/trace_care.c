@@ -10,6 +10,7 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/base/path.h"
 #include "corpora/archive/trace_inside.h"
 
 // ---- directories ----
@@ -231,7 +232,7 @@ static int64_t repair(const char *path, rt_trace_report *report, void *ctx, rt_e
 
 int64_t rt_trace_repair(const char *path, rt_trace_report *report, void *ctx, rt_err *err)
 {
-    char *real = rt_path_followed(path);
+    char *real = rt_path_target(path);
     int64_t lost = repair(real, report, ctx, err);
     free(real);
     return lost;

@@ -14,6 +14,7 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/base/path.h"
 #include "corpora/archive/trace_inside.h"
 
 enum { SYNC_RECORDS = 64, SYNC_BYTES = 4 << 20 };
@@ -388,7 +389,7 @@ static int open_real(rt_trace_writer **out, const char *path, const rt_trace_man
 static int open_writer(rt_trace_writer **out, const char *path, const rt_trace_manifest *m,
                        const rt_trace_writer *like, rt_err *err)
 {
-    char *real = rt_path_followed(path);
+    char *real = rt_path_target(path);
     int rc = open_real(out, real, m, like, err);
     free(real);
     return rc;
