@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/json.h"
+#include "core/base/identity.h"
 #include "core/base/log.h"
 #include "core/base/option.h"
 #include "core/formats/output.h"
@@ -113,6 +113,8 @@ const rt_command rt_command_tokenize = {
 
 /* ---- tokenizer ------------------------------------------------------------------------------ */
 
+extern const rt_command rt_command_tokenizer;
+
 typedef struct trainer_options {
     rt_strlist in, special, added;
     char *out, *pre, *bos, *eos, *pad, *chat_template;
@@ -176,25 +178,58 @@ static int open_trainer(rt_trainer **t, const trainer_options *o, rt_err *err)
     return bad;
 }
 
-static int run_tokenizer(void *options, rt_err *err)
+static int read_all(rt_trainer *t, const trainer_options *o, rt_err *err)
 {
-    const trainer_options *o = options;
     int64_t records = 0;
-    rt_trainer *t = NULL;
-    rt_output_state state;
-    int bad = rt_output_look(&state, o->out, "tokenizer", NULL, o->overwrite, err) ||
-              open_trainer(&t, o, err);
+    int bad = 0;
     for (int i = 0; i < o->in.n && !bad; i++)
         bad = read_path(t, o->in.item[i], &records, err);
     if (!bad && records == 0)
         bad = rt_fail(err, "tokenizer: no records in the input");
     if (!bad)
-        bad = rt_dir_make(o->out, err) ||
-              rt_output_begin(state, o->out, "tokenizer", NULL, err) ||
+        rt_info("learning from %lld records", (long long)records);
+    return bad ? -1 : 0;
+}
+
+static int add_content(rt_hash *of, const char *path, rt_err *err)
+{
+    rt_identity id;
+    rt_hash both[2] = { *of };
+    if (rt_identity_of(&id, path, RT_IDENTITY_CACHED, NULL, err))
+        return -1;
+    both[1] = id.hash;
+    *of = rt_hash_bytes(both, sizeof both);
+    return 0;
+}
+
+/* The settings, and the content of what is read. */
+static int identity_of(rt_hash *work, const trainer_options *o, rt_err *err)
+{
+    cJSON *json = rt_options_result(&rt_command_tokenizer, o);
+    char *text = rt_json_text(json);
+    *work = rt_hash_bytes(text, (int64_t)strlen(text));
+    free(text);
+    cJSON_Delete(json);
+    for (int i = 0; i < o->in.n; i++)
+        if (add_content(work, o->in.item[i], err))
+            return -1;
+    return o->chat_template ? add_content(work, o->chat_template, err) : 0;
+}
+
+static int run_tokenizer(void *options, rt_err *err)
+{
+    const trainer_options *o = options;
+    rt_trainer *t = NULL;
+    rt_output_state state;
+    rt_hash work;
+    int bad = identity_of(&work, o, err) ||
+              rt_output_look(&state, o->out, "tokenizer", work.hex, o->overwrite, err) ||
+              open_trainer(&t, o, err) || read_all(t, o, err) || rt_dir_make(o->out, err) ||
+              rt_output_begin(state, o->out, "tokenizer", work.hex, err) ||
               rt_trainer_write(t, o->out, err) ||
-              rt_output_finish(o->out, "tokenizer", NULL, err);
+              rt_output_finish(o->out, "tokenizer", work.hex, err);
     if (!bad)
-        rt_info("tokenizer of %lld records written to %s", (long long)records, o->out);
+        rt_info("tokenizer written to %s", o->out);
     rt_trainer_close(t);
     return bad ? -1 : 0;
 }

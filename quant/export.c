@@ -280,6 +280,7 @@ int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err)
              rt_export_keys(&w, job, &p.cfg, p.tokenizer, p.report.parameters, err) ||
              tensors_write(&s, err);
     p.report.file_bytes = w.out.bytes;
+    w.out.keep = !job->overwrite;
     rc = rc || rt_gguf_writer_commit(&w, err) ? -1 : 0;
     rt_gguf_writer_abort(&w);
     *report = p.report;

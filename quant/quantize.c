@@ -91,6 +91,7 @@ static rt_export job_of(const quantize_options *o)
                         .mix = rt_mix_find(o->type),
                         .pure = o->pure,
                         .weights_only = o->weights_only,
+                        .overwrite = o->overwrite,
                         .pre = o->pre,
                         .name = o->name };
 }

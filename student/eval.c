@@ -437,7 +437,7 @@ static int run_eval(void *values, rt_err *err)
             rt_json_print(json);
         else
             print_table(json);
-        bad = e.o->out ? rt_json_save(json, e.o->out, err) : 0;
+        bad = e.o->out ? rt_output_json(json, e.o->out, e.o->overwrite, err) : 0;
         cJSON_Delete(json);
     }
     close_evaluation(&e);

@@ -105,12 +105,15 @@ static int forward(run *r, rt_err *err)
     return 0;
 }
 
-static int write_head(rt_out *out, const char *path, const char *descr, int rank,
+static int write_head(const run *r, rt_out *out, const char *path, const char *descr, int rank,
                       const int64_t *dim, rt_err *err)
 {
     uint8_t head[RT_NPY_HEAD];
     rt_npy_head(head, descr, rank, dim);
-    return rt_out_open(out, path, err) || rt_out_write(out, head, RT_NPY_HEAD, err) ? -1 : 0;
+    if (rt_out_open(out, path, err))
+        return -1;
+    out->keep = !r->o->overwrite;
+    return rt_out_write(out, head, RT_NPY_HEAD, err);
 }
 
 static int check_finite(run *r, const float *logits, int64_t n, rt_err *err)
@@ -127,7 +130,7 @@ static int write_logits(run *r, rt_err *err)
     rt_out out = { 0 };
     int32_t index[HEAD_ROWS];
     float *host = rt_alloc(HEAD_ROWS * v, sizeof *host, "logits");
-    int bad = write_head(&out, r->o->out, "<f4", 2, dim, err);
+    int bad = write_head(r, &out, r->o->out, "<f4", 2, dim, err);
     for (int64_t first = 0; !bad && first < r->n; first += HEAD_ROWS) {
         int64_t n = rt_min(HEAD_ROWS, r->n - first);
         for (int64_t i = 0; i < n; i++)
@@ -165,7 +168,7 @@ static int write_experts(run *r, rt_err *err)
     r->dev.ops->download(&r->dev, host, r->acts.choice.data, all * 4);
     for (int64_t i = 0; i < c->layers * r->n; i++)
         qsort(host + i * row, (size_t)row, sizeof *host, ascending);
-    int bad = write_head(&out, r->o->experts, "<i4", 3, dim, err);
+    int bad = write_head(r, &out, r->o->experts, "<i4", 3, dim, err);
     for (int64_t l = 0; !bad && l < c->layers; l++)
         if (rt_config_routed(c, l))
             bad = rt_out_write(&out, host + l * r->n * row, r->n * row * 4, err);

@@ -73,7 +73,17 @@ expect 1 'is not a GGUF that retort wrote' $quantize --out edited.gguf
 cmp -s edited.gguf keep.gguf || fail "a GGUF that another program wrote anew was replaced"
 : >empty.gguf
 expect 0 '' $quantize --out empty.gguf
-for i in 1 2; do expect 0 '' "$retort" -q eval --model s --problems p.jsonl --max-tokens 4 --out new/e.json; done
+# one of ours that says something else goes to old/ beside it; the same bytes stay; --overwrite replaces
+[ ! -e made/on/the/way/old ] || fail "the same GGUF was moved aside"
+cp made/on/the/way/s.gguf keep.gguf
+expect 0 '' "$retort" -q quantize --type Q8_0 --model s --out made/on/the/way/s.gguf
+cmp -s keep.gguf made/on/the/way/old/s.gguf || fail "another GGUF of ours was replaced"
+expect 0 '' $quantize --out made/on/the/way/s.gguf --overwrite
+[ "$(ls -A made/on/the/way | tr '\n' ' ')" = "old s.gguf " ] && cmp -s keep.gguf made/on/the/way/s.gguf || fail "--overwrite of a GGUF"
+expect 0 '' "$retort" -q eval --model s --problems p.jsonl --max-tokens 4 --out new/e.json
+sed -i '1a\ "note": "mine",' new/e.json && cp new/e.json keep.json
+for i in 1 2; do expect 0 '' "$retort" -q eval --model s --problems p.jsonl --max-tokens $i --out new/e.json; done
+cmp -s keep.json new/old/e.json && [ -e new/old-2/e.json ] || fail "a report with a note in it was replaced: $(ls -R new)"
 expect 1 'cannot make directory\|not a directory' "$retort" -q eval --model s --problems p.jsonl --out mine.txt/e.json
 [ "$(wc -c <out.txt)" = 0 ] || fail "eval worked before it looked at its output"
 
@@ -105,7 +115,10 @@ for i in 1 2; do expect 0 '' train other --seed $((7 + i)) --overwrite; done
 (cd other/old && sha256sum --quiet -c <(grep -v old ../../other.sum)) || fail "what --overwrite moved is not what stood there"
 [ -e other/old-2/model.safetensors ] || fail "the second --overwrite"
 expect 0 '' "$retort" -q tokenizer --in d.jsonl --vocab 260 --out tok
-expect 0 '' "$retort" -q tokenizer --in d.jsonl --vocab 261 --out tok
+expect 0 '' "$retort" -q tokenizer --in d.jsonl --vocab 260 --out tok
+expect 1 'finished work made by other settings' "$retort" -q tokenizer --in d.jsonl --vocab 261 --out tok
+expect 0 '' "$retort" -q tokenizer --in d.jsonl --vocab 261 --out tok --overwrite
+[ -e tok/old/tokenizer.json ] || fail "--overwrite lost a tokenizer"
 expect 0 '' "$retort" verify tok s made
 sed -i 's/1/2/' tok/tokenizer.json
 expect 1 'tokenizer.json: not as it was written' train t --tokenizer tok
@@ -119,8 +132,11 @@ expect 0 'nothing to do' "$retort" archive merge a.traces --out m.traces
 sum m.traces | cmp -s m.sum - || fail "merging again changed the archive"
 expect 0 '' "$retort" -q sample --teacher s --prompts p.jsonl --max-tokens 4 --seed 9 --out b.traces
 expect 1 'stands there already' "$retort" -q archive merge b.traces --out m.traces
+for i in 1 2; do expect 0 '' "$retort" -q archive export a.traces --out e.jsonl; done
+[ ! -e old ] || fail "the same export was moved aside"
+echo '{"by": "hand"}' >>e.jsonl && cp e.jsonl keep.jsonl
 expect 0 '' "$retort" -q archive export a.traces --out e.jsonl
-expect 0 '' "$retort" -q archive export a.traces --out e.jsonl
+cmp -s keep.jsonl old/e.jsonl || fail "an export with a line written by hand was replaced"
 expect 1 'is not an export' "$retort" -q archive export a.traces --out p.jsonl
 expect 2 'is the same as' "$retort" -q archive merge a.traces --out ./a.traces
 expect 0 '' "$retort" verify a.traces m.traces

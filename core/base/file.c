@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/path.h"
 
@@ -381,17 +382,60 @@ int rt_out_printf(rt_out *out, rt_err *err, const char *fmt, ...)
     return rc;
 }
 
+static bool same_bytes(const char *path, const char *other)
+{
+    rt_map a, b;
+    rt_err ignored;
+    if (rt_map_open(&a, path, &ignored))
+        return false;
+    bool same = !rt_map_open(&b, other, &ignored);
+    same = same && a.bytes == b.bytes && !memcmp(a.data, b.data, (size_t)a.bytes);
+    rt_map_close(&a);
+    rt_map_close(&b);
+    return same;
+}
+
+// A second name in the first of DIR/old, old-2 ... without it, so that the first one never lacks a
+// file; where the file system knows no second names, the only one.
+static int keep_old(const char *path, rt_err *err)
+{
+    char *dir = rt_path_parent(path);
+    int rc = 1;
+    for (int i = 1; rc == 1 && i < 10000; i++) {
+        char name[32];
+        snprintf(name, sizeof name, i == 1 ? "old" : "old-%d", i);
+        char *old = rt_path_join(dir, name), *to = rt_path_join(old, rt_path_base(path));
+        struct stat st;
+        if (mkdir(old, 0777) && errno != EEXIST)
+            rc = rt_fail(err, "%s: cannot make directory: %s", old, rt_errno_text(errno));
+        else if (lstat(to, &st) == 0)
+            rc = 1;
+        else if (link(path, to) && rename(path, to))
+            rc = rt_fail(err, "%s: cannot be moved to %s: %s", path, to, rt_errno_text(errno));
+        else if (!(rc = rt_dir_sync(old, err)))
+            rt_info("%s: what stood there was moved to %s", path, to);
+        free(old);
+        free(to);
+    }
+    free(dir);
+    return rc == 1 ? rt_fail(err, "%s: too many old-N beside it; remove some", path) : rc;
+}
+
 int rt_out_commit(rt_out *out, rt_err *err)
 {
     if (out_flush(out, err))
         return -1;
     int rc = 0;
+    struct stat st;
     if (fsync(out->fd))
         rc = rt_fail(err, "%s: fsync failed: %s", out->path, rt_errno_text(errno));
     int fd = out->fd;
     out->fd = -1;
     if (close(fd) && !rc)
         rc = rt_fail(err, "%s: close failed: %s", out->path, rt_errno_text(errno));
+    if (!rc && out->keep && lstat(out->path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size &&
+        !same_bytes(out->temp, out->path))
+        rc = keep_old(out->path, err);
     if (!rc && rename(out->temp, out->path))
         rc = rt_fail(err, "%s: cannot put the finished file in place: %s", out->path,
                      rt_errno_text(errno));

@@ -35,6 +35,7 @@ typedef struct rt_out {
     int fd;
     char *path, *temp;
     int64_t bytes;    /* written so far */
+    bool keep;        /* set after opening: other bytes that stand at PATH go to old/ beside it */
     uint8_t *buffer;  /* private, write coalescing */
     int64_t buffered; /* private */
 } rt_out;
@@ -47,8 +48,8 @@ int rt_out_printf(rt_out *out, rt_err *err, const char *fmt, ...) RT_PRINTF(3, 4
 /* Bytes already written are replaced, or read back into data. */
 int rt_out_patch(rt_out *out, int64_t at, const void *data, int64_t bytes, rt_err *err);
 int rt_out_read(rt_out *out, int64_t at, void *data, int64_t bytes, rt_err *err);
-int rt_out_commit(rt_out *out,
-                  rt_err *err); /* fsync, rename, fsync directory; closes in all cases */
+/* fsync, rename, fsync directory; closes in all cases. */
+int rt_out_commit(rt_out *out, rt_err *err);
 void rt_out_abort(rt_out *out); /* removes the temp; accepts a zeroed or committed out */
 
 int rt_file_write(const char *path, const void *data, int64_t bytes, rt_err *err); /* atomic */

@@ -149,6 +149,18 @@ int rt_output_file(const char *path, rt_output_kind kind, bool overwrite, rt_err
     return make_parent(path, err);
 }
 
+int rt_output_json(const cJSON *json, const char *path, bool overwrite, rt_err *err)
+{
+    char *text = rt_json_pretty(json);
+    rt_out out;
+    int rc = rt_out_open(&out, path, err);
+    out.keep = !overwrite;
+    rc = rc || rt_out_write(&out, text, (int64_t)strlen(text), err) || rt_out_commit(&out, err);
+    rt_out_abort(&out);
+    free(text);
+    return rc ? -1 : 0;
+}
+
 // ---- directories ----
 
 static bool ends_with(const char *s, const char *suffix)

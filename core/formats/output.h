@@ -1,7 +1,9 @@
 /* output.h: where a command may write. Owns the rules that hold in every command:
      an output is no input, nor inside one, nor around one, by whatever spelling or link;
-     what stands there is replaced only when it is of the same kind and retort wrote it, or when
-     --overwrite says so; of a directory with --overwrite it is moved to old/ in it;
+     a file that stands there must be of the same kind and retort's, and goes to old/ beside it when
+     the new one differs; --overwrite replaces any;
+     a directory is taken up by the work that made it; with --overwrite what another left in it is
+     moved to old/ in it;
      all of this is looked at before any work, and the folders on the way are made.
    Refuses: recipes (distill/recipe.h looks at all stages at once), archives (they are taken up by
    their own manifest), removing anything. */
@@ -29,6 +31,8 @@ typedef enum rt_output_kind {
 /* A file can be written at path: nothing stands there, or an empty file, or one of the kind that
    retort wrote; its folder is made when missing. path NULL is 0. */
 int rt_output_file(const char *path, rt_output_kind kind, bool overwrite, rt_err *err);
+/* Such a file, of JSON. */
+int rt_output_json(const cJSON *json, const char *path, bool overwrite, rt_err *err);
 
 typedef enum rt_output_state {
     RT_OUTPUT_FREE,  /* nothing of a model stands there */

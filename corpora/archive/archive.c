@@ -459,6 +459,7 @@ static int run_export(const archive_options *o, char **path, int n, rt_err *err)
         return -1;
     int rc = o->out ? rt_out_open(&out, o->out, err) : 0;
     bool opened = o->out && !rc;
+    out.keep = !o->overwrite;
     rc = rc ? rc : export_all(o, r, mask, &out, err);
     if (opened && !rc && !rt_interrupted())
         rc = rt_out_commit(&out, err);
