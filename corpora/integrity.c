@@ -28,6 +28,13 @@ static void found(rt_integrity *c, rt_integrity_kind kind, const char *fmt, ...)
         c->report(c->ctx, kind, text);
 }
 
+/* Nothing was found since there were `before` findings. */
+static void whole(rt_integrity *c, int64_t before, const char *path)
+{
+    if (c->report && c->damaged + c->unknown == before)
+        c->report(c->ctx, RT_WHOLE, path);
+}
+
 static const char NO_CHECKSUMS[] =
     "no checksums in it, so another program or an older retort wrote "
     "it: only its structure was checked";
@@ -151,7 +158,11 @@ static int check_file(rt_integrity *c, const char *path, rt_err *err)
     if (c->from_disk)
         rt_file_forget(path);
     c->files++;
-    return gguf ? check_gguf(c, path, err) : check_safetensors(c, path, err);
+    int64_t before = c->damaged + c->unknown;
+    int bad = gguf ? check_gguf(c, path, err) : check_safetensors(c, path, err);
+    if (!bad)
+        whole(c, before, path);
+    return bad;
 }
 
 // ---- directories ----
@@ -191,7 +202,11 @@ static int check_archive(rt_integrity *c, const char *path, rt_err *err)
     }
     rt_names_free(name, n);
     c->files++;
-    return rt_trace_verify(path, add_trace_finding, &a, err) < 0 ? -1 : 0;
+    int64_t before = c->damaged + c->unknown;
+    int bad = rt_trace_verify(path, add_trace_finding, &a, err) < 0 ? -1 : 0;
+    if (!bad)
+        whole(c, before, path);
+    return bad;
 }
 
 static void add_listing_finding(void *ctx, const char *text) { found(ctx, RT_DAMAGED, "%s", text); }
@@ -203,6 +218,7 @@ static void check_listing(rt_integrity *c, const char *dir)
     rt_listing l;
     rt_err why;
     if (rt_path_exists(card) || rt_path_exists(config)) {
+        int64_t before = c->damaged + c->unknown;
         c->files++;
         if (rt_listing_read(&l, dir, &why))
             found(c, RT_DAMAGED, "%s", why.text);
@@ -210,6 +226,7 @@ static void check_listing(rt_integrity *c, const char *dir)
             found(c, RT_UNKNOWN, "%s: its small files: %s", dir, NO_CHECKSUMS);
         else
             rt_listing_verify(&l, dir, add_listing_finding, c);
+        whole(c, before, dir);
         cJSON_Delete(l.json);
     }
     free(config);
@@ -237,6 +254,8 @@ static int check_folder(rt_integrity *c, const char *path, int depth, rt_err *er
         char *inner = rt_path_join(path, name[i]);
         if (!rt_path_is_dir(inner))
             bad = strstr(name[i], ".tmp.") ? 0 : check_file(c, inner, err);
+        else if (ends_with(name[i], ".traces.damaged"))
+            found(c, RT_UNKNOWN, "%s: set aside by 'retort archive repair'; yours to remove", inner);
         else if (depth < DEPTH_MAX && !is_link(inner))
             bad = check_folder(c, inner, depth + 1, err);
         free(inner);

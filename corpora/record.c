@@ -199,6 +199,8 @@ static int read_prompt(rt_record *r, const cJSON *json, const char *prompt, rt_e
         response = completion;
     if (reasoning && !response)
         return rt_fail(err, "reasoning without a response");
+    if (!*prompt)
+        return rt_fail(err, "prompt is empty");
     make_room(r, 3);
     if (system)
         new_message(r, "system", system);
@@ -323,7 +325,7 @@ static int fail_form(const cJSON *json, rt_err *err)
                    n ? keys : "none", n > 8 ? ", ..." : "", hints);
 }
 
-static void unread_keys(const rt_record *r, char *text, size_t size)
+void rt_record_unread(const rt_record *r, char *text, size_t size)
 {
     cJSON *meta = parse_again(r->meta);
     const cJSON *v;
@@ -341,7 +343,7 @@ static void unread_keys(const rt_record *r, char *text, size_t size)
 int rt_record_lacks(const rt_record *r, rt_err *err)
 {
     char keys[160];
-    unread_keys(r, keys, sizeof keys);
+    rt_record_unread(r, keys, sizeof keys);
     return *keys ? rt_fail(err, "%s; keys that are not read: %s", strdupa(err->text), keys) : -1;
 }
 
@@ -389,6 +391,8 @@ static int read_object(rt_record *r, const cJSON *json, rt_err *err)
         return fail_form(json, err);
     if (read_form(r, json, form, err) || read_scalar(&r->id, json, "id", err) ||
         (r->id && check_id(r->id, err)) || read_scalar(&r->answer, json, "answer", err) ||
+        (r->answer && !*r->answer &&
+         rt_fail(err, "answer is empty: leave the key out, or give one")) ||
         read_scalar(&r->verify, json, "verify", err) || (!r->text && read_tools(r, json, err)))
         return -1;
     r->meta = keep_rest(json, known, n_known[form]);

@@ -48,6 +48,8 @@ int rt_record_from_item(rt_record *r, const rt_item *item, rt_err *err);
 cJSON *rt_record_messages(const rt_record *r);
 /* A training pair as a question: the assistant's message at the end, if it is one, goes. */
 void rt_record_drop_response(cJSON *talk);
+/* The keys that were passed over, the first four as "a, b"; "" when there are none. */
+void rt_record_unread(const rt_record *r, char *text, size_t size);
 /* To an error about what the record lacks, the keys that were passed over; returns -1. */
 int rt_record_lacks(const rt_record *r, rt_err *err);
 void rt_record_free(rt_record *r); /* accepts a zeroed record; leaves it zeroed */

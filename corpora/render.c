@@ -7,6 +7,7 @@
 #include "core/base/json.h"
 #include "core/base/option.h"
 #include "core/formats/gguf.h"
+#include "core/formats/kind.h"
 #include "corpora/chat.h"
 
 typedef struct render_options {
@@ -57,8 +58,7 @@ static int open_template(rt_chat *chat, const char *path, rt_err *err)
     char *source = NULL;
     int64_t bytes;
     if (!rt_path_exists(path))
-        return rt_fail(err, "%s: no such model: give a Hugging Face directory or a .gguf file",
-                       path);
+        return rt_kind_fail(path, "a model", "give a Hugging Face directory or a .gguf file", err);
     if (rt_gguf_is(path)) {
         if (rt_chat_open(chat, path, err))
             return -1;

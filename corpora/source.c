@@ -16,6 +16,7 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/formats/kind.h"
 #include "corpora/gunzip.h"
 #include "corpora/text.h"
 
@@ -79,8 +80,8 @@ int rt_source_open(rt_source **out, const char *path, rt_source_mode mode, rt_er
 {
     *out = NULL;
     bool input = strcmp(path, "-") == 0;
-    if (!input && !rt_path_exists(path))
-        return rt_fail(err, "%s: not found", path);
+    if (!input && (!rt_path_exists(path) || rt_kind_name(path)))
+        return rt_kind_fail(path, "records or text", NULL, err);
     rt_source *s = rt_alloc(1, sizeof *s, "a source");
     s->buffer = rt_alloc(BUFFER_BYTES, 1, "a source");
     s->mode = mode;

@@ -185,7 +185,7 @@ static int read_all(rt_trainer *t, const trainer_options *o, rt_err *err)
     for (int i = 0; i < o->in.n && !bad; i++)
         bad = read_path(t, o->in.item[i], &records, err);
     if (!bad && records == 0)
-        bad = rt_fail(err, "tokenizer: no records in the input");
+        bad = rt_fail(err, "no records in the input");
     if (!bad)
         rt_info("learning from %lld records", (long long)records);
     return bad ? -1 : 0;
@@ -222,9 +222,9 @@ static int run_tokenizer(void *options, rt_err *err)
     rt_trainer *t = NULL;
     rt_output_state state;
     rt_hash work;
-    int bad = identity_of(&work, o, err) ||
+    int bad = open_trainer(&t, o, err) || identity_of(&work, o, err) ||
               rt_output_look(&state, o->out, "tokenizer", work.hex, o->overwrite, err) ||
-              open_trainer(&t, o, err) || read_all(t, o, err) || rt_dir_make(o->out, err) ||
+              read_all(t, o, err) || rt_dir_make(o->out, err) ||
               rt_output_begin(state, o->out, "tokenizer", work.hex, err) ||
               rt_trainer_write(t, o->out, err) ||
               rt_output_finish(o->out, "tokenizer", work.hex, err);

@@ -322,16 +322,18 @@ static int show_dry_run(runner *x, rt_err *err)
     return 0;
 }
 
-static void print_status(const rt_work_of *w, const cJSON *row)
+static void print_status(const rt_work_of *w, const cJSON *row, bool runs)
 {
     char took[32], size[32];
     double seconds = rt_work_seconds(w);
     const cJSON *outputs = rt_json_find(row, "outputs"), *c = outputs->child;
     const cJSON *bytes = c ? rt_json_find(c, "bytes") : NULL;
-    printf("%-24s %-6s %9s %10s  %s%s%s\n", w->stage->name, rt_stage_state_name(w->state),
+    printf("%-24s %-6s %9s %10s  %s%s%s\n", w->stage->name,
+           runs ? "runs" : rt_stage_state_name(w->state),
            seconds < 0 ? "-" : rt_fmt_seconds(took, sizeof took, seconds),
            bytes ? rt_fmt_bytes(size, sizeof size, (int64_t)bytes->valuedouble) : "-",
-           c ? rt_json_find(c, "path")->valuestring : "", w->why[0] ? "  " : "", w->why);
+           c ? rt_json_find(c, "path")->valuestring : "", w->why[0] && !runs ? "  " : "",
+           runs ? "" : w->why);
 }
 
 static int show_status(runner *x, rt_err *err)
@@ -340,11 +342,19 @@ static int show_status(runner *x, rt_err *err)
     if (judge_stages(x, RT_IDENTITY_STAT, err))
         return -1;
     cJSON *json = rt_json_object(), *list = rt_json_array();
+    bool busy = rt_dir_locked(x->recipe.folder), runs;
     for (int i = 0; i < x->recipe.n; i++) {
-        cJSON *row = rt_work_json(&x->work[i]);
+        const rt_work_of *w = &x->work[i];
+        cJSON *row = rt_work_json(w);
+        runs = busy && w->state != RT_STAGE_DONE && w->state != RT_STAGE_KEPT;
+        busy = busy && !runs; // of a run at work it is the first that is not done
+        if (runs) {
+            cJSON_DeleteItemFromObjectCaseSensitive(row, "state");
+            rt_json_put_str(row, "state", "runs");
+        }
         rt_json_put(list, NULL, row);
         if (!x->o->json)
-            print_status(&x->work[i], row);
+            print_status(w, row, runs);
     }
     char *old = rt_path_join(x->recipe.folder, "old");
     rt_identity id = { 0 };

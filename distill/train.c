@@ -13,6 +13,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/option.h"
+#include "core/base/path.h"
 #include "core/formats/gguf.h"
 #include "core/formats/output.h"
 #include "core/network/finite.h"
@@ -418,8 +419,9 @@ static int not_finite(trainer *t, rt_err *err)
         return rt_wrap(err, "step %lld", step);
     return rt_fail(err,
                    "step %lld: the loss or its gradient is not finite (first document %s): lower "
-                   "--learning-rate; the last checkpoint is good",
-                   step, t->docs[0].id);
+                   "--learning-rate%s",
+                   step, t->docs[0].id,
+                   rt_checkpoint_there(t->o->out) ? "; the last checkpoint is good" : "");
 }
 
 /* ---- THE loop -----------------------------------------------------------------------------------
@@ -586,6 +588,28 @@ static int open_output(trainer *t, rt_err *err)
                : 0;
 }
 
+static void note_twice(const rt_strlist *a, const rt_strlist *b, const char *what)
+{
+    for (int i = 0; i < a->n; i++)
+        for (int k = a == b ? i + 1 : 0; k < b->n; k++) {
+            char *x = rt_path_resolve(a->item[i]), *y = rt_path_resolve(b->item[k]);
+            if (!strcmp(x, y))
+                rt_info("note: %s %s", b->item[k], what);
+            free(x);
+            free(y);
+        }
+}
+
+/* What is allowed, and seldom meant. */
+static void note_odd(const train_options *o)
+{
+    note_twice(&o->data, &o->data, "is given twice as --data: its documents count twice");
+    note_twice(&o->data, &o->eval_data, "is --data and --eval-data: nothing is held out");
+    if (o->warmup >= o->steps && o->steps > 1)
+        rt_info("note: --warmup %lld: the learning rate is still rising at the last step (--steps %lld)",
+                (long long)o->warmup, (long long)o->steps);
+}
+
 static int run_train(void *values, rt_err *err)
 {
     trainer t = { .o = values, .lock = -1 };
@@ -597,6 +621,8 @@ static int run_train(void *values, rt_err *err)
                 (long long)rt_corpus_count(t.corpus),
                 rt_fmt_count(tokens, sizeof tokens, (double)rt_corpus_tokens(t.corpus)));
         int done = open_output(&t, err);
+        if (!done)
+            note_odd(t.o);
         bad = done < 0 || (!done && (place_trainer(&t, err) || open_metrics(&t, err) ||
                                      train(&t, err) || finish(&t, err)));
     }

@@ -103,7 +103,7 @@ static int quantize(void *options, rt_err *err)
     rt_export_report report = { 0 };
     rt_export job = job_of(o);
     if (!o->out)
-        return rt_usage(err, "quantize: --out FILE.gguf is missing (or --plan to only see sizes)");
+        return rt_usage(err, "--out FILE.gguf is missing (or --plan to only see sizes)");
     if (rt_output_file(o->out, RT_OUTPUT_GGUF, o->overwrite, err) ||
         (o->importance && rt_importance_open(&importance, o->importance, err)))
         return -1;

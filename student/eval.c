@@ -92,21 +92,32 @@ typedef struct evaluation {
 /* ---- problems -----------------------------------------------------------------------------------
  */
 
-static int group_of(evaluation *e, const rt_record *r, rt_err *err)
+/* -1: of none. A number is as good a name as a text. */
+static int find_group(int *group, evaluation *e, const rt_record *r, rt_err *err)
 {
     cJSON *meta = NULL;
-    if (!e->o->group)
+    *group = -1;
+    if (!e->o->group || !r->meta)
+        return 0;
+    if (rt_json_parse(&meta, r->meta, (int64_t)strlen(r->meta), "problem", err))
         return -1;
-    if (r->meta && rt_json_parse(&meta, r->meta, (int64_t)strlen(r->meta), "problem", err))
-        return -1;
-    const char *name = cJSON_GetStringValue(rt_json_find(meta, e->o->group));
-    int i = 0;
+    const cJSON *v = rt_json_find(meta, e->o->group);
+    char *number = cJSON_IsNumber(v) ? rt_json_text(v) : NULL;
+    const char *name = number ? number : cJSON_GetStringValue(v);
+    int i = 0, bad = 0;
     while (name && i < e->n_groups && strcmp(e->group[i].name, name) != 0)
         i++;
-    if (name && i == e->n_groups && i < GROUPS_MAX)
+    if (name && i == GROUPS_MAX)
+        bad = rt_fail(err, "--group %s: more than %d different values", e->o->group, GROUPS_MAX);
+    else if (name && strlen(name) >= sizeof e->group[0].name)
+        bad = rt_fail(err, "--group %s: \"%s\" is longer than %d bytes", e->o->group, name,
+                      (int)sizeof e->group[0].name - 1);
+    else if (name && i == e->n_groups)
         snprintf(e->group[e->n_groups++].name, sizeof e->group[0].name, "%s", name);
+    *group = name && !bad ? i : -1;
+    free(number);
     cJSON_Delete(meta);
-    return name && i < GROUPS_MAX ? i : -1;
+    return bad;
 }
 
 static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_err *err)
@@ -121,7 +132,8 @@ static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_
     rt_grow(&e->problem, &e->cap_problems, e->n_problems + 1, sizeof *e->problem, "problems");
     problem *p = &e->problem[e->n_problems++];
     memset(p, 0, sizeof *p);
-    p->group = group_of(e, r, err);
+    if (find_group(&p->group, e, r, err))
+        return rt_wrap(err, "%s", where);
     p->verify = verify;
     p->answer = rt_strdup(r->answer);
     cJSON *root = rt_record_messages(r);
@@ -402,6 +414,8 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
             return -1;
     if (o->problems.n && e->n_problems == 0)
         return rt_fail(err, "%s: no problems in it", o->problems.item[0]);
+    if (o->group && o->problems.n && e->n_groups == 0)
+        return rt_fail(err, "--group %s: no problem has that key with a text or a number", o->group);
     positions = rt_max(positions, e->longest_prompt + o->max_tokens);
     if (open_one(e, &e->model, o->model, positions, plan, err))
         return -1;

@@ -8,6 +8,7 @@
 
 #include "core/base/log.h"
 #include "core/base/option.h"
+#include "core/formats/kind.h"
 #include "core/network/stored.h"
 #include "core/network/weights.h"
 #include "corpora/archive/trace.h"
@@ -326,16 +327,14 @@ static void print_object(const cJSON *json, bool bytes, const char *indent)
 static int inspect(cJSON *json, const inspect_options *o, rt_err *err)
 {
     if (!rt_path_exists(o->path))
-        return rt_fail(err, "%s: there is nothing", o->path);
+        return rt_kind_fail(o->path, "a model", NULL, err);
     rt_json_put_str(json, "path", o->path);
     if (holds(o->path, "config.json") || rt_gguf_is(o->path))
         return inspect_model(json, o, err);
     if (rt_trace_is(o->path))
         return inspect_archive(json, o->path, err);
-    return rt_fail(err,
-                   "%s: neither a model (config.json), nor a .gguf file, nor an archive "
-                   "(manifest.json)",
-                   o->path);
+    return rt_kind_fail(o->path, "a model, a GGUF or a trace archive",
+                        "no config.json, no manifest.json there", err);
 }
 
 static int run_inspect(void *values, rt_err *err)

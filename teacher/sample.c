@@ -60,6 +60,7 @@ typedef struct sampler {
     int64_t next, append, waiting_bytes;
     rt_response response;
     int64_t tokens, judged, correct;
+    bool turned; /* a sample that was taken over has another verdict now */
     rt_progress progress;
     double begun;
 } sampler;
@@ -204,7 +205,7 @@ static rt_verdict judge(const rt_work_item *item, bool finished, const char *ans
    may know another answer now. */
 static int place_sample(void *ctx, rt_trace_sample *t, rt_err *err)
 {
-    const sampler *s = ctx;
+    sampler *s = ctx;
     const rt_work_item *item;
     const char *slash = strrchr(t->id, '/');
     if (rt_work_find(&s->work, t, &item, err))
@@ -224,7 +225,9 @@ static int place_sample(void *ctx, rt_trace_sample *t, rt_err *err)
     t->index = (item - s->work.item) * s->o->samples + draw;
     t->messages = item->messages;
     t->tools = item->tools;
-    t->verdict = judge(item, t->verdict != RT_UNFINISHED, t->answer, &t->rule);
+    rt_verdict before = t->verdict;
+    t->verdict = judge(item, before != RT_UNFINISHED, t->answer, &t->rule);
+    s->turned |= t->verdict != before;
     t->reward = t->verdict == RT_CORRECT;
     return rt_work_check_part(&s->manifest, t, err);
 }
@@ -334,6 +337,10 @@ static int generate(sampler *s, rt_err *err)
     rt_progress_begin(&s->progress, "sample", s->progress.done, s->progress.total);
     int bad = rt_generator_run(s->generator, &io, err);
     rt_progress_end(&s->progress);
+    if (bad && rt_interrupted()) {
+        rt_fail(err, "interrupted: run the same command again to go on");
+        err->exit_code = 130;
+    }
     return bad;
 }
 
@@ -342,6 +349,9 @@ static int write_archive(sampler *s, rt_err *err)
     if (fill_manifest(s, err) || (!rt_path_exists(s->o->a.out) && read_teacher(s, err)) ||
         rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_sample, s, err))
         return -1;
+    if (s->turned)
+        rt_info("%s: judged anew, because --verify or an answer changed: verdicts are others now",
+                s->o->a.out);
     int bad = list_todo(s, err) || (s->n_todo && generate(s, err));
     return rt_work_end(s->writer, bad, s->n_todo == 0, &s->o->a, s->tokens, s->begun, err);
 }

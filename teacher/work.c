@@ -102,7 +102,7 @@ int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_er
         return rt_usage(err, "--licence: at most %d bytes", (int)sizeof m->licence - 1);
     if (o->licence && rt_utf8_check_line(o->licence, (int64_t)strlen(o->licence)) <
                           (int64_t)strlen(o->licence))
-        return rt_usage(err, "--licence: one line of UTF-8");
+        return rt_usage(err, "--licence: one line, without control characters");
     snprintf(m->licence, sizeof m->licence, "%s", o->licence ? o->licence : "");
     m->samples_per_shard = o->samples_per_shard;
     m->seed = (uint64_t)o->seed;
@@ -118,11 +118,15 @@ static rt_work_item *add_item(rt_work *w)
     return &w->item[w->n++];
 }
 
-static int choose_verifier(rt_work_item *item, const rt_record *r, const char *verify, rt_err *err)
+static int choose_verifier(rt_work *w, rt_work_item *item, const rt_record *r, const char *verify,
+                           rt_err *err)
 {
     if (rt_verify_choose(&item->verify, verify, r->verify, r->answer, err))
         return r->answer ? -1 : rt_record_lacks(r, err);
     item->answer = r->answer ? rt_strdup(r->answer) : NULL;
+    w->answers += r->answer != NULL;
+    if (w->n == 1)
+        rt_record_unread(r, w->unread, sizeof w->unread);
     return 0;
 }
 
@@ -169,7 +173,7 @@ static int add_record(rt_work *w, const rt_chat *chat, rt_work_kind kind, const 
     item->id = rt_strdup(r->id);
     item->at = w->pool.n;
     item->span = w->spans.n;
-    if (choose_verifier(item, r, verify, err) ||
+    if (choose_verifier(w, item, r, verify, err) ||
         (r->text ? add_text(w, item, chat, kind, r, err)
                  : add_messages(w, item, chat, kind, r, err)))
         return -1;
@@ -270,6 +274,9 @@ int rt_work_read(rt_work *w, const rt_chat *chat, rt_work_kind kind, const rt_st
         rt_warn("%lld records say what an earlier one said and are left out, the first of them %s; "
                 "--samples takes several answers to a prompt",
                 (long long)w->repeated, w->first_repeated);
+    if (kind == RT_WORK_PROMPTS && !w->answers && *w->unread)
+        rt_info("no prompt has an \"answer\", so none is judged; keys that are not read: %s",
+                w->unread);
     w->hash = hash_list(w);
     return 0;
 }

@@ -69,6 +69,8 @@ typedef struct rt_work {
     rt_ids pool, spans;
     rt_bytes_map ids; /* of the items, in their order */
     rt_hash hash;     /* identity of the list */
+    int64_t answers;  /* records that have one */
+    char unread[160]; /* keys of the first record that were passed over */
     int64_t repeated; /* records without an id that say what an earlier one said: left out */
     char first_repeated[256]; /* where */
 } rt_work;

@@ -49,8 +49,8 @@ expect 0 '' '' export a.traces --soft --out soft.jsonl
 expect 2 '' 'a verb is needed'
 expect 2 '' 'did you mean verify' verfy a.traces
 expect 2 '' 'name an archive' verify
-expect 1 '' 'no trace archive there' stats nothing.traces
-expect 1 '' 'no trace archive there' verify nothing.traces
+expect 1 '' 'No such file or directory: a directory NAME.traces' stats nothing.traces
+expect 1 '' 'No such file or directory: a directory NAME.traces' verify nothing.traces
 expect 2 '' 'with --out' merge a.traces
 expect 0 '' '' merge a.traces --out c.traces
 for file in manifest.json shard-00000.npz shard-00005.npz journal; do

@@ -116,6 +116,50 @@ echo '{"run":{"out":"quiet"},"traces":{"command":"sample","teacher":"'"$examples
 expect 0 '' '' -q run quiet.json
 [ -s quiet/a.traces/manifest.json ] || { echo 'run -q wrote nothing'; failed=1; }
 
+# One kind of thing where another belongs, and what is seldom meant: said by name.
+model=$examples/teacher archive=quiet/a.traces shard=quiet/a.traces/shard-00000.npz gguf=m.gguf
+echo '{"model_type":"llama","num_hidden_layers":1,"hidden_size":32,"num_attention_heads":2,"num_key_value_heads":1,"intermediate_size":32,
+       "rms_norm_eps":1e-6,"max_position_embeddings":512}' >small.json
+echo '{"prompt":"1+1?","response":"2","answer":"2"}' >pair.jsonl
+expect 0 '' '^note: --warmup 50: the learning rate is still rising' train --config small.json --tokenizer "$model" --data pair.jsonl --loss hard --steps 2 --out s
+expect 0 '' 'pair.jsonl is --data and --eval-data: nothing is held out' train --config small.json --tokenizer "$model" --data pair.jsonl \
+    --eval-data ./pair.jsonl --loss hard --steps 2 --out s2
+expect 0 '' 'm.gguf: ' quantize --model s --type F16 --out m.gguf
+expect 1 '' 'is a trace archive, not a model' sample --teacher "$archive" --prompts p.jsonl --out x.traces
+expect 1 '' 'is a .npz .a shard of an archive.*, not a model' sample --teacher "$shard" --prompts p.jsonl --out x.traces
+expect 1 '' 'is a .safetensors file, weights alone, not a model' inspect s/model.safetensors
+expect 1 '' 'is a trace archive, not a model' quantize --model "$archive" --type F16 --out x.gguf
+expect 1 '' 'is a trace archive, not a model' eval --model "$archive" --problems p.jsonl
+expect 1 '' 'is a GGUF, not a trace archive' archive stats "$gguf"
+expect 1 '' 'is a model directory, not a trace archive' archive stats "$model"
+expect 1 '' 'is a trace archive, not records or text' sample --teacher "$model" --prompts "$archive" --out x.traces
+expect 1 '' 'is a model directory, not records or text' train --model "$model" --data "$model" --loss hard --out x
+expect 1 '' 'is a GGUF, not records or text' train --model "$model" --data "$gguf" --loss hard --out x
+ln -s loop loop
+expect 1 '' 'loop: Too many levels of symbolic links' inspect loop
+mkdir bare
+expect 1 '' 'bare: no NAME.traces in it' archive list bare
+expect 2 '' '^retort archive: --out -: is no name for standard output' archive export "$archive" --out -
+expect 2 '' 'is not UTF-8 at byte 4' eval --model "out/"$'\xe9' --problems p.jsonl
+printf '{"prompt":"a","answer":"1"}\n{"prompt":"b" "answer"}\n' >two.jsonl
+expect 1 '' 'two.jsonl:2:[0-9]+: malformed JSON' eval --model s --problems two.jsonl
+printf '{"prompt":"a","answer":1e999}\n' >big.jsonl
+expect 1 '' 'big.jsonl:1: key "answer": a number is too large' eval --model s --problems big.jsonl
+printf '{"prompt":"","answer":"1"}\n' >none.jsonl
+expect 1 '' 'none.jsonl:1: prompt is empty' eval --model s --problems none.jsonl
+printf '{"prompt":"a","answer":""}\n' >none.jsonl
+expect 1 '' 'none.jsonl:1: answer is empty' eval --model s --problems none.jsonl
+printf '{"prompt":"a","verify":"foo"}\n' >none.jsonl
+expect 2 '' '"foo" is unknown' sample --teacher s --prompts none.jsonl --out x.traces
+printf '{"prompt":"a","answr":"1"}\n' >none.jsonl
+expect 0 'not compared' 'so none is judged; keys that are not read: answr' sample --teacher s --prompts none.jsonl --max-tokens 4 --out typo.traces
+expect 1 '' '--group level: no problem has that key' eval --model s --problems p.jsonl --group level
+sed 's/"answer"/"verify":"boxed","answer"/' p.jsonl >v.jsonl
+expect 0 '^correct  *1 ' '' -q sample --teacher "$model" --prompts v.jsonl --max-tokens 160 --out turn.traces
+expect 0 'all 1 samples' 'turn.traces: judged anew' sample --teacher "$model" --prompts v.jsonl --max-tokens 160 --verify none --out turn.traces
+expect 1 's: whole' '1 of 2 paths could not be verified' verify nowhere s
+expect 0 's/model.safetensors: whole' '' verify s m.gguf
+
 # stdout was really written: a full disk, a closed descriptor, a reader that left.
 if [ -e /dev/full ]; then
     "$retort" help >/dev/full 2>err.txt

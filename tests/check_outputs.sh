@@ -161,6 +161,7 @@ expect 1 'another tokenizer' "$retort" -q eval --model s --archive d.jsonl --ref
 expect 1 'another tokenizer' "$retort" -q eval --model "$reasoning" --archive d.jsonl --reference s
 printf '[{"model_type":"llama"}]' >list.json
 expect 1 'list.json: not a JSON object' "$retort" -q train --config list.json --tokenizer "$golden/tiny" --data d.jsonl --loss hard --out list
-expect 2 'one line of UTF-8' "$retort" -q sample --teacher s --prompts three.jsonl --licence $'\xe9' --out licence.traces
+expect 2 'is not UTF-8' "$retort" -q sample --teacher s --prompts three.jsonl --licence $'\xe9' --out licence.traces
+expect 2 'one line, without' "$retort" -q sample --teacher s --prompts three.jsonl --licence $'a\nb' --out licence.traces
 [ ! -e licence.traces ] || fail "a refused licence left an archive"
 exit $failed

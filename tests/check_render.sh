@@ -32,7 +32,7 @@ easy
 
 expect "a GGUF" "[{'role': 'user', 'content': '2+2?'}, {'thinking': 'easy', 'role': 'assistant', 'content': '4', 'reasoning_content': 'easy'}]" \
     "$("$retort" render --model "$golden/tokenizers/qwen2.gguf" --messages "$dir/chat.json")"
-refuses 1 'no such model' --model nowhere --messages "$dir/chat.json"
+refuses 1 'No such file' --model nowhere --messages "$dir/chat.json"
 
 echo '{"messages": [{"role": "user", "content": "x"}], "enable_thinking": true}' >"$dir/object.json"
 expect "object, prompt, set" '<|im_start|>user

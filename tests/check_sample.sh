@@ -188,7 +188,7 @@ printf '{"id":"a","prompt":"1"}\n{"id":"a","prompt":"2"}\n' >twice.jsonl
 : >empty.jsonl
 : >plain.txt
 out="--prompts pairs.jsonl --out none.traces"
-expect 1 '^retort sample: nowhere: no such model' sample --teacher nowhere $out
+expect 1 '^retort sample: nowhere: No such file or directory' sample --teacher nowhere $out
 expect 2 'a remote teacher is not supported' sample --teacher http://localhost:8000/v1 $out
 expect 1 'model_type.*mamba9' sample --teacher unknown $out
 expect 1 'torn/model.safetensors' sample --teacher torn $out
@@ -224,7 +224,7 @@ expect 1 'logits.npy' logits --model "$here/golden/models/deepseek_q" \
     --tokens "$here/golden/models/deepseek_q/logits.npy" --out none.npy
 expect 2 'has none' logits --model "$here/golden/models/qwen3" \
     --tokens "$here/golden/models/qwen3/tokens.npy" --out l2.npy --experts none.npy
-expect 1 'neither a model' inspect "$scratch"
+expect 1 'is not a model, a GGUF or a trace archive' inspect "$scratch"
 for name in none.traces none.npy; do absent $name; done
 "$retort" sample -q $plan --out a.traces --seed 6 >out.txt 2>err.txt
 [ $? = 1 ] && grep -q 'seed' err.txt || fail "another seed into the same archive: $(cat err.txt)"

@@ -54,7 +54,7 @@ flags=(--vocab 420 --special '<|endoftext|>' --special '<|im_start|>' --special 
     --added '</think>' --eos '<|im_end|>' --pad '<|endoftext|>')
 mkdir dir && cp "$golden/seed.jsonl" dir/ && gzip -c dir/seed.jsonl >seed.jsonl.gz
 for in in "$golden/seed.jsonl" seed.jsonl.gz dir; do
-    expect 0 '' '16 records' tokenizer --in "$in" --out made "${flags[@]}"
+    expect 0 '' '16 records' tokenizer --in "$in" --out made --overwrite "${flags[@]}"
     same made/tokenizer.json "$golden/trained/tokenizer.json"
     same made/tokenizer_config.json "$golden/trained/tokenizer_config.json"
 done

@@ -149,7 +149,7 @@ START_TEST(mistakes)
         { NULL, { "--steps", "many" }, "--steps: \"many\" is not an integer" },
         { NULL, { "--steps", "1.5" }, "--steps: \"1.5\" is not an integer" },
         { NULL, { "--steps", "" }, "is not an integer" },
-        { NULL, { "--steps", "99999999999999999999" }, "is not an integer" },
+        { NULL, { "--steps", "99999999999999999999" }, "is out of bounds" },
         { NULL, { "--steps", "0" }, "--steps: 0 is out of bounds, it must be from 1 to 1000000" },
         { NULL, { "--learning-rate", "nan" }, "is not a number" },
         { NULL, { "--learning-rate", "1.01" }, "--learning-rate: 1.01 is out of bounds" },

@@ -105,7 +105,7 @@ START_TEST(lines)
     put("nul", "a\nb\0c\n", 6);
     expect_part("nul", RT_SOURCE_LINES, "a\n!");
     expect_part("nul", RT_SOURCE_LINES, "NUL");
-    expect_part("missing", RT_SOURCE_LINES, "not found");
+    expect_part("missing", RT_SOURCE_LINES, "No such file");
 }
 END_TEST
 
@@ -429,7 +429,7 @@ START_TEST(records)
         { "{\"id\":\"\",\"text\":\"t\"}", "!f:7: id is empty" },
         { "{\"id\":\"a\\nb\",\"text\":\"t\"}", "!f:7: id \"a b\" holds a control" },
         { "{\"id\":\"a\xc2\x9b\",\"text\":\"t\"}", "!f:7: id" },
-        { "{\"id\":007,\"text\":\"t\"}", "!f:7:1:7: malformed number" },
+        { "{\"id\":007,\"text\":\"t\"}", "!f:7:7: malformed number" },
         { "{\"prompt\":\"q\",\"response\":\"r\",\"thinking\":\"t\",\"reasoning\":\"u\"}",
           "#|user:q;assistant:r(t);||||" },
         { "{\"messages\":[{\"role\":\"assistant\",\"content\":\"r\",\"reasoning\":\"u\","

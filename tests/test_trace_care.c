@@ -378,7 +378,7 @@ START_TEST(repair_keeps_the_rest_and_refilling_restores_the_bytes)
     }
     ck_assert_int_gt(lost_in_all, 10);
     drop_dir(path);
-    FAILS(rt_trace_repair(path, NULL, NULL, &err), "no trace archive there");
+    FAILS(rt_trace_repair(path, NULL, NULL, &err), "No such file");
 }
 END_TEST
 

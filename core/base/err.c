@@ -1,5 +1,5 @@
 /* err.c: the message object and the interrupt flag.
-   Messages are one line: whatever a file or a server put into them, control bytes are replaced, so
+   Messages are one line of UTF-8: what else a file or a server put into them is replaced, so
    hostile text can neither forge a second line nor drive the terminal. */
 #include "core/base/err.h"
 
@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/base/utf8.h"
 
 // Written by a signal handler, read by loops; never reset.
 static volatile sig_atomic_t interrupted = 0;
@@ -36,9 +38,9 @@ const char *rt_errno_text(int number)
 
 char *rt_text_clean(char *text)
 {
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = *p == '\n' || *p == '\t' ? ' ' : '?';
+    int64_t n = (int64_t)strlen(text), at = 0;
+    while ((at += rt_utf8_check_line(text + at, n - at)) < n)
+        text[at] = text[at] == '\n' || text[at] == '\t' ? ' ' : '?';
     return text;
 }
 

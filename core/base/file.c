@@ -596,6 +596,17 @@ int rt_hash_file(rt_hash *hash, const char *path, rt_err *err)
     return rc;
 }
 
+bool rt_dir_locked(const char *dir)
+{
+    char *path = rt_path_join(dir, "lock");
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool locked = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+    if (fd >= 0)
+        close(fd);
+    free(path);
+    return locked;
+}
+
 int rt_dir_lock(int *fd, const char *dir, rt_err *err)
 {
     char *path = rt_path_join(dir, "lock");

@@ -75,6 +75,7 @@ int rt_dir_clean_temps(const char *path, rt_err *err);
 
 /* One writer a directory: DIR/lock is held until close(*fd) or the end of the process. */
 int rt_dir_lock(int *fd, const char *dir, rt_err *err);
+bool rt_dir_locked(const char *dir); /* somebody holds it now */
 
 int rt_hash_file(rt_hash *hash, const char *path, rt_err *err);
 

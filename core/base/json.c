@@ -17,6 +17,15 @@ static const double SAFE_INTEGER = 9007199254740991.0; // 2^53 - 1: beyond it do
 
 // --------------------------------------------------------------------------------- parsing
 
+// A text that is one line of a file: its place ends with the line's number.
+static bool names_line(const char *what)
+{
+    size_t n = strlen(what);
+    while (n && what[n - 1] >= '0' && what[n - 1] <= '9')
+        n--;
+    return n && what[n] && what[n - 1] == ':';
+}
+
 // "what:line:column: problem" for a byte offset of the text.
 static int fail_at(const char *what, const char *text, int64_t at, const char *problem, rt_err *err)
 {
@@ -28,6 +37,8 @@ static int fail_at(const char *what, const char *text, int64_t at, const char *p
             column = 1;
         }
     }
+    if (line == 1 && names_line(what))
+        return rt_fail(err, "%s:%lld: %s", what, (long long)column, problem);
     return rt_fail(err, "%s:%lld:%lld: %s", what, (long long)line, (long long)column, problem);
 }
 
@@ -87,8 +98,10 @@ static const char *find_duplicate(const cJSON *obj)
 
 static int check_tree(const cJSON *json, const char *what, rt_err *err)
 {
+    const char *key = json->string ? json->string : "";
     if (cJSON_IsNumber(json) && !isfinite(json->valuedouble) && rt_json_is_float(json))
-        return rt_fail(err, "%s: a number is too large for a double", what);
+        return rt_fail(err, "%s: %s%s%sa number is too large for a double", what,
+                       *key ? "key \"" : "", key, *key ? "\": " : "");
     if (cJSON_IsObject(json)) {
         const char *twice = find_duplicate(json);
         if (twice)

@@ -13,6 +13,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/suggest.h"
+#include "core/base/utf8.h"
 
 enum { NAME_MAX_BYTES = 64, HINT_BYTES = 160 };
 
@@ -104,6 +105,15 @@ static int check_empty(const rt_option *o, const char *text, const char *where, 
                               where, o->arg ? o->arg : "a value");
 }
 
+// What is given stands later in JSON that is written: records of runs, reports, keys of a GGUF.
+static int check_utf8(const char *text, const char *where, rt_err *err)
+{
+    int64_t n = (int64_t)strlen(text), at = rt_utf8_check(text, n);
+    return at == n ? 0
+                   : rt_usage(err, "%s: \"%s\" is not UTF-8 at byte %lld; rename what it names",
+                              where, text, (long long)at);
+}
+
 // Parses text into the field. where: how the user gave it, "--steps" or "recipe key \"steps\"".
 static int set_value(const rt_option *o, void *values, const char *text, const char *where,
                      rt_err *err)
@@ -111,6 +121,8 @@ static int set_value(const rt_option *o, void *values, const char *text, const c
     void *at = field(values, o);
     char *end = NULL;
     errno = 0;
+    if (check_utf8(text, where, err))
+        return -1;
     switch (o->kind) {
     case RT_OPT_BOOL:
         if (strcmp(text, "true") && strcmp(text, "false"))
@@ -119,6 +131,8 @@ static int set_value(const rt_option *o, void *values, const char *text, const c
         return 0;
     case RT_OPT_INT: {
         long long v = strtoll(text, &end, 10);
+        if (end != text && !*end && errno == ERANGE)
+            return check_bounds(o, v < 0 ? -INFINITY : INFINITY, where, text, err);
         if (end == text || *end || errno)
             return rt_usage(err, "%s: \"%s\" is not an integer", where, text);
         if (check_bounds(o, (double)v, where, text, err))
@@ -200,11 +214,17 @@ static const char **option_names(const rt_command *cmd)
     return names;
 }
 
-static int unknown_key(const rt_command *cmd, const char *key, rt_err *err)
+// The stage as the recipe calls it; a section that stands alone has its command's name.
+static const char *section_name(const rt_command *cmd, const cJSON *section)
+{
+    return section->string ? section->string : cmd->name;
+}
+
+static int unknown_key(const rt_command *cmd, const char *section, const char *key, rt_err *err)
 {
     const char **names = option_names(cmd);
     char hint[HINT_BYTES];
-    rt_usage(err, "recipe section \"%s\": unknown key \"%s\"%s", cmd->name, key,
+    rt_usage(err, "recipe section \"%s\": unknown key \"%s\"%s", section, key,
              rt_suggest_option(hint, sizeof hint, "", key, names, cmd->n_options));
     free(names);
     return -1;
@@ -214,7 +234,7 @@ static int read_section(const rt_command *cmd, void *values, const cJSON *sectio
                         rt_origin *origin, rt_err *err)
 {
     if (!cJSON_IsObject(section))
-        return rt_usage(err, "recipe section \"%s\" must be an object", cmd->name);
+        return rt_usage(err, "recipe section \"%s\" must be an object", section_name(cmd, section));
     for (const cJSON *v = section->child; v; v = v->next) {
         if (!strncmp(v->string, "//", 2))
             continue;
@@ -226,10 +246,11 @@ static int read_section(const rt_command *cmd, void *values, const cJSON *sectio
                 break;
         }
         if (i == cmd->n_options)
-            return unknown_key(cmd, v->string, err);
+            return unknown_key(cmd, section_name(cmd, section), v->string, err);
         if (cJSON_IsNull(v))
             continue;
-        snprintf(where, sizeof where, "recipe section \"%s\": key \"%s\"", cmd->name, key);
+        snprintf(where, sizeof where, "recipe section \"%s\": key \"%s\"",
+                 section_name(cmd, section), key);
         if (set_json(&cmd->options[i], values, v, where, err))
             return -1;
         origin[i] = RT_FROM_RECIPE;

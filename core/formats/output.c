@@ -51,7 +51,11 @@ int rt_output_apart(const rt_command *cmd, const void *values, rt_err *err)
     const char *to, *from;
     for (int i = 0; i < cmd->n_options; i++) {
         const rt_option *out = &cmd->options[i];
-        for (int k = 0; out->role == RT_OPT_OUTPUT && (to = rt_option_path(out, values, k)); k++)
+        for (int k = 0; out->role == RT_OPT_OUTPUT && (to = rt_option_path(out, values, k)); k++) {
+            if (!strcmp(to, "-"))
+                return rt_usage(err, "--%s -: is no name for standard output: name a file (./- for "
+                                     "one of that name), or leave it out",
+                                out->name);
             for (int j = 0; j < cmd->n_options; j++) {
                 const rt_option *other = &cmd->options[j];
                 if (other->role == RT_OPT_OUTPUT && j >= i)
@@ -60,6 +64,7 @@ int rt_output_apart(const rt_command *cmd, const void *values, rt_err *err)
                     if (is_path(other, from) && check_pair(out, to, other, from, err))
                         return -1;
             }
+        }
     }
     return 0;
 }

@@ -229,7 +229,7 @@ int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err)
         if (active <= 0)
             return active < 0 ? -1 : 0;
         if (rt_interrupted()) {
-            rt_fail(err, "interrupted: run the same command again to go on");
+            rt_fail(err, "interrupted");
             err->exit_code = 130;
             return -1;
         }

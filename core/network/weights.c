@@ -8,6 +8,7 @@
 #include "core/base/identity.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/formats/kind.h"
 #include "core/network/stored.h"
 
 void rt_model_init(rt_model *m, const rt_config *cfg)
@@ -128,10 +129,15 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
 {
     bool gguf = rt_gguf_is(path);
     if (!gguf && !rt_path_is_dir(path))
-        return rt_fail(err, "%s: %s: give a Hugging Face directory or a .gguf file", path,
-                       rt_path_exists(path) ? "not a GGUF" : "no such model");
-    if (!gguf)
+        return rt_kind_fail(path, "a model", "give a Hugging Face directory or a .gguf file", err);
+    if (!gguf) {
+        char *config = rt_path_join(path, "config.json");
+        bool there = rt_path_exists(config);
+        free(config);
+        if (!there)
+            return rt_kind_fail(path, "a model", "it has no config.json", err);
         return rt_config_load(cfg, path, err) || settle_head(cfg, path, err) ? -1 : 0;
+    }
     rt_gguf g;
     if (rt_gguf_open(&g, path, err))
         return -1;

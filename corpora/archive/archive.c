@@ -185,17 +185,19 @@ static int list_one(const char *path, cJSON *all, rt_err *err)
         return list_archive(path, all, err);
     if (rt_dir_list(&names, &n, path, err))
         return -1;
+    int found = 0;
     for (int i = 0; i < n; i++) {
         size_t length = strlen(names[i]);
         if (length < 7 || strcmp(names[i] + length - 7, ".traces") != 0)
             continue;
+        found++;
         char *inside = rt_path_join(path, names[i]);
         if (list_archive(inside, all, err))
             rt_warn("%s", err->text); // the others are still worth listing
         free(inside);
     }
     rt_names_free(names, n);
-    return 0;
+    return found ? 0 : rt_fail(err, "%s: no NAME.traces in it, and no archive itself", path);
 }
 
 static int run_list(const archive_options *o, char **path, int n, rt_err *err)

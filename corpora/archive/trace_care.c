@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/path.h"
+#include "core/formats/kind.h"
 #include "corpora/archive/trace_inside.h"
 
 // ---- directories ----
@@ -36,10 +37,8 @@ int rt_trace_there(const char *path, rt_err *err)
         if (there)
             return 0;
     }
-    return rt_fail(err,
-                   "%s: no trace archive there: a directory NAME.traces with a manifest.json is "
-                   "needed",
-                   path);
+    return rt_kind_fail(path, "a trace archive",
+                        "a directory NAME.traces with a manifest.json is needed", err);
 }
 
 char *rt_trace_rebuild_path(const char *path) { return with_suffix(path, ".rebuild"); }

@@ -6,6 +6,7 @@
 
 #include "core/base/memory.h"
 #include "core/formats/gguf.h"
+#include "core/formats/kind.h"
 #include "core/formats/listing.h"
 #include "corpora/template/template.h"
 #include "corpora/tokenizer/tokenizer_parts.h"
@@ -379,6 +380,12 @@ static int fill(rt_tokenizer **out, sources *s, rt_err *err)
     return rt_tokenizer_finish(t, err);
 }
 
+static bool is_other(const char *dir)
+{
+    const char *kind = rt_kind_name(dir);
+    return kind && !strstr(kind, "model");
+}
+
 int rt_tokenizer_open(rt_tokenizer **out, const char *dir_or_file, rt_err *err)
 {
     *out = NULL;
@@ -392,7 +399,11 @@ int rt_tokenizer_open(rt_tokenizer **out, const char *dir_or_file, rt_err *err)
                     : rt_strdup(".");
     char *path = dir ? rt_path_join(dir_or_file, "tokenizer.json") : rt_strdup(dir_or_file);
     int bad = 0;
-    if (dir && !rt_path_exists(path))
+    if (!rt_path_exists(dir_or_file))
+        bad = rt_kind_fail(dir_or_file, "a model", NULL, err);
+    else if (dir && !rt_path_exists(path) && is_other(dir_or_file))
+        bad = rt_kind_fail(dir_or_file, "a model or a tokenizer's directory", NULL, err);
+    else if (dir && !rt_path_exists(path))
         bad = rt_fail(err,
                       "%s: not found; a model directory needs its tokenizer.json "
                       "(transformers: AutoTokenizer.from_pretrained(..).save_pretrained(DIR))",

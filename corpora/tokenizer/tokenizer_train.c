@@ -112,7 +112,7 @@ static int copy_name(rt_trainer *t, char **out, const char *name, const char *wh
     for (int i = 0; i < t->n_special; i++)
         found = found || strcmp(t->added[i].content.data, name) == 0;
     if (!found)
-        return rt_usage(err, "tokenizer: the %s token %s is not among the special tokens", what,
+        return rt_usage(err, "the %s token %s is not among the special tokens", what,
                         name);
     *out = name ? rt_strdup(name) : NULL;
     return 0;
@@ -126,7 +126,7 @@ static int add_token(rt_trainer *t, const char *token, rt_err *err)
             err, "tokenizer: \"%s\" cannot be an added token; 2 to 256 bytes of UTF-8 can", token);
     for (int i = 0; i < t->n_added; i++)
         if (strcmp(t->added[i].content.data, token) == 0)
-            return rt_usage(err, "tokenizer: the token %s is given twice", token);
+            return rt_usage(err, "the token %s is given twice", token);
     rt_str s = { rt_strdup(token), bytes };
     t->added[t->n_added] = (rt_added){ .id = t->n_added, .content = s, .search = s };
     t->n_added++;

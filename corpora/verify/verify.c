@@ -193,11 +193,12 @@ int rt_verify_choose(rt_verify_kind *kind, const char *flag, const char *record,
                      rt_err *err)
 {
     bool given = strcmp(flag, "auto") != 0;
-    *kind = RT_VERIFY_NONE;
-    if (!answer && !given)
-        return 0;
     if (rt_verify_kind_parse(kind, given ? flag : record ? record : "auto", err))
         return -1;
+    if (!answer && !given) {
+        *kind = RT_VERIFY_NONE;
+        return 0;
+    }
     return answer || *kind == RT_VERIFY_NONE
                ? 0
                : rt_fail(err,
