@@ -36,7 +36,7 @@ static const rt_option options[] = {
     OPT_LIST(O, problems, "problems", "FILE", "JSONL with prompt and answer: exact answers",
              RT_OPT_INPUT),
     OPT_STR(O, reference, "reference", NULL, "DIR|GGUF",
-            "exact KL(reference || model) on the archive's tokens", RT_OPT_INPUT),
+            "exact KL(reference || model), same tokenizer, on the archive's tokens", RT_OPT_INPUT),
     OPT_STR(O, out, "out", NULL, "FILE", "write the results there as JSON", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
     OPT_CHOICE(O, verify, "verify", "auto", RT_VERIFY_KINDS, RT_VERIFY_HELP),
