@@ -60,6 +60,10 @@ static void *elements(rt_dtype t, int64_t n, uint64_t seed, float **decoded)
     ck_assert(p && *decoded);
     for (int64_t i = 0; i < bytes; i++)
         p[i] = (uint8_t)rt_rng_below(seed, RT_RNG_DATA, (uint64_t)i, 0x3c);
+    for (int64_t i = 0; t == RT_F8_E4M3 && i < bytes; i++) { /* every code but the two NaN */
+        p[i] = (uint8_t)rt_rng_below(seed, RT_RNG_DATA, (uint64_t)i, 256);
+        p[i] = (uint8_t)(p[i] & 127) == 127 ? 0 : p[i];
+    }
     if (t == RT_F16 || t == RT_BF16) /* and some negative ones */
         for (int64_t i = 0; i < n; i += 3)
             p[2 * i + 1] |= 0x80;
@@ -183,7 +187,7 @@ END_TEST
 
 START_TEST(every_dtype)
 {
-    if (rt_dtype_get((rt_dtype)_i)->block == 1 && _i != RT_F16 && _i != RT_BF16)
+    if (rt_dtype_get((rt_dtype)_i)->block == 1 && _i != RT_F16 && _i != RT_BF16 && _i != RT_F8_E4M3)
         return;
     for (int tb = 0; tb < 2; tb++) {
         int64_t block = rt_dtype_get((rt_dtype)_i)->block, n = tb           ? 41
@@ -193,6 +197,10 @@ START_TEST(every_dtype)
                       false);
     }
     check_product(2, 70, 512, false, true, (rt_dtype)_i, false, true);
+    static const int64_t rows[] = { 1, 2, 3, 14, 15, 33 };
+    for (int i = 0; i < RT_COUNT(rows); i++) /* few rows: decoded and multiplied piece by piece */
+        check_product(rows[i], 1 + 71 * i, i % 2 ? 2304 : 768, false, true, (rt_dtype)_i, i & 2, false);
+    check_product(1, 300, 2048, false, true, (rt_dtype)_i, true, false);
 }
 END_TEST
 

@@ -1,6 +1,6 @@
 /* bench.c: how fast the CPU backend is on this machine, as shares of what the machine can do:
    fused multiply-adds from registers and memory bandwidth, measured in the same run.
-     bench [--threads N] [--seconds S] [--only products|rows|attention|blas]
+     bench [--threads N] [--seconds S] [--only products|rows|stored|attention|blas]
    S: seconds spent on each row of a table.
    A row alternates short runs with bursts of pure multiply-adds that last as long on as many
    threads, and prints the median of their ratios: a core whose speed drifts (shared with strangers,
@@ -122,6 +122,42 @@ static void print_products(rt_dev *one, rt_dev *all)
             double operations = 2.0 * (double)m * (double)n * (double)k;
             printf("%-24s %6d %-12s %8.1f%% %10.1f%% %9.1f\n", shapes[s].name, (int)r, kinds[kind],
                    100 * t1.share, 100 * tn.share, operations / tn.seconds * 1e-9);
+            fflush(stdout);
+        }
+}
+
+/* Weights of n rows in the bytes of a checkpoint: what they hold does not change how long it takes. */
+static struct timing time_stored(rt_dev *d, int64_t m, int64_t n, int64_t k, rt_dtype t)
+{
+    float *a = floats(m * k, 1), *c = floats(m * n, 3);
+    uint8_t *b = rt_memory_alloc(rt_dtype_bytes(t, n * k));
+    struct product p = { .d = d, .tb = true };
+    p.c = rt_tensor_2(c, RT_F32, m, n);
+    p.a = rt_tensor_2(a, RT_F32, m, k);
+    p.b = rt_tensor_2(b, t, n, k);
+    memset(b, 0x31, (size_t)rt_dtype_bytes(t, n * k));
+    struct timing time = measure(run_product, &p, d, 2.0 * (double)m * (double)n * (double)k);
+    free(a);
+    free(b);
+    free(c);
+    return time;
+}
+
+static void print_stored(rt_dev *one, rt_dev *all)
+{
+    static const rt_dtype types[] = { RT_F32,  RT_BF16, RT_F16,  RT_Q8_0, RT_Q4_0, RT_Q4_1,
+                                      RT_Q4_K, RT_Q5_K, RT_Q6_K, RT_MXFP4, RT_F8_E4M3 };
+    static const int64_t rows[] = { 1, 2, 4, 16, 64, 512 };
+    const int64_t n = getenv("BN") ? atoi(getenv("BN")) : 4096, k = getenv("BK") ? atoi(getenv("BK")) : 2048;
+    printf("\n%-10s %6s %22s %22s\n", "as stored", "rows", "1 thread", "all threads");
+    for (int t = 0; t < RT_COUNT(types); t++)
+        for (int i = 0; i < RT_COUNT(rows); i++) {
+            struct timing t1 = time_stored(one, rows[i], n, k, types[t]);
+            struct timing tn = time_stored(all, rows[i], n, k, types[t]);
+            double weights = (double)(n * k);
+            printf("%-10s %6d %7.1f%% %7.2f Gw/s %7.1f%% %7.2f Gw/s\n", rt_dtype_get(types[t])->name,
+                   (int)rows[i], 100 * t1.share, weights / t1.seconds * 1e-9, 100 * tn.share,
+                   weights / tn.seconds * 1e-9);
             fflush(stdout);
         }
 }
@@ -341,6 +377,8 @@ int main(int argc, char **argv)
         print_products(&one, &all);
     if (!only || !strcmp(only, "rows"))
         print_few_rows(&one, &all);
+    if (!only || !strcmp(only, "stored"))
+        print_stored(&one, &all);
     if (!only || !strcmp(only, "attention"))
         print_attention(&one, &all);
     if (!only || !strcmp(only, "blas"))

@@ -17,6 +17,7 @@ const struct rt_isa ISA_NAME(RT_ISA) = {
     .name = ISA_TEXT(RT_ISA),
     .tile_rows = ISA_TILE_ROWS,
     .tile = isa_tiles,
+    .thin = thin,
     .pack_panels = pack_panels,
     .pack_tile = pack_tile,
     .rows = &isa_rows,

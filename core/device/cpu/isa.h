@@ -24,18 +24,33 @@ struct rt_matrix {
     rt_dtype dtype;
     bool t;
     int64_t ld, n; /* elements between rows of data; columns of the operand */
+    const uint8_t **ahead; /* NULL, or a place in what will be read: packing moves it on by as many
+                              bytes as it reads, and the lines it passes are asked for */
 };
 
-/* c(m,32) = or += tile(k,m)ᵀ · panel(k,32); tile rows are lda floats apart, c's ldc. */
+/* What a chain of multiply-adds begins with, and what becomes of its end. */
+enum rt_chain {
+    RT_CHAIN_SET, /* 0, and c = its end */
+    RT_CHAIN_ADD, /* 0, and c += its end */
+    RT_CHAIN_ON   /* c, and c = its end: goes on where the last steps of k stopped */
+};
+
+/* c(m,32) from tile(k,m)ᵀ · panel(k,32); tile rows are lda floats apart, c's ldc. */
 typedef void rt_tile_fn(int64_t k, const float *tile, int64_t lda, const float *panel, float *c,
-                        int64_t ldc, bool add);
+                        int64_t ldc, enum rt_chain chain);
+/* The same for `count` panels `stride` floats apart, whose c are (m,32) one after the other: chains of
+   few rows are too few to keep the multipliers busy a panel at a time. */
+typedef void rt_thin_fn(int64_t m, int64_t k, const float *tile, const float *panels, int64_t stride,
+                        int64_t count, float *c, enum rt_chain chain);
 
 struct rt_isa {
     const char *name;
     int tile_rows;           /* most rows of a tile kernel */
     rt_tile_fn *const *tile; /* [m], 1 <= m <= tile_rows */
-    /* rows [k0, k1) of panels [p0, p0 + count) to out, `stride` floats between panels; k0 and, for
-       blocked dtypes without t, p0 * 32 are multiples of 256 */
+    rt_thin_fn *thin;        /* m <= tile_rows; lda is m */
+    /* rows [k0, k1) of panels [p0, p0 + count) to out, `stride` floats between panels; for blocked
+       dtypes k0, or p0 * 32 without t, is a whole number of blocks. Columns past the edge hold
+       anything finite. */
     void (*pack_panels)(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
                         int64_t count, int64_t k0, int64_t k1);
     /* out(k,m) = a(m,k)ᵀ, or a(k,m) when ta */

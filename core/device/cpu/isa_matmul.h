@@ -4,6 +4,7 @@
      tile    up to ISA_TILE_ROWS rows of a over k: [k][m]
    A tile kernel keeps its m x 32 sums in registers over all of k, so an output element is one chain
    of fused multiply-adds whatever m is and wherever the tile lies. */
+#include "core/device/cpu/isa_unpack.h"
 #include "core/device/cpu/simd.h"
 
 #if defined(RT_ISA_avx512)
@@ -16,14 +17,14 @@ enum { ISA_TILE_ROWS = 6, TILE_VECTORS = 1, TILE_TWINS = 0 };
 enum { ISA_TILE_ROWS = 4, TILE_VECTORS = 1, TILE_TWINS = 0 };
 #endif
 
-/* c(m,32) = or += a(k,m)ᵀ · panel(k,32); a step of k is lda floats.
+/* c(m,32) from a(k,m)ᵀ · panel(k,32); a step of k is lda floats.
    A broadcast of a that feeds two products costs an instruction; one that feeds a single product is
    folded into it. Folding TILE_TWINS rows balances decoding (6 a cycle, shared by the core's two
    threads) against loads (2 a cycle): 8 % faster when the sibling thread is busy, else the same.
    The compiler would merge the two broadcasts, so the second goes through a pointer it cannot see
    through. */
 RT_V16_FN void tile_product(const int m, int64_t k, const float *a, int64_t lda, const float *panel,
-                            float *c, int64_t ldc, bool add)
+                            float *c, int64_t ldc, enum rt_chain chain)
 {
     for (int part = 0; part < 2; part += TILE_VECTORS) {
         const float *pa = a, *pb = panel + 16 * part;
@@ -35,7 +36,7 @@ RT_V16_FN void tile_product(const int m, int64_t k, const float *a, int64_t lda,
         for (int i = 0; i < m; i++)
 #pragma GCC unroll 2
             for (int v = 0; v < TILE_VECTORS; v++)
-                sum[i][v] = v16_zero();
+                sum[i][v] = chain == RT_CHAIN_ON ? v16_load(pc + i * ldc + 16 * v) : v16_zero();
 #pragma GCC unroll 16
         for (int i = 0; i < m; i++)
             __builtin_prefetch(pc + i * ldc, 1);
@@ -60,16 +61,16 @@ RT_V16_FN void tile_product(const int m, int64_t k, const float *a, int64_t lda,
 #pragma GCC unroll 2
             for (int v = 0; v < TILE_VECTORS; v++) {
                 float *p = pc + i * ldc + 16 * v;
-                v16_store(p, add ? v16_add(v16_load(p), sum[i][v]) : sum[i][v]);
+                v16_store(p, chain == RT_CHAIN_ADD ? v16_add(v16_load(p), sum[i][v]) : sum[i][v]);
             }
     }
 }
 
 #define TILE_KERNEL(m)                                                                             \
     static void tile_##m(int64_t k, const float *a, int64_t lda, const float *panel, float *c,     \
-                         int64_t ldc, bool add)                                                    \
+                         int64_t ldc, enum rt_chain chain)                                         \
     {                                                                                              \
-        tile_product(m, k, a, lda, panel, c, ldc, add);                                            \
+        tile_product(m, k, a, lda, panel, c, ldc, chain);                                          \
     }
 TILE_KERNEL(1)
 TILE_KERNEL(2)
@@ -99,6 +100,52 @@ static rt_tile_fn *const isa_tiles[ISA_TILE_ROWS + 1] = {
     tile_7, tile_8, tile_9, tile_10, tile_11, tile_12, tile_13, tile_14,
 #endif
 };
+
+#if defined(RT_ISA_avx512)
+enum { THIN_ROWS = 2, THIN_PANELS = 4 }; /* up to 16 chains at once: each waits for itself */
+#else
+enum { THIN_ROWS = 1, THIN_PANELS = 2 };
+#endif
+
+RT_V16_FN void thin_product(const int m, int64_t k, const float *tile, const float *panels,
+                            int64_t stride, float *c, enum rt_chain chain)
+{
+    rt_v16 sum[THIN_ROWS][2 * THIN_PANELS];
+#pragma GCC unroll 2
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * THIN_PANELS; v++)
+            sum[i][v] = chain == RT_CHAIN_ON ? v16_load(c + (v / 2 * m + i) * RT_PANEL + v % 2 * 16)
+                                             : v16_zero();
+    for (int64_t step = 0; step < k; step++)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * THIN_PANELS; v++) {
+            rt_v16 b = v16_load(panels + v / 2 * stride + step * RT_PANEL + v % 2 * 16);
+#pragma GCC unroll 2
+            for (int i = 0; i < m; i++)
+                sum[i][v] = v16_fma(v16_set1(tile[step * m + i]), b, sum[i][v]);
+        }
+#pragma GCC unroll 2
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2 * THIN_PANELS; v++) {
+            float *p = c + (v / 2 * m + i) * RT_PANEL + v % 2 * 16;
+            v16_store(p, chain == RT_CHAIN_ADD ? v16_add(v16_load(p), sum[i][v]) : sum[i][v]);
+        }
+}
+
+static void thin(int64_t m, int64_t k, const float *tile, const float *panels, int64_t stride,
+                 int64_t count, float *c, enum rt_chain chain)
+{
+    int64_t p = 0;
+    for (; m <= THIN_ROWS && p + THIN_PANELS <= count; p += THIN_PANELS)
+        if (m == 1)
+            thin_product(1, k, tile, panels + p * stride, stride, c + p * m * RT_PANEL, chain);
+        else
+            thin_product(THIN_ROWS, k, tile, panels + p * stride, stride, c + p * m * RT_PANEL, chain);
+    for (; p < count; p++)
+        isa_tiles[m](k, tile, m, panels + p * stride, c + p * m * RT_PANEL, RT_PANEL, chain);
+}
 
 /* n elements of one row of b, from element `first`, as f32 */
 static void widen_row(float *out, const struct rt_matrix *b, int64_t row, int64_t first, int64_t n)
@@ -147,13 +194,38 @@ static void pack_panel_t(float *out, const float *src, int64_t ld, int64_t colum
         }
 }
 
+/* As many steps from k0 on as the unpack function of b's dtype can make; k0 + what it returns is
+   where the others begin. */
+static int64_t unpack_panel(float *out, const struct rt_matrix *b, int64_t n0, int64_t columns,
+                            int64_t k0, int64_t k1)
+{
+    unpack_fn *unpack = unpack_of[b->dtype];
+    int64_t steps = (k1 - k0) / UNPACK * UNPACK, row_bytes = rt_dtype_bytes(b->dtype, b->ld);
+    if (!unpack || k0 % UNPACK)
+        return 0;
+    const uint8_t *row[RT_PANEL];
+    for (int64_t i = 0; i < RT_PANEL; i++) /* past the edge the last one again: never used */
+        row[i] = (const uint8_t *)b->data + (n0 + rt_min(i, columns - 1)) * row_bytes;
+    int64_t bytes = RT_PANEL * rt_dtype_bytes(b->dtype, 256) / (256 / UNPACK);
+    for (int64_t k = 0; k < steps; k += UNPACK) {
+        for (int64_t line = 0; b->ahead && line < bytes; line += 64)
+            __builtin_prefetch(*b->ahead + line, 0, 2);
+        if (b->ahead)
+            *b->ahead += bytes;
+        unpack(out + k * RT_PANEL, row, k0 + k);
+        unpack(out + k * RT_PANEL + 16, row + 16, k0 + k);
+    }
+    return steps;
+}
+
 static void pack_panels_t(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
                           int64_t count, int64_t k0, int64_t k1)
 {
     float wide[RT_PANEL * WIDEN];
     for (int64_t p = 0; p < count; p++) {
         int64_t n0 = (p0 + p) * RT_PANEL, columns = rt_min(RT_PANEL, b->n - n0);
-        for (int64_t k = k0; k < k1; k += WIDEN) {
+        int64_t done = unpack_panel(out + p * stride, b, n0, columns, k0, k1);
+        for (int64_t k = k0 + done; k < k1; k += WIDEN) {
             int64_t len = rt_min(WIDEN, k1 - k);
             float *to = out + p * stride + (k - k0) * RT_PANEL;
             if (b->dtype == RT_F32) {

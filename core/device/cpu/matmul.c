@@ -19,6 +19,10 @@ enum {
     PANEL_BYTES_MIN = SLOT_PANELS * RT_PANEL * RT_K_BLOCK * 4, /* one slot always fits */
     PANEL_BYTES_MAX = 32 << 20,
     ROWS_MAX = 14,
+    THIN_ROWS = 128,   /* products of at most so many rows go piece by piece */
+    THIN_PANELS = 4,   /* columns of a unit of such a product, in panels */
+    THIN_PIECE = 64,   /* of k: THIN_PANELS panels of it lie in L1 */
+    THIN_BYTES = 256 << 10, /* weights of a unit, which lie in L2 when their turn comes */
     UNITS_THREAD = 16, /* units a thread should find at least, so that the last ones end together */
     BLOCK_MIN = 2,     /* tiles of a block below which more units would cost more packing */
 };
@@ -164,7 +168,7 @@ static void edge_tile(const struct run *r, int64_t m, int64_t k, const float *ti
                       const float *panel, float *c, int64_t ldc, int64_t columns, bool add)
 {
     float t[ROWS_MAX * RT_PANEL];
-    r->isa->tile[m](k, tile, m, panel, t, RT_PANEL, false);
+    r->isa->tile[m](k, tile, m, panel, t, RT_PANEL, RT_CHAIN_SET);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < columns; j++)
             c[i * ldc + j] = add ? c[i * ldc + j] + t[i * RT_PANEL + j] : t[i * RT_PANEL + j];
@@ -202,7 +206,7 @@ static void compute_panel(const struct run *r, const struct walker *w, int64_t b
         int64_t row = tile_row(p, t, tiles), m = tile_row(p, t + 1, tiles) - row;
         float *c = p->c + row * p->ldc + n * RT_PANEL;
         if (columns >= RT_PANEL)
-            r->isa->tile[m](k, tile, m, panel, c, p->ldc, add);
+            r->isa->tile[m](k, tile, m, panel, c, p->ldc, add ? RT_CHAIN_ADD : RT_CHAIN_SET);
         else
             edge_tile(r, m, k, tile, panel, c, p->ldc, columns, add);
         tile += m * k;
@@ -225,10 +229,113 @@ static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
         compute_panel(r, w, begin, end, first + n);
 }
 
+/* --- few rows ------------------------------------------------------------------------------------
+   All rows of a product fit beside the columns of a unit: its weights are widened a piece of k at a
+   time into L1 and multiplied there, so that they are read once, in their own bytes. */
+
+enum {
+    THIN_FLOATS = THIN_PANELS * THIN_PIECE * RT_PANEL,  /* widened columns of a piece */
+    SUM_FLOATS = THIN_ROWS * THIN_PANELS * RT_PANEL,    /* chains of a unit */
+    THREAD_FLOATS = TILE_FLOATS + THIN_FLOATS + SUM_FLOATS
+};
+
+static int64_t tile_bytes(void) { return THREAD_FLOATS * (int64_t)sizeof(float); }
+
+static bool is_thin(const struct run *r)
+{
+    const struct product *p = &r->batch.first;
+    bool blocks_along_n = !p->b.t && rt_dtype_get(p->b.dtype)->block > 1;
+    if (blocks_along_n || p->panels)
+        return false;
+    for (int64_t g = 0; g < r->batch.groups; g++) {
+        struct product one = product_at(&r->batch, g);
+        if (one.m > THIN_ROWS || one.m * rt_min(one.k, RT_K_BLOCK) > TILE_FLOATS)
+            return false;
+    }
+    return true;
+}
+
+/* The sums of a unit's panels over one block of k, into c. */
+static void thin_store(const struct product *p, const float *sums, int64_t tile_row, int64_t m,
+                       int64_t panel0, int64_t count, bool add)
+{
+    for (int64_t n = 0; n < count; n++) {
+        int64_t columns = rt_min(RT_PANEL, p->b.n - (panel0 + n) * RT_PANEL);
+        for (int64_t i = 0; i < m; i++) {
+            float *c = p->c + (tile_row + i) * p->ldc + (panel0 + n) * RT_PANEL;
+            const float *sum = sums + (n * m + i) * RT_PANEL;
+            for (int64_t j = 0; j < columns; j++)
+                c[j] = add ? c[j] + sum[j] : sum[j];
+        }
+    }
+}
+
+/* Panels [unit * slot_panels, ...) of one product, over all of k. The rows of a unit lie one after
+   the other; while they are read here and there, those of the next are asked for in their order. */
+static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
+{
+    struct run r = *base;
+    int64_t g = unit / r.slots, panel0 = unit % r.slots * r.slot_panels;
+    int64_t count = rt_min(r.slot_panels, r.panels - panel0);
+    float *wide = w->tiles + TILE_FLOATS, *sums = wide + THIN_FLOATS;
+    w->p = product_at(&r.batch, g);
+    struct product *p = &w->p;
+    const uint8_t *ahead = p->b.data;
+    if (p->b.t) {
+        ahead += rt_dtype_bytes(p->b.dtype, p->b.ld) * (panel0 + count) * RT_PANEL;
+        p->b.ahead = &ahead;
+    }
+    int64_t tiles = tiles_of(&r, p);
+    for (r.k0 = 0; r.k0 < rt_max(p->k, 1) && !idle(p, r.k0); r.k0 += RT_K_BLOCK) {
+        int64_t k = block_length(p, r.k0);
+        if (w->packed_group != g || w->packed_k0 != r.k0)
+            pack_block(&r, w, 0, tiles);
+        w->packed_group = g;
+        w->packed_k0 = r.k0;
+        for (int64_t s = 0; s < rt_max(k, 1); s += THIN_PIECE) {
+            int64_t piece = rt_min(THIN_PIECE, k - s);
+            if (piece > 0)
+                r.isa->pack_panels(wide, THIN_PIECE * RT_PANEL, &p->b, panel0, count, r.k0 + s,
+                                   r.k0 + s + piece);
+            const float *tile = w->tiles;
+            float *sum = sums;
+            for (int64_t t = 0; t < tiles; t++) {
+                int64_t m = tile_row(p, t + 1, tiles) - tile_row(p, t, tiles);
+                r.isa->thin(m, piece, tile + s * m, wide, THIN_PIECE * RT_PANEL, count, sum,
+                            s ? RT_CHAIN_ON : RT_CHAIN_SET);
+                tile += m * k;
+                sum += m * count * RT_PANEL;
+            }
+        }
+        float *sum = sums;
+        for (int64_t t = 0; t < tiles; t++) {
+            int64_t row = tile_row(p, t, tiles), m = tile_row(p, t + 1, tiles) - row;
+            thin_store(p, sum, row, m, panel0, count, p->add || r.k0 > 0);
+            sum += m * count * RT_PANEL;
+        }
+    }
+}
+
+static void run_thin(struct run *r, rt_dev *d, int threads)
+{
+    const struct rt_matrix *b = &r->batch.first.b;
+    int64_t panel = rt_max(1, RT_PANEL * (b->t ? rt_dtype_bytes(b->dtype, b->ld) : r->k_max * 4));
+    r->slot_panels = rt_max(1, rt_min(THIN_PANELS, THIN_BYTES / panel));
+    r->slots = rt_ceil_div(r->panels, r->slot_panels);
+    int64_t units = r->slots * r->batch.groups;
+    int chunk = (int)rt_max(1, rt_min(8, units / (threads * 4)));
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        struct walker w = { .packed_group = -1, .packed_k0 = -1 };
+        w.tiles = (float *)(void *)(d->scratch + omp_get_thread_num() * tile_bytes());
+#pragma omp for schedule(dynamic, chunk)
+        for (int64_t u = 0; u < units; u++)
+            thin_unit(r, &w, u);
+    }
+}
+
 /* --- one call ------------------------------------------------------------------------------------
  */
-
-static int64_t tile_bytes(void) { return TILE_FLOATS * (int64_t)sizeof(float); }
 
 /* Largest k of the batch, and rows of all products together. */
 static void measure(const struct batch *b, int64_t *k, int64_t *rows)
@@ -277,6 +384,10 @@ static void run_batch(rt_dev *d, const struct batch *batch)
 
     r.k_max = rt_max(1, rt_min(k, RT_K_BLOCK));
     r.panels = rt_ceil_div(n, RT_PANEL);
+    if (is_thin(&r)) {
+        run_thin(&r, d, threads);
+        return;
+    }
     r.slot_panels = rt_min(r.panels, SLOT_PANELS);
     r.slots = rt_ceil_div(r.panels, r.slot_panels);
     r.area = (float *)(void *)(d->scratch + tiles_share);
@@ -306,7 +417,7 @@ static void run_batch(rt_dev *d, const struct batch *batch)
 static struct rt_matrix matrix_of(const rt_tensor *b, bool t)
 {
     int64_t rows = b->dim[b->rank - 2], columns = b->dim[b->rank - 1];
-    return (struct rt_matrix){ b->data, b->dtype, t, columns, t ? rows : columns };
+    return (struct rt_matrix){ b->data, b->dtype, t, columns, t ? rows : columns, NULL };
 }
 
 static void matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
@@ -365,7 +476,7 @@ static void matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a
         .lda = heads * a->dim[2],
         .m = a->dim[0],
         .k = tb ? cols : n,
-        .b = { (const uint8_t *)w->data + from, w->dtype, tb, cols, tb ? n : cols },
+        .b = { (const uint8_t *)w->data + from, w->dtype, tb, cols, tb ? n : cols, NULL },
         .c = rt_f32(c) + c0,
         .ldc = heads * c->dim[2],
     };

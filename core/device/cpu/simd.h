@@ -13,6 +13,8 @@
 #include <immintrin.h>
 #endif
 
+#include "core/base/dtype.h"
+
 #define RT_V16_FN static inline __attribute__((always_inline, unused))
 
 #if defined(RT_ISA_avx512)
@@ -81,6 +83,51 @@ RT_V16_FN void v16_transpose(rt_v16 r[16])
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
         r[i] = t[i];
+}
+
+/* --- sixteen 32-bit words: lane i is row i --- */
+typedef __m512i rt_v16i;
+
+RT_V16_FN rt_v16i v16i_words(const uint32_t w[16]) { return _mm512_loadu_si512(w); }
+RT_V16_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask)
+{
+    return _mm512_and_si512(a, _mm512_set1_epi32((int)mask));
+}
+RT_V16_FN rt_v16i v16i_or(rt_v16i a, rt_v16i b) { return _mm512_or_si512(a, b); }
+RT_V16_FN rt_v16i v16i_shr(rt_v16i a, int n) { return _mm512_srli_epi32(a, (unsigned)n); }
+RT_V16_FN rt_v16i v16i_shl(rt_v16i a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }
+RT_V16_FN rt_v16i v16i_sar(rt_v16i a, int n) { return _mm512_srai_epi32(a, (unsigned)n); }
+RT_V16_FN rt_v16i v16i_add(rt_v16i a, uint32_t b)
+{
+    return _mm512_add_epi32(a, _mm512_set1_epi32((int)b));
+}
+RT_V16_FN rt_v16 v16_from_int(rt_v16i a) { return _mm512_cvtepi32_ps(a); }
+RT_V16_FN rt_v16i v16i_bits(rt_v16 a) { return _mm512_castps_si512(a); }
+RT_V16_FN rt_v16 v16_from_bits(rt_v16i a) { return _mm512_castsi512_ps(a); }
+/* of the low halves */
+RT_V16_FN rt_v16 v16_from_f16(rt_v16i a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); }
+/* table[a], a from 0 to 15 */
+RT_V16_FN rt_v16 v16_lookup(const float table[16], rt_v16i a)
+{
+    return _mm512_permutexvar_ps(a, _mm512_loadu_ps(table));
+}
+/* out[j] = word j of the 16 bytes at row[i] + at, for the rows i */
+RT_V16_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t at)
+{
+    __m512i z[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        z[i] = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(row[i] + at)));
+        z[i] = _mm512_inserti32x4(z[i], _mm_loadu_si128((const void *)(row[i + 4] + at)), 1);
+        z[i] = _mm512_inserti32x4(z[i], _mm_loadu_si128((const void *)(row[i + 8] + at)), 2);
+        z[i] = _mm512_inserti32x4(z[i], _mm_loadu_si128((const void *)(row[i + 12] + at)), 3);
+    }
+    __m512i a = _mm512_unpacklo_epi32(z[0], z[1]), b = _mm512_unpackhi_epi32(z[0], z[1]);
+    __m512i c = _mm512_unpacklo_epi32(z[2], z[3]), d = _mm512_unpackhi_epi32(z[2], z[3]);
+    out[0] = _mm512_unpacklo_epi64(a, c);
+    out[1] = _mm512_unpackhi_epi64(a, c);
+    out[2] = _mm512_unpacklo_epi64(b, d);
+    out[3] = _mm512_unpackhi_epi64(b, d);
 }
 
 #elif defined(RT_ISA_avx2)
@@ -202,11 +249,105 @@ RT_V16_FN void v16_transpose(rt_v16 r[16])
     }
 }
 
+typedef struct {
+    __m256i lo, hi;
+} rt_v16i;
+
+RT_V16_FN rt_v16i v16i_of(__m256i lo, __m256i hi)
+{
+    rt_v16i v = { lo, hi };
+    return v;
+}
+RT_V16_FN rt_v16i v16i_words(const uint32_t w[16])
+{
+    return v16i_of(_mm256_loadu_si256((const void *)w), _mm256_loadu_si256((const void *)(w + 8)));
+}
+RT_V16_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask)
+{
+    __m256i m = _mm256_set1_epi32((int)mask);
+    return v16i_of(_mm256_and_si256(a.lo, m), _mm256_and_si256(a.hi, m));
+}
+RT_V16_FN rt_v16i v16i_or(rt_v16i a, rt_v16i b)
+{
+    return v16i_of(_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi));
+}
+RT_V16_FN rt_v16i v16i_add(rt_v16i a, uint32_t b)
+{
+    __m256i x = _mm256_set1_epi32((int)b);
+    return v16i_of(_mm256_add_epi32(a.lo, x), _mm256_add_epi32(a.hi, x));
+}
+RT_V16_FN rt_v16i v16i_bits(rt_v16 a)
+{
+    return v16i_of(_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi));
+}
+RT_V16_FN rt_v16i v16i_shr(rt_v16i a, int n)
+{
+    return v16i_of(_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n));
+}
+RT_V16_FN rt_v16i v16i_shl(rt_v16i a, int n)
+{
+    return v16i_of(_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n));
+}
+RT_V16_FN rt_v16i v16i_sar(rt_v16i a, int n)
+{
+    return v16i_of(_mm256_srai_epi32(a.lo, n), _mm256_srai_epi32(a.hi, n));
+}
+RT_V16_FN rt_v16 v16_from_int(rt_v16i a)
+{
+    return v16_of(_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi));
+}
+RT_V16_FN rt_v16 v16_from_bits(rt_v16i a)
+{
+    return v16_of(_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi));
+}
+RT_V16_FN __m256 f16_low_halves(__m256i a)
+{
+    __m256i low = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
+    return _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
+}
+RT_V16_FN rt_v16 v16_from_f16(rt_v16i a) { return v16_of(f16_low_halves(a.lo), f16_low_halves(a.hi)); }
+RT_V16_FN rt_v16 v16_lookup(const float table[16], rt_v16i a)
+{
+    __m256 low = _mm256_loadu_ps(table), high = _mm256_loadu_ps(table + 8);
+    rt_v16i above = v16i_shl(a, 28); /* bit 3 as the sign that blendv looks at */
+    return v16_of(_mm256_blendv_ps(_mm256_permutevar8x32_ps(low, a.lo),
+                                   _mm256_permutevar8x32_ps(high, a.lo), _mm256_castsi256_ps(above.lo)),
+                  _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, a.hi),
+                                   _mm256_permutevar8x32_ps(high, a.hi), _mm256_castsi256_ps(above.hi)));
+}
+RT_V16_FN void load4_8(__m256i out[4], const uint8_t *const row[8], int64_t at)
+{
+    __m256i z[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        z[i] = _mm256_inserti128_si256(
+            _mm256_castsi128_si256(_mm_loadu_si128((const void *)(row[i] + at))),
+            _mm_loadu_si128((const void *)(row[i + 4] + at)), 1);
+    __m256i a = _mm256_unpacklo_epi32(z[0], z[1]), b = _mm256_unpackhi_epi32(z[0], z[1]);
+    __m256i c = _mm256_unpacklo_epi32(z[2], z[3]), d = _mm256_unpackhi_epi32(z[2], z[3]);
+    out[0] = _mm256_unpacklo_epi64(a, c);
+    out[1] = _mm256_unpackhi_epi64(a, c);
+    out[2] = _mm256_unpacklo_epi64(b, d);
+    out[3] = _mm256_unpackhi_epi64(b, d);
+}
+RT_V16_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t at)
+{
+    __m256i lo[4], hi[4];
+    load4_8(lo, row, at);
+    load4_8(hi, row + 8, at);
+    for (int j = 0; j < 4; j++)
+        out[j] = v16i_of(lo[j], hi[j]);
+}
+
 #else
 
 typedef struct {
     float v[16];
 } rt_v16;
+typedef struct {
+    uint32_t v[16];
+} rt_v16i;
 
 /* Sixteen checked copies of every lane would take the sanitizers' builds minutes. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -255,6 +396,75 @@ RT_V16_FN void v16_transpose(rt_v16 r[16])
 }
 
 #endif
+
+#if !defined(RT_ISA_avx512) && !defined(RT_ISA_avx2)
+#define RT_V16I_LANES(expression)                                                                  \
+    rt_v16i r;                                                                                     \
+    RT_V16_LOOP                                                                                    \
+    for (int i = 0; i < 16; i++)                                                                   \
+        r.v[i] = (expression);                                                                     \
+    return r
+
+RT_V16_FN rt_v16i v16i_words(const uint32_t w[16]) { RT_V16I_LANES(w[i]); }
+RT_V16_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask) { RT_V16I_LANES(a.v[i] & mask); }
+RT_V16_FN rt_v16i v16i_or(rt_v16i a, rt_v16i b) { RT_V16I_LANES(a.v[i] | b.v[i]); }
+RT_V16_FN rt_v16i v16i_shr(rt_v16i a, int n) { RT_V16I_LANES(a.v[i] >> n); }
+RT_V16_FN rt_v16i v16i_shl(rt_v16i a, int n) { RT_V16I_LANES(a.v[i] << n); }
+RT_V16_FN rt_v16i v16i_sar(rt_v16i a, int n) { RT_V16I_LANES((uint32_t)((int32_t)a.v[i] >> n)); }
+RT_V16_FN rt_v16i v16i_add(rt_v16i a, uint32_t b) { RT_V16I_LANES(a.v[i] + b); }
+RT_V16_FN rt_v16 v16_from_int(rt_v16i a) { RT_V16_LANES((float)(int32_t)a.v[i]); }
+RT_V16_FN rt_v16i v16i_bits(rt_v16 a)
+{
+    rt_v16i r;
+    memcpy(r.v, a.v, sizeof r.v);
+    return r;
+}
+RT_V16_FN rt_v16 v16_from_bits(rt_v16i a)
+{
+    rt_v16 r;
+    memcpy(r.v, a.v, sizeof r.v);
+    return r;
+}
+RT_V16_FN rt_v16 v16_from_f16(rt_v16i a) { RT_V16_LANES(rt_f16_to_f32((uint16_t)a.v[i])); }
+RT_V16_FN rt_v16 v16_lookup(const float table[16], rt_v16i a) { RT_V16_LANES(table[a.v[i]]); }
+RT_V16_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t at)
+{
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < 4; j++)
+            memcpy(&out[j].v[i], row[i] + at + 4 * j, 4);
+}
+#endif
+
+/* 32 bits at row[i] + at of every row, or 16 */
+RT_V16_FN rt_v16i v16i_load1(const uint8_t *const row[16], int64_t at)
+{
+    uint32_t w[16];
+    for (int i = 0; i < 16; i++)
+        memcpy(&w[i], row[i] + at, 4);
+    return v16i_words(w);
+}
+RT_V16_FN rt_v16i v16i_load_half(const uint8_t *const row[16], int64_t at)
+{
+    uint32_t w[16];
+    for (int i = 0; i < 16; i++) {
+        uint16_t h;
+        memcpy(&h, row[i] + at, 2);
+        w[i] = h;
+    }
+    return v16i_words(w);
+}
+
+/* 64 bytes of any alignment and meaning, which are only moved */
+RT_V16_FN rt_v16 v16_load_bytes(const uint8_t *p)
+{
+#if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
+    return v16_load((const float *)(const void *)p);
+#else
+    rt_v16 r;
+    memcpy(r.v, p, sizeof r.v);
+    return r;
+#endif
+}
 
 /* The fixed tree of the contract over the 16 lanes: (l, l+8), (l, l+4), (l, l+2), (l, l+1). */
 RT_V16_FN float v16_sum(rt_v16 x)
