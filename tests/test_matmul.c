@@ -313,6 +313,123 @@ START_TEST(heads)
 }
 END_TEST
 
+/* --- weights where they lie in a checkpoint ------------------------------------------------------
+ */
+
+/* Bytes for n rows of k columns of a code under scales, or of a dtype in an order of its own. */
+struct lying {
+    rt_piece piece;
+    uint8_t *data, *scale;
+    int64_t n, k;
+};
+
+static struct lying lie(rt_code code, rt_dtype dtype, int64_t n, int64_t k, uint64_t seed)
+{
+    struct lying x = { .n = n, .k = k };
+    rt_piece *p = &x.piece;
+    *p = (rt_piece){ .code = code, .dtype = dtype, .step = 1, .scale_rows = 1, .scale_cols = 32 };
+    p->row_bytes = code == RT_CODE_MXFP4 || code == RT_CODE_INT4 ? k / 2 : rt_dtype_bytes(dtype, k);
+    p->scale_dtype = code == RT_CODE_MXFP4 ? RT_F8_E8M0 : RT_F32;
+    if (code == RT_CODE_ROWS) { /* of a head of 14: one of two interleaved matrices, in turns */
+        p->first = 1;
+        p->step = seed % 2 ? 2 : 1;
+        p->pair = 14;
+    } else if (code == RT_CODE_FP8) {
+        p->scale_rows = 16;
+        p->scale_cols = 64;
+    } else {
+        p->scale_cols = code == RT_CODE_INT4 ? 64 : 32;
+    }
+    p->scale_ld = rt_ceil_div(k, p->scale_cols);
+    int64_t rows = 2 * (n + 14) + 1, scales = rows * p->scale_ld;
+    x.data = malloc((size_t)(rows * p->row_bytes));
+    x.scale = malloc((size_t)(4 * scales));
+    for (int64_t i = 0; i < rows * p->row_bytes; i++) {
+        x.data[i] = (uint8_t)rt_rng_below(seed, RT_RNG_DATA, (uint64_t)i, code ? 256 : 0x3c);
+        if (code == RT_CODE_FP8 && (x.data[i] & 127) == 127)
+            x.data[i] = 1;
+    }
+    for (int64_t i = 0; i < scales; i++) {
+        float s = 0.25f + rt_rng_uniform(seed + 1, RT_RNG_DATA, (uint64_t)i);
+        if (p->scale_dtype == RT_F32)
+            memcpy(x.scale + 4 * i, &s, 4);
+        else
+            x.scale[i] = (uint8_t)(120 + rt_rng_below(seed, RT_RNG_DATA, (uint64_t)i, 16));
+    }
+    p->data = x.data;
+    p->scale = x.scale;
+    return x;
+}
+
+static const struct {
+    rt_code code;
+    rt_dtype dtype;
+} lyings[] = { { RT_CODE_ROWS, RT_BF16 }, { RT_CODE_ROWS, RT_Q4_1 }, { RT_CODE_ROWS, RT_F16 },
+               { RT_CODE_FP8, RT_F8_E4M3 }, { RT_CODE_MXFP4, RT_U8 }, { RT_CODE_INT4, RT_I32 } };
+
+START_TEST(pieces) /* experts of a stack where each lies, then heads of one matrix, few and many rows */
+{
+    enum { N = 70, K = 192, HEADS = 5, W0 = 6, PART = 8 };
+    const int32_t few[EXPERTS + 1] = { 0, 3, 3, 20, 21, 61, 61 },
+                  many[EXPERTS + 1] = { 0, 150, 150, 151, 160, 290, 300 };
+    struct lying w[EXPERTS];
+    rt_piece piece[EXPERTS];
+    float *wf = malloc(sizeof *wf * EXPERTS * N * K), *a = floats(300 * K, 1), *want = floats(300 * N, 3);
+    for (int e = 0; e < EXPERTS; e++) {
+        w[e] = lie(lyings[_i].code, lyings[_i].dtype, N, K, (uint64_t)e + 10);
+        piece[e] = w[e].piece;
+        for (int64_t r = 0; r < N; r++)
+            rt_piece_decode(wf + (e * N + r) * K, &piece[e], r, 0, K);
+    }
+    for (int form = 0; form < 2; form++) {
+        int32_t offset[EXPERTS + 1];
+        memcpy(offset, form ? many : few, sizeof offset);
+        int64_t rows = offset[EXPERTS];
+        for (int e = 0; e < EXPERTS; e++)
+            chain(want + offset[e] * N, N, (struct view){ a + offset[e] * K, K, 1 },
+                  (struct view){ wf + (int64_t)e * N * K, 1, K }, offset[e + 1] - offset[e], N, K, false);
+        for (int i = 0; i < n_devices; i++) {
+            rt_dev *d = &devices[i];
+            float *c = floats(rows * N, 4);
+            rt_tensor ct = rt_tensor_2(c, RT_F32, rows, N), at = rt_tensor_2(a, RT_F32, rows, K);
+            rt_tensor wt = rt_tensor_3(NULL, RT_F32, EXPERTS, N, K);
+            rt_tensor ot = rt_tensor_1(offset, RT_I32, EXPERTS + 1);
+            wt.piece = piece;
+            poison(d);
+            d->ops->matmul_grouped(d, &ct, &at, false, &wt, true, &ot, 0.0f);
+            ck_assert_msg(differing(c, want, rows * N) == 0, "%s, %d threads: experts", d->isa, d->threads);
+            free(c);
+        }
+    }
+    for (int tb = 0; tb < 2; tb++) { /* (19, HEADS, .) with heads of 14 rows, of which 8 from the 6th */
+        int64_t in = tb ? K : PART, out = tb ? PART : K, rows = 19;
+        for (int h = 0; h < HEADS; h++)
+            chain(want + h * out, HEADS * out, (struct view){ a + h * in, HEADS * in, 1 },
+                  (struct view){ wf + (h * 14 + W0) * K, tb ? 1 : K, tb ? K : 1 }, rows, out, in, false);
+        for (int i = 0; i < n_devices; i++) {
+            rt_dev *d = &devices[i];
+            float *c = floats(rows * HEADS * out, 4);
+            rt_tensor ct = rt_tensor_3(c, RT_F32, rows, HEADS, out);
+            rt_tensor at = rt_tensor_3(a, RT_F32, rows, HEADS, in);
+            rt_tensor wt = rt_tensor_3(NULL, RT_F32, HEADS, 14, K);
+            wt.piece = piece;
+            poison(d);
+            d->ops->matmul_heads(d, &ct, 0, &at, 0, &wt, W0, PART, tb);
+            ck_assert_msg(differing(c, want, rows * HEADS * out) == 0, "%s, %d threads: heads tb %d",
+                          d->isa, d->threads, tb);
+            free(c);
+        }
+    }
+    for (int e = 0; e < EXPERTS; e++) {
+        free(w[e].data);
+        free(w[e].scale);
+    }
+    free(wf);
+    free(a);
+    free(want);
+}
+END_TEST
+
 /* --- the contract itself is a good sum
  * --------------------------------------------------------------- */
 
@@ -361,6 +478,7 @@ int main(void)
                                  { many_chunks, 2 },
                                  { many_tiles, 2 },
                                  { every_dtype, RT_DTYPE_COUNT },
+                                 { pieces, RT_COUNT(lyings) },
                                  { empty, 1 },
                                  { grouped, 2 },
                                  { heads, 2 },

@@ -49,6 +49,7 @@ rt_tensor rt_tensor_rows(const rt_tensor *t, int64_t first, int64_t n)
         rt_bug("rows %lld + %lld of %lld", (long long)first, (long long)n, (long long)t->dim[0]);
     rt_tensor view = *t;
     view.panels = NULL;
+    view.piece = NULL;
     view.dim[0] = first;
     int64_t skip = rt_tensor_bytes(&view);
     view.dim[0] = n;

@@ -12,7 +12,7 @@
 #define RT_TENSOR_H
 
 #include "core/base/arena.h"
-#include "core/base/dtype.h"
+#include "core/device/piece.h"
 
 RT_BEGIN
 
@@ -22,6 +22,8 @@ typedef struct rt_tensor {
     int rank;
     int64_t dim[4];      /* outermost first; dim[rank-1] is contiguous; unused are 1 */
     const void *panels;  /* packed copy for matrix products, made by rt_pack_weight, or NULL */
+    const rt_piece *piece; /* of a weight (I or E matrices, O rows each) that only products read: where
+                              it lies in a checkpoint; dtype is then f32 and data NULL. Or NULL */
 } rt_tensor;
 
 rt_tensor rt_tensor_1(void *data, rt_dtype t, int64_t a);

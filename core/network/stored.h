@@ -18,6 +18,7 @@
 #ifndef RT_STORED_H
 #define RT_STORED_H
 
+#include "core/device/piece.h"
 #include "core/formats/gguf.h"
 #include "core/formats/safetensors.h"
 #include "core/network/params.h"
@@ -82,6 +83,8 @@ int64_t rt_store_pieces(const rt_param *p);
 int rt_store_check(rt_store *s, const rt_config *cfg, const rt_params *list, rt_err *err);
 /* The bytes of every tensor that t is read from; each is read once and then known. */
 int rt_stored_check(const rt_stored *t, rt_err *err);
+/* The same as products read it from the map; false when it is turned or in two parts. */
+bool rt_stored_piece(const rt_stored *t, rt_piece *piece);
 /* out (n, cols) = rows first .. first + n - 1 */
 int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_err *err);
 

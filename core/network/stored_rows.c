@@ -9,46 +9,46 @@
 
 enum { CHUNK = 512, BLOCK_MAX = 256 }; /* elements decoded at a time to gather rows; of a block */
 
-/* Scale of row r (of the tensor), column block b. */
-static int load_scale(const rt_stored *t, int64_t r, int64_t b, float *out, rt_err *err)
+bool rt_stored_piece(const rt_stored *t, rt_piece *p)
 {
-    int64_t at = r / t->scale_rows * rt_stored_blocks(t->cols, t->scale_cols) + b;
-    rt_decode_f32(out, t->scale + rt_dtype_bytes(t->scale_dtype, at), t->scale_dtype, 1);
-    return isfinite(*out) ? 0
-                          : rt_fail(err,
-                                    "%s: tensor %s: the scale of row %lld, columns from %lld "
-                                    "is not a finite number; fetch the file again",
-                                    t->path, t->name, (long long)r, (long long)(b * t->scale_cols));
+    static const rt_code codes[] = { [RT_STORED_PLAIN] = RT_CODE_ROWS,
+                                     [RT_STORED_FP8] = RT_CODE_FP8,
+                                     [RT_STORED_MXFP4] = RT_CODE_MXFP4,
+                                     [RT_STORED_INT4] = RT_CODE_INT4 };
+    if (t->turned || t->form == RT_STORED_LATENT)
+        return false;
+    *p = (rt_piece){ .code = codes[t->form],
+                     .dtype = t->dtype,
+                     .scale_dtype = t->scale_dtype,
+                     .data = t->data,
+                     .scale = t->scale,
+                     .row_bytes = rt_dtype_bytes(t->dtype, t->width),
+                     .first = t->first,
+                     .step = t->step,
+                     .pair = t->heads ? t->rows / t->heads : 0,
+                     .scale_rows = t->scale_rows,
+                     .scale_cols = t->scale_cols };
+    if (p->code != RT_CODE_ROWS)
+        p->scale_ld = rt_stored_blocks(t->cols, t->scale_cols);
+    return true;
 }
 
-/* Row r of a tensor of codes and scales. */
-static int scaled_row(const rt_stored *t, float *out, int64_t r, rt_err *err)
+/* A row of codes under scales: all of them are numbers. */
+static int check_row(const rt_stored *t, const rt_piece *p, const float *out, int64_t r, rt_err *err)
 {
-    float scale;
-    for (int64_t b = 0, at = 0; at < t->cols; b++, at += t->scale_cols) {
-        int64_t n = rt_min(t->scale_cols, t->cols - at);
-        if (load_scale(t, r, b, &scale, err))
-            return -1;
-        if (t->form == RT_STORED_MXFP4) {
-            rt_decode_mxfp4(out + at, t->data + r * t->width + at / 2,
-                            t->scale[r * (t->cols / 32) + b]);
-        } else if (t->form == RT_STORED_INT4) {
-            rt_decode_int4(out + at, t->data + 4 * r * t->width, at, n, scale);
-        } else {
-            rt_decode_f32(out + at, t->data + r * t->width + at, t->dtype, n);
-            bool number = true;
-            for (int64_t i = 0; i < n; i++) {
-                out[at + i] *= scale;
-                number = number && isfinite(out[at + i]);
-            }
-            if (!number)
-                return rt_fail(
-                    err,
-                    "%s: tensor %s: row %lld has a code that is not a finite number; fetch "
-                    "the file again",
-                    t->path, t->name, (long long)r);
-        }
-    }
+    int64_t row = rt_piece_row(p, r);
+    for (int64_t at = 0; at < t->cols; at += t->scale_cols)
+        if (!isfinite(rt_piece_scale(p, row, at)))
+            return rt_fail(err,
+                           "%s: tensor %s: the scale of row %lld, columns from %lld is not a finite "
+                           "number; fetch the file again",
+                           t->path, t->name, (long long)row, (long long)at);
+    for (int64_t i = 0; i < t->cols && p->code == RT_CODE_FP8; i++)
+        if (!isfinite(out[i]))
+            return rt_fail(err,
+                           "%s: tensor %s: row %lld has a code that is not a finite number; fetch "
+                           "the file again",
+                           t->path, t->name, (long long)row);
     return 0;
 }
 
@@ -95,13 +95,6 @@ static int latent_rows(const rt_stored *t, float *out, int64_t first, int64_t n,
     return 0;
 }
 
-/* Where row r stands when the halves of its head are kept in turns. */
-static int64_t paired_row(const rt_stored *t, int64_t r)
-{
-    int64_t head = t->rows / t->heads, in = r % head;
-    return r - in + in % (head / 2) * 2 + in / (head / 2);
-}
-
 int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_err *err)
 {
     if (first < 0 || n < 0 || first > t->rows - n)
@@ -120,11 +113,11 @@ int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_
         rt_decode_f32(out, t->data + skip, t->dtype, n * t->cols);
         return 0;
     }
+    rt_piece piece;
+    rt_stored_piece(t, &piece);
     for (int64_t i = 0; i < n; i++, out += t->cols) {
-        int64_t r = t->first + (t->heads ? paired_row(t, first + i) : (first + i) * t->step);
-        if (t->form == RT_STORED_PLAIN)
-            rt_decode_f32(out, t->data + rt_dtype_bytes(t->dtype, r * t->width), t->dtype, t->cols);
-        else if (scaled_row(t, out, r, err))
+        rt_piece_decode(out, &piece, first + i, 0, t->cols);
+        if (piece.code != RT_CODE_ROWS && check_row(t, &piece, out, first + i, err))
             return -1;
     }
     return 0;

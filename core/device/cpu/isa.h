@@ -18,12 +18,14 @@ struct rt_isa_rows; /* core/device/cpu/rows.h: one rt_row_fn a row operation */
 enum { RT_PANEL = 32, RT_K_BLOCK = 2048 /* of the numeric contract */ };
 
 /* The right operand before packing: element (k, n) is data[k * ld + n], or data[n * ld + k] when t.
- */
+   Where there is a piece, rows of data are those of the piece from row0 on. */
 struct rt_matrix {
     const void *data;
     rt_dtype dtype;
     bool t;
     int64_t ld, n; /* elements between rows of data; columns of the operand */
+    const rt_piece *piece;
+    int64_t row0;
     const uint8_t **ahead; /* NULL, or a place in what will be read: packing moves it on by as many
                               bytes as it reads, and the lines it passes are asked for */
 };

@@ -150,6 +150,10 @@ static void thin(int64_t m, int64_t k, const float *tile, const float *panels, i
 /* n elements of one row of b, from element `first`, as f32 */
 static void widen_row(float *out, const struct rt_matrix *b, int64_t row, int64_t first, int64_t n)
 {
+    if (b->piece) {
+        rt_piece_decode(out, b->piece, b->row0 + row, first, n);
+        return;
+    }
     const uint8_t *p = (const uint8_t *)b->data + rt_dtype_bytes(b->dtype, row * b->ld + first);
     if (b->dtype == RT_BF16) {
         const uint16_t *h = (const uint16_t *)(const void *)p;
@@ -194,18 +198,42 @@ static void pack_panel_t(float *out, const float *src, int64_t ld, int64_t colum
         }
 }
 
+/* out(32,32) times the scales of 32 (stored) rows in the block of columns that holds k. */
+static void scale_panel(float *out, const rt_piece *piece, const int64_t row[RT_PANEL], int64_t k)
+{
+    float scale[RT_PANEL];
+    for (int i = 0; i < RT_PANEL; i++)
+        scale[i] = i && row[i] / piece->scale_rows == row[i - 1] / piece->scale_rows
+                       ? scale[i - 1]
+                       : rt_piece_scale(piece, row[i], k);
+    rt_v16 low = v16_load(scale), high = v16_load(scale + 16);
+    for (int s = 0; s < UNPACK; s++, out += RT_PANEL) {
+        v16_store(out, v16_mul(v16_load(out), low));
+        v16_store(out + 16, v16_mul(v16_load(out + 16), high));
+    }
+}
+
 /* As many steps from k0 on as the unpack function of b's dtype can make; k0 + what it returns is
    where the others begin. */
 static int64_t unpack_panel(float *out, const struct rt_matrix *b, int64_t n0, int64_t columns,
                             int64_t k0, int64_t k1)
 {
+    const rt_piece *piece = b->piece;
+    bool scaled = piece && piece->code == RT_CODE_FP8;
     unpack_fn *unpack = unpack_of[b->dtype];
-    int64_t steps = (k1 - k0) / UNPACK * UNPACK, row_bytes = rt_dtype_bytes(b->dtype, b->ld);
-    if (!unpack || k0 % UNPACK)
+    int64_t steps = (k1 - k0) / UNPACK * UNPACK;
+    int64_t row_bytes = piece ? piece->row_bytes : rt_dtype_bytes(b->dtype, b->ld);
+    if (!unpack || k0 % UNPACK || (scaled && piece->scale_cols % UNPACK) ||
+        (piece && !scaled && piece->code != RT_CODE_ROWS))
         return 0;
     const uint8_t *row[RT_PANEL];
-    for (int64_t i = 0; i < RT_PANEL; i++) /* past the edge the last one again: never used */
-        row[i] = (const uint8_t *)b->data + (n0 + rt_min(i, columns - 1)) * row_bytes;
+    int64_t number[RT_PANEL];
+    for (int64_t i = 0; i < RT_PANEL; i++) { /* past the edge the last one again: never used */
+        number[i] = n0 + rt_min(i, columns - 1);
+        if (piece)
+            number[i] = rt_piece_row(piece, b->row0 + number[i]);
+        row[i] = (const uint8_t *)(piece ? piece->data : b->data) + number[i] * row_bytes;
+    }
     int64_t bytes = RT_PANEL * rt_dtype_bytes(b->dtype, 256) / (256 / UNPACK);
     for (int64_t k = 0; k < steps; k += UNPACK) {
         for (int64_t line = 0; b->ahead && line < bytes; line += 64)
@@ -214,6 +242,8 @@ static int64_t unpack_panel(float *out, const struct rt_matrix *b, int64_t n0, i
             *b->ahead += bytes;
         unpack(out + k * RT_PANEL, row, k0 + k);
         unpack(out + k * RT_PANEL + 16, row + 16, k0 + k);
+        if (scaled)
+            scale_panel(out + k * RT_PANEL, piece, number, k0 + k);
     }
     return steps;
 }
@@ -228,7 +258,7 @@ static void pack_panels_t(float *out, int64_t stride, const struct rt_matrix *b,
         for (int64_t k = k0 + done; k < k1; k += WIDEN) {
             int64_t len = rt_min(WIDEN, k1 - k);
             float *to = out + p * stride + (k - k0) * RT_PANEL;
-            if (b->dtype == RT_F32) {
+            if (b->dtype == RT_F32 && !b->piece) {
                 pack_panel_t(to, (const float *)b->data + n0 * b->ld + k, b->ld, columns, len);
                 continue;
             }
@@ -264,7 +294,7 @@ static void pack_panels_n(float *out, int64_t stride, const struct rt_matrix *b,
             int64_t n0 = (p0 + p) * RT_PANEL, columns = rt_min(WIDEN, b->n - n0);
             int64_t rows = rt_min(WIDEN_ROWS, k1 - k), ld = b->ld;
             const float *from = (const float *)b->data + k * ld + n0;
-            if (b->dtype != RT_F32) {
+            if (b->dtype != RT_F32 || b->piece) {
                 for (int64_t i = 0; i < rows; i++)
                     widen_row(wide + i * WIDEN, b, k + i, n0, columns);
                 from = wide;

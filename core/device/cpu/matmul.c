@@ -43,7 +43,8 @@ struct batch {
     struct product first;
     int64_t groups;
     int64_t a_step, c_step, panels_step; /* floats */
-    int64_t b_step;                      /* bytes */
+    int64_t b_step;                      /* bytes, where b has data */
+    int64_t piece_step, piece_rows;      /* pieces, or rows of the one */
     const int32_t *offset;
 };
 
@@ -73,9 +74,14 @@ static struct product product_at(const struct batch *b, int64_t g)
     struct product p = b->first;
     int64_t row = b->offset ? b->offset[g] : 0, rows = b->offset ? b->offset[g + 1] - row : 0;
     const uint8_t *data = p.b.data;
+    if (p.b.piece) {
+        p.b.piece += b->piece_step * g;
+        p.b.row0 += b->piece_rows * g;
+    }
     p.a += b->a_step * g + row * p.lda;
     p.c += b->c_step * g;
-    data += b->b_step * g;
+    if (data)
+        data += b->b_step * g;
     if (p.panels)
         p.panels += b->panels_step * g;
     if (b->offset && p.ta) {
@@ -244,7 +250,7 @@ static int64_t tile_bytes(void) { return THREAD_FLOATS * (int64_t)sizeof(float);
 static bool is_thin(const struct run *r)
 {
     const struct product *p = &r->batch.first;
-    bool blocks_along_n = !p->b.t && rt_dtype_get(p->b.dtype)->block > 1;
+    bool blocks_along_n = !p->b.t && (p->b.piece || rt_dtype_get(p->b.dtype)->block > 1);
     if (blocks_along_n || p->panels)
         return false;
     for (int64_t g = 0; g < r->batch.groups; g++) {
@@ -270,6 +276,11 @@ static void thin_store(const struct product *p, const float *sums, int64_t tile_
     }
 }
 
+static int64_t row_bytes(const struct rt_matrix *b)
+{
+    return b->piece ? b->piece->row_bytes : rt_dtype_bytes(b->dtype, b->ld);
+}
+
 /* Panels [unit * slot_panels, ...) of one product, over all of k. The rows of a unit lie one after
    the other; while they are read here and there, those of the next are asked for in their order. */
 static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
@@ -280,9 +291,10 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
     float *wide = w->tiles + TILE_FLOATS, *sums = wide + THIN_FLOATS;
     w->p = product_at(&r.batch, g);
     struct product *p = &w->p;
-    const uint8_t *ahead = p->b.data;
-    if (p->b.t) {
-        ahead += rt_dtype_bytes(p->b.dtype, p->b.ld) * (panel0 + count) * RT_PANEL;
+    const rt_piece *piece = p->b.piece;
+    const uint8_t *ahead = piece ? piece->data : p->b.data;
+    if (p->b.t && (!piece || piece->step == 1)) {
+        ahead += ((piece ? piece->first + p->b.row0 : 0) + (panel0 + count) * RT_PANEL) * row_bytes(&p->b);
         p->b.ahead = &ahead;
     }
     int64_t tiles = tiles_of(&r, p);
@@ -293,15 +305,15 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
         w->packed_group = g;
         w->packed_k0 = r.k0;
         for (int64_t s = 0; s < rt_max(k, 1); s += THIN_PIECE) {
-            int64_t piece = rt_min(THIN_PIECE, k - s);
-            if (piece > 0)
+            int64_t length = rt_min(THIN_PIECE, k - s);
+            if (length > 0)
                 r.isa->pack_panels(wide, THIN_PIECE * RT_PANEL, &p->b, panel0, count, r.k0 + s,
-                                   r.k0 + s + piece);
+                                   r.k0 + s + length);
             const float *tile = w->tiles;
             float *sum = sums;
             for (int64_t t = 0; t < tiles; t++) {
                 int64_t m = tile_row(p, t + 1, tiles) - tile_row(p, t, tiles);
-                r.isa->thin(m, piece, tile + s * m, wide, THIN_PIECE * RT_PANEL, count, sum,
+                r.isa->thin(m, length, tile + s * m, wide, THIN_PIECE * RT_PANEL, count, sum,
                             s ? RT_CHAIN_ON : RT_CHAIN_SET);
                 tile += m * k;
                 sum += m * count * RT_PANEL;
@@ -319,7 +331,7 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
 static void run_thin(struct run *r, rt_dev *d, int threads)
 {
     const struct rt_matrix *b = &r->batch.first.b;
-    int64_t panel = rt_max(1, RT_PANEL * (b->t ? rt_dtype_bytes(b->dtype, b->ld) : r->k_max * 4));
+    int64_t panel = rt_max(1, RT_PANEL * (b->t ? row_bytes(b) : r->k_max * 4));
     r->slot_panels = rt_max(1, rt_min(THIN_PANELS, THIN_BYTES / panel));
     r->slots = rt_ceil_div(r->panels, r->slot_panels);
     int64_t units = r->slots * r->batch.groups;
@@ -417,7 +429,8 @@ static void run_batch(rt_dev *d, const struct batch *batch)
 static struct rt_matrix matrix_of(const rt_tensor *b, bool t)
 {
     int64_t rows = b->dim[b->rank - 2], columns = b->dim[b->rank - 1];
-    return (struct rt_matrix){ b->data, b->dtype, t, columns, t ? rows : columns, NULL };
+    rt_dtype dtype = b->piece ? b->piece->dtype : b->dtype;
+    return (struct rt_matrix){ b->data, dtype, t, columns, t ? rows : columns, b->piece, 0, NULL };
 }
 
 static void matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
@@ -460,6 +473,7 @@ static void matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta,
     if (ta) {
         experts.c_step = c->dim[1] * c->dim[2];
     } else {
+        experts.piece_step = 1;
         experts.b_step = rt_dtype_bytes(b->dtype, b->dim[1] * b->dim[2]);
         experts.panels_step = panel_floats(b->dim[1], b->dim[2]);
     }
@@ -470,13 +484,16 @@ static void matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a
                          const rt_tensor *w, int64_t w0, int64_t n, bool tb)
 {
     int64_t heads = w->dim[0], rows = w->dim[1], cols = w->dim[2];
-    int64_t from = rt_dtype_bytes(w->dtype, w0 * cols);
+    const uint8_t *data = w->data;
+    if (data)
+        data += rt_dtype_bytes(w->dtype, w0 * cols);
     struct product p = {
         .a = rt_f32(a) + a0,
         .lda = heads * a->dim[2],
         .m = a->dim[0],
         .k = tb ? cols : n,
-        .b = { (const uint8_t *)w->data + from, w->dtype, tb, cols, tb ? n : cols, NULL },
+        .b = { data, w->piece ? w->piece->dtype : w->dtype, tb, cols, tb ? n : cols, w->piece, w0,
+               NULL },
         .c = rt_f32(c) + c0,
         .ldc = heads * c->dim[2],
     };
@@ -486,6 +503,7 @@ static void matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a
         .a_step = a->dim[2],
         .c_step = c->dim[2],
         .b_step = rt_dtype_bytes(w->dtype, rows * cols),
+        .piece_rows = rows,
     };
     run_batch(d, &by_head);
 }
