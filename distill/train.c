@@ -170,7 +170,7 @@ static int open_model(trainer *t, const rt_needs *plan, rt_err *err)
         return -1;
     int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     if (base) {
-        rt_model_plan_config(&t->model, &t->dev, &base->cfg, false, o->max_length);
+        rt_model_plan_config(&t->model, &t->dev, &base->cfg, NULL, false, o->max_length);
     } else if (o->model) {
         if (rt_model_plan(&t->model, &t->dev, o->model, false, o->max_length, err))
             return -1;

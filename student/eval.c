@@ -353,7 +353,7 @@ static int open_one(evaluation *e, rt_model *m, const char *path, int64_t positi
 {
     const rt_needs_output *later = rt_needs_find(plan, path);
     if (later)
-        rt_model_plan_config(m, &e->dev, &later->cfg, true, positions);
+        rt_model_plan_config(m, &e->dev, &later->cfg, NULL, true, positions);
     else if (plan ? rt_model_plan(m, &e->dev, path, true, positions, err)
                   : rt_model_open(m, &e->dev, path, true, positions, err))
         return -1;
@@ -492,6 +492,9 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
         rt_generator_needs(gen, &part[0]);
     }
     bad = bad || (e.o->data.n && plan_documents(&e, p, &part[1], err));
+    if (!bad)
+        rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file",
+                     rt_model_mapped(&e.model) + rt_model_mapped(&e.reference));
     const rt_arena *own[] = { &e.model.w.arena, &e.model.rope_arena, &e.reference.w.arena,
                               &e.reference.rope_arena };
     for (int i = 0; !bad && i < (e.o->reference ? 4 : 2); i++)

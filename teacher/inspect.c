@@ -62,8 +62,8 @@ static void put_parts(cJSON *json, const rt_config *c)
         rt_json_put_str(json, "parts", text);
 }
 
-/* As `generate` holds it on the CPU: weights in panels, and the cache of one sequence a token. */
-static int put_memory(cJSON *json, const rt_config *c, rt_err *err)
+/* As `generate` holds it on the CPU: weights where they lie or in panels, and the cache of one sequence a token. */
+static int put_memory(cJSON *json, const rt_config *c, const char *path, rt_err *err)
 {
     rt_dev dev;
     rt_model m;
@@ -78,11 +78,12 @@ static int put_memory(cJSON *json, const rt_config *c, rt_err *err)
                             .head_rows = 1,
                             .slots = 1,
                             .length = tokens };
-    rt_model_plan_config(&m, &dev, c, true, tokens);
+    rt_model_plan_config(&m, &dev, c, path, true, tokens);
     rt_acts_plan(&a, &dev, &m, &shape);
     rt_json_put_i64(json, "parameters", m.w.params.total);
     rt_json_put_i64(json, "parameters_active", m.w.params.active);
     rt_json_put_i64(json, "memory_weights_bytes", m.w.arena.high);
+    rt_json_put_i64(json, "mapped_weights_bytes", rt_model_mapped(&m));
     rt_json_put_i64(json, "memory_cache_bytes", a.cache.high);
     rt_json_put_i64(json, "memory_cache_tokens", tokens);
     rt_acts_free(&a, &dev);
@@ -211,7 +212,7 @@ static int inspect_model(cJSON *json, const inspect_options *o, rt_err *err)
     rt_json_put_str(json, "kind", gguf ? "GGUF model" : "Hugging Face model");
     put_shape(json, &cfg);
     put_parts(json, &cfg);
-    if (put_memory(json, &cfg, err) || put_tensors(json, &cfg, o->path, err))
+    if (put_memory(json, &cfg, o->path, err) || put_tensors(json, &cfg, o->path, err))
         return -1;
     if (!gguf) {
         char *config = rt_path_join(o->path, "config.json");

@@ -27,6 +27,7 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs
                         path);
     const rt_needs_output *later = rt_needs_find(plan, path);
     rt_config *c = &t->model.cfg;
+    t->later = later != NULL;
     if (later)
         *c = later->cfg;
     if ((!later && rt_model_config(c, path, err)) ||
@@ -46,7 +47,7 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs
 void rt_teacher_plan(rt_teacher *t, int64_t length)
 {
     const rt_config cfg = t->model.cfg;
-    rt_model_plan_config(&t->model, &t->dev, &cfg, true, length);
+    rt_model_plan_config(&t->model, &t->dev, &cfg, t->later ? NULL : t->path, true, length);
 }
 
 int rt_teacher_read(rt_teacher *t, rt_err *err)
@@ -104,10 +105,9 @@ int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *m
 
 void rt_teacher_needs(const rt_teacher *t, rt_needs *p)
 {
-    int64_t most = 0;
-    for (int i = 0; i < t->model.w.params.n; i++)
-        most = rt_max(most, rt_tensor_bytes(t->model.w.params.item[i].slot));
+    int64_t most = rt_model_reading(&t->model);
     rt_needs_arena(p, &t->model.w.arena);
+    rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file", rt_model_mapped(&t->model));
     rt_needs_arena(p, &t->model.rope_arena);
     rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", t->dev.scratch_need);
     rt_needs_add(p, RT_NEEDS_GROWS, "weights", "two tensors, while reading", 2 * most);

@@ -18,6 +18,7 @@ typedef struct rt_teacher {
     rt_model model;    /* cfg since rt_teacher_open, shapes since _plan, weights since _read */
     int64_t vocab;     /* real ids; the head may have more rows */
     int64_t positions; /* longest sequence the model was made for */
+    bool later;        /* an earlier stage will leave it: it is not there yet */
 } rt_teacher;
 
 /* Configuration and tokenizer, which must belong together. No weights yet. plan: a model that an

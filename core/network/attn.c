@@ -189,7 +189,10 @@ static const float MLA_NORM_EPS = 1e-6f;
 
 static rt_tensor kv_b_heads(const rt_config *c, const rt_tensor *kv_b)
 {
-    return rt_tensor_3(kv_b->data, kv_b->dtype, c->heads, c->nope_dim + c->v_dim, c->kv_rank);
+    rt_tensor by_head = rt_tensor_3(kv_b->data, kv_b->dtype, c->heads, c->nope_dim + c->v_dim,
+                                    c->kv_rank);
+    by_head.piece = kv_b->piece;
+    return by_head;
 }
 
 static void plan_mla(const rt_plan *p, const rt_config *c, rt_attn_saved *s)

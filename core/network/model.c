@@ -86,14 +86,6 @@ int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err)
     return 0;
 }
 
-void rt_model_free(rt_dev *d, rt_model *m)
-{
-    rt_weights_free(d, &m->w);
-    rt_dev_free(d, &m->rope_arena);
-    free(m->path);
-    memset(m, 0, sizeof *m);
-}
-
 /* ---- activations --------------------------------------------------------------------------------
  */
 

@@ -30,7 +30,8 @@ typedef struct rt_model {
     rt_arena rope_arena;
     char *path;  /* where the weights were read, NULL = made at random */
     int64_t file_bytes; /* of the files that hold them */
-    bool frozen; /* products use panels; no gradients */
+    bool frozen; /* no gradients; what weights.h says of memory */
+    struct rt_mapping *mapping; /* of weights that stay in their file: weights.c */
 } rt_model;
 
 /* The shape of a pass that activations are planned for. */
@@ -61,7 +62,6 @@ typedef struct rt_acts {
 /* The rope table for sequences of `positions`: what it takes; then the table itself. */
 void rt_model_plan_rope(rt_model *m, int64_t positions);
 int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err);
-void rt_model_free(rt_dev *d, rt_model *m);
 
 /* Measure (the table is acts->arena and acts->cache; workspace goes to rt_dev_need), then place. */
 void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape *shape);

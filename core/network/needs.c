@@ -7,7 +7,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 
-static const char *const KINDS[] = { "memory", "grows", "disk", "about" };
+static const char *const KINDS[] = { "memory", "file", "grows", "disk", "about" };
 
 void rt_needs_free(rt_needs *p)
 {

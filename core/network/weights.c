@@ -35,16 +35,110 @@ static int read_param(rt_store *s, const rt_config *c, const rt_param *p, float 
 /* ---- placing ------------------------------------------------------------------------------------
  */
 
-/* Frozen weights: panels for products, rows only where something else reads them. */
-static void plan_frozen(rt_dev *d, rt_params *p, rt_arena *a)
+/* The checkpoint of a frozen model, open as long as the model, and its weights that stay there. */
+struct rt_mapping {
+    rt_store store;
+    rt_piece **piece; /* of each weight: its matrices, or NULL where the arena has it */
+    rt_stored **stored;
+    int n;
+    int64_t bytes;
+};
+
+static void mapping_close(struct rt_mapping *x)
 {
-    for (int i = 0; i < p->n; i++) {
-        rt_tensor *t = p->item[i].slot;
-        bool product = (p->item[i].flags & RT_PARAM_PRODUCT) != 0;
-        t->data = !product || (p->item[i].flags & RT_PARAM_RAW)
-                      ? rt_arena_take(a, "weights", rt_tensor_bytes(t))
-                      : NULL;
-        t->panels = product ? rt_arena_take(a, "weights.panels", d->ops->panels_bytes(d, t)) : NULL;
+    for (int i = 0; x && i < x->n; i++) {
+        free(x->piece[i]);
+        free(x->stored[i]);
+    }
+    if (x) {
+        free(x->piece);
+        free(x->stored);
+        rt_store_close(&x->store);
+    }
+    free(x);
+}
+
+/* Products read any piece; a gather of rows wants them dense. f32 gains nothing where it lies, and loses
+   by not being packed. */
+static bool may_stay(const rt_param *p, const rt_piece *piece)
+{
+    bool product = (p->flags & RT_PARAM_PRODUCT) != 0, rows = (p->flags & RT_PARAM_RAW) && p->layer < 0;
+    bool plain = rt_dtype_get(piece->dtype)->block == 1; /* of those a gather reads whole words */
+    bool dense = piece->code == RT_CODE_ROWS && piece->step == 1 && !piece->pair && !piece->first &&
+                 !(plain && (uintptr_t)piece->data % 4);
+    return (product || rows) && (!rows || dense) && !(product && piece->dtype == RT_F32);
+}
+
+static void map_param(struct rt_mapping *x, const rt_config *cfg, const rt_param *p, int i)
+{
+    int64_t n = rt_store_pieces(p), bytes = 0;
+    rt_piece *piece = rt_alloc(n, sizeof *piece, "places of weights");
+    rt_stored *stored = rt_alloc(n, sizeof *stored, "places of weights");
+    rt_err ignored; /* what is missing is said when it is read */
+    for (int64_t e = 0; e < n; e++) {
+        if (rt_store_find(&x->store, cfg, p, e, &stored[e], &ignored) ||
+            !rt_stored_piece(&stored[e], &piece[e]) || !may_stay(p, &piece[e])) {
+            free(piece);
+            free(stored);
+            return;
+        }
+        bytes += piece[e].row_bytes * stored[e].rows;
+    }
+    x->piece[i] = piece;
+    x->stored[i] = stored;
+    x->bytes += bytes;
+}
+
+static struct rt_mapping *mapping_open(const rt_config *cfg, const rt_params *list, const char *path)
+{
+    rt_err ignored;
+    struct rt_mapping *x = rt_alloc(1, sizeof *x, "a checkpoint");
+    if (rt_store_open(&x->store, path, &ignored)) {
+        free(x);
+        return NULL;
+    }
+    x->n = list->n;
+    x->piece = rt_alloc(rt_max(list->n, 1), sizeof(rt_piece *), "places of weights");
+    x->stored = rt_alloc(rt_max(list->n, 1), sizeof(rt_stored *), "places of weights");
+    for (int i = 0; i < list->n; i++)
+        map_param(x, cfg, &list->item[i], i);
+    return x;
+}
+
+int64_t rt_model_mapped(const rt_model *m) { return m->mapping ? m->mapping->bytes : 0; }
+
+void rt_model_free(rt_dev *d, rt_model *m)
+{
+    rt_weights_free(d, &m->w);
+    rt_dev_free(d, &m->rope_arena);
+    mapping_close(m->mapping);
+    free(m->path);
+    memset(m, 0, sizeof *m);
+}
+
+/* Frozen weights: where they lie, or panels for products and rows for what else reads them. */
+static void plan_frozen(rt_model *m, rt_dev *d)
+{
+    rt_arena *a = &m->w.arena;
+    for (int i = 0; i < m->w.params.n; i++) {
+        const rt_param *p = &m->w.params.item[i];
+        rt_tensor *t = p->slot;
+        const rt_piece *piece = m->mapping ? m->mapping->piece[i] : NULL;
+        bool product = (p->flags & RT_PARAM_PRODUCT) != 0, rows = (p->flags & RT_PARAM_RAW) != 0;
+        t->data = NULL;
+        t->panels = NULL;
+        t->piece = piece;
+        if (piece && rows && p->layer < 0) { /* dense: a tensor like any other */
+            t->piece = NULL;
+            t->dtype = piece->dtype;
+            t->data = (void *)(uintptr_t)piece->data; /* never written: frozen */
+        }
+        if (piece)
+            continue;
+        if (!product || rows)
+            t->data = rt_arena_take(a, "weights", rt_tensor_bytes(t));
+        if (product)
+            t->panels = rt_arena_take(a, "weights.panels", d->ops->panels_bytes(d, t));
     }
 }
 
@@ -54,20 +148,41 @@ static int place(rt_model *m, rt_dev *d, rt_err *err)
         return rt_weights_place(d, &m->w, err);
     if (rt_dev_place(d, &m->w.arena, err))
         return -1;
-    plan_frozen(d, &m->w.params, &m->w.arena);
+    plan_frozen(m, d);
     return 0;
+}
+
+/* Where retort's own checksums say what the bytes were, they are read now; else when they are used. */
+static int check_mapped(const rt_model *m, int i, rt_err *err)
+{
+    for (int64_t e = 0; e < rt_store_pieces(&m->w.params.item[i]); e++)
+        if (rt_stored_check(&m->mapping->stored[i][e], err))
+            return -1;
+    return 0;
+}
+
+int64_t rt_model_reading(const rt_model *m)
+{
+    int64_t most = 0;
+    for (int i = 0; i < m->w.params.n; i++)
+        if (!m->mapping || !m->mapping->piece[i])
+            most = rt_max(most, rt_tensor_bytes(m->w.params.item[i].slot));
+    return most;
 }
 
 static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
 {
-    int64_t most = 0;
-    for (int i = 0; i < m->w.params.n; i++)
-        most = rt_max(most, rt_tensor_bytes(m->w.params.item[i].slot));
+    const struct rt_mapping *x = m->mapping;
+    int64_t most = rt_model_reading(m);
     float *host = rt_alloc(most, 1, "a tensor");
     void *staging = d->ops->alloc(d, most);
     int bad = staging ? 0 : rt_fail_memory(err, most, s->path);
     for (int i = 0; !bad && i < m->w.params.n; i++) {
         const rt_param *p = &m->w.params.item[i];
+        if (x && x->piece[i]) {
+            bad = check_mapped(m, i, err);
+            continue;
+        }
         int64_t bytes = rt_tensor_bytes(p->slot);
         bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->path)
                                : read_param(s, &m->cfg, p, host, err);
@@ -146,14 +261,16 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
     return bad;
 }
 
-void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, bool frozen,
+void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path, bool frozen,
                           int64_t positions)
 {
     rt_model_init(m, cfg);
     m->frozen = frozen;
+    m->path = path ? rt_strdup(path) : NULL;
     if (frozen) {
+        m->mapping = path ? mapping_open(&m->cfg, &m->w.params, m->path) : NULL;
         rt_arena_free(&m->w.arena); /* what was measured as rows */
-        plan_frozen(d, &m->w.params, &m->w.arena);
+        plan_frozen(m, d);
     }
     rt_model_plan_rope(m, positions);
 }
@@ -165,21 +282,22 @@ int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
     memset(m, 0, sizeof *m);
     if (rt_model_config(&cfg, path, err))
         return -1;
-    rt_model_plan_config(m, d, &cfg, frozen, positions);
+    rt_model_plan_config(m, d, &cfg, path, frozen, positions);
     return 0;
 }
 
 int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
 {
-    rt_store s;
-    if (rt_store_open(&s, path, err))
+    rt_store own = { 0 };
+    rt_store *s = m->mapping ? &m->mapping->store : &own;
+    if (!m->mapping && rt_store_open(s, path, err))
         return -1;
-    int bad = rt_store_check(&s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
-              read_all(m, d, &s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
-    m->file_bytes = rt_store_file_bytes(&s);
-    rt_store_close(&s);
-    free(m->path);
-    m->path = rt_strdup(path);
+    int bad = rt_store_check(s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
+              read_all(m, d, s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
+    m->file_bytes = rt_store_file_bytes(s);
+    rt_store_close(&own);
+    if (!m->path)
+        m->path = rt_strdup(path);
     return bad ? -1 : 0;
 }
 
