@@ -94,19 +94,52 @@ void rt_arena_release(rt_arena *a, int64_t mark)
     a->used = mark;
 }
 
+/* What stands in the 64 bytes before the memory that is handed out. */
+struct origin {
+    void *base;
+    size_t mapped; // 0: of the heap
+};
+enum { ORIGIN = 64, HUGE_PAGE = 2 << 20 };
+
+static void *remember(uint8_t *p, void *base, size_t mapped)
+{
+    memcpy(p - ORIGIN, &(struct origin){ base, mapped }, sizeof(struct origin));
+    return p;
+}
+
 void *rt_memory_alloc(int64_t bytes)
 {
-    enum { HUGE_PAGE = 2 << 20 };
-    void *p = NULL;
-    bool large = bytes >= HUGE_PAGE;
-    size_t size = (size_t)rt_max(bytes, RT_CACHE_LINE);
-    if (bytes < 0 || posix_memalign(&p, large ? HUGE_PAGE : RT_CACHE_LINE, size))
+    void *base = NULL;
+    if (bytes < 0 || bytes > INT64_MAX / 2)
         return NULL;
-#ifdef MADV_HUGEPAGE
-    if (large)
-        (void)madvise(p, size, MADV_HUGEPAGE); /* a wish; its failure changes nothing */
+    size_t size = (size_t)rt_max(bytes, RT_CACHE_LINE) + ORIGIN;
+#if defined(MADV_HUGEPAGE) && !defined(__SANITIZE_ADDRESS__) // which knows the edges of its own heap only
+    if (bytes >= HUGE_PAGE) {
+        size += HUGE_PAGE;
+        base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (base == MAP_FAILED)
+            return NULL;
+        uint8_t *p = (uint8_t *)rt_align_up((int64_t)(uintptr_t)base + ORIGIN, HUGE_PAGE);
+        (void)madvise(p, (size_t)bytes, MADV_HUGEPAGE); // a wish; its failure changes nothing
+        return remember(p, base, size);
+    }
 #endif
-    return memset(p, 0, size);
+    if (posix_memalign(&base, RT_CACHE_LINE, size))
+        return NULL;
+    memset(base, 0, size);
+    return remember((uint8_t *)base + ORIGIN, base, 0);
+}
+
+void rt_memory_free(void *p)
+{
+    struct origin from;
+    if (!p)
+        return;
+    memcpy(&from, (uint8_t *)p - ORIGIN, sizeof from);
+    if (from.mapped)
+        munmap(from.base, from.mapped);
+    else
+        free(from.base);
 }
 
 int rt_arena_place(rt_arena *a, rt_err *err)
@@ -141,7 +174,7 @@ void rt_arena_free(rt_arena *a)
 {
     if (a->base)
         ASAN_UNPOISON_MEMORY_REGION(a->base, (size_t)a->size);
-    free(a->base);
+    rt_memory_free(a->base);
     free(a->take);
     rt_arena_init(a, a->label);
 }

@@ -30,8 +30,10 @@ typedef struct rt_arena {
 } rt_arena;
 
 /* Zeroed memory, 64-byte aligned, on huge pages where it is large and the system has them (matrix
-   products are a few percent faster). NULL when there is none; free() returns it. */
+   products are a few percent faster). Large memory is given by the system as it is touched: what is
+   never used costs nothing. NULL when there is none. */
 void *rt_memory_alloc(int64_t bytes);
+void rt_memory_free(void *p); /* accepts NULL */
 
 void rt_arena_init(rt_arena *a, const char *label);
 /* bytes of 64-byte-aligned memory, NULL while measuring. name must outlive the arena (a literal).

@@ -90,9 +90,9 @@ static struct timing time_product(rt_dev *d, int64_t m, int64_t n, int64_t k, bo
     }
     struct timing t = measure(run_product, &p, d, 2.0 * (double)m * (double)n * (double)k);
     d->ops->release(d, panels);
-    free(a);
-    free(b);
-    free(c);
+    rt_memory_free(a);
+    rt_memory_free(b);
+    rt_memory_free(c);
     return t;
 }
 
@@ -137,9 +137,9 @@ static struct timing time_stored(rt_dev *d, int64_t m, int64_t n, int64_t k, rt_
     p.b = rt_tensor_2(b, t, n, k);
     memset(b, 0x31, (size_t)rt_dtype_bytes(t, n * k));
     struct timing time = measure(run_product, &p, d, 2.0 * (double)m * (double)n * (double)k);
-    free(a);
-    free(b);
-    free(c);
+    rt_memory_free(a);
+    rt_memory_free(b);
+    rt_memory_free(c);
     return time;
 }
 
@@ -249,7 +249,7 @@ static void print_attention(rt_dev *one, rt_dev *all)
             fflush(stdout);
         }
         for (int j = 0; j < ATTENTION_TENSORS; j++)
-            free(tensors[j]->data);
+            rt_memory_free(tensors[j]->data);
         free(offset);
         free(ids);
     }
@@ -301,9 +301,9 @@ static void print_openblas(rt_dev *one, rt_dev *all)
     set_threads(all->threads);
     printf(", %d threads %.1f %%\n", all->threads,
            100 * measure(run_blas, &p, all, operations).share);
-    free(p.a);
-    free(p.b);
-    free(p.c);
+    rt_memory_free(p.a);
+    rt_memory_free(p.b);
+    rt_memory_free(p.c);
 }
 
 /* --- the machine
@@ -337,8 +337,8 @@ static void print_machine(const char *isa, int threads)
         }
         printf("memory, y += a x, %d threads: %.1f GB/s\n", n, 12.0 * FLOATS * n / best * 1e-9);
     }
-    free(x);
-    free(y);
+    rt_memory_free(x);
+    rt_memory_free(y);
 }
 
 static int open_device(rt_dev *d, int threads)

@@ -72,7 +72,7 @@ static void *alloc_bytes(rt_dev *d, int64_t bytes)
 static void release_bytes(rt_dev *d, void *p)
 {
     (void)d;
-    free(p);
+    rt_memory_free(p);
 }
 
 static void move_bytes(rt_dev *d, void *dst, const void *src, int64_t bytes)

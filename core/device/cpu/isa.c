@@ -18,6 +18,7 @@ const struct rt_isa ISA_NAME(RT_ISA) = {
     .tile_rows = ISA_TILE_ROWS,
     .tile = isa_tiles,
     .thin = thin,
+    .dot_panels = dot_panels,
     .pack_panels = pack_panels,
     .pack_tile = pack_tile,
     .rows = &isa_rows,

@@ -26,6 +26,8 @@ struct rt_matrix {
     int64_t ld, n; /* elements between rows of data; columns of the operand */
     const rt_piece *piece;
     int64_t row0;
+    const int64_t *number; /* NULL, or where columns number0, number0 + 1 ... are stored, worked out */
+    int64_t number0;
     const uint8_t **ahead; /* NULL, or a place in what will be read: packing moves it on by as many
                               bytes as it reads, and the lines it passes are asked for */
 };
@@ -50,6 +52,10 @@ struct rt_isa {
     int tile_rows;           /* most rows of a tile kernel */
     rt_tile_fn *const *tile; /* [m], 1 <= m <= tile_rows */
     rt_thin_fn *thin;        /* m <= tile_rows; lda is m */
+    /* chains of one row x over [k0, k1), on from what sums(count,32) hold; returns how many of the
+       steps from k0 on it made */
+    int64_t (*dot_panels)(float *sums, const float *x, const struct rt_matrix *b, int64_t p0,
+                          int64_t count, int64_t k0, int64_t k1);
     /* rows [k0, k1) of panels [p0, p0 + count) to out, `stride` floats between panels; for blocked
        dtypes k0, or p0 * 32 without t, is a whole number of blocks. Columns past the edge hold
        anything finite. */

@@ -2,13 +2,32 @@
    instruction set. Sixteen rows of the weight are sixteen lanes: their 32-bit words are turned into
    lanes once, and every code is then taken out of its word, so that a step of k costs a few
    instructions for 16 weights and no shuffle. The values are those of core/base/decode.c, bit for bit.
-   Refuses: formats that are not here (unpack_of is NULL; isa_matmul.h widens their rows). */
+   Refuses: formats that are not here (taken[] is NULL; isa_matmul.h widens their rows). */
 #include "core/device/cpu/simd.h"
 
 enum { UNPACK = 32 /* elements of k an unpack function makes; k starts at a multiple */ };
 
-/* out(32,32), 16 columns of it = elements [k, k + 32) of 16 rows; row[i]: first byte of a row. */
-typedef void unpack_fn(float *out, const uint8_t *const row[16], int64_t k);
+/* Where the elements of 32 rows go, k ascending in each: the columns of a panel at out, or the chains
+   of a product with one row, x, into sum. The rows are two sets of 16 (g), side by side wherever the
+   registers allow: a chain waits for itself. */
+struct sink {
+    float *out;
+    const float *x;
+    rt_v16 sum[2];
+    const float *scale; /* of each row, that multiplies elements; or NULL */
+};
+
+RT_V16_FN void put(struct sink *o, int g, int64_t e, rt_v16 y)
+{
+    if (o->scale)
+        y = v16_mul(y, v16_load(o->scale + 16 * g));
+    if (o->out)
+        v16_store(o->out + e * RT_PANEL + 16 * g, y);
+    else
+        o->sum[g] = v16_fma(v16_set1(o->x[e]), y, o->sum[g]);
+}
+
+#define BOTH _Pragma("GCC unroll 2") for (int g = 0; g < 2; g++)
 
 /* Code b of four in a word of bytes. */
 RT_V16_FN rt_v16i byte_of(rt_v16i w, int b) { return v16i_and(v16i_shr(w, 8 * b), 255); }
@@ -27,176 +46,202 @@ RT_V16_FN void words_of(rt_v16 w[16], const uint8_t *const row[16], int64_t at)
     v16_transpose(w);
 }
 
-static void unpack_f32(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_f32(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
-    for (int at = 0; at < UNPACK; at += 16) {
+    for (int at = 0; at < UNPACK; at += 16)
+        for (int g = 0; g < 2; g++) {
+            rt_v16 w[16];
+            words_of(w, row + 16 * g, 4 * (k + at));
+            for (int j = 0; j < 16; j++)
+                put(o, g, at + j, w[j]);
+        }
+}
+
+RT_V16_FN void take_bf16(struct sink *o, const uint8_t *const row[32], int64_t k)
+{
+    for (int g = 0; g < 2; g++) {
         rt_v16 w[16];
-        words_of(w, row, 4 * (k + at));
-        for (int j = 0; j < 16; j++)
-            v16_store(out + (at + j) * RT_PANEL, w[j]);
+        words_of(w, row + 16 * g, 2 * k);
+        for (int j = 0; j < 16; j++) {
+            rt_v16i both = v16i_bits(w[j]);
+            put(o, g, 2 * j, v16_from_bits(v16i_shl(both, 16)));
+            put(o, g, 2 * j + 1, v16_from_bits(v16i_and(both, 0xffff0000u)));
+        }
     }
 }
 
-static void unpack_bf16(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_f16(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
-    rt_v16 w[16];
-    words_of(w, row, 2 * k);
-    for (int j = 0; j < 16; j++) {
-        rt_v16i both = v16i_bits(w[j]);
-        v16_store(out + 2 * j * RT_PANEL, v16_from_bits(v16i_shl(both, 16)));
-        v16_store(out + (2 * j + 1) * RT_PANEL, v16_from_bits(v16i_and(both, 0xffff0000u)));
+    for (int g = 0; g < 2; g++) {
+        rt_v16 w[16];
+        words_of(w, row + 16 * g, 2 * k);
+        for (int j = 0; j < 16; j++) {
+            rt_v16i both = v16i_bits(w[j]);
+            put(o, g, 2 * j, v16_from_f16(v16i_and(both, 0xffff)));
+            put(o, g, 2 * j + 1, v16_from_f16(v16i_shr(both, 16)));
+        }
     }
 }
 
-static void unpack_f16(float *out, const uint8_t *const row[16], int64_t k)
+/* Sign, 4 bits of exponent (bias 7), 3 of mantissa; all ones are not a number. */
+RT_V16_FN rt_v16 number_of_e4m3(rt_v16i code)
 {
-    rt_v16 w[16];
-    words_of(w, row, 2 * k);
-    for (int j = 0; j < 16; j++) {
-        rt_v16i both = v16i_bits(w[j]);
-        v16_store(out + 2 * j * RT_PANEL, v16_from_f16(v16i_and(both, 0xffff)));
-        v16_store(out + (2 * j + 1) * RT_PANEL, v16_from_f16(v16i_shr(both, 16)));
-    }
+    rt_v16i size = v16i_and(code, 127);
+    rt_v16 number = v16_from_int(size), small = v16_mul(number, v16_set1(0x1p-9f));
+    /* exponent and mantissa in their places; below 8 is no exponent; 127 becomes infinity less itself */
+    rt_v16 y = v16_from_bits(v16i_add(v16i_shl(size, 20), 120u << 23));
+    y = v16_add(v16_where_ge(y, number, v16_set1(8)), v16_where_ge(small, v16_set1(7), number));
+    rt_v16 none = v16_where_ge(v16_set1(INFINITY), number, v16_set1(127));
+    y = v16_add(y, v16_sub(none, none));
+    return v16_from_bits(v16i_or(v16i_bits(y), v16i_shl(v16i_and(code, 128), 24)));
 }
 
-/* Four codes a word: sign, 4 bits of exponent (bias 7), 3 of mantissa; all ones are not a number. */
-static void unpack_f8_e4m3(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_f8_e4m3(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     for (int at = 0; at < UNPACK; at += 16) {
-        rt_v16i w[4];
-        v16i_load4(w, row, k + at);
-        for (int j = 0; j < 4; j++)
-#pragma GCC unroll 4
-            for (int b = 0; b < 4; b++) {
-                rt_v16i code = byte_of(w[j], b), size = v16i_and(code, 127);
-                rt_v16 number = v16_from_int(size);
-                rt_v16 small = v16_mul(number, v16_set1(0x1p-9f));
-                /* exponent and mantissa in their places, then 2^120 more; 127 is a NaN by 0 x infinity */
-                rt_v16 y = v16_from_bits(v16i_add(v16i_shl(size, 20), 120u << 23));
-                y = v16_add(v16_where_ge(y, number, v16_set1(8)),
-                            v16_where_ge(small, v16_set1(7), number));
-                rt_v16 none = v16_where_ge(v16_set1(INFINITY), number, v16_set1(127));
-                y = v16_add(y, v16_sub(none, none));
-                v16_store(out + (at + 4 * j + b) * RT_PANEL,
-                          v16_from_bits(v16i_or(v16i_bits(y), v16i_shl(v16i_and(code, 128), 24))));
-            }
-    }
-}
-
-static void unpack_q8_0(float *out, const uint8_t *const row[16], int64_t k)
-{
-    int64_t at = k / 32 * 34;
-    rt_v16 d = v16_from_f16(v16i_load_half(row, at));
-    for (int i = 0; i < 2; i++) {
-        rt_v16i w[4];
-        v16i_load4(w, row, at + 2 + 16 * i);
+        rt_v16i w[2][4];
+        BOTH v16i_load4(w[g], row + 16 * g, k + at);
         for (int j = 0; j < 4; j++)
 #pragma GCC unroll 4
             for (int b = 0; b < 4; b++)
-                v16_store(out + (16 * i + 4 * j + b) * RT_PANEL,
-                          v16_mul(d, v16_from_int(int8_of(w[j], b))));
+                BOTH put(o, g, at + 4 * j + b, number_of_e4m3(byte_of(w[g][j], b)));
+    }
+}
+
+RT_V16_FN void take_q8_0(struct sink *o, const uint8_t *const row[32], int64_t k)
+{
+    int64_t at = k / 32 * 34;
+    rt_v16 d[2];
+    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at));
+    for (int i = 0; i < 2; i++) {
+        rt_v16i w[2][4];
+        BOTH v16i_load4(w[g], row + 16 * g, at + 2 + 16 * i);
+        for (int j = 0; j < 4; j++)
+#pragma GCC unroll 4
+            for (int b = 0; b < 4; b++)
+                BOTH put(o, g, 16 * i + 4 * j + b, v16_mul(d[g], v16_from_int(int8_of(w[g][j], b))));
     }
 }
 
 /* 16 bytes at `at`: low nibbles are elements 0 - 15, high ones 16 - 31. With fifth bits (a word a
    row, element j's at bit j), a value less, and m added where there is one. */
-RT_V16_FN void unpack_nibbles(float *out, const uint8_t *const row[16], int64_t at, rt_v16 d,
-                              const rt_v16i *fifth, float less, const rt_v16 *m)
+RT_V16_FN void take_nibbles(struct sink *o, const uint8_t *const row[32], int64_t at, const rt_v16 d[2],
+                            const rt_v16i *fifth, float less, const rt_v16 *m)
 {
-    rt_v16i w[4];
+    rt_v16i w[2][4];
     rt_v16 off = v16_set1(less);
-    v16i_load4(w, row, at);
+    BOTH v16i_load4(w[g], row + 16 * g, at);
 #pragma GCC unroll 2
     for (int high = 0; high < 2; high++)
         for (int j = 0; j < 4; j++)
 #pragma GCC unroll 4
             for (int b = 0; b < 4; b++) {
                 int e = 16 * high + 4 * j + b;
-                rt_v16i q = nibble_of(w[j], b, high);
-                if (fifth)
-                    q = v16i_or(q, v16i_shl(v16i_and(v16i_shr(*fifth, e), 1), 4));
-                rt_v16 y = v16_from_int(q);
-                if (less != 0.0f)
-                    y = v16_sub(y, off);
-                y = v16_mul(d, y);
-                v16_store(out + e * RT_PANEL, m ? v16_add(y, *m) : y);
+                BOTH
+                {
+                    rt_v16i q = nibble_of(w[g][j], b, high);
+                    if (fifth)
+                        q = v16i_or(q, v16i_shl(v16i_and(v16i_shr(fifth[g], e), 1), 4));
+                    rt_v16 y = v16_from_int(q);
+                    if (less != 0.0f)
+                        y = v16_sub(y, off);
+                    y = v16_mul(d[g], y);
+                    put(o, g, e, m ? v16_add(y, m[g]) : y);
+                }
             }
 }
 
-static void unpack_q4_0(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_q4_0(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 32 * 18;
-    unpack_nibbles(out, row, at + 2, v16_from_f16(v16i_load_half(row, at)), NULL, 8, NULL);
+    rt_v16 d[2];
+    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at));
+    take_nibbles(o, row, at + 2, d, NULL, 8, NULL);
 }
 
-static void unpack_q4_1(float *out, const uint8_t *const row[16], int64_t k)
+/* d in the low, m in the high half of a word */
+RT_V16_FN void load_d_m(rt_v16 d[2], rt_v16 m[2], const uint8_t *const row[32], int64_t at)
+{
+    BOTH
+    {
+        rt_v16i both = v16i_load1(row + 16 * g, at);
+        d[g] = v16_from_f16(v16i_and(both, 0xffff));
+        m[g] = v16_from_f16(v16i_shr(both, 16));
+    }
+}
+
+RT_V16_FN void take_q4_1(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 32 * 20;
-    rt_v16i both = v16i_load1(row, at);
-    rt_v16 m = v16_from_f16(v16i_shr(both, 16));
-    unpack_nibbles(out, row, at + 4, v16_from_f16(v16i_and(both, 0xffff)), NULL, 0, &m);
+    rt_v16 d[2], m[2];
+    load_d_m(d, m, row, at);
+    take_nibbles(o, row, at + 4, d, NULL, 0, m);
 }
 
-static void unpack_q5_0(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_q5_0(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 32 * 22;
-    rt_v16i fifth = v16i_load1(row, at + 2);
-    unpack_nibbles(out, row, at + 6, v16_from_f16(v16i_load_half(row, at)), &fifth, 16, NULL);
+    rt_v16 d[2];
+    rt_v16i fifth[2];
+    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at));
+    BOTH fifth[g] = v16i_load1(row + 16 * g, at + 2);
+    take_nibbles(o, row, at + 6, d, fifth, 16, NULL);
 }
 
-static void unpack_q5_1(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_q5_1(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 32 * 24;
-    rt_v16i both = v16i_load1(row, at), fifth = v16i_load1(row, at + 4);
-    rt_v16 m = v16_from_f16(v16i_shr(both, 16));
-    unpack_nibbles(out, row, at + 8, v16_from_f16(v16i_and(both, 0xffff)), &fifth, 0, &m);
+    rt_v16 d[2], m[2];
+    rt_v16i fifth[2];
+    load_d_m(d, m, row, at);
+    BOTH fifth[g] = v16i_load1(row + 16 * g, at + 4);
+    take_nibbles(o, row, at + 8, d, fifth, 0, m);
 }
 
 /* 16 bytes at `at`: a table's entries, low nibbles first. */
-RT_V16_FN void unpack_table(float *out, const uint8_t *const row[16], int64_t at, rt_v16 d,
-                            const float table[16])
+RT_V16_FN void take_table(struct sink *o, const uint8_t *const row[32], int64_t at, const rt_v16 d[2],
+                          const float table[16])
 {
-    rt_v16i w[4];
-    v16i_load4(w, row, at);
+    rt_v16i w[2][4];
+    BOTH v16i_load4(w[g], row + 16 * g, at);
     for (int high = 0; high < 2; high++)
         for (int j = 0; j < 4; j++)
 #pragma GCC unroll 4
             for (int b = 0; b < 4; b++)
-                v16_store(out + (16 * high + 4 * j + b) * RT_PANEL,
-                          v16_mul(d, v16_lookup(table, v16i_and(v16i_shr(w[j], 8 * b + 4 * high), 15))));
+                BOTH put(o, g, 16 * high + 4 * j + b,
+                         v16_mul(d[g], v16_lookup(table, nibble_of(w[g][j], b, high))));
 }
 
-static void unpack_iq4_nl(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_iq4_nl(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     static const float table[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
                                      1,    13,   25,  38,  53,  69,  89,  113 };
     int64_t at = k / 32 * 18;
-    unpack_table(out, row, at + 2, v16_from_f16(v16i_load_half(row, at)), table);
+    rt_v16 d[2];
+    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at));
+    take_table(o, row, at + 2, d, table);
 }
 
-static void unpack_mxfp4(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_mxfp4(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     static const float table[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
     int64_t at = k / 32 * 17;
-    float d[16];
-    for (int i = 0; i < 16; i++) {
+    float half[32]; /* of the scale: the table holds doubled numbers */
+    for (int i = 0; i < 32; i++) {
         uint8_t e = row[i][at];
         uint32_t bits = e ? (uint32_t)e << 23 : 0x00400000u;
-        memcpy(&d[i], &bits, 4);
-        d[i] = e == 255 ? 0x1p127f : d[i] * 0.5f;
+        memcpy(&half[i], &bits, 4);
+        half[i] = e == 255 ? 0x1p127f : half[i] * 0.5f;
     }
-    unpack_table(out, row, at + 1, v16_load(d), table);
+    rt_v16 d[2] = { v16_load(half), v16_load(half + 16) };
+    take_table(o, row, at + 1, d, table);
 }
 
-/* Sub-block k / 32 of 8 in a super-block: d, dmin and the 12 bytes of six-bit scales and minima are
-   four words, then (q5: fifth bits[32],) nibbles[128]. */
-RT_V16_FN void unpack_q45_k(float *out, const uint8_t *const row[16], int64_t k, bool five)
+/* Scale and minimum of sub-block j of 8, from the three words of six-bit numbers behind d and dmin. */
+RT_V16_FN void scales_of_k(rt_v16 *s, rt_v16 *m, const rt_v16i head[4], int j)
 {
-    int64_t at = k / 256 * (five ? 176 : 144), j = k % 256 / 32;
-    int64_t codes = at + (five ? 48 : 16) + j / 2 * 32;
-    int i = (int)(j % 4) * 8, high = (int)(j % 2);
-    rt_v16i head[4], w[4], bit[4], scale, min;
-    v16i_load4(head, row, at);
+    rt_v16i scale, min;
+    int i = j % 4 * 8;
     if (j < 4) {
         scale = v16i_and(v16i_shr(head[1], i), 63);
         min = v16i_and(v16i_shr(head[2], i), 63);
@@ -206,67 +251,134 @@ RT_V16_FN void unpack_q45_k(float *out, const uint8_t *const row[16], int64_t k,
         min = v16i_or(v16i_and(v16i_shr(head[3], i + 4), 15),
                       v16i_shl(v16i_and(v16i_shr(head[2], i + 6), 3), 4));
     }
-    rt_v16 s = v16_mul(v16_from_f16(v16i_and(head[0], 0xffff)), v16_from_int(scale));
-    rt_v16 m = v16_mul(v16_from_f16(v16i_shr(head[0], 16)), v16_from_int(min));
+    *s = v16_mul(v16_from_f16(v16i_and(head[0], 0xffff)), v16_from_int(scale));
+    *m = v16_mul(v16_from_f16(v16i_shr(head[0], 16)), v16_from_int(min));
+}
+
+/* Sub-block k / 32 of 8 in a super-block: four words of scales, then (q5: fifth bits[32],)
+   nibbles[128]. */
+RT_V16_FN void take_q45_k(struct sink *o, const uint8_t *const row[32], int64_t k, bool five)
+{
+    int64_t at = k / 256 * (five ? 176 : 144);
+    int j = (int)(k % 256 / 32), high = j % 2 * 4;
+    int64_t codes = at + (five ? 48 : 16) + j / 2 * 32;
+    rt_v16 s[2], m[2];
+    BOTH
+    {
+        rt_v16i head[4];
+        v16i_load4(head, row + 16 * g, at);
+        scales_of_k(&s[g], &m[g], head, j);
+    }
     for (int part = 0; part < 2; part++) {
-        v16i_load4(w, row, codes + 16 * part);
+        rt_v16i w[2][4], bit[2][4];
+        BOTH v16i_load4(w[g], row + 16 * g, codes + 16 * part);
         if (five)
-            v16i_load4(bit, row, at + 16 + 16 * part);
+            BOTH v16i_load4(bit[g], row + 16 * g, at + 16 + 16 * part);
         for (int n = 0; n < 4; n++) {
-            rt_v16i nibbles = v16i_shr(w[n], 4 * high), fifth;
+            rt_v16i nibbles[2], fifth[2];
+            BOTH nibbles[g] = v16i_shr(w[g][n], high);
             if (five)
-                fifth = v16i_shr(bit[n], (int)j);
+                BOTH fifth[g] = v16i_shr(bit[g][n], j);
 #pragma GCC unroll 4
-            for (int b = 0; b < 4; b++) {
-                rt_v16i q = v16i_and(v16i_shr(nibbles, 8 * b), 15);
-                if (five)
-                    q = v16i_or(q, v16i_shl(v16i_and(v16i_shr(fifth, 8 * b), 1), 4));
-                v16_store(out + (16 * part + 4 * n + b) * RT_PANEL,
-                          v16_sub(v16_mul(s, v16_from_int(q)), m));
-            }
+            for (int b = 0; b < 4; b++)
+                BOTH
+                {
+                    rt_v16i q = v16i_and(v16i_shr(nibbles[g], 8 * b), 15);
+                    if (five)
+                        q = v16i_or(q, v16i_shl(v16i_and(v16i_shr(fifth[g], 8 * b), 1), 4));
+                    put(o, g, 16 * part + 4 * n + b, v16_sub(v16_mul(s[g], v16_from_int(q)), m[g]));
+                }
         }
     }
 }
 
-static void unpack_q4_k(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_q4_k(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
-    unpack_q45_k(out, row, k, false);
+    take_q45_k(o, row, k, false);
 }
 
-static void unpack_q5_k(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_q5_k(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
-    unpack_q45_k(out, row, k, true);
+    take_q45_k(o, row, k, true);
 }
 
 /* A quarter of half a super-block: low nibbles[128], high bits[64], int8 scales[16], d. */
-static void unpack_q6_k(float *out, const uint8_t *const row[16], int64_t k)
+RT_V16_FN void take_q6_k(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 256 * 210, half = k % 256 / 128;
     int quarter = (int)(k % 128 / 32);
-    rt_v16 d = v16_from_f16(v16i_load_half(row, at + 208)), less = v16_set1(32);
-    rt_v16i scales = v16i_load_half(row, at + 192 + 8 * half + 2 * quarter);
+    rt_v16 d[2], less = v16_set1(32);
+    rt_v16i scales[2];
+    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at + 208));
+    BOTH scales[g] = v16i_load_half(row + 16 * g, at + 192 + 8 * half + 2 * quarter);
     for (int part = 0; part < 2; part++) {
-        rt_v16 s = v16_mul(d, v16_from_int(int8_of(scales, part)));
-        rt_v16i low[4], high[4];
-        v16i_load4(low, row, at + 64 * half + quarter % 2 * 32 + 16 * part);
-        v16i_load4(high, row, at + 128 + 32 * half + 16 * part);
+        rt_v16 s[2];
+        rt_v16i low[2][4], high[2][4];
+        BOTH s[g] = v16_mul(d[g], v16_from_int(int8_of(scales[g], part)));
+        BOTH v16i_load4(low[g], row + 16 * g, at + 64 * half + quarter % 2 * 32 + 16 * part);
+        BOTH v16i_load4(high[g], row + 16 * g, at + 128 + 32 * half + 16 * part);
         for (int n = 0; n < 4; n++) {
-            rt_v16i nibbles = v16i_shr(low[n], quarter / 2 * 4), bits = v16i_shr(high[n], 2 * quarter);
+            rt_v16i nibbles[2], bits[2];
+            BOTH nibbles[g] = v16i_shr(low[g][n], quarter / 2 * 4);
+            BOTH bits[g] = v16i_shr(high[g][n], 2 * quarter);
 #pragma GCC unroll 4
-            for (int b = 0; b < 4; b++) {
-                rt_v16i q = v16i_or(v16i_and(v16i_shr(nibbles, 8 * b), 15),
-                                    v16i_shl(v16i_and(v16i_shr(bits, 8 * b), 3), 4));
-                v16_store(out + (16 * part + 4 * n + b) * RT_PANEL,
-                          v16_mul(s, v16_sub(v16_from_int(q), less)));
-            }
+            for (int b = 0; b < 4; b++)
+                BOTH
+                {
+                    rt_v16i q = v16i_or(v16i_and(v16i_shr(nibbles[g], 8 * b), 15),
+                                        v16i_shl(v16i_and(v16i_shr(bits[g], 8 * b), 3), 4));
+                    put(o, g, 16 * part + 4 * n + b, v16_mul(s[g], v16_sub(v16_from_int(q), less)));
+                }
         }
     }
 }
 
-static unpack_fn *const unpack_of[RT_DTYPE_COUNT] = {
-    [RT_F32] = unpack_f32,       [RT_F16] = unpack_f16,   [RT_BF16] = unpack_bf16,
-    [RT_Q8_0] = unpack_q8_0,     [RT_Q4_0] = unpack_q4_0, [RT_Q4_1] = unpack_q4_1,
-    [RT_Q5_0] = unpack_q5_0,     [RT_Q5_1] = unpack_q5_1, [RT_Q4_K] = unpack_q4_k,
-    [RT_Q5_K] = unpack_q5_k,     [RT_Q6_K] = unpack_q6_k, [RT_IQ4_NL] = unpack_iq4_nl,
-    [RT_MXFP4] = unpack_mxfp4,   [RT_F8_E4M3] = unpack_f8_e4m3,
+/* Elements [k, k + 32) of 32 rows, whose first bytes are at row[i]: as columns of out(32,32), or their
+   chains with x(32) on from sum(32). scale(32) of the rows, where codes have one, or NULL. */
+typedef void unpack_fn(float *out, const uint8_t *const row[32], int64_t k, const float *scale);
+typedef void dot_fn(float *sum, const float *x, const uint8_t *const row[32], int64_t k,
+                    const float *scale);
+
+#define TAKEN(name, scaled)                                                                        \
+    static void unpack_##name(float *out, const uint8_t *const row[32], int64_t k,                 \
+                              const float *scale)                                                  \
+    {                                                                                              \
+        struct sink o = { .out = out, .scale = (scaled) ? scale : NULL };                          \
+        take_##name(&o, row, k);                                                                   \
+    }                                                                                              \
+    static void dot_##name(float *sum, const float *x, const uint8_t *const row[32], int64_t k,    \
+                           const float *scale)                                                     \
+    {                                                                                              \
+        struct sink o = { .x = x, .sum = { v16_load(sum), v16_load(sum + 16) } };                   \
+        o.scale = (scaled) ? scale : NULL;                                                         \
+        take_##name(&o, row, k);                                                                   \
+        v16_store(sum, o.sum[0]);                                                                  \
+        v16_store(sum + 16, o.sum[1]);                                                             \
+    }
+TAKEN(f32, false)
+TAKEN(f16, false)
+TAKEN(bf16, false)
+TAKEN(q8_0, false)
+TAKEN(q4_0, false)
+TAKEN(q4_1, false)
+TAKEN(q5_0, false)
+TAKEN(q5_1, false)
+TAKEN(q4_k, false)
+TAKEN(q5_k, false)
+TAKEN(q6_k, false)
+TAKEN(iq4_nl, false)
+TAKEN(mxfp4, false)
+TAKEN(f8_e4m3, true)
+
+static const struct {
+    unpack_fn *unpack;
+    dot_fn *dot;
+} taken[RT_DTYPE_COUNT] = {
+    [RT_F32] = { unpack_f32, dot_f32 },          [RT_F16] = { unpack_f16, dot_f16 },
+    [RT_BF16] = { unpack_bf16, dot_bf16 },       [RT_Q8_0] = { unpack_q8_0, dot_q8_0 },
+    [RT_Q4_0] = { unpack_q4_0, dot_q4_0 },       [RT_Q4_1] = { unpack_q4_1, dot_q4_1 },
+    [RT_Q5_0] = { unpack_q5_0, dot_q5_0 },       [RT_Q5_1] = { unpack_q5_1, dot_q5_1 },
+    [RT_Q4_K] = { unpack_q4_k, dot_q4_k },       [RT_Q5_K] = { unpack_q5_k, dot_q5_k },
+    [RT_Q6_K] = { unpack_q6_k, dot_q6_k },       [RT_IQ4_NL] = { unpack_iq4_nl, dot_iq4_nl },
+    [RT_MXFP4] = { unpack_mxfp4, dot_mxfp4 },    [RT_F8_E4M3] = { unpack_f8_e4m3, dot_f8_e4m3 },
 };

@@ -10,6 +10,7 @@
 #include "core/device/cpu/cpu.h"
 
 #include <omp.h>
+#include <string.h>
 
 enum {
     TILE_FLOATS = 1 << 17, /* packed rows of a thread: half a megabyte, a part of L2 */
@@ -294,8 +295,20 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
     const rt_piece *piece = p->b.piece;
     const uint8_t *ahead = piece ? piece->data : p->b.data;
     if (p->b.t && (!piece || piece->step == 1)) {
-        ahead += ((piece ? piece->first + p->b.row0 : 0) + (panel0 + count) * RT_PANEL) * row_bytes(&p->b);
+        int64_t bytes = count * RT_PANEL * row_bytes(&p->b);
+        ahead += ((piece ? piece->first + p->b.row0 : 0) + panel0 * RT_PANEL) * row_bytes(&p->b);
+        if (w->packed_group < 0) /* nobody asked for a thread's first unit */
+            for (int64_t line = 0; line < bytes; line += 64)
+                __builtin_prefetch(ahead + line, 0, 2);
+        ahead += bytes;
         p->b.ahead = &ahead;
+    }
+    int64_t number[THIN_PANELS * RT_PANEL];
+    if (p->b.t && piece) {
+        p->b.number0 = panel0 * RT_PANEL;
+        p->b.number = number;
+        for (int64_t i = 0; i < count * RT_PANEL; i++)
+            number[i] = rt_piece_row(piece, p->b.row0 + rt_min(p->b.number0 + i, p->b.n - 1));
     }
     int64_t tiles = tiles_of(&r, p);
     for (r.k0 = 0; r.k0 < rt_max(p->k, 1) && !idle(p, r.k0); r.k0 += RT_K_BLOCK) {
@@ -304,7 +317,12 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
             pack_block(&r, w, 0, tiles);
         w->packed_group = g;
         w->packed_k0 = r.k0;
-        for (int64_t s = 0; s < rt_max(k, 1); s += THIN_PIECE) {
+        int64_t begun = 0;
+        if (p->m == 1) {
+            memset(sums, 0, (size_t)(count * RT_PANEL) * sizeof *sums);
+            begun = r.isa->dot_panels(sums, w->tiles, &p->b, panel0, count, r.k0, r.k0 + k);
+        }
+        for (int64_t s = begun; s < rt_max(k, 1); s += THIN_PIECE) {
             int64_t length = rt_min(THIN_PIECE, k - s);
             if (length > 0)
                 r.isa->pack_panels(wide, THIN_PIECE * RT_PANEL, &p->b, panel0, count, r.k0 + s,
@@ -314,7 +332,7 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
             for (int64_t t = 0; t < tiles; t++) {
                 int64_t m = tile_row(p, t + 1, tiles) - tile_row(p, t, tiles);
                 r.isa->thin(m, length, tile + s * m, wide, THIN_PIECE * RT_PANEL, count, sum,
-                            s ? RT_CHAIN_ON : RT_CHAIN_SET);
+                            s > 0 ? RT_CHAIN_ON : RT_CHAIN_SET);
                 tile += m * k;
                 sum += m * count * RT_PANEL;
             }
@@ -430,7 +448,8 @@ static struct rt_matrix matrix_of(const rt_tensor *b, bool t)
 {
     int64_t rows = b->dim[b->rank - 2], columns = b->dim[b->rank - 1];
     rt_dtype dtype = b->piece ? b->piece->dtype : b->dtype;
-    return (struct rt_matrix){ b->data, dtype, t, columns, t ? rows : columns, b->piece, 0, NULL };
+    return (struct rt_matrix){ b->data, dtype, t, columns, t ? rows : columns,
+                               .piece = b->piece };
 }
 
 static void matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
@@ -492,8 +511,8 @@ static void matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a
         .lda = heads * a->dim[2],
         .m = a->dim[0],
         .k = tb ? cols : n,
-        .b = { data, w->piece ? w->piece->dtype : w->dtype, tb, cols, tb ? n : cols, w->piece, w0,
-               NULL },
+        .b = { data, w->piece ? w->piece->dtype : w->dtype, tb, cols, tb ? n : cols,
+               .piece = w->piece, .row0 = w0 },
         .c = rt_f32(c) + c0,
         .ldc = heads * c->dim[2],
     };
