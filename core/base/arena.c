@@ -107,9 +107,10 @@ static void *remember(uint8_t *p, void *base, size_t mapped)
     return p;
 }
 
-void *rt_memory_alloc(int64_t bytes)
+void *rt_memory_alloc(int64_t bytes, bool sparse)
 {
     void *base = NULL;
+    (void)sparse;
     if (bytes < 0 || bytes > INT64_MAX / 2)
         return NULL;
     size_t size = (size_t)rt_max(bytes, RT_CACHE_LINE) + ORIGIN;
@@ -120,7 +121,8 @@ void *rt_memory_alloc(int64_t bytes)
         if (base == MAP_FAILED)
             return NULL;
         uint8_t *p = (uint8_t *)rt_align_up((int64_t)(uintptr_t)base + ORIGIN, HUGE_PAGE);
-        (void)madvise(p, (size_t)bytes, MADV_HUGEPAGE); // a wish; its failure changes nothing
+        // a wish; its failure changes nothing
+        (void)madvise(p, (size_t)bytes, sparse ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
         return remember(p, base, size);
     }
 #endif
@@ -156,7 +158,7 @@ int rt_arena_place(rt_arena *a, rt_err *err)
                        "takes the most",
                        a->label, rt_fmt_bytes(need, sizeof need, a->high),
                        rt_fmt_bytes(have, sizeof have, memory));
-    void *base = rt_memory_alloc(a->high);
+    void *base = rt_memory_alloc(a->high, a->sparse);
     if (!base)
         return rt_fail(err, "%s: out of memory for %s; see --plan for what takes the most",
                        a->label, rt_fmt_bytes(need, sizeof need, a->high));

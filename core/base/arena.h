@@ -23,6 +23,7 @@ typedef struct rt_arena {
     uint8_t *base;      /* NULL while measuring */
     int64_t used, size; /* size: bytes of memory behind base */
     int64_t high;       /* high-water mark of used (mark/release inside a step) */
+    bool sparse;        /* set before placing: filled here and there, maybe never to the end */
     rt_slot slot[96];   /* table by name, for --plan */
     int n_slots;
     int64_t n_takes, cap_takes; /* private: the takes not yet released, while measuring */
@@ -31,8 +32,9 @@ typedef struct rt_arena {
 
 /* Zeroed memory, 64-byte aligned, on huge pages where it is large and the system has them (matrix
    products are a few percent faster). Large memory is given by the system as it is touched: what is
-   never used costs nothing. NULL when there is none. */
-void *rt_memory_alloc(int64_t bytes);
+   never used costs nothing, but for the rest of a huge page, of which there are none when sparse. NULL
+   when there is none. */
+void *rt_memory_alloc(int64_t bytes, bool sparse);
 void rt_memory_free(void *p); /* accepts NULL */
 
 void rt_arena_init(rt_arena *a, const char *label);

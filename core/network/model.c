@@ -176,6 +176,7 @@ void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape 
     a->kv = rt_alloc(m->cfg.layers, sizeof *a->kv, "a list of layers");
     rt_arena_init(&a->arena, "activations");
     rt_arena_init(&a->cache, "kv cache");
+    a->cache.sparse = true; /* as long as the longest answer may be */
     lay_out(a, d, m, shape->rows, shape->segments, shape->longest);
     if (shape->mode == RT_PLAN_DECODE)
         plan_cache(a, d, &m->cfg);

@@ -48,7 +48,7 @@ static struct timing measure(run_fn *run, void *context, const rt_dev *d, double
 
 static float *floats(int64_t n, uint64_t seed)
 {
-    float *p = rt_memory_alloc(n * 4);
+    float *p = rt_memory_alloc(n * 4, false);
     if (!p) {
         fprintf(stderr, "bench: no memory for %lld floats\n", (long long)n);
         exit(1);
@@ -130,7 +130,7 @@ static void print_products(rt_dev *one, rt_dev *all)
 static struct timing time_stored(rt_dev *d, int64_t m, int64_t n, int64_t k, rt_dtype t)
 {
     float *a = floats(m * k, 1), *c = floats(m * n, 3);
-    uint8_t *b = rt_memory_alloc(rt_dtype_bytes(t, n * k));
+    uint8_t *b = rt_memory_alloc(rt_dtype_bytes(t, n * k), false);
     struct product p = { .d = d, .tb = true };
     p.c = rt_tensor_2(c, RT_F32, m, n);
     p.a = rt_tensor_2(a, RT_F32, m, k);

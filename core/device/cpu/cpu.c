@@ -66,7 +66,7 @@ static const struct rt_isa *choose_isa(rt_err *err)
 static void *alloc_bytes(rt_dev *d, int64_t bytes)
 {
     (void)d;
-    return rt_memory_alloc(bytes);
+    return rt_memory_alloc(bytes, false);
 }
 
 static void release_bytes(rt_dev *d, void *p)
