@@ -8,6 +8,8 @@
                                            largest; exit 1 when above LIMIT
      test-tool bare IN.gguf OUT.gguf       a GGUF of ours without its two keys of checksums
      test-tool flip FILE BIT               the file with one bit turned over
+     test-tool random CONFIG.json OUT.safetensors   the weights of a model of that shape as another
+                                           program would write them: bf16, about N(0, 0.02), norms 1
    Refuses: being installed. */
 #include <math.h>
 #include <stdio.h>
@@ -16,7 +18,9 @@
 
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/base/memory.h"
 #include "core/formats/gguf.h"
+#include "core/network/weights.h"
 #include "corpora/archive/npz.h"
 
 static int json_value(const char *file, char *path, rt_err *err)
@@ -133,6 +137,69 @@ static int flip(const char *path, long long bit, rt_err *err)
     return bad ? rt_fail(err, "%s: cannot be changed", path) : 0;
 }
 
+/* Sums of four random bytes are bell-shaped enough. */
+static void fill(uint16_t *out, int64_t n, bool ones, uint64_t *state)
+{
+    for (int64_t i = 0; i < n; i++) {
+        *state = *state * 6364136223846793005u + 1442695040888963407u;
+        uint32_t r = (uint32_t)(*state >> 32);
+        int sum = (int)(r & 255) + (int)(r >> 8 & 255) + (int)(r >> 16 & 255) + (int)(r >> 24) - 510;
+        out[i] = rt_f32_to_bf16(ones ? 1.0f : (float)sum * (0.02f / 148));
+    }
+}
+
+static int random_weights(const char *config, const char *out, rt_err *err)
+{
+    enum { CHUNK = 1 << 20 };
+    rt_config c;
+    rt_model m;
+    cJSON *json = NULL, *header = rt_json_object();
+    if (rt_json_load(&json, config, err) || rt_config_parse(&c, json, config, err))
+        return -1;
+    rt_model_init(&m, &c);
+    int64_t at = 0;
+    for (int i = 0; i < m.w.params.n; i++) {
+        const rt_param *p = &m.w.params.item[i];
+        int64_t n = rt_tensor_elements(p->slot) / rt_max(p->experts, 1);
+        for (int64_t e = 0; e < rt_max(p->experts, 1); e++, at += 2 * n) {
+            char name[160];
+            cJSON *one = rt_json_object(), *shape = rt_json_array(), *offsets = rt_json_array();
+            snprintf(name, sizeof name, "%s", p->name);
+            if (p->experts)
+                rt_param_expert_name(p, e, name, sizeof name);
+            for (int d = p->experts ? 1 : 0; d < p->slot->rank; d++)
+                rt_json_put(shape, NULL, cJSON_CreateNumber((double)p->slot->dim[d]));
+            rt_json_put(offsets, NULL, cJSON_CreateNumber((double)at));
+            rt_json_put(offsets, NULL, cJSON_CreateNumber((double)(at + 2 * n)));
+            rt_json_put_str(one, "dtype", "BF16");
+            rt_json_put(one, "shape", shape);
+            rt_json_put(one, "data_offsets", offsets);
+            rt_json_put(header, name, one);
+        }
+    }
+    char *text = rt_json_text(header);
+    int64_t length = rt_align_up((int64_t)strlen(text), 64) + 56;
+    uint16_t *chunk = rt_alloc(CHUNK, sizeof *chunk, "a chunk");
+    uint64_t state = 7;
+    FILE *f = fopen(out, "wb");
+    bool bad = !f || fwrite(&length, 8, 1, f) != 1 || fprintf(f, "%-*s", (int)length, text) < 0;
+    for (int i = 0; !bad && i < m.w.params.n; i++) {
+        const rt_param *p = &m.w.params.item[i];
+        int64_t left = rt_tensor_elements(p->slot), n;
+        for (; !bad && left > 0; left -= n) {
+            n = rt_min(left, CHUNK);
+            fill(chunk, n, p->init == RT_INIT_ONES, &state);
+            bad = fwrite(chunk, 2, (size_t)n, f) != (size_t)n;
+        }
+    }
+    bad = (f && fclose(f)) || bad;
+    free(chunk);
+    free(text);
+    cJSON_Delete(header);
+    cJSON_Delete(json);
+    return bad ? rt_fail(err, "%s: cannot be written", out) : 0;
+}
+
 int main(int argc, char **argv)
 {
     rt_err err = { 0 };
@@ -147,6 +214,8 @@ int main(int argc, char **argv)
         rc = bare(argv[2], argv[3], &err);
     else if (argc == 4 && !strcmp(argv[1], "flip"))
         rc = flip(argv[2], atoll(argv[3]), &err);
+    else if (argc == 4 && !strcmp(argv[1], "random"))
+        rc = random_weights(argv[2], argv[3], &err);
     if (rc)
         fprintf(stderr, "test-tool: %s\n", err.text);
     return rc ? 1 : 0;

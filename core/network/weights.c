@@ -152,12 +152,36 @@ static int place(rt_model *m, rt_dev *d, rt_err *err)
     return 0;
 }
 
-/* Where retort's own checksums say what the bytes were, they are read now; else when they are used. */
-static int check_mapped(const rt_model *m, int i, rt_err *err)
+/* Where retort's own checksums say what the bytes were, they are read now, once for as long as the file
+   system says that the files are the same; those of other programs are read when they are used. */
+static int check_mapped(const rt_model *m, const char *path, rt_err *err)
 {
-    for (int64_t e = 0; e < rt_store_pieces(&m->w.params.item[i]); e++)
-        if (rt_stored_check(&m->mapping->stored[i][e], err))
-            return -1;
+    static const char KIND[] = "tensors"; /* of the cache: the value says no more than that it is there */
+    struct rt_mapping *x = m->mapping;
+    rt_identity_mark before, after;
+    rt_hash whole = rt_hash_bytes(KIND, sizeof KIND), known;
+    rt_progress progress;
+    int64_t done = 0;
+    if (rt_identity_mark_of(&before, path, err))
+        return -1;
+    if (rt_identity_recall(&known, &before, KIND) && !strcmp(known.hex, whole.hex))
+        return 0;
+    rt_progress_begin(&progress, "checking, MiB", 0, x->bytes >> 20);
+    for (int i = 0; i < x->n; i++)
+        for (int64_t e = 0; x->piece[i] && e < rt_store_pieces(&m->w.params.item[i]); e++) {
+            if (rt_interrupted())
+                return rt_fail_interrupted(err, "checking", path);
+            if (rt_stored_check(&x->stored[i][e], err))
+                return -1;
+            done += x->piece[i][e].row_bytes * x->stored[i][e].rows;
+            if (x->bytes > (int64_t)256 << 20)
+                rt_progress_update(&progress, done >> 20, "%s", m->w.params.item[i].name);
+        }
+    rt_progress_end(&progress);
+    if (rt_identity_mark_of(&after, path, err))
+        return -1;
+    if (!strcmp(before.stat.hex, after.stat.hex))
+        rt_identity_keep(&whole, &before, KIND);
     return 0;
 }
 
@@ -179,10 +203,8 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
     int bad = staging ? 0 : rt_fail_memory(err, most, s->path);
     for (int i = 0; !bad && i < m->w.params.n; i++) {
         const rt_param *p = &m->w.params.item[i];
-        if (x && x->piece[i]) {
-            bad = check_mapped(m, i, err);
+        if (x && x->piece[i])
             continue;
-        }
         int64_t bytes = rt_tensor_bytes(p->slot);
         bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->path)
                                : read_param(s, &m->cfg, p, host, err);
@@ -292,7 +314,8 @@ int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
     rt_store *s = m->mapping ? &m->mapping->store : &own;
     if (!m->mapping && rt_store_open(s, path, err))
         return -1;
-    int bad = rt_store_check(s, &m->cfg, &m->w.params, err) || place(m, d, err) ||
+    int bad = rt_store_check(s, &m->cfg, &m->w.params, err) ||
+              (m->mapping && check_mapped(m, path, err)) || place(m, d, err) ||
               read_all(m, d, s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
     m->file_bytes = rt_store_file_bytes(s);
     rt_store_close(&own);
