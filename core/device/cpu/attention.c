@@ -5,7 +5,6 @@
 #include "core/device/cpu/attention.h"
 #include "core/device/cpu/cpu.h"
 
-#include <omp.h>
 
 /* ---- workspace ----------------------------------------------------------------------------------
  */
@@ -79,6 +78,21 @@ static struct rt_attention_unit unit_at(const struct call *c, int64_t i)
     return u;
 }
 
+struct units_job {
+    const rt_dev *d;
+    const struct call *c;
+};
+
+static void one_unit(void *ctx, int64_t i, int member)
+{
+    const struct units_job *j = ctx;
+    const struct call *c = j->c;
+    struct rt_attention_unit u = unit_at(c, i);
+    int64_t bytes = unit_floats(u.keys, u.dk, u.dv, c->backward) * (int64_t)sizeof(float);
+    if (u.rows)
+        c->fn(&u, (float *)(void *)rt_cpu_scratch(j->d, member, bytes));
+}
+
 static void run_units(rt_dev *d, const struct call *c)
 {
     int64_t n = c->segments * c->base.kv_heads, work = 0;
@@ -87,13 +101,8 @@ static void run_units(rt_dev *d, const struct call *c)
         work += u.rows * u.keys * u.heads * (u.dk + u.dv) / 32;
     }
     int threads = (int)rt_min(n, rt_cpu_threads(d, work));
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
-    for (int64_t i = 0; i < n; i++) {
-        struct rt_attention_unit u = unit_at(c, i);
-        int64_t bytes = unit_floats(u.keys, u.dk, u.dv, c->backward) * (int64_t)sizeof(float);
-        if (u.rows)
-            c->fn(&u, (float *)(void *)rt_cpu_scratch(d, omp_get_thread_num(), bytes));
-    }
+    struct units_job job = { d, c };
+    rt_cpu_run(d, one_unit, &job, n, threads);
 }
 
 static struct call call_of(const rt_tensor *q, int64_t kv_heads, int64_t dv, const rt_rows *rows,

@@ -98,33 +98,6 @@ static void zero_tensor(rt_dev *d, rt_tensor *y)
 /* --- life ----------------------------------------------------------------------------------------
  */
 
-static void *take_turn(void *lock)
-{
-    pthread_mutex_lock(lock);
-    pthread_mutex_unlock(lock);
-    return NULL;
-}
-
-/* Whether n threads can be there at once: OpenMP ends the program when one cannot. */
-static int check_threads(int n, rt_err *err)
-{
-    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    pthread_t *id = rt_alloc(n, sizeof *id, "threads");
-    int begun = 1, failed = 0; // we are the first
-    pthread_mutex_lock(&lock);
-    while (begun < n && !(failed = pthread_create(&id[begun], NULL, take_turn, &lock)))
-        begun++;
-    pthread_mutex_unlock(&lock);
-    for (int i = 1; i < begun; i++)
-        pthread_join(id[i], NULL);
-    free(id);
-    return failed ? rt_fail(err,
-                            "only %d of %d threads can be started: lower --threads, or raise "
-                            "the limits (ulimit -u, ulimit -v)",
-                            begun, n)
-                  : 0;
-}
-
 int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
 {
     memset(d, 0, sizeof(*d));
@@ -133,12 +106,12 @@ int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
     if (threads < 0 || threads > RT_THREADS_MAX)
         return rt_usage(err, "threads %d: must be 0 (all cores) to %d", threads, RT_THREADS_MAX);
     threads = threads ? threads : (int)rt_min(omp_get_max_threads(), RT_THREADS_MAX);
-    if (check_threads(threads, err))
-        return -1;
     const struct rt_isa *isa = choose_isa(err);
-    if (!isa)
+    rt_team *team = NULL;
+    if (!isa || rt_team_open(&team, threads, err))
         return -1;
     struct rt_cpu *cpu = rt_alloc(1, sizeof *cpu, "device cpu");
+    cpu->team = team;
     cpu->isa = isa;
     cpu->ops = (rt_ops){
         .name = "cpu",
@@ -161,9 +134,12 @@ int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
 
 void rt_dev_close(rt_dev *d)
 {
-    if (d->state)
+    struct rt_cpu *cpu = d->state;
+    if (cpu) {
+        rt_team_close(cpu->team);
         release_bytes(d, d->scratch);
-    free(d->state);
+    }
+    free(cpu);
     memset(d, 0, sizeof(*d));
 }
 
@@ -218,16 +194,28 @@ int rt_cpu_threads(const rt_dev *d, int64_t work)
     return (int)rt_max(1, rt_min(d->threads, work / SMALL_WORK));
 }
 
+struct rows_job {
+    const rt_dev *d;
+    rt_row_fn *fn;
+    const void *args;
+    int64_t n, units;
+};
+
+static void rows_unit(void *ctx, int64_t unit, int member)
+{
+    const struct rows_job *j = ctx;
+    j->fn(j->args, j->n * unit / j->units, j->n * (unit + 1) / j->units,
+          rt_cpu_scratch(j->d, member, 0));
+}
+
 void rt_cpu_run_rows(rt_dev *d, rt_row_fn *fn, const void *args, int64_t n, int64_t cost)
 {
+    enum { RANGES = 4 }; /* a thread: who comes late leaves less to wait for */
     int threads = (int)rt_min(n, rt_cpu_threads(d, n * cost));
     if (threads <= 1) {
         fn(args, 0, n, rt_cpu_scratch(d, 0, 0));
         return;
     }
-#pragma omp parallel num_threads(threads)
-    {
-        int t = omp_get_thread_num(), of = omp_get_num_threads();
-        fn(args, n * t / of, n * (t + 1) / of, rt_cpu_scratch(d, t, 0));
-    }
+    struct rows_job job = { d, fn, args, n, rt_min(n, threads * RANGES) };
+    rt_cpu_run(d, rows_unit, &job, job.units, threads);
 }

@@ -4,10 +4,12 @@
 #define RT_CPU_CPU_H
 
 #include "core/device/cpu/isa.h"
+#include "core/device/cpu/team.h"
 
 struct rt_cpu { /* rt_dev.state */
     const struct rt_isa *isa;
     rt_ops ops; /* rt_dev.ops: filled once by the rt_cpu_*_ops below */
+    rt_team *team;
 };
 
 static inline const struct rt_isa *rt_cpu_isa(const rt_dev *d)
@@ -15,12 +17,18 @@ static inline const struct rt_isa *rt_cpu_isa(const rt_dev *d)
     return ((const struct rt_cpu *)d->state)->isa;
 }
 
+/* Units of an operation by at most `threads` threads; member is also whose workspace may be used. */
+static inline void rt_cpu_run(const rt_dev *d, rt_unit_fn *fn, void *ctx, int64_t units, int threads)
+{
+    rt_team_run(((const struct rt_cpu *)d->state)->team, fn, ctx, units, threads);
+}
+
 /* Every file with operations writes its entries of the table. */
 void rt_cpu_matmul_ops(rt_ops *ops);    /* core/device/cpu/matmul.c */
 void rt_cpu_rows_ops(rt_ops *ops);      /* core/device/cpu/rows.c */
 void rt_cpu_attention_ops(rt_ops *ops); /* core/device/cpu/attention.c */
 
-/* fn over rows [0, n), split into one contiguous range a thread. cost: about the floats touched a
+/* fn over rows [0, n), split into a few contiguous ranges a thread. cost: about the floats touched a
    row; small totals stay on the calling thread. A row's result must not depend on the split. */
 void rt_cpu_run_rows(rt_dev *d, rt_row_fn *fn, const void *args, int64_t n, int64_t cost);
 /* Threads worth starting for `work` fused multiply-adds or floats touched. */

@@ -5,6 +5,16 @@
    Refuses: formats that are not here (taken[] is NULL; isa_matmul.h widens their rows). */
 #include "core/device/cpu/simd.h"
 
+/* The scalar copy is for machines and sanitizers that have no time to unroll it sixteen lanes deep. */
+#if (defined(RT_ISA_avx512) || defined(RT_ISA_avx2)) && !defined(__SANITIZE_ADDRESS__)
+#define UNROLL_TEXT(text) _Pragma(#text)
+#define UNROLL(n) UNROLL_TEXT(GCC unroll n)
+#define TAKE_FN RT_V16_FN
+#else
+#define UNROLL(n) _Pragma("GCC unroll 1")
+#define TAKE_FN static __attribute__((noinline, unused))
+#endif
+
 enum { UNPACK = 32 /* elements of k an unpack function makes; k starts at a multiple */ };
 
 /* Where the elements of 32 rows go, k ascending in each: the columns of a panel at out, or the chains
@@ -17,7 +27,7 @@ struct sink {
     const float *scale; /* of each row, that multiplies elements; or NULL */
 };
 
-RT_V16_FN void put(struct sink *o, int g, int64_t e, rt_v16 y)
+TAKE_FN void put(struct sink *o, int g, int64_t e, rt_v16 y)
 {
     if (o->scale)
         y = v16_mul(y, v16_load(o->scale + 16 * g));
@@ -27,7 +37,7 @@ RT_V16_FN void put(struct sink *o, int g, int64_t e, rt_v16 y)
         o->sum[g] = v16_fma(v16_set1(o->x[e]), y, o->sum[g]);
 }
 
-#define BOTH _Pragma("GCC unroll 2") for (int g = 0; g < 2; g++)
+#define BOTH UNROLL(2) for (int g = 0; g < 2; g++)
 
 /* Code b of four in a word of bytes. */
 RT_V16_FN rt_v16i byte_of(rt_v16i w, int b) { return v16i_and(v16i_shr(w, 8 * b), 255); }
@@ -39,14 +49,14 @@ RT_V16_FN rt_v16i nibble_of(rt_v16i w, int b, int high)
 
 /* The 16 words at row[i] + at of every row: w[j] has word j of each. A line of a row is read whole: rows
    whose length is a power of two share a place in the cache, and would drive each other out. */
-RT_V16_FN void words_of(rt_v16 w[16], const uint8_t *const row[16], int64_t at)
+TAKE_FN void words_of(rt_v16 w[16], const uint8_t *const row[16], int64_t at)
 {
     for (int i = 0; i < 16; i++)
         w[i] = v16_load_bytes(row[i] + at);
     v16_transpose(w);
 }
 
-RT_V16_FN void take_f32(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_f32(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     for (int at = 0; at < UNPACK; at += 16)
         for (int g = 0; g < 2; g++) {
@@ -57,7 +67,7 @@ RT_V16_FN void take_f32(struct sink *o, const uint8_t *const row[32], int64_t k)
         }
 }
 
-RT_V16_FN void take_bf16(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_bf16(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     for (int g = 0; g < 2; g++) {
         rt_v16 w[16];
@@ -70,7 +80,7 @@ RT_V16_FN void take_bf16(struct sink *o, const uint8_t *const row[32], int64_t k
     }
 }
 
-RT_V16_FN void take_f16(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_f16(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     for (int g = 0; g < 2; g++) {
         rt_v16 w[16];
@@ -84,7 +94,7 @@ RT_V16_FN void take_f16(struct sink *o, const uint8_t *const row[32], int64_t k)
 }
 
 /* Sign, 4 bits of exponent (bias 7), 3 of mantissa; all ones are not a number. */
-RT_V16_FN rt_v16 number_of_e4m3(rt_v16i code)
+TAKE_FN rt_v16 number_of_e4m3(rt_v16i code)
 {
     rt_v16i size = v16i_and(code, 127);
     rt_v16 number = v16_from_int(size), small = v16_mul(number, v16_set1(0x1p-9f));
@@ -96,19 +106,19 @@ RT_V16_FN rt_v16 number_of_e4m3(rt_v16i code)
     return v16_from_bits(v16i_or(v16i_bits(y), v16i_shl(v16i_and(code, 128), 24)));
 }
 
-RT_V16_FN void take_f8_e4m3(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_f8_e4m3(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     for (int at = 0; at < UNPACK; at += 16) {
         rt_v16i w[2][4];
         BOTH v16i_load4(w[g], row + 16 * g, k + at);
         for (int j = 0; j < 4; j++)
-#pragma GCC unroll 4
+UNROLL(4)
             for (int b = 0; b < 4; b++)
                 BOTH put(o, g, at + 4 * j + b, number_of_e4m3(byte_of(w[g][j], b)));
     }
 }
 
-RT_V16_FN void take_q8_0(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q8_0(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 32 * 34;
     rt_v16 d[2];
@@ -117,7 +127,7 @@ RT_V16_FN void take_q8_0(struct sink *o, const uint8_t *const row[32], int64_t k
         rt_v16i w[2][4];
         BOTH v16i_load4(w[g], row + 16 * g, at + 2 + 16 * i);
         for (int j = 0; j < 4; j++)
-#pragma GCC unroll 4
+UNROLL(4)
             for (int b = 0; b < 4; b++)
                 BOTH put(o, g, 16 * i + 4 * j + b, v16_mul(d[g], v16_from_int(int8_of(w[g][j], b))));
     }
@@ -125,16 +135,16 @@ RT_V16_FN void take_q8_0(struct sink *o, const uint8_t *const row[32], int64_t k
 
 /* 16 bytes at `at`: low nibbles are elements 0 - 15, high ones 16 - 31. With fifth bits (a word a
    row, element j's at bit j), a value less, and m added where there is one. */
-RT_V16_FN void take_nibbles(struct sink *o, const uint8_t *const row[32], int64_t at, const rt_v16 d[2],
+TAKE_FN void take_nibbles(struct sink *o, const uint8_t *const row[32], int64_t at, const rt_v16 d[2],
                             const rt_v16i *fifth, float less, const rt_v16 *m)
 {
     rt_v16i w[2][4];
     rt_v16 off = v16_set1(less);
     BOTH v16i_load4(w[g], row + 16 * g, at);
-#pragma GCC unroll 2
+UNROLL(2)
     for (int high = 0; high < 2; high++)
         for (int j = 0; j < 4; j++)
-#pragma GCC unroll 4
+UNROLL(4)
             for (int b = 0; b < 4; b++) {
                 int e = 16 * high + 4 * j + b;
                 BOTH
@@ -151,7 +161,7 @@ RT_V16_FN void take_nibbles(struct sink *o, const uint8_t *const row[32], int64_
             }
 }
 
-RT_V16_FN void take_q4_0(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q4_0(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 32 * 18;
     rt_v16 d[2];
@@ -160,7 +170,7 @@ RT_V16_FN void take_q4_0(struct sink *o, const uint8_t *const row[32], int64_t k
 }
 
 /* d in the low, m in the high half of a word */
-RT_V16_FN void load_d_m(rt_v16 d[2], rt_v16 m[2], const uint8_t *const row[32], int64_t at)
+TAKE_FN void load_d_m(rt_v16 d[2], rt_v16 m[2], const uint8_t *const row[32], int64_t at)
 {
     BOTH
     {
@@ -170,7 +180,7 @@ RT_V16_FN void load_d_m(rt_v16 d[2], rt_v16 m[2], const uint8_t *const row[32], 
     }
 }
 
-RT_V16_FN void take_q4_1(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q4_1(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 32 * 20;
     rt_v16 d[2], m[2];
@@ -178,7 +188,7 @@ RT_V16_FN void take_q4_1(struct sink *o, const uint8_t *const row[32], int64_t k
     take_nibbles(o, row, at + 4, d, NULL, 0, m);
 }
 
-RT_V16_FN void take_q5_0(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q5_0(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 32 * 22;
     rt_v16 d[2];
@@ -188,7 +198,7 @@ RT_V16_FN void take_q5_0(struct sink *o, const uint8_t *const row[32], int64_t k
     take_nibbles(o, row, at + 6, d, fifth, 16, NULL);
 }
 
-RT_V16_FN void take_q5_1(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q5_1(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 32 * 24;
     rt_v16 d[2], m[2];
@@ -199,20 +209,20 @@ RT_V16_FN void take_q5_1(struct sink *o, const uint8_t *const row[32], int64_t k
 }
 
 /* 16 bytes at `at`: a table's entries, low nibbles first. */
-RT_V16_FN void take_table(struct sink *o, const uint8_t *const row[32], int64_t at, const rt_v16 d[2],
+TAKE_FN void take_table(struct sink *o, const uint8_t *const row[32], int64_t at, const rt_v16 d[2],
                           const float table[16])
 {
     rt_v16i w[2][4];
     BOTH v16i_load4(w[g], row + 16 * g, at);
     for (int high = 0; high < 2; high++)
         for (int j = 0; j < 4; j++)
-#pragma GCC unroll 4
+UNROLL(4)
             for (int b = 0; b < 4; b++)
                 BOTH put(o, g, 16 * high + 4 * j + b,
                          v16_mul(d[g], v16_lookup(table, nibble_of(w[g][j], b, high))));
 }
 
-RT_V16_FN void take_iq4_nl(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_iq4_nl(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     static const float table[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
                                      1,    13,   25,  38,  53,  69,  89,  113 };
@@ -222,7 +232,7 @@ RT_V16_FN void take_iq4_nl(struct sink *o, const uint8_t *const row[32], int64_t
     take_table(o, row, at + 2, d, table);
 }
 
-RT_V16_FN void take_mxfp4(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_mxfp4(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     static const float table[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
     int64_t at = k / 32 * 17;
@@ -238,7 +248,7 @@ RT_V16_FN void take_mxfp4(struct sink *o, const uint8_t *const row[32], int64_t 
 }
 
 /* Scale and minimum of sub-block j of 8, from the three words of six-bit numbers behind d and dmin. */
-RT_V16_FN void scales_of_k(rt_v16 *s, rt_v16 *m, const rt_v16i head[4], int j)
+TAKE_FN void scales_of_k(rt_v16 *s, rt_v16 *m, const rt_v16i head[4], int j)
 {
     rt_v16i scale, min;
     int i = j % 4 * 8;
@@ -257,7 +267,7 @@ RT_V16_FN void scales_of_k(rt_v16 *s, rt_v16 *m, const rt_v16i head[4], int j)
 
 /* Sub-block k / 32 of 8 in a super-block: four words of scales, then (q5: fifth bits[32],)
    nibbles[128]. */
-RT_V16_FN void take_q45_k(struct sink *o, const uint8_t *const row[32], int64_t k, bool five)
+TAKE_FN void take_q45_k(struct sink *o, const uint8_t *const row[32], int64_t k, bool five)
 {
     int64_t at = k / 256 * (five ? 176 : 144);
     int j = (int)(k % 256 / 32), high = j % 2 * 4;
@@ -279,7 +289,7 @@ RT_V16_FN void take_q45_k(struct sink *o, const uint8_t *const row[32], int64_t 
             BOTH nibbles[g] = v16i_shr(w[g][n], high);
             if (five)
                 BOTH fifth[g] = v16i_shr(bit[g][n], j);
-#pragma GCC unroll 4
+UNROLL(4)
             for (int b = 0; b < 4; b++)
                 BOTH
                 {
@@ -292,18 +302,18 @@ RT_V16_FN void take_q45_k(struct sink *o, const uint8_t *const row[32], int64_t 
     }
 }
 
-RT_V16_FN void take_q4_k(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q4_k(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     take_q45_k(o, row, k, false);
 }
 
-RT_V16_FN void take_q5_k(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q5_k(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     take_q45_k(o, row, k, true);
 }
 
 /* A quarter of half a super-block: low nibbles[128], high bits[64], int8 scales[16], d. */
-RT_V16_FN void take_q6_k(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q6_k(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
     int64_t at = k / 256 * 210, half = k % 256 / 128;
     int quarter = (int)(k % 128 / 32);
@@ -321,7 +331,7 @@ RT_V16_FN void take_q6_k(struct sink *o, const uint8_t *const row[32], int64_t k
             rt_v16i nibbles[2], bits[2];
             BOTH nibbles[g] = v16i_shr(low[g][n], quarter / 2 * 4);
             BOTH bits[g] = v16i_shr(high[g][n], 2 * quarter);
-#pragma GCC unroll 4
+UNROLL(4)
             for (int b = 0; b < 4; b++)
                 BOTH
                 {

@@ -9,7 +9,6 @@
    nothing: rt_dev_need_matmul and _grouped plan the workspace. */
 #include "core/device/cpu/cpu.h"
 
-#include <omp.h>
 #include <string.h>
 
 enum {
@@ -243,7 +242,8 @@ static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
 enum {
     THIN_FLOATS = THIN_PANELS * THIN_PIECE * RT_PANEL,  /* widened columns of a piece */
     SUM_FLOATS = THIN_ROWS * THIN_PANELS * RT_PANEL,    /* chains of a unit */
-    THREAD_FLOATS = TILE_FLOATS + THIN_FLOATS + SUM_FLOATS
+    WALKER_FLOATS = 128,                                /* its struct walker, first */
+    THREAD_FLOATS = WALKER_FLOATS + TILE_FLOATS + THIN_FLOATS + SUM_FLOATS
 };
 
 static int64_t tile_bytes(void) { return THREAD_FLOATS * (int64_t)sizeof(float); }
@@ -346,6 +346,37 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
     }
 }
 
+/* What a member remembers from unit to unit lies before its tiles. */
+static struct walker *walker_of(const rt_dev *d, int member)
+{
+    _Static_assert(sizeof(struct walker) <= WALKER_FLOATS * sizeof(float), "room for a walker");
+    return (struct walker *)(void *)(d->scratch + member * tile_bytes());
+}
+
+static void walkers_begin(const rt_dev *d, int threads)
+{
+    for (int i = 0; i < threads; i++) {
+        struct walker *w = walker_of(d, i);
+        memset(w, 0, sizeof *w);
+        w->packed_group = w->packed_k0 = -1;
+        w->tiles = (float *)(void *)w + WALKER_FLOATS;
+    }
+}
+
+struct thin_job {
+    const struct run *r;
+    const rt_dev *d;
+    int64_t units, chunk; /* products' units, taken chunk at a time: neighbours lie side by side */
+};
+
+static void thin_units(void *ctx, int64_t unit, int member)
+{
+    const struct thin_job *j = ctx;
+    int64_t end = rt_min(j->units, (unit + 1) * j->chunk);
+    for (int64_t u = unit * j->chunk; u < end; u++)
+        thin_unit(j->r, walker_of(j->d, member), u);
+}
+
 static void run_thin(struct run *r, rt_dev *d, int threads)
 {
     const struct rt_matrix *b = &r->batch.first.b;
@@ -353,15 +384,9 @@ static void run_thin(struct run *r, rt_dev *d, int threads)
     r->slot_panels = rt_max(1, rt_min(THIN_PANELS, THIN_BYTES / panel));
     r->slots = rt_ceil_div(r->panels, r->slot_panels);
     int64_t units = r->slots * r->batch.groups;
-    int chunk = (int)rt_max(1, rt_min(8, units / (threads * 4)));
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        struct walker w = { .packed_group = -1, .packed_k0 = -1 };
-        w.tiles = (float *)(void *)(d->scratch + omp_get_thread_num() * tile_bytes());
-#pragma omp for schedule(dynamic, chunk)
-        for (int64_t u = 0; u < units; u++)
-            thin_unit(r, &w, u);
-    }
+    struct thin_job job = { r, d, units, rt_max(1, rt_min(8, units / (threads * 4))) };
+    walkers_begin(d, threads);
+    rt_cpu_run(d, thin_units, &job, rt_ceil_div(units, job.chunk), threads);
 }
 
 /* --- one call ------------------------------------------------------------------------------------
@@ -383,19 +408,33 @@ static void measure(const struct batch *b, int64_t *k, int64_t *rows)
         *rows = b->offset[b->groups] - b->offset[0];
 }
 
-static void run_chunk(const struct run *r, struct walker *w)
+struct chunk_job {
+    const struct run *r;
+    const rt_dev *d;
+    int64_t pieces;
+};
+
+static void pack_one(void *ctx, int64_t unit, int member)
 {
-    int64_t pieces = rt_ceil_div(r->k_max, PIECE);
-    if (!r->batch.first.panels) {
-#pragma omp for schedule(dynamic)
-        for (int64_t u = 0; u < (r->slot1 - r->slot0) * pieces; u++)
-            pack_unit(r, u, pieces);
-    }
-    int64_t units = count_units(r);
-    w->base = INT64_MAX; /* the chunk's products differ: seek anew */
-#pragma omp for schedule(dynamic)
-    for (int64_t u = 0; u < units; u++)
-        compute_unit(r, w, u);
+    const struct chunk_job *j = ctx;
+    (void)member;
+    pack_unit(j->r, unit, j->pieces);
+}
+
+static void compute_one(void *ctx, int64_t unit, int member)
+{
+    const struct chunk_job *j = ctx;
+    compute_unit(j->r, walker_of(j->d, member), unit);
+}
+
+static void run_chunk(const struct run *r, const rt_dev *d, int threads)
+{
+    struct chunk_job job = { r, d, rt_ceil_div(r->k_max, PIECE) };
+    if (!r->batch.first.panels)
+        rt_cpu_run(d, pack_one, &job, (r->slot1 - r->slot0) * job.pieces, threads);
+    for (int i = 0; i < threads; i++)
+        walker_of(d, i)->base = INT64_MAX; /* the chunk's products differ: seek anew */
+    rt_cpu_run(d, compute_one, &job, count_units(r), threads);
 }
 
 static void run_batch(rt_dev *d, const struct batch *batch)
@@ -431,17 +470,12 @@ static void run_batch(rt_dev *d, const struct batch *batch)
         r.tiles_block = rt_min(r.tiles_block, rt_max(BLOCK_MIN, tiles / want));
     r.parts = threads > 1 ? rt_ceil_div(want, rt_ceil_div(tiles, r.tiles_block)) : 1;
 
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        struct run mine = r; /* every thread walks through the same chunks */
-        struct walker w = { .packed_k0 = -1 };
-        w.tiles = (float *)(void *)(d->scratch + omp_get_thread_num() * tile_bytes());
-        for (mine.k0 = 0; mine.k0 < rt_max(k, 1); mine.k0 += RT_K_BLOCK)
-            for (mine.slot0 = 0; mine.slot0 < slots; mine.slot0 = mine.slot1) {
-                mine.slot1 = rt_min(slots, mine.slot0 + r.chunk);
-                run_chunk(&mine, &w);
-            }
-    }
+    walkers_begin(d, threads);
+    for (r.k0 = 0; r.k0 < rt_max(k, 1); r.k0 += RT_K_BLOCK)
+        for (r.slot0 = 0; r.slot0 < slots; r.slot0 = r.slot1) {
+            r.slot1 = rt_min(slots, r.slot0 + r.chunk);
+            run_chunk(&r, d, threads);
+        }
 }
 
 static struct rt_matrix matrix_of(const rt_tensor *b, bool t)
@@ -538,18 +572,31 @@ static int64_t panels_bytes(rt_dev *d, const rt_tensor *w)
            (int64_t)sizeof(float);
 }
 
+struct weight_job {
+    const struct rt_isa *isa;
+    struct rt_matrix b;
+    float *panels;
+    int64_t count, k, step; /* panels of a matrix; bytes between two */
+};
+
+static void pack_panel(void *ctx, int64_t unit, int member)
+{
+    const struct weight_job *j = ctx;
+    struct rt_matrix one = j->b;
+    (void)member;
+    one.data = (const uint8_t *)j->b.data + unit / j->count * j->step;
+    j->isa->pack_panels(j->panels + unit * j->k * RT_PANEL, 0, &one, unit % j->count, 1, 0, j->k);
+}
+
 static void pack_weight(rt_dev *d, void *panels, const rt_tensor *w)
 {
-    const struct rt_isa *isa = rt_cpu_isa(d);
-    struct rt_matrix b = matrix_of(w, true);
-    int64_t experts = w->rank == 3 ? w->dim[0] : 1, k = b.ld, count = rt_ceil_div(b.n, RT_PANEL);
-    int64_t step = rt_dtype_bytes(w->dtype, b.n * k);
-#pragma omp parallel for schedule(dynamic) num_threads(rt_cpu_threads(d, experts *count *k * 8))
-    for (int64_t u = 0; u < experts * count; u++) {
-        struct rt_matrix one = b;
-        one.data = (const uint8_t *)w->data + u / count * step;
-        isa->pack_panels((float *)panels + u * k * RT_PANEL, 0, &one, u % count, 1, 0, k);
-    }
+    struct weight_job job = { .isa = rt_cpu_isa(d), .b = matrix_of(w, true), .panels = panels };
+    int64_t experts = w->rank == 3 ? w->dim[0] : 1;
+    job.k = job.b.ld;
+    job.count = rt_ceil_div(job.b.n, RT_PANEL);
+    job.step = rt_dtype_bytes(w->dtype, job.b.n * job.k);
+    rt_cpu_run(d, pack_panel, &job, experts * job.count,
+               rt_cpu_threads(d, experts * job.count * job.k * 8));
 }
 
 /* --- workspace -----------------------------------------------------------------------------------

@@ -398,6 +398,11 @@ RT_V16_FN void v16_transpose(rt_v16 r[16])
 #endif
 
 #if !defined(RT_ISA_avx512) && !defined(RT_ISA_avx2)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* for the same reason as above */
+#define RT_V16I_FN static __attribute__((noinline, unused))
+#else
+#define RT_V16I_FN RT_V16_FN
+#endif
 #define RT_V16I_LANES(expression)                                                                  \
     rt_v16i r;                                                                                     \
     RT_V16_LOOP                                                                                    \
@@ -405,29 +410,29 @@ RT_V16_FN void v16_transpose(rt_v16 r[16])
         r.v[i] = (expression);                                                                     \
     return r
 
-RT_V16_FN rt_v16i v16i_words(const uint32_t w[16]) { RT_V16I_LANES(w[i]); }
-RT_V16_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask) { RT_V16I_LANES(a.v[i] & mask); }
-RT_V16_FN rt_v16i v16i_or(rt_v16i a, rt_v16i b) { RT_V16I_LANES(a.v[i] | b.v[i]); }
-RT_V16_FN rt_v16i v16i_shr(rt_v16i a, int n) { RT_V16I_LANES(a.v[i] >> n); }
-RT_V16_FN rt_v16i v16i_shl(rt_v16i a, int n) { RT_V16I_LANES(a.v[i] << n); }
-RT_V16_FN rt_v16i v16i_sar(rt_v16i a, int n) { RT_V16I_LANES((uint32_t)((int32_t)a.v[i] >> n)); }
-RT_V16_FN rt_v16i v16i_add(rt_v16i a, uint32_t b) { RT_V16I_LANES(a.v[i] + b); }
-RT_V16_FN rt_v16 v16_from_int(rt_v16i a) { RT_V16_LANES((float)(int32_t)a.v[i]); }
-RT_V16_FN rt_v16i v16i_bits(rt_v16 a)
+RT_V16I_FN rt_v16i v16i_words(const uint32_t w[16]) { RT_V16I_LANES(w[i]); }
+RT_V16I_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask) { RT_V16I_LANES(a.v[i] & mask); }
+RT_V16I_FN rt_v16i v16i_or(rt_v16i a, rt_v16i b) { RT_V16I_LANES(a.v[i] | b.v[i]); }
+RT_V16I_FN rt_v16i v16i_shr(rt_v16i a, int n) { RT_V16I_LANES(a.v[i] >> n); }
+RT_V16I_FN rt_v16i v16i_shl(rt_v16i a, int n) { RT_V16I_LANES(a.v[i] << n); }
+RT_V16I_FN rt_v16i v16i_sar(rt_v16i a, int n) { RT_V16I_LANES((uint32_t)((int32_t)a.v[i] >> n)); }
+RT_V16I_FN rt_v16i v16i_add(rt_v16i a, uint32_t b) { RT_V16I_LANES(a.v[i] + b); }
+RT_V16I_FN rt_v16 v16_from_int(rt_v16i a) { RT_V16_LANES((float)(int32_t)a.v[i]); }
+RT_V16I_FN rt_v16i v16i_bits(rt_v16 a)
 {
     rt_v16i r;
     memcpy(r.v, a.v, sizeof r.v);
     return r;
 }
-RT_V16_FN rt_v16 v16_from_bits(rt_v16i a)
+RT_V16I_FN rt_v16 v16_from_bits(rt_v16i a)
 {
     rt_v16 r;
     memcpy(r.v, a.v, sizeof r.v);
     return r;
 }
-RT_V16_FN rt_v16 v16_from_f16(rt_v16i a) { RT_V16_LANES(rt_f16_to_f32((uint16_t)a.v[i])); }
-RT_V16_FN rt_v16 v16_lookup(const float table[16], rt_v16i a) { RT_V16_LANES(table[a.v[i]]); }
-RT_V16_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t at)
+RT_V16I_FN rt_v16 v16_from_f16(rt_v16i a) { RT_V16_LANES(rt_f16_to_f32((uint16_t)a.v[i])); }
+RT_V16I_FN rt_v16 v16_lookup(const float table[16], rt_v16i a) { RT_V16_LANES(table[a.v[i]]); }
+RT_V16I_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t at)
 {
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < 4; j++)
