@@ -35,7 +35,7 @@ START_TEST(once_each)
     rt_err err;
     struct job j = { .done = calloc(UNITS, sizeof(int)) };
     ck_assert_int_eq(rt_team_open(&team, threads, &err), 0);
-    for (int round = 0; round < 400; round++) {
+    for (int round = 0; round < 120; round++) {
         int64_t n = units[round % RT_COUNT(units)];
         j.members = 1 + round % threads;
         j.slow = round % 5 == 0;
@@ -44,7 +44,7 @@ START_TEST(once_each)
         for (int64_t i = 0; i < UNITS; i++)
             ck_assert_int_eq(j.done[i] != 0, i < n);
         ck_assert(!j.bad);
-        if (round % 50 == 49) /* long enough for helpers to fall asleep */
+        if (round % 20 == 19) /* long enough for helpers to fall asleep */
             nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
     }
     rt_team_close(team);

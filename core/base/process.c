@@ -26,6 +26,21 @@ static void on_signal(int number)
     errno = held;
 }
 
+/* A mapped page that is no longer there: there is nothing to go on with, but a line. */
+static void on_lost_page(int number)
+{
+    static const char LINE[] = "retort: a file that is being read was cut short or its disk failed, "
+                               "so this command ends; fetch the file again\n";
+    static char said;
+    (void)number;
+    if (!__atomic_test_and_set(&said, __ATOMIC_RELAXED)) { // several threads may fall over it
+        ssize_t shown = write(STDERR_FILENO, LINE, sizeof LINE - 1);
+        (void)shown;
+        _exit(1);
+    }
+    pause();
+}
+
 /* The stack that the deepest templates and files may need, for us and for each thread. 256 KiB do
    for all that the tests nest; a thread of OpenMP needs less than 64. */
 static int prepare_stack(rt_err *err)
@@ -55,6 +70,7 @@ int rt_process_prepare(rt_err *err)
     sigaction(SIGTERM, &stop, NULL);
     if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) // nohup stays
         sigaction(SIGHUP, &stop, NULL);
+    signal(SIGBUS, on_lost_page);
     signal(SIGPIPE, SIG_IGN); // a closed pipe must not kill a command that still has to save
     signal(SIGXFSZ, SIG_IGN); // a write past ulimit -f fails in words
     for (int fd = 0; fd <= 2; fd++)

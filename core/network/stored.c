@@ -27,6 +27,12 @@ int64_t rt_store_file_bytes(const rt_store *s)
     return sum;
 }
 
+bool rt_store_summed(const rt_store *s)
+{
+    return s->is_gguf ? rt_gguf_find_key(&s->gguf, RT_GGUF_SUMS_KEY) != NULL
+                      : s->st.n_files && *rt_safetensors_header(&s->st, 0);
+}
+
 int rt_store_open(rt_store *s, const char *path, rt_err *err)
 {
     memset(s, 0, sizeof *s);

@@ -162,6 +162,8 @@ static int check_mapped(const rt_model *m, const char *path, rt_err *err)
     rt_hash whole = rt_hash_bytes(KIND, sizeof KIND), known;
     rt_progress progress;
     int64_t done = 0;
+    if (!rt_store_summed(&x->store))
+        return 0;
     if (rt_identity_mark_of(&before, path, err))
         return -1;
     if (rt_identity_recall(&known, &before, KIND) && !strcmp(known.hex, whole.hex))
