@@ -9,7 +9,8 @@ RT_BEGIN
 
 /* SIGINT, SIGTERM and SIGHUP call rt_interrupt_request once and kill the second time; SIGPIPE and
    SIGXFSZ are ignored, so that a write fails in words; closed standard descriptors are filled, so
-   that no file opened later becomes stdout; a mapped file that is cut short ends in a line and exit 1; a stack that is too small is refused. */
+   that no file opened later becomes stdout; a mapped file that is cut short ends the process with a
+   line and exit 1; a stack that is too small is refused. */
 int rt_process_prepare(rt_err *err);
 /* Flush and close stdout. When its reader has left (a pipe to head) the process ends by SIGPIPE. */
 int rt_process_close_stdout(rt_err *err);

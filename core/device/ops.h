@@ -155,7 +155,8 @@ typedef struct rt_ops {
     void (*matmul_grouped)(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
                            bool tb, const rt_tensor *offset, float beta);
     /* Per head, for absorbed MLA. c(N,H,·)[.., c0 : c0+n_out] = a(N,H,·)[.., a0 : a0+n_in] · w_h + 0, where
-       w (H, rows, cols) any dtype, or one piece of all heads' rows, and w_h is its rows [w0, w0+n) of head h: with tb the sum runs over
+       w (H, rows, cols) any dtype, or one piece of all heads' rows, and w_h is its rows [w0, w0+n) of
+       head h: with tb the sum runs over
        cols (n_out = n, n_in = cols), without over rows (n_in = n, n_out = cols). */
     void (*matmul_heads)(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
                          const rt_tensor *w, int64_t w0, int64_t n, bool tb);
