@@ -255,7 +255,8 @@ static int check_folder(rt_integrity *c, const char *path, int depth, rt_err *er
         if (!rt_path_is_dir(inner))
             bad = strstr(name[i], ".tmp.") ? 0 : check_file(c, inner, err);
         else if (ends_with(name[i], ".traces.damaged"))
-            found(c, RT_UNKNOWN, "%s: set aside by 'retort archive repair'; yours to remove", inner);
+            found(c, RT_UNKNOWN, "%s: set aside by 'retort archive repair'; yours to remove",
+                  inner);
         else if (depth < DEPTH_MAX && !is_link(inner))
             bad = check_folder(c, inner, depth + 1, err);
         free(inner);

@@ -12,12 +12,13 @@ RT_BEGIN
 
 typedef enum rt_integrity_kind {
     RT_DAMAGED, /* not as it was written; what and where */
-    RT_UNKNOWN, /* no checksums in it: written by another program, or by an older retort; or aside */
+    RT_UNKNOWN, /* no checksums in it: written by another program, or by an older retort; or aside
+                 */
     RT_WHOLE    /* nothing of the other two; text is the path alone */
 } rt_integrity_kind;
 
-/* One call a finding, and one for each archive, file of weights or folder's small files that is whole;
-   text begins with the path. */
+/* One call a finding, and one for each archive, file of weights or folder's small files that is
+   whole; text begins with the path. */
 typedef void rt_integrity_report(void *ctx, rt_integrity_kind kind, const char *text);
 
 typedef struct rt_integrity {

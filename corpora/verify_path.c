@@ -21,14 +21,16 @@ static const rt_option OPTIONS[] = {
 };
 
 typedef struct findings {
-    const char *path;                // what was named
+    const char *path;                 // what was named
     cJSON *damaged, *unknown, *whole; // NULL: print them
 } findings;
 
 static void add_finding(void *ctx, rt_integrity_kind kind, const char *text)
 {
     findings *f = ctx;
-    cJSON *lists[] = { [RT_DAMAGED] = f->damaged, [RT_UNKNOWN] = f->unknown, [RT_WHOLE] = f->whole };
+    cJSON *lists[] = {
+        [RT_DAMAGED] = f->damaged, [RT_UNKNOWN] = f->unknown, [RT_WHOLE] = f->whole
+    };
     if (lists[kind])
         rt_json_put(lists[kind], NULL, cJSON_CreateString(text));
     else if (kind != RT_WHOLE)
@@ -92,8 +94,8 @@ static int run_verify(void *options, rt_err *err)
         bad = rt_fail(err, "%lld %s damaged; nothing else was found wrong", (long long)damaged,
                       damaged == 1 ? "thing is" : "things are");
     if (!bad && missed)
-        bad = rt_fail(err, "%d of %d paths could not be verified; what else was named is whole", missed,
-                      o->paths.n);
+        bad = rt_fail(err, "%d of %d paths could not be verified; what else was named is whole",
+                      missed, o->paths.n);
     return bad ? -1 : 0;
 }
 

@@ -606,7 +606,8 @@ static void note_odd(const train_options *o)
     note_twice(&o->data, &o->data, "is given twice as --data: its documents count twice");
     note_twice(&o->data, &o->eval_data, "is --data and --eval-data: nothing is held out");
     if (o->warmup >= o->steps && o->steps > 1)
-        rt_info("note: --warmup %lld: the learning rate is still rising at the last step (--steps %lld)",
+        rt_info("note: --warmup %lld: the learning rate is still rising at the last step (--steps "
+                "%lld)",
                 (long long)o->warmup, (long long)o->steps);
 }
 

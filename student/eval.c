@@ -50,8 +50,7 @@ static const rt_option options[] = {
     OPT_INT(O, batch, "batch", "64", 1, 4096, "sequences generated at once", RT_OPT_FREE),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward pass; bounds memory", RT_OPT_FREE),
-    OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head",
-            RT_OPT_FREE),
+    OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head", RT_OPT_FREE),
     OPT_THREADS(O, threads),
     OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),
     OPT_BOOL(O, json, "json", "false", "results as JSON on stdout", RT_OPT_FREE),
@@ -415,7 +414,8 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
     if (o->problems.n && e->n_problems == 0)
         return rt_fail(err, "%s: no problems in it", o->problems.item[0]);
     if (o->group && o->problems.n && e->n_groups == 0)
-        return rt_fail(err, "--group %s: no problem has that key with a text or a number", o->group);
+        return rt_fail(err, "--group %s: no problem has that key with a text or a number",
+                       o->group);
     positions = rt_max(positions, e->longest_prompt + o->max_tokens);
     if (open_one(e, &e->model, o->model, positions, plan, err))
         return -1;

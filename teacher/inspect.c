@@ -62,7 +62,8 @@ static void put_parts(cJSON *json, const rt_config *c)
         rt_json_put_str(json, "parts", text);
 }
 
-/* As `generate` holds it on the CPU: weights where they lie or in panels, and the cache of one sequence a token. */
+/* As `generate` holds it on the CPU: weights where they lie or in panels, and the cache of one
+ * sequence a token. */
 static int put_memory(cJSON *json, const rt_config *c, const char *path, rt_err *err)
 {
     rt_dev dev;

@@ -199,7 +199,8 @@ START_TEST(every_dtype)
     check_product(2, 70, 512, false, true, (rt_dtype)_i, false, true);
     static const int64_t rows[] = { 1, 2, 3, 14, 15, 33 };
     for (int i = 0; i < RT_COUNT(rows); i++) /* few rows: decoded and multiplied piece by piece */
-        check_product(rows[i], 1 + 71 * i, i % 2 ? 2304 : 768, false, true, (rt_dtype)_i, i & 2, false);
+        check_product(rows[i], 1 + 71 * i, i % 2 ? 2304 : 768, false, true, (rt_dtype)_i, i & 2,
+                      false);
     check_product(1, 300, 2048, false, true, (rt_dtype)_i, true, false);
 }
 END_TEST
@@ -364,17 +365,19 @@ static struct lying lie(rt_code code, rt_dtype dtype, int64_t n, int64_t k, uint
 static const struct {
     rt_code code;
     rt_dtype dtype;
-} lyings[] = { { RT_CODE_ROWS, RT_BF16 }, { RT_CODE_ROWS, RT_Q4_1 }, { RT_CODE_ROWS, RT_F16 },
-               { RT_CODE_FP8, RT_F8_E4M3 }, { RT_CODE_MXFP4, RT_U8 }, { RT_CODE_INT4, RT_I32 } };
+} lyings[] = { { RT_CODE_ROWS, RT_BF16 },   { RT_CODE_ROWS, RT_Q4_1 }, { RT_CODE_ROWS, RT_F16 },
+               { RT_CODE_FP8, RT_F8_E4M3 }, { RT_CODE_MXFP4, RT_U8 },  { RT_CODE_INT4, RT_I32 } };
 
-START_TEST(pieces) /* experts of a stack where each lies, then heads of one matrix, few and many rows */
+START_TEST(
+    pieces) /* experts of a stack where each lies, then heads of one matrix, few and many rows */
 {
     enum { N = 70, K = 192, HEADS = 5, W0 = 6, PART = 8 };
     const int32_t few[EXPERTS + 1] = { 0, 3, 3, 20, 21, 61, 61 },
-                  many[EXPERTS + 1] = { 0, 150, 150, 151, 160, 290, 300 };
+                                many[EXPERTS + 1] = { 0, 150, 150, 151, 160, 290, 300 };
     struct lying w[EXPERTS];
     rt_piece piece[EXPERTS];
-    float *wf = malloc(sizeof *wf * EXPERTS * N * K), *a = floats(300 * K, 1), *want = floats(300 * N, 3);
+    float *wf = malloc(sizeof *wf * EXPERTS * N * K), *a = floats(300 * K, 1),
+          *want = floats(300 * N, 3);
     for (int e = 0; e < EXPERTS; e++) {
         w[e] = lie(lyings[_i].code, lyings[_i].dtype, N, K, (uint64_t)e + 10);
         piece[e] = w[e].piece;
@@ -387,7 +390,8 @@ START_TEST(pieces) /* experts of a stack where each lies, then heads of one matr
         int64_t rows = offset[EXPERTS];
         for (int e = 0; e < EXPERTS; e++)
             chain(want + offset[e] * N, N, (struct view){ a + offset[e] * K, K, 1 },
-                  (struct view){ wf + (int64_t)e * N * K, 1, K }, offset[e + 1] - offset[e], N, K, false);
+                  (struct view){ wf + (int64_t)e * N * K, 1, K }, offset[e + 1] - offset[e], N, K,
+                  false);
         for (int i = 0; i < n_devices; i++) {
             rt_dev *d = &devices[i];
             float *c = floats(rows * N, 4);
@@ -397,15 +401,18 @@ START_TEST(pieces) /* experts of a stack where each lies, then heads of one matr
             wt.piece = piece;
             poison(d);
             d->ops->matmul_grouped(d, &ct, &at, false, &wt, true, &ot, 0.0f);
-            ck_assert_msg(differing(c, want, rows * N) == 0, "%s, %d threads: experts", d->isa, d->threads);
+            ck_assert_msg(differing(c, want, rows * N) == 0, "%s, %d threads: experts", d->isa,
+                          d->threads);
             free(c);
         }
     }
-    for (int tb = 0; tb < 2; tb++) { /* (19, HEADS, .) with heads of 14 rows, of which 8 from the 6th */
+    for (int tb = 0; tb < 2;
+         tb++) { /* (19, HEADS, .) with heads of 14 rows, of which 8 from the 6th */
         int64_t in = tb ? K : PART, out = tb ? PART : K, rows = 19;
         for (int h = 0; h < HEADS; h++)
             chain(want + h * out, HEADS * out, (struct view){ a + h * in, HEADS * in, 1 },
-                  (struct view){ wf + (h * 14 + W0) * K, tb ? 1 : K, tb ? K : 1 }, rows, out, in, false);
+                  (struct view){ wf + (h * 14 + W0) * K, tb ? 1 : K, tb ? K : 1 }, rows, out, in,
+                  false);
         for (int i = 0; i < n_devices; i++) {
             rt_dev *d = &devices[i];
             float *c = floats(rows * HEADS * out, 4);
@@ -415,8 +422,8 @@ START_TEST(pieces) /* experts of a stack where each lies, then heads of one matr
             wt.piece = piece;
             poison(d);
             d->ops->matmul_heads(d, &ct, 0, &at, 0, &wt, W0, PART, tb);
-            ck_assert_msg(differing(c, want, rows * HEADS * out) == 0, "%s, %d threads: heads tb %d",
-                          d->isa, d->threads, tb);
+            ck_assert_msg(differing(c, want, rows * HEADS * out) == 0,
+                          "%s, %d threads: heads tb %d", d->isa, d->threads, tb);
             free(c);
         }
     }

@@ -124,7 +124,9 @@ START_TEST(mistakes)
         char *word[3];
         const char *says;
     } ROWS[] = {
-        { NULL, { NULL }, "missing --model DIR: give it here or in recipe section \"train\"; e.g. retort train" },
+        { NULL,
+          { NULL },
+          "missing --model DIR: give it here or in recipe section \"train\"; e.g. retort train" },
         { NULL, { "--lr", "3" }, "unknown flag --lr; did you mean --learning-rate?" },
         { NULL, { "--output=x" }, "unknown flag --output=x; did you mean --out?" },
         { NULL, { "--epochs", "3" }, "did you mean --steps (counted in optimizer steps)?" },
@@ -137,7 +139,9 @@ START_TEST(mistakes)
         { "{\"out\":\"\"}", { NULL }, "key \"out\": is empty" },
         { "{\"data\":[\"x\",\"\"]}", { NULL }, "key \"data\": is empty" },
         { "{\"lr\":1}", { NULL }, "unknown key \"lr\"; did you mean learning_rate?" },
-        { "{\"num_train_epochs\":1}", { NULL }, "did you mean steps (counted in optimizer steps)?" },
+        { "{\"num_train_epochs\":1}",
+          { NULL },
+          "did you mean steps (counted in optimizer steps)?" },
         { NULL, { "--stesp", "3" }, "unknown flag --stesp; did you mean --steps?" },
         { NULL, { "--step=3" }, "unknown flag --step=3; did you mean --steps?" },
         { NULL, { "--learning_rate=1" }, "did you mean --learning-rate?" },

@@ -1,6 +1,7 @@
-/* test_team.c: every unit of every job is done once, by members that were asked for, and the caller sees
-   what they wrote; over jobs of all lengths, teams of all sizes, pauses in which helpers fall asleep, and
-   more threads than cores. Under ThreadSanitizer it is also the proof that the words of team.c order it. */
+/* test_team.c: every unit of every job is done once, by members that were asked for, and the caller
+   sees what they wrote; over jobs of all lengths, teams of all sizes, pauses in which helpers fall
+   asleep, and more threads than cores. Under ThreadSanitizer it is also the proof that the words of
+   team.c order it. */
 #include "core/device/cpu/team.h"
 #include "tests/suite.h"
 
@@ -24,7 +25,7 @@ static void unit(void *ctx, int64_t i, int member)
         x += k;
     if (member < 0 || member >= j->members || j->done[i])
         __atomic_store_n(&j->bad, true, __ATOMIC_RELAXED); /* Check is for one thread */
-    j->done[i] = member + 1; /* plain: the team orders it */
+    j->done[i] = member + 1;                               /* plain: the team orders it */
 }
 
 START_TEST(once_each)

@@ -143,7 +143,8 @@ static void fill(uint16_t *out, int64_t n, bool ones, uint64_t *state)
     for (int64_t i = 0; i < n; i++) {
         *state = *state * 6364136223846793005u + 1442695040888963407u;
         uint32_t r = (uint32_t)(*state >> 32);
-        int sum = (int)(r & 255) + (int)(r >> 8 & 255) + (int)(r >> 16 & 255) + (int)(r >> 24) - 510;
+        int sum = (int)(r & 255) + (int)(r >> 8 & 255) + (int)(r >> 16 & 255) + (int)(r >> 24) -
+                  510;
         out[i] = rt_f32_to_bf16(ones ? 1.0f : (float)sum * (0.02f / 148));
     }
 }

@@ -114,7 +114,8 @@ void *rt_memory_alloc(int64_t bytes, bool sparse)
     if (bytes < 0 || bytes > INT64_MAX / 2)
         return NULL;
     size_t size = (size_t)rt_max(bytes, RT_CACHE_LINE) + ORIGIN;
-#if defined(MADV_HUGEPAGE) && !defined(__SANITIZE_ADDRESS__) // which knows the edges of its own heap only
+#if defined(MADV_HUGEPAGE) &&                                                                      \
+    !defined(__SANITIZE_ADDRESS__) // which knows the edges of its own heap only
     if (bytes >= HUGE_PAGE) {
         size += HUGE_PAGE;
         base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -32,8 +32,8 @@ typedef struct rt_arena {
 
 /* Zeroed memory, 64-byte aligned, on huge pages where it is large and the system has them (matrix
    products are a few percent faster). Large memory is given by the system as it is touched: what is
-   never used costs nothing, but for the rest of a huge page, of which there are none when sparse. NULL
-   when there is none. */
+   never used costs nothing, but for the rest of a huge page, of which there are none when sparse.
+   NULL when there is none. */
 void *rt_memory_alloc(int64_t bytes, bool sparse);
 void rt_memory_free(void *p); /* accepts NULL */
 

@@ -33,7 +33,8 @@ void rt_help_commands(FILE *f, const rt_command *const *table, int n)
     for (int i = 0; rt_help_common[i].flag; i++)
         fprintf(f, "  %-16s %s\n", rt_help_common[i].flag, rt_help_common[i].help);
     fputs("  --version        (without a command)\n"
-          "\nA flag beats the recipe, the recipe the default; of a flag given twice the last counts.\n"
+          "\nA flag beats the recipe, the recipe the default; of a flag given twice the last "
+          "counts.\n"
           "stdout is data, stderr is for people.\n"
           "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (run again to resume).\n",
           f);

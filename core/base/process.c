@@ -29,8 +29,9 @@ static void on_signal(int number)
 /* A mapped page that is no longer there: there is nothing to go on with, but a line. */
 static void on_lost_page(int number)
 {
-    static const char LINE[] = "retort: a file that is being read was cut short or its disk failed, "
-                               "so this command ends; fetch the file again\n";
+    static const char LINE[] =
+        "retort: a file that is being read was cut short or its disk failed, "
+        "so this command ends; fetch the file again\n";
     static char said;
     (void)number;
     if (!__atomic_test_and_set(&said, __ATOMIC_RELAXED)) { // several threads may fall over it

@@ -145,19 +145,20 @@ typedef struct rt_ops {
 
     /* --- matrix products --------------------------------------------------------------------- */
     /* c(M,N) = a·b + beta c. a is (M,K), or (K,M) when ta; b is (K,N), or (N,K) when tb.
-       b any dtype, or a weight with a piece when tb (tensor.h); beta 0 or 1. Forward: (y, x, 0, w, 1); dx: (dx, dy, 0, w, 0); dw: (dw, dy, 1, x, 0).
-       b.panels, when set, was made by pack_weight for (b, tb) = (w, 1) and is used instead of b. */
+       b any dtype, or a weight with a piece when tb (tensor.h); beta 0 or 1. Forward: (y, x, 0, w,
+       1); dx: (dx, dy, 0, w, 0); dw: (dw, dy, 1, x, 0). b.panels, when set, was made by pack_weight
+       for (b, tb) = (w, 1) and is used instead of b. */
     void (*matmul)(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b, bool tb,
                    float beta);
     /* Rows sorted by expert, offset (E+1) i32. Without ta: rows of expert e: c(G,·) = a(G,·)·b[e];
-       b (E,·,·), any dtype, tb as above, or E pieces. With ta: c[e](·,·) = a[rows of e]ᵀ · b[rows of e] + beta c[e],
-       c (E,·,·); an expert without rows keeps beta c[e]. */
+       b (E,·,·), any dtype, tb as above, or E pieces. With ta: c[e](·,·) = a[rows of e]ᵀ · b[rows
+       of e] + beta c[e], c (E,·,·); an expert without rows keeps beta c[e]. */
     void (*matmul_grouped)(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
                            bool tb, const rt_tensor *offset, float beta);
-    /* Per head, for absorbed MLA. c(N,H,·)[.., c0 : c0+n_out] = a(N,H,·)[.., a0 : a0+n_in] · w_h + 0, where
-       w (H, rows, cols) any dtype, or one piece of all heads' rows, and w_h is its rows [w0, w0+n) of
-       head h: with tb the sum runs over
-       cols (n_out = n, n_in = cols), without over rows (n_in = n, n_out = cols). */
+    /* Per head, for absorbed MLA. c(N,H,·)[.., c0 : c0+n_out] = a(N,H,·)[.., a0 : a0+n_in] · w_h +
+       0, where w (H, rows, cols) any dtype, or one piece of all heads' rows, and w_h is its rows
+       [w0, w0+n) of head h: with tb the sum runs over cols (n_out = n, n_in = cols), without over
+       rows (n_in = n, n_out = cols). */
     void (*matmul_heads)(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
                          const rt_tensor *w, int64_t w0, int64_t n, bool tb);
     int64_t (*panels_bytes)(rt_dev *d, const rt_tensor *w);           /* w (O,I) or (E,O,I) */

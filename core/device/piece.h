@@ -15,8 +15,8 @@ typedef enum rt_code {
     RT_CODE_INT4   /* codes two a byte, each less 8, a scale a row and scale_cols columns */
 } rt_code;
 
-/* Row r is row first + step * r of what lies at data; with pair, where the halves of every `pair` rows
-   are kept in turns. */
+/* Row r is row first + step * r of what lies at data; with pair, where the halves of every `pair`
+   rows are kept in turns. */
 typedef struct rt_piece {
     rt_code code;
     rt_dtype dtype, scale_dtype;
@@ -26,8 +26,8 @@ typedef struct rt_piece {
 } rt_piece;
 
 int64_t rt_piece_row(const rt_piece *p, int64_t r);
-/* out(n) = columns [first, first + n) of row r; first and n whole blocks of what is stored, but at the
-   end of the row. */
+/* out(n) = columns [first, first + n) of row r; first and n whole blocks of what is stored, but at
+   the end of the row. */
 void rt_piece_decode(float *out, const rt_piece *p, int64_t r, int64_t first, int64_t n);
 /* The scale of (stored) row r in column `at`. */
 float rt_piece_scale(const rt_piece *p, int64_t r, int64_t at);

@@ -22,8 +22,9 @@ typedef struct rt_tensor {
     int rank;
     int64_t dim[4];      /* outermost first; dim[rank-1] is contiguous; unused are 1 */
     const void *panels;  /* packed copy for matrix products, made by rt_pack_weight, or NULL */
-    const rt_piece *piece; /* of a weight (I or E matrices, O rows each) that only products read: where
-                              it lies in a checkpoint; dtype is then f32 and data NULL. Or NULL */
+    const rt_piece
+        *piece; /* of a weight (I or E matrices, O rows each) that only products read: where
+                   it lies in a checkpoint; dtype is then f32 and data NULL. Or NULL */
 } rt_tensor;
 
 rt_tensor rt_tensor_1(void *data, rt_dtype t, int64_t a);

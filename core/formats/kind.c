@@ -57,7 +57,7 @@ const char *rt_kind_name(const char *path)
     struct stat st;
     if (stat(path, &st))
         return NULL;
-    return S_ISDIR(st.st_mode) ? kind_of_folder(path)
+    return S_ISDIR(st.st_mode)   ? kind_of_folder(path)
            : S_ISREG(st.st_mode) ? kind_of_file(path)
                                  : NULL;
 }

@@ -1,6 +1,6 @@
-/* kind.h: what a person would call what stands at a path, for the line that says it is the wrong one.
-   Looks at names in a directory and at the first bytes of a file. Refuses: opening, and vouching for,
-   any of it. */
+/* kind.h: what a person would call what stands at a path, for the line that says it is the wrong
+   one. Looks at names in a directory and at the first bytes of a file. Refuses: opening, and
+   vouching for, any of it. */
 #ifndef RT_KIND_H
 #define RT_KIND_H
 

@@ -53,8 +53,9 @@ int rt_output_apart(const rt_command *cmd, const void *values, rt_err *err)
         const rt_option *out = &cmd->options[i];
         for (int k = 0; out->role == RT_OPT_OUTPUT && (to = rt_option_path(out, values, k)); k++) {
             if (!strcmp(to, "-"))
-                return rt_usage(err, "--%s -: is no name for standard output: name a file (./- for "
-                                     "one of that name), or leave it out",
+                return rt_usage(err,
+                                "--%s -: is no name for standard output: name a file (./- for "
+                                "one of that name), or leave it out",
                                 out->name);
             for (int j = 0; j < cmd->n_options; j++) {
                 const rt_option *other = &cmd->options[j];

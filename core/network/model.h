@@ -30,7 +30,7 @@ typedef struct rt_model {
     rt_arena rope_arena;
     char *path;  /* where the weights were read, NULL = made at random */
     int64_t file_bytes; /* of the files that hold them */
-    bool frozen; /* no gradients; what weights.h says of memory */
+    bool frozen;        /* no gradients; what weights.h says of memory */
     struct rt_mapping *mapping; /* of weights that stay in their file: weights.c */
 } rt_model;
 

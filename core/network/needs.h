@@ -16,7 +16,8 @@ RT_BEGIN
 
 typedef enum rt_needs_kind {
     RT_NEEDS_MEMORY, /* allocated together, exact: these rows add up to the total */
-    RT_NEEDS_FILE,   /* read where it lies: the system gives the memory to whom it likes; no part of the total */
+    RT_NEEDS_FILE,   /* read where it lies: the system gives the memory to whom it likes; no part of
+                        the total */
     RT_NEEDS_GROWS,  /* memory that follows the data: a bound or an estimate, not in the total */
     RT_NEEDS_DISK,   /* exact */
     RT_NEEDS_ABOUT,  /* disk, estimated */

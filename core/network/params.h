@@ -18,11 +18,12 @@ typedef enum rt_param_init {
 } rt_param_init;
 
 enum rt_param_flags {
-    RT_PARAM_DECAY = 1,   /* weight decay applies */
-    RT_PARAM_PRODUCT = 2, /* right operand of a matrix product: frozen models read it where it lies */
-    RT_PARAM_RAW = 4,     /* read other than through a product, too */
-    RT_PARAM_FIXED = 8,   /* no gradient (router selection bias) */
-    RT_PARAM_BIAS = 16    /* GGUF calls it ".bias", not ".weight" */
+    RT_PARAM_DECAY = 1, /* weight decay applies */
+    RT_PARAM_PRODUCT =
+        2,              /* right operand of a matrix product: frozen models read it where it lies */
+    RT_PARAM_RAW = 4,   /* read other than through a product, too */
+    RT_PARAM_FIXED = 8, /* no gradient (router selection bias) */
+    RT_PARAM_BIAS = 16  /* GGUF calls it ".bias", not ".weight" */
 };
 
 typedef struct rt_param {

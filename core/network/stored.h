@@ -39,7 +39,7 @@ void rt_store_close(rt_store *s);                              /* accepts a zero
 int64_t rt_store_count(const rt_store *s);
 const char *rt_store_name(const rt_store *s, int64_t i);
 int64_t rt_store_file_bytes(const rt_store *s); /* of all files that it reads */
-bool rt_store_summed(const rt_store *s); /* carries checksums of its tensors */
+bool rt_store_summed(const rt_store *s);        /* carries checksums of its tensors */
 
 typedef enum rt_stored_form {
     RT_STORED_PLAIN,

@@ -34,15 +34,17 @@ bool rt_stored_piece(const rt_stored *t, rt_piece *p)
 }
 
 /* A row of codes under scales: all of them are numbers. */
-static int check_row(const rt_stored *t, const rt_piece *p, const float *out, int64_t r, rt_err *err)
+static int check_row(const rt_stored *t, const rt_piece *p, const float *out, int64_t r,
+                     rt_err *err)
 {
     int64_t row = rt_piece_row(p, r);
     for (int64_t at = 0; at < t->cols; at += t->scale_cols)
         if (!isfinite(rt_piece_scale(p, row, at)))
-            return rt_fail(err,
-                           "%s: tensor %s: the scale of row %lld, columns from %lld is not a finite "
-                           "number; fetch the file again",
-                           t->path, t->name, (long long)row, (long long)at);
+            return rt_fail(
+                err,
+                "%s: tensor %s: the scale of row %lld, columns from %lld is not a finite "
+                "number; fetch the file again",
+                t->path, t->name, (long long)row, (long long)at);
     for (int64_t i = 0; i < t->cols && p->code == RT_CODE_FP8; i++)
         if (!isfinite(out[i]))
             return rt_fail(err,

@@ -58,11 +58,12 @@ static void mapping_close(struct rt_mapping *x)
     free(x);
 }
 
-/* Products read any piece; a gather of rows wants them dense. f32 gains nothing where it lies, and loses
-   by not being packed. */
+/* Products read any piece; a gather of rows wants them dense. f32 gains nothing where it lies, and
+   loses by not being packed. */
 static bool may_stay(const rt_param *p, const rt_piece *piece)
 {
-    bool product = (p->flags & RT_PARAM_PRODUCT) != 0, rows = (p->flags & RT_PARAM_RAW) && p->layer < 0;
+    bool product = (p->flags & RT_PARAM_PRODUCT) != 0,
+         rows = (p->flags & RT_PARAM_RAW) && p->layer < 0;
     bool plain = rt_dtype_get(piece->dtype)->block == 1; /* of those a gather reads whole words */
     bool dense = piece->code == RT_CODE_ROWS && piece->step == 1 && !piece->pair && !piece->first &&
                  !(plain && (uintptr_t)piece->data % 4);
@@ -89,7 +90,8 @@ static void map_param(struct rt_mapping *x, const rt_config *cfg, const rt_param
     x->bytes += bytes;
 }
 
-static struct rt_mapping *mapping_open(const rt_config *cfg, const rt_params *list, const char *path)
+static struct rt_mapping *mapping_open(const rt_config *cfg, const rt_params *list,
+                                       const char *path)
 {
     rt_err ignored;
     struct rt_mapping *x = rt_alloc(1, sizeof *x, "a checkpoint");
@@ -152,11 +154,13 @@ static int place(rt_model *m, rt_dev *d, rt_err *err)
     return 0;
 }
 
-/* Where retort's own checksums say what the bytes were, they are read now, once for as long as the file
-   system says that the files are the same; those of other programs are read when they are used. */
+/* Where retort's own checksums say what the bytes were, they are read now, once for as long as the
+   file system says that the files are the same; those of other programs are read when they are
+   used. */
 static int check_mapped(const rt_model *m, const char *path, rt_err *err)
 {
-    static const char KIND[] = "tensors"; /* of the cache: the value says no more than that it is there */
+    static const char KIND[] =
+        "tensors"; /* of the cache: the value says no more than that it is there */
     struct rt_mapping *x = m->mapping;
     rt_identity_mark before, after;
     rt_hash whole = rt_hash_bytes(KIND, sizeof KIND), known;
@@ -285,8 +289,8 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
     return bad;
 }
 
-void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path, bool frozen,
-                          int64_t positions)
+void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
+                          bool frozen, int64_t positions)
 {
     rt_model_init(m, cfg);
     m->frozen = frozen;

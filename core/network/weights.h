@@ -12,18 +12,19 @@ RT_BEGIN
 /* Registers the weights of cfg without memory: for plans and for a random start (rt_params_init).
  */
 void rt_model_init(rt_model *m, const rt_config *cfg);
-/* path: a model directory or a GGUF file. frozen: the matrices of products, and the embedding, stay in
-   the bytes of their file, which is mapped (rt_model_mapped says how many); those of f32, and the few
-   that lie turned or in two parts, are packed into panels. positions: length of the rope table. On failure nothing is left to free. Opening is planning
-   (m->w.arena and m->rope_arena say what it takes, no memory yet) and then reading; after a failed
-   read the model is to be freed. */
+/* path: a model directory or a GGUF file. frozen: the matrices of products, and the embedding, stay
+   in the bytes of their file, which is mapped (rt_model_mapped says how many); those of f32, and
+   the few that lie turned or in two parts, are packed into panels. positions: length of the rope
+   table. On failure nothing is left to free. Opening is planning (m->w.arena and m->rope_arena say
+   what it takes, no memory yet) and then reading; after a failed read the model is to be freed. */
 int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err);
-/* The same by a description, which may differ from that of the file. path NULL, or not to be read: the
-   checkpoint is not there yet, and all weights are counted as f32. */
-void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path, bool frozen,
-                          int64_t positions);
-/* Bytes that stay in the file; and of the largest weight that does not, which is read in one piece. */
+/* The same by a description, which may differ from that of the file. path NULL, or not to be read:
+   the checkpoint is not there yet, and all weights are counted as f32. */
+void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
+                          bool frozen, int64_t positions);
+/* Bytes that stay in the file; and of the largest weight that does not, which is read in one piece.
+ */
 int64_t rt_model_mapped(const rt_model *m);
 int64_t rt_model_reading(const rt_model *m);
 void rt_model_free(rt_dev *d, rt_model *m);

@@ -112,8 +112,7 @@ static int copy_name(rt_trainer *t, char **out, const char *name, const char *wh
     for (int i = 0; i < t->n_special; i++)
         found = found || strcmp(t->added[i].content.data, name) == 0;
     if (!found)
-        return rt_usage(err, "the %s token %s is not among the special tokens", what,
-                        name);
+        return rt_usage(err, "the %s token %s is not among the special tokens", what, name);
     *out = name ? rt_strdup(name) : NULL;
     return 0;
 }

@@ -126,7 +126,8 @@ static void print_products(rt_dev *one, rt_dev *all)
         }
 }
 
-/* Weights of n rows in the bytes of a checkpoint: what they hold does not change how long it takes. */
+/* Weights of n rows in the bytes of a checkpoint: what they hold does not change how long it takes.
+ */
 static struct timing time_stored(rt_dev *d, int64_t m, int64_t n, int64_t k, rt_dtype t)
 {
     float *a = floats(m * k, 1), *c = floats(m * n, 3);
@@ -145,19 +146,20 @@ static struct timing time_stored(rt_dev *d, int64_t m, int64_t n, int64_t k, rt_
 
 static void print_stored(rt_dev *one, rt_dev *all)
 {
-    static const rt_dtype types[] = { RT_F32,  RT_BF16, RT_F16,  RT_Q8_0, RT_Q4_0, RT_Q4_1,
+    static const rt_dtype types[] = { RT_F32,  RT_BF16, RT_F16,  RT_Q8_0,  RT_Q4_0,   RT_Q4_1,
                                       RT_Q4_K, RT_Q5_K, RT_Q6_K, RT_MXFP4, RT_F8_E4M3 };
     static const int64_t rows[] = { 1, 2, 4, 16, 64, 512 };
-    const int64_t n = getenv("BN") ? atoi(getenv("BN")) : 4096, k = getenv("BK") ? atoi(getenv("BK")) : 2048;
+    const int64_t n = getenv("BN") ? atoi(getenv("BN")) : 4096,
+                  k = getenv("BK") ? atoi(getenv("BK")) : 2048;
     printf("\n%-10s %6s %22s %22s\n", "as stored", "rows", "1 thread", "all threads");
     for (int t = 0; t < RT_COUNT(types); t++)
         for (int i = 0; i < RT_COUNT(rows); i++) {
             struct timing t1 = time_stored(one, rows[i], n, k, types[t]);
             struct timing tn = time_stored(all, rows[i], n, k, types[t]);
             double weights = (double)(n * k);
-            printf("%-10s %6d %7.1f%% %7.2f Gw/s %7.1f%% %7.2f Gw/s\n", rt_dtype_get(types[t])->name,
-                   (int)rows[i], 100 * t1.share, weights / t1.seconds * 1e-9, 100 * tn.share,
-                   weights / tn.seconds * 1e-9);
+            printf("%-10s %6d %7.1f%% %7.2f Gw/s %7.1f%% %7.2f Gw/s\n",
+                   rt_dtype_get(types[t])->name, (int)rows[i], 100 * t1.share,
+                   weights / t1.seconds * 1e-9, 100 * tn.share, weights / tn.seconds * 1e-9);
             fflush(stdout);
         }
 }

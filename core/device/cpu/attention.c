@@ -5,7 +5,6 @@
 #include "core/device/cpu/attention.h"
 #include "core/device/cpu/cpu.h"
 
-
 /* ---- workspace ----------------------------------------------------------------------------------
  */
 

@@ -17,8 +17,10 @@ static inline const struct rt_isa *rt_cpu_isa(const rt_dev *d)
     return ((const struct rt_cpu *)d->state)->isa;
 }
 
-/* Units of an operation by at most `threads` threads; member is also whose workspace may be used. */
-static inline void rt_cpu_run(const rt_dev *d, rt_unit_fn *fn, void *ctx, int64_t units, int threads)
+/* Units of an operation by at most `threads` threads; member is also whose workspace may be used.
+ */
+static inline void rt_cpu_run(const rt_dev *d, rt_unit_fn *fn, void *ctx, int64_t units,
+                              int threads)
 {
     rt_team_run(((const struct rt_cpu *)d->state)->team, fn, ctx, units, threads);
 }
@@ -28,8 +30,8 @@ void rt_cpu_matmul_ops(rt_ops *ops);    /* core/device/cpu/matmul.c */
 void rt_cpu_rows_ops(rt_ops *ops);      /* core/device/cpu/rows.c */
 void rt_cpu_attention_ops(rt_ops *ops); /* core/device/cpu/attention.c */
 
-/* fn over rows [0, n), split into a few contiguous ranges a thread. cost: about the floats touched a
-   row; small totals stay on the calling thread. A row's result must not depend on the split. */
+/* fn over rows [0, n), split into a few contiguous ranges a thread. cost: about the floats touched
+   a row; small totals stay on the calling thread. A row's result must not depend on the split. */
 void rt_cpu_run_rows(rt_dev *d, rt_row_fn *fn, const void *args, int64_t n, int64_t cost);
 /* Threads worth starting for `work` fused multiply-adds or floats touched. */
 int rt_cpu_threads(const rt_dev *d, int64_t work);

@@ -26,7 +26,8 @@ struct rt_matrix {
     int64_t ld, n; /* elements between rows of data; columns of the operand */
     const rt_piece *piece;
     int64_t row0;
-    const int64_t *number; /* NULL, or where columns number0, number0 + 1 ... are stored, worked out */
+    const int64_t
+        *number; /* NULL, or where columns number0, number0 + 1 ... are stored, worked out */
     int64_t number0;
     const uint8_t **ahead; /* NULL, or a place in what will be read: packing moves it on by as many
                               bytes as it reads, and the lines it passes are asked for */
@@ -42,10 +43,10 @@ enum rt_chain {
 /* c(m,32) from tile(k,m)ᵀ · panel(k,32); tile rows are lda floats apart, c's ldc. */
 typedef void rt_tile_fn(int64_t k, const float *tile, int64_t lda, const float *panel, float *c,
                         int64_t ldc, enum rt_chain chain);
-/* The same for `count` panels `stride` floats apart, whose c are (m,32) one after the other: chains of
-   few rows are too few to keep the multipliers busy a panel at a time. */
-typedef void rt_thin_fn(int64_t m, int64_t k, const float *tile, const float *panels, int64_t stride,
-                        int64_t count, float *c, enum rt_chain chain);
+/* The same for `count` panels `stride` floats apart, whose c are (m,32) one after the other: chains
+   of few rows are too few to keep the multipliers busy a panel at a time. */
+typedef void rt_thin_fn(int64_t m, int64_t k, const float *tile, const float *panels,
+                        int64_t stride, int64_t count, float *c, enum rt_chain chain);
 
 struct rt_isa {
     const char *name;

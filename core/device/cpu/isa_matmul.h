@@ -142,7 +142,8 @@ static void thin(int64_t m, int64_t k, const float *tile, const float *panels, i
         if (m == 1)
             thin_product(1, k, tile, panels + p * stride, stride, c + p * m * RT_PANEL, chain);
         else
-            thin_product(THIN_ROWS, k, tile, panels + p * stride, stride, c + p * m * RT_PANEL, chain);
+            thin_product(THIN_ROWS, k, tile, panels + p * stride, stride, c + p * m * RT_PANEL,
+                         chain);
     for (; p < count; p++)
         isa_tiles[m](k, tile, m, panels + p * stride, c + p * m * RT_PANEL, RT_PANEL, chain);
 }

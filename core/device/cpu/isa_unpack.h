@@ -1,11 +1,12 @@
-/* isa_unpack.h: weights in the bytes of checkpoints as columns of a panel, included by isa.c once an
-   instruction set. Sixteen rows of the weight are sixteen lanes: their 32-bit words are turned into
-   lanes once, and every code is then taken out of its word, so that a step of k costs a few
-   instructions for 16 weights and no shuffle. The values are those of core/base/decode.c, bit for bit.
-   Refuses: formats that are not here (taken[] is NULL; isa_matmul.h widens their rows). */
+/* isa_unpack.h: weights in the bytes of checkpoints as columns of a panel, included by isa.c once
+   an instruction set. Sixteen rows of the weight are sixteen lanes: their 32-bit words are turned
+   into lanes once, and every code is then taken out of its word, so that a step of k costs a few
+   instructions for 16 weights and no shuffle. The values are those of core/base/decode.c, bit for
+   bit. Refuses: formats that are not here (taken[] is NULL; isa_matmul.h widens their rows). */
 #include "core/device/cpu/simd.h"
 
-/* The scalar copy is for machines and sanitizers that have no time to unroll it sixteen lanes deep. */
+/* The scalar copy is for machines and sanitizers that have no time to unroll it sixteen lanes deep.
+ */
 #if (defined(RT_ISA_avx512) || defined(RT_ISA_avx2)) && !defined(__SANITIZE_ADDRESS__)
 #define UNROLL_TEXT(text) _Pragma(#text)
 #define UNROLL(n) UNROLL_TEXT(GCC unroll n)
@@ -17,9 +18,9 @@
 
 enum { UNPACK = 32 /* elements of k an unpack function makes; k starts at a multiple */ };
 
-/* Where the elements of 32 rows go, k ascending in each: the columns of a panel at out, or the chains
-   of a product with one row, x, into sum. The rows are two sets of 16 (g), side by side wherever the
-   registers allow: a chain waits for itself. */
+/* Where the elements of 32 rows go, k ascending in each: the columns of a panel at out, or the
+   chains of a product with one row, x, into sum. The rows are two sets of 16 (g), side by side
+   wherever the registers allow: a chain waits for itself. */
 struct sink {
     float *out;
     const float *x;
@@ -47,8 +48,9 @@ RT_V16_FN rt_v16i nibble_of(rt_v16i w, int b, int high)
     return v16i_and(v16i_shr(w, 8 * b + 4 * high), 15);
 }
 
-/* The 16 words at row[i] + at of every row: w[j] has word j of each. A line of a row is read whole: rows
-   whose length is a power of two share a place in the cache, and would drive each other out. */
+/* The 16 words at row[i] + at of every row: w[j] has word j of each. A line of a row is read whole:
+   rows whose length is a power of two share a place in the cache, and would drive each other out.
+ */
 TAKE_FN void words_of(rt_v16 w[16], const uint8_t *const row[16], int64_t at)
 {
     for (int i = 0; i < 16; i++)
@@ -98,7 +100,8 @@ TAKE_FN rt_v16 number_of_e4m3(rt_v16i code)
 {
     rt_v16i size = v16i_and(code, 127);
     rt_v16 number = v16_from_int(size), small = v16_mul(number, v16_set1(0x1p-9f));
-    /* exponent and mantissa in their places; below 8 is no exponent; 127 becomes infinity less itself */
+    /* exponent and mantissa in their places; below 8 is no exponent; 127 becomes infinity less
+     * itself */
     rt_v16 y = v16_from_bits(v16i_add(v16i_shl(size, 20), 120u << 23));
     y = v16_add(v16_where_ge(y, number, v16_set1(8)), v16_where_ge(small, v16_set1(7), number));
     rt_v16 none = v16_where_ge(v16_set1(INFINITY), number, v16_set1(127));
@@ -112,9 +115,9 @@ TAKE_FN void take_f8_e4m3(struct sink *o, const uint8_t *const row[32], int64_t 
         rt_v16i w[2][4];
         BOTH v16i_load4(w[g], row + 16 * g, k + at);
         for (int j = 0; j < 4; j++)
-UNROLL(4)
-            for (int b = 0; b < 4; b++)
-                BOTH put(o, g, at + 4 * j + b, number_of_e4m3(byte_of(w[g][j], b)));
+            UNROLL(4)
+        for (int b = 0; b < 4; b++)
+            BOTH put(o, g, at + 4 * j + b, number_of_e4m3(byte_of(w[g][j], b)));
     }
 }
 
@@ -127,38 +130,38 @@ TAKE_FN void take_q8_0(struct sink *o, const uint8_t *const row[32], int64_t k)
         rt_v16i w[2][4];
         BOTH v16i_load4(w[g], row + 16 * g, at + 2 + 16 * i);
         for (int j = 0; j < 4; j++)
-UNROLL(4)
-            for (int b = 0; b < 4; b++)
-                BOTH put(o, g, 16 * i + 4 * j + b, v16_mul(d[g], v16_from_int(int8_of(w[g][j], b))));
+            UNROLL(4)
+        for (int b = 0; b < 4; b++)
+            BOTH put(o, g, 16 * i + 4 * j + b, v16_mul(d[g], v16_from_int(int8_of(w[g][j], b))));
     }
 }
 
 /* 16 bytes at `at`: low nibbles are elements 0 - 15, high ones 16 - 31. With fifth bits (a word a
    row, element j's at bit j), a value less, and m added where there is one. */
-TAKE_FN void take_nibbles(struct sink *o, const uint8_t *const row[32], int64_t at, const rt_v16 d[2],
-                            const rt_v16i *fifth, float less, const rt_v16 *m)
+TAKE_FN void take_nibbles(struct sink *o, const uint8_t *const row[32], int64_t at,
+                          const rt_v16 d[2], const rt_v16i *fifth, float less, const rt_v16 *m)
 {
     rt_v16i w[2][4];
     rt_v16 off = v16_set1(less);
     BOTH v16i_load4(w[g], row + 16 * g, at);
-UNROLL(2)
+    UNROLL(2)
     for (int high = 0; high < 2; high++)
         for (int j = 0; j < 4; j++)
-UNROLL(4)
-            for (int b = 0; b < 4; b++) {
-                int e = 16 * high + 4 * j + b;
-                BOTH
-                {
-                    rt_v16i q = nibble_of(w[g][j], b, high);
-                    if (fifth)
-                        q = v16i_or(q, v16i_shl(v16i_and(v16i_shr(fifth[g], e), 1), 4));
-                    rt_v16 y = v16_from_int(q);
-                    if (less != 0.0f)
-                        y = v16_sub(y, off);
-                    y = v16_mul(d[g], y);
-                    put(o, g, e, m ? v16_add(y, m[g]) : y);
-                }
-            }
+            UNROLL(4)
+    for (int b = 0; b < 4; b++) {
+        int e = 16 * high + 4 * j + b;
+        BOTH
+        {
+            rt_v16i q = nibble_of(w[g][j], b, high);
+            if (fifth)
+                q = v16i_or(q, v16i_shl(v16i_and(v16i_shr(fifth[g], e), 1), 4));
+            rt_v16 y = v16_from_int(q);
+            if (less != 0.0f)
+                y = v16_sub(y, off);
+            y = v16_mul(d[g], y);
+            put(o, g, e, m ? v16_add(y, m[g]) : y);
+        }
+    }
 }
 
 TAKE_FN void take_q4_0(struct sink *o, const uint8_t *const row[32], int64_t k)
@@ -210,16 +213,16 @@ TAKE_FN void take_q5_1(struct sink *o, const uint8_t *const row[32], int64_t k)
 
 /* 16 bytes at `at`: a table's entries, low nibbles first. */
 TAKE_FN void take_table(struct sink *o, const uint8_t *const row[32], int64_t at, const rt_v16 d[2],
-                          const float table[16])
+                        const float table[16])
 {
     rt_v16i w[2][4];
     BOTH v16i_load4(w[g], row + 16 * g, at);
     for (int high = 0; high < 2; high++)
         for (int j = 0; j < 4; j++)
-UNROLL(4)
-            for (int b = 0; b < 4; b++)
-                BOTH put(o, g, 16 * high + 4 * j + b,
-                         v16_mul(d[g], v16_lookup(table, nibble_of(w[g][j], b, high))));
+            UNROLL(4)
+    for (int b = 0; b < 4; b++)
+        BOTH put(o, g, 16 * high + 4 * j + b,
+                 v16_mul(d[g], v16_lookup(table, nibble_of(w[g][j], b, high))));
 }
 
 TAKE_FN void take_iq4_nl(struct sink *o, const uint8_t *const row[32], int64_t k)
@@ -247,7 +250,8 @@ TAKE_FN void take_mxfp4(struct sink *o, const uint8_t *const row[32], int64_t k)
     take_table(o, row, at + 1, d, table);
 }
 
-/* Scale and minimum of sub-block j of 8, from the three words of six-bit numbers behind d and dmin. */
+/* Scale and minimum of sub-block j of 8, from the three words of six-bit numbers behind d and dmin.
+ */
 TAKE_FN void scales_of_k(rt_v16 *s, rt_v16 *m, const rt_v16i head[4], int j)
 {
     rt_v16i scale, min;
@@ -289,7 +293,7 @@ TAKE_FN void take_q45_k(struct sink *o, const uint8_t *const row[32], int64_t k,
             BOTH nibbles[g] = v16i_shr(w[g][n], high);
             if (five)
                 BOTH fifth[g] = v16i_shr(bit[g][n], j);
-UNROLL(4)
+            UNROLL(4)
             for (int b = 0; b < 4; b++)
                 BOTH
                 {
@@ -331,7 +335,7 @@ TAKE_FN void take_q6_k(struct sink *o, const uint8_t *const row[32], int64_t k)
             rt_v16i nibbles[2], bits[2];
             BOTH nibbles[g] = v16i_shr(low[g][n], quarter / 2 * 4);
             BOTH bits[g] = v16i_shr(high[g][n], 2 * quarter);
-UNROLL(4)
+            UNROLL(4)
             for (int b = 0; b < 4; b++)
                 BOTH
                 {
@@ -343,8 +347,8 @@ UNROLL(4)
     }
 }
 
-/* Elements [k, k + 32) of 32 rows, whose first bytes are at row[i]: as columns of out(32,32), or their
-   chains with x(32) on from sum(32). scale(32) of the rows, where codes have one, or NULL. */
+/* Elements [k, k + 32) of 32 rows, whose first bytes are at row[i]: as columns of out(32,32), or
+   their chains with x(32) on from sum(32). scale(32) of the rows, where codes have one, or NULL. */
 typedef void unpack_fn(float *out, const uint8_t *const row[32], int64_t k, const float *scale);
 typedef void dot_fn(float *sum, const float *x, const uint8_t *const row[32], int64_t k,
                     const float *scale);
@@ -359,7 +363,7 @@ typedef void dot_fn(float *sum, const float *x, const uint8_t *const row[32], in
     static void dot_##name(float *sum, const float *x, const uint8_t *const row[32], int64_t k,    \
                            const float *scale)                                                     \
     {                                                                                              \
-        struct sink o = { .x = x, .sum = { v16_load(sum), v16_load(sum + 16) } };                   \
+        struct sink o = { .x = x, .sum = { v16_load(sum), v16_load(sum + 16) } };                  \
         o.scale = (scaled) ? scale : NULL;                                                         \
         take_##name(&o, row, k);                                                                   \
         v16_store(sum, o.sum[0]);                                                                  \
@@ -384,11 +388,11 @@ static const struct {
     unpack_fn *unpack;
     dot_fn *dot;
 } taken[RT_DTYPE_COUNT] = {
-    [RT_F32] = { unpack_f32, dot_f32 },          [RT_F16] = { unpack_f16, dot_f16 },
-    [RT_BF16] = { unpack_bf16, dot_bf16 },       [RT_Q8_0] = { unpack_q8_0, dot_q8_0 },
-    [RT_Q4_0] = { unpack_q4_0, dot_q4_0 },       [RT_Q4_1] = { unpack_q4_1, dot_q4_1 },
-    [RT_Q5_0] = { unpack_q5_0, dot_q5_0 },       [RT_Q5_1] = { unpack_q5_1, dot_q5_1 },
-    [RT_Q4_K] = { unpack_q4_k, dot_q4_k },       [RT_Q5_K] = { unpack_q5_k, dot_q5_k },
-    [RT_Q6_K] = { unpack_q6_k, dot_q6_k },       [RT_IQ4_NL] = { unpack_iq4_nl, dot_iq4_nl },
-    [RT_MXFP4] = { unpack_mxfp4, dot_mxfp4 },    [RT_F8_E4M3] = { unpack_f8_e4m3, dot_f8_e4m3 },
+    [RT_F32] = { unpack_f32, dot_f32 },       [RT_F16] = { unpack_f16, dot_f16 },
+    [RT_BF16] = { unpack_bf16, dot_bf16 },    [RT_Q8_0] = { unpack_q8_0, dot_q8_0 },
+    [RT_Q4_0] = { unpack_q4_0, dot_q4_0 },    [RT_Q4_1] = { unpack_q4_1, dot_q4_1 },
+    [RT_Q5_0] = { unpack_q5_0, dot_q5_0 },    [RT_Q5_1] = { unpack_q5_1, dot_q5_1 },
+    [RT_Q4_K] = { unpack_q4_k, dot_q4_k },    [RT_Q5_K] = { unpack_q5_k, dot_q5_k },
+    [RT_Q6_K] = { unpack_q6_k, dot_q6_k },    [RT_IQ4_NL] = { unpack_iq4_nl, dot_iq4_nl },
+    [RT_MXFP4] = { unpack_mxfp4, dot_mxfp4 }, [RT_F8_E4M3] = { unpack_f8_e4m3, dot_f8_e4m3 },
 };

@@ -19,9 +19,9 @@ enum {
     PANEL_BYTES_MIN = SLOT_PANELS * RT_PANEL * RT_K_BLOCK * 4, /* one slot always fits */
     PANEL_BYTES_MAX = 32 << 20,
     ROWS_MAX = 14,
-    THIN_ROWS = 128,   /* products of at most so many rows go piece by piece */
-    THIN_PANELS = 4,   /* columns of a unit of such a product, in panels */
-    THIN_PIECE = 64,   /* of k: THIN_PANELS panels of it lie in L1 */
+    THIN_ROWS = 128,        /* products of at most so many rows go piece by piece */
+    THIN_PANELS = 4,        /* columns of a unit of such a product, in panels */
+    THIN_PIECE = 64,        /* of k: THIN_PANELS panels of it lie in L1 */
     THIN_BYTES = 256 << 10, /* weights of a unit, which lie in L2 when their turn comes */
     UNITS_THREAD = 16, /* units a thread should find at least, so that the last ones end together */
     BLOCK_MIN = 2,     /* tiles of a block below which more units would cost more packing */
@@ -240,9 +240,9 @@ static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
    time into L1 and multiplied there, so that they are read once, in their own bytes. */
 
 enum {
-    THIN_FLOATS = THIN_PANELS * THIN_PIECE * RT_PANEL,  /* widened columns of a piece */
-    SUM_FLOATS = THIN_ROWS * THIN_PANELS * RT_PANEL,    /* chains of a unit */
-    WALKER_FLOATS = 128,                                /* its struct walker, first */
+    THIN_FLOATS = THIN_PANELS * THIN_PIECE * RT_PANEL, /* widened columns of a piece */
+    SUM_FLOATS = THIN_ROWS * THIN_PANELS * RT_PANEL,   /* chains of a unit */
+    WALKER_FLOATS = 128,                               /* its struct walker, first */
     THREAD_FLOATS = WALKER_FLOATS + TILE_FLOATS + THIN_FLOATS + SUM_FLOATS
 };
 
@@ -482,8 +482,7 @@ static struct rt_matrix matrix_of(const rt_tensor *b, bool t)
 {
     int64_t rows = b->dim[b->rank - 2], columns = b->dim[b->rank - 1];
     rt_dtype dtype = b->piece ? b->piece->dtype : b->dtype;
-    return (struct rt_matrix){ b->data, dtype, t, columns, t ? rows : columns,
-                               .piece = b->piece };
+    return (struct rt_matrix){ b->data, dtype, t, columns, t ? rows : columns, .piece = b->piece };
 }
 
 static void matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,

@@ -306,15 +306,19 @@ RT_V16_FN __m256 f16_low_halves(__m256i a)
     __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
     return _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
 }
-RT_V16_FN rt_v16 v16_from_f16(rt_v16i a) { return v16_of(f16_low_halves(a.lo), f16_low_halves(a.hi)); }
+RT_V16_FN rt_v16 v16_from_f16(rt_v16i a)
+{
+    return v16_of(f16_low_halves(a.lo), f16_low_halves(a.hi));
+}
 RT_V16_FN rt_v16 v16_lookup(const float table[16], rt_v16i a)
 {
     __m256 low = _mm256_loadu_ps(table), high = _mm256_loadu_ps(table + 8);
     rt_v16i above = v16i_shl(a, 28); /* bit 3 as the sign that blendv looks at */
-    return v16_of(_mm256_blendv_ps(_mm256_permutevar8x32_ps(low, a.lo),
-                                   _mm256_permutevar8x32_ps(high, a.lo), _mm256_castsi256_ps(above.lo)),
-                  _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, a.hi),
-                                   _mm256_permutevar8x32_ps(high, a.hi), _mm256_castsi256_ps(above.hi)));
+    return v16_of(
+        _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, a.lo), _mm256_permutevar8x32_ps(high, a.lo),
+                         _mm256_castsi256_ps(above.lo)),
+        _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, a.hi), _mm256_permutevar8x32_ps(high, a.hi),
+                         _mm256_castsi256_ps(above.hi)));
 }
 RT_V16_FN void load4_8(__m256i out[4], const uint8_t *const row[8], int64_t at)
 {
@@ -398,7 +402,8 @@ RT_V16_FN void v16_transpose(rt_v16 r[16])
 #endif
 
 #if !defined(RT_ISA_avx512) && !defined(RT_ISA_avx2)
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* for the same reason as above */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* for the same reason as above  \
+                                                                   */
 #define RT_V16I_FN static __attribute__((noinline, unused))
 #else
 #define RT_V16I_FN RT_V16_FN

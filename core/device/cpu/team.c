@@ -1,6 +1,6 @@
 /* team.c: one word says which job it is and which unit is next, so that taking a unit is one
-   compare-and-swap that fails for who looks at a job of the past. Between two jobs it is CLOSED, while
-   the caller writes down what the next one is. Locks are for sleeping only. */
+   compare-and-swap that fails for who looks at a job of the past. Between two jobs it is CLOSED,
+   while the caller writes down what the next one is. Locks are for sleeping only. */
 #include "core/device/cpu/team.h"
 
 #include <pthread.h>
@@ -13,11 +13,15 @@
 static const uint32_t CLOSED = UINT32_MAX;
 enum { LINE = 64 };
 static const double PATIENCE = 30e-6; /* seconds before a waiting thread sleeps */
-/* A helper that the system puts aside in the middle of a unit costs the caller some milliseconds: more
-   than a short job is worth. After such a wait the caller does the next jobs alone, twice as many each
-   time that it happens again soon. */
+/* A helper that the system puts aside in the middle of a unit costs the caller some milliseconds:
+   more than a short job is worth. After such a wait the caller does the next jobs alone, twice as
+   many each time that it happens again soon. */
 static const double STALL = 300e-6;
-enum { ALONE_MIN = 64, ALONE_MAX = 1024, CALM = 128 /* jobs without a wait that halve the number */ };
+enum {
+    ALONE_MIN = 64,
+    ALONE_MAX = 1024,
+    CALM = 128 /* jobs without a wait that halve the number */
+};
 
 struct helper {
     rt_team *team;
@@ -30,7 +34,7 @@ struct rt_team {
     char apart0[LINE];       /* what one thread writes and others read is on lines of its own */
     _Atomic uint32_t done;   /* units of the job */
     char apart1[LINE];
-    _Atomic uint32_t units;  /* the job; written while CLOSED */
+    _Atomic uint32_t units; /* the job; written while CLOSED */
     _Atomic(rt_unit_fn *) fn;
     _Atomic(void *) ctx;
     atomic_int members;
@@ -41,7 +45,8 @@ struct rt_team {
     pthread_cond_t come, finished;
     int n; /* threads, the caller among them */
     struct helper *helper;
-    int alone, penalty, calm; /* jobs still to be done alone; after the next wait; since the last one */
+    int alone, penalty,
+        calm; /* jobs still to be done alone; after the next wait; since the last one */
 };
 
 static uint32_t job_of(uint64_t ticket) { return (uint32_t)(ticket >> 32); }
