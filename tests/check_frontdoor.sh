@@ -135,6 +135,9 @@ expect 1 '' 'is a model directory, not a trace archive' archive stats "$model"
 expect 1 '' 'is a trace archive, not records or text' sample --teacher "$model" --prompts "$archive" --out x.traces
 expect 1 '' 'is a model directory, not records or text' train --model "$model" --data "$model" --loss hard --out x
 expect 1 '' 'is a GGUF, not records or text' train --model "$model" --data "$gguf" --loss hard --out x
+mkdir records && cp pair.jsonl records/ && echo '{"text": "a manifest of somebody else"}' >records/manifest.json
+expect 0 'not compared|samples' '' -q score --teacher "$model" --data records/pair.jsonl --out r1.traces
+expect 1 '' 'records/manifest.json' eval --model s --problems records # read as records, not taken for an archive
 ln -s loop loop
 expect 1 '' 'loop: Too many levels of symbolic links' inspect loop
 mkdir bare

@@ -20,8 +20,12 @@ static bool has(const char *dir, const char *name)
 
 static const char *kind_of_folder(const char *dir)
 {
-    if (has(dir, "manifest.json") || has(dir, "shard-00000.npz"))
-        return "a trace archive";
+    size_t n = strlen(dir);
+    while (n && dir[n - 1] == '/')
+        n--;
+    bool named = n > 7 && !strncmp(dir + n - 7, ".traces", 7);
+    if (has(dir, "shard-00000.npz") || (named && has(dir, "manifest.json")))
+        return "a trace archive"; // a manifest.json alone stands in many a folder of records
     if (has(dir, "config.json") && (has(dir, "model.safetensors") || has(dir, "tokenizer.json") ||
                                     has(dir, "model.safetensors.index.json")))
         return "a model directory";

@@ -69,30 +69,30 @@ TAKE_FN void take_f32(struct sink *o, const uint8_t *const row[32], int64_t k)
         }
 }
 
-TAKE_FN void take_bf16(struct sink *o, const uint8_t *const row[32], int64_t k)
+/* Two numbers a word. */
+TAKE_FN void take_halves(struct sink *o, const uint8_t *const row[32], int64_t k, bool bf16)
 {
     for (int g = 0; g < 2; g++) {
         rt_v16 w[16];
         words_of(w, row + 16 * g, 2 * k);
         for (int j = 0; j < 16; j++) {
             rt_v16i both = v16i_bits(w[j]);
-            put(o, g, 2 * j, v16_from_bits(v16i_shl(both, 16)));
-            put(o, g, 2 * j + 1, v16_from_bits(v16i_and(both, 0xffff0000u)));
+            put(o, g, 2 * j,
+                bf16 ? v16_from_bits(v16i_shl(both, 16)) : v16_from_f16(v16i_and(both, 0xffff)));
+            put(o, g, 2 * j + 1,
+                bf16 ? v16_from_bits(v16i_and(both, 0xffff0000u)) : v16_from_f16(v16i_shr(both, 16)));
         }
     }
 }
 
+TAKE_FN void take_bf16(struct sink *o, const uint8_t *const row[32], int64_t k)
+{
+    take_halves(o, row, k, true);
+}
+
 TAKE_FN void take_f16(struct sink *o, const uint8_t *const row[32], int64_t k)
 {
-    for (int g = 0; g < 2; g++) {
-        rt_v16 w[16];
-        words_of(w, row + 16 * g, 2 * k);
-        for (int j = 0; j < 16; j++) {
-            rt_v16i both = v16i_bits(w[j]);
-            put(o, g, 2 * j, v16_from_f16(v16i_and(both, 0xffff)));
-            put(o, g, 2 * j + 1, v16_from_f16(v16i_shr(both, 16)));
-        }
-    }
+    take_halves(o, row, k, false);
 }
 
 /* Sign, 4 bits of exponent (bias 7), 3 of mantissa; all ones are not a number. */
