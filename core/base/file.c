@@ -1,9 +1,8 @@
-/* file.c: checked reading, memory maps, atomic replacement, directories, content hashes.
+/* file.c: checked reading, memory maps, atomic replacement, content hashes (directories: folder.c).
    The write protocol: PATH.tmp.PID in the same directory, fsync, rename, fsync of the directory.
    A failed fsync is never retried (Linux may have dropped the dirty pages): the temp is removed. */
 #include "core/base/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -499,80 +498,6 @@ const char *rt_path_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
-int rt_dir_make(const char *path, rt_err *err)
-{
-    char *part = rt_strdup(path);
-    int rc = 0;
-    for (char *p = part + 1; !rc; p++) {
-        if (*p != '/' && *p != 0)
-            continue;
-        char held = *p;
-        *p = 0;
-        if (mkdir(part, 0777) && errno != EEXIST)
-            rc = rt_fail(err, "%s: cannot make directory: %s", part, rt_errno_text(errno));
-        else if (!rt_path_is_dir(part))
-            rc = rt_fail(err, "%s: exists and is not a directory; move it or name another path",
-                         part);
-        *p = held;
-        if (!held)
-            break;
-    }
-    free(part);
-    return rc;
-}
-
-int rt_dir_sync(const char *path, rt_err *err)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return rt_fail(err, "%s: cannot open directory: %s", path, rt_errno_text(errno));
-    int rc = 0;
-    if (fsync(fd) && errno != EINVAL) // EINVAL: a file system without directory fsync
-        rc = rt_fail(err, "%s: fsync of the directory failed: %s", path, rt_errno_text(errno));
-    close(fd);
-    return rc;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-int rt_dir_list(char ***names, int *n, const char *path, rt_err *err)
-{
-    DIR *dir = opendir(path);
-    if (!dir)
-        return rt_fail(err, "%s: cannot list: %s", path, rt_errno_text(errno));
-    char **list = NULL;
-    int count = 0;
-    int64_t cap = 0;
-    errno = 0;
-    for (struct dirent *e; (e = readdir(dir)) != NULL; errno = 0) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-            continue;
-        rt_grow(&list, &cap, count + 1, sizeof *list, "a list of files");
-        list[count++] = rt_strdup(e->d_name);
-    }
-    int failed = errno;
-    closedir(dir);
-    if (failed) {
-        rt_names_free(list, count);
-        return rt_fail(err, "%s: cannot list: %s", path, rt_errno_text(failed));
-    }
-    if (count)
-        qsort(list, (size_t)count, sizeof *list, by_bytes);
-    *names = list;
-    *n = count;
-    return 0;
-}
-
-void rt_names_free(char **names, int n)
-{
-    for (int i = 0; i < n; i++)
-        free(names[i]);
-    free(names);
-}
-
 // --------------------------------------------------------------------------------- hashes
 
 int rt_hash_file(rt_hash *hash, const char *path, rt_err *err)
@@ -593,31 +518,5 @@ int rt_hash_file(rt_hash *hash, const char *path, rt_err *err)
     free(block);
     rt_hasher_free(&h);
     close(fd);
-    return rc;
-}
-
-bool rt_dir_locked(const char *dir)
-{
-    char *path = rt_path_join(dir, "lock");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    bool locked = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
-    if (fd >= 0)
-        close(fd);
-    free(path);
-    return locked;
-}
-
-int rt_dir_lock(int *fd, const char *dir, rt_err *err)
-{
-    char *path = rt_path_join(dir, "lock");
-    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    int rc = 0;
-    if (*fd < 0)
-        rc = rt_fail(err, "%s: cannot create: %s", path, rt_errno_text(errno));
-    else if (flock(*fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
-        rc = rt_fail(err, "%s: another retort is writing here; wait for it or stop it", dir);
-    else if (flock(*fd, LOCK_EX | LOCK_NB))
-        rc = rt_fail(err, "%s: cannot lock: %s", path, rt_errno_text(errno));
-    free(path);
     return rc;
 }
