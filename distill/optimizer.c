@@ -5,6 +5,12 @@
 
 enum { BLOCK = 4096 }; /* elements a partial sum of the norm covers (ops.h) */
 
+/* Without a gradient it has none. */
+static int64_t blocks_of(const rt_param *p)
+{
+    return p->flags & RT_PARAM_FIXED ? 0 : rt_ceil_div(rt_tensor_elements(p->slot), BLOCK);
+}
+
 void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, double beta2,
                        double eps, double decay)
 {
@@ -12,10 +18,10 @@ void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, doub
     rt_weights_init(&o->m, cfg, "moment 1");
     rt_weights_init(&o->v, cfg, "moment 2");
     rt_arena_init(&o->arena, "optimizer");
-    int64_t most = 0;
+    int64_t blocks = 0;
     for (int i = 0; i < o->m.params.n; i++)
-        most = rt_max(most, rt_tensor_elements(o->m.params.item[i].slot));
-    o->partial = rt_plan_1(&o->arena, "norm", RT_F32, rt_ceil_div(most, BLOCK));
+        blocks += blocks_of(&o->m.params.item[i]);
+    o->partial = rt_plan_1(&o->arena, "norm", RT_F32, blocks);
     rt_arena_init(&o->host_arena, "host");
     rt_arena_take(&o->host_arena, "norm", o->partial.dim[0] * (int64_t)sizeof *o->host);
     o->beta1 = beta1;
@@ -46,19 +52,24 @@ void rt_optimizer_free(rt_optimizer *o, rt_dev *d)
     memset(o, 0, sizeof *o);
 }
 
-double rt_optimizer_norm(rt_dev *d, rt_optimizer *o, const rt_weights *grads)
+void rt_optimizer_sums(rt_dev *d, rt_optimizer *o, const rt_weights *grads)
+{
+    int64_t at = 0;
+    for (int i = 0; i < grads->params.n; i++) {
+        const rt_param *p = &grads->params.item[i];
+        rt_tensor part = rt_tensor_rows(&o->partial, at, blocks_of(p));
+        at += part.dim[0];
+        if (part.dim[0])
+            rt_sumsq(d, &part, p->slot);
+    }
+    rt_download(d, o->host, o->partial.data, rt_tensor_bytes(&o->partial));
+}
+
+double rt_optimizer_norm(const rt_optimizer *o)
 {
     double sum = 0;
-    for (int i = 0; i < grads->params.n; i++) {
-        const rt_tensor *g = grads->params.item[i].slot;
-        if (grads->params.item[i].flags & RT_PARAM_FIXED)
-            continue;
-        o->partial.dim[0] = rt_ceil_div(rt_tensor_elements(g), BLOCK);
-        rt_sumsq(d, &o->partial, g);
-        d->ops->download(d, o->host, o->partial.data, rt_tensor_bytes(&o->partial));
-        for (int64_t b = 0; b < o->partial.dim[0]; b++)
-            sum += (double)o->host[b];
-    }
+    for (int64_t b = 0; b < o->partial.dim[0]; b++)
+        sum += (double)o->host[b];
     return sqrt(sum);
 }
 

@@ -11,7 +11,7 @@ RT_BEGIN
 typedef struct rt_optimizer {
     rt_weights m, v;
     rt_arena arena, host_arena; /* partial sums of the norm, there and here */
-    rt_tensor partial;          /* (B) of the largest weight */
+    rt_tensor partial;          /* (B) of all weights, one after another */
     float *host;                /* (B) */
     double beta1, beta2, eps, decay;
 } rt_optimizer;
@@ -21,8 +21,10 @@ void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, doub
 int rt_optimizer_place(rt_optimizer *o, rt_dev *d, rt_err *err);
 void rt_optimizer_free(rt_optimizer *o, rt_dev *d);
 
-/* Euclidean norm over all gradients, summed in f64 in registry order. */
-double rt_optimizer_norm(rt_dev *d, rt_optimizer *o, const rt_weights *grads);
+/* Euclidean norm over all gradients: its partial sums are on their way; and after the next rt_sync,
+   added in f64 in registry order. */
+void rt_optimizer_sums(rt_dev *d, rt_optimizer *o, const rt_weights *grads);
+double rt_optimizer_norm(const rt_optimizer *o);
 /* step 1, 2, ...; scale multiplies the gradients. */
 void rt_optimizer_update(rt_dev *d, rt_optimizer *o, rt_weights *w, const rt_weights *grads,
                          double lr, double scale, int64_t step);

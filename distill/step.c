@@ -17,7 +17,7 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
     rt_acts_plan(&s->acts, d, m, &pass);
     rt_weights_init(&s->grads, &m->cfg, "gradients");
     rt_arena_init(&s->arena, "targets");
-    rt_batch_plan(&s->batch, &s->arena, shape);
+    rt_batch_plan(&s->batch, d, &s->arena, shape);
 }
 
 int rt_step_place(rt_step *s, rt_err *err)
@@ -26,7 +26,7 @@ int rt_step_place(rt_step *s, rt_err *err)
     if (rt_acts_place(&s->acts, s->d, s->m, err) || rt_weights_place(s->d, &s->grads, err) ||
         rt_dev_place(s->d, &s->arena, err))
         return -1;
-    rt_batch_plan(&s->batch, &s->arena, &shape);
+    rt_batch_plan(&s->batch, s->d, &s->arena, &shape);
     return rt_batch_open(&s->batch, err);
 }
 
@@ -56,9 +56,14 @@ static void zero_gradients(rt_step *s)
 }
 
 /* Forward, loss and backward of the documents gathered in the batch. */
-static void run_pass(rt_step *s, float scale, rt_totals *totals)
+static int run_pass(rt_step *s, float scale, rt_err *err)
 {
     rt_batch *b = &s->batch;
+    if (!rt_batch_has_room(b)) {
+        if (rt_sync(s->d, err))
+            return -1;
+        rt_batch_totals(b, &s->totals);
+    }
     rt_acts_rows(&s->acts, s->d, s->m, b->n, b->s, b->token, b->pos, b->offset, NULL);
     rt_model_forward(s->d, s->m, &s->acts);
     for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
@@ -66,29 +71,36 @@ static void run_pass(rt_step *s, float scale, rt_totals *totals)
         int64_t n = rt_batch_chunk(s->d, b, first, &index);
         rt_model_logits(s->d, s->m, &s->acts, index, n);
         rt_loss(s->d, &b->stats, &s->acts.logits, &b->targets, &s->spec, s->vocab, scale, true);
-        rt_batch_totals(s->d, b, first, n, totals);
+        rt_batch_keep(s->d, b, first, n);
         rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
     }
     rt_model_backward(s->d, s->m, &s->grads, &s->acts);
     rt_batch_clear(b);
+    return 0;
 }
 
-void rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_totals *totals)
+int rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_err *err)
 {
     int64_t tokens = 0;
-    memset(totals, 0, sizeof *totals);
+    s->totals = (rt_totals){ 0 };
+    s->batch.kept = 0;
     for (int64_t i = 0; i < n; i++)
         tokens += rt_document_learned(&docs[i]);
     float scale = 1.0f / (float)rt_max(tokens, 1);
     zero_gradients(s);
     rt_batch_clear(&s->batch);
     for (int64_t i = 0; i < n; i++) {
-        if (!rt_batch_fits(&s->batch, docs[i].n))
-            run_pass(s, scale, totals);
+        if (!rt_batch_fits(&s->batch, docs[i].n) && run_pass(s, scale, err))
+            return -1;
         rt_batch_add(&s->batch, &docs[i]);
     }
-    if (s->batch.n)
-        run_pass(s, scale, totals);
+    return s->batch.n ? run_pass(s, scale, err) : 0;
+}
+
+const rt_totals *rt_step_totals(rt_step *s)
+{
+    rt_batch_totals(&s->batch, &s->totals);
+    return &s->totals;
 }
 
 void rt_step_balance(rt_step *s, double rate)

@@ -18,6 +18,7 @@ typedef struct rt_step {
     rt_weights grads;
     rt_arena arena; /* targets */
     rt_batch batch;
+    rt_totals totals;
 } rt_step;
 
 void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape, int64_t longest,
@@ -26,8 +27,11 @@ int rt_step_place(rt_step *s, rt_err *err);
 void rt_step_free(rt_step *s);
 const rt_arena *rt_step_arena(const rt_step *s, int i); /* i = 0, 1, ... until NULL */
 
-/* Gradients of the mean loss over the learned tokens of docs (n) are left in s->grads. */
-void rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_totals *totals);
+/* Gradients of the mean loss over the learned tokens of docs (n) are left in s->grads. Waits only when
+   there are more loss rows than shape.waiting. */
+int rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_err *err);
+/* After rt_sync: over the loss rows of the step. */
+const rt_totals *rt_step_totals(rt_step *s);
 /* Router bias of every routed layer moves by rate against the load of the step (arXiv 2408.15664).
  */
 void rt_step_balance(rt_step *s, double rate);

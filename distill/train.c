@@ -108,7 +108,7 @@ typedef struct corpus_facts {
 
 typedef struct trainer {
     const train_options *o;
-    rt_dev dev;
+    rt_dev *dev;
     rt_chat chat;
     rt_model model;
     rt_corpus *corpus, *held_out;
@@ -170,9 +170,9 @@ static int open_model(trainer *t, const rt_needs *plan, rt_err *err)
         return -1;
     int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     if (base) {
-        rt_model_plan_config(&t->model, &t->dev, &base->cfg, NULL, false, o->max_length);
+        rt_model_plan_config(&t->model, t->dev, &base->cfg, NULL, false, o->max_length);
     } else if (o->model) {
-        if (rt_model_plan(&t->model, &t->dev, o->model, false, o->max_length, err))
+        if (rt_model_plan(&t->model, t->dev, o->model, false, o->max_length, err))
             return -1;
     } else {
         cJSON *json = NULL;
@@ -208,12 +208,11 @@ static int open_model(trainer *t, const rt_needs *plan, rt_err *err)
 static int place_model(trainer *t, rt_err *err)
 {
     if (t->o->model)
-        return rt_model_read(&t->model, &t->dev, t->o->model, err);
-    if (rt_weights_place(&t->dev, &t->model.w, err) ||
-        rt_model_rope(&t->model, &t->dev, t->o->max_length, err))
+        return rt_model_read(&t->model, t->dev, t->o->model, err);
+    if (rt_weights_place(t->dev, &t->model.w, err) ||
+        rt_model_rope(&t->model, t->dev, t->o->max_length, err))
         return -1;
-    rt_params_init(&t->model.w.params, &t->dev, &t->model.cfg, (uint64_t)t->o->seed);
-    return 0;
+    return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, (uint64_t)t->o->seed, err);
 }
 
 static void plan_steps(trainer *t)
@@ -224,16 +223,17 @@ static void plan_steps(trainer *t)
                              .soft = t->facts.soft,
                              .temperature = o->temperature };
     shape.rows = rt_max(o->pass_tokens, t->facts.longest);
+    shape.waiting = rt_max(shape.rows, rt_min(o->batch_tokens, 1 << 20));
     if (strcmp(o->loss, "hard") == 0)
         shape.soft.head_max = 0;
-    rt_step_plan(&t->step, &t->dev, &t->model, &shape, t->facts.longest,
+    rt_step_plan(&t->step, t->dev, &t->model, &shape, t->facts.longest,
                  strcmp(o->recompute, "block") == 0);
     rt_optimizer_plan(&t->optimizer, &t->model.cfg, o->beta1, o->beta2, o->eps, o->weight_decay);
     if (!o->eval_data.n)
         return;
     shape.soft = t->held_out_facts.soft;
     shape.temperature = 1;
-    rt_measure_plan(&t->measure, &t->dev, &t->model, NULL, rt_tokenizer_vocab(t->chat.tokenizer),
+    rt_measure_plan(&t->measure, t->dev, &t->model, NULL, rt_tokenizer_vocab(t->chat.tokenizer),
                     &shape, t->held_out_facts.longest);
 }
 
@@ -242,7 +242,7 @@ static int open_trainer(trainer *t, const rt_needs *plan, rt_err *err)
     const train_options *o = t->o;
     rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta };
     rt_loss_spec spec;
-    if (rt_dev_open(&t->dev, "cpu", (int)o->threads, err) || open_model(t, plan, err) ||
+    if (rt_dev_open(&t->dev, NULL, (int)o->threads, err) || open_model(t, plan, err) ||
         open_corpus(t, &t->corpus, &t->facts, &o->data, rt_objective_soft(&objective), o->limit,
                     plan, err))
         return -1;
@@ -282,12 +282,12 @@ static int hash_recipe(trainer *t, rt_err *err)
 static int place_trainer(trainer *t, rt_err *err)
 {
     if (place_model(t, err) || rt_step_place(&t->step, err) ||
-        rt_optimizer_place(&t->optimizer, &t->dev, err) ||
-        (t->held_out && rt_measure_place(&t->measure, err)) || rt_dev_ready(&t->dev, err))
+        rt_optimizer_place(&t->optimizer, t->dev, err) ||
+        (t->held_out && rt_measure_place(&t->measure, err)) || rt_dev_ready(t->dev, err))
         return -1;
     if (!rt_checkpoint_there(t->o->out))
         return 0;
-    if (rt_checkpoint_load(t->o->out, &t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
+    if (rt_checkpoint_load(t->o->out, t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
                            &t->at, err))
         return -1;
     rt_info("resuming after step %lld", (long long)t->at.step);
@@ -305,12 +305,12 @@ static void close_trainer(trainer *t)
         close(t->lock);
     rt_step_free(&t->step);
     rt_measure_free(&t->measure);
-    rt_optimizer_free(&t->optimizer, &t->dev);
+    rt_optimizer_free(&t->optimizer, t->dev);
     rt_corpus_close(t->corpus);
     rt_corpus_close(t->held_out);
-    rt_model_free(&t->dev, &t->model);
+    rt_model_free(t->dev, &t->model);
     rt_chat_close(&t->chat);
-    rt_dev_close(&t->dev);
+    rt_dev_close(t->dev);
 }
 
 /* ---- the loop's parts ---------------------------------------------------------------------------
@@ -407,7 +407,7 @@ static void say_held_out(const trainer *t, const rt_totals *s)
 
 static int save_checkpoint(trainer *t, rt_err *err)
 {
-    return rt_checkpoint_save(t->o->out, &t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
+    return rt_checkpoint_save(t->o->out, t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
                               &t->at, err);
 }
 
@@ -415,7 +415,7 @@ static int save_checkpoint(trainer *t, rt_err *err)
 static int not_finite(trainer *t, rt_err *err)
 {
     long long step = (long long)t->at.step + 1;
-    if (rt_finite_weights(&t->dev, &t->model, err))
+    if (rt_finite_weights(t->dev, &t->model, err))
         return rt_wrap(err, "step %lld", step);
     return rt_fail(err,
                    "step %lld: the loss or its gradient is not finite (first document %s): lower "
@@ -431,7 +431,6 @@ static int train(trainer *t, rt_err *err)
 {
     const train_options *o = t->o;
     rt_progress progress;
-    rt_totals totals;
     rt_measured held_out;
     char rate_text[32];
     double begun = rt_now();
@@ -439,18 +438,21 @@ static int train(trainer *t, rt_err *err)
     rt_progress_begin(&progress, "train", t->at.step, o->steps);
     while (t->at.step < o->steps) {
         double start = rt_now();
-        if (gather_documents(t, err))
+        if (gather_documents(t, err) || rt_step_run(&t->step, t->docs, t->n_docs, err))
             return -1;
-        rt_step_run(&t->step, t->docs, t->n_docs, &totals);
-        double norm = rt_optimizer_norm(&t->dev, &t->optimizer, &t->step.grads);
-        if (!isfinite(norm) || !isfinite(totals.sum[RT_LOSS_TOTAL]))
+        rt_optimizer_sums(t->dev, &t->optimizer, &t->step.grads);
+        if (rt_sync(t->dev, err))
+            return -1;
+        const rt_totals *totals = rt_step_totals(&t->step);
+        double norm = rt_optimizer_norm(&t->optimizer);
+        if (!isfinite(norm) || !isfinite(totals->sum[RT_LOSS_TOTAL]))
             return not_finite(t, err);
         t->at.step++;
-        t->at.tokens += totals.rows;
+        t->at.tokens += totals->rows;
         double rate = rt_schedule_rate(o->schedule, o->learning_rate, o->min_rate, o->warmup,
                                        o->steps, t->at.step);
         double scale = o->clip > 0 && norm > o->clip ? o->clip / norm : 1;
-        rt_optimizer_update(&t->dev, &t->optimizer, &t->model.w, &t->step.grads, rate, scale,
+        rt_optimizer_update(t->dev, &t->optimizer, &t->model.w, &t->step.grads, rate, scale,
                             t->at.step);
         if (rate > 0)
             rt_step_balance(&t->step,
@@ -462,12 +464,12 @@ static int train(trainer *t, rt_err *err)
             return -1;
         for (int64_t i = 0; i < t->n_docs; i++)
             seen += t->docs[i].n;
-        if (log_step(t, &totals, measured ? &held_out.totals : NULL, norm, rate, rt_now() - start,
+        if (log_step(t, totals, measured ? &held_out.totals : NULL, norm, rate, rt_now() - start,
                      err))
             return -1;
         rt_progress_update(
             &progress, t->at.step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s%s",
-            mean(&totals, RT_LOSS_TOTAL), norm, rate,
+            mean(totals, RT_LOSS_TOTAL), norm, rate,
             rt_fmt_count(rate_text, sizeof rate_text, (double)seen / (rt_now() - begun)),
             measured ? " | measured" : "");
         if (measured)
@@ -556,7 +558,7 @@ static int finish(trainer *t, rt_err *err)
                      .tokens = t->at.tokens };
     int bad = put_tokenizer(t, o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
               rt_card_write(o->out, &card, err) ||
-              rt_model_save(&t->model, &t->dev, o->out, written_dtype(o), err) ||
+              rt_model_save(&t->model, t->dev, o->out, written_dtype(o), err) ||
               rt_card_list(o->out, &card, err);
     cJSON_Delete(options_json);
     return bad ? -1 : rt_checkpoint_remove(o->out, err);
@@ -640,7 +642,7 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
     for (int i = 0; !bad && (a = arena_at(&t, i)); i++)
         rt_needs_arena(p, a);
     if (!bad) {
-        rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", t.dev.scratch_need);
+        rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t.dev));
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
                      rt_model_save_bytes(&t.model, written_dtype(o)));
         /* the last two, and the next while it is written */

@@ -31,10 +31,11 @@ static void plan_host(rt_batch *b)
     b->h_tail = rt_arena_take(a, name, m * word);
     b->h_entropy = rt_arena_take(a, name, m * word);
     b->h_logz = rt_arena_take(a, name, m * word);
-    b->h_stats = rt_arena_take(a, name, m * RT_LOSS_COLUMNS * word);
+    b->h_stats = rt_arena_take(a, name, b->shape.waiting * RT_LOSS_COLUMNS * word);
+    b->h_soft = rt_arena_take(a, name, b->shape.waiting);
 }
 
-void rt_batch_plan(rt_batch *b, rt_arena *a, const rt_batch_shape *shape)
+void rt_batch_plan(rt_batch *b, rt_dev *d, rt_arena *a, const rt_batch_shape *shape)
 {
     static const char name[] = "targets";
     int64_t m = shape->head_rows;
@@ -55,6 +56,9 @@ void rt_batch_plan(rt_batch *b, rt_arena *a, const rt_batch_shape *shape)
         return;
     rt_arena_init(&b->host, "host");
     plan_host(b);
+    enum { PUTS = 10, ROW = 7, ITEM = 3 }; /* of a chunk; words of a row, of an item */
+    rt_dev_need_puts(d, 4 * shape->waiting * (ROW + ITEM * items_of_row(&shape->soft)),
+                     PUTS * rt_ceil_div(shape->waiting, m));
 }
 
 int rt_batch_open(rt_batch *b, rt_err *err)
@@ -118,11 +122,11 @@ void rt_batch_add(rt_batch *b, const rt_document *doc)
     b->offset[b->s] = (int32_t)b->n;
 }
 
-static void upload(rt_dev *d, rt_tensor *t, const void *host, int64_t n)
+static void put(rt_dev *d, rt_tensor *t, const void *host, int64_t n)
 {
     t->dim[0] = n;
     if (n)
-        d->ops->upload(d, t->data, host, n * 4);
+        rt_put(d, t->data, host, n * 4);
 }
 
 int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **index)
@@ -156,31 +160,43 @@ int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **in
     }
     b->h_offset[n] = (int32_t)at;
     rt_targets *t = &b->targets;
-    upload(d, &t->label, b->h_label, n);
-    upload(d, &t->weight, b->h_weight, n);
-    upload(d, &t->offset, b->h_offset, n + 1);
-    upload(d, &t->head_n, b->h_head_n, n);
-    upload(d, &t->id, b->h_id, at);
-    upload(d, &t->logp, b->h_logp, at);
-    upload(d, &t->hits, b->h_hits, at);
-    upload(d, &t->tail, b->h_tail, n);
-    upload(d, &t->entropy, b->h_entropy, n);
-    upload(d, &t->logz, b->h_logz, n);
+    put(d, &t->label, b->h_label, n);
+    put(d, &t->weight, b->h_weight, n);
+    put(d, &t->offset, b->h_offset, n + 1);
+    put(d, &t->head_n, b->h_head_n, n);
+    put(d, &t->id, b->h_id, at);
+    put(d, &t->logp, b->h_logp, at);
+    put(d, &t->hits, b->h_hits, at);
+    put(d, &t->tail, b->h_tail, n);
+    put(d, &t->entropy, b->h_entropy, n);
+    put(d, &t->logz, b->h_logz, n);
     b->stats.dim[0] = n;
     *index = b->h_index;
     return n;
 }
 
-void rt_batch_totals(rt_dev *d, rt_batch *b, int64_t first, int64_t n, rt_totals *t)
+bool rt_batch_has_room(const rt_batch *b) { return b->n_loss <= b->shape.waiting - b->kept; }
+
+void rt_batch_keep(rt_dev *d, rt_batch *b, int64_t first, int64_t n)
 {
-    d->ops->download(d, b->h_stats, b->stats.data,
-                     n * RT_LOSS_COLUMNS * (int64_t)sizeof *b->h_stats);
-    for (int64_t i = 0; i < n; i++) {
-        bool soft = b->loss[first + i].soft != NULL;
+    if (n > b->shape.waiting - b->kept)
+        rt_bug("statistics of %lld loss rows beside %lld, planned for %lld", (long long)n,
+               (long long)b->kept, (long long)b->shape.waiting);
+    for (int64_t i = 0; i < n; i++)
+        b->h_soft[b->kept + i] = b->loss[first + i].soft != NULL;
+    rt_download(d, b->h_stats + b->kept * RT_LOSS_COLUMNS, b->stats.data,
+                n * RT_LOSS_COLUMNS * (int64_t)sizeof *b->h_stats);
+    b->kept += n;
+}
+
+void rt_batch_totals(rt_batch *b, rt_totals *t)
+{
+    for (int64_t i = 0; i < b->kept; i++) {
         for (int k = 0; k < RT_LOSS_COLUMNS; k++)
-            if (k != RT_LOSS_KL || soft)
+            if (k != RT_LOSS_KL || b->h_soft[i])
                 t->sum[k] += (double)b->h_stats[i * RT_LOSS_COLUMNS + k];
-        t->soft_rows += soft;
+        t->soft_rows += b->h_soft[i];
     }
-    t->rows += n;
+    t->rows += b->kept;
+    b->kept = 0;
 }

@@ -15,6 +15,7 @@ typedef struct rt_batch_shape {
     int64_t head_rows;       /* loss rows of a chunk, M */
     rt_soft_config soft;     /* head_max 0: hard labels only */
     double temperature;      /* of the soft targets; must be 1 or one the archive kept log Z for */
+    int64_t waiting;         /* loss rows between two waits for the device at most */
 } rt_batch_shape;
 
 typedef struct rt_loss_row {
@@ -33,11 +34,14 @@ typedef struct rt_batch {
     rt_targets targets;            /* device */
     rt_tensor stats;               /* (M, RT_LOSS_COLUMNS) device */
     int32_t *h_label, *h_offset, *h_head_n, *h_id, *h_hits, *h_index;
-    float *h_weight, *h_logp, *h_tail, *h_entropy, *h_logz, *h_stats;
+    float *h_weight, *h_logp, *h_tail, *h_entropy, *h_logz;
+    float *h_stats;                /* (waiting, RT_LOSS_COLUMNS), of which `kept` are on their way */
+    uint8_t *h_soft;               /* (waiting) which of them had a soft target */
+    int64_t kept;
     rt_arena host; /* the arrays of this struct */
 } rt_batch;
 
-void rt_batch_plan(rt_batch *b, rt_arena *a,
+void rt_batch_plan(rt_batch *b, rt_dev *d, rt_arena *a,
                    const rt_batch_shape *shape); /* twice, like every plan */
 int rt_batch_open(rt_batch *b, rt_err *err);     /* host arrays, after placing */
 void rt_batch_close(rt_batch *b);
@@ -48,8 +52,8 @@ void rt_batch_add(rt_batch *b,
                   const rt_document *doc); /* borrowed, and not moved, until the pass is over */
 /* Tokens of doc that are learned: the document's share of the denominator. */
 int64_t rt_document_learned(const rt_document *doc);
-/* Upload the targets of loss rows [first, first + M): returns how many there are, *index their
- * rows. */
+/* The targets of loss rows [first, first + M) go to the device: returns how many there are, *index
+   their rows. */
 int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **index);
 
 /* Sums over loss rows of the columns of the loss operation. */
@@ -57,8 +61,12 @@ typedef struct rt_totals {
     double sum[RT_LOSS_COLUMNS];
     int64_t rows, soft_rows; /* with any target; with a soft target (denominator of RT_LOSS_KL) */
 } rt_totals;
-/* Download the statistics of n rows beginning at loss row `first` and add them, ascending. */
-void rt_batch_totals(rt_dev *d, rt_batch *b, int64_t first, int64_t n, rt_totals *t);
+/* The statistics of n rows beginning at loss row `first` are on their way: after the next rt_sync
+   rt_batch_totals adds those of all kept rows, in that order. */
+void rt_batch_keep(rt_dev *d, rt_batch *b, int64_t first, int64_t n);
+void rt_batch_totals(rt_batch *b, rt_totals *t);
+/* Whether the loss rows of the batch have room beside those that are kept. */
+bool rt_batch_has_room(const rt_batch *b);
 
 RT_END
 

@@ -59,8 +59,9 @@ static int write_state(rt_safetensors_writer *out, rt_dev *d, const rt_weights *
     for (int k = 0; !bad && k < RT_COUNT(PREFIX); k++)
         for (int i = 0; !bad && i < part[k]->params.n; i++) {
             const rt_tensor *t = part[k]->params.item[i].slot;
-            d->ops->download(d, host, t->data, rt_tensor_bytes(t));
-            bad = rt_safetensors_writer_push(out, host, rt_tensor_bytes(t), err);
+            rt_download(d, host, t->data, rt_tensor_bytes(t));
+            bad = rt_sync(d, err) ||
+                  rt_safetensors_writer_push(out, host, rt_tensor_bytes(t), err);
         }
     free(host);
     return bad ? -1 : rt_safetensors_writer_push(out, at, sizeof *at, err);
@@ -152,9 +153,9 @@ static int load_state(const rt_safetensors *st, const char *path, rt_dev *d,
                     path, name);
             if (rt_safetensors_check(st, s, err))
                 return DAMAGED;
-            d->ops->upload(d, t->data, s->data, s->bytes);
+            rt_upload(d, t->data, s->data, s->bytes);
         }
-    return 0;
+    return rt_sync(d, err);
 }
 
 static int load_one(const char *path, rt_dev *d, rt_weights *const part[3], rt_position *at,

@@ -73,7 +73,7 @@ typedef struct problem {
 
 typedef struct evaluation {
     const eval_options *o;
-    rt_dev dev;
+    rt_dev *dev;
     rt_chat chat;
     rt_model model, reference;
     problem *problem;
@@ -204,7 +204,7 @@ static rt_generator *open_generator(evaluation *e)
                               .prefill_rows = rt_max(e->longest_prompt, 256),
                               .vocab = rt_tokenizer_vocab(e->chat.tokenizer),
                               .sampling = RT_SAMPLING_OF(o) };
-    return rt_generator_open(&e->dev, &e->model, &g);
+    return rt_generator_open(e->dev, &e->model, &g);
 }
 
 static int answer_problems(evaluation *e, rt_err *err)
@@ -238,7 +238,7 @@ static void plan_measure(rt_measure *ms, evaluation *e, rt_soft_config soft, int
     rt_batch_shape shape = {
         .rows = o->pass_tokens, .head_rows = o->head_rows, .soft = soft, .temperature = 1
     };
-    rt_measure_plan(ms, &e->dev, &e->model, o->reference ? &e->reference : NULL,
+    rt_measure_plan(ms, e->dev, &e->model, o->reference ? &e->reference : NULL,
                     rt_tokenizer_vocab(e->chat.tokenizer), &shape, longest);
 }
 
@@ -249,7 +249,7 @@ static int measure_documents(evaluation *e, rt_err *err)
     if (open_documents(&c, e, err))
         return -1;
     plan_measure(&ms, e, rt_corpus_soft(c), rt_corpus_longest(c));
-    int bad = rt_measure_place(&ms, err) || rt_dev_ready(&e->dev, err) ||
+    int bad = rt_measure_place(&ms, err) || rt_dev_ready(e->dev, err) ||
               rt_measure_run(&ms, c, 0, "held-out", &e->measured, err);
     rt_measure_free(&ms);
     rt_corpus_close(c);
@@ -352,9 +352,9 @@ static int open_one(evaluation *e, rt_model *m, const char *path, int64_t positi
 {
     const rt_needs_output *later = rt_needs_find(plan, path);
     if (later)
-        rt_model_plan_config(m, &e->dev, &later->cfg, NULL, true, positions);
-    else if (plan ? rt_model_plan(m, &e->dev, path, true, positions, err)
-                  : rt_model_open(m, &e->dev, path, true, positions, err))
+        rt_model_plan_config(m, e->dev, &later->cfg, NULL, true, positions);
+    else if (plan ? rt_model_plan(m, e->dev, path, true, positions, err)
+                  : rt_model_open(m, e->dev, path, true, positions, err))
         return -1;
     if (m->cfg.vocab < rt_tokenizer_vocab(e->chat.tokenizer))
         return rt_fail(
@@ -404,7 +404,7 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
         return rt_usage(err, "--reference needs --archive PATH: the text to compare on");
     int64_t positions = o->max_length;
     const rt_needs_output *later = rt_needs_find(plan, o->model);
-    if (rt_dev_open(&e->dev, "cpu", (int)o->threads, err) ||
+    if (rt_dev_open(&e->dev, NULL, (int)o->threads, err) ||
         rt_chat_open(&e->chat, later ? later->tokenizer : o->model, err) ||
         rt_chat_set(&e->chat, &o->set, err))
         return -1;
@@ -433,10 +433,10 @@ static void close_evaluation(evaluation *e)
     }
     free(e->problem);
     rt_response_free(&e->response);
-    rt_model_free(&e->dev, &e->model);
-    rt_model_free(&e->dev, &e->reference);
+    rt_model_free(e->dev, &e->model);
+    rt_model_free(e->dev, &e->reference);
     rt_chat_close(&e->chat);
-    rt_dev_close(&e->dev);
+    rt_dev_close(e->dev);
 }
 
 static int run_eval(void *values, rt_err *err)
@@ -507,7 +507,7 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
         rt_needs_add(p, most->row[i].kind, most->row[i].label, most->row[i].name,
                      most->row[i].bytes);
     if (!bad)
-        rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", e.dev.scratch_need);
+        rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(e.dev));
     p->units = e.n_problems + part[1].units;
     rt_needs_free(&part[0]);
     rt_needs_free(&part[1]);

@@ -10,7 +10,7 @@ enum { DOCUMENTS = 64 }; /* of a pass at most */
 
 static void plan_arena(rt_measure *ms, const rt_batch_shape *shape)
 {
-    rt_batch_plan(&ms->batch, &ms->arena, shape);
+    rt_batch_plan(&ms->batch, ms->d, &ms->arena, shape);
     if (ms->reference) {
         ms->kl = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
         ms->agree = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
@@ -19,7 +19,12 @@ static void plan_arena(rt_measure *ms, const rt_batch_shape *shape)
 
 static void plan_host(rt_measure *ms)
 {
+    int64_t bytes = ms->batch.shape.rows * (int64_t)sizeof *ms->h_kl;
     ms->docs = rt_arena_take(&ms->host, "documents", DOCUMENTS * (int64_t)sizeof *ms->docs);
+    if (!ms->reference)
+        return;
+    ms->h_kl = rt_arena_take(&ms->host, "reference", bytes);
+    ms->h_agree = rt_arena_take(&ms->host, "reference", bytes);
 }
 
 void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_model *reference,
@@ -28,6 +33,7 @@ void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_mode
     rt_batch_shape own = *shape;
     own.rows = rt_max(own.rows, longest);
     own.documents = DOCUMENTS;
+    own.waiting = own.rows;
     rt_pass_shape pass = { .mode = RT_PLAN_SCORE,
                            .rows = own.rows,
                            .segments = DOCUMENTS,
@@ -88,18 +94,27 @@ static void forward(rt_measure *ms, const rt_model *m, rt_acts *a)
     rt_model_forward(ms->d, m, a);
 }
 
-static void compare(rt_measure *ms, const int32_t *index, int64_t n, rt_measured *out)
+static void compare(rt_measure *ms, const int32_t *index, int64_t n)
 {
     rt_model_logits(ms->d, ms->reference, &ms->reference_acts, index, n);
     ms->kl.dim[0] = ms->agree.dim[0] = n;
     rt_kl_rows(ms->d, &ms->kl, &ms->agree, &ms->reference_acts.logits, &ms->acts.logits, ms->vocab);
-    float *host = ms->batch.h_stats; /* free until the loss of this chunk is downloaded */
-    ms->d->ops->download(ms->d, host, ms->kl.data, n * 4);
-    ms->d->ops->download(ms->d, host + n, ms->agree.data, n * 4);
-    for (int64_t i = 0; i < n; i++) {
-        out->kl += (double)host[i];
-        out->agree += (double)host[n + i];
+    rt_download(ms->d, ms->h_kl + ms->compared, ms->kl.data, n * 4);
+    rt_download(ms->d, ms->h_agree + ms->compared, ms->agree.data, n * 4);
+    ms->compared += n;
+}
+
+static int settle(rt_measure *ms, rt_measured *out, rt_err *err)
+{
+    if (rt_sync(ms->d, err))
+        return -1;
+    rt_batch_totals(&ms->batch, &out->totals);
+    for (int64_t i = 0; i < ms->compared; i++) {
+        out->kl += (double)ms->h_kl[i];
+        out->agree += (double)ms->h_agree[i];
     }
+    ms->compared = 0;
+    return 0;
 }
 
 /* Every column of a row's statistics is NaN where its logits are not finite. */
@@ -127,12 +142,12 @@ static int run_pass(rt_measure *ms, rt_measured *out, rt_progress *p, int64_t do
         int64_t n = rt_batch_chunk(ms->d, b, first, &index);
         rt_model_logits(ms->d, ms->m, &ms->acts, index, n);
         if (ms->reference)
-            compare(ms, index, n, out);
+            compare(ms, index, n);
         rt_loss(ms->d, &b->stats, &ms->acts.logits, &b->targets, &spec, ms->vocab, 1.0f, false);
-        rt_batch_totals(ms->d, b, first, n, &out->totals);
+        rt_batch_keep(ms->d, b, first, n);
     }
     rt_batch_clear(b);
-    if (check_finite(ms, out, err))
+    if (settle(ms, out, err) || check_finite(ms, out, err))
         return -1;
     if (p && rt_interrupted())
         return rt_fail_interrupted(err, "measuring", p->label);

@@ -242,7 +242,7 @@ static int open_speaker(speaker *s, rt_err *err)
                               .vocab = s->teacher.vocab,
                               .sampling = RT_SAMPLING_OF(o) };
     rt_teacher_plan(&s->teacher, s->length);
-    s->generator = rt_generator_open(&s->teacher.dev, &s->teacher.model, &g);
+    s->generator = rt_generator_open(s->teacher.dev, &s->teacher.model, &g);
     return rt_teacher_read(&s->teacher, err);
 }
 

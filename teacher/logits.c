@@ -35,7 +35,7 @@ enum { HEAD_ROWS = 128 };
 
 typedef struct run {
     const logits_options *o;
-    rt_dev dev;
+    rt_dev *dev;
     rt_model model;
     rt_acts acts;
     int32_t *token; /* (T) */
@@ -91,16 +91,16 @@ static int forward(run *r, rt_err *err)
                             .head_rows = rt_min(r->n, HEAD_ROWS),
                             .choices = r->o->experts != NULL };
     int32_t offset[2] = { 0, (int32_t)r->n };
-    if (rt_model_open(&r->model, &r->dev, r->o->model, true, r->n, err))
+    if (rt_model_open(&r->model, r->dev, r->o->model, true, r->n, err))
         return -1;
-    rt_acts_plan(&r->acts, &r->dev, &r->model, &shape);
-    if (rt_acts_place(&r->acts, &r->dev, &r->model, err) || rt_dev_ready(&r->dev, err))
+    rt_acts_plan(&r->acts, r->dev, &r->model, &shape);
+    if (rt_acts_place(&r->acts, r->dev, &r->model, err) || rt_dev_ready(r->dev, err))
         return -1;
     int32_t *pos = rt_alloc(r->n, sizeof *pos, "positions");
     for (int64_t i = 0; i < r->n; i++)
         pos[i] = (int32_t)i;
-    rt_acts_rows(&r->acts, &r->dev, &r->model, r->n, 1, r->token, pos, offset, NULL);
-    rt_model_forward(&r->dev, &r->model, &r->acts);
+    rt_acts_rows(&r->acts, r->dev, &r->model, r->n, 1, r->token, pos, offset, NULL);
+    rt_model_forward(r->dev, &r->model, &r->acts);
     free(pos);
     return 0;
 }
@@ -120,7 +120,7 @@ static int check_finite(run *r, const float *logits, int64_t n, rt_err *err)
 {
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(logits[i]))
-            return rt_finite_fail(&r->dev, &r->model, &r->acts, err);
+            return rt_finite_fail(r->dev, &r->model, &r->acts, err);
     return 0;
 }
 
@@ -135,9 +135,9 @@ static int write_logits(run *r, rt_err *err)
         int64_t n = rt_min(HEAD_ROWS, r->n - first);
         for (int64_t i = 0; i < n; i++)
             index[i] = (int32_t)(first + i);
-        rt_model_logits(&r->dev, &r->model, &r->acts, index, n);
-        r->dev.ops->download(&r->dev, host, r->acts.logits.data, n * v * 4);
-        bad = check_finite(r, host, n * v, err) || rt_out_write(&out, host, n * v * 4, err);
+        rt_model_logits(r->dev, &r->model, &r->acts, index, n);
+        rt_download(r->dev, host, r->acts.logits.data, n * v * 4);
+        bad = rt_sync(r->dev, err) || check_finite(r, host, n * v, err) || rt_out_write(&out, host, n * v * 4, err);
     }
     free(host);
     if (bad)
@@ -165,7 +165,11 @@ static int write_experts(run *r, rt_err *err)
     int64_t dim[] = { routed, r->n, row };
     rt_out out = { 0 };
     int32_t *host = rt_alloc(all, sizeof *host, "the experts chosen");
-    r->dev.ops->download(&r->dev, host, r->acts.choice.data, all * 4);
+    rt_download(r->dev, host, r->acts.choice.data, all * 4);
+    if (rt_sync(r->dev, err)) {
+        free(host);
+        return -1;
+    }
     for (int64_t i = 0; i < c->layers * r->n; i++)
         qsort(host + i * row, (size_t)row, sizeof *host, ascending);
     int bad = write_head(r, &out, r->o->experts, "<i4", 3, dim, err);
@@ -188,14 +192,14 @@ static int run_logits(void *values, rt_err *err)
         return rt_usage(err, "--experts: a %s model has none", r.model.cfg.family->model_type);
     if (rt_output_file(r.o->out, RT_OUTPUT_NPY, r.o->overwrite, err) ||
         rt_output_file(experts, RT_OUTPUT_NPY, r.o->overwrite, err) ||
-        rt_dev_open(&r.dev, "cpu", (int)r.o->threads, err))
+        rt_dev_open(&r.dev, NULL, (int)r.o->threads, err))
         return -1;
     int bad = read_tokens(&r, err) || forward(&r, err) || write_logits(&r, err) ||
               (experts && write_experts(&r, err));
     free(r.token);
-    rt_acts_free(&r.acts, &r.dev);
-    rt_model_free(&r.dev, &r.model);
-    rt_dev_close(&r.dev);
+    rt_acts_free(&r.acts, r.dev);
+    rt_model_free(r.dev, &r.model);
+    rt_dev_close(r.dev);
     return bad ? -1 : 0;
 }
 

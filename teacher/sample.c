@@ -315,7 +315,7 @@ static void plan_generation(sampler *s, int64_t sequences)
                               .sampling = RT_SAMPLING_OF(o),
                               .capture = s->manifest.capture };
     rt_teacher_plan(&s->teacher, length);
-    s->generator = rt_generator_open(&s->teacher.dev, &s->teacher.model, &g);
+    s->generator = rt_generator_open(s->teacher.dev, &s->teacher.model, &g);
 }
 
 /* Before there is an archive, so that a teacher that cannot be read leaves none behind. */

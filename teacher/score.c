@@ -330,9 +330,9 @@ static int64_t list_wanted(scorer *s)
     return n;
 }
 
-static int capture_rows(scorer *s, int64_t at, int64_t n, rt_err *err)
+static void capture_rows(scorer *s, int64_t at, int64_t n)
 {
-    rt_dev *d = &s->teacher.dev;
+    rt_dev *d = s->teacher.dev;
     rt_capture_buffers *b = &s->capture;
     for (int64_t i = 0; i < n; i++) {
         const text *t = &s->text[s->wanted[at + i]];
@@ -343,10 +343,19 @@ static int capture_rows(scorer *s, int64_t at, int64_t n, rt_err *err)
     rt_model_logits(d, &s->teacher.model, &s->acts, s->index + at, n);
     rt_capture_upload(d, b, n, true);
     rt_capture_run(d, b, &s->acts.logits, n, s->teacher.vocab);
-    if (!rt_capture_finite(b, n))
-        return rt_finite_fail(d, &s->teacher.model, &s->acts, err);
-    for (int64_t i = 0; i < n; i++)
-        rt_capture_append(b, i, &s->text[s->wanted[at + i]].soft);
+}
+
+/* What was captured, once it is here. */
+static int take_rows(scorer *s, rt_err *err)
+{
+    rt_capture_buffers *b = &s->capture;
+    if (rt_sync(s->teacher.dev, err))
+        return -1;
+    if (!rt_capture_finite(b))
+        return rt_finite_fail(s->teacher.dev, &s->teacher.model, &s->acts, err);
+    for (int64_t i = 0; i < b->n; i++)
+        rt_capture_append(b, i, &s->text[s->wanted[i]].soft);
+    rt_capture_clear(b);
     return 0;
 }
 
@@ -362,13 +371,14 @@ static int append_text(scorer *s, const text *t, rt_err *err)
 
 static int score_pass(scorer *s, rt_err *err)
 {
-    rt_acts_rows(&s->acts, &s->teacher.dev, &s->teacher.model, s->rows, s->n_texts, s->token,
+    rt_acts_rows(&s->acts, s->teacher.dev, &s->teacher.model, s->rows, s->n_texts, s->token,
                  s->pos, s->offset, NULL);
-    rt_model_forward(&s->teacher.dev, &s->teacher.model, &s->acts);
+    rt_model_forward(s->teacher.dev, &s->teacher.model, &s->acts);
     int64_t wanted = list_wanted(s), chunk = s->capture.rows;
     for (int64_t at = 0; at < wanted; at += chunk)
-        if (capture_rows(s, at, rt_min(chunk, wanted - at), err))
-            return -1;
+        capture_rows(s, at, rt_min(chunk, wanted - at));
+    if (take_rows(s, err))
+        return -1;
     for (int64_t i = 0; i < s->n_texts; i++)
         if (append_text(s, &s->text[i], err))
             return -1;
@@ -400,9 +410,10 @@ static void plan_scoring(scorer *s)
                             .longest = s->longest,
                             .head_rows = o->head_rows };
     rt_teacher_plan(&s->teacher, s->longest);
-    rt_acts_plan(&s->acts, &s->teacher.dev, &s->teacher.model, &shape);
+    rt_acts_plan(&s->acts, s->teacher.dev, &s->teacher.model, &shape);
     rt_arena_init(&s->arena, "capture");
-    rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, o->head_rows);
+    rt_capture_plan(&s->capture, s->teacher.dev, &s->arena, &s->manifest.capture, o->head_rows,
+                    shape.rows);
     rt_arena_init(&s->host, "host");
     plan_host(s);
 }
@@ -414,10 +425,11 @@ static int place_scoring(scorer *s, rt_err *err)
         return 0;
     plan_scoring(s);
     if (rt_teacher_read(&s->teacher, err) ||
-        rt_acts_place(&s->acts, &s->teacher.dev, &s->teacher.model, err) ||
-        rt_dev_place(&s->teacher.dev, &s->arena, err) || rt_arena_place(&s->host, err))
+        rt_acts_place(&s->acts, s->teacher.dev, &s->teacher.model, err) ||
+        rt_dev_place(s->teacher.dev, &s->arena, err) || rt_arena_place(&s->host, err))
         return -1;
-    rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, s->o->head_rows);
+    rt_capture_plan(&s->capture, s->teacher.dev, &s->arena, &s->manifest.capture, s->o->head_rows,
+                    s->acts.shape.rows);
     plan_host(s);
     return rt_capture_open(&s->capture, err);
 }
@@ -479,9 +491,9 @@ static void close_scorer(scorer *s)
     rt_bytes_map_free(&s->ids);
     rt_arena_free(&s->host);
     rt_capture_close(&s->capture);
-    if (s->teacher.dev.ops) {
-        rt_dev_free(&s->teacher.dev, &s->arena);
-        rt_acts_free(&s->acts, &s->teacher.dev);
+    if (s->teacher.dev) {
+        rt_dev_free(s->teacher.dev, &s->arena);
+        rt_acts_free(&s->acts, s->teacher.dev);
     }
     rt_trace_reader_close(s->archive);
     rt_work_free(&s->work);

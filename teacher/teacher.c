@@ -32,7 +32,7 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs
         *c = later->cfg;
     if ((!later && rt_model_config(c, path, err)) ||
         rt_chat_open(&t->chat, later ? later->tokenizer : path, err) ||
-        rt_dev_open(&t->dev, "cpu", threads, err))
+        rt_dev_open(&t->dev, NULL, threads, err))
         return -1;
     t->vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     t->positions = rt_config_longest(c, INT64_MAX);
@@ -47,20 +47,20 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs
 void rt_teacher_plan(rt_teacher *t, int64_t length)
 {
     const rt_config cfg = t->model.cfg;
-    rt_model_plan_config(&t->model, &t->dev, &cfg, t->later ? NULL : t->path, true, length);
+    rt_model_plan_config(&t->model, t->dev, &cfg, t->later ? NULL : t->path, true, length);
 }
 
 int rt_teacher_read(rt_teacher *t, rt_err *err)
 {
-    return rt_model_read(&t->model, &t->dev, t->path, err) || rt_dev_ready(&t->dev, err) ? -1 : 0;
+    return rt_model_read(&t->model, t->dev, t->path, err) || rt_dev_ready(t->dev, err) ? -1 : 0;
 }
 
 void rt_teacher_close(rt_teacher *t)
 {
     rt_chat_close(&t->chat);
-    if (t->dev.ops) {
-        rt_model_free(&t->dev, &t->model);
-        rt_dev_close(&t->dev);
+    if (t->dev) {
+        rt_model_free(t->dev, &t->model);
+        rt_dev_close(t->dev);
     }
     memset(t, 0, sizeof *t);
 }
@@ -109,6 +109,6 @@ void rt_teacher_needs(const rt_teacher *t, rt_needs *p)
     rt_needs_arena(p, &t->model.w.arena);
     rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file", rt_model_mapped(&t->model));
     rt_needs_arena(p, &t->model.rope_arena);
-    rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", t->dev.scratch_need);
+    rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t->dev));
     rt_needs_add(p, RT_NEEDS_GROWS, "weights", "two tensors, while reading", 2 * most);
 }

@@ -13,7 +13,7 @@ RT_BEGIN
 
 typedef struct rt_teacher {
     const char *path; /* borrowed: model directory or .gguf */
-    rt_dev dev;
+    rt_dev *dev;
     rt_chat chat;
     rt_model model;    /* cfg since rt_teacher_open, shapes since _plan, weights since _read */
     int64_t vocab;     /* real ids; the head may have more rows */

@@ -4,7 +4,7 @@
 #define HEAD_ROWS_H
 
 #include "core/base/rng.h"
-#include "core/device/ops.h"
+#include "tests/device.h"
 
 #include <check.h>
 #include <math.h>
@@ -14,16 +14,13 @@
 
 enum { SMALL = 118, LARGE = 151936 };
 
-static inline bool open_device(rt_dev *d, const char *isa, int threads)
+static inline bool open_device(rt_dev **d, const char *isa, int threads)
 {
     rt_err err = { 0 };
-    if (isa)
-        setenv("RETORT_ISA", isa, 1);
-    bool ok = rt_dev_open(d, "cpu", threads, &err) == 0;
-    unsetenv("RETORT_ISA");
+    bool ok = open_device_named(d, NULL, isa, threads);
     if (ok) {
-        rt_dev_need_rows(d, rt_head_row_bytes(LARGE));
-        ck_assert_int_eq(rt_dev_ready(d, &err), 0);
+        rt_dev_need_head(*d, LARGE);
+        ck_assert_int_eq(rt_dev_ready(*d, &err), 0);
     }
     return ok; /* this machine may lack it */
 }
@@ -116,12 +113,32 @@ static inline rt_capture new_capture(int64_t m, const rt_soft_config *c)
     return o;
 }
 
+enum { CAPTURED = 9 };
+
+static inline void captured(rt_capture *o, rt_tensor **t)
+{
+    rt_tensor *all[CAPTURED] = { &o->head_n,  &o->head_id, &o->head_logp, &o->tail, &o->draw_n,
+                                 &o->draw_id, &o->logz,    &o->entropy,   &o->taken };
+    memcpy(t, all, sizeof all);
+}
+
 static inline void free_capture(rt_capture *o)
 {
-    rt_tensor *t[] = { &o->head_n,  &o->head_id, &o->head_logp, &o->tail, &o->draw_n,
-                       &o->draw_id, &o->logz,    &o->entropy,   &o->taken };
-    for (int i = 0; i < RT_COUNT(t); i++)
+    rt_tensor *t[CAPTURED];
+    captured(o, t);
+    for (int i = 0; i < CAPTURED; i++)
         free(t[i]->data);
+}
+
+/* logits on the host, token drawn into the host */
+static inline void sample_rows(rt_dev *d, rt_tensor *token, const rt_tensor *logits,
+                               const struct counters *n, const rt_sampling *s, int64_t vocab)
+{
+    rt_tensor t = put_tensor(d, token), z = put_tensor(d, logits);
+    rt_tensor seed = put_tensor(d, &n->seed), index = put_tensor(d, &n->index);
+    rt_sample(d, &t, &z, &seed, &index, s, vocab);
+    get_tensor(d, token, &t);
+    drop_tensor(d, &z), drop_tensor(d, &seed), drop_tensor(d, &index);
 }
 
 /* logits (m, v) are kept */
@@ -129,14 +146,23 @@ static inline rt_capture capture(rt_dev *d, const float *z, int64_t m, int64_t v
                                  const rt_soft_config *c, int32_t token, uint64_t seed,
                                  int32_t first)
 {
-    rt_capture o = new_capture(m, c);
-    rt_tensor work = new_rows(RT_F32, m, v), t = new_i32(m);
+    rt_capture o = new_capture(m, c), there = o;
+    rt_tensor logits = rt_tensor_2((void *)(uintptr_t)z, RT_F32, m, v), t = new_i32(m);
     struct counters n = new_counters(m, seed, first);
-    memcpy(work.data, z, (size_t)(m * v) * sizeof(float));
     for (int64_t r = 0; r < m; r++)
         rt_i32(&t)[r] = token;
-    rt_capture_rows(d, &o, &work, &t, &n.seed, &n.index, c, v);
-    free(work.data), free(t.data), free_counters(&n);
+    rt_tensor work = put_tensor(d, &logits), tokens = put_tensor(d, &t);
+    rt_tensor seeds = put_tensor(d, &n.seed), index = put_tensor(d, &n.index);
+    rt_tensor *host[CAPTURED], *on[CAPTURED];
+    captured(&o, host);
+    captured(&there, on);
+    for (int i = 0; i < CAPTURED; i++)
+        *on[i] = put_tensor(d, host[i]);
+    rt_capture_rows(d, &there, &work, &tokens, &seeds, &index, c, v);
+    for (int i = 0; i < CAPTURED; i++)
+        get_tensor(d, host[i], on[i]);
+    drop_tensor(d, &work), drop_tensor(d, &tokens), drop_tensor(d, &seeds), drop_tensor(d, &index);
+    free(t.data), free_counters(&n);
     return o;
 }
 

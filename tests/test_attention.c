@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "core/base/rng.h"
-#include "core/device/ops.h"
+#include "tests/device.h"
 #include "tests/suite.h"
 
 typedef struct shape {
@@ -29,8 +29,9 @@ static const shape shapes[] = {
 static const int lengths[] = { 1, 5, 33, 70, 131 };
 enum { SEGMENTS = RT_COUNT(lengths) };
 
+/* Tensors of the host; forward and backward send them to the device and bring back what is made. */
 typedef struct bench {
-    rt_dev d;
+    rt_dev *d;
     shape s;
     int64_t n;
     rt_arena a;
@@ -73,7 +74,7 @@ static void fill(rt_tensor *t, int64_t row, int64_t segment, int64_t n, uint64_t
 static void open_bench(bench *b, const shape *s, const int *segments, int n_segments, int threads)
 {
     memset(b, 0, sizeof *b);
-    if (rt_dev_open(&b->d, "cpu", threads, &err))
+    if (rt_dev_open(&b->d, NULL, threads, &err))
         ck_abort_msg("%s", err.text);
     b->s = *s;
     b->rule = (rt_attention_rule){ 0.37f, s->window, s->sinks ? &b->sinks : NULL };
@@ -83,7 +84,7 @@ static void open_bench(bench *b, const shape *s, const int *segments, int n_segm
     b->rows.n = b->n;
     rt_arena_init(&b->a, "test");
     plan(b);
-    ck_assert_int_eq(rt_dev_place(&b->d, &b->a, &err), 0);
+    ck_assert_int_eq(rt_arena_place(&b->a, &err), 0);
     plan(b);
     int64_t row = 0;
     for (int i = 0; i < n_segments; i++) {
@@ -105,27 +106,67 @@ static void open_bench(bench *b, const shape *s, const int *segments, int n_segm
         for (int64_t i = 0; i < b->n * s->kv_heads; i++)
             memcpy(rt_f32(&b->v) + i * s->dv, rt_f32(&b->k) + i * s->dk,
                    (size_t)s->dv * sizeof(float));
-    rt_dev_need_attention(&b->d, b->n, 131, s->heads, s->kv_heads, s->dk, s->dv, true);
-    ck_assert_int_eq(rt_dev_ready(&b->d, &err), 0);
+    rt_dev_need_attention(b->d, b->n, 131, s->heads, s->kv_heads, s->dk, s->dv, true);
+    ck_assert_int_eq(rt_dev_ready(b->d, &err), 0);
 }
 
 static void close_bench(bench *b)
 {
-    rt_dev_free(&b->d, &b->a);
-    rt_dev_close(&b->d);
+    rt_arena_free(&b->a);
+    rt_dev_close(b->d);
+}
+
+static rt_rows put_rows(rt_dev *d, const rt_rows *rows)
+{
+    return (rt_rows){ .n = rows->n,
+                      .s = rows->s,
+                      .token = put_tensor(d, &rows->token),
+                      .pos = put_tensor(d, &rows->pos),
+                      .offset = put_tensor(d, &rows->offset),
+                      .slot = put_tensor(d, &rows->slot) };
+}
+
+static void drop_rows(rt_dev *d, rt_rows *rows)
+{
+    drop_tensor(d, &rows->token);
+    drop_tensor(d, &rows->pos);
+    drop_tensor(d, &rows->offset);
+    drop_tensor(d, &rows->slot);
 }
 
 static void forward(bench *b)
 {
-    rt_attention_forward(&b->d, &b->out, &b->lse, &b->q, &b->k, &b->v, &b->rows, &b->rule);
+    rt_tensor q = put_tensor(b->d, &b->q), k = put_tensor(b->d, &b->k), v = put_tensor(b->d, &b->v);
+    rt_tensor out = put_tensor(b->d, &b->out), lse = put_tensor(b->d, &b->lse);
+    rt_tensor sinks = put_tensor(b->d, &b->sinks);
+    rt_rows rows = put_rows(b->d, &b->rows);
+    rt_attention_rule rule = b->rule;
+    rule.sinks = rule.sinks ? &sinks : NULL;
+    rt_attention_forward(b->d, &out, &lse, &q, &k, &v, &rows, &rule);
+    get_tensor(b->d, &b->out, &out);
+    get_tensor(b->d, &b->lse, &lse);
+    drop_tensor(b->d, &q), drop_tensor(b->d, &k), drop_tensor(b->d, &v);
+    drop_tensor(b->d, &sinks);
+    drop_rows(b->d, &rows);
 }
 
 static void backward(bench *b)
 {
-    rt_attention_backward(&b->d, &b->dq, &b->dk, &b->dv, &b->dout, &b->out, &b->lse, &b->q, &b->k,
-                          &b->v, &b->rows, &b->rule);
-    if (b->rule.sinks)
-        rt_sinks_backward(&b->d, &b->dsinks, &b->dout, &b->out, &b->lse, &b->sinks);
+    rt_tensor *const host[] = { &b->dq,  &b->dk, &b->dv, &b->dsinks, &b->dout, &b->out,
+                                &b->lse, &b->q,  &b->k,  &b->v,      &b->sinks };
+    rt_tensor t[RT_COUNT(host)];
+    rt_rows rows = put_rows(b->d, &b->rows);
+    rt_attention_rule rule = b->rule;
+    for (int i = 0; i < RT_COUNT(host); i++)
+        t[i] = put_tensor(b->d, host[i]);
+    rule.sinks = rule.sinks ? &t[10] : NULL;
+    rt_attention_backward(b->d, &t[0], &t[1], &t[2], &t[4], &t[5], &t[6], &t[7], &t[8], &t[9],
+                          &rows, &rule);
+    if (rule.sinks)
+        rt_sinks_backward(b->d, &t[3], &t[4], &t[5], &t[6], &t[10]);
+    for (int i = 0; i < RT_COUNT(host); i++)
+        get_tensor(b->d, host[i], &t[i]);
+    drop_rows(b->d, &rows);
 }
 
 static const int all_segments[] = { 0, 1, 2, 3, 4 };
@@ -236,11 +277,11 @@ START_TEST(same_bits)
     backward(&first);
     for (int threads = 1; threads <= 3; threads++)
         for (int isa = 0; isa < 3; isa++) {
-            rt_dev probe;
+            rt_dev *probe;
             setenv("RETORT_ISA", isas[isa], 1);
-            bool here = rt_dev_open(&probe, "cpu", 1, &err) == 0;
+            bool here = rt_dev_open(&probe, NULL, 1, &err) == 0;
             if (here) {
-                rt_dev_close(&probe);
+                rt_dev_close(probe);
                 open_bench(&other, &shapes[_i], all_segments, SEGMENTS, threads);
                 forward(&other);
                 backward(&other);
@@ -285,9 +326,9 @@ START_TEST(cached)
                      .dk = b.s.dk,
                      .dv = b.s.dv,
                      .v_in_k = b.s.v_in_k };
-        rt_dev_need_attention(&b.d, b.n, 150, b.s.heads, b.s.kv_heads, b.s.dk, b.s.dv, false);
-        ck_assert_int_eq(rt_dev_ready(&b.d, &err), 0);
-        kv.data = b.d.ops->alloc(&b.d, rt_kv_bytes(&b.d, &kv));
+        rt_dev_need_attention(b.d, b.n, 150, b.s.heads, b.s.kv_heads, b.s.dk, b.s.dv, false);
+        ck_assert_int_eq(rt_dev_ready(b.d, &err), 0);
+        kv.data = rt_dev_alloc(b.d, rt_kv_bytes(b.d, &kv));
         for (int64_t row = 0; row < b.n; row += chunks[k]) {
             int64_t n = rt_min(chunks[k], b.n - row);
             rt_tensor q = rt_tensor_rows(&b.q, row, n), key = rt_tensor_rows(&b.k, row, n);
@@ -300,11 +341,21 @@ START_TEST(cached)
                              .slot = b.rows.slot };
             rt_i32(&rows.offset)[0] = 0;
             rt_i32(&rows.offset)[1] = (int32_t)n;
-            rt_kv_append(&b.d, &kv, &key, b.s.v_in_k ? NULL : &v, &rows);
-            rt_attention_cached(&b.d, &out, &q, &kv, &rows, &b.rule);
+            rt_tensor dq = put_tensor(b.d, &q), dk = put_tensor(b.d, &key);
+            rt_tensor dv = put_tensor(b.d, &v), to = put_tensor(b.d, &out);
+            rt_tensor sinks = put_tensor(b.d, &b.sinks);
+            rt_attention_rule rule = b.rule;
+            rule.sinks = rule.sinks ? &sinks : NULL;
+            rt_rows there = put_rows(b.d, &rows);
+            rt_kv_append(b.d, &kv, &dk, b.s.v_in_k ? NULL : &dv, &there);
+            rt_attention_cached(b.d, &to, &dq, &kv, &there, &rule);
+            get_tensor(b.d, &out, &to);
+            drop_tensor(b.d, &dq), drop_tensor(b.d, &dk), drop_tensor(b.d, &dv);
+            drop_tensor(b.d, &sinks);
+            drop_rows(b.d, &there);
         }
         same("cached", &whole.out, rt_i32(&whole.rows.offset)[longest], &b.out, 0, b.n);
-        b.d.ops->release(&b.d, kv.data);
+        rt_dev_release(b.d, kv.data);
         close_bench(&b);
     }
     close_bench(&whole);

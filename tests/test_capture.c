@@ -45,10 +45,10 @@ START_TEST(captures_against_f64)
     float *z = take(v);
     double *p = calloc((size_t)v, sizeof *p), entropy = 0.0, head = 0.0, tail = 0.0;
     int32_t token = (int32_t)(v / 2);
-    rt_dev d;
+    rt_dev *d;
     ck_assert(open_device(&d, NULL, 1));
     make_logits(z, v, captures[_i].kind);
-    rt_capture o = capture(&d, z, 1, v, c, token, 77, 5);
+    rt_capture o = capture(d, z, 1, v, c, token, 77, 5);
     softmax(p, z, v, 1.0);
     struct ranked *r = rank_all(p, v);
     for (int64_t i = 0; i < v; i++)
@@ -100,7 +100,7 @@ START_TEST(captures_against_f64)
     }
     ck_assert_double_lt(fabs(draws - tail / spacing), 1.0 + 1e-4);
     free(hits), free(r), free(p), free(z), free_capture(&o);
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 
@@ -137,11 +137,20 @@ static rt_targets targets_of(const rt_capture *o, int64_t m, int32_t label)
     return t;
 }
 
+enum { TARGETS = 10 };
+
+static void list_targets(rt_targets *t, rt_tensor **list)
+{
+    rt_tensor *all[TARGETS] = { &t->label, &t->weight, &t->offset, &t->head_n,  &t->id,
+                                &t->logp,  &t->hits,   &t->tail,   &t->entropy, &t->logz };
+    memcpy(list, all, sizeof all);
+}
+
 static void free_targets(rt_targets *t)
 {
-    rt_tensor *p[] = { &t->label, &t->weight, &t->offset, &t->head_n,  &t->id,
-                       &t->logp,  &t->hits,   &t->tail,   &t->entropy, &t->logz };
-    for (int i = 0; i < RT_COUNT(p); i++)
+    rt_tensor *p[TARGETS];
+    list_targets(t, p);
+    for (int i = 0; i < TARGETS; i++)
         free(p[i]->data);
 }
 
@@ -153,7 +162,17 @@ static rt_tensor student_gradient(rt_dev *d, rt_tensor *stats, const float *q, i
     for (int64_t r = 0; r < m; r++)
         memcpy(rt_f32(&z) + r * v, q, (size_t)v * sizeof *q);
     *stats = new_rows(RT_F32, m, RT_LOSS_COLUMNS);
-    rt_loss(d, stats, &z, t, spec, v, 1.0f, true);
+    rt_targets host = *t, there = *t;
+    rt_tensor *from[TARGETS], *to[TARGETS], zd = put_tensor(d, &z), sd = put_tensor(d, stats);
+    list_targets(&host, from);
+    list_targets(&there, to);
+    for (int i = 0; i < TARGETS; i++)
+        *to[i] = put_tensor(d, from[i]);
+    rt_loss(d, &sd, &zd, &there, spec, v, 1.0f, true);
+    get_tensor(d, &z, &zd);
+    get_tensor(d, stats, &sd);
+    for (int i = 0; i < TARGETS; i++)
+        drop_tensor(d, to[i]);
     return z;
 }
 
@@ -182,7 +201,7 @@ START_TEST(mean_gradient_is_dense)
     float z[SMALL], q[SMALL], *all = take((int64_t)M * SMALL);
     double p[SMALL], student[SMALL], want[SMALL], kl = 0.0, mean_kl = 0.0, mean_hits[SMALL];
     double least_hits[SMALL], least[SMALL];
-    rt_dev d;
+    rt_dev *d;
     ck_assert(open_device(&d, NULL, 2));
     make_logits(z, SMALL, _i == 0 ? RANDOM : FLAT);
     for (int i = 0; i < SMALL; i++)
@@ -195,7 +214,7 @@ START_TEST(mean_gradient_is_dense)
         want[i] = student[i] - p[i];
         kl += p[i] * log(p[i] / student[i]);
     }
-    rt_capture o = capture(&d, all, M, SMALL, &c, 0, 1234, 0);
+    rt_capture o = capture(d, all, M, SMALL, &c, 0, 1234, 0);
     rt_targets t = targets_of(&o, M, -1);
 
     /* hits: expectation p / spacing for every id of the tail */
@@ -217,7 +236,7 @@ START_TEST(mean_gradient_is_dense)
 
     rt_tensor stats;
     rt_loss_spec drawn = { .drawn = 1.0f, .temperature = 1.0f, .tail_spacing = 0.05f };
-    rt_tensor g = student_gradient(&d, &stats, q, M, SMALL, &t, &drawn);
+    rt_tensor g = student_gradient(d, &stats, q, M, SMALL, &t, &drawn);
     ck_assert_double_lt(largest_z(rt_f32(&g), M, SMALL, want, least), 4.5);
     double square = 0.0;
     for (int64_t r = 0; r < M; r++) {
@@ -233,11 +252,11 @@ START_TEST(mean_gradient_is_dense)
 
     /* and the test can tell: the renormalised head is biased */
     rt_loss_spec renorm = { .renorm = 1.0f, .temperature = 1.0f, .tail_spacing = 0.05f };
-    g = student_gradient(&d, &stats, q, M, SMALL, &t, &renorm);
+    g = student_gradient(d, &stats, q, M, SMALL, &t, &renorm);
     ck_assert_double_gt(largest_z(rt_f32(&g), M, SMALL, want, least), 100.0);
     free(g.data), free(stats.data), free(all), free(hits);
     free_capture(&o), free_targets(&t);
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 
@@ -264,25 +283,25 @@ START_TEST(divergences_vanish_at_the_teacher)
     };
     float z[SMALL], q[SMALL], gradient;
     rt_soft_config c = { 6, 0.0f, 0.0f, 0, { 0 } };
-    rt_dev d;
+    rt_dev *d;
     ck_assert(open_device(&d, NULL, 1));
     for (int kind = RANDOM; kind <= CLIFF; kind++) {
         make_logits(z, SMALL, kind);
-        rt_capture o = capture(&d, z, 1, SMALL, &c, 0, 1, 1);
+        rt_capture o = capture(d, z, 1, SMALL, &c, 0, 1, 1);
         rt_targets t = targets_of(&o, 1, -1);
-        float at_teacher = head_loss(&d, &gradient, z, SMALL, &t, &specs[_i]);
+        float at_teacher = head_loss(d, &gradient, z, SMALL, &t, &specs[_i]);
         ck_assert_msg(fabsf(at_teacher) < 1e-6f && gradient < 1e-6f,
                       "kind %d: loss %g, gradient %g", kind, (double)at_teacher, (double)gradient);
         for (uint64_t k = 0; k < 50; k++) {
             for (int i = 0; i < SMALL; i++)
                 q[i] = z[i] + bell(500 + k, (uint64_t)i);
-            float loss = head_loss(&d, &gradient, q, SMALL, &t, &specs[_i]);
+            float loss = head_loss(d, &gradient, q, SMALL, &t, &specs[_i]);
             ck_assert_msg(loss > -1e-6f && isfinite(loss) && isfinite(gradient),
                           "kind %d: loss %g, gradient %g", kind, (double)loss, (double)gradient);
         }
         free_capture(&o), free_targets(&t);
     }
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 
@@ -293,7 +312,7 @@ START_TEST(light_tail_keeps_its_gradient)
     double p[SMALL], s[SMALL], p_tail = 0.0, q_tail = 0.0, got = 0.0;
     rt_soft_config c = { 3, 0.0f, 0.0f, 0, { 0 } };
     rt_loss_spec bucket = { .bucket = 1.0f, .temperature = 1.0f };
-    rt_dev d;
+    rt_dev *d;
     rt_tensor stats;
     ck_assert(open_device(&d, NULL, 1));
     for (int i = 0; i < SMALL; i++) {
@@ -302,9 +321,9 @@ START_TEST(light_tail_keeps_its_gradient)
     }
     softmax(p, z, SMALL, 1.0);
     softmax(s, q, SMALL, 1.0);
-    rt_capture o = capture(&d, z, 1, SMALL, &c, 0, 1, 1);
+    rt_capture o = capture(d, z, 1, SMALL, &c, 0, 1, 1);
     rt_targets t = targets_of(&o, 1, -1);
-    rt_tensor g = student_gradient(&d, &stats, q, 1, SMALL, &t, &bucket);
+    rt_tensor g = student_gradient(d, &stats, q, 1, SMALL, &t, &bucket);
     for (int i = 3; i < SMALL; i++) {
         p_tail += p[i];
         q_tail += s[i];
@@ -316,7 +335,7 @@ START_TEST(light_tail_keeps_its_gradient)
         ck_assert_double_eq_tol((double)rt_f32(&g)[i] / (s[i] * (1.0 - p_tail / q_tail)), 1.0,
                                 1e-5);
     free(g.data), free(stats.data), free_capture(&o), free_targets(&t);
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 
@@ -354,7 +373,7 @@ START_TEST(same_bits)
     float *z = take((int64_t)M * V);
     rt_capture first = { 0 };
     rt_tensor token = { 0 };
-    rt_dev d;
+    rt_dev *d;
     for (int64_t i = 0; i < (int64_t)M * V; i++)
         z[i] = (float)(i / V % 9) * bell(21, (uint64_t)i);
     for (int i = 0; i < RT_COUNT(isas); i++)
@@ -363,8 +382,8 @@ START_TEST(same_bits)
                 continue;
             rt_tensor logits = rt_tensor_2(z, RT_F32, M, V), t = new_i32(M);
             struct counters n = new_counters(M, 33, 100);
-            rt_sample(&d, &t, &logits, &n.seed, &n.index, &s, V);
-            rt_capture o = capture(&d, z, M, V, &c, 17, 33, 100);
+            sample_rows(d, &t, &logits, &n, &s, V);
+            rt_capture o = capture(d, z, M, V, &c, 17, 33, 100);
             if (!token.data) {
                 token = t, first = o;
             } else {
@@ -373,17 +392,17 @@ START_TEST(same_bits)
                 free(t.data), free_capture(&o);
             }
             for (int64_t r = 0; r < M; r += 7) { /* alone as among others */
-                int32_t alone;
+                int32_t alone = 0;
                 rt_tensor one = rt_tensor_1(&alone, RT_I32, 1), row = rt_tensor_rows(&logits, r, 1);
                 struct counters at = new_counters(1, 33, 100 + (int32_t)r);
-                rt_sample(&d, &one, &row, &at.seed, &at.index, &s, V);
+                sample_rows(d, &one, &row, &at, &s, V);
                 ck_assert_int_eq(alone, rt_i32(&token)[r]);
-                o = capture(&d, z + r * V, 1, V, &c, 17, 33, 100 + (int32_t)r);
+                o = capture(d, z + r * V, 1, V, &c, 17, 33, 100 + (int32_t)r);
                 check_capture(&first, &o, r, 1);
                 free_capture(&o), free_counters(&at);
             }
             free_counters(&n);
-            rt_dev_close(&d);
+            rt_dev_close(d);
         }
     free(z), free(token.data), free_capture(&first);
 }

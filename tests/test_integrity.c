@@ -134,37 +134,37 @@ END_TEST
 /* ---- checkpoints ---- */
 
 typedef struct state {
-    rt_dev dev;
+    rt_dev *dev;
     rt_config cfg;
     rt_weights w, m, v;
 } state;
 
 static void open_state(state *s, uint64_t seed)
 {
-    OK(rt_dev_open(&s->dev, "cpu", 1, &err));
+    OK(rt_dev_open(&s->dev, NULL, 1, &err));
     OK(rt_config_load(&s->cfg, "s", &err));
     rt_weights_init(&s->w, &s->cfg, "weights");
     rt_weights_init(&s->m, &s->cfg, "moment1");
     rt_weights_init(&s->v, &s->cfg, "moment2");
-    OK(rt_weights_place(&s->dev, &s->w, &err) || rt_weights_place(&s->dev, &s->m, &err) ||
-       rt_weights_place(&s->dev, &s->v, &err));
-    rt_params_init(&s->w.params, &s->dev, &s->cfg, seed);
-    rt_params_init(&s->m.params, &s->dev, &s->cfg, seed + 1);
-    rt_params_init(&s->v.params, &s->dev, &s->cfg, seed + 2);
+    OK(rt_weights_place(s->dev, &s->w, &err) || rt_weights_place(s->dev, &s->m, &err) ||
+       rt_weights_place(s->dev, &s->v, &err));
+    OK(rt_params_init(&s->w.params, s->dev, &s->cfg, seed, &err));
+    OK(rt_params_init(&s->m.params, s->dev, &s->cfg, seed + 1, &err));
+    OK(rt_params_init(&s->v.params, s->dev, &s->cfg, seed + 2, &err));
 }
 
 static void close_state(state *s)
 {
-    rt_weights_free(&s->dev, &s->w);
-    rt_weights_free(&s->dev, &s->m);
-    rt_weights_free(&s->dev, &s->v);
-    rt_dev_close(&s->dev);
+    rt_weights_free(s->dev, &s->w);
+    rt_weights_free(s->dev, &s->m);
+    rt_weights_free(s->dev, &s->v);
+    rt_dev_close(s->dev);
 }
 
 static int save(state *s, int64_t step)
 {
     rt_position at = { step, 2 * step, 30 * step, 77 };
-    return rt_checkpoint_save("c", &s->dev, &s->w, &s->m, &s->v, &at, &err);
+    return rt_checkpoint_save("c", s->dev, &s->w, &s->m, &s->v, &at, &err);
 }
 
 /* The step that loading goes on from, or -1. */
@@ -172,7 +172,7 @@ static int64_t load(state *s)
 {
     rt_position at = { .recipe = 77 };
     err = (rt_err){ .text = "" };
-    return rt_checkpoint_load("c", &s->dev, &s->w, &s->m, &s->v, &at, &err) ? -1 : at.step;
+    return rt_checkpoint_load("c", s->dev, &s->w, &s->m, &s->v, &at, &err) ? -1 : at.step;
 }
 
 START_TEST(checkpoint_bytes)
@@ -258,26 +258,26 @@ END_TEST
 START_TEST(damage_is_not_used)
 {
     rt_model m;
-    rt_dev d;
+    rt_dev *d;
     rt_gguf g;
     make_student();
     OK(run(&rt_command_quantize, "--model s --type F16 --out s.gguf"));
-    OK(rt_dev_open(&d, "cpu", 1, &err));
+    OK(rt_dev_open(&d, NULL, 1, &err));
     break_file("s/model.safetensors", -300);
     OK(rt_gguf_open(&g, "s.gguf", &err));
     int64_t up = rt_gguf_find(&g, "blk.0.ffn_up.weight")->offset;
     rt_gguf_close(&g);
     break_file("s.gguf", up + 9);
-    FAILS(rt_model_open(&m, &d, "s", true, 16, &err),
+    FAILS(rt_model_open(&m, d, "s", true, 16, &err),
           "s/model.safetensors: tensor model.layers.0.");
     HAS(err, "the file is damaged");
-    FAILS(rt_model_open(&m, &d, "s.gguf", true, 16, &err), "s.gguf: tensor blk.0.ffn_up.weight: ");
+    FAILS(rt_model_open(&m, d, "s.gguf", true, 16, &err), "s.gguf: tensor blk.0.ffn_up.weight: ");
     FAILS(run(&rt_command_quantize, "--model s --type F16 --out t.gguf"),
           "s/model.safetensors: tensor");
     ck_assert(!rt_path_exists("t.gguf"));
     break_file("s/config.json", 60);
-    FAILS(rt_model_open(&m, &d, "s", true, 16, &err), "s/config.json: not as it was written");
-    rt_dev_close(&d);
+    FAILS(rt_model_open(&m, d, "s", true, 16, &err), "s/config.json: not as it was written");
+    rt_dev_close(d);
 }
 END_TEST
 

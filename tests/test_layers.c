@@ -10,12 +10,13 @@
 #include "core/base/rng.h"
 #include "core/network/weights.h"
 #include "distill/step.h"
+#include "tests/device.h"
 #include "tests/suite.h"
 
 enum { DOCS = 5, VOCAB = 37 };
 
 typedef struct bench {
-    rt_dev dev;
+    rt_dev *dev;
     rt_model model;
     rt_step step;
     rt_document doc[DOCS];
@@ -84,16 +85,16 @@ static rt_config tiny(const char *family, bool tied)
 static void open_bench(bench *b, const rt_config *cfg, int threads, int64_t rows, bool recompute)
 {
     memset(b, 0, sizeof *b);
-    OK(rt_dev_open(&b->dev, "cpu", threads, &err));
+    OK(rt_dev_open(&b->dev, NULL, threads, &err));
     rt_model_init(&b->model, cfg);
-    OK(rt_weights_place(&b->dev, &b->model.w, &err));
-    OK(rt_model_rope(&b->model, &b->dev, 64, &err));
-    rt_params_init(&b->model.w.params, &b->dev, cfg, 7);
-    rt_batch_shape shape = { .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1 };
-    rt_step_plan(&b->step, &b->dev, &b->model, &shape, 16, recompute);
+    OK(rt_weights_place(b->dev, &b->model.w, &err));
+    OK(rt_model_rope(&b->model, b->dev, 64, &err));
+    OK(rt_params_init(&b->model.w.params, b->dev, cfg, 7, &err));
+    rt_batch_shape shape = { .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1, .waiting = rows };
+    rt_step_plan(&b->step, b->dev, &b->model, &shape, 16, recompute);
     b->step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     b->step.vocab = VOCAB - 2;
-    OK(rt_step_place(&b->step, &err) || rt_dev_ready(&b->dev, &err));
+    OK(rt_step_place(&b->step, &err) || rt_dev_ready(b->dev, &err));
     for (int i = 0; i < DOCS; i++) {
         int n = 5 + 2 * i;
         for (int t = 0; t < n; t++)
@@ -109,34 +110,54 @@ static void open_bench(bench *b, const rt_config *cfg, int threads, int64_t rows
 static void close_bench(bench *b)
 {
     rt_step_free(&b->step);
-    rt_model_free(&b->dev, &b->model);
-    rt_dev_close(&b->dev);
+    rt_model_free(b->dev, &b->model);
+    rt_dev_close(b->dev);
 }
 
 /* Mean loss of all documents; the gradient is left in b->step.grads. */
 static double loss(bench *b)
 {
-    rt_totals t;
-    rt_step_run(&b->step, b->doc, DOCS, &t);
-    return t.sum[RT_LOSS_TOTAL] / (double)t.rows;
+    OK(rt_step_run(&b->step, b->doc, DOCS, &err) || rt_sync(b->dev, &err));
+    const rt_totals *t = rt_step_totals(&b->step);
+    return t->sum[RT_LOSS_TOTAL] / (double)t->rows;
+}
+
+/* What a tensor of the device holds, to be freed. */
+static void *copy_of(const bench *b, const rt_tensor *t)
+{
+    void *host = malloc((size_t)rt_tensor_bytes(t));
+    get_bytes(b->dev, host, t->data, rt_tensor_bytes(t));
+    return host;
+}
+
+static uint64_t hash_of(const bench *b, const rt_tensor *t, uint64_t h)
+{
+    void *host = copy_of(b, t);
+    h = rt_hash64(host, rt_tensor_bytes(t), h);
+    free(host);
+    return h;
 }
 
 static uint64_t hash_gradients(const bench *b)
 {
     uint64_t h = 0;
     for (int i = 0; i < b->step.grads.params.n; i++) {
-        const rt_tensor *g = b->step.grads.params.item[i].slot;
-        h = rt_hash64(g->data, rt_tensor_bytes(g), h);
+        h = hash_of(b, b->step.grads.params.item[i].slot, h);
     }
     return h;
 }
 
 /* w = start + eps * direction */
-static void shift(rt_tensor *w, const float *start, const float *direction, double eps)
+static void shift(const bench *b, rt_tensor *w, const float *start, const float *direction,
+                  double eps)
 {
     int64_t n = rt_tensor_elements(w);
+    float *host = malloc((size_t)n * sizeof *host);
     for (int64_t j = 0; j < n; j++)
-        rt_f32(w)[j] = (float)((double)start[j] + eps * (double)direction[j]);
+        host[j] = (float)((double)start[j] + eps * (double)direction[j]);
+    rt_upload(b->dev, w->data, host, rt_tensor_bytes(w));
+    OK(rt_sync(b->dev, &err));
+    free(host);
 }
 
 /* Which experts every routed layer chose: a step that changes them steps over a jump of the loss.
@@ -147,7 +168,7 @@ static uint64_t hash_choices(const bench *b)
     for (int64_t l = 0; l < b->model.cfg.layers; l++) {
         const rt_tensor *idx = &b->step.acts.saved[l].ffn.idx;
         if (rt_config_routed(&b->model.cfg, l))
-            h = rt_hash64(idx->data, rt_tensor_bytes(idx), h);
+            h = hash_of(b, idx, h);
     }
     return h;
 }
@@ -164,15 +185,15 @@ static double difference(bench *b, rt_tensor *w, const float *start, const float
         bool moved = false;
         for (int k = 0; k < 2; k++) {
             double eps = k ? size : 2 * size;
-            shift(w, start, direction, eps);
+            shift(b, w, start, direction, eps);
             double up = loss(b);
             moved = moved || hash_choices(b) != choices;
-            shift(w, start, direction, -eps);
+            shift(b, w, start, direction, -eps);
             double down = loss(b);
             moved = moved || hash_choices(b) != choices;
             d[k] = (up - down) / (2 * eps);
         }
-        memcpy(w->data, start, (size_t)rt_tensor_bytes(w));
+        shift(b, w, start, direction, 0);
         if (!moved)
             return (4 * d[1] - d[0]) / 3;
     }
@@ -186,10 +207,9 @@ static void check_weight(bench *b, int i)
     const rt_param *p = &b->model.w.params.item[i];
     int64_t count = rt_tensor_elements(p->slot);
     size_t bytes = (size_t)count * sizeof(float);
-    float *start = malloc(bytes), *direction = malloc(bytes);
-    memcpy(start, p->slot->data, bytes);
+    float *start = copy_of(b, p->slot), *direction = malloc(bytes);
     loss(b);
-    const float *g = rt_f32(b->step.grads.params.item[i].slot);
+    float *g = copy_of(b, b->step.grads.params.item[i].slot);
     double norm = 0, analytic = 0;
     for (int64_t j = 0; j < count; j++)
         norm += (double)g[j] * (double)g[j];
@@ -203,6 +223,7 @@ static void check_weight(bench *b, int i)
     if (!(rms > 1e-7) || !(fabs(numeric - analytic) <= 1e-3 * fabs(analytic)))
         ck_abort_msg("%s: %s: difference %.8g, gradient %.8g", b->model.cfg.family->model_type,
                      p->name, numeric, analytic);
+    free(g);
     free(start);
     free(direction);
 }
@@ -277,11 +298,14 @@ START_TEST(passes)
     for (int i = 0; i < one.step.grads.params.n; i++) {
         const rt_tensor *g = one.step.grads.params.item[i].slot,
                         *h = many.step.grads.params.item[i].slot;
+        float *x = copy_of(&one, g), *y = copy_of(&many, h);
         double error = 0, size = 0;
         for (int64_t j = 0; j < rt_tensor_elements(g); j++) {
-            error += pow((double)(rt_f32(g)[j] - rt_f32(h)[j]), 2);
-            size += pow((double)rt_f32(g)[j], 2);
+            error += pow((double)(x[j] - y[j]), 2);
+            size += pow((double)x[j], 2);
         }
+        free(x);
+        free(y);
         if (sqrt(error) > 1e-5 * sqrt(size))
             ck_abort_msg("%s: %.3g of %.3g", one.model.w.params.item[i].name, sqrt(error),
                          sqrt(size));

@@ -1,39 +1,49 @@
-/* test_matmul.c: every product of the CPU backend against its numeric contract: each output element
-   equals, bit for bit, a scalar chain of fused multiply-adds over ascending k in blocks of 2048, on
-   every instruction set this machine has, with 1, 2 and 3 threads, for any number of rows. */
+/* test_matmul.c: every product of every device of this build against the numeric contract: each
+   output element equals, bit for bit, a scalar chain of fused multiply-adds over ascending k in
+   blocks of 2048, on every instruction set this machine has, with 1, 2 and 3 threads, for any number
+   of rows. */
 #include "core/base/rng.h"
-#include "core/device/ops.h"
+#include "core/device/cpu/cpu.h"
+#include "tests/device.h"
 #include "tests/suite.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEVICES_MAX = 9, K_BLOCK = 2048 };
+enum { DEVICES_MAX = 18, K_BLOCK = 2048 };
 
-static rt_dev devices[DEVICES_MAX];
+static rt_dev *devices[DEVICES_MAX];
 static int n_devices;
+
+/* Of a message: which device. */
+static const char *about(rt_dev *d)
+{
+    static char text[64];
+    rt_dev_facts f = rt_dev_get(d);
+    snprintf(text, sizeof text, "%s %s, %d threads", f.name, f.isa, f.threads);
+    return text;
+}
 
 static void open_devices(void)
 {
     static const char *const isas[] = { "scalar", "avx2", "avx512" };
     rt_err err = { .text = "" };
     while (n_devices > 0)
-        rt_dev_close(&devices[--n_devices]);
-    for (int i = 0; i < 3; i++)
-        for (int threads = 1; threads <= 3; threads++) {
-            setenv("RETORT_ISA", isas[i], 1);
-            rt_dev *d = &devices[n_devices];
-            if (rt_dev_open(d, "cpu", threads, &err)) {
-                ck_assert_msg(i > 0, "%s", err.text); /* scalar is everywhere */
+        rt_dev_close(devices[--n_devices]);
+    for (int kind = 0; rt_dev_name(kind); kind++)
+        for (int i = 0; i < 9; i++) {
+            rt_dev *d;
+            if (!open_device_named(&d, rt_dev_name(kind), isas[i / 3], 1 + i % 3)) {
+                ck_assert(i >= 3); /* scalar is everywhere */
                 continue;
             }
-            ck_assert_str_eq(d->isa, isas[i]);
+            ck_assert_str_eq(rt_dev_get(d).isa, isas[i / 3]);
             rt_dev_need_matmul(d, 1, 1, 1); /* the least: large products go in several chunks */
             ck_assert_msg(rt_dev_ready(d, &err) == 0, "%s", err.text);
-            n_devices++;
+            devices[n_devices++] = d;
         }
-    unsetenv("RETORT_ISA");
 }
 
 /* --- data ----------------------------------------------------------------------------------------
@@ -112,38 +122,76 @@ static int64_t differing(const float *a, const float *b, int64_t n)
     return bad;
 }
 
-static void poison(rt_dev *d) { memset(d->scratch, 0xff, (size_t)d->scratch_size); } /* NaN */
+/* Workspace holds NaN before a product. */
+static void poison(rt_dev *d)
+{
+    if (strcmp(rt_dev_get(d).name, "cpu") == 0)
+        memset(rt_cpu_of(d)->scratch, 0xff, (size_t)rt_cpu_of(d)->scratch_size);
+}
+
+/* Tensors of the host go to the device and c comes back. */
+struct there {
+    rt_tensor c, a, b, offset;
+    rt_piece *piece;
+    void *moved[64];
+    int n;
+};
+
+static void *move(rt_dev *d, struct there *t, const void *host, int64_t bytes)
+{
+    ck_assert_int_lt(t->n, RT_COUNT(t->moved));
+    return t->moved[t->n++] = put_bytes(d, host, bytes);
+}
+
+static struct there send(rt_dev *d, const rt_tensor *c, const rt_tensor *a, const rt_tensor *b,
+                         const rt_tensor *offset, bool packed)
+{
+    struct there t = { .c = put_tensor(d, c), .a = put_tensor(d, a), .b = put_tensor(d, b) };
+    if (offset)
+        t.offset = put_tensor(d, offset);
+    if (packed) {
+        void *panels = rt_dev_alloc(d, rt_panels_bytes(d, b));
+        rt_pack_weight(d, panels, &t.b);
+        drop_tensor(d, &t.b); /* must not be read */
+        t.b.panels = t.moved[t.n++] = panels;
+    }
+    return t;
+}
+
+static void receive(rt_dev *d, rt_tensor *c, struct there *t)
+{
+    get_tensor(d, c, &t->c);
+    drop_tensor(d, &t->a);
+    drop_tensor(d, &t->b);
+    drop_tensor(d, &t->offset);
+    while (t->n)
+        rt_dev_release(d, t->moved[--t->n]);
+    free(t->piece);
+}
 
 /* c = a b + beta c on every device against the chain; the scalar device only when asked, it is
  * slow. */
-static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_dtype t, bool add,
+static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_dtype dtype, bool add,
                           bool packed)
 {
     float *bf, *a = floats(m * k, 1), *before = floats(m * n, 3), *want = floats(m * n, 3);
-    void *b = elements(t, n * k, 2, &bf);
+    void *b = elements(dtype, n * k, 2, &bf);
     struct view va = { a, ta ? 1 : k, ta ? m : 1 }, vb = { bf, tb ? 1 : n, tb ? k : 1 };
     chain(want, n, va, vb, m, n, k, add);
     for (int i = 0; i < n_devices; i++) {
-        rt_dev *d = &devices[i];
+        rt_dev *d = devices[i];
         float *c = malloc((size_t)(m * n) * sizeof(float));
         memcpy(c, before, (size_t)(m * n) * sizeof(float));
         rt_tensor tc = rt_tensor_2(c, RT_F32, m, n);
         rt_tensor at = ta ? rt_tensor_2(a, RT_F32, k, m) : rt_tensor_2(a, RT_F32, m, k);
-        rt_tensor bt = tb ? rt_tensor_2(b, t, n, k) : rt_tensor_2(b, t, k, n);
-        void *panels = NULL;
+        rt_tensor bt = tb ? rt_tensor_2(b, dtype, n, k) : rt_tensor_2(b, dtype, k, n);
+        struct there t = send(d, &tc, &at, &bt, NULL, packed);
         poison(d);
-        if (packed) {
-            panels = d->ops->alloc(d, d->ops->panels_bytes(d, &bt));
-            d->ops->pack_weight(d, panels, &bt);
-            bt.panels = panels;
-            bt.data = NULL; /* must not be read */
-        }
-        d->ops->matmul(d, &tc, &at, ta, &bt, tb, add ? 1.0f : 0.0f);
+        rt_matmul(d, &t.c, &t.a, ta, &t.b, tb, add ? 1.0f : 0.0f);
+        receive(d, &tc, &t);
         int64_t bad = differing(c, want, m * n);
-        ck_assert_msg(bad == 0, "%s, %d threads: (%d,%d,%d) ta %d tb %d %s beta %d: %d bits differ",
-                      d->isa, d->threads, (int)m, (int)n, (int)k, ta, tb, rt_dtype_get(t)->name,
-                      add, (int)bad);
-        d->ops->release(d, panels);
+        ck_assert_msg(bad == 0, "%s: (%d,%d,%d) ta %d tb %d %s beta %d: %d bits differ", about(d),
+                      (int)m, (int)n, (int)k, ta, tb, rt_dtype_get(dtype)->name, add, (int)bad);
         free(c);
     }
     release(b, bf);
@@ -219,11 +267,12 @@ END_TEST
 enum { EXPERTS = 6 };
 static const int32_t expert_rows[EXPERTS + 1] = { 0, 3, 3, 20, 21, 61, 61 };
 
-static void check_grouped(bool ta, bool tb, rt_dtype t, bool add, bool packed, int64_t n, int64_t k)
+static void check_grouped(bool ta, bool tb, rt_dtype dtype, bool add, bool packed, int64_t n,
+                          int64_t k)
 {
     int64_t rows = expert_rows[EXPERTS], size = ta ? EXPERTS * k * n : rows * n;
     float *bf, *a = floats(rows * k, 1), *before = floats(size, 3), *want = floats(size, 3);
-    void *b = elements(t, ta ? rows * n : EXPERTS * n * k, 2, &bf);
+    void *b = elements(dtype, ta ? rows * n : EXPERTS * n * k, 2, &bf);
     for (int e = 0; e < EXPERTS; e++) {
         int64_t r0 = expert_rows[e], g = expert_rows[e + 1] - r0;
         if (ta)
@@ -234,30 +283,22 @@ static void check_grouped(bool ta, bool tb, rt_dtype t, bool add, bool packed, i
                   (struct view){ bf + e * n * k, tb ? 1 : n, tb ? k : 1 }, g, n, k, add);
     }
     rt_tensor at = rt_tensor_2(a, RT_F32, rows, k);
-    rt_tensor bt = ta ? rt_tensor_2(b, t, rows, n)
-                      : rt_tensor_3(b, t, EXPERTS, tb ? n : k, tb ? k : n);
+    rt_tensor bt = ta ? rt_tensor_2(b, dtype, rows, n)
+                      : rt_tensor_3(b, dtype, EXPERTS, tb ? n : k, tb ? k : n);
     int32_t offset[EXPERTS + 1];
     memcpy(offset, expert_rows, sizeof(offset));
     rt_tensor ot = rt_tensor_1(offset, RT_I32, EXPERTS + 1);
     for (int i = 0; i < n_devices; i++) {
-        rt_dev *d = &devices[i];
+        rt_dev *d = devices[i];
         float *c = malloc((size_t)size * sizeof(float));
         memcpy(c, before, (size_t)size * sizeof(float));
         rt_tensor ct = ta ? rt_tensor_3(c, RT_F32, EXPERTS, k, n) : rt_tensor_2(c, RT_F32, rows, n);
-        rt_tensor with = bt;
-        void *panels = NULL;
-        if (packed) {
-            panels = d->ops->alloc(d, d->ops->panels_bytes(d, &bt));
-            d->ops->pack_weight(d, panels, &bt);
-            with.panels = panels;
-            with.data = NULL;
-        }
+        struct there t = send(d, &ct, &at, &bt, &ot, packed);
         poison(d);
-        d->ops->matmul_grouped(d, &ct, &at, ta, &with, tb, &ot, add ? 1.0f : 0.0f);
+        rt_matmul_grouped(d, &t.c, &t.a, ta, &t.b, tb, &t.offset, add ? 1.0f : 0.0f);
+        receive(d, &ct, &t);
         int64_t bad = differing(c, want, size);
-        ck_assert_msg(bad == 0, "%s, %d threads: grouped ta %d tb %d: %d bits differ", d->isa,
-                      d->threads, ta, tb, (int)bad);
-        d->ops->release(d, panels);
+        ck_assert_msg(bad == 0, "%s: grouped ta %d tb %d: %d bits differ", about(d), ta, tb, (int)bad);
         free(c);
     }
     release(b, bf);
@@ -290,15 +331,16 @@ static void check_heads(bool tb, rt_dtype t)
               (struct view){ wf + (h * W_ROWS + W0) * COLS, tb ? 1 : COLS, tb ? COLS : 1 }, ROWS,
               out, in, false);
     for (int i = 0; i < n_devices; i++) {
-        rt_dev *d = &devices[i];
+        rt_dev *d = devices[i];
         float *c = floats(total, 3);
         rt_tensor ct = rt_tensor_3(c, RT_F32, ROWS, HEADS, WIDE);
         rt_tensor at = rt_tensor_3(a, RT_F32, ROWS, HEADS, WIDE);
         rt_tensor wt = rt_tensor_3(w, t, HEADS, W_ROWS, COLS);
+        struct there x = send(d, &ct, &at, &wt, NULL, false);
         poison(d);
-        d->ops->matmul_heads(d, &ct, 3, &at, 2, &wt, W0, N, tb);
-        ck_assert_msg(differing(c, want, total) == 0, "%s, %d threads: heads tb %d", d->isa,
-                      d->threads, tb);
+        rt_matmul_heads(d, &x.c, 3, &x.a, 2, &x.b, W0, N, tb);
+        receive(d, &ct, &x);
+        ck_assert_msg(differing(c, want, total) == 0, "%s: heads tb %d", about(d), tb);
         free(c);
     }
     release(w, wf);
@@ -321,7 +363,7 @@ END_TEST
 struct lying {
     rt_piece piece;
     uint8_t *data, *scale;
-    int64_t n, k;
+    int64_t n, k, data_bytes, scale_bytes;
 };
 
 static struct lying lie(rt_code code, rt_dtype dtype, int64_t n, int64_t k, uint64_t seed)
@@ -359,7 +401,21 @@ static struct lying lie(rt_code code, rt_dtype dtype, int64_t n, int64_t k, uint
     }
     p->data = x.data;
     p->scale = x.scale;
+    x.data_bytes = rows * p->row_bytes;
+    x.scale_bytes = 4 * scales;
     return x;
+}
+
+/* Their bytes on the device, as the weight b. */
+static void lie_there(rt_dev *d, struct there *t, const struct lying *w, int n)
+{
+    t->piece = malloc((size_t)n * sizeof *t->piece);
+    for (int e = 0; e < n; e++) {
+        t->piece[e] = w[e].piece;
+        t->piece[e].data = move(d, t, w[e].data, w[e].data_bytes);
+        t->piece[e].scale = move(d, t, w[e].scale, w[e].scale_bytes);
+    }
+    t->b.piece = t->piece;
 }
 
 static const struct {
@@ -393,16 +449,17 @@ START_TEST(
                   (struct view){ wf + (int64_t)e * N * K, 1, K }, offset[e + 1] - offset[e], N, K,
                   false);
         for (int i = 0; i < n_devices; i++) {
-            rt_dev *d = &devices[i];
+            rt_dev *d = devices[i];
             float *c = floats(rows * N, 4);
             rt_tensor ct = rt_tensor_2(c, RT_F32, rows, N), at = rt_tensor_2(a, RT_F32, rows, K);
             rt_tensor wt = rt_tensor_3(NULL, RT_F32, EXPERTS, N, K);
             rt_tensor ot = rt_tensor_1(offset, RT_I32, EXPERTS + 1);
-            wt.piece = piece;
+            struct there t = send(d, &ct, &at, &wt, &ot, false);
+            lie_there(d, &t, w, EXPERTS);
             poison(d);
-            d->ops->matmul_grouped(d, &ct, &at, false, &wt, true, &ot, 0.0f);
-            ck_assert_msg(differing(c, want, rows * N) == 0, "%s, %d threads: experts", d->isa,
-                          d->threads);
+            rt_matmul_grouped(d, &t.c, &t.a, false, &t.b, true, &t.offset, 0.0f);
+            receive(d, &ct, &t);
+            ck_assert_msg(differing(c, want, rows * N) == 0, "%s: experts", about(d));
             free(c);
         }
     }
@@ -414,16 +471,18 @@ START_TEST(
                   (struct view){ wf + (h * 14 + W0) * K, tb ? 1 : K, tb ? K : 1 }, rows, out, in,
                   false);
         for (int i = 0; i < n_devices; i++) {
-            rt_dev *d = &devices[i];
+            rt_dev *d = devices[i];
             float *c = floats(rows * HEADS * out, 4);
             rt_tensor ct = rt_tensor_3(c, RT_F32, rows, HEADS, out);
             rt_tensor at = rt_tensor_3(a, RT_F32, rows, HEADS, in);
             rt_tensor wt = rt_tensor_3(NULL, RT_F32, HEADS, 14, K);
-            wt.piece = piece;
+            struct there t = send(d, &ct, &at, &wt, NULL, false);
+            lie_there(d, &t, w, 1);
             poison(d);
-            d->ops->matmul_heads(d, &ct, 0, &at, 0, &wt, W0, PART, tb);
-            ck_assert_msg(differing(c, want, rows * HEADS * out) == 0,
-                          "%s, %d threads: heads tb %d", d->isa, d->threads, tb);
+            rt_matmul_heads(d, &t.c, 0, &t.a, 0, &t.b, W0, PART, tb);
+            receive(d, &ct, &t);
+            ck_assert_msg(differing(c, want, rows * HEADS * out) == 0, "%s: heads tb %d", about(d),
+                          tb);
             free(c);
         }
     }
@@ -446,8 +505,10 @@ START_TEST(close_to_f64)
     float *a = floats(M * K, 1), *b = floats(N * K, 2), *c = floats(M * N, 3);
     rt_tensor at = rt_tensor_2(a, RT_F32, M, K), bt = rt_tensor_2(b, RT_F32, N, K);
     rt_tensor ct = rt_tensor_2(c, RT_F32, M, N);
-    rt_dev *d = &devices[n_devices - 1];
-    d->ops->matmul(d, &ct, &at, false, &bt, true, 0.0f);
+    rt_dev *d = devices[n_devices - 1];
+    struct there t = send(d, &ct, &at, &bt, NULL, false);
+    rt_matmul(d, &t.c, &t.a, false, &t.b, true, 0.0f);
+    receive(d, &ct, &t);
     double worst = 0.0, norm = 0.0;
     for (int64_t i = 0; i < M; i++)
         for (int64_t j = 0; j < N; j++) {
@@ -466,15 +527,15 @@ END_TEST
 
 START_TEST(unknown_isa)
 {
-    rt_dev d;
+    rt_dev *d;
     rt_err err = { .text = "" };
     setenv("RETORT_ISA", "sse9", 1);
-    ck_assert_int_eq(rt_dev_open(&d, "cpu", 1, &err), -1);
+    ck_assert_int_eq(rt_dev_open(&d, NULL, 1, &err), -1);
     unsetenv("RETORT_ISA");
     ck_assert_ptr_nonnull(strstr(err.text, "sse9"));
     ck_assert_int_eq(err.exit_code, 2);
     ck_assert_int_eq(rt_dev_open(&d, "tpu", 1, &err), -1);
-    ck_assert_int_eq(rt_dev_open(&d, "cpu", -1, &err), -1);
+    ck_assert_int_eq(rt_dev_open(&d, NULL, -1, &err), -1);
 }
 END_TEST
 

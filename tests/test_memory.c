@@ -84,7 +84,7 @@ void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 enum { DOCS = 4, LENGTH = 40, VOCAB = 61 };
 
 typedef struct bench {
-    rt_dev dev;
+    rt_dev *dev;
     rt_model model;
     rt_step step;
     rt_optimizer optimizer;
@@ -130,14 +130,15 @@ static rt_config config(const char *family)
 static void plan(bench *b, const rt_config *cfg, bool recompute)
 {
     memset(b, 0, sizeof *b);
-    ck_assert_int_eq(rt_dev_open(&b->dev, "cpu", 2, &err), 0);
+    ck_assert_int_eq(rt_dev_open(&b->dev, NULL, 2, &err), 0);
     rt_model_init(&b->model, cfg);
     rt_batch_shape shape = { .rows = 100,
                              .documents = 8,
                              .head_rows = 17,
+                             .waiting = DOCS * LENGTH,
                              .temperature = 1,
                              .soft = { .head_max = 4, .tail_spacing = 0.125f } };
-    rt_step_plan(&b->step, &b->dev, &b->model, &shape, LENGTH, recompute);
+    rt_step_plan(&b->step, b->dev, &b->model, &shape, LENGTH, recompute);
     rt_optimizer_plan(&b->optimizer, cfg, 0.9, 0.98, 1e-8, 0.05);
     b->step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     b->step.vocab = VOCAB;
@@ -145,7 +146,7 @@ static void plan(bench *b, const rt_config *cfg, bool recompute)
 
 static int64_t planned(const bench *b)
 {
-    int64_t sum = b->dev.scratch_need + b->model.w.arena.high + b->optimizer.m.arena.high +
+    int64_t sum = rt_dev_workspace(b->dev) + b->model.w.arena.high + b->optimizer.m.arena.high +
                   b->optimizer.v.arena.high + b->optimizer.arena.high +
                   b->optimizer.host_arena.high;
     const rt_arena *a;
@@ -156,11 +157,17 @@ static int64_t planned(const bench *b)
 
 static void run_step(bench *b, int64_t step)
 {
-    rt_totals totals;
-    rt_step_run(&b->step, b->doc, DOCS, &totals);
-    rt_optimizer_norm(&b->dev, &b->optimizer, &b->step.grads);
-    rt_optimizer_update(&b->dev, &b->optimizer, &b->model.w, &b->step.grads, 1e-3, 1, step);
+    int64_t waits = rt_dev_get(b->dev).waits;
+    int bad = rt_step_run(&b->step, b->doc, DOCS, &err);
+    rt_optimizer_sums(b->dev, &b->optimizer, &b->step.grads);
+    bad = bad || rt_sync(b->dev, &err) ||
+          rt_step_totals(&b->step)->rows != DOCS * (LENGTH - 3) ||
+          !(rt_optimizer_norm(&b->optimizer) > 0);
+    rt_optimizer_update(b->dev, &b->optimizer, &b->model.w, &b->step.grads, 1e-3, 1, step);
     rt_step_balance(&b->step, 1e-3);
+    if (bad || rt_dev_get(b->dev).waits != waits + 1) /* ck_assert would allocate */
+        ck_abort_msg("%s; %lld waits a step", err.text,
+                     (long long)(rt_dev_get(b->dev).waits - waits));
 }
 
 START_TEST(plan_is_what_is_allocated)
@@ -172,14 +179,14 @@ START_TEST(plan_is_what_is_allocated)
     int64_t want = planned(&b);
     calls = bytes = 0;
     counting = true;
-    int bad = rt_weights_place(&b.dev, &b.model.w, &err) || rt_step_place(&b.step, &err) ||
-              rt_optimizer_place(&b.optimizer, &b.dev, &err) || rt_dev_ready(&b.dev, &err);
+    int bad = rt_weights_place(b.dev, &b.model.w, &err) || rt_step_place(&b.step, &err) ||
+              rt_optimizer_place(&b.optimizer, b.dev, &err) || rt_dev_ready(b.dev, &err);
     counting = false;
     ck_assert_int_eq(bad, 0);
     if (COUNTED)
         ck_assert_int_eq(bytes, want);
-    ck_assert_int_eq(rt_model_rope(&b.model, &b.dev, LENGTH, &err), 0);
-    rt_params_init(&b.model.w.params, &b.dev, &cfg, 1);
+    ck_assert_int_eq(rt_model_rope(&b.model, b.dev, LENGTH, &err), 0);
+    ck_assert_int_eq(rt_params_init(&b.model.w.params, b.dev, &cfg, 1, &err), 0);
     b.span = (rt_trace_span){ 3, LENGTH };
     for (int i = 0; i < DOCS; i++) {
         for (int t = 0; t < LENGTH; t++)
@@ -198,14 +205,14 @@ START_TEST(plan_is_what_is_allocated)
     rt_position at = { 4, 0, 0, 1 };
     int64_t size = 0;
     ck_assert_int_eq(
-        rt_checkpoint_save(".", &b.dev, &b.model.w, &b.optimizer.m, &b.optimizer.v, &at, &err) ||
+        rt_checkpoint_save(".", b.dev, &b.model.w, &b.optimizer.m, &b.optimizer.v, &at, &err) ||
             rt_path_size(file, &size, &err),
         0);
     ck_assert_int_eq(size, rt_checkpoint_bytes(&b.model.w));
     rt_step_free(&b.step);
-    rt_optimizer_free(&b.optimizer, &b.dev);
-    rt_model_free(&b.dev, &b.model);
-    rt_dev_close(&b.dev);
+    rt_optimizer_free(&b.optimizer, b.dev);
+    rt_model_free(b.dev, &b.model);
+    rt_dev_close(b.dev);
 }
 END_TEST
 
@@ -247,14 +254,14 @@ START_TEST(generation_allocates_its_plan)
         o.capture = (rt_soft_config){ .head_max = 4, .tail_spacing = 0.125f };
     asked a = { .prompt = { 1, 2, 3, 4, 5, 6, 7 } };
     rt_generate_io io = { .ctx = &a, .next = next_prompt, .done = count_done };
-    ck_assert_int_eq(rt_dev_open(&b.dev, "cpu", 2, &err), 0);
+    ck_assert_int_eq(rt_dev_open(&b.dev, NULL, 2, &err), 0);
     rt_model_init(&b.model, &cfg);
-    g = rt_generator_open(&b.dev, &b.model, &o);
+    g = rt_generator_open(b.dev, &b.model, &o);
     rt_generator_needs(g, &p);
-    int64_t want = rt_needs_sum(&p, RT_NEEDS_MEMORY) + b.dev.scratch_need;
-    ck_assert_int_eq(rt_weights_place(&b.dev, &b.model.w, &err), 0);
-    ck_assert_int_eq(rt_model_rope(&b.model, &b.dev, o.length, &err), 0);
-    rt_params_init(&b.model.w.params, &b.dev, &cfg, 1);
+    int64_t want = rt_needs_sum(&p, RT_NEEDS_MEMORY) + rt_dev_workspace(b.dev);
+    ck_assert_int_eq(rt_weights_place(b.dev, &b.model.w, &err), 0);
+    ck_assert_int_eq(rt_model_rope(&b.model, b.dev, o.length, &err), 0);
+    ck_assert_int_eq(rt_params_init(&b.model.w.params, b.dev, &cfg, 1, &err), 0);
     calls = bytes = 0;
     counting = true;
     int bad = rt_generator_run(g, &io, &err); /* nothing asked: it only places */
@@ -276,8 +283,8 @@ START_TEST(generation_allocates_its_plan)
         ck_assert_int_eq(calls, 0);
     rt_needs_free(&p);
     rt_generator_close(g);
-    rt_model_free(&b.dev, &b.model);
-    rt_dev_close(&b.dev);
+    rt_model_free(b.dev, &b.model);
+    rt_dev_close(b.dev);
 }
 END_TEST
 

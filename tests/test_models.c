@@ -14,6 +14,7 @@
 #include "core/network/weights.h"
 #include "corpora/archive/npz.h"
 #include "distill/step.h"
+#include "tests/device.h"
 #include "tests/suite.h"
 
 static const char *const MODELS[] = {
@@ -71,7 +72,7 @@ static void *load_npy(const char *model, const char *file, int64_t *n)
 }
 
 typedef struct bench {
-    rt_dev dev;
+    rt_dev *dev;
     rt_model model;
     int32_t *token; /* (n) */
     int64_t n, vocab;
@@ -80,8 +81,8 @@ typedef struct bench {
 static void open_bench(bench *b, const char *name, int threads, bool frozen)
 {
     memset(b, 0, sizeof *b);
-    OK(rt_dev_open(&b->dev, "cpu", threads, &err));
-    OK(rt_model_open(&b->model, &b->dev, golden(name, ""), frozen, TOKENS_MAX + 64, &err));
+    OK(rt_dev_open(&b->dev, NULL, threads, &err));
+    OK(rt_model_open(&b->model, b->dev, golden(name, ""), frozen, TOKENS_MAX + 64, &err));
     b->token = load_npy(name, "tokens.npy", &b->n);
     b->vocab = b->model.cfg.vocab;
 }
@@ -89,8 +90,8 @@ static void open_bench(bench *b, const char *name, int threads, bool frozen)
 static void close_bench(bench *b)
 {
     free(b->token);
-    rt_model_free(&b->dev, &b->model);
-    rt_dev_close(&b->dev);
+    rt_model_free(b->dev, &b->model);
+    rt_dev_close(b->dev);
 }
 
 // --------------------------------------------------------------------------------- passes
@@ -120,8 +121,8 @@ static void open_acts(bench *b, rt_acts *a, rt_plan_mode mode, int64_t rows)
                             .slots = 3,
                             .length = TOKENS_MAX,
                             .choices = true };
-    rt_acts_plan(a, &b->dev, &b->model, &shape);
-    OK(rt_acts_place(a, &b->dev, &b->model, &err) || rt_dev_ready(&b->dev, &err));
+    rt_acts_plan(a, b->dev, &b->model, &shape);
+    OK(rt_acts_place(a, b->dev, &b->model, &err) || rt_dev_ready(b->dev, &err));
 }
 
 /* Logits (n,V) of rows [first, first + n) of the pass. */
@@ -130,10 +131,10 @@ static void run_pass(bench *b, rt_acts *a, const batch *p, int64_t first, int64_
     int32_t index[512];
     for (int64_t i = 0; i < n; i++)
         index[i] = (int32_t)(first + i);
-    rt_acts_rows(a, &b->dev, &b->model, p->n, p->s, p->token, p->pos, p->offset, p->slot);
-    rt_model_forward(&b->dev, &b->model, a);
-    rt_model_logits(&b->dev, &b->model, a, index, n);
-    b->dev.ops->download(&b->dev, logits, a->logits.data, n * b->vocab * 4);
+    rt_acts_rows(a, b->dev, &b->model, p->n, p->s, p->token, p->pos, p->offset, p->slot);
+    rt_model_forward(b->dev, &b->model, a);
+    rt_model_logits(b->dev, &b->model, a, index, n);
+    get_bytes(b->dev, logits, a->logits.data, n * b->vocab * 4);
 }
 
 static float *whole_logits(bench *b)
@@ -144,7 +145,7 @@ static float *whole_logits(bench *b)
     open_acts(b, &a, RT_PLAN_SCORE, b->n);
     add_segment(&p, b->token, 0, b->n, 0);
     run_pass(b, &a, &p, 0, b->n, logits);
-    rt_acts_free(&a, &b->dev);
+    rt_acts_free(&a, b->dev);
     return logits;
 }
 
@@ -172,17 +173,20 @@ static void check_choices(bench *b, rt_acts *a, const char *name)
     const rt_config *c = &b->model.cfg;
     int64_t n, row = c->active, at = 0;
     int32_t *want = load_npy(name, "experts.npy", &n);
+    int32_t *all = malloc((size_t)rt_tensor_bytes(&a->choice));
+    get_bytes(b->dev, all, a->choice.data, rt_tensor_bytes(&a->choice));
     for (int64_t l = 0; l < c->layers; l++) {
         if (!rt_config_routed(c, l))
             continue;
         for (int64_t i = 0; i < b->n; i++, at += row) {
-            int32_t *got = rt_i32(&a->choice) + (l * b->n + i) * row;
+            int32_t *got = all + (l * b->n + i) * row;
             qsort(got, (size_t)row, sizeof *got, ascending);
             ck_assert_msg(!memcmp(got, want + at, (size_t)row * 4), "%s: layer %d, position %d",
                           name, (int)l, (int)i);
         }
     }
     ck_assert_int_eq(at, n);
+    free(all);
     free(want);
 }
 
@@ -210,7 +214,7 @@ static void check_logits(const char *name)
         check_choices(&b, &a, name);
     free(got);
     free(want);
-    rt_acts_free(&a, &b.dev);
+    rt_acts_free(&a, b.dev);
     close_bench(&b);
 }
 
@@ -234,8 +238,8 @@ START_TEST(trained)
     rt_acts a;
     batch p = { 0 };
     int64_t n;
-    OK(rt_dev_open(&b.dev, "cpu", 2, &err) ||
-       rt_model_open(&b.model, &b.dev, TRAINED[_i][1], true, 256, &err));
+    OK(rt_dev_open(&b.dev, NULL, 2, &err) ||
+       rt_model_open(&b.model, b.dev, TRAINED[_i][1], true, 256, &err));
     b.token = load_npy(name, "tokens.npy", &b.n);
     b.vocab = b.model.cfg.vocab;
     float *got = malloc((size_t)(b.n * b.vocab) * sizeof *got);
@@ -252,11 +256,12 @@ START_TEST(trained)
         check_choices(&b, &a, name);
     free(got);
     free(want);
-    rt_acts_free(&a, &b.dev);
+    rt_acts_free(&a, b.dev);
     close_bench(&b);
 }
 END_TEST
 
+/* On the device. */
 static const float *gradient_of(const rt_weights *g, const char *name)
 {
     for (int i = 0; i < g->params.n; i++) {
@@ -279,29 +284,34 @@ START_TEST(gradients)
     const char *name = WITH_GRADIENTS[_i];
     bench b;
     rt_step step;
-    rt_totals totals;
     rt_safetensors st;
     open_bench(&b, name, 2, false);
-    rt_batch_shape shape = { .rows = b.n, .documents = 1, .head_rows = 37, .temperature = 1 };
-    rt_step_plan(&step, &b.dev, &b.model, &shape, b.n, false);
+    rt_batch_shape shape = { .rows = b.n, .documents = 1, .head_rows = 37, .temperature = 1, .waiting = b.n };
+    rt_step_plan(&step, b.dev, &b.model, &shape, b.n, false);
     step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     step.vocab = b.vocab;
-    OK(rt_step_place(&step, &err) || rt_dev_ready(&b.dev, &err));
+    OK(rt_step_place(&step, &err) || rt_dev_ready(b.dev, &err));
     rt_trace_span span = { 1, (int32_t)b.n };
     rt_document doc = { .token = b.token, .n = b.n, .span = &span, .n_spans = 1 };
-    rt_step_run(&step, &doc, 1, &totals);
+    OK(rt_step_run(&step, &doc, 1, &err) || rt_sync(b.dev, &err));
+    const rt_totals *totals = rt_step_totals(&step);
     OK(rt_safetensors_open(&st, golden(name, "gradients.safetensors"), &err));
     for (int64_t i = 0; i < st.n_tensors; i++) {
         const rt_st_tensor *t = &st.tensor[i];
         float *want = malloc((size_t)t->elements * sizeof *want);
         OK(rt_safetensors_read_f32(want, t, 0, t->elements, &err));
-        float loss = (float)(totals.sum[RT_LOSS_TOTAL] / (double)totals.rows);
         bool is_loss = !strcmp(t->name, "loss");
-        const float *got = is_loss ? &loss : gradient_of(&step.grads, t->name);
-        ck_assert_msg(got != NULL, "%s: no weight %s", name, t->name);
+        const float *there = is_loss ? NULL : gradient_of(&step.grads, t->name);
+        float *got = malloc((size_t)t->elements * sizeof *got);
+        ck_assert_msg(is_loss || there != NULL, "%s: no weight %s", name, t->name);
+        if (is_loss)
+            got[0] = (float)(totals->sum[RT_LOSS_TOTAL] / (double)totals->rows);
+        else
+            get_bytes(b.dev, got, there, t->elements * 4);
         double d = difference(got, want, t->elements);
         ck_assert_msg(d < (is_loss ? 1e-6 : 1e-4), "%s: %s differs by %.3g", name, t->name, d);
         free(want);
+        free(got);
     }
     rt_safetensors_close(&st);
     rt_step_free(&step);
@@ -337,7 +347,7 @@ START_TEST(decoding)
                   "%s: cached logits have other bits", MODELS[_i]);
     free(whole);
     free(part);
-    rt_acts_free(&a, &b.dev);
+    rt_acts_free(&a, b.dev);
     close_bench(&b);
 }
 END_TEST
@@ -369,7 +379,7 @@ START_TEST(scoring_bits)
         if (first != alone)
             free(alone);
         free(among);
-        rt_acts_free(&a, &b.dev);
+        rt_acts_free(&a, b.dev);
         close_bench(&b);
     }
     free(first);
@@ -437,7 +447,7 @@ static void generate(bench *b, generated *g, int slots, int prefill, int n, bool
     g->n = n;
     for (int i = 0; i < n; i++)
         g->order[i] = backwards ? n - 1 - i : i;
-    gen = rt_generator_open(&b->dev, &b->model, &o);
+    gen = rt_generator_open(b->dev, &b->model, &o);
     OK(rt_generator_run(gen, &io, &err));
     rt_generator_close(gen);
 }
@@ -511,9 +521,9 @@ START_TEST(generated_and_scored)
     generate(&b, &g, 4, 16, REQUESTS, false);
     open_acts(&b, &a, RT_PLAN_SCORE, 64);
     rt_arena_init(&arena, "capture");
-    rt_capture_plan(&cap, &arena, &CAPTURE, 64);
-    OK(rt_dev_place(&b.dev, &arena, &err));
-    rt_capture_plan(&cap, &arena, &CAPTURE, 64);
+    rt_capture_plan(&cap, b.dev, &arena, &CAPTURE, 64, 64);
+    OK(rt_dev_place(b.dev, &arena, &err));
+    rt_capture_plan(&cap, b.dev, &arena, &CAPTURE, 64, 64);
     OK(rt_capture_open(&cap, &err));
     for (int i = 0; i < REQUESTS; i++) {
         batch p = { 0 };
@@ -526,8 +536,10 @@ START_TEST(generated_and_scored)
             cap.host_token[t] = g.token[i][prompt + t];
             rt_capture_set_seed(&cap, t, 100 + (uint64_t)i, prompt + t);
         }
-        rt_capture_upload(&b.dev, &cap, n, true);
-        rt_capture_run(&b.dev, &cap, &a.logits, n, b.vocab);
+        rt_capture_upload(b.dev, &cap, n, true);
+        rt_capture_run(b.dev, &cap, &a.logits, n, b.vocab);
+        OK(rt_sync(b.dev, &err));
+        rt_capture_clear(&cap);
         rt_soft_init(&soft);
         for (int64_t t = 0; t < n; t++)
             rt_capture_append(&cap, t, &soft);
@@ -540,8 +552,8 @@ START_TEST(generated_and_scored)
         free(unused);
     }
     rt_capture_close(&cap);
-    rt_dev_free(&b.dev, &arena);
-    rt_acts_free(&a, &b.dev);
+    rt_dev_free(b.dev, &arena);
+    rt_acts_free(&a, b.dev);
     free_generated(&g);
     close_bench(&b);
 }
@@ -565,7 +577,7 @@ END_TEST
    embedding, another one is used (as transformers 5 does). */
 START_TEST(own_heads)
 {
-    rt_dev d;
+    rt_dev *d;
     rt_safetensors st;
     rt_safetensors_writer w;
     char *data;
@@ -574,7 +586,7 @@ START_TEST(own_heads)
     OK(rt_dir_make("own", &err));
     OK(rt_file_write("own/config.json", data, bytes, &err));
     free(data);
-    OK(rt_dev_open(&d, "cpu", 1, &err));
+    OK(rt_dev_open(&d, NULL, 1, &err));
     for (int own = 0; own < 2; own++) {
         rt_model m;
         float first = 0;
@@ -595,15 +607,19 @@ START_TEST(own_heads)
         first = head[0];
         OK(rt_safetensors_writer_push(&w, head, embed->elements * 4, &err));
         OK(rt_safetensors_writer_commit(&w, &err));
-        OK(rt_model_open(&m, &d, "own", false, 16, &err));
+        OK(rt_model_open(&m, d, "own", false, 16, &err));
         ck_assert(m.cfg.tied == !own);
-        ck_assert(!own || (rt_f32(&m.w.head)[0] == first &&
-                           rt_f32(&m.w.head)[embed->elements - 1] == head[embed->elements - 1]));
-        rt_model_free(&d, &m);
+        float *got = calloc((size_t)embed->elements, 4);
+        if (own)
+            get_bytes(d, got, m.w.head.data, embed->elements * 4);
+        ck_assert(!own ||
+                  (got[0] == first && got[embed->elements - 1] == head[embed->elements - 1]));
+        free(got);
+        rt_model_free(d, &m);
         rt_safetensors_close(&st);
         free(head);
     }
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 

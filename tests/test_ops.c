@@ -1,7 +1,8 @@
 /* test_ops.c: every row operation, as rows of data (tests/ops_cases.h): outputs against f64,
    gradients against finite differences of f64, the same bits for threads 1 to 3 and every
-   instruction set of this machine. Then what rows cannot say: the router's order, dtypes of gather,
+   instruction set of this machine and device of this build. Then what rows cannot say: the router's order, dtypes of gather,
    refusals. `test_ops bench` prints bandwidths instead. */
+#include "tests/device.h"
 #include "tests/ops_cases.h"
 #include "tests/suite.h"
 
@@ -11,15 +12,6 @@
 #include <unistd.h>
 
 static const char *const isas[] = { "scalar", "avx2", "avx512" };
-
-static bool open_device(rt_dev *d, const char *isa, int threads)
-{
-    rt_err err = { 0 };
-    setenv("RETORT_ISA", isa, 1);
-    bool ok = rt_dev_open(d, "cpu", threads, &err) == 0;
-    unsetenv("RETORT_ISA");
-    return ok; /* this machine may lack it */
-}
 
 /* --- a case on the host -------------------------------------------------------------------------
  */
@@ -74,18 +66,13 @@ static void free_buffers(struct ops_buffers *b)
 /* --- the case on a device: out and din come back in r -------------------------------------------
  */
 
-static void *send(rt_dev *d, const void *from, int64_t n)
-{
-    void *p = d->ops->alloc(d, n * 4);
-    d->ops->upload(d, p, from, n * 4);
-    return p;
-}
+static void *send(rt_dev *d, const void *from, int64_t n) { return put_bytes(d, from, n * 4); }
 
 static void *receive(rt_dev *d, void *from, int64_t n)
 {
     void *p = floats(n);
-    d->ops->download(d, p, from, n * 4);
-    d->ops->release(d, from);
+    get_bytes(d, p, from, n * 4);
+    rt_dev_release(d, from);
     return p;
 }
 
@@ -108,7 +95,8 @@ static void run_case(rt_dev *d, const struct world *w, struct ops_buffers *r)
     }
     for (int k = 0; k < OPS_INT; k++)
         b.i[k] = send(d, w->host.i[k], w->shape.i[k]);
-    rt_dev_need_rows(d, w->shape.row_bytes);
+    if (w->shape.vocab)
+        rt_dev_need_head(d, w->shape.vocab);
     ck_assert_int_eq(rt_dev_ready(d, &err), 0);
     w->c->kind->run(d, w->c, &b);
     for (int k = 0; k < OPS_IN; k++) {
@@ -216,26 +204,27 @@ START_TEST(cases)
     struct world w;
     struct ops_buffers first, again;
     struct exact e;
-    rt_dev d;
+    rt_dev *d;
     make_world(&w, &ops_cases[_i]);
-    ck_assert(open_device(&d, "scalar", 1));
-    run_case(&d, &w, &first);
-    rt_dev_close(&d);
+    ck_assert(open_device_named(&d, NULL, "scalar", 1));
+    run_case(d, &w, &first);
+    rt_dev_close(d);
     make_exact(&e, &w);
     exact_loss(&e, &w);
     for (int k = 0; k < OPS_OUT; k++)
         compare(w.c->name, "output", k, first.out[k], e.out[k], w.shape.out[k], w.c->tolerance);
     check_gradients(&w, &e, &first);
     free_exact(&e);
-    for (int i = 0; i < RT_COUNT(isas); i++)
-        for (int threads = 1; threads <= 3; threads++) {
-            if (!open_device(&d, isas[i], threads))
-                continue;
-            run_case(&d, &w, &again);
-            check_same_bits(&w, &first, &again, isas[i], threads);
-            free_buffers(&again);
-            rt_dev_close(&d);
-        }
+    for (int kind = 0; rt_dev_name(kind); kind++)
+        for (int i = 0; i < RT_COUNT(isas); i++)
+            for (int threads = 1; threads <= 3; threads++) {
+                if (!open_device_named(&d, rt_dev_name(kind), isas[i], threads))
+                    continue;
+                run_case(d, &w, &again);
+                check_same_bits(&w, &first, &again, isas[i], threads);
+                free_buffers(&again);
+                rt_dev_close(d);
+            }
     free_buffers(&first);
     free_buffers(&w.host);
 }
@@ -281,16 +270,23 @@ static const struct {
 
 START_TEST(router_order)
 {
-    rt_dev d;
+    rt_dev *d;
     rt_route_policy p = routes[_i].p;
-    int32_t idx[3];
-    float weight[3], score[8], sum = 0.0f;
+    int32_t idx[3] = { 0 };
+    float weight[3] = { 0 }, score[8] = { 0 }, sum = 0.0f;
     rt_tensor ti = rt_tensor_2(idx, RT_I32, 1, 3), tw = rt_tensor_2(weight, RT_F32, 1, 3);
     rt_tensor ts = rt_tensor_2(score, RT_F32, 1, 8);
     rt_tensor logits = rt_tensor_2((void *)(uintptr_t)routes[_i].logits, RT_F32, 1, 8);
     rt_tensor bias = rt_tensor_1((void *)(uintptr_t)routes[_i].bias, RT_F32, 8);
-    ck_assert(open_device(&d, isas[0], 1));
-    rt_route_forward(&d, &ti, &tw, &ts, &logits, &bias, &p);
+    ck_assert(open_device_named(&d, NULL, isas[0], 1));
+    rt_tensor di = put_tensor(d, &ti), dw = put_tensor(d, &tw), ds = put_tensor(d, &ts);
+    rt_tensor dl = put_tensor(d, &logits), db = put_tensor(d, &bias);
+    rt_route_forward(d, &di, &dw, &ds, &dl, &db, &p);
+    get_tensor(d, &ti, &di);
+    get_tensor(d, &tw, &dw);
+    get_tensor(d, &ts, &ds);
+    drop_tensor(d, &dl);
+    drop_tensor(d, &db);
     for (int k = 0; k < 3; k++)
         sum += score[routes[_i].chosen[k]];
     for (int k = 0; k < 3; k++) {
@@ -298,16 +294,16 @@ START_TEST(router_order)
                       idx[k]);
         ck_assert_float_eq_tol(weight[k], score[idx[k]] / (p.normalize ? sum : 1.0f), 1e-6f);
     }
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 
 START_TEST(router_sort_and_balance)
 {
     enum { N = 301, A = 3, E = 13 };
-    int32_t idx[N * A], offset[E + 1], row[N * A], slot[N * A];
+    int32_t idx[N * A], offset[E + 1] = { 0 }, row[N * A] = { 0 }, slot[N * A] = { 0 };
     float load[E], bias[E] = { 0 };
-    rt_dev d;
+    rt_dev *d;
     rt_tensor ti = rt_tensor_2(idx, RT_I32, N, A), to = rt_tensor_1(offset, RT_I32, E + 1);
     rt_tensor tr = rt_tensor_1(row, RT_I32, N * A), ts = rt_tensor_2(slot, RT_I32, N, A);
     rt_tensor tl = rt_tensor_1(load, RT_F32, E), tb = rt_tensor_1(bias, RT_F32, E);
@@ -317,10 +313,18 @@ START_TEST(router_sort_and_balance)
     }
     for (int e = 0; e < E; e++)
         load[e] = 5.0f;
-    ck_assert(open_device(&d, isas[0], 2));
-    rt_route_sort(&d, &to, &tr, &ts, &ti);
-    rt_route_load(&d, &tl, &to);
-    rt_route_balance(&d, &tb, &tl, 0.25f);
+    ck_assert(open_device_named(&d, NULL, isas[0], 2));
+    rt_tensor di = put_tensor(d, &ti), off = put_tensor(d, &to), dr = put_tensor(d, &tr);
+    rt_tensor ds = put_tensor(d, &ts), dl = put_tensor(d, &tl), db = put_tensor(d, &tb);
+    rt_route_sort(d, &off, &dr, &ds, &di);
+    rt_route_load(d, &dl, &off);
+    rt_route_balance(d, &db, &dl, 0.25f);
+    get_tensor(d, &to, &off);
+    get_tensor(d, &tr, &dr);
+    get_tensor(d, &ts, &ds);
+    get_tensor(d, &tl, &dl);
+    get_tensor(d, &tb, &db);
+    drop_tensor(d, &di);
     ck_assert_int_eq(offset[0], 0);
     ck_assert_int_eq(offset[E], N * A);
     bool taken[N * A] = { false };
@@ -337,7 +341,7 @@ START_TEST(router_sort_and_balance)
         ck_assert(bias[e] == (n < mean ? 0.25f : -0.25f));
     }
     ck_assert(load[4] == 5.0f);
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 
@@ -361,10 +365,14 @@ START_TEST(gather_dtypes)
     rt_tensor tx = rt_tensor_2(x, t, ROWS, C), ty = rt_tensor_2(y, RT_F32, M, C);
     rt_tensor ti = rt_tensor_1(index, RT_I32, M);
     for (int i = 0; i < RT_COUNT(isas); i++) {
-        rt_dev d;
-        if (!open_device(&d, isas[i], 2))
+        rt_dev *d;
+        if (!open_device_named(&d, NULL, isas[i], 2))
             continue;
-        rt_gather_rows(&d, &ty, &tx, &ti);
+        rt_tensor dx = put_tensor(d, &tx), dy = put_tensor(d, &ty), di = put_tensor(d, &ti);
+        rt_gather_rows(d, &dy, &dx, &di);
+        get_tensor(d, &ty, &dy);
+        drop_tensor(d, &dx);
+        drop_tensor(d, &di);
         for (int r = 0; r < M; r++) {
             rt_decode_f32(want, x + index[r] * bytes, t, C);
             for (int k = 0; k < C; k++)
@@ -372,7 +380,7 @@ START_TEST(gather_dtypes)
                                   (isnan(y[r * C + k]) && isnan(want[k])),
                               "%s row %d column %d", rt_dtype_get(t)->name, r, k);
         }
-        rt_dev_close(&d);
+        rt_dev_close(d);
     }
     free(x), free(y), free(want);
 }
@@ -381,8 +389,15 @@ END_TEST
 /* --- refusals ------------------------------------------------------------------------------------
  */
 
-static float storage[4096];
-static int32_t integers[4096];
+static float *storage; /* on the device of the child */
+static int32_t *integers;
+
+static void set_integer(rt_dev *d, int at, int32_t value)
+{
+    rt_err err;
+    rt_upload(d, integers + at, &value, sizeof value);
+    (void)rt_sync(d, &err);
+}
 
 static rt_tensor f2(int64_t a, int64_t b) { return rt_tensor_2(storage, RT_F32, a, b); }
 static rt_tensor f1(int64_t a) { return rt_tensor_1(storage, RT_F32, a); }
@@ -406,7 +421,7 @@ static void bad_dtype(rt_dev *d)
 static void bad_index(rt_dev *d)
 {
     rt_tensor y = f2(3, 5), x = f2(9, 5), index = i1(3);
-    integers[2] = 9;
+    set_integer(d, 2, 9);
     rt_gather_rows(d, &y, &x, &index);
 }
 static void bad_heads(rt_dev *d)
@@ -439,7 +454,7 @@ static void bad_scratch(rt_dev *d)
 }
 static void bad_label(rt_dev *d)
 {
-    integers[0] = 8;
+    set_integer(d, 0, 8);
     loss_of(d, (rt_loss_spec){ .ce = 1, .temperature = 1 }, 8, true);
 }
 static void bad_route(rt_dev *d)
@@ -475,10 +490,16 @@ START_TEST(refused)
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        rt_dev d;
+        rt_dev *d;
         dup2(fd[1], 2);
-        if (open_device(&d, isas[0], 1))
-            refusals[_i].call(&d);
+        static const int32_t zero[4096];
+        rt_err err;
+        if (open_device_named(&d, NULL, isas[0], 1)) {
+            storage = put_bytes(d, zero, sizeof zero);
+            integers = put_bytes(d, zero, sizeof zero);
+            refusals[_i].call(d);
+            (void)rt_sync(d, &err); /* a late device says it now */
+        }
         _exit(0);
     }
     close(fd[1]);

@@ -29,7 +29,7 @@ static void draw(rt_dev *d, int32_t *token, const float *z, int64_t v, int64_t m
     for (int64_t r = 0; r < m; r++) {
         struct counters c = new_counters(1, seed, (int32_t)r);
         rt_tensor t = rt_tensor_1(token + r, RT_I32, 1);
-        rt_sample(d, &t, &logits, &c.seed, &c.index, s, v);
+        sample_rows(d, &t, &logits, &c, s, v);
         free_counters(&c);
     }
 }
@@ -74,12 +74,12 @@ START_TEST(samples_follow_the_distribution)
     float z[SMALL];
     double p[SMALL];
     static int32_t token[M];
-    rt_dev d;
+    rt_dev *d;
     int freedom;
     for (int64_t i = 0; i < SMALL; i++)
         z[i] = 2.5f * bell(7, (uint64_t)i);
     ck_assert(open_device(&d, NULL, 1));
-    draw(&d, token, z, SMALL, M, s, 40 + (uint64_t)_i);
+    draw(d, token, z, SMALL, M, s, 40 + (uint64_t)_i);
     if (s->temperature == 0.0f) {
         softmax(p, z, SMALL, 1.0);
         struct ranked *r = rank_all(p, SMALL);
@@ -93,14 +93,14 @@ START_TEST(samples_follow_the_distribution)
         if (freedom > 0 && x > freedom + 4.0 * sqrt(2.0 * freedom) + 6.0)
             ck_abort_msg("sampling %d: chi-square %.1f for %d degrees of freedom", _i, x, freedom);
     }
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 
 /* Over many random rows every token of the set turns up or could, none outside does. */
 START_TEST(kept_sets)
 {
-    rt_dev d;
+    rt_dev *d;
     ck_assert(open_device(&d, NULL, 1));
     for (uint64_t row = 0; row < 400; row++) {
         float z[31];
@@ -111,10 +111,10 @@ START_TEST(kept_sets)
         for (uint64_t i = 0; i < 31; i++)
             z[i] = 3.0f * bell(row + 1000, i);
         kept(p, z, 31, &s);
-        draw(&d, token, z, 31, 40, &s, row);
+        draw(d, token, z, 31, 40, &s, row);
         chi_square(token, 40, p, 31, &freedom); /* aborts on a token outside */
     }
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 
@@ -124,7 +124,7 @@ START_TEST(ties)
     enum { V = 40, M = 3000 };
     float z[V];
     int32_t token[M];
-    rt_dev d;
+    rt_dev *d;
     const struct {
         rt_sampling s;
         int kept;
@@ -135,7 +135,7 @@ START_TEST(ties)
         z[i] = -2.5f;
     for (int k = 0; k < RT_COUNT(rows); k++) {
         bool seen[V] = { false };
-        draw(&d, token, z, V, M, &rows[k].s, 5);
+        draw(d, token, z, V, M, &rows[k].s, 5);
         for (int i = 0; i < M; i++)
             seen[token[i]] = true;
         for (int i = 0; i < V; i++)
@@ -143,9 +143,9 @@ START_TEST(ties)
                 ck_abort_msg("row %d: id %d is %s", k, i, seen[i] ? "drawn" : "never drawn");
     }
     z[11] = z[30] = 4.0f;
-    draw(&d, token, z, V, 1, &rows[0].s, 5);
+    draw(d, token, z, V, 1, &rows[0].s, 5);
     ck_assert_int_eq(token[0], 11);
-    rt_dev_close(&d);
+    rt_dev_close(d);
 }
 END_TEST
 
@@ -156,7 +156,7 @@ START_TEST(samples_of_a_large_vocabulary)
     float *z = take(LARGE);
     double *p = calloc(LARGE, sizeof *p), range[RANGES] = { 0 };
     int32_t token[M];
-    rt_dev d;
+    rt_dev *d;
     int freedom;
     rt_sampling s = { 1.0f, _i == 1 ? 0.9f : 1.0f, 0 };
     int64_t m = _i == 1 ? 300 : M;
@@ -164,7 +164,7 @@ START_TEST(samples_of_a_large_vocabulary)
         z[i] = (_i == 2 ? 6.0f : 0.1f) * bell(3, (uint64_t)i);
     kept(p, z, LARGE, &s);
     ck_assert(open_device(&d, NULL, 1));
-    draw(&d, token, z, LARGE, m, &s, 9);
+    draw(d, token, z, LARGE, m, &s, 9);
     for (int64_t i = 0; i < LARGE; i++)
         range[i * RANGES / LARGE] += p[i];
     for (int64_t i = 0; i < m; i++) {
@@ -173,7 +173,7 @@ START_TEST(samples_of_a_large_vocabulary)
     }
     double x = chi_square(token, m, range, RANGES, &freedom);
     ck_assert_msg(x < 45.0, "chi-square %.1f for %d degrees of freedom", x, freedom);
-    rt_dev_close(&d);
+    rt_dev_close(d);
     free(z), free(p);
 }
 END_TEST

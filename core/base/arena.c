@@ -74,7 +74,8 @@ void *rt_arena_take(rt_arena *a, const char *name, int64_t bytes)
                a->label, name, (long long)bytes, (long long)(a->size - a->used),
                (long long)a->size);
     void *p = a->base + a->used;
-    ASAN_UNPOISON_MEMORY_REGION(p, (size_t)bytes);
+    if (!a->adopted)
+        ASAN_UNPOISON_MEMORY_REGION(p, (size_t)bytes);
     a->used += padded;
     return p;
 }
@@ -89,7 +90,7 @@ void rt_arena_release(rt_arena *a, int64_t mark)
         a->n_takes--;
         a->slot[a->take[a->n_takes].slot].live -= a->take[a->n_takes].bytes;
     }
-    if (a->base)
+    if (a->base && !a->adopted)
         ASAN_POISON_MEMORY_REGION(a->base + mark, (size_t)(a->used - mark));
     a->used = mark;
 }
@@ -145,12 +146,22 @@ void rt_memory_free(void *p)
         free(from.base);
 }
 
+static void take_base(rt_arena *a, void *base)
+{
+    if (a->base)
+        rt_bug("arena %s: placed twice", a->label);
+    free(a->take);
+    a->take = NULL;
+    a->n_takes = a->cap_takes = 0;
+    a->base = base;
+    a->size = a->high;
+    a->used = 0;
+}
+
 int rt_arena_place(rt_arena *a, rt_err *err)
 {
     char need[32], have[32];
     int64_t memory = 0;
-    if (a->base)
-        rt_bug("arena %s: placed twice", a->label);
     if (!rt_mul_ok(sysconf(_SC_PHYS_PAGES), sysconf(_SC_PAGESIZE), &memory))
         memory = INT64_MAX;
     if (a->high > memory)
@@ -164,20 +175,22 @@ int rt_arena_place(rt_arena *a, rt_err *err)
         return rt_fail(err, "%s: out of memory for %s; see --plan for what takes the most",
                        a->label, rt_fmt_bytes(need, sizeof need, a->high));
     ASAN_POISON_MEMORY_REGION(base, (size_t)a->high);
-    free(a->take);
-    a->take = NULL;
-    a->n_takes = a->cap_takes = 0;
-    a->base = base;
-    a->size = a->high;
-    a->used = 0;
+    take_base(a, base);
     return 0;
+}
+
+void rt_arena_adopt(rt_arena *a, void *base)
+{
+    take_base(a, base);
+    a->adopted = true;
 }
 
 void rt_arena_free(rt_arena *a)
 {
-    if (a->base)
+    if (a->base && !a->adopted) {
         ASAN_UNPOISON_MEMORY_REGION(a->base, (size_t)a->size);
-    rt_memory_free(a->base);
+        rt_memory_free(a->base);
+    }
     free(a->take);
     rt_arena_init(a, a->label);
 }

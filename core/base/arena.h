@@ -24,6 +24,7 @@ typedef struct rt_arena {
     int64_t used, size; /* size: bytes of memory behind base */
     int64_t high;       /* high-water mark of used (mark/release inside a step) */
     bool sparse;        /* set before placing: filled here and there, maybe never to the end */
+    bool adopted;       /* base belongs to who gave it */
     rt_slot slot[96];   /* table by name, for --plan */
     int n_slots;
     int64_t n_takes, cap_takes; /* private: the takes not yet released, while measuring */
@@ -46,6 +47,9 @@ int64_t rt_arena_mark(const rt_arena *a);
 void rt_arena_release(rt_arena *a, int64_t mark);
 /* After measuring: allocate `high` bytes (zeroed), reset used, keep the slot table. */
 int rt_arena_place(rt_arena *a, rt_err *err);
+/* The same with memory of another kind, `high` bytes at base, which is never looked into here and
+   which its owner frees. */
+void rt_arena_adopt(rt_arena *a, void *base);
 void rt_arena_free(rt_arena *a);
 
 RT_END

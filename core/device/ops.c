@@ -1,9 +1,7 @@
 /* ops.c: calls the operations of a backend's table. Each rt_<op> checks shapes, dtypes and scalars
    against the contract of ops.h once, for every backend, and refuses a mistake with rt_bug: the
-   operation, the rule that failed and the shapes that were given. Never looks into tensor data.
-   What moves memory (alloc, upload, download, copy) has no shapes and is called where it is needed.
- */
-#include "core/device/ops.h"
+   operation, the rule that failed and the shapes that were given. Never looks into tensor data. */
+#include "core/device/backend.h"
 
 #include "core/device/kernels/route.h"
 #include "core/device/kernels/softmax.h"
@@ -40,6 +38,7 @@ static void refuse(const char *op, const char *rule, const rt_tensor *const *t, 
 /* A backend under construction lacks entries. */
 #define HAVE(d, name)                                                                              \
     do {                                                                                           \
+        (d)->caller = __builtin_return_address(0);                                                 \
         if (!(d)->ops->name)                                                                       \
             rt_bug("%s: the backend does not have it", #name);                                     \
     } while (0)
@@ -456,11 +455,6 @@ void rt_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt
 /* --- head --------------------------------------------------------------------------------------
  */
 
-int64_t rt_head_row_bytes(int64_t vocab)
-{
-    return 2 * rt_align_up(vocab, 16) * (int64_t)sizeof(float);
-}
-
 static void check_targets(const char *op, const rt_targets *t, int64_t m)
 {
     int64_t items = t->id.dim[0];
@@ -503,7 +497,7 @@ void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_ten
 {
     const char *op = "capture";
     int64_t m = logits->dim[0];
-    HAVE(d, capture);
+    HAVE(d, capture_rows);
     NEED(op, f32(logits, 2) && i32_n(token, m) && i32_nk(seed, m, 2) && i32_n(index, m), logits,
          token, seed, index);
     NEED(op, vocab > 0 && vocab <= logits->dim[1] && vocab <= RT_VOCAB_MAX, logits);
@@ -523,7 +517,7 @@ void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_ten
              &out->draw_id);
     if (c->n_temperatures > 0)
         NEED(op, f32_nk(&out->logz, m, c->n_temperatures), &out->logz);
-    d->ops->capture(d, out, logits, token, seed, index, c, vocab);
+    d->ops->capture_rows(d, out, logits, token, seed, index, c, vocab);
 }
 
 void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q,
@@ -550,8 +544,8 @@ void rt_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g)
 void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g,
                    const rt_adamw *h)
 {
-    HAVE(d, adamw);
+    HAVE(d, adamw_step);
     NEED("adamw", f32_like(w, w) && f32_like(m, w) && f32_like(v, w) && f32_like(g, w), w, m, v, g);
     NEED("adamw", h->bias1 > 0.0f && h->bias2 > 0.0f, w);
-    d->ops->adamw(d, w, m, v, g, h);
+    d->ops->adamw_step(d, w, m, v, g, h);
 }

@@ -1,6 +1,6 @@
-/* ops.h: the specification of a backend. Every operation states shapes, whether it overwrites (=) or
-   accumulates (+=), and what may alias. rt_* functions below are what callers use: ops.c checks
-   shapes once and calls the backend's table. Letters: tensor.h. Activations, statistics, losses
+/* ops.h: the operations of a device. Each states shapes, whether it overwrites (=) or accumulates
+   (+=), and what may alias. ops.c checks shapes, dtypes and scalars once, for every backend: a mistake
+   is rt_bug naming the operation and the shapes. When they run: device.h. Letters: tensor.h. Activations, statistics, losses
    and gradients are f32; weights may be any dtype of tensor.h where an argument says "any".
    Argument order: device, outputs, saved statistics, inputs, scalars. A batch is ragged rows.
 
@@ -20,13 +20,11 @@
 #ifndef RT_OPS_H
 #define RT_OPS_H
 
-#include "core/base/err.h"
+#include "core/device/device.h"
 #include "core/device/soft.h"
 #include "core/device/tensor.h"
 
 RT_BEGIN
-
-typedef struct rt_dev rt_dev;
 
 /* Ragged rows: segment s owns rows offset[s] .. offset[s+1]; pos is the row's position in its
    sequence (0-based). For cached attention, segment s continues cache slot slot[s]: its first row has
@@ -132,241 +130,130 @@ typedef struct rt_adamw {
     float grad_scale;                   /* multiplies g (clipping) */
 } rt_adamw;
 
-typedef struct rt_ops {
-    const char *name;
+/* --- memory: data moves on the device only (device.h moves it in and out) --- */
 
-    /* --- memory: device pointers are opaque to callers --------------------------------------- */
-    void *(*alloc)(rt_dev *d, int64_t bytes);             /* zeroed, 64-byte aligned; NULL = none left */
-    void (*release)(rt_dev *d, void *p);
-    void (*upload)(rt_dev *d, void *dst, const void *src, int64_t bytes);
-    void (*download)(rt_dev *d, void *dst, const void *src, int64_t bytes); /* waits for it */
-    void (*copy)(rt_dev *d, rt_tensor *y, const rt_tensor *x);              /* y = x, same shape */
-    void (*zero)(rt_dev *d, rt_tensor *y);
-
-    /* --- matrix products --------------------------------------------------------------------- */
-    /* c(M,N) = a·b + beta c. a is (M,K), or (K,M) when ta; b is (K,N), or (N,K) when tb.
-       b any dtype, or a weight with a piece when tb (tensor.h); beta 0 or 1. Forward: (y, x, 0, w,
-       1); dx: (dx, dy, 0, w, 0); dw: (dw, dy, 1, x, 0). b.panels, when set, was made by pack_weight
-       for (b, tb) = (w, 1) and is used instead of b. */
-    void (*matmul)(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b, bool tb,
-                   float beta);
-    /* Rows sorted by expert, offset (E+1) i32. Without ta: rows of expert e: c(G,·) = a(G,·)·b[e];
-       b (E,·,·), any dtype, tb as above, or E pieces. With ta: c[e](·,·) = a[rows of e]ᵀ · b[rows
-       of e] + beta c[e], c (E,·,·); an expert without rows keeps beta c[e]. */
-    void (*matmul_grouped)(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
-                           bool tb, const rt_tensor *offset, float beta);
-    /* Per head, for absorbed MLA. c(N,H,·)[.., c0 : c0+n_out] = a(N,H,·)[.., a0 : a0+n_in] · w_h +
-       0, where w (H, rows, cols) any dtype, or one piece of all heads' rows, and w_h is its rows
-       [w0, w0+n) of head h: with tb the sum runs over cols (n_out = n, n_in = cols), without over
-       rows (n_in = n, n_out = cols). */
-    void (*matmul_heads)(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
-                         const rt_tensor *w, int64_t w0, int64_t n, bool tb);
-    int64_t (*panels_bytes)(rt_dev *d, const rt_tensor *w);           /* w (O,I) or (E,O,I) */
-    void (*pack_weight)(rt_dev *d, void *panels, const rt_tensor *w); /* for tb = 1 products */
-
-    /* --- rows -------------------------------------------------------------------------------- */
-    void (*gather_rows)(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index); /* y(M,C) = x[index], x any */
-    void (*scatter_add_rows)(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index); /* x[index[i]] += y[i], ascending i */
-    /* y(N,C) += b(C); or rows sorted by expert, offset (E+1): y += b(E,C) of the row's expert. offset NULL = one b. */
-    void (*bias_forward)(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);
-    /* db += sums of dy over the rows of each b, ascending */
-    void (*bias_backward)(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset);
-
-    /* --- norm and rope ----------------------------------------------------------------------- */
-    /* y(N,C) = x rstd w, rstd(N) = 1/sqrt(mean x^2 + eps). Heads: view (N,H,D) as (N*H, D).
-       ld_x >= C: x rows may be the first C columns of wider rows (MLA latent). y may not alias x. */
-    void (*rmsnorm_forward)(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tensor *x,
-                            const rt_tensor *w, float eps);
-    /* dx(N,C) = beta dx + ..., dw(C) += ...; x and dx may be wider than C (first C columns). */
-    void (*rmsnorm_backward)(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tensor *dy,
-                             const rt_tensor *x, const rt_tensor *w, const rt_tensor *rstd, float beta);
-    /* In place on x (N,H,D), columns [first, first+P): pair (i, i+P/2), or (2i, 2i+1) when interleaved,
-       turned by angle pos * freq_i. table (T,P) f32: cos P/2 | sin P/2 of each position. backward
-       turns by the opposite angle. */
-    void (*rope)(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *pos, int64_t first,
-                 bool interleaved, bool backward);
-
-    /* --- attention --------------------------------------------------------------------------- */
-    /* Causal inside each segment (rows.offset), over the keys of the rule. q(N,H,Dk) k(N,K,Dk) v(N,K,Dv) -> out(N,H,Dv), lse(N,H). */
-    void (*attention_forward)(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
-                              const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
-    /* dq = , dk = , dv = */
-    void (*attention_backward)(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv, const rt_tensor *dout,
-                               const rt_tensor *out, const rt_tensor *lse, const rt_tensor *q,
-                               const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
-    /* dsinks(H) += of the sinks that out and lse were made with */
-    void (*sinks_backward)(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, const rt_tensor *out,
-                           const rt_tensor *lse, const rt_tensor *sinks);
-    int64_t (*kv_bytes)(rt_dev *d, const rt_kv *kv);
-    /* Append k(N,K,Dk), v(N,K,Dv) (v ignored when v_in_k) of rows at their pos of their slot. */
-    void (*kv_append)(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, const rt_rows *rows);
-    /* As attention_forward over the cached keys up to pos of the row's slot (its own included): the
-       same bits as attention_forward on the whole sequence. */
-    void (*attention_cached)(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
-                             const rt_rows *rows, const rt_attention_rule *rule);
-    /* MLA, expanded: kvb(N,H,Dn+Dv), kr(N,R+P) whose last P columns are the shared rope key ->
-       k(N,H,Dn+P) = [kvb[..,:Dn] | kr[R:]], v(N,H,Dv). backward: dkvb = , dkr[.., R:] = sum over heads. */
-    void (*mla_expand_forward)(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb, const rt_tensor *kr);
-    void (*mla_expand_backward)(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk, const rt_tensor *dv);
-    /* y(N,H,·)[.., y0 : y0+n] = x(N,Hx,·)[.., x0 : x0+n]; Hx = H, or 1 to broadcast. */
-    void (*copy_columns)(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0, int64_t n);
-
-    /* --- feed-forward ------------------------------------------------------------------------ */
-    void (*swiglu_forward)(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
-                           const rt_swiglu_rule *rule); /* y = , (N,F) each */
-    /* dgate = , dup = ; may alias gate, up */
-    void (*swiglu_backward)(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
-                            const rt_tensor *gate, const rt_tensor *up, const rt_swiglu_rule *rule);
-    /* logits(N,E) -> score(N,E) = softmax | sigmoid; idx(N,A) chosen experts, descending choice value
-       (score + bias, bias (E) f32 or NULL), lowest index on ties; a group's score is the sum of its two
-       best choices (sigmoid) or its best (softmax); groups not kept are -inf. weight(N,A): unbiased
-       scores of the chosen, normalised and scaled as the policy says. */
-    void (*route_forward)(rt_dev *d, rt_tensor *idx, rt_tensor *weight, rt_tensor *score,
-                          const rt_tensor *logits, const rt_tensor *bias, const rt_route_policy *p);
-    void (*route_backward)(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight, const rt_tensor *idx,
-                           const rt_tensor *weight, const rt_tensor *score, const rt_route_policy *p); /* dlogits = */
-    /* Counting sort of the N*A choices by expert: offset(E+1), row(N*A) source row of each sorted slot
-       (ascending row inside an expert), slot(N,A) where choice (n,a) went. */
-    void (*route_sort)(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot, const rt_tensor *idx);
-    /* bias[e] += rate * sign(mean load - load[e]); load from offset, accumulated over a step by the caller */
-    void (*route_balance)(rt_dev *d, rt_tensor *bias, const rt_tensor *load, float rate);
-    void (*route_load)(rt_dev *d, rt_tensor *load, const rt_tensor *offset); /* load(E) f32 += rows of each expert */
-    /* y(N,C) += sum over a ascending of weight[n,a] ys[slot[n,a]] */
-    void (*combine_forward)(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_tensor *slot, const rt_tensor *weight);
-    /* dys(N*A,C) = weight dy; dweight(N,A) = dy · ys[slot] */
-    void (*combine_backward)(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt_tensor *dy,
-                             const rt_tensor *ys, const rt_tensor *slot, const rt_tensor *weight);
-
-    /* --- head: losses, capture, choice ------------------------------------------------------- */
-    /* logits(M,V): in logits, out d(scale * weight * loss)/dlogits; stats(M, RT_LOSS_COLUMNS) = .
-       gradient = false leaves logits alone. Columns >= vocab (padding rows of the head) are outside
-       the softmax and get gradient 0. */
-    void (*loss)(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t,
-                 const rt_loss_spec *spec, int64_t vocab, float scale, bool gradient);
-    /* token(M) i32 drawn with rt_rng_uniform(seed[m], RT_RNG_SAMPLE, index[m]); seed (M,2) i32 halves of a
-       u64 (low, high), index(M) i32. Kept are the top_k most probable ids, then the fewest of those
-       whose mass reaches top_p of theirs (the one that crosses included, lowest ids first on ties);
-       the draw is the inverse of the kept ids' cumulative mass, ids ascending. Logits that are not
-       all finite choose -1. */
-    void (*sample)(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
-                   const rt_tensor *index, const rt_sampling *s, int64_t vocab);
-    /* Soft targets of M rows; token(M) is what followed, -1 = unknown (taken = 0). Tail offset
-       u = rt_rng_uniform(seed, RT_RNG_TAIL, index). logits are clobbered. */
-    void (*capture)(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token, const rt_tensor *seed,
-                    const rt_tensor *index, const rt_soft_config *c, int64_t vocab);
-    /* kl(M) = KL(p || q) of two sets of logits over [0, vocab); agree(M) 1 when the argmax is equal */
-    void (*kl_rows)(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q, int64_t vocab);
-
-    /* --- optimizer --------------------------------------------------------------------------- */
-    /* partial(B) f32 sums of g^2 over blocks of 4096 elements, 16 lanes each; B = ceil(elements / 4096).
-       The host adds them in f64, ascending. */
-    void (*sumsq)(rt_dev *d, rt_tensor *partial, const rt_tensor *g);
-    void (*adamw)(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g, const rt_adamw *h);
-} rt_ops;
-
-struct rt_dev {
-    const rt_ops *ops;
-    void *state;          /* the backend's own */
-    int threads;          /* CPU threads in use */
-    const char *isa;      /* "avx512" | "avx2" | "scalar" on the CPU */
-    int64_t scratch_need; /* bytes; grown by rt_dev_need while planning */
-    int64_t scratch_size; /* bytes held since rt_dev_ready */
-    uint8_t *scratch;     /* private workspace of operations (packed operands, score tiles) */
-};
-
-/* Checked calls, one for each entry above from `copy` on, with the same arguments: rt_matmul(d, ...),
-   rt_rmsnorm_forward(d, ...). A wrong shape or dtype is rt_bug naming the operation and the shapes.
-   Declared at the end of this file; capture and adamw, where a type has the name, are
-   rt_capture_rows and rt_adamw_step. */
-
-/* name: "cpu". threads 0 = all cores. Environment RETORT_ISA=scalar|avx2|avx512 overrides the choice. */
-int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err);
-void rt_dev_close(rt_dev *d);
-
-/* Workspace is planned too: every plan function states the largest shapes its ops will see, then
-   rt_dev_ready allocates the maximum once. An op that needs more than was planned is rt_bug. */
-void rt_dev_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k);      /* any of the three products */
-void rt_dev_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k);
-void rt_dev_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads, int64_t kv_heads,
-                           int64_t dk, int64_t dv, bool backward);
-void rt_dev_need_rows(rt_dev *d, int64_t bytes_per_thread);               /* private rows of head kernels */
-int rt_dev_ready(rt_dev *d, rt_err *err);
-/* rt_arena_place with the device's memory. */
-int rt_dev_place(rt_dev *d, rt_arena *a, rt_err *err);
-void rt_dev_free(rt_dev *d, rt_arena *a);
-/* What loss, sample and capture want of rt_dev_need_rows. */
-int64_t rt_head_row_bytes(int64_t vocab);
-
-/* --- checked calls: arguments as in rt_ops -------------------------------------------------- */
-
-void rt_copy(rt_dev *d, rt_tensor *y, const rt_tensor *x);
+void rt_copy(rt_dev *d, rt_tensor *y, const rt_tensor *x);              /* y = x, same shape */
 void rt_zero(rt_dev *d, rt_tensor *y);
+
+/* --- matrix products --------------------------------------------------------------------- */
+/* c(M,N) = a·b + beta c. a is (M,K), or (K,M) when ta; b is (K,N), or (N,K) when tb.
+   b any dtype, or a weight with a piece when tb (tensor.h); beta 0 or 1. Forward: (y, x, 0, w,
+   1); dx: (dx, dy, 0, w, 0); dw: (dw, dy, 1, x, 0). b.panels, when set, was made by pack_weight
+   for (b, tb) = (w, 1) and is used instead of b. */
 void rt_matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b, bool tb,
                float beta);
+/* Rows sorted by expert, offset (E+1) i32. Without ta: rows of expert e: c(G,·) = a(G,·)·b[e];
+   b (E,·,·), any dtype, tb as above, or E pieces. With ta: c[e](·,·) = a[rows of e]ᵀ · b[rows
+   of e] + beta c[e], c (E,·,·); an expert without rows keeps beta c[e]. */
 void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
                        bool tb, const rt_tensor *offset, float beta);
+/* Per head, for absorbed MLA. c(N,H,·)[.., c0 : c0+n_out] = a(N,H,·)[.., a0 : a0+n_in] · w_h +
+   0, where w (H, rows, cols) any dtype, or one piece of all heads' rows, and w_h is its rows
+   [w0, w0+n) of head h: with tb the sum runs over cols (n_out = n, n_in = cols), without over
+   rows (n_in = n, n_out = cols). */
 void rt_matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
                      const rt_tensor *w, int64_t w0, int64_t n, bool tb);
-int64_t rt_panels_bytes(rt_dev *d, const rt_tensor *w);
-void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w);
-void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index);
-void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index);
+int64_t rt_panels_bytes(rt_dev *d, const rt_tensor *w);           /* w (O,I) or (E,O,I) */
+void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w); /* for tb = 1 products */
+
+/* --- rows -------------------------------------------------------------------------------- */
+void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index); /* y(M,C) = x[index], x any */
+void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index); /* x[index[i]] += y[i], ascending i */
+/* y(N,C) += b(C); or rows sorted by expert, offset (E+1): y += b(E,C) of the row's expert. offset NULL = one b. */
 void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);
+/* db += sums of dy over the rows of each b, ascending */
 void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset);
+
+/* --- norm and rope ----------------------------------------------------------------------- */
+/* y(N,C) = x rstd w, rstd(N) = 1/sqrt(mean x^2 + eps). Heads: view (N,H,D) as (N*H, D).
+   ld_x >= C: x rows may be the first C columns of wider rows (MLA latent). y may not alias x. */
 void rt_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tensor *x,
                         const rt_tensor *w, float eps);
+/* dx(N,C) = beta dx + ..., dw(C) += ...; x and dx may be wider than C (first C columns). */
 void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tensor *dy,
                          const rt_tensor *x, const rt_tensor *w, const rt_tensor *rstd, float beta);
+/* In place on x (N,H,D), columns [first, first+P): pair (i, i+P/2), or (2i, 2i+1) when interleaved,
+   turned by angle pos * freq_i. table (T,P) f32: cos P/2 | sin P/2 of each position. backward
+   turns by the opposite angle. */
 void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *pos, int64_t first,
              bool interleaved, bool backward);
+
+/* --- attention --------------------------------------------------------------------------- */
+/* Causal inside each segment (rows.offset), over the keys of the rule. q(N,H,Dk) k(N,K,Dk) v(N,K,Dv) -> out(N,H,Dv), lse(N,H). */
 void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
                           const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
-void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv,
-                           const rt_tensor *dout, const rt_tensor *out, const rt_tensor *lse,
-                           const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
-                           const rt_rows *rows, const rt_attention_rule *rule);
+/* dq = , dk = , dv = */
+void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv, const rt_tensor *dout,
+                           const rt_tensor *out, const rt_tensor *lse, const rt_tensor *q,
+                           const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
+/* dsinks(H) += of the sinks that out and lse were made with */
 void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, const rt_tensor *out,
                        const rt_tensor *lse, const rt_tensor *sinks);
 int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv);
-void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
-                  const rt_rows *rows);
+/* Append k(N,K,Dk), v(N,K,Dv) (v ignored when v_in_k) of rows at their pos of their slot. */
+void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, const rt_rows *rows);
+/* As attention_forward over the cached keys up to pos of the row's slot (its own included): the
+   same bits as attention_forward on the whole sequence. */
 void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
                          const rt_rows *rows, const rt_attention_rule *rule);
-void rt_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb,
-                           const rt_tensor *kr);
-void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk,
-                            const rt_tensor *dv);
-void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0,
-                     int64_t n);
+/* MLA, expanded: kvb(N,H,Dn+Dv), kr(N,R+P) whose last P columns are the shared rope key ->
+   k(N,H,Dn+P) = [kvb[..,:Dn] | kr[R:]], v(N,H,Dv). backward: dkvb = , dkr[.., R:] = sum over heads. */
+void rt_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb, const rt_tensor *kr);
+void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk, const rt_tensor *dv);
+/* y(N,H,·)[.., y0 : y0+n] = x(N,Hx,·)[.., x0 : x0+n]; Hx = H, or 1 to broadcast. */
+void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0, int64_t n);
+
+/* --- feed-forward ------------------------------------------------------------------------ */
 void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
-                       const rt_swiglu_rule *rule);
+                       const rt_swiglu_rule *rule); /* y = , (N,F) each */
+/* dgate = , dup = ; may alias gate, up */
 void rt_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
                         const rt_tensor *gate, const rt_tensor *up, const rt_swiglu_rule *rule);
+/* logits(N,E) -> score(N,E) = softmax | sigmoid; idx(N,A) chosen experts, descending choice value
+   (score + bias, bias (E) f32 or NULL), lowest index on ties; a group's score is the sum of its two
+   best choices (sigmoid) or its best (softmax); groups not kept are -inf. weight(N,A): unbiased
+   scores of the chosen, normalised and scaled as the policy says. */
 void rt_route_forward(rt_dev *d, rt_tensor *idx, rt_tensor *weight, rt_tensor *score,
                       const rt_tensor *logits, const rt_tensor *bias, const rt_route_policy *p);
-void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight,
-                       const rt_tensor *idx, const rt_tensor *weight, const rt_tensor *score,
-                       const rt_route_policy *p);
-void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot,
-                   const rt_tensor *idx);
+void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight, const rt_tensor *idx,
+                       const rt_tensor *weight, const rt_tensor *score, const rt_route_policy *p); /* dlogits = */
+/* Counting sort of the N*A choices by expert: offset(E+1), row(N*A) source row of each sorted slot
+   (ascending row inside an expert), slot(N,A) where choice (n,a) went. */
+void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot, const rt_tensor *idx);
+/* bias[e] += rate * sign(mean load - load[e]); load from offset, accumulated over a step by the caller */
 void rt_route_balance(rt_dev *d, rt_tensor *bias, const rt_tensor *load, float rate);
-void rt_route_load(rt_dev *d, rt_tensor *load, const rt_tensor *offset);
-void rt_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_tensor *slot,
-                        const rt_tensor *weight);
+void rt_route_load(rt_dev *d, rt_tensor *load, const rt_tensor *offset); /* load(E) f32 += rows of each expert */
+/* y(N,C) += sum over a ascending of weight[n,a] ys[slot[n,a]] */
+void rt_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_tensor *slot, const rt_tensor *weight);
+/* dys(N*A,C) = weight dy; dweight(N,A) = dy · ys[slot] */
 void rt_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt_tensor *dy,
                          const rt_tensor *ys, const rt_tensor *slot, const rt_tensor *weight);
+
+/* --- head: losses, capture, choice ------------------------------------------------------- */
+/* logits(M,V): in logits, out d(scale * weight * loss)/dlogits; stats(M, RT_LOSS_COLUMNS) = .
+   gradient = false leaves logits alone. Columns >= vocab (padding rows of the head) are outside
+   the softmax and get gradient 0. */
 void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t,
              const rt_loss_spec *spec, int64_t vocab, float scale, bool gradient);
+/* token(M) i32 drawn with rt_rng_uniform(seed[m], RT_RNG_SAMPLE, index[m]); seed (M,2) i32 halves of a
+   u64 (low, high), index(M) i32. Kept are the top_k most probable ids, then the fewest of those
+   whose mass reaches top_p of theirs (the one that crosses included, lowest ids first on ties);
+   the draw is the inverse of the kept ids' cumulative mass, ids ascending. Logits that are not
+   all finite choose -1. */
 void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
                const rt_tensor *index, const rt_sampling *s, int64_t vocab);
-void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token,
-                     const rt_tensor *seed, const rt_tensor *index, const rt_soft_config *c,
-                     int64_t vocab);
-void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q,
-                int64_t vocab);
+/* Soft targets of M rows; token(M) is what followed, -1 = unknown (taken = 0). Tail offset
+   u = rt_rng_uniform(seed, RT_RNG_TAIL, index). logits are clobbered. */
+void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token, const rt_tensor *seed,
+                const rt_tensor *index, const rt_soft_config *c, int64_t vocab);
+/* kl(M) = KL(p || q) of two sets of logits over [0, vocab); agree(M) 1 when the argmax is equal */
+void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q, int64_t vocab);
+
+/* --- optimizer --------------------------------------------------------------------------- */
+/* partial(B) f32 sums of g^2 over blocks of 4096 elements, 16 lanes each; B = ceil(elements / 4096).
+   The host adds them in f64, ascending. */
 void rt_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g);
-void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g,
-                   const rt_adamw *h);
+void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g, const rt_adamw *h);
 
 RT_END
 

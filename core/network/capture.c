@@ -13,6 +13,7 @@ static void plan_host(rt_capture_buffers *b)
     b->host_index = rt_arena_take(a, name, rows);
     if (b->cfg.head_max == 0)
         return;
+    rows = 4 * b->waiting;
     b->head_n = rt_arena_take(a, name, rows);
     b->draw_n = rt_arena_take(a, name, rows);
     b->head_id = rt_arena_take(a, name, rows * b->cfg.head_max);
@@ -24,15 +25,18 @@ static void plan_host(rt_capture_buffers *b)
     b->head_logp = rt_arena_take(a, name, rows * b->cfg.head_max);
 }
 
-void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *cfg, int64_t rows)
+void rt_capture_plan(rt_capture_buffers *b, rt_dev *d, rt_arena *a, const rt_soft_config *cfg,
+                     int64_t rows, int64_t waiting)
 {
     static const char name[] = "capture";
     b->cfg = *cfg;
     b->rows = rows;
+    b->waiting = waiting;
     b->draws = cfg->tail_spacing > 0 ? (int64_t)ceilf(1 / cfg->tail_spacing) + 1 : 0;
     if (!a->base) {
         rt_arena_init(&b->host, "host");
         plan_host(b);
+        rt_dev_need_puts(d, 16 * waiting, 3 * rt_ceil_div(waiting, rows));
     }
     b->token = rt_plan_1(a, name, RT_I32, rows);
     b->seed = rt_plan_2(a, name, RT_I32, rows, 2);
@@ -70,6 +74,8 @@ static void set_rows(rt_tensor *t, int64_t n)
         t->dim[0] = n;
 }
 
+static int64_t row_bytes(const rt_tensor *t) { return 4 * (t->rank == 2 ? t->dim[1] : 1); }
+
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens)
 {
     if (n > b->rows)
@@ -77,10 +83,10 @@ void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens)
     set_rows(&b->token, n);
     set_rows(&b->seed, n);
     set_rows(&b->index, n);
-    d->ops->upload(d, b->seed.data, b->host_seed, 8 * n);
-    d->ops->upload(d, b->index.data, b->host_index, 4 * n);
+    rt_put(d, b->seed.data, b->host_seed, 8 * n);
+    rt_put(d, b->index.data, b->host_index, 4 * n);
     if (tokens)
-        d->ops->upload(d, b->token.data, b->host_token, 4 * n);
+        rt_put(d, b->token.data, b->host_token, 4 * n);
 }
 
 void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t n, int64_t vocab)
@@ -90,20 +96,27 @@ void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t
                                 &o->draw_id, &o->logz,    &o->entropy,   &o->taken };
     void *const host[] = { b->head_n,  b->head_id, b->head_logp, b->tail, b->draw_n,
                            b->draw_id, b->logz,    b->entropy,   b->taken };
+    if (n > b->waiting - b->n)
+        rt_bug("capture of %lld rows beside %lld, planned for %lld", (long long)n, (long long)b->n,
+               (long long)b->waiting);
     for (int i = 0; i < RT_COUNT(each); i++)
         set_rows(each[i], n);
     rt_capture_rows(d, o, logits, &b->token, &b->seed, &b->index, &b->cfg, vocab);
     for (int i = 0; i < RT_COUNT(each); i++)
-        d->ops->download(d, host[i], each[i]->data, rt_tensor_bytes(each[i]));
+        rt_download(d, (uint8_t *)host[i] + b->n * row_bytes(each[i]), each[i]->data,
+                    rt_tensor_bytes(each[i]));
+    b->n += n;
 }
 
-bool rt_capture_finite(const rt_capture_buffers *b, int64_t n)
+bool rt_capture_finite(const rt_capture_buffers *b)
 {
     int64_t i = 0;
-    while (i < n && isfinite(b->entropy[i]))
+    while (i < b->n && isfinite(b->entropy[i]))
         i++;
-    return i == n;
+    return i == b->n;
 }
+
+void rt_capture_clear(rt_capture_buffers *b) { b->n = 0; }
 
 static void sort_head(int32_t *id, float *logp, int n)
 {

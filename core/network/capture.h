@@ -1,6 +1,6 @@
 /* capture.h: from logits on the device to soft targets on the host: the buffers of the capture
-   operation (ops.h), their one download a chunk, and the rows they become (soft.h). Used while
-   generating and while scoring, so both leave the same kind of row.
+   operation (ops.h), chunk after chunk without a wait, and the rows they become (soft.h) after one.
+   Used while generating and while scoring, so both leave the same kind of row.
    Refuses: choosing positions, files. */
 #ifndef RT_CAPTURE_H
 #define RT_CAPTURE_H
@@ -11,28 +11,31 @@ RT_BEGIN
 
 typedef struct rt_capture_buffers {
     rt_soft_config cfg;
-    int64_t rows, draws;             /* at most; draws a row */
+    int64_t rows, waiting, draws;    /* of a chunk, between two waits, draws a row: at most */
+    int64_t n;                       /* rows captured since rt_capture_clear */
     rt_capture out;                  /* on the device, M rows */
     rt_tensor token, seed, index;    /* (M) i32, (M,2) i32, (M) i32 */
     int32_t *host_seed, *host_index; /* (M,2) (M), filled by the caller */
     int32_t *host_token;             /* (M) */
-    int32_t *head_n, *head_id, *draw_n, *draw_id;
+    int32_t *head_n, *head_id, *draw_n, *draw_id; /* (waiting) */
     float *head_logp, *tail, *logz, *entropy, *taken;
     rt_arena host; /* owns the host arrays */
 } rt_capture_buffers;
 
 /* Plan in `a`; run twice like every plan. cfg->head_max 0: only token, seed and index (sampling
    without soft targets). */
-void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *cfg, int64_t rows);
+void rt_capture_plan(rt_capture_buffers *b, rt_dev *d, rt_arena *a, const rt_soft_config *cfg,
+                     int64_t rows, int64_t waiting);
 int rt_capture_open(rt_capture_buffers *b, rt_err *err); /* host arrays, after placing */
 void rt_capture_close(rt_capture_buffers *b);
 
-/* Upload n seeds and indices (and tokens when they are given rather than drawn). */
+/* Put n seeds and indices (and tokens when they are given rather than drawn) on the device. */
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens);
-/* Capture n rows of logits (clobbered) against b->token and download everything. */
+/* Capture n more rows of logits (clobbered) against b->token. They are here after the next rt_sync: */
 void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t n, int64_t vocab);
-/* Whether the logits of all n captured rows were finite. */
-bool rt_capture_finite(const rt_capture_buffers *b, int64_t n);
+/* Whether the logits of all captured rows were finite. */
+bool rt_capture_finite(const rt_capture_buffers *b);
+void rt_capture_clear(rt_capture_buffers *b);
 /* Append captured row i to s. */
 void rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s);
 

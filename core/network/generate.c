@@ -62,7 +62,7 @@ rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_
                             .length = o->length };
     rt_acts_plan(&g->acts, d, m, &shape);
     rt_arena_init(&g->arena, "capture");
-    rt_capture_plan(&g->cap, &g->arena, &o->capture, o->slots);
+    rt_capture_plan(&g->cap, d, &g->arena, &o->capture, o->slots, o->slots);
     rt_arena_init(&g->host, "host");
     plan_host(g);
     return g;
@@ -100,7 +100,7 @@ static int place(rt_generator *g, rt_err *err)
         rt_arena_place(&g->host, err))
         return -1;
     plan_host(g);
-    rt_capture_plan(&g->cap, &g->arena, &g->o.capture, g->o.slots);
+    rt_capture_plan(&g->cap, g->d, &g->arena, &g->o.capture, g->o.slots, g->o.slots);
     if (rt_capture_open(&g->cap, err) || rt_dev_ready(g->d, err))
         return -1;
     g->placed = true;
@@ -199,10 +199,13 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
     rt_capture_upload(g->d, cap, n, false);
     rt_sample(g->d, &cap->token, &g->acts.logits, &cap->seed, &cap->index, &g->o.sampling,
               g->o.vocab);
-    g->d->ops->download(g->d, cap->host_token, cap->token.data,
+    rt_download(g->d, cap->host_token, cap->token.data,
                         n * (int64_t)sizeof *cap->host_token);
     if (g->o.capture.head_max)
         rt_capture_run(g->d, cap, &g->acts.logits, n, g->o.vocab);
+    if (rt_sync(g->d, err))
+        return -1;
+    rt_capture_clear(cap);
     for (int64_t j = 0; j < n; j++) {
         sequence *s = &g->seq[g->slot[j]];
         if (cap->host_token[j] < 0)

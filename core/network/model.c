@@ -81,9 +81,10 @@ int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err)
     }
     m->rope = rt_plan_2(&m->rope_arena, "rope", RT_F32, positions, rt_config_rope_dim(&m->cfg));
     rt_config_rope_table(&m->cfg, host, positions);
-    d->ops->upload(d, m->rope.data, host, bytes);
+    rt_upload(d, m->rope.data, host, bytes);
+    int bad = rt_sync(d, err);
     free(host);
-    return 0;
+    return bad;
 }
 
 /* ---- activations --------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t
         a->dhead_in = rt_plan_2(p.arena, "head", RT_F32, rows, c->width);
     a->logits = rt_plan_2(p.arena, "head.logits", RT_F32, rows, c->vocab);
     rt_dev_need_matmul(d, rows, c->vocab, c->width);
-    rt_dev_need_rows(d, rt_head_row_bytes(c->vocab));
+    rt_dev_need_head(d, c->vocab);
     plan_blocks(a, c, &p);
 }
 
@@ -163,7 +164,7 @@ static void plan_cache(rt_acts *a, rt_dev *d, const rt_config *c)
         kv->dk = mla ? c->kv_rank + c->rope_dim : c->head_dim;
         kv->dv = mla ? c->kv_rank : c->head_dim;
         kv->v_in_k = mla;
-        kv->data = rt_arena_take(&a->cache, "kv cache", d->ops->kv_bytes(d, kv));
+        kv->data = rt_arena_take(&a->cache, "kv cache", rt_kv_bytes(d, kv));
     }
 }
 
@@ -178,6 +179,8 @@ void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape 
     rt_arena_init(&a->cache, "kv cache");
     a->cache.sparse = true; /* as long as the longest answer may be */
     lay_out(a, d, m, shape->rows, shape->segments, shape->longest);
+    rt_dev_need_puts(d, 4 * (3 * shape->rows + 2 * shape->segments + 1),
+                     4 + rt_ceil_div(shape->rows, shape->head_rows));
     if (shape->mode == RT_PLAN_DECODE)
         plan_cache(a, d, &m->cfg);
 }
@@ -214,11 +217,11 @@ void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s
                (long long)s, (long long)a->shape.rows, (long long)a->shape.segments);
     lay_out(a, d, m, n, s, a->shape.longest);
     const int64_t word = (int64_t)sizeof(int32_t);
-    d->ops->upload(d, a->rows.token.data, token, n * word);
-    d->ops->upload(d, a->rows.pos.data, pos, n * word);
-    d->ops->upload(d, a->rows.offset.data, offset, (s + 1) * word);
+    rt_put(d, a->rows.token.data, token, n * word);
+    rt_put(d, a->rows.pos.data, pos, n * word);
+    rt_put(d, a->rows.offset.data, offset, (s + 1) * word);
     if (slot)
-        d->ops->upload(d, a->rows.slot.data, slot, s * word);
+        rt_put(d, a->rows.slot.data, slot, s * word);
     if (a->shape.mode == RT_PLAN_TRAIN)
         rt_zero(d, &a->dhidden);
 }
@@ -253,11 +256,14 @@ void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a)
 int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a)
 {
     int64_t n = rt_tensor_elements(&a->stream[0]), layer = 0, i = 0;
+    rt_err gone; /* a device that fails now leaves the first layer as the answer */
     float *host = rt_alloc(n, sizeof *host, "the activations of a layer");
     rt_gather_rows(d, &a->stream[0], &m->w.embed, &a->rows.token);
     for (; layer < m->cfg.layers; layer++) {
         block_forward(d, m, a, layer);
-        d->ops->download(d, host, a->stream[layer + 1].data, n * (int64_t)sizeof *host);
+        rt_download(d, host, a->stream[layer + 1].data, n * (int64_t)sizeof *host);
+        if (rt_sync(d, &gone))
+            break;
         for (i = 0; i < n && isfinite(host[i]); i++)
             ;
         if (i < n)
@@ -273,7 +279,7 @@ void rt_model_logits(rt_dev *d, const rt_model *m, rt_acts *a, const int32_t *in
         rt_bug("a head chunk of %lld rows, planned for %lld", (long long)n,
                (long long)a->shape.head_rows);
     a->index.dim[0] = a->head_in.dim[0] = a->logits.dim[0] = n;
-    d->ops->upload(d, a->index.data, index, n * (int64_t)sizeof *index);
+    rt_put(d, a->index.data, index, n * (int64_t)sizeof *index);
     rt_gather_rows(d, &a->head_in, &a->hidden, &a->index);
     rt_matmul(d, &a->logits, &a->head_in, false, m->cfg.tied ? &m->w.embed : &m->w.head, true,
               0.0f);

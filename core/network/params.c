@@ -65,13 +65,14 @@ static float normal(uint64_t seed, uint64_t index)
     return (float)(sqrt(-2 * log(u)) * cos(2 * M_PI * v));
 }
 
-void rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed)
+int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed, rt_err *err)
 {
     int64_t most = 0;
+    int bad = 0;
     for (int i = 0; i < p->n; i++)
         most = rt_max(most, rt_tensor_elements(p->item[i].slot));
     float *host = rt_alloc(most, sizeof *host, "initial weights");
-    for (int i = 0; i < p->n; i++) {
+    for (int i = 0; !bad && i < p->n; i++) {
         const rt_param *w = &p->item[i];
         int64_t n = rt_tensor_elements(w->slot);
         float std = (float)cfg->init_std;
@@ -82,7 +83,9 @@ void rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed
                       : w->init == RT_INIT_ZEROS
                           ? 0.0f
                           : std * normal(seed, ((uint64_t)i << 40) + (uint64_t)j);
-        d->ops->upload(d, w->slot->data, host, n * (int64_t)sizeof *host);
+        rt_upload(d, w->slot->data, host, n * (int64_t)sizeof *host);
+        bad = rt_sync(d, err); /* host is filled again */
     }
     free(host);
+    return bad;
 }

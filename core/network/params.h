@@ -55,7 +55,7 @@ void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t s
 void rt_params_plan(rt_params *p, rt_arena *a, const char *slot_name);
 /* Random start on the device: N(0, init_std), output projections divided by sqrt(2 L); a draw is a
    function of (seed, index of the weight, element). */
-void rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed);
+int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed, rt_err *err);
 
 RT_END
 

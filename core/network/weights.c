@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/formats/kind.h"
+#include "core/network/spans.h"
 #include "core/network/stored.h"
 
 void rt_model_init(rt_model *m, const rt_config *cfg)
@@ -39,6 +40,8 @@ static int read_param(rt_store *s, const rt_config *c, const rt_param *p, float 
 struct rt_mapping {
     rt_store store;
     rt_piece **piece; /* of each weight: its matrices, or NULL where the arena has it */
+    rt_piece **where; /* the same in the memory of a device that cannot read files, or NULL */
+    rt_spans spans;   /* for those */
     rt_stored **stored;
     int n;
     int64_t bytes;
@@ -49,8 +52,12 @@ static void mapping_close(struct rt_mapping *x)
     for (int i = 0; x && i < x->n; i++) {
         free(x->piece[i]);
         free(x->stored[i]);
+        if (x->where)
+            free(x->where[i]);
     }
     if (x) {
+        rt_spans_free(&x->spans);
+        free(x->where);
         free(x->piece);
         free(x->stored);
         rt_store_close(&x->store);
@@ -90,8 +97,64 @@ static void map_param(struct rt_mapping *x, const rt_config *cfg, const rt_param
     x->bytes += bytes;
 }
 
+/* Rows first .. last of what a piece was cut from. */
+static void rows_of(const rt_piece *p, int64_t rows, int64_t *first, int64_t *last)
+{
+    *first = p->first;
+    *last = p->first + (rows - 1) * p->step;
+}
+
+static int64_t scale_row_bytes(const rt_piece *p)
+{
+    return rt_dtype_bytes(p->scale_dtype, p->scale_ld);
+}
+
+/* Weights of a device that cannot read files: which bytes they need there. */
+static void list_spans(struct rt_mapping *x, const rt_params *list)
+{
+    int64_t first, last;
+    x->where = rt_alloc(rt_max(list->n, 1), sizeof(rt_piece *), "places of weights");
+    for (int i = 0; i < x->n; i++)
+        for (int64_t e = 0; x->piece[i] && e < rt_store_pieces(&list->item[i]); e++) {
+            const rt_piece *p = &x->piece[i][e];
+            rows_of(p, x->stored[i][e].rows, &first, &last);
+            rt_spans_add(&x->spans, p->data + first * p->row_bytes,
+                         (last - first + 1) * p->row_bytes);
+            if (p->code == RT_CODE_ROWS)
+                continue;
+            first /= p->scale_rows;
+            last /= p->scale_rows;
+            rt_spans_add(&x->spans, p->scale + first * scale_row_bytes(p),
+                         (last - first + 1) * scale_row_bytes(p));
+        }
+    rt_spans_settle(&x->spans);
+}
+
+/* The same rows at the same distances, so that only the beginnings move. */
+static const rt_piece *on_device(struct rt_mapping *x, int i, int64_t n)
+{
+    if (!x->where[i])
+        x->where[i] = rt_alloc(n, sizeof(rt_piece), "places of weights");
+    for (int64_t e = 0; e < n; e++) {
+        const rt_piece *p = &x->piece[i][e];
+        int64_t codes = p->first * p->row_bytes;
+        rt_piece *to = &x->where[i][e];
+        *to = *p;
+        to->data = rt_spans_find(&x->spans, p->data + codes);
+        if (to->data)
+            to->data -= codes;
+        if (p->code == RT_CODE_ROWS)
+            continue;
+        int64_t scales = p->first / p->scale_rows * scale_row_bytes(p);
+        to->scale = rt_spans_find(&x->spans, p->scale + scales);
+        if (to->scale)
+            to->scale -= scales;
+    }
+    return x->where[i];
+}
+
 static struct rt_mapping *mapping_open(const rt_config *cfg, const rt_params *list,
-                                       const char *path)
+                                       const char *path, bool maps_files)
 {
     rt_err ignored;
     struct rt_mapping *x = rt_alloc(1, sizeof *x, "a checkpoint");
@@ -104,10 +167,15 @@ static struct rt_mapping *mapping_open(const rt_config *cfg, const rt_params *li
     x->stored = rt_alloc(rt_max(list->n, 1), sizeof(rt_stored *), "places of weights");
     for (int i = 0; i < list->n; i++)
         map_param(x, cfg, &list->item[i], i);
+    if (!maps_files)
+        list_spans(x, list);
     return x;
 }
 
-int64_t rt_model_mapped(const rt_model *m) { return m->mapping ? m->mapping->bytes : 0; }
+int64_t rt_model_mapped(const rt_model *m)
+{
+    return m->mapping && !m->mapping->where ? m->mapping->bytes : 0;
+}
 
 void rt_model_free(rt_dev *d, rt_model *m)
 {
@@ -122,10 +190,15 @@ void rt_model_free(rt_dev *d, rt_model *m)
 static void plan_frozen(rt_model *m, rt_dev *d)
 {
     rt_arena *a = &m->w.arena;
+    struct rt_mapping *x = m->mapping;
+    if (x && x->where)
+        rt_spans_plan(&x->spans, a);
     for (int i = 0; i < m->w.params.n; i++) {
         const rt_param *p = &m->w.params.item[i];
         rt_tensor *t = p->slot;
-        const rt_piece *piece = m->mapping ? m->mapping->piece[i] : NULL;
+        const rt_piece *piece = x ? x->piece[i] : NULL;
+        if (piece && x->where)
+            piece = on_device(x, i, rt_store_pieces(p));
         bool product = (p->flags & RT_PARAM_PRODUCT) != 0, rows = (p->flags & RT_PARAM_RAW) != 0;
         t->data = NULL;
         t->panels = NULL;
@@ -140,7 +213,7 @@ static void plan_frozen(rt_model *m, rt_dev *d)
         if (!product || rows)
             t->data = rt_arena_take(a, "weights", rt_tensor_bytes(t));
         if (product)
-            t->panels = rt_arena_take(a, "weights.panels", d->ops->panels_bytes(d, t));
+            t->panels = rt_arena_take(a, "weights.panels", rt_panels_bytes(d, t));
     }
 }
 
@@ -205,7 +278,7 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
     const struct rt_mapping *x = m->mapping;
     int64_t most = rt_model_reading(m);
     float *host = rt_alloc(most, 1, "a tensor");
-    void *staging = d->ops->alloc(d, most);
+    void *staging = rt_dev_alloc(d, most);
     int bad = staging ? 0 : rt_fail_memory(err, most, s->path);
     for (int i = 0; !bad && i < m->w.params.n; i++) {
         const rt_param *p = &m->w.params.item[i];
@@ -215,17 +288,17 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
         bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->path)
                                : read_param(s, &m->cfg, p, host, err);
         if (!bad && p->slot->data)
-            d->ops->upload(d, p->slot->data, host, bytes);
+            rt_upload(d, p->slot->data, host, bytes);
         if (!bad && p->slot->panels) {
             rt_tensor rows = *p->slot;
             rows.data = staging;
             rows.panels = NULL;
-            d->ops->upload(d, staging, host, bytes);
-            d->ops->pack_weight(d, (void *)(uintptr_t)p->slot->panels, &rows);
+            rt_upload(d, staging, host, bytes);
+            rt_pack_weight(d, (void *)(uintptr_t)p->slot->panels, &rows);
         }
+        bad = bad || rt_sync(d, err); /* host is filled again */
     }
-    if (staging)
-        d->ops->release(d, staging);
+    rt_dev_release(d, staging);
     free(host);
     return bad ? -1 : 0;
 }
@@ -296,7 +369,8 @@ void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const ch
     m->frozen = frozen;
     m->path = path ? rt_strdup(path) : NULL;
     if (frozen) {
-        m->mapping = path ? mapping_open(&m->cfg, &m->w.params, m->path) : NULL;
+        m->mapping = path ? mapping_open(&m->cfg, &m->w.params, m->path, rt_dev_get(d).maps_files)
+                          : NULL;
         rt_arena_free(&m->w.arena); /* what was measured as rows */
         plan_frozen(m, d);
     }
@@ -322,6 +396,7 @@ int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
         return -1;
     int bad = rt_store_check(s, &m->cfg, &m->w.params, err) ||
               (m->mapping && check_mapped(m, path, err)) || place(m, d, err) ||
+              (m->mapping && m->mapping->where && rt_spans_upload(&m->mapping->spans, d, err)) ||
               read_all(m, d, s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
     m->file_bytes = rt_store_file_bytes(s);
     rt_store_close(&own);
@@ -498,9 +573,10 @@ static int save_weights(const rt_model *m, rt_dev *d, const char *dir, rt_dtype 
         const rt_tensor *t = list->item[i].slot;
         rt_dtype as = stored_dtype(&list->item[i], dtype);
         int64_t n = rt_tensor_elements(t);
-        d->ops->download(d, host, t->data, rt_tensor_bytes(t));
+        rt_download(d, host, t->data, rt_tensor_bytes(t));
+        bad = rt_sync(d, err);
         encode(out, host, n, as);
-        bad = rt_safetensors_writer_push(&w, out, rt_dtype_bytes(as, n), err);
+        bad = bad || rt_safetensors_writer_push(&w, out, rt_dtype_bytes(as, n), err);
     }
     free(host);
     free(out);

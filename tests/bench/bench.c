@@ -71,7 +71,7 @@ struct product {
 static void run_product(void *context)
 {
     struct product *p = context;
-    p->d->ops->matmul(p->d, &p->c, &p->a, p->ta, &p->b, p->tb, p->beta);
+    rt_matmul(p->d, &p->c, &p->a, p->ta, &p->b, p->tb, p->beta);
 }
 
 static struct timing time_product(rt_dev *d, int64_t m, int64_t n, int64_t k, bool ta, bool tb,
@@ -84,12 +84,12 @@ static struct timing time_product(rt_dev *d, int64_t m, int64_t n, int64_t k, bo
     p.b = tb ? rt_tensor_2(b, RT_F32, n, k) : rt_tensor_2(b, RT_F32, k, n);
     void *panels = NULL;
     if (packed) {
-        panels = d->ops->alloc(d, d->ops->panels_bytes(d, &p.b));
-        d->ops->pack_weight(d, panels, &p.b);
+        panels = rt_dev_alloc(d, rt_panels_bytes(d, &p.b));
+        rt_pack_weight(d, panels, &p.b);
         p.b.panels = panels;
     }
     struct timing t = measure(run_product, &p, d, 2.0 * (double)m * (double)n * (double)k);
-    d->ops->release(d, panels);
+    rt_dev_release(d, panels);
     rt_memory_free(a);
     rt_memory_free(b);
     rt_memory_free(c);
@@ -370,22 +370,22 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--only"))
             only = argv[i + 1];
     }
-    rt_dev one, all;
+    rt_dev *one, *all;
     if (open_device(&one, 1) || open_device(&all, threads))
         return 1;
     printf("instruction set %s, %d threads\n", all.isa, all.threads);
     print_machine(all.isa, all.threads);
     if (!only || !strcmp(only, "products"))
-        print_products(&one, &all);
+        print_products(one, all);
     if (!only || !strcmp(only, "rows"))
-        print_few_rows(&one, &all);
+        print_few_rows(one, all);
     if (!only || !strcmp(only, "stored"))
-        print_stored(&one, &all);
+        print_stored(one, all);
     if (!only || !strcmp(only, "attention"))
-        print_attention(&one, &all);
+        print_attention(one, all);
     if (!only || !strcmp(only, "blas"))
-        print_openblas(&one, &all);
-    rt_dev_close(&one);
-    rt_dev_close(&all);
+        print_openblas(one, all);
+    rt_dev_close(one);
+    rt_dev_close(all);
     return 0;
 }

@@ -30,7 +30,7 @@ int main(int argc, char **argv)
     int threads = argc > 1 ? atoi(argv[1]) : 0;
     double seconds[REPEAT], share[REPEAT];
     rt_err err = { 0 };
-    rt_dev dev;
+    rt_dev *dev;
     rt_model model;
     rt_step step;
     rt_optimizer optimizer;
@@ -56,19 +56,19 @@ int main(int argc, char **argv)
     rt_batch_shape shape = {
         .rows = DOCS * LENGTH, .documents = DOCS, .head_rows = 512, .temperature = 1
     };
-    if (rt_dev_open(&dev, "cpu", threads, &err))
+    if (rt_dev_open(&dev, NULL, threads, &err))
         goto failed;
     rt_model_init(&model, &cfg);
     rt_model_plan_rope(&model, LENGTH);
-    rt_step_plan(&step, &dev, &model, &shape, LENGTH, false);
+    rt_step_plan(&step, dev, &model, &shape, LENGTH, false);
     rt_optimizer_plan(&optimizer, &cfg, 0.9, 0.98, 1e-8, 0.05);
     step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     step.vocab = VOCAB;
-    if (rt_weights_place(&dev, &model.w, &err) || rt_model_rope(&model, &dev, LENGTH, &err) ||
-        rt_step_place(&step, &err) || rt_optimizer_place(&optimizer, &dev, &err) ||
-        rt_dev_ready(&dev, &err))
+    if (rt_weights_place(dev, &model.w, &err) || rt_model_rope(&model, dev, LENGTH, &err) ||
+        rt_step_place(&step, &err) || rt_optimizer_place(&optimizer, dev, &err) ||
+        rt_dev_ready(dev, &err))
         goto failed;
-    rt_params_init(&model.w.params, &dev, &cfg, 1);
+    rt_params_init(&model.w.params, dev, &cfg, 1);
     for (int i = 0; i < DOCS; i++) {
         for (int t = 0; t < LENGTH; t++)
             token[i][t] = (int32_t)rt_rng_below(1, RT_RNG_DATA, (uint64_t)(i * LENGTH + t), VOCAB);
@@ -79,8 +79,8 @@ int main(int argc, char **argv)
         rt_totals totals;
         double start = rt_now();
         rt_step_run(&step, doc, DOCS, &totals);
-        double norm = rt_optimizer_norm(&dev, &optimizer, &step.grads);
-        rt_optimizer_update(&dev, &optimizer, &model.w, &step.grads, 1e-4, norm > 1 ? 1 / norm : 1,
+        double norm = rt_optimizer_norm(dev, &optimizer, &step.grads);
+        rt_optimizer_update(dev, &optimizer, &model.w, &step.grads, 1e-4, norm > 1 ? 1 / norm : 1,
                             r + WARM + 1);
         double took = rt_now() - start, after = rt_peak_rate(dev.isa, dev.threads, 1.0);
         if (r >= 0) {
@@ -95,9 +95,9 @@ int main(int argc, char **argv)
            (double)model.w.params.total / 1e6, dev.threads, dev.isa, DOCS * LENGTH / took,
            took * 1e3, flop / took * 1e-9, 100 * middle, 100 * share[0], 100 * share[REPEAT - 1]);
     rt_step_free(&step);
-    rt_optimizer_free(&optimizer, &dev);
-    rt_model_free(&dev, &model);
-    rt_dev_close(&dev);
+    rt_optimizer_free(&optimizer, dev);
+    rt_model_free(dev, &model);
+    rt_dev_close(dev);
     return 0;
 failed:
     fprintf(stderr, "bench_step: %s\n", err.text);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/memory.h"
 
@@ -60,13 +61,12 @@ static const struct rt_isa *choose_isa(rt_err *err)
     return NULL;
 }
 
-/* --- memory --------------------------------------------------------------------------------------
- */
+/* --- memory: the host's ------------------------------------------------------------------------ */
 
-static void *alloc_bytes(rt_dev *d, int64_t bytes)
+static void *alloc_bytes(rt_dev *d, int64_t bytes, bool sparse, const char *label)
 {
-    (void)d;
-    return rt_memory_alloc(bytes, false);
+    (void)d, (void)label;
+    return rt_memory_alloc(bytes, sparse);
 }
 
 static void release_bytes(rt_dev *d, void *p)
@@ -78,13 +78,14 @@ static void release_bytes(rt_dev *d, void *p)
 static void move_bytes(rt_dev *d, void *dst, const void *src, int64_t bytes)
 {
     (void)d;
-    if (bytes > 0)
-        memmove(dst, src, (size_t)bytes);
+    memmove(dst, src, (size_t)bytes);
 }
 
 static void copy_tensor(rt_dev *d, rt_tensor *y, const rt_tensor *x)
 {
-    move_bytes(d, y->data, x->data, rt_tensor_bytes(y));
+    int64_t bytes = rt_tensor_bytes(y);
+    if (bytes > 0)
+        move_bytes(d, y->data, x->data, bytes);
 }
 
 static void zero_tensor(rt_dev *d, rt_tensor *y)
@@ -95,14 +96,17 @@ static void zero_tensor(rt_dev *d, rt_tensor *y)
         memset(y->data, 0, (size_t)bytes);
 }
 
-/* --- life ----------------------------------------------------------------------------------------
- */
-
-int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
+/* Every call has done its work when it returns. */
+static int sync_cpu(rt_dev *d, rt_err *err)
 {
-    memset(d, 0, sizeof(*d));
-    if (strcmp(name, "cpu"))
-        return rt_usage(err, "device %s: not in this build: use cpu", name);
+    (void)d, (void)err;
+    return 0;
+}
+
+/* --- life -------------------------------------------------------------------------------------- */
+
+static int open_cpu(rt_dev *d, int threads, rt_err *err)
+{
     if (threads < 0 || threads > RT_THREADS_MAX)
         return rt_usage(err, "threads %d: must be 0 (all cores) to %d", threads, RT_THREADS_MAX);
     threads = threads ? threads : (int)rt_min(omp_get_max_threads(), RT_THREADS_MAX);
@@ -113,85 +117,95 @@ int rt_dev_open(rt_dev *d, const char *name, int threads, rt_err *err)
     struct rt_cpu *cpu = rt_alloc(1, sizeof *cpu, "device cpu");
     cpu->team = team;
     cpu->isa = isa;
-    cpu->ops = (rt_ops){
-        .name = "cpu",
-        .alloc = alloc_bytes,
-        .release = release_bytes,
-        .upload = move_bytes,
-        .download = move_bytes,
-        .copy = copy_tensor,
-        .zero = zero_tensor,
-    };
+    cpu->threads = threads;
+    cpu->ops = (rt_ops){ .copy = copy_tensor, .zero = zero_tensor };
     rt_cpu_matmul_ops(&cpu->ops);
     rt_cpu_rows_ops(&cpu->ops);
     rt_cpu_attention_ops(&cpu->ops);
     d->ops = &cpu->ops;
     d->state = cpu;
-    d->isa = isa->name;
-    d->threads = threads;
     return 0;
 }
 
-void rt_dev_close(rt_dev *d)
+static void close_cpu(rt_dev *d)
 {
     struct rt_cpu *cpu = d->state;
-    if (cpu) {
-        rt_team_close(cpu->team);
-        release_bytes(d, d->scratch);
-    }
+    rt_team_close(cpu->team);
+    rt_memory_free(cpu->scratch);
     free(cpu);
-    memset(d, 0, sizeof(*d));
 }
 
-int rt_dev_ready(rt_dev *d, rt_err *err)
+static void facts(rt_dev *d, rt_dev_facts *f)
 {
-    if (d->scratch_need <= d->scratch_size)
+    const int64_t page = sysconf(_SC_PAGESIZE);
+    f->isa = rt_cpu_isa(d)->name;
+    f->threads = rt_cpu_of(d)->threads;
+    if (!rt_mul_ok(sysconf(_SC_PHYS_PAGES), page, &f->memory))
+        f->memory = INT64_MAX;
+    if (!rt_mul_ok(sysconf(_SC_AVPHYS_PAGES), page, &f->free))
+        f->free = INT64_MAX;
+}
+
+/* --- workspace and threads --------------------------------------------------------------------- */
+
+static int ready(rt_dev *d, rt_err *err)
+{
+    struct rt_cpu *cpu = rt_cpu_of(d);
+    if (cpu->scratch_need <= cpu->scratch_size)
         return 0;
-    release_bytes(d, d->scratch);
-    d->scratch_size = 0;
-    d->scratch = alloc_bytes(d, d->scratch_need);
-    if (!d->scratch)
+    rt_memory_free(cpu->scratch);
+    cpu->scratch_size = 0;
+    cpu->scratch = rt_memory_alloc(cpu->scratch_need, false);
+    if (!cpu->scratch)
         return rt_fail(err,
                        "device cpu: no memory for %lld bytes of workspace: use fewer threads or "
                        "smaller batches",
-                       (long long)d->scratch_need);
-    d->scratch_size = d->scratch_need;
+                       (long long)cpu->scratch_need);
+    cpu->scratch_size = cpu->scratch_need;
     return 0;
 }
 
-int rt_dev_place(rt_dev *d, rt_arena *a, rt_err *err)
+static int64_t workspace(const rt_dev *d) { return rt_cpu_of(d)->scratch_need; }
+
+void rt_cpu_need_rows(rt_dev *d, int64_t bytes_per_thread)
 {
-    (void)d;
-    return rt_arena_place(a, err);
+    struct rt_cpu *cpu = rt_cpu_of(d);
+    int64_t bytes = rt_align_up(bytes_per_thread, RT_CACHE_LINE) * cpu->threads;
+    cpu->scratch_need = rt_max(cpu->scratch_need, bytes);
 }
 
-void rt_dev_free(rt_dev *d, rt_arena *a)
-{
-    (void)d;
-    rt_arena_free(a);
-}
-
-/* --- workspace and threads -----------------------------------------------------------------------
- */
-
-void rt_dev_need_rows(rt_dev *d, int64_t bytes_per_thread)
-{
-    int64_t bytes = rt_align_up(bytes_per_thread, RT_CACHE_LINE) * d->threads;
-    d->scratch_need = rt_max(d->scratch_need, bytes);
-}
+const rt_backend rt_backend_cpu = {
+    .name = "cpu",
+    .maps_files = true,
+    .open = open_cpu,
+    .close = close_cpu,
+    .facts = facts,
+    .alloc = alloc_bytes,
+    .release = release_bytes,
+    .upload = move_bytes,
+    .download = move_bytes,
+    .sync = sync_cpu,
+    .need_matmul = rt_cpu_need_matmul,
+    .need_grouped = rt_cpu_need_grouped,
+    .need_attention = rt_cpu_need_attention,
+    .need_head = rt_cpu_need_head,
+    .ready = ready,
+    .workspace = workspace,
+};
 
 uint8_t *rt_cpu_scratch(const rt_dev *d, int t, int64_t need)
 {
-    int64_t share = d->scratch_size / d->threads / RT_CACHE_LINE * RT_CACHE_LINE;
+    const struct rt_cpu *cpu = rt_cpu_of(d);
+    int64_t share = cpu->scratch_size / cpu->threads / RT_CACHE_LINE * RT_CACHE_LINE;
     if (need > share)
         rt_bug("device cpu: an operation needs %lld bytes of workspace a thread, %lld were planned",
                (long long)need, (long long)share);
-    return share ? d->scratch + share * t : NULL;
+    return share ? cpu->scratch + share * t : NULL;
 }
 
 int rt_cpu_threads(const rt_dev *d, int64_t work)
 {
-    return (int)rt_max(1, rt_min(d->threads, work / SMALL_WORK));
+    return (int)rt_max(1, rt_min(rt_cpu_of(d)->threads, work / SMALL_WORK));
 }
 
 struct rows_job {

@@ -3,6 +3,7 @@
 #ifndef RT_CPU_CPU_H
 #define RT_CPU_CPU_H
 
+#include "core/device/backend.h"
 #include "core/device/cpu/isa.h"
 #include "core/device/cpu/team.h"
 
@@ -10,25 +11,34 @@ struct rt_cpu { /* rt_dev.state */
     const struct rt_isa *isa;
     rt_ops ops; /* rt_dev.ops: filled once by the rt_cpu_*_ops below */
     rt_team *team;
+    int threads;
+    int64_t scratch_need; /* bytes; grown while planning */
+    int64_t scratch_size; /* bytes held since ready */
+    uint8_t *scratch;     /* private workspace of operations (packed operands, score tiles) */
 };
 
-static inline const struct rt_isa *rt_cpu_isa(const rt_dev *d)
-{
-    return ((const struct rt_cpu *)d->state)->isa;
-}
+static inline struct rt_cpu *rt_cpu_of(const rt_dev *d) { return d->state; }
+static inline const struct rt_isa *rt_cpu_isa(const rt_dev *d) { return rt_cpu_of(d)->isa; }
 
 /* Units of an operation by at most `threads` threads; member is also whose workspace may be used.
  */
 static inline void rt_cpu_run(const rt_dev *d, rt_unit_fn *fn, void *ctx, int64_t units,
                               int threads)
 {
-    rt_team_run(((const struct rt_cpu *)d->state)->team, fn, ctx, units, threads);
+    rt_team_run(rt_cpu_of(d)->team, fn, ctx, units, threads);
 }
 
-/* Every file with operations writes its entries of the table. */
+/* Every file with operations writes its entries of the table, and what they need of workspace. */
 void rt_cpu_matmul_ops(rt_ops *ops);    /* core/device/cpu/matmul.c */
 void rt_cpu_rows_ops(rt_ops *ops);      /* core/device/cpu/rows.c */
 void rt_cpu_attention_ops(rt_ops *ops); /* core/device/cpu/attention.c */
+void rt_cpu_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k);
+void rt_cpu_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k);
+void rt_cpu_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads, int64_t kv_heads,
+                           int64_t dk, int64_t dv, bool backward);
+void rt_cpu_need_head(rt_dev *d, int64_t vocab);
+/* Private rows of a thread. */
+void rt_cpu_need_rows(rt_dev *d, int64_t bytes_per_thread);
 
 /* fn over rows [0, n), split into a few contiguous ranges a thread. cost: about the floats touched
    a row; small totals stay on the calling thread. A row's result must not depend on the split. */

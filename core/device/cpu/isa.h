@@ -8,7 +8,7 @@
 #include "core/device/ops.h"
 
 /* Rows [begin, end) of a row operation; scratch is private to the calling thread
- * (rt_dev_need_rows). */
+ * (rt_cpu_need_rows). */
 typedef void rt_row_fn(const void *args, int64_t begin, int64_t end, uint8_t *scratch);
 
 struct rt_attention_unit;

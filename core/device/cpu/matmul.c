@@ -6,7 +6,7 @@
    are too few for that: a block in two parts may be packed twice.
    Numeric contract (ops.h): k goes in blocks of 2048, whose sums are added to c in order;
    inside a block the tile kernel is one chain. Threads and tiles split outputs only. Allocates
-   nothing: rt_dev_need_matmul and _grouped plan the workspace. */
+   nothing: rt_cpu_need_matmul and _grouped plan the workspace. */
 #include "core/device/cpu/cpu.h"
 
 #include <string.h>
@@ -350,7 +350,7 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
 static struct walker *walker_of(const rt_dev *d, int member)
 {
     _Static_assert(sizeof(struct walker) <= WALKER_FLOATS * sizeof(float), "room for a walker");
-    return (struct walker *)(void *)(d->scratch + member * tile_bytes());
+    return (struct walker *)(void *)(rt_cpu_of(d)->scratch + member * tile_bytes());
 }
 
 static void walkers_begin(const rt_dev *d, int threads)
@@ -447,7 +447,8 @@ static void run_batch(rt_dev *d, const struct batch *batch)
     bool packed = batch->first.panels != NULL;
     int64_t work = rows * n * k / 16;
     int threads = rt_cpu_threads(d, work + (packed ? 0 : batch->groups * n * k / 4));
-    int64_t tiles_share = d->threads * tile_bytes(), left = d->scratch_size - tiles_share;
+    const struct rt_cpu *cpu = rt_cpu_of(d);
+    int64_t tiles_share = cpu->threads * tile_bytes(), left = cpu->scratch_size - tiles_share;
     if (left < PANEL_BYTES_MIN)
         rt_bug("matmul: no workspace: plan it with rt_dev_need_matmul or rt_dev_need_grouped");
 
@@ -459,7 +460,7 @@ static void run_batch(rt_dev *d, const struct batch *batch)
     }
     r.slot_panels = rt_min(r.panels, SLOT_PANELS);
     r.slots = rt_ceil_div(r.panels, r.slot_panels);
-    r.area = (float *)(void *)(d->scratch + tiles_share);
+    r.area = (float *)(void *)(cpu->scratch + tiles_share);
     int64_t slots = r.slots * batch->groups;
     int64_t fit = left / (r.slot_panels * r.k_max * RT_PANEL * (int64_t)sizeof(float));
     r.chunk = packed ? slots : rt_min(fit, slots);
@@ -605,15 +606,16 @@ static void need_panels(rt_dev *d, int64_t floats)
 {
     int64_t bytes = rt_max(PANEL_BYTES_MIN,
                            rt_min(PANEL_BYTES_MAX, floats * (int64_t)sizeof(float)));
-    d->scratch_need = rt_max(d->scratch_need, d->threads * tile_bytes() + bytes);
+    struct rt_cpu *cpu = rt_cpu_of(d);
+    cpu->scratch_need = rt_max(cpu->scratch_need, cpu->threads * tile_bytes() + bytes);
 }
 
-void rt_dev_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k)
+void rt_cpu_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k)
 {
-    rt_dev_need_grouped(d, m, 1, n, k);
+    rt_cpu_need_grouped(d, m, 1, n, k);
 }
 
-void rt_dev_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k)
+void rt_cpu_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k)
 {
     need_panels(d, experts * panel_floats(n, rt_min(k, RT_K_BLOCK)));    /* forward: k in, n out */
     need_panels(d, experts * panel_floats(k, rt_min(n, RT_K_BLOCK)));    /* dx: n in, k out */

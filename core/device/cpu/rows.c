@@ -17,7 +17,7 @@ static int64_t flat_blocks(const rt_tensor *t)
 /* Columns a thread takes when a sum runs over rows: cache lines of its own. */
 static int64_t column_block(const rt_dev *d, int64_t columns)
 {
-    return rt_align_up(rt_ceil_div(columns, d->threads), RT_CACHE_LINE / (int64_t)sizeof(float));
+    return rt_align_up(rt_ceil_div(columns, rt_cpu_of(d)->threads), RT_CACHE_LINE / (int64_t)sizeof(float));
 }
 
 static void check_range(const char *op, const rt_tensor *index, int64_t low, int64_t end)
@@ -222,6 +222,13 @@ static void check_targets(const rt_targets *t, int64_t rows, int64_t vocab)
     check_range("loss item", &id, 0, vocab);
 }
 
+static int64_t head_row_bytes(int64_t vocab)
+{
+    return 2 * rt_align_up(vocab, 16) * (int64_t)sizeof(float);
+}
+
+void rt_cpu_need_head(rt_dev *d, int64_t vocab) { rt_cpu_need_rows(d, head_row_bytes(vocab)); }
+
 /* The kernels write whole rows into the workspace: refuse a plan that forgot them. */
 static void check_scratch(rt_dev *d, int64_t bytes) { rt_cpu_scratch(d, 0, bytes); }
 
@@ -231,7 +238,7 @@ static void run_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_ta
     struct rt_args_loss a = { *stats, *logits, *t, *spec, vocab, scale, gradient };
     check_targets(t, logits->dim[0], vocab);
     if (!gradient || spec->temperature != 1.0f)
-        check_scratch(d, rt_head_row_bytes(vocab));
+        check_scratch(d, head_row_bytes(vocab));
     RUN(d, loss, &a, logits->dim[0], (EXP_COST + 4) * vocab);
 }
 
@@ -239,7 +246,7 @@ static void run_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, con
                        const rt_tensor *index, const rt_sampling *s, int64_t vocab)
 {
     struct rt_args_sample a = { *token, *logits, *seed, *index, *s, vocab };
-    check_scratch(d, rt_head_row_bytes(vocab));
+    check_scratch(d, head_row_bytes(vocab));
     RUN(d, sample, &a, logits->dim[0], (EXP_COST + (s->top_p < 1.0f ? 32 : 2)) * vocab);
 }
 
@@ -299,8 +306,8 @@ void rt_cpu_rows_ops(rt_ops *ops)
     ops->combine_backward = run_combine_backward;
     ops->loss = run_loss;
     ops->sample = run_sample;
-    ops->capture = run_capture;
+    ops->capture_rows = run_capture;
     ops->kl_rows = run_kl_rows;
     ops->sumsq = run_sumsq;
-    ops->adamw = run_adamw;
+    ops->adamw_step = run_adamw;
 }

@@ -1,0 +1,58 @@
+/* backend.h: what a device implements: one table of operations (ops.h, one entry each), one of
+   memory and transfers (device.h). Private to core/device: callers use the checked functions. */
+#ifndef RT_BACKEND_H
+#define RT_BACKEND_H
+
+#include "core/device/ops.h"
+
+/* Every operation of ops.h; rt_<name> checks and calls the entry of the same name. */
+#define RT_OPS(X)                                                                                  \
+    X(copy) X(zero) X(matmul) X(matmul_grouped) X(matmul_heads) X(panels_bytes) X(pack_weight)     \
+    X(gather_rows) X(scatter_add_rows) X(bias_forward) X(bias_backward) X(rmsnorm_forward)         \
+    X(rmsnorm_backward) X(rope) X(attention_forward) X(attention_backward) X(sinks_backward)       \
+    X(kv_bytes) X(kv_append) X(attention_cached) X(mla_expand_forward) X(mla_expand_backward)      \
+    X(copy_columns) X(swiglu_forward) X(swiglu_backward) X(route_forward) X(route_backward)        \
+    X(route_sort) X(route_balance) X(route_load) X(combine_forward) X(combine_backward) X(loss)    \
+    X(sample) X(capture_rows) X(kl_rows) X(sumsq) X(adamw_step)
+
+typedef struct rt_ops {
+#define ENTRY(name) __typeof__(rt_##name) *name;
+    RT_OPS(ENTRY)
+#undef ENTRY
+} rt_ops;
+
+typedef struct rt_backend {
+    const char *name;
+    bool maps_files; /* its memory is the host's, and so is a mapped file */
+    bool late;       /* calls may return before their work is done */
+    int (*open)(rt_dev *d, int threads, rt_err *err); /* sets d->ops and d->state */
+    void (*close)(rt_dev *d);
+    void (*facts)(rt_dev *d, rt_dev_facts *f); /* fills what it knows better */
+    void *(*alloc)(rt_dev *d, int64_t bytes, bool sparse, const char *label);
+    void (*release)(rt_dev *d, void *p);
+    void (*upload)(rt_dev *d, void *dst, const void *src, int64_t bytes);
+    void (*download)(rt_dev *d, void *dst, const void *src, int64_t bytes);
+    int (*sync)(rt_dev *d, rt_err *err);
+    /* workspace, in the words of device.h; ready: NULL when there is none */
+    __typeof__(rt_dev_need_matmul) *need_matmul;
+    __typeof__(rt_dev_need_grouped) *need_grouped;
+    __typeof__(rt_dev_need_attention) *need_attention;
+    __typeof__(rt_dev_need_head) *need_head;
+    __typeof__(rt_dev_ready) *ready;
+    __typeof__(rt_dev_workspace) *workspace;
+} rt_backend;
+
+extern const rt_backend rt_backend_cpu;    /* core/device/cpu/cpu.c */
+extern const rt_backend rt_backend_strict; /* core/device/strict/strict.c */
+
+struct rt_dev {
+    const rt_backend *backend;
+    const rt_ops *ops;
+    void *state;                            /* the backend's own */
+    const void *caller;                     /* return address of the running checked call */
+    uint8_t *stage;                         /* copies of what rt_put was given */
+    int64_t stage_need, stage_size, stage_used;
+    int64_t waits;
+};
+
+#endif

@@ -1,0 +1,63 @@
+/* device.h: what tests of operations share: a device of any kind, instruction set and number of
+   threads, and tensors that travel there and back. */
+#ifndef TESTS_DEVICE_H
+#define TESTS_DEVICE_H
+
+#include "core/device/ops.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* name, isa: NULL = the first. False where this machine lacks the instructions. */
+static inline bool open_device_named(rt_dev **d, const char *name, const char *isa, int threads)
+{
+    rt_err err = { 0 };
+    if (isa)
+        setenv("RETORT_ISA", isa, 1);
+    bool ok = rt_dev_open(d, name, threads, &err) == 0;
+    unsetenv("RETORT_ISA");
+    return ok;
+}
+
+static inline void *put_bytes(rt_dev *d, const void *host, int64_t bytes)
+{
+    rt_err err = { 0 };
+    void *p = rt_dev_alloc(d, rt_max(bytes, 1));
+    ck_assert_ptr_nonnull(p);
+    rt_upload(d, p, host, bytes);
+    ck_assert_msg(rt_sync(d, &err) == 0, "%s", err.text);
+    return p;
+}
+
+static inline void get_bytes(rt_dev *d, void *host, const void *data, int64_t bytes)
+{
+    rt_err err = { 0 };
+    rt_download(d, host, data, bytes);
+    ck_assert_msg(rt_sync(d, &err) == 0, "%s", err.text);
+}
+
+/* A copy of a tensor of the host on the device; and back into it, the copy released. */
+static inline rt_tensor put_tensor(rt_dev *d, const rt_tensor *host)
+{
+    rt_tensor t = *host;
+    if (host->data)
+        t.data = put_bytes(d, host->data, rt_tensor_bytes(host));
+    return t;
+}
+
+static inline void drop_tensor(rt_dev *d, rt_tensor *t)
+{
+    rt_err err = { 0 };
+    ck_assert(rt_sync(d, &err) == 0);
+    rt_dev_release(d, t->data);
+    t->data = NULL;
+}
+
+static inline void get_tensor(rt_dev *d, rt_tensor *host, rt_tensor *t)
+{
+    get_bytes(d, host->data, t->data, rt_tensor_bytes(host));
+    drop_tensor(d, t);
+}
+
+#endif
