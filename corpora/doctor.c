@@ -78,13 +78,17 @@ static int backends(cJSON **out, rt_err *err)
 {
     char text[160];
     rt_dev *d;
-    if (rt_dev_open(&d, NULL, 0, err))
-        return -1;
     cJSON *json = rt_json_object();
-    rt_dev_facts f = rt_dev_get(d);
-    snprintf(text, sizeof text, "%s, %d threads", f.isa, f.threads);
-    rt_json_put_str(json, "cpu", text);
-    rt_dev_close(d);
+    for (int i = 0; rt_dev_name(i); i++) {
+        if (rt_dev_open(&d, rt_dev_name(i), 0, err)) {
+            cJSON_Delete(json);
+            return -1;
+        }
+        rt_dev_facts f = rt_dev_get(d);
+        snprintf(text, sizeof text, "%s, %d threads", f.isa, f.threads);
+        rt_json_put_str(json, f.name, text);
+        rt_dev_close(d);
+    }
     rt_json_put_str(json, "cuda", "not in this build");
     read_proc(text, sizeof text, "/proc/driver/nvidia/version", "NVRM version");
     if (text[0])

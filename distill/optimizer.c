@@ -40,6 +40,10 @@ int rt_optimizer_place(rt_optimizer *o, rt_dev *d, rt_err *err)
     if (rt_arena_place(&o->host_arena, err))
         return -1;
     o->host = rt_arena_take(&o->host_arena, "norm", blocks * (int64_t)sizeof *o->host);
+    for (int i = 0; i < o->m.params.n; i++) {
+        rt_zero(d, o->m.params.item[i].slot);
+        rt_zero(d, o->v.params.item[i].slot);
+    }
     return 0;
 }
 

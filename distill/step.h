@@ -27,8 +27,8 @@ int rt_step_place(rt_step *s, rt_err *err);
 void rt_step_free(rt_step *s);
 const rt_arena *rt_step_arena(const rt_step *s, int i); /* i = 0, 1, ... until NULL */
 
-/* Gradients of the mean loss over the learned tokens of docs (n) are left in s->grads. Waits only when
-   there are more loss rows than shape.waiting. */
+/* Gradients of the mean loss over the learned tokens of docs (n) are left in s->grads. Waits only
+   when there are more loss rows than shape.waiting. */
 int rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_err *err);
 /* After rt_sync: over the loss rows of the step. */
 const rt_totals *rt_step_totals(rt_step *s);

@@ -287,8 +287,8 @@ static int place_trainer(trainer *t, rt_err *err)
         return -1;
     if (!rt_checkpoint_there(t->o->out))
         return 0;
-    if (rt_checkpoint_load(t->o->out, t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
-                           &t->at, err))
+    if (rt_checkpoint_load(t->o->out, t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v, &t->at,
+                           err))
         return -1;
     rt_info("resuming after step %lld", (long long)t->at.step);
     return 0;

@@ -35,8 +35,8 @@ typedef struct rt_batch {
     rt_tensor stats;               /* (M, RT_LOSS_COLUMNS) device */
     int32_t *h_label, *h_offset, *h_head_n, *h_id, *h_hits, *h_index;
     float *h_weight, *h_logp, *h_tail, *h_entropy, *h_logz;
-    float *h_stats;                /* (waiting, RT_LOSS_COLUMNS), of which `kept` are on their way */
-    uint8_t *h_soft;               /* (waiting) which of them had a soft target */
+    float *h_stats;  /* (waiting, RT_LOSS_COLUMNS), of which `kept` are on their way */
+    uint8_t *h_soft; /* (waiting) which of them had a soft target */
     int64_t kept;
     rt_arena host; /* the arrays of this struct */
 } rt_batch;

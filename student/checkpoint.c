@@ -60,8 +60,7 @@ static int write_state(rt_safetensors_writer *out, rt_dev *d, const rt_weights *
         for (int i = 0; !bad && i < part[k]->params.n; i++) {
             const rt_tensor *t = part[k]->params.item[i].slot;
             rt_download(d, host, t->data, rt_tensor_bytes(t));
-            bad = rt_sync(d, err) ||
-                  rt_safetensors_writer_push(out, host, rt_tensor_bytes(t), err);
+            bad = rt_sync(d, err) || rt_safetensors_writer_push(out, host, rt_tensor_bytes(t), err);
         }
     free(host);
     return bad ? -1 : rt_safetensors_writer_push(out, at, sizeof *at, err);
@@ -155,7 +154,7 @@ static int load_state(const rt_safetensors *st, const char *path, rt_dev *d,
                 return DAMAGED;
             rt_upload(d, t->data, s->data, s->bytes);
         }
-    return rt_sync(d, err);
+    return 0;
 }
 
 static int load_one(const char *path, rt_dev *d, rt_weights *const part[3], rt_position *at,
@@ -163,10 +162,13 @@ static int load_one(const char *path, rt_dev *d, rt_weights *const part[3], rt_p
 {
     rt_safetensors st;
     rt_position read = *at;
+    rt_err ignored;
     if (rt_safetensors_open(&st, path, err))
         return DAMAGED;
     int bad = load_position(&st, path, &read, err);
     bad = bad ? bad : load_state(&st, path, d, part, err);
+    if (rt_sync(d, bad ? &ignored : err) && !bad) /* what was read lies in the file until then */
+        bad = -1;
     rt_safetensors_close(&st);
     if (!bad)
         *at = read;

@@ -20,8 +20,8 @@ typedef struct rt_measure {
     rt_acts acts, reference_acts;
     rt_arena arena, host; /* targets; docs */
     rt_batch batch;
-    rt_tensor kl, agree;     /* (M) */
-    float *h_kl, *h_agree;   /* (rows), of which `compared` are on their way */
+    rt_tensor kl, agree;   /* (M) */
+    float *h_kl, *h_agree; /* (rows), of which `compared` are on their way */
     int64_t compared;
     rt_document *docs;   /* (documents of a pass) */
 } rt_measure;

@@ -137,7 +137,8 @@ static int write_logits(run *r, rt_err *err)
             index[i] = (int32_t)(first + i);
         rt_model_logits(r->dev, &r->model, &r->acts, index, n);
         rt_download(r->dev, host, r->acts.logits.data, n * v * 4);
-        bad = rt_sync(r->dev, err) || check_finite(r, host, n * v, err) || rt_out_write(&out, host, n * v * 4, err);
+        bad = rt_sync(r->dev, err) || check_finite(r, host, n * v, err) ||
+              rt_out_write(&out, host, n * v * 4, err);
     }
     free(host);
     if (bad)

@@ -371,8 +371,8 @@ static int append_text(scorer *s, const text *t, rt_err *err)
 
 static int score_pass(scorer *s, rt_err *err)
 {
-    rt_acts_rows(&s->acts, s->teacher.dev, &s->teacher.model, s->rows, s->n_texts, s->token,
-                 s->pos, s->offset, NULL);
+    rt_acts_rows(&s->acts, s->teacher.dev, &s->teacher.model, s->rows, s->n_texts, s->token, s->pos,
+                 s->offset, NULL);
     rt_model_forward(s->teacher.dev, &s->teacher.model, &s->acts);
     int64_t wanted = list_wanted(s), chunk = s->capture.rows;
     for (int64_t at = 0; at < wanted; at += chunk)

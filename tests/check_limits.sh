@@ -113,17 +113,19 @@ rc=$?
 [ $rc = 130 ] || fail "SIGINT while waiting for stdin: exit $rc: $(cat stderr)"
 exec 3>&-
 
-# --- a model's file that is cut short while it is read where it lies
-cp -r "$teacher" cut
-"$retort" generate --model cut --chat --max-tokens 3 <pipe >stdout 2>stderr & pid=$!
-exec 3>pipe
-for i in $(seq 100); do grep -q cut/model.safetensors /proc/$pid/maps && break; sleep 0.1; done
-truncate -s 4096 cut/model.safetensors
-echo "2 + 3" >&3
-exec 3>&-
-wait $pid
-rc=$?
-[ $rc = 1 ] && [ "$(grep -c 'was cut short or its disk failed' stderr)" = 1 ] || fail "a file cut short: exit $rc: $(cat stderr)"
+# --- a model's file that is cut short while it is read where it lies (not by a device with its own memory)
+if ! "$retort" doctor --json | grep -q '"strict"'; then
+    cp -r "$teacher" cut
+    "$retort" generate --model cut --chat --max-tokens 3 <pipe >stdout 2>stderr & pid=$!
+    exec 3>pipe
+    for i in $(seq 100); do grep -q cut/model.safetensors /proc/$pid/maps && break; sleep 0.1; done
+    truncate -s 4096 cut/model.safetensors
+    echo "2 + 3" >&3
+    exec 3>&-
+    wait $pid
+    rc=$?
+    [ $rc = 1 ] && [ "$(grep -c 'was cut short or its disk failed' stderr)" = 1 ] || fail "a file cut short: exit $rc: $(cat stderr)"
+fi
 
 # --- what progress and training say of a measure
 rm -rf a

@@ -1,7 +1,7 @@
 #!/bin/sh
-# run.sh: installs what is missing, builds Release and with AddressSanitizer and UndefinedBehaviorSanitizer,
-# runs every test in both, then those whose threads share data under ThreadSanitizer, and the fuzz targets
-# for a minute. Arguments go to ctest instead of the choice of tests: tests/run.sh -R arena
+# run.sh: installs what is missing, builds Release, with AddressSanitizer and UndefinedBehaviorSanitizer, and
+# on the strict device, runs every test in all three, then those whose threads share data under
+# ThreadSanitizer, and the fuzz targets for a minute. Arguments go to ctest instead of the choice of tests: tests/run.sh -R arena
 set -eu
 cd "$(dirname "$0")/.."
 . tests/setup.sh
@@ -9,9 +9,10 @@ cd "$(dirname "$0")/.."
 install_packages
 build_tree build
 build_tree "build with sanitizers" -DRETORT_SANITIZE=ON # users have folders with spaces: no test may split one
+build_tree build-strict -DRETORT_STRICT=ON -DRETORT_CUDA=OFF
 build_tree build-tsan -DRETORT_TSAN=ON -DRETORT_CUDA=OFF
 status=0
-for tree in build "build with sanitizers" build-tsan; do
+for tree in build "build with sanitizers" build-strict build-tsan; do
     echo "== tests in $tree"
     [ "$tree$#" = build-tsan0 ] && set -- -R 'test_(team|matmul|attention|layers|quant|tokenizer|sample)$'
     ctest --test-dir "$tree" --output-on-failure -j "$(nproc)" "$@" || status=$?

@@ -268,8 +268,7 @@ START_TEST(damage_is_not_used)
     int64_t up = rt_gguf_find(&g, "blk.0.ffn_up.weight")->offset;
     rt_gguf_close(&g);
     break_file("s.gguf", up + 9);
-    FAILS(rt_model_open(&m, d, "s", true, 16, &err),
-          "s/model.safetensors: tensor model.layers.0.");
+    FAILS(rt_model_open(&m, d, "s", true, 16, &err), "s/model.safetensors: tensor model.layers.0.");
     HAS(err, "the file is damaged");
     FAILS(rt_model_open(&m, d, "s.gguf", true, 16, &err), "s.gguf: tensor blk.0.ffn_up.weight: ");
     FAILS(run(&rt_command_quantize, "--model s --type F16 --out t.gguf"),

@@ -1,7 +1,7 @@
 /* test_layers.c: the whole network's gradient against finite differences, for every combination of
-   GQA | MLA and dense | routed, weight by weight; and that memory modes, passes and threads change
-   no bit of it. The directional derivative of each weight is compared along a random direction; the
-   loss is summed in f64. */
+   GQA | MLA and dense | routed, weight by weight; and that devices, memory modes, passes and
+   threads change no bit of it. The directional derivative of each weight is compared along a random
+   direction; the loss is summed in f64. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,15 +82,19 @@ static rt_config tiny(const char *family, bool tied)
     return c;
 }
 
-static void open_bench(bench *b, const rt_config *cfg, int threads, int64_t rows, bool recompute)
+/* device NULL: the first of this build */
+static void open_bench(bench *b, const rt_config *cfg, const char *device, int threads,
+                       int64_t rows, bool recompute)
 {
     memset(b, 0, sizeof *b);
-    OK(rt_dev_open(&b->dev, NULL, threads, &err));
+    OK(rt_dev_open(&b->dev, device, threads, &err));
     rt_model_init(&b->model, cfg);
     OK(rt_weights_place(b->dev, &b->model.w, &err));
     OK(rt_model_rope(&b->model, b->dev, 64, &err));
     OK(rt_params_init(&b->model.w.params, b->dev, cfg, 7, &err));
-    rt_batch_shape shape = { .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1, .waiting = rows };
+    rt_batch_shape shape = {
+        .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1, .waiting = rows
+    };
     rt_step_plan(&b->step, b->dev, &b->model, &shape, 16, recompute);
     b->step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     b->step.vocab = VOCAB - 2;
@@ -231,7 +235,7 @@ static void check_weight(bench *b, int i)
 static void check_gradient(const rt_config *cfg)
 {
     bench b;
-    open_bench(&b, cfg, 1, 64, false);
+    open_bench(&b, cfg, NULL, 1, 64, false);
     for (int i = 0; i < b.model.w.params.n; i++)
         if (!(b.model.w.params.item[i].flags & RT_PARAM_FIXED))
             check_weight(&b, i);
@@ -271,18 +275,19 @@ START_TEST(same_bits)
     } modes[] = { { 1, false }, { 2, false }, { 3, false }, { 1, true }, { 2, true } };
     rt_config cfg = tiny(families[_i], false);
     uint64_t first = 0;
-    for (int k = 0; k < RT_COUNT(modes); k++) {
-        bench b;
-        open_bench(&b, &cfg, modes[k].threads, 64, modes[k].recompute);
-        loss(&b);
-        uint64_t h = hash_gradients(&b);
-        if (k == 0)
-            first = h;
-        else if (h != first)
-            ck_abort_msg("%s: %d threads%s: other bits", families[_i], modes[k].threads,
-                         modes[k].recompute ? ", recompute" : "");
-        close_bench(&b);
-    }
+    for (int i = 0; rt_dev_name(i); i++)
+        for (int k = 0; k < RT_COUNT(modes); k++) {
+            bench b;
+            open_bench(&b, &cfg, rt_dev_name(i), modes[k].threads, 64, modes[k].recompute);
+            loss(&b);
+            uint64_t h = hash_gradients(&b);
+            if (i == 0 && k == 0)
+                first = h;
+            else if (h != first)
+                ck_abort_msg("%s on %s: %d threads%s: other bits", families[_i], rt_dev_name(i),
+                             modes[k].threads, modes[k].recompute ? ", recompute" : "");
+            close_bench(&b);
+        }
 }
 END_TEST
 
@@ -291,8 +296,8 @@ START_TEST(passes)
 {
     rt_config cfg = tiny("deepseek_v3", false);
     bench one, many;
-    open_bench(&one, &cfg, 1, 64, false);
-    open_bench(&many, &cfg, 1, 16, false);
+    open_bench(&one, &cfg, NULL, 1, 64, false);
+    open_bench(&many, &cfg, NULL, 1, 16, false);
     double a = loss(&one), b = loss(&many);
     ck_assert_double_eq_tol(a, b, 1e-6);
     for (int i = 0; i < one.step.grads.params.n; i++) {

@@ -1,7 +1,7 @@
 /* test_matmul.c: every product of every device of this build against the numeric contract: each
    output element equals, bit for bit, a scalar chain of fused multiply-adds over ascending k in
-   blocks of 2048, on every instruction set this machine has, with 1, 2 and 3 threads, for any number
-   of rows. */
+   blocks of 2048, on every instruction set this machine has, with 1, 2 and 3 threads, for any
+   number of rows. */
 #include "core/base/rng.h"
 #include "core/device/cpu/cpu.h"
 #include "tests/device.h"
@@ -171,8 +171,8 @@ static void receive(rt_dev *d, rt_tensor *c, struct there *t)
 
 /* c = a b + beta c on every device against the chain; the scalar device only when asked, it is
  * slow. */
-static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_dtype dtype, bool add,
-                          bool packed)
+static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_dtype dtype,
+                          bool add, bool packed)
 {
     float *bf, *a = floats(m * k, 1), *before = floats(m * n, 3), *want = floats(m * n, 3);
     void *b = elements(dtype, n * k, 2, &bf);
@@ -298,7 +298,8 @@ static void check_grouped(bool ta, bool tb, rt_dtype dtype, bool add, bool packe
         rt_matmul_grouped(d, &t.c, &t.a, ta, &t.b, tb, &t.offset, add ? 1.0f : 0.0f);
         receive(d, &ct, &t);
         int64_t bad = differing(c, want, size);
-        ck_assert_msg(bad == 0, "%s: grouped ta %d tb %d: %d bits differ", about(d), ta, tb, (int)bad);
+        ck_assert_msg(bad == 0, "%s: grouped ta %d tb %d: %d bits differ", about(d), ta, tb,
+                      (int)bad);
         free(c);
     }
     release(b, bf);

@@ -25,7 +25,7 @@ static int64_t grown[512];           /* sizes asked of realloc */
 static int n_grown;
 static bool counting;
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(RT_STRICT_DEVICE)
 #define COUNTED 1
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
@@ -160,8 +160,7 @@ static void run_step(bench *b, int64_t step)
     int64_t waits = rt_dev_get(b->dev).waits;
     int bad = rt_step_run(&b->step, b->doc, DOCS, &err);
     rt_optimizer_sums(b->dev, &b->optimizer, &b->step.grads);
-    bad = bad || rt_sync(b->dev, &err) ||
-          rt_step_totals(&b->step)->rows != DOCS * (LENGTH - 3) ||
+    bad = bad || rt_sync(b->dev, &err) || rt_step_totals(&b->step)->rows != DOCS * (LENGTH - 3) ||
           !(rt_optimizer_norm(&b->optimizer) > 0);
     rt_optimizer_update(b->dev, &b->optimizer, &b->model.w, &b->step.grads, 1e-3, 1, step);
     rt_step_balance(&b->step, 1e-3);

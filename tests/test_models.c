@@ -286,7 +286,9 @@ START_TEST(gradients)
     rt_step step;
     rt_safetensors st;
     open_bench(&b, name, 2, false);
-    rt_batch_shape shape = { .rows = b.n, .documents = 1, .head_rows = 37, .temperature = 1, .waiting = b.n };
+    rt_batch_shape shape = {
+        .rows = b.n, .documents = 1, .head_rows = 37, .temperature = 1, .waiting = b.n
+    };
     rt_step_plan(&step, b.dev, &b.model, &shape, b.n, false);
     step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
     step.vocab = b.vocab;

@@ -1,7 +1,7 @@
 /* test_ops.c: every row operation, as rows of data (tests/ops_cases.h): outputs against f64,
    gradients against finite differences of f64, the same bits for threads 1 to 3 and every
-   instruction set of this machine and device of this build. Then what rows cannot say: the router's order, dtypes of gather,
-   refusals. `test_ops bench` prints bandwidths instead. */
+   instruction set of this machine and device of this build. Then what rows cannot say: the router's
+   order, dtypes of gather, refusals. `test_ops bench` prints bandwidths instead. */
 #include "tests/device.h"
 #include "tests/ops_cases.h"
 #include "tests/suite.h"

@@ -7,13 +7,16 @@
 
 /* Every operation of ops.h; rt_<name> checks and calls the entry of the same name. */
 #define RT_OPS(X)                                                                                  \
-    X(copy) X(zero) X(matmul) X(matmul_grouped) X(matmul_heads) X(panels_bytes) X(pack_weight)     \
-    X(gather_rows) X(scatter_add_rows) X(bias_forward) X(bias_backward) X(rmsnorm_forward)         \
-    X(rmsnorm_backward) X(rope) X(attention_forward) X(attention_backward) X(sinks_backward)       \
-    X(kv_bytes) X(kv_append) X(attention_cached) X(mla_expand_forward) X(mla_expand_backward)      \
-    X(copy_columns) X(swiglu_forward) X(swiglu_backward) X(route_forward) X(route_backward)        \
-    X(route_sort) X(route_balance) X(route_load) X(combine_forward) X(combine_backward) X(loss)    \
-    X(sample) X(capture_rows) X(kl_rows) X(sumsq) X(adamw_step)
+    X(copy)                                                                                        \
+    X(zero) X(matmul) X(matmul_grouped) X(matmul_heads) X(panels_bytes) X(pack_weight)             \
+        X(gather_rows) X(scatter_add_rows) X(bias_forward) X(bias_backward) X(rmsnorm_forward)     \
+            X(rmsnorm_backward) X(rope) X(attention_forward) X(attention_backward)                 \
+                X(sinks_backward) X(kv_bytes) X(kv_append) X(attention_cached)                     \
+                    X(mla_expand_forward) X(mla_expand_backward) X(copy_columns) X(swiglu_forward) \
+                        X(swiglu_backward) X(route_forward) X(route_backward) X(route_sort)        \
+                            X(route_balance) X(route_load) X(combine_forward) X(combine_backward)  \
+                                X(loss) X(sample) X(capture_rows) X(kl_rows) X(sumsq)              \
+                                    X(adamw_step)
 
 typedef struct rt_ops {
 #define ENTRY(name) __typeof__(rt_##name) *name;
@@ -48,9 +51,9 @@ extern const rt_backend rt_backend_strict; /* core/device/strict/strict.c */
 struct rt_dev {
     const rt_backend *backend;
     const rt_ops *ops;
-    void *state;                            /* the backend's own */
-    const void *caller;                     /* return address of the running checked call */
-    uint8_t *stage;                         /* copies of what rt_put was given */
+    void *state;        /* the backend's own */
+    const void *caller; /* return address of the running checked call */
+    uint8_t *stage;     /* copies of what rt_put was given */
     int64_t stage_need, stage_size, stage_used;
     int64_t waits;
 };

@@ -20,7 +20,8 @@ static const rt_backend *const backends[] = {
 /* The return address names the caller where a backend has to say who was wrong. */
 #define FROM_HERE(d) ((d)->caller = __builtin_return_address(0))
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------
+ */
 
 const char *rt_dev_name(int i)
 {
@@ -64,7 +65,8 @@ rt_dev_facts rt_dev_get(rt_dev *d)
     return f;
 }
 
-/* --- memory ------------------------------------------------------------------------------------ */
+/* --- memory ------------------------------------------------------------------------------------
+ */
 
 void *rt_dev_alloc(rt_dev *d, int64_t bytes)
 {
@@ -81,14 +83,17 @@ void rt_dev_release(rt_dev *d, void *p)
 
 int rt_dev_place(rt_dev *d, rt_arena *a, rt_err *err)
 {
-    char need[32];
+    char need[32], have[32];
     FROM_HERE(d);
     if (d->backend->maps_files)
         return rt_arena_place(a, err);
     void *base = d->backend->alloc(d, a->high, a->sparse, a->label);
     if (!base)
-        return rt_fail(err, "%s: device %s has no memory for %s; see --plan for what takes the most",
-                       a->label, d->backend->name, rt_fmt_bytes(need, sizeof need, a->high));
+        return rt_fail(err,
+                       "%s: %s are needed, device %s has %s left; see --plan for what takes the "
+                       "most",
+                       a->label, rt_fmt_bytes(need, sizeof need, a->high), d->backend->name,
+                       rt_fmt_bytes(have, sizeof have, rt_dev_get(d).free));
     rt_arena_adopt(a, base);
     return 0;
 }
@@ -100,7 +105,8 @@ void rt_dev_free(rt_dev *d, rt_arena *a)
     rt_arena_free(a);
 }
 
-/* --- transfers --------------------------------------------------------------------------------- */
+/* --- transfers ---------------------------------------------------------------------------------
+ */
 
 void rt_upload(rt_dev *d, void *dst, const void *src, int64_t bytes)
 {
@@ -147,7 +153,8 @@ int rt_sync(rt_dev *d, rt_err *err)
     return d->backend->sync(d, err);
 }
 
-/* --- workspace --------------------------------------------------------------------------------- */
+/* --- workspace ---------------------------------------------------------------------------------
+ */
 
 void rt_dev_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k)
 {

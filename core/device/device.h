@@ -1,5 +1,5 @@
-/* device.h: where tensors live and operations run: devices by name, their memory, moving data in and
-   out, waiting. What an operation computes is ops.h.
+/* device.h: where tensors live and operations run: devices by name, their memory, moving data in
+   and out, waiting. What an operation computes is ops.h.
 
    ORDER AND LATENESS. Operations and transfers of a device run one after another in the order of
    the calls, but a call may return before its work is done, or begun. So
@@ -7,7 +7,8 @@
        before the next rt_sync returns: until then the one must not change, the other means nothing;
      - the source of rt_put, and every tensor struct, is free as soon as the call returns;
      - device memory is read and written by operations and transfers alone, never by the host;
-     - what fails late is said by the next rt_sync, and by every one after it.
+     - what fails late is said by the next rt_sync, and by every one after it;
+     - giving memory back waits for what may use it.
    A wait costs more than the work waited for when it is small, so waits are counted: a training
    step, a generated token batch and a scored pass of a resident model have one each. */
 #ifndef RT_DEVICE_H
@@ -28,12 +29,12 @@ int rt_dev_open(rt_dev **d, const char *name, int threads, rt_err *err);
 void rt_dev_close(rt_dev *d); /* accepts NULL */
 
 typedef struct rt_dev_facts {
-    const char *name;          /* "cpu" */
-    const char *isa;           /* "avx512" | "avx2" | "scalar" */
+    const char *name; /* "cpu" */
+    const char *isa;  /* "avx512" | "avx2" | "scalar" */
     int threads;
-    bool maps_files;           /* operations read mapped files where they lie */
-    int64_t memory, free;      /* bytes */
-    int64_t waits;             /* rt_sync calls, and puts that had to wait for room */
+    bool maps_files; /* operations read mapped files where they lie */
+    int64_t free;    /* bytes of memory that nobody has taken */
+    int64_t waits;   /* rt_sync calls, and puts that had to wait for room */
 } rt_dev_facts;
 
 rt_dev_facts rt_dev_get(rt_dev *d);
@@ -58,12 +59,13 @@ int rt_sync(rt_dev *d, rt_err *err);
 
 /* --- workspace ----------------------------------------------------------------------------------
    Planned too: every plan function states the largest shapes its operations will see, then
-   rt_dev_ready allocates the maximum once. An operation that needs more than was planned is rt_bug. */
+   rt_dev_ready allocates the maximum once. An operation that needs more than was planned is rt_bug.
+ */
 
 void rt_dev_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k); /* any of the three products */
 void rt_dev_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k);
-void rt_dev_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads, int64_t kv_heads,
-                           int64_t dk, int64_t dv, bool backward);
+void rt_dev_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads,
+                           int64_t kv_heads, int64_t dk, int64_t dv, bool backward);
 void rt_dev_need_head(rt_dev *d, int64_t vocab); /* loss, sample, capture */
 /* n puts of `bytes` together between two waits; adds to what others put. */
 void rt_dev_need_puts(rt_dev *d, int64_t bytes, int64_t n);

@@ -1,19 +1,23 @@
 /* ops.h: the operations of a device. Each states shapes, whether it overwrites (=) or accumulates
-   (+=), and what may alias. ops.c checks shapes, dtypes and scalars once, for every backend: a mistake
-   is rt_bug naming the operation and the shapes. When they run: device.h. Letters: tensor.h. Activations, statistics, losses
-   and gradients are f32; weights may be any dtype of tensor.h where an argument says "any".
-   Argument order: device, outputs, saved statistics, inputs, scalars. A batch is ragged rows.
+   (+=), and what may alias. ops.c checks shapes, dtypes and scalars once, for every backend: a
+   mistake is rt_bug naming the operation and the shapes. When they run: device.h. Letters:
+   tensor.h. Activations, statistics, losses and gradients are f32; weights may be any dtype of
+   tensor.h where an argument says "any". Argument order: device, outputs, saved statistics, inputs,
+   scalars. A batch is ragged rows.
 
    NUMERIC CONTRACT OF THE CPU BACKEND. The same bits for scalar, AVX2 and AVX-512 code, for any
    thread count, tile position and batch composition:
      - an element of a matrix product is a chain of fused multiply-adds over ascending k that starts
        from 0, in blocks of 2048; block sums are added to the output in order (beta = 1: to what the
        output held, beta = 0: to nothing, so K <= 2048 is the chain itself);
-     - attention scores are such chains over the head width, outputs such chains over ascending keys;
-     - row sums (norms, softmax, log-sum-exp, dot products of rows) use 16 lanes, lane = index mod 16,
-       each a chain over ascending index, then the fixed tree ((l, l+8), (l, l+4), (l, l+2), (l, l+1));
-       longer rows are cut into blocks of 2048, whose sums are added in order in f64 and rounded once;
-     - sums over rows (dw of a norm, of a bias, of a sink, scatter_add) are chains over ascending row;
+     - attention scores are such chains over the head width, outputs such chains over ascending
+   keys;
+     - row sums (norms, softmax, log-sum-exp, dot products of rows) use 16 lanes, lane = index mod
+   16, each a chain over ascending index, then the fixed tree ((l, l+8), (l, l+4), (l, l+2), (l,
+   l+1)); longer rows are cut into blocks of 2048, whose sums are added in order in f64 and rounded
+   once;
+     - sums over rows (dw of a norm, of a bias, of a sink, scatter_add) are chains over ascending
+   row;
      - exp, log, sin and tanh are our own polynomials made of fused multiply-adds (math.h);
      - threads and tiles split outputs, never a sum.
    Compiled with -ffp-contract=off; every fused multiply-add is written out. */
@@ -132,7 +136,7 @@ typedef struct rt_adamw {
 
 /* --- memory: data moves on the device only (device.h moves it in and out) --- */
 
-void rt_copy(rt_dev *d, rt_tensor *y, const rt_tensor *x);              /* y = x, same shape */
+void rt_copy(rt_dev *d, rt_tensor *y, const rt_tensor *x); /* y = x, same shape */
 void rt_zero(rt_dev *d, rt_tensor *y);
 
 /* --- matrix products --------------------------------------------------------------------- */
@@ -157,9 +161,12 @@ int64_t rt_panels_bytes(rt_dev *d, const rt_tensor *w);           /* w (O,I) or 
 void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w); /* for tb = 1 products */
 
 /* --- rows -------------------------------------------------------------------------------- */
-void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index); /* y(M,C) = x[index], x any */
-void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index); /* x[index[i]] += y[i], ascending i */
-/* y(N,C) += b(C); or rows sorted by expert, offset (E+1): y += b(E,C) of the row's expert. offset NULL = one b. */
+void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x,
+                    const rt_tensor *index); /* y(M,C) = x[index], x any */
+void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y,
+                         const rt_tensor *index); /* x[index[i]] += y[i], ascending i */
+/* y(N,C) += b(C); or rows sorted by expert, offset (E+1): y += b(E,C) of the row's expert. offset
+ * NULL = one b. */
 void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);
 /* db += sums of dy over the rows of each b, ascending */
 void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset);
@@ -179,29 +186,36 @@ void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *p
              bool interleaved, bool backward);
 
 /* --- attention --------------------------------------------------------------------------- */
-/* Causal inside each segment (rows.offset), over the keys of the rule. q(N,H,Dk) k(N,K,Dk) v(N,K,Dv) -> out(N,H,Dv), lse(N,H). */
+/* Causal inside each segment (rows.offset), over the keys of the rule. q(N,H,Dk) k(N,K,Dk)
+ * v(N,K,Dv) -> out(N,H,Dv), lse(N,H). */
 void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
                           const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
 /* dq = , dk = , dv = */
-void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv, const rt_tensor *dout,
-                           const rt_tensor *out, const rt_tensor *lse, const rt_tensor *q,
-                           const rt_tensor *k, const rt_tensor *v, const rt_rows *rows, const rt_attention_rule *rule);
+void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv,
+                           const rt_tensor *dout, const rt_tensor *out, const rt_tensor *lse,
+                           const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
+                           const rt_rows *rows, const rt_attention_rule *rule);
 /* dsinks(H) += of the sinks that out and lse were made with */
 void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, const rt_tensor *out,
                        const rt_tensor *lse, const rt_tensor *sinks);
 int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv);
 /* Append k(N,K,Dk), v(N,K,Dv) (v ignored when v_in_k) of rows at their pos of their slot. */
-void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, const rt_rows *rows);
+void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
+                  const rt_rows *rows);
 /* As attention_forward over the cached keys up to pos of the row's slot (its own included): the
    same bits as attention_forward on the whole sequence. */
 void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
                          const rt_rows *rows, const rt_attention_rule *rule);
 /* MLA, expanded: kvb(N,H,Dn+Dv), kr(N,R+P) whose last P columns are the shared rope key ->
-   k(N,H,Dn+P) = [kvb[..,:Dn] | kr[R:]], v(N,H,Dv). backward: dkvb = , dkr[.., R:] = sum over heads. */
-void rt_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb, const rt_tensor *kr);
-void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk, const rt_tensor *dv);
+   k(N,H,Dn+P) = [kvb[..,:Dn] | kr[R:]], v(N,H,Dv). backward: dkvb = , dkr[.., R:] = sum over heads.
+ */
+void rt_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb,
+                           const rt_tensor *kr);
+void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk,
+                            const rt_tensor *dv);
 /* y(N,H,·)[.., y0 : y0+n] = x(N,Hx,·)[.., x0 : x0+n]; Hx = H, or 1 to broadcast. */
-void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0, int64_t n);
+void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0,
+                     int64_t n);
 
 /* --- feed-forward ------------------------------------------------------------------------ */
 void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
@@ -215,16 +229,21 @@ void rt_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_te
    scores of the chosen, normalised and scaled as the policy says. */
 void rt_route_forward(rt_dev *d, rt_tensor *idx, rt_tensor *weight, rt_tensor *score,
                       const rt_tensor *logits, const rt_tensor *bias, const rt_route_policy *p);
-void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight, const rt_tensor *idx,
-                       const rt_tensor *weight, const rt_tensor *score, const rt_route_policy *p); /* dlogits = */
+void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight,
+                       const rt_tensor *idx, const rt_tensor *weight, const rt_tensor *score,
+                       const rt_route_policy *p); /* dlogits = */
 /* Counting sort of the N*A choices by expert: offset(E+1), row(N*A) source row of each sorted slot
    (ascending row inside an expert), slot(N,A) where choice (n,a) went. */
-void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot, const rt_tensor *idx);
-/* bias[e] += rate * sign(mean load - load[e]); load from offset, accumulated over a step by the caller */
+void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot,
+                   const rt_tensor *idx);
+/* bias[e] += rate * sign(mean load - load[e]); load from offset, accumulated over a step by the
+ * caller */
 void rt_route_balance(rt_dev *d, rt_tensor *bias, const rt_tensor *load, float rate);
-void rt_route_load(rt_dev *d, rt_tensor *load, const rt_tensor *offset); /* load(E) f32 += rows of each expert */
+void rt_route_load(rt_dev *d, rt_tensor *load,
+                   const rt_tensor *offset); /* load(E) f32 += rows of each expert */
 /* y(N,C) += sum over a ascending of weight[n,a] ys[slot[n,a]] */
-void rt_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_tensor *slot, const rt_tensor *weight);
+void rt_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_tensor *slot,
+                        const rt_tensor *weight);
 /* dys(N*A,C) = weight dy; dweight(N,A) = dy · ys[slot] */
 void rt_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt_tensor *dy,
                          const rt_tensor *ys, const rt_tensor *slot, const rt_tensor *weight);
@@ -235,25 +254,28 @@ void rt_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt
    the softmax and get gradient 0. */
 void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t,
              const rt_loss_spec *spec, int64_t vocab, float scale, bool gradient);
-/* token(M) i32 drawn with rt_rng_uniform(seed[m], RT_RNG_SAMPLE, index[m]); seed (M,2) i32 halves of a
-   u64 (low, high), index(M) i32. Kept are the top_k most probable ids, then the fewest of those
-   whose mass reaches top_p of theirs (the one that crosses included, lowest ids first on ties);
-   the draw is the inverse of the kept ids' cumulative mass, ids ascending. Logits that are not
-   all finite choose -1. */
+/* token(M) i32 drawn with rt_rng_uniform(seed[m], RT_RNG_SAMPLE, index[m]); seed (M,2) i32 halves
+   of a u64 (low, high), index(M) i32. Kept are the top_k most probable ids, then the fewest of
+   those whose mass reaches top_p of theirs (the one that crosses included, lowest ids first on
+   ties); the draw is the inverse of the kept ids' cumulative mass, ids ascending. Logits that are
+   not all finite choose -1. */
 void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
                const rt_tensor *index, const rt_sampling *s, int64_t vocab);
 /* Soft targets of M rows; token(M) is what followed, -1 = unknown (taken = 0). Tail offset
    u = rt_rng_uniform(seed, RT_RNG_TAIL, index). logits are clobbered. */
-void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token, const rt_tensor *seed,
-                const rt_tensor *index, const rt_soft_config *c, int64_t vocab);
+void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token,
+                     const rt_tensor *seed, const rt_tensor *index, const rt_soft_config *c,
+                     int64_t vocab);
 /* kl(M) = KL(p || q) of two sets of logits over [0, vocab); agree(M) 1 when the argmax is equal */
-void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q, int64_t vocab);
+void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q,
+                int64_t vocab);
 
 /* --- optimizer --------------------------------------------------------------------------- */
-/* partial(B) f32 sums of g^2 over blocks of 4096 elements, 16 lanes each; B = ceil(elements / 4096).
-   The host adds them in f64, ascending. */
+/* partial(B) f32 sums of g^2 over blocks of 4096 elements, 16 lanes each; B = ceil(elements /
+   4096). The host adds them in f64, ascending. */
 void rt_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g);
-void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g, const rt_adamw *h);
+void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g,
+                   const rt_adamw *h);
 
 RT_END
 

@@ -31,7 +31,8 @@ void rt_capture_close(rt_capture_buffers *b);
 
 /* Put n seeds and indices (and tokens when they are given rather than drawn) on the device. */
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens);
-/* Capture n more rows of logits (clobbered) against b->token. They are here after the next rt_sync: */
+/* Capture n more rows of logits (clobbered) against b->token. They are here after the next rt_sync:
+ */
 void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t n, int64_t vocab);
 /* Whether the logits of all captured rows were finite. */
 bool rt_capture_finite(const rt_capture_buffers *b);

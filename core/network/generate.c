@@ -199,8 +199,7 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
     rt_capture_upload(g->d, cap, n, false);
     rt_sample(g->d, &cap->token, &g->acts.logits, &cap->seed, &cap->index, &g->o.sampling,
               g->o.vocab);
-    rt_download(g->d, cap->host_token, cap->token.data,
-                        n * (int64_t)sizeof *cap->host_token);
+    rt_download(g->d, cap->host_token, cap->token.data, n * (int64_t)sizeof *cap->host_token);
     if (g->o.capture.head_max)
         rt_capture_run(g->d, cap, &g->acts.logits, n, g->o.vocab);
     if (rt_sync(g->d, err))

@@ -1,5 +1,5 @@
-/* spans.h: stretches of a mapped checkpoint that are copied into the memory of a device which cannot
-   read files, each once however many weights share it. Refuses: what their bytes mean
+/* spans.h: stretches of a mapped checkpoint that are copied into the memory of a device which
+   cannot read files, each once however many weights share it. Refuses: what their bytes mean
    (core/device/piece.h), checking them (stored.h). */
 #ifndef RT_SPANS_H
 #define RT_SPANS_H

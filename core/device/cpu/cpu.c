@@ -61,7 +61,8 @@ static const struct rt_isa *choose_isa(rt_err *err)
     return NULL;
 }
 
-/* --- memory: the host's ------------------------------------------------------------------------ */
+/* --- memory: the host's ------------------------------------------------------------------------
+ */
 
 static void *alloc_bytes(rt_dev *d, int64_t bytes, bool sparse, const char *label)
 {
@@ -103,7 +104,8 @@ static int sync_cpu(rt_dev *d, rt_err *err)
     return 0;
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------
+ */
 
 static int open_cpu(rt_dev *d, int threads, rt_err *err)
 {
@@ -140,13 +142,12 @@ static void facts(rt_dev *d, rt_dev_facts *f)
     const int64_t page = sysconf(_SC_PAGESIZE);
     f->isa = rt_cpu_isa(d)->name;
     f->threads = rt_cpu_of(d)->threads;
-    if (!rt_mul_ok(sysconf(_SC_PHYS_PAGES), page, &f->memory))
-        f->memory = INT64_MAX;
     if (!rt_mul_ok(sysconf(_SC_AVPHYS_PAGES), page, &f->free))
         f->free = INT64_MAX;
 }
 
-/* --- workspace and threads --------------------------------------------------------------------- */
+/* --- workspace and threads ---------------------------------------------------------------------
+ */
 
 static int ready(rt_dev *d, rt_err *err)
 {

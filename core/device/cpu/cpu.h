@@ -34,8 +34,8 @@ void rt_cpu_rows_ops(rt_ops *ops);      /* core/device/cpu/rows.c */
 void rt_cpu_attention_ops(rt_ops *ops); /* core/device/cpu/attention.c */
 void rt_cpu_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k);
 void rt_cpu_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k);
-void rt_cpu_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads, int64_t kv_heads,
-                           int64_t dk, int64_t dv, bool backward);
+void rt_cpu_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads,
+                           int64_t kv_heads, int64_t dk, int64_t dv, bool backward);
 void rt_cpu_need_head(rt_dev *d, int64_t vocab);
 /* Private rows of a thread. */
 void rt_cpu_need_rows(rt_dev *d, int64_t bytes_per_thread);

@@ -17,7 +17,8 @@ static int64_t flat_blocks(const rt_tensor *t)
 /* Columns a thread takes when a sum runs over rows: cache lines of its own. */
 static int64_t column_block(const rt_dev *d, int64_t columns)
 {
-    return rt_align_up(rt_ceil_div(columns, rt_cpu_of(d)->threads), RT_CACHE_LINE / (int64_t)sizeof(float));
+    return rt_align_up(rt_ceil_div(columns, rt_cpu_of(d)->threads),
+                       RT_CACHE_LINE / (int64_t)sizeof(float));
 }
 
 static void check_range(const char *op, const rt_tensor *index, int64_t low, int64_t end)

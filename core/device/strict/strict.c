@@ -1,0 +1,576 @@
+/* strict.c: a device for tests, made of the CPU's kernels and as unforgiving as a GPU: its memory
+   cannot be touched by the host (protected pages, a guard page after each allocation), operations and
+   transfers run at the next rt_sync and not before, an upload reads its source only then, fresh
+   memory holds a NaN that no operation may read, and tensors must lie in device memory. Who breaks a
+   rule of device.h ends the process with one line that names the rule and the caller.
+   Environment RETORT_STRICT_FAIL=N: operation N and everything after it fails, as a lost GPU would.
+   Built with RETORT_STRICT=ON, where it is the first device; never part of the product. */
+#include <execinfo.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "core/base/hash.h"
+#include "core/base/memory.h"
+#include "core/device/backend.h"
+
+extern char **environ;
+
+enum { PAGE = 4096, FRESH = 0x7fc0dead, REGIONS_MAX = 4096, QUEUE_MAX = 1 << 16 };
+/* A cache planned for the longest answer is not filled to its end. */
+static const int64_t FILL_MAX = (int64_t)256 << 20;
+
+struct region {
+    uint8_t *pages, *data;
+    int64_t mapped, bytes;
+    const char *label;
+};
+
+struct strict {
+    rt_dev *cpu; /* whose kernels run */
+    rt_ops ops;
+    uint8_t *queue; /* items one after another */
+    int64_t used, cap, items;
+    int64_t ran, fail_at; /* operations since the device was opened */
+    bool failed;
+};
+
+struct item {
+    void (*run)(rt_dev *cpu, struct item *it);
+    const char *what;
+    const void *caller;
+    int64_t bytes; /* of the item with its arguments */
+};
+
+/* Of all strict devices of the process: the fault handler has no device at hand. */
+static struct region regions[REGIONS_MAX];
+static int n_regions;
+
+/* --- faults ------------------------------------------------------------------------------------- */
+
+/* file:line of an address, by addr2line where it is installed. */
+static void say_place(const void *address)
+{
+    char place[32], self[] = "/proc/self/exe", exe[1024];
+    ssize_t n = readlink(self, exe, sizeof exe - 1);
+    void *frame[1] = { (void *)(uintptr_t)address };
+    char **symbol = backtrace_symbols(frame, 1);
+    const char *offset = symbol ? strstr(symbol[0], "(+") : NULL;
+    pid_t pid;
+    exe[n > 0 ? n : 0] = 0;
+    snprintf(place, sizeof place, "%.20s", offset ? offset + 2 : "0");
+    place[strcspn(place, ")")] = 0;
+    char *argv[] = { "addr2line", "-fpse", exe, place, NULL };
+    posix_spawn_file_actions_t to;
+    posix_spawn_file_actions_init(&to);
+    posix_spawn_file_actions_adddup2(&to, 2, 1);
+    fflush(stderr);
+    if (!offset || posix_spawnp(&pid, argv[0], &to, NULL, argv, environ) != 0 ||
+        waitpid(pid, NULL, 0) < 0)
+        fprintf(stderr, "%s\n", symbol ? symbol[0] : "?");
+    posix_spawn_file_actions_destroy(&to);
+    free(symbol);
+}
+
+__attribute__((noreturn, format(printf, 3, 4))) static void
+fault(const char *what, const void *caller, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "device strict: %s: ", what);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, ", called from ");
+    say_place(caller);
+    va_end(args);
+    signal(SIGABRT, SIG_DFL);
+    abort();
+}
+
+static const struct region *find_region(const void *p)
+{
+    const uint8_t *at = p;
+    for (int i = 0; i < n_regions; i++)
+        if (at >= regions[i].pages && at < regions[i].pages + regions[i].mapped)
+            return &regions[i];
+    return NULL;
+}
+
+static void on_segv(int sig, siginfo_t *info, void *context)
+{
+    const struct region *r = find_region(info->si_addr);
+    const ucontext_t *u = context;
+    signal(sig, SIG_DFL);
+    if (!r)
+        return; /* again, and then the default */
+#ifdef __x86_64__
+    const void *pc = (const void *)(uintptr_t)u->uc_mcontext.gregs[REG_RIP];
+#else
+    const void *pc = u;
+#endif
+    int64_t at = (const uint8_t *)info->si_addr - r->data;
+    if (at >= r->bytes || at < 0)
+        fault("an operation", pc, "leaves device memory (%s, byte %lld of %lld)", r->label,
+              (long long)at, (long long)r->bytes);
+    fault("the host", pc, "touches device memory (%s, byte %lld) outside an operation", r->label,
+          (long long)at);
+}
+
+/* --- memory ------------------------------------------------------------------------------------- */
+
+static int run_queue(rt_dev *d);
+
+static void protect(int how)
+{
+    for (int i = 0; i < n_regions; i++)
+        if (mprotect(regions[i].pages, (size_t)(regions[i].mapped - PAGE), how))
+            rt_bug("device strict: mprotect fails");
+}
+
+static void fill_fresh(struct region *r)
+{
+    uint32_t *word = (uint32_t *)(void *)r->data;
+    for (int64_t i = 0; i < r->bytes / 4; i++)
+        word[i] = FRESH;
+}
+
+static void *alloc_bytes(rt_dev *d, int64_t bytes, bool sparse, const char *label)
+{
+    (void)d;
+    if (bytes < 0 || bytes > INT64_MAX / 2 || n_regions == REGIONS_MAX)
+        return NULL;
+    int64_t padded = rt_align_up(rt_max(bytes, 1), RT_CACHE_LINE);
+    struct region r = { .mapped = rt_align_up(padded, PAGE) + PAGE, .bytes = padded, .label = label };
+    r.pages = mmap(NULL, (size_t)r.mapped, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (r.pages == MAP_FAILED)
+        return NULL;
+    r.data = r.pages + r.mapped - PAGE - padded; /* its end meets the guard page */
+    if (!sparse || bytes < FILL_MAX)
+        fill_fresh(&r);
+    if (mprotect(r.pages, (size_t)r.mapped, PROT_NONE))
+        rt_bug("device strict: mprotect fails");
+    regions[n_regions++] = r;
+    return r.data;
+}
+
+static void release_bytes(rt_dev *d, void *p)
+{
+    (void)run_queue(d);
+    for (int i = 0; i < n_regions; i++)
+        if (regions[i].data == p) {
+            munmap(regions[i].pages, (size_t)regions[i].mapped);
+            regions[i] = regions[--n_regions];
+            return;
+        }
+    fault("release", d->caller, "%p is not device memory", p);
+}
+
+/* --- the queue ---------------------------------------------------------------------------------- */
+
+static int run_queue(rt_dev *d)
+{
+    struct strict *s = d->state;
+    if (s->items)
+        protect(PROT_READ | PROT_WRITE);
+    for (int64_t at = 0; at < s->used;) {
+        struct item *it = (struct item *)(void *)(s->queue + at);
+        at += it->bytes;
+        s->failed = s->failed || ++s->ran == s->fail_at;
+        if (!s->failed)
+            it->run(s->cpu, it);
+    }
+    if (s->items)
+        protect(PROT_NONE);
+    s->used = s->items = 0;
+    return s->failed ? -1 : 0;
+}
+
+/* Room for an item of `bytes` at the end of the queue. */
+static void *later(rt_dev *d, const char *what, void (*run)(rt_dev *, struct item *), int64_t bytes)
+{
+    struct strict *s = d->state;
+    if (s->items == QUEUE_MAX)
+        (void)run_queue(d); /* its failure is sticky */
+    bytes = rt_align_up(bytes, 16);
+    rt_grow(&s->queue, &s->cap, s->used + bytes, 1, "the queue of device strict");
+    struct item *it = (struct item *)(void *)(s->queue + s->used);
+    *it = (struct item){ run, what, d->caller, bytes };
+    s->used += bytes;
+    s->items++;
+    return it;
+}
+
+static int sync_strict(rt_dev *d, rt_err *err)
+{
+    struct strict *s = d->state;
+    return run_queue(d) ? rt_fail(err, "device strict: operation %lld failed (RETORT_STRICT_FAIL)",
+                                  (long long)s->fail_at)
+                        : 0;
+}
+
+/* --- transfers ---------------------------------------------------------------------------------- */
+
+struct transfer {
+    struct item it;
+    void *dst;
+    const void *src;
+    int64_t bytes;
+    uint64_t hash; /* of the source when it was given */
+};
+
+static void look_inside(const struct item *it, const void *p, int64_t bytes)
+{
+    const struct region *r = find_region(p);
+    const uint8_t *at = p;
+    if (!r)
+        fault(it->what, it->caller, "%p is not device memory", p);
+    if (at < r->data || at + bytes > r->data + r->bytes)
+        fault(it->what, it->caller, "%lld bytes at byte %lld leave device memory (%s)",
+              (long long)bytes, (long long)(at - r->data), r->label);
+}
+
+static void run_upload(rt_dev *cpu, struct item *it)
+{
+    struct transfer *t = (struct transfer *)it;
+    (void)cpu;
+    if (rt_hash64(t->src, t->bytes, 0) != t->hash)
+        fault(it->what, it->caller, "its source changed before the device read it");
+    memcpy(t->dst, t->src, (size_t)t->bytes);
+}
+
+static void run_download(rt_dev *cpu, struct item *it)
+{
+    struct transfer *t = (struct transfer *)it;
+    (void)cpu;
+    memcpy(t->dst, t->src, (size_t)t->bytes);
+}
+
+static void upload(rt_dev *d, void *dst, const void *src, int64_t bytes)
+{
+    struct transfer *t = later(d, "upload", run_upload, sizeof *t);
+    t->dst = dst, t->src = src, t->bytes = bytes;
+    if (find_region(src))
+        fault("upload", d->caller, "its source is device memory");
+    look_inside(&t->it, dst, bytes);
+    t->hash = rt_hash64(src, bytes, 0);
+}
+
+static void download(rt_dev *d, void *dst, const void *src, int64_t bytes)
+{
+    struct transfer *t = later(d, "download", run_download, sizeof *t);
+    t->dst = dst, t->src = src, t->bytes = bytes;
+    if (find_region(dst))
+        fault("download", d->caller, "its destination is device memory");
+    look_inside(&t->it, src, bytes);
+    memset(dst, 0xa5, (size_t)bytes); /* means nothing until the next wait */
+}
+
+/* --- operations: arguments are kept by value, then run on the CPU ------------------------------- */
+
+struct held {
+    rt_tensor t;
+    bool there;
+};
+
+static struct held hold(const rt_tensor *t)
+{
+    return t ? (struct held){ *t, true } : (struct held){ .there = false };
+}
+
+static rt_tensor *of(struct held *h) { return h->there ? &h->t : NULL; }
+
+static void look_output(const struct item *it, const struct held *h)
+{
+    if (h->there && rt_tensor_bytes(&h->t) > 0)
+        look_inside(it, h->t.data, rt_tensor_bytes(&h->t));
+}
+
+static void look_piece(const struct item *it, const rt_tensor *t)
+{
+    int64_t n = t->rank == 3 ? t->dim[0] : 1;
+    for (int64_t e = 0; e < n; e++) {
+        const rt_piece *p = &t->piece[e];
+        look_inside(it, p->data + rt_piece_row(p, 0) * p->row_bytes, p->row_bytes);
+        if (p->code != RT_CODE_ROWS)
+            look_inside(it, p->scale + p->first / p->scale_rows * p->scale_ld, 1);
+        if (it->what[0] == 'm' && strstr(it->what, "heads"))
+            break; /* one piece of all heads */
+    }
+}
+
+/* Nobody wrote what still holds the fresh pattern. */
+static void look_input(const struct item *it, const struct held *h)
+{
+    const rt_tensor *t = &h->t;
+    if (!h->there || rt_tensor_bytes(t) == 0)
+        return;
+    if (t->piece)
+        look_piece(it, t);
+    if (t->panels)
+        look_inside(it, t->panels, 1);
+    if (t->piece || t->panels)
+        return;
+    look_inside(it, t->data, rt_tensor_bytes(t));
+    const uint32_t *word = t->data;
+    for (int64_t i = 0; (t->dtype == RT_F32 || t->dtype == RT_I32) && i < rt_tensor_elements(t); i++)
+        if (word[i] == FRESH)
+            fault(it->what, it->caller, "element %lld of an input was never written", (long long)i);
+}
+
+static void look_address(const struct item *it, const rt_tensor *t, bool input)
+{
+    struct held h = { *t, t->rank > 0 };
+    if (input)
+        look_input(it, &h);
+    else
+        look_output(it, &h);
+}
+
+/* Kinds of parameters: OUT, IN tensors (ADD: an output that was something before; SUM: so with beta 1; ANY: an input
+   parts of which nobody wrote), V a value, P a struct, and the structs of tensors. Each kind says its field, its parameter, how it is kept, what
+   is passed on and what is looked at before. */
+#define FIELD_OUT(x) struct held x;
+#define PARAM_OUT(x) , rt_tensor *x
+#define SAVE_OUT(x) a->x = hold(x);
+#define PASS_OUT(x) , of(&a->x)
+#define LOOK_OUT(x) look_output(it, &a->x);
+#define FIELD_IN(x) struct held x;
+#define PARAM_IN(x) , const rt_tensor *x
+#define SAVE_IN(x) a->x = hold(x);
+#define PASS_IN(x) , of(&a->x)
+#define LOOK_IN(x) look_input(it, &a->x);
+#define FIELD_ADD(x) struct held x;
+#define PARAM_ADD(x) , rt_tensor *x
+#define SAVE_ADD(x) a->x = hold(x);
+#define PASS_ADD(x) , of(&a->x)
+#define LOOK_ADD(x) look_input(it, &a->x);
+#define FIELD_SUM(x) struct held x;
+#define PARAM_SUM(x) , rt_tensor *x
+#define SAVE_SUM(x) a->x = hold(x);
+#define PASS_SUM(x) , of(&a->x)
+#define LOOK_SUM(x) (a->beta != 0.0f ? look_input : look_output)(it, &a->x);
+#define FIELD_ANY(x) struct held x;
+#define PARAM_ANY(x) , const rt_tensor *x
+#define SAVE_ANY(x) a->x = hold(x);
+#define PASS_ANY(x) , of(&a->x)
+#define LOOK_ANY(x) look_output(it, &a->x);
+#define FIELD_V(type, x) type x;
+#define PARAM_V(type, x) , type x
+#define SAVE_V(type, x) a->x = x;
+#define PASS_V(type, x) , a->x
+#define LOOK_V(type, x)
+#define FIELD_P(type, x) type x;
+#define PARAM_P(type, x) , const type *x
+#define SAVE_P(type, x) a->x = *x;
+#define PASS_P(type, x) , &a->x
+#define LOOK_P(type, x)
+#define FIELD_ROWS(x) rt_rows x;
+#define PARAM_ROWS(x) , const rt_rows *x
+#define SAVE_ROWS(x) a->x = *x;
+#define PASS_ROWS(x) , &a->x
+#define LOOK_ROWS(x) look_address(it, &a->x.offset, true);
+#define FIELD_RULE(x)                                                                              \
+    rt_attention_rule x;                                                                           \
+    struct held sinks_of_rule;
+#define PARAM_RULE(x) , const rt_attention_rule *x
+#define SAVE_RULE(x) a->x = *x, a->sinks_of_rule = hold(x->sinks);
+#define PASS_RULE(x) , &a->x
+#define LOOK_RULE(x)                                                                               \
+    look_input(it, &a->sinks_of_rule);                                                             \
+    a->x.sinks = of(&a->sinks_of_rule);
+#define FIELD_CACHE(x) rt_kv x;
+#define PARAM_CACHE(x) , rt_kv *x
+#define SAVE_CACHE(x) a->x = *x;
+#define PASS_CACHE(x) , &a->x
+#define LOOK_CACHE(x) look_inside(it, a->x.data, 1);
+#define FIELD_CACHED(x) rt_kv x;
+#define PARAM_CACHED(x) , const rt_kv *x
+#define SAVE_CACHED(x) a->x = *x;
+#define PASS_CACHED(x) , &a->x
+#define LOOK_CACHED(x) look_inside(it, a->x.data, 1);
+#define FIELD_TARGETS(x) rt_targets x;
+#define PARAM_TARGETS(x) , const rt_targets *x
+#define SAVE_TARGETS(x) a->x = *x;
+#define PASS_TARGETS(x) , &a->x
+#define LOOK_TARGETS(x)                                                                            \
+    look_address(it, &a->x.label, true), look_address(it, &a->x.weight, true);                     \
+    look_address(it, &a->x.offset, true), look_address(it, &a->x.head_n, true);                    \
+    look_address(it, &a->x.id, true), look_address(it, &a->x.logp, true);                          \
+    look_address(it, &a->x.hits, true), look_address(it, &a->x.tail, true);                        \
+    look_address(it, &a->x.entropy, true), look_address(it, &a->x.logz, true);
+#define FIELD_CAPTURED(x) rt_capture x;
+#define PARAM_CAPTURED(x) , rt_capture *x
+#define SAVE_CAPTURED(x) a->x = *x;
+#define PASS_CAPTURED(x) , &a->x
+#define LOOK_CAPTURED(x)                                                                           \
+    look_address(it, &a->x.head_id, false), look_address(it, &a->x.draw_id, false);                \
+    look_address(it, &a->x.logz, false), look_address(it, &a->x.taken, false);
+
+#define EACH1(F, a) F##a
+#define EACH2(F, a, ...) F##a EACH1(F, __VA_ARGS__)
+#define EACH3(F, a, ...) F##a EACH2(F, __VA_ARGS__)
+#define EACH4(F, a, ...) F##a EACH3(F, __VA_ARGS__)
+#define EACH5(F, a, ...) F##a EACH4(F, __VA_ARGS__)
+#define EACH6(F, a, ...) F##a EACH5(F, __VA_ARGS__)
+#define EACH7(F, a, ...) F##a EACH6(F, __VA_ARGS__)
+#define EACH8(F, a, ...) F##a EACH7(F, __VA_ARGS__)
+#define EACH9(F, a, ...) F##a EACH8(F, __VA_ARGS__)
+#define EACH10(F, a, ...) F##a EACH9(F, __VA_ARGS__)
+#define EACH11(F, a, ...) F##a EACH10(F, __VA_ARGS__)
+#define COUNT(a, b, c, d, e, f, g, h, i, j, k, n, ...) EACH##n
+#define EACH(F, ...) COUNT(__VA_ARGS__, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)(F, __VA_ARGS__)
+
+#define LATE(name, ...)                                                                            \
+    struct args_##name {                                                                           \
+        struct item it;                                                                            \
+        EACH(FIELD_, __VA_ARGS__)                                                                  \
+    };                                                                                             \
+    static void run_##name(rt_dev *cpu, struct item *it)                                           \
+    {                                                                                              \
+        struct args_##name *a = (struct args_##name *)it;                                          \
+        EACH(LOOK_, __VA_ARGS__)                                                                   \
+        cpu->ops->name(cpu EACH(PASS_, __VA_ARGS__));                                              \
+    }                                                                                              \
+    static void name(rt_dev *d EACH(PARAM_, __VA_ARGS__))                                          \
+    {                                                                                              \
+        struct args_##name *a = later(d, #name, run_##name, sizeof *a);                            \
+        EACH(SAVE_, __VA_ARGS__)                                                                   \
+    }
+
+LATE(copy, OUT(y), IN(x))
+LATE(zero, OUT(y))
+LATE(matmul, SUM(c), IN(a1), V(bool, ta), IN(b), V(bool, tb), V(float, beta))
+LATE(matmul_grouped, SUM(c), IN(a1), V(bool, ta), IN(b), V(bool, tb), IN(offset), V(float, beta))
+LATE(matmul_heads, OUT(c), V(int64_t, c0), ANY(a1), V(int64_t, a0), IN(w), V(int64_t, w0),
+     V(int64_t, n), V(bool, tb))
+LATE(pack_weight, V(void *, panels), IN(w))
+LATE(gather_rows, OUT(y), ANY(x), IN(index))
+LATE(scatter_add_rows, ADD(x), IN(y), IN(index))
+LATE(bias_forward, ADD(y), IN(b), IN(offset))
+LATE(bias_backward, ADD(db), IN(dy), IN(offset))
+LATE(rmsnorm_forward, OUT(y), OUT(rstd), IN(x), IN(w), V(float, eps))
+LATE(rmsnorm_backward, OUT(dx), ADD(dw), IN(dy), IN(x), IN(w), IN(rstd), V(float, beta))
+LATE(rope, OUT(x), IN(table), IN(pos), V(int64_t, first), V(bool, interleaved), V(bool, backward))
+LATE(attention_forward, OUT(out), OUT(lse), IN(q), IN(k), IN(v), ROWS(rows), RULE(rule))
+LATE(attention_backward, OUT(dq), OUT(dk), OUT(dv), IN(dout), IN(out), IN(lse), IN(q), IN(k), IN(v),
+     ROWS(rows), RULE(rule))
+LATE(sinks_backward, ADD(dsinks), IN(dout), IN(out), IN(lse), IN(sinks))
+LATE(kv_append, CACHE(kv), IN(k), IN(v), ROWS(rows))
+LATE(attention_cached, OUT(out), IN(q), CACHED(kv), ROWS(rows), RULE(rule))
+LATE(mla_expand_forward, OUT(k), OUT(v), IN(kvb), IN(kr))
+LATE(mla_expand_backward, OUT(dkvb), OUT(dkr), IN(dk), IN(dv))
+LATE(copy_columns, OUT(y), V(int64_t, y0), ANY(x), V(int64_t, x0), V(int64_t, n))
+LATE(swiglu_forward, OUT(y), IN(gate), IN(up), P(rt_swiglu_rule, rule))
+LATE(swiglu_backward, OUT(dgate), OUT(dup), IN(dy), IN(gate), IN(up), P(rt_swiglu_rule, rule))
+LATE(route_forward, OUT(idx), OUT(weight), OUT(score), IN(logits), IN(bias), P(rt_route_policy, p))
+LATE(route_backward, OUT(dlogits), IN(dweight), IN(idx), IN(weight), IN(score),
+     P(rt_route_policy, p))
+LATE(route_sort, OUT(offset), OUT(row), OUT(slot), IN(idx))
+LATE(route_balance, ADD(bias), IN(load), V(float, rate))
+LATE(route_load, ADD(load), IN(offset))
+LATE(combine_forward, ADD(y), IN(ys), IN(slot), IN(weight))
+LATE(combine_backward, OUT(dys), OUT(dweight), IN(dy), IN(ys), IN(slot), IN(weight))
+LATE(loss, OUT(stats), ADD(logits), TARGETS(t), P(rt_loss_spec, spec), V(int64_t, vocab),
+     V(float, scale), V(bool, gradient))
+LATE(sample, OUT(token), IN(logits), IN(seed), IN(index), P(rt_sampling, s), V(int64_t, vocab))
+LATE(capture_rows, CAPTURED(out), ADD(logits), IN(token), IN(seed), IN(index),
+     P(rt_soft_config, c), V(int64_t, vocab))
+LATE(kl_rows, OUT(kl), OUT(agree), IN(p), IN(q), V(int64_t, vocab))
+LATE(sumsq, OUT(partial), IN(g))
+LATE(adamw_step, ADD(w), ADD(m), ADD(v), IN(g), P(rt_adamw, h))
+
+/* Answers of the host, at once. */
+static int64_t panels_bytes(rt_dev *d, const rt_tensor *w)
+{
+    rt_dev *cpu = ((struct strict *)d->state)->cpu;
+    return cpu->ops->panels_bytes(cpu, w);
+}
+
+static int64_t kv_bytes(rt_dev *d, const rt_kv *kv)
+{
+    rt_dev *cpu = ((struct strict *)d->state)->cpu;
+    return cpu->ops->kv_bytes(cpu, kv);
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+static int open_strict(rt_dev *d, int threads, rt_err *err)
+{
+    const char *fail = getenv("RETORT_STRICT_FAIL");
+    struct sigaction act = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
+    struct strict *s = rt_alloc(1, sizeof *s, "device strict");
+    if (rt_dev_open(&s->cpu, rt_backend_cpu.name, threads, err)) {
+        free(s);
+        return -1;
+    }
+    sigaction(SIGSEGV, &act, NULL);
+    s->fail_at = fail ? atoll(fail) : 0;
+#define ENTRY(name) s->ops.name = name;
+    RT_OPS(ENTRY)
+#undef ENTRY
+    d->ops = &s->ops;
+    d->state = s;
+    return 0;
+}
+
+static void close_strict(rt_dev *d)
+{
+    struct strict *s = d->state;
+    rt_dev_close(s->cpu);
+    free(s->queue);
+    free(s);
+}
+
+static rt_dev *cpu_of(const rt_dev *d) { return ((const struct strict *)d->state)->cpu; }
+
+static void facts(rt_dev *d, rt_dev_facts *f)
+{
+    rt_dev *cpu = cpu_of(d);
+    cpu->backend->facts(cpu, f);
+}
+
+static void need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k)
+{
+    rt_dev_need_matmul(cpu_of(d), m, n, k);
+}
+
+static void need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k)
+{
+    rt_dev_need_grouped(cpu_of(d), rows, experts, n, k);
+}
+
+static void need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads,
+                           int64_t kv_heads, int64_t dk, int64_t dv, bool backward)
+{
+    rt_dev_need_attention(cpu_of(d), rows, longest, heads, kv_heads, dk, dv, backward);
+}
+
+static void need_head(rt_dev *d, int64_t vocab) { rt_dev_need_head(cpu_of(d), vocab); }
+static int ready(rt_dev *d, rt_err *err) { return rt_dev_ready(cpu_of(d), err); }
+static int64_t workspace(const rt_dev *d) { return rt_dev_workspace(cpu_of(d)); }
+
+const rt_backend rt_backend_strict = {
+    .name = "strict",
+    .late = true,
+    .open = open_strict,
+    .close = close_strict,
+    .facts = facts,
+    .alloc = alloc_bytes,
+    .release = release_bytes,
+    .upload = upload,
+    .download = download,
+    .sync = sync_strict,
+    .need_matmul = need_matmul,
+    .need_grouped = need_grouped,
+    .need_attention = need_attention,
+    .need_head = need_head,
+    .ready = ready,
+    .workspace = workspace,
+};

@@ -1,0 +1,202 @@
+/* test_strict.c: that the strict device catches what the host may not do: each misuse ends the process
+   with a line that names the rule and this file. And what every device owes: order, sticky failure.
+   Misuse can be tested only where the build has that device (RETORT_STRICT=ON). */
+#include "tests/device.h"
+#include "tests/suite.h"
+
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static rt_err err;
+
+static rt_tensor device_f32(rt_dev *d, int64_t n)
+{
+    return rt_tensor_1(rt_dev_alloc(d, n * 4), RT_F32, n);
+}
+
+static void settle(rt_dev *d)
+{
+    if (rt_sync(d, &err))
+        _exit(1);
+}
+
+/* --- misuse -------------------------------------------------------------------------------------- */
+
+static void host_reads(rt_dev *d)
+{
+    float one = 1;
+    volatile float *p = put_bytes(d, &one, 4);
+    fprintf(stderr, "%g\n", (double)p[0]);
+}
+static void host_writes(rt_dev *d)
+{
+    float one = 1;
+    volatile float *p = put_bytes(d, &one, 4);
+    p[0] = 2;
+}
+static void source_reused(rt_dev *d)
+{
+    float x[4] = { 1, 2, 3, 4 };
+    rt_tensor t = device_f32(d, 4);
+    rt_upload(d, t.data, x, sizeof x);
+    x[2] = 5;
+    settle(d);
+}
+static void upload_forgotten(rt_dev *d)
+{
+    rt_tensor x = device_f32(d, 4), y = device_f32(d, 4);
+    rt_copy(d, &y, &x);
+    settle(d);
+}
+static void sum_not_zeroed(rt_dev *d)
+{
+    float one[16] = { 1 };
+    rt_tensor a = rt_tensor_2(put_bytes(d, one, 16), RT_F32, 2, 2);
+    rt_tensor c = rt_tensor_2(rt_dev_alloc(d, 16), RT_F32, 2, 2);
+    rt_matmul(d, &c, &a, false, &a, true, 1.0f);
+    settle(d);
+}
+static void host_tensor(rt_dev *d)
+{
+    float x[4] = { 1, 2, 3, 4 };
+    rt_tensor t = rt_tensor_1(x, RT_F32, 4), y = device_f32(d, 4);
+    rt_copy(d, &y, &t);
+    settle(d);
+}
+static void beyond_the_end(rt_dev *d)
+{
+    rt_tensor t = device_f32(d, 16);
+    t.dim[0] = 20;
+    rt_zero(d, &t);
+    settle(d);
+}
+static void upload_from_device(rt_dev *d)
+{
+    rt_tensor a = device_f32(d, 4), b = device_f32(d, 4);
+    rt_upload(d, a.data, b.data, 16);
+}
+static void foreign_release(rt_dev *d)
+{
+    static float x[16];
+    rt_dev_release(d, x);
+}
+
+static const struct {
+    void (*call)(rt_dev *d);
+    const char *says;
+} misuses[] = {
+    { host_reads, "the host: touches device memory" },
+    { host_writes, "the host: touches device memory" },
+    { source_reused, "upload: its source changed before the device read it" },
+    { upload_forgotten, "copy: element 0 of an input was never written" },
+    { sum_not_zeroed, "matmul: element 0 of an input was never written" },
+    { host_tensor, "copy: 0x" },
+    { beyond_the_end, "zero: 80 bytes at byte 0 leave device memory" },
+    { upload_from_device, "upload: its source is device memory" },
+    { foreign_release, "release: 0x" },
+};
+
+static bool strict_here(rt_dev **d)
+{
+    bool here = open_device_named(d, "strict", NULL, 1);
+    return here;
+}
+
+START_TEST(caught)
+{
+    int fd[2], status;
+    char text[2048];
+    rt_dev *d;
+    if (!strict_here(&d))
+        return;
+    rt_dev_close(d);
+    ck_assert_int_eq(pipe(fd), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(fd[1], 2);
+        if (strict_here(&d))
+            misuses[_i].call(d);
+        _exit(0);
+    }
+    close(fd[1]);
+    size_t n = 0;
+    for (ssize_t got; (got = read(fd[0], text + n, sizeof text - 1 - n)) > 0;)
+        n += (size_t)got;
+    text[n] = 0;
+    close(fd[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "not caught: %s", text);
+    ck_assert_msg(strstr(text, misuses[_i].says) != NULL, "it says: %s", text);
+    /* who: a line of this file, or the program where addr2line is missing */
+    ck_assert_msg(strstr(text, "test_strict") != NULL, "it names nobody: %s", text);
+}
+END_TEST
+
+/* --- what is late ---------------------------------------------------------------------------------- */
+
+/* Calls run in their order, whatever was changed between them; puts and tensor structs are free at
+   once; what was downloaded is there after the wait and, on a late device, not before. */
+START_TEST(in_order)
+{
+    for (int kind = 0; rt_dev_name(kind); kind++) {
+        rt_dev *d;
+        float x[4] = { 1, 2, 3, 4 }, before[4], after[4];
+        ck_assert(open_device_named(&d, rt_dev_name(kind), NULL, 1));
+        rt_dev_need_puts(d, 2 * sizeof x, 2);
+        ck_assert_int_eq(rt_dev_ready(d, &err), 0);
+        rt_tensor t = device_f32(d, 4), y = device_f32(d, 4), z = t;
+        int64_t waits = rt_dev_get(d).waits;
+        rt_put(d, t.data, x, sizeof x);
+        x[0] = 7; /* the put has its own copy */
+        rt_copy(d, &y, &t);
+        rt_download(d, before, y.data, sizeof before);
+        rt_put(d, t.data, x, sizeof x);
+        rt_copy(d, &y, &z);
+        z = (rt_tensor){ 0 }; /* so has the call */
+        rt_download(d, after, y.data, sizeof after);
+        if (strcmp(rt_dev_name(kind), "strict") == 0)
+            ck_assert(before[0] != 1.0f);
+        ck_assert_int_eq(rt_sync(d, &err), 0);
+        ck_assert(before[0] == 1.0f && before[3] == 4.0f && after[0] == 7.0f);
+        ck_assert_int_eq(rt_dev_get(d).waits, waits + 1);
+        rt_dev_release(d, t.data);
+        rt_dev_release(d, y.data);
+        rt_dev_close(d);
+    }
+}
+END_TEST
+
+START_TEST(failure_is_sticky)
+{
+    rt_dev *d;
+    float x[4] = { 1, 2, 3, 4 };
+    setenv("RETORT_STRICT_FAIL", "3", 1);
+    bool here = strict_here(&d);
+    unsetenv("RETORT_STRICT_FAIL");
+    if (!here)
+        return;
+    rt_tensor t = device_f32(d, 4), y = device_f32(d, 4);
+    rt_upload(d, t.data, x, sizeof x);
+    rt_copy(d, &y, &t);
+    ck_assert_int_eq(rt_sync(d, &err), 0);
+    rt_copy(d, &y, &t);
+    for (int i = 0; i < 2; i++) {
+        err = (rt_err){ 0 };
+        ck_assert_int_eq(rt_sync(d, &err), -1);
+        ck_assert(strstr(err.text, "operation 3 failed") != NULL);
+    }
+    rt_dev_release(d, t.data);
+    rt_dev_release(d, y.data);
+    rt_dev_close(d);
+}
+END_TEST
+
+int main(void)
+{
+    const suite_test tests[] = { { caught, RT_COUNT(misuses) },
+                                 { in_order, 1 },
+                                 { failure_is_sticky, 1 } };
+    return suite_run("strict", NULL, tests, RT_COUNT(tests));
+}
