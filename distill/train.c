@@ -1,4 +1,5 @@
-/* train.c: the command `retort train` and THE loop: evaluate, save, step, report.
+/* train.c: the command `retort train`: what is learned from what, in which order, when it is
+   measured and saved, and what is said of it; a step is trainer.h's.
    Trains a model with hard labels or from an archive's soft targets; the output is a Hugging Face
    directory. Killed at any moment and started again, it ends with the same bytes.
    Refuses: sampling, quantizing; choosing a student's shape (its config.json says it). */
@@ -16,16 +17,12 @@
 #include "core/base/path.h"
 #include "core/formats/gguf.h"
 #include "core/formats/output.h"
-#include "core/network/finite.h"
-#include "core/network/needs.h"
 #include "core/network/weights.h"
 #include "corpora/integrity.h"
 #include "distill/objective.h"
-#include "distill/optimizer.h"
 #include "distill/schedule.h"
-#include "distill/step.h"
+#include "distill/trainer.h"
 #include "student/card.h"
-#include "student/checkpoint.h"
 #include "student/measure.h"
 
 typedef struct train_options {
@@ -106,28 +103,26 @@ typedef struct corpus_facts {
     int64_t longest;
 } corpus_facts;
 
-typedef struct trainer {
+typedef struct training {
     const train_options *o;
     rt_dev *dev;
     rt_chat chat;
     rt_model model;
     rt_corpus *corpus, *held_out;
     corpus_facts facts, held_out_facts;
-    rt_optimizer optimizer;
-    rt_step step;
+    rt_trainer trainer;
     rt_measure measure;
-    rt_position at;
-    char identity[20]; /* at.recipe as text */
+    char identity[20]; /* trainer.at.recipe as text */
     int lock;
     FILE *metrics;
     rt_document *docs; /* (n_docs) of the running step */
     int64_t n_docs, cap_docs;
-} trainer;
+} training;
 
 /* ---- opening ------------------------------------------------------------------------------------
  */
 
-static int open_corpus(trainer *t, rt_corpus **c, corpus_facts *facts, const rt_strlist *paths,
+static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt_strlist *paths,
                        bool soft, int64_t limit, const rt_needs *plan, rt_err *err)
 {
     int64_t longest = rt_config_longest(&t->model.cfg, t->o->max_length);
@@ -153,7 +148,7 @@ static int open_corpus(trainer *t, rt_corpus **c, corpus_facts *facts, const rt_
 
 /* The student: a trained model to go on from, or a config.json whose vocabulary is the tokenizer's.
  */
-static int open_model(trainer *t, const rt_needs *plan, rt_err *err)
+static int open_model(training *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
     if (!o->model == !o->config)
@@ -205,7 +200,7 @@ static int open_model(trainer *t, const rt_needs *plan, rt_err *err)
     return 0;
 }
 
-static int place_model(trainer *t, rt_err *err)
+static int place_model(training *t, rt_err *err)
 {
     if (t->o->model)
         return rt_model_read(&t->model, t->dev, t->o->model, err);
@@ -215,29 +210,44 @@ static int place_model(trainer *t, rt_err *err)
     return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, (uint64_t)t->o->seed, err);
 }
 
-static void plan_steps(trainer *t)
+static void plan_steps(training *t, const rt_loss_spec *spec)
 {
     const train_options *o = t->o;
+    int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     rt_batch_shape shape = { .documents = rt_min(o->pass_tokens / 2, 4096),
                              .head_rows = o->head_rows,
                              .soft = t->facts.soft,
                              .temperature = o->temperature };
     shape.rows = rt_max(o->pass_tokens, t->facts.longest);
-    shape.waiting = rt_max(shape.rows, rt_min(o->batch_tokens, 1 << 20));
     if (strcmp(o->loss, "hard") == 0)
         shape.soft.head_max = 0;
-    rt_step_plan(&t->step, t->dev, &t->model, &shape, t->facts.longest,
-                 strcmp(o->recompute, "block") == 0);
-    rt_optimizer_plan(&t->optimizer, &t->model.cfg, o->beta1, o->beta2, o->eps, o->weight_decay);
+    rt_trainer_settings set = { .shape = shape,
+                                .spec = *spec,
+                                .vocab = vocab,
+                                .longest = t->facts.longest,
+                                .recompute = strcmp(o->recompute, "block") == 0,
+                                .batch_tokens = o->batch_tokens,
+                                .steps = o->steps,
+                                .warmup = o->warmup,
+                                .schedule = o->schedule,
+                                .learning_rate = o->learning_rate,
+                                .min_rate = o->min_rate,
+                                .clip = o->clip,
+                                .balance_rate = o->balance_rate,
+                                .beta1 = o->beta1,
+                                .beta2 = o->beta2,
+                                .eps = o->eps,
+                                .weight_decay = o->weight_decay };
+    rt_trainer_plan(&t->trainer, t->dev, &t->model, &set);
     if (!o->eval_data.n)
         return;
     shape.soft = t->held_out_facts.soft;
     shape.temperature = 1;
-    rt_measure_plan(&t->measure, t->dev, &t->model, NULL, rt_tokenizer_vocab(t->chat.tokenizer),
-                    &shape, t->held_out_facts.longest);
+    rt_measure_plan(&t->measure, t->dev, &t->model, NULL, vocab, &shape,
+                    t->held_out_facts.longest);
 }
 
-static int open_trainer(trainer *t, const rt_needs *plan, rt_err *err)
+static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
     rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta };
@@ -251,15 +261,13 @@ static int open_trainer(trainer *t, const rt_needs *plan, rt_err *err)
         return -1;
     if (rt_objective_spec(&spec, &objective, &t->facts.soft, err))
         return -1;
-    plan_steps(t);
-    t->step.spec = spec;
-    t->step.vocab = rt_tokenizer_vocab(t->chat.tokenizer);
+    plan_steps(t, &spec);
     return 0;
 }
 
 /* What a resume must find unchanged: every option that changes the result (the table says which),
    and the content of what the others name. */
-static int hash_recipe(trainer *t, rt_err *err)
+static int hash_recipe(training *t, rt_err *err)
 {
     const train_options *o = t->o;
     const char *from = o->model ? o->model : o->config;
@@ -273,28 +281,24 @@ static int hash_recipe(trainer *t, rt_err *err)
     rt_json_put_str(json, "template", t->chat.template_hash.hex);
     rt_json_put_u64(json, "data", rt_corpus_hash(t->corpus));
     char *text = rt_json_text(json);
-    t->at.recipe = rt_hash64(text, (int64_t)strlen(text), 0);
+    t->trainer.at.recipe = rt_hash64(text, (int64_t)strlen(text), 0);
     free(text);
     cJSON_Delete(json);
     return 0;
 }
 
-static int place_trainer(trainer *t, rt_err *err)
+static int place_trainer(training *t, rt_err *err)
 {
-    if (place_model(t, err) || rt_step_place(&t->step, err) ||
-        rt_optimizer_place(&t->optimizer, t->dev, err) ||
+    if (place_model(t, err) || rt_trainer_place(&t->trainer, err) ||
         (t->held_out && rt_measure_place(&t->measure, err)) || rt_dev_ready(t->dev, err))
         return -1;
-    if (!rt_checkpoint_there(t->o->out))
-        return 0;
-    if (rt_checkpoint_load(t->o->out, t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v, &t->at,
-                           err))
-        return -1;
-    rt_info("resuming after step %lld", (long long)t->at.step);
-    return 0;
+    int loaded = rt_trainer_load(&t->trainer, t->o->out, err);
+    if (loaded > 0)
+        rt_info("resuming after step %lld", (long long)t->trainer.at.step);
+    return loaded < 0 ? -1 : 0;
 }
 
-static void close_trainer(trainer *t)
+static void close_trainer(training *t)
 {
     for (int64_t i = 0; i < t->cap_docs; i++)
         rt_document_free(&t->docs[i]);
@@ -303,9 +307,8 @@ static void close_trainer(trainer *t)
         fclose(t->metrics);
     if (t->lock >= 0)
         close(t->lock);
-    rt_step_free(&t->step);
+    rt_trainer_free(&t->trainer);
     rt_measure_free(&t->measure);
-    rt_optimizer_free(&t->optimizer, t->dev);
     rt_corpus_close(t->corpus);
     rt_corpus_close(t->held_out);
     rt_model_free(t->dev, &t->model);
@@ -316,19 +319,21 @@ static void close_trainer(trainer *t)
 /* ---- the loop's parts ---------------------------------------------------------------------------
  */
 
-static rt_document *next_slot(trainer *t)
+static rt_document *next_slot(training *t)
 {
     rt_grow(&t->docs, &t->cap_docs, t->n_docs + 1, sizeof *t->docs, "documents of a step");
     return &t->docs[t->n_docs++];
 }
 
 /* Documents of the next step: in shuffled order until batch_tokens are reached. */
-static int gather_documents(trainer *t, rt_err *err)
+static int gather_documents(void *ctx, rt_position *at, const rt_document **docs, int64_t *n,
+                            rt_err *err)
 {
+    training *t = ctx;
     int64_t count = rt_corpus_count(t->corpus), tokens = 0;
     t->n_docs = 0;
     while (tokens < t->o->batch_tokens) {
-        int64_t epoch = t->at.document / count, place = t->at.document % count;
+        int64_t epoch = at->document / count, place = at->document % count;
         int64_t i = rt_corpus_shuffle(count, (uint64_t)t->o->seed, epoch, place);
         if (t->n_docs && tokens + rt_corpus_length(t->corpus, i) > t->o->batch_tokens)
             break;
@@ -336,8 +341,10 @@ static int gather_documents(trainer *t, rt_err *err)
         if (rt_corpus_get(t->corpus, i, doc, err))
             return -1;
         tokens += doc->n;
-        t->at.document++;
+        at->document++;
     }
+    *docs = t->docs;
+    *n = t->n_docs;
     return 0;
 }
 
@@ -348,7 +355,7 @@ static double mean(const rt_totals *t, int column)
 }
 
 /* metrics.jsonl: one line a step; a resumed run drops the lines of steps it does again. */
-static int open_metrics(trainer *t, rt_err *err)
+static int open_metrics(training *t, rt_err *err)
 {
     char *path = rt_path_join(t->o->out, "metrics.jsonl"), *text = NULL;
     int64_t bytes = 0, keep = 0;
@@ -357,7 +364,7 @@ static int open_metrics(trainer *t, rt_err *err)
         bad = rt_file_read(&text, &bytes, path, (int64_t)1 << 32, err);
     long long step;
     for (const char *line = text;
-         !bad && line && sscanf(line, "{\"step\":%lld", &step) == 1 && step <= t->at.step;) {
+         !bad && line && sscanf(line, "{\"step\":%lld", &step) == 1 && step <= t->trainer.at.step;) {
         const char *end = strchr(line, '\n');
         if (!end)
             break;
@@ -374,14 +381,16 @@ static int open_metrics(trainer *t, rt_err *err)
 }
 
 /* KL only where rows had soft targets: hard labels have none to the teacher. */
-static int log_step(trainer *t, const rt_totals *s, const rt_totals *held_out, double norm,
-                    double rate, double seconds, rt_err *err)
+static int log_step(training *t, const rt_stepped *step, const rt_totals *held_out, double seconds,
+                    rt_err *err)
 {
+    const rt_totals *s = &step->totals;
+    const rt_position *at = &t->trainer.at;
     fprintf(t->metrics,
             "{\"step\":%lld,\"loss\":%.6g,\"ce\":%.6g,\"accuracy\":%.6g,\"norm\":%.6g,"
             "\"rate\":%.6g,\"tokens\":%lld,\"seconds\":%.4g",
-            (long long)t->at.step, mean(s, RT_LOSS_TOTAL), mean(s, RT_LOSS_CE),
-            mean(s, RT_LOSS_CORRECT), norm, rate, (long long)t->at.tokens, seconds);
+            (long long)at->step, mean(s, RT_LOSS_TOTAL), mean(s, RT_LOSS_CE),
+            mean(s, RT_LOSS_CORRECT), step->norm, step->rate, (long long)at->tokens, seconds);
     if (s->soft_rows)
         fprintf(t->metrics, ",\"kl\":%.6g", mean(s, RT_LOSS_KL));
     if (held_out)
@@ -396,90 +405,63 @@ static int log_step(trainer *t, const rt_totals *s, const rt_totals *held_out, d
                : 0;
 }
 
-static void say_held_out(const trainer *t, const rt_totals *s)
+static void say_held_out(const training *t, const rt_totals *s)
 {
     char kl[48] = "";
     if (s->soft_rows)
         snprintf(kl, sizeof kl, ", KL to the teacher %.4f", mean(s, RT_LOSS_KL));
-    rt_info("step %lld: held-out cross-entropy %.4f%s, top-1 %.1f %%", (long long)t->at.step,
+    rt_info("step %lld: held-out cross-entropy %.4f%s, top-1 %.1f %%",
+            (long long)t->trainer.at.step,
             mean(s, RT_LOSS_CE), kl, 100 * mean(s, RT_LOSS_CORRECT));
 }
 
-static int save_checkpoint(trainer *t, rt_err *err)
+static int say_checkpoint(const char *dir, rt_err *err)
 {
-    return rt_checkpoint_save(t->o->out, t->dev, &t->model.w, &t->optimizer.m, &t->optimizer.v,
-                              &t->at, err);
+    const rt_err why = *err;
+    if (rt_checkpoint_there(dir)) {
+        rt_fail(err, "%s; the last checkpoint is good", why.text);
+        err->exit_code = why.exit_code;
+    }
+    return -1;
 }
 
-/* A step whose loss or gradient is not a number: nothing of it is kept. */
-static int not_finite(trainer *t, rt_err *err)
-{
-    long long step = (long long)t->at.step + 1;
-    if (rt_finite_weights(t->dev, &t->model, err))
-        return rt_wrap(err, "step %lld", step);
-    return rt_fail(err,
-                   "step %lld: the loss or its gradient is not finite (first document %s): lower "
-                   "--learning-rate%s",
-                   step, t->docs[0].id,
-                   rt_checkpoint_there(t->o->out) ? "; the last checkpoint is good" : "");
-}
-
-/* ---- THE loop -----------------------------------------------------------------------------------
- */
-
-static int train(trainer *t, rt_err *err)
+static int train(training *t, rt_err *err)
 {
     const train_options *o = t->o;
+    const rt_feed feed = { t, gather_documents };
+    const rt_position *at = &t->trainer.at;
     rt_progress progress;
+    rt_stepped step;
     rt_measured held_out;
     char rate_text[32];
     double begun = rt_now();
     int64_t seen = 0;
-    rt_progress_begin(&progress, "train", t->at.step, o->steps);
-    while (t->at.step < o->steps) {
+    rt_progress_begin(&progress, "train", at->step, o->steps);
+    while (at->step < o->steps) {
         double start = rt_now();
-        if (gather_documents(t, err) || rt_step_run(&t->step, t->docs, t->n_docs, err))
-            return -1;
-        rt_optimizer_sums(t->dev, &t->optimizer, &t->step.grads);
-        if (rt_sync(t->dev, err))
-            return -1;
-        const rt_totals *totals = rt_step_totals(&t->step);
-        double norm = rt_optimizer_norm(&t->optimizer);
-        if (!isfinite(norm) || !isfinite(totals->sum[RT_LOSS_TOTAL]))
-            return not_finite(t, err);
-        t->at.step++;
-        t->at.tokens += totals->rows;
-        double rate = rt_schedule_rate(o->schedule, o->learning_rate, o->min_rate, o->warmup,
-                                       o->steps, t->at.step);
-        double scale = o->clip > 0 && norm > o->clip ? o->clip / norm : 1;
-        rt_optimizer_update(t->dev, &t->optimizer, &t->model.w, &t->step.grads, rate, scale,
-                            t->at.step);
-        if (rate > 0)
-            rt_step_balance(&t->step,
-                            o->learning_rate > 0 ? o->balance_rate * rate / o->learning_rate : 0);
-
-        bool last = t->at.step == o->steps;
-        bool measured = t->held_out && (last || t->at.step % o->eval_every == 0);
+        if (rt_trainer_step(&t->trainer, &feed, &step, err))
+            return say_checkpoint(o->out, err);
+        bool last = at->step == o->steps;
+        bool measured = t->held_out && (last || at->step % o->eval_every == 0);
         if (measured && rt_measure_run(&t->measure, t->held_out, 0, NULL, &held_out, err))
             return -1;
-        for (int64_t i = 0; i < t->n_docs; i++)
-            seen += t->docs[i].n;
-        if (log_step(t, totals, measured ? &held_out.totals : NULL, norm, rate, rt_now() - start,
-                     err))
+        seen += step.tokens;
+        if (log_step(t, &step, measured ? &held_out.totals : NULL, rt_now() - start, err))
             return -1;
         rt_progress_update(
-            &progress, t->at.step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s%s",
-            mean(totals, RT_LOSS_TOTAL), norm, rate,
+            &progress, at->step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s%s",
+            mean(&step.totals, RT_LOSS_TOTAL), step.norm, step.rate,
             rt_fmt_count(rate_text, sizeof rate_text, (double)seen / (rt_now() - begun)),
             measured ? " | measured" : "");
         if (measured)
             say_held_out(t, &held_out.totals);
         bool stop = rt_interrupted();
-        if ((stop || t->at.step % o->save_every == 0) && !last && save_checkpoint(t, err))
+        if ((stop || at->step % o->save_every == 0) && !last &&
+            rt_trainer_save(&t->trainer, o->out, err))
             return -1;
         if (stop && !last) {
             rt_fail(err, "interrupted after step %lld: run the same command again to go on",
-                    (long long)t->at.step);
+                    (long long)at->step);
             err->exit_code = 130;
             return -1;
         }
@@ -491,24 +473,8 @@ static int train(trainer *t, rt_err *err)
 /* ---- the command --------------------------------------------------------------------------------
  */
 
-/* Every arena of a run, i = 0, 1, ... until NULL. */
-static const rt_arena *arena_at(const trainer *t, int i)
-{
-    const rt_arena *own[] = {
-        &t->model.w.arena,     &t->model.rope_arena, &t->optimizer.m.arena,
-        &t->optimizer.v.arena, &t->optimizer.arena,  &t->optimizer.host_arena
-    };
-    if (i < RT_COUNT(own))
-        return own[i];
-    i -= RT_COUNT(own);
-    for (int k = 0; rt_step_arena(&t->step, k); k++, i--)
-        if (i == 0)
-            return rt_step_arena(&t->step, k);
-    return t->o->eval_data.n ? rt_measure_arena(&t->measure, i) : NULL;
-}
-
 /* Tokenizer files go with the model they belong to; a GGUF's vocabulary becomes files. */
-static int put_tokenizer(const trainer *t, const char *from, const char *to, rt_err *err)
+static int put_tokenizer(const training *t, const char *from, const char *to, rt_err *err)
 {
     if (rt_gguf_is(from))
         return rt_tokenizer_save(t->chat.tokenizer, to, err);
@@ -531,7 +497,7 @@ static int put_tokenizer(const trainer *t, const char *from, const char *to, rt_
 }
 
 /* The settings that made the model; the data by its hash, not by a path of this machine. */
-static cJSON *settings(const trainer *t)
+static cJSON *settings(const training *t)
 {
     char data[17];
     cJSON *json = rt_options_result(&rt_command_train, t->o);
@@ -545,7 +511,7 @@ static rt_dtype written_dtype(const train_options *o)
     return strcmp(o->dtype, "bf16") == 0 ? RT_BF16 : strcmp(o->dtype, "f16") == 0 ? RT_F16 : RT_F32;
 }
 
-static int finish(trainer *t, rt_err *err)
+static int finish(training *t, rt_err *err)
 {
     const train_options *o = t->o;
     cJSON *options_json = settings(t);
@@ -554,8 +520,8 @@ static int finish(trainer *t, rt_err *err)
                      .command = "train",
                      .identity = t->identity,
                      .options = options_json,
-                     .steps = t->at.step,
-                     .tokens = t->at.tokens };
+                     .steps = t->trainer.at.step,
+                     .tokens = t->trainer.at.tokens };
     int bad = put_tokenizer(t, o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
               rt_card_write(o->out, &card, err) ||
               rt_model_save(&t->model, t->dev, o->out, written_dtype(o), err) ||
@@ -565,14 +531,14 @@ static int finish(trainer *t, rt_err *err)
 }
 
 /* The place of the output, before any work: 1 when this very run was finished there and is whole. */
-static int open_output(trainer *t, rt_err *err)
+static int open_output(training *t, rt_err *err)
 {
     const train_options *o = t->o;
     rt_output_state state;
     rt_err why;
     if (hash_recipe(t, err))
         return -1;
-    snprintf(t->identity, sizeof t->identity, "%016llx", (unsigned long long)t->at.recipe);
+    snprintf(t->identity, sizeof t->identity, "%016llx", (unsigned long long)t->trainer.at.recipe);
     if (rt_output_look(&state, o->out, "train", t->identity, o->overwrite, err) ||
         rt_dir_make(o->out, err) || rt_dir_lock(&t->lock, o->out, err) ||
         rt_output_look(&state, o->out, "train", t->identity, o->overwrite, err))
@@ -615,7 +581,7 @@ static void note_odd(const train_options *o)
 
 static int run_train(void *values, rt_err *err)
 {
-    trainer t = { .o = values, .lock = -1 };
+    training t = { .o = values, .lock = -1 };
     char parameters[32], tokens[32];
     int bad = open_trainer(&t, NULL, err);
     if (!bad) {
@@ -635,13 +601,16 @@ static int run_train(void *values, rt_err *err)
 
 static int plan_train(void *values, rt_needs *p, rt_err *err)
 {
-    trainer t = { .o = values, .lock = -1 };
+    training t = { .o = values, .lock = -1 };
     const train_options *o = t.o;
     const rt_arena *a;
     int bad = open_trainer(&t, p, err);
-    for (int i = 0; !bad && (a = arena_at(&t, i)); i++)
-        rt_needs_arena(p, a);
     if (!bad) {
+        rt_needs_arena(p, &t.model.w.arena);
+        rt_needs_arena(p, &t.model.rope_arena);
+        rt_trainer_needs(&t.trainer, p);
+        for (int i = 0; o->eval_data.n && (a = rt_measure_arena(&t.measure, i)); i++)
+            rt_needs_arena(p, a);
         rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t.dev));
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
                      rt_model_save_bytes(&t.model, written_dtype(o)));

@@ -1,0 +1,106 @@
+#include "distill/trainer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/network/finite.h"
+#include "distill/schedule.h"
+
+enum { WAITING_MAX = 1 << 20 }; /* loss rows of a step whose statistics are kept for one wait */
+
+void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_settings *set)
+{
+    rt_position at = t->at;
+    memset(t, 0, sizeof *t);
+    t->set = *set;
+    t->d = d;
+    t->m = m;
+    t->at = at;
+    rt_batch_shape *shape = &t->set.shape;
+    shape->waiting = rt_max(shape->rows, rt_min(set->batch_tokens, WAITING_MAX));
+    rt_step_plan(&t->step, d, m, shape, set->longest, set->recompute);
+    t->step.spec = set->spec;
+    t->step.vocab = set->vocab;
+    rt_optimizer_plan(&t->optimizer, &m->cfg, set->beta1, set->beta2, set->eps, set->weight_decay);
+}
+
+void rt_trainer_needs(const rt_trainer *t, rt_needs *p)
+{
+    const rt_optimizer *o = &t->optimizer;
+    const rt_arena *own[] = { &o->m.arena, &o->v.arena, &o->arena, &o->host_arena }, *a;
+    for (int i = 0; i < RT_COUNT(own); i++)
+        rt_needs_arena(p, own[i]);
+    for (int i = 0; (a = rt_step_arena(&t->step, i)); i++)
+        rt_needs_arena(p, a);
+}
+
+int rt_trainer_place(rt_trainer *t, rt_err *err)
+{
+    return rt_step_place(&t->step, err) || rt_optimizer_place(&t->optimizer, t->d, err) ? -1 : 0;
+}
+
+void rt_trainer_free(rt_trainer *t)
+{
+    if (!t->d)
+        return;
+    rt_step_free(&t->step);
+    rt_optimizer_free(&t->optimizer, t->d);
+}
+
+int rt_trainer_load(rt_trainer *t, const char *dir, rt_err *err)
+{
+    if (!rt_checkpoint_there(dir))
+        return 0;
+    rt_optimizer *o = &t->optimizer;
+    return rt_checkpoint_load(dir, t->d, &t->m->w, &o->m, &o->v, &t->at, err) ? -1 : 1;
+}
+
+int rt_trainer_save(const rt_trainer *t, const char *dir, rt_err *err)
+{
+    const rt_optimizer *o = &t->optimizer;
+    return rt_checkpoint_save(dir, t->d, &t->m->w, &o->m, &o->v, &t->at, err);
+}
+
+/* Nothing of such a step is kept. */
+static int not_finite(rt_trainer *t, const rt_document *docs, int64_t n, rt_err *err)
+{
+    long long step = (long long)t->at.step + 1;
+    if (rt_finite_weights(t->d, t->m, err))
+        return rt_wrap(err, "step %lld", step);
+    return rt_fail(err,
+                   "step %lld: the loss or its gradient is not finite (first document %s): lower "
+                   "--learning-rate",
+                   step, n ? docs[0].id : "none");
+}
+
+int rt_trainer_step(rt_trainer *t, const rt_feed *feed, rt_stepped *out, rt_err *err)
+{
+    const rt_trainer_settings *set = &t->set;
+    rt_position next = t->at;
+    const rt_document *docs;
+    int64_t n;
+    if (feed->next(feed->ctx, &next, &docs, &n, err) || rt_step_run(&t->step, docs, n, err))
+        return -1;
+    rt_optimizer_sums(t->d, &t->optimizer, &t->step.grads);
+    if (rt_sync(t->d, err))
+        return -1;
+    *out = (rt_stepped){ .totals = *rt_step_totals(&t->step),
+                         .norm = rt_optimizer_norm(&t->optimizer) };
+    if (!isfinite(out->norm) || !isfinite(out->totals.sum[RT_LOSS_TOTAL]))
+        return not_finite(t, docs, n, err);
+    for (int64_t i = 0; i < n; i++)
+        out->tokens += docs[i].n;
+    next.step++;
+    next.tokens += out->totals.rows;
+    t->at = next;
+    out->rate = rt_schedule_rate(set->schedule, set->learning_rate, set->min_rate, set->warmup,
+                                 set->steps, t->at.step);
+    double scale = set->clip > 0 && out->norm > set->clip ? set->clip / out->norm : 1;
+    rt_optimizer_update(t->d, &t->optimizer, &t->m->w, &t->step.grads, out->rate, scale,
+                        t->at.step);
+    if (out->rate > 0)
+        rt_step_balance(&t->step, set->learning_rate > 0
+                                      ? set->balance_rate * out->rate / set->learning_rate
+                                      : 0);
+    return 0;
+}
