@@ -1,5 +1,6 @@
 /* export.c: the tensors of an export: one list made from the registry, checked against the
-   checkpoint, then streamed row by row through the encoders. Keys are export_keys.c. */
+   checkpoint, then streamed chunk by chunk through the encoders, a few rows a thread. Keys are
+   export_keys.c. */
 #include "quant/export.h"
 
 #include <math.h>
@@ -9,11 +10,18 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/base/processor.h"
+#include "core/base/team.h"
 #include "core/network/stored.h"
 #include "core/network/weights.h"
 #include "quant/encode.h"
 
-enum { CHUNK_ELEMENTS = 1 << 20, STREAMS = 4 }; /* arrays of a stream, each of 4 bytes a value */
+enum {
+    CHUNK_ELEMENTS = 1 << 22, /* encoded, then written */
+    UNIT_ELEMENTS = 1 << 14,  /* of a chunk, by one thread: its rows stay in the cache */
+    UNITS = 2 * CHUNK_ELEMENTS / UNIT_ELEMENTS, /* most of a chunk */
+    ARRAYS = 3                                  /* of a thread's rows: read, weighed, decoded */
+};
 
 /* One tensor of the file. */
 typedef struct item {
@@ -33,7 +41,8 @@ typedef struct plan {
     rt_tokenizer *tokenizer;
     item *item;
     int n_items;
-    int64_t most; /* elements of a chunk */
+    int64_t widest; /* elements of a row */
+    int threads;
     float *rope;  /* (P/2) divisors, or NULL */
     rt_export_report report;
 } plan;
@@ -124,10 +133,12 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
     for (int i = 0; i < p->weights.params.n; i++)
         if (item_fill(p, &p->weights.params.item[i], err))
             return -1;
-    p->most = CHUNK_ELEMENTS;
     for (int i = 0; i < p->n_items; i++)
-        p->most = rt_max(p->most, p->item[i].width);
-    p->report.host_bytes = STREAMS * p->most * (int64_t)sizeof(float);
+        p->widest = rt_max(p->widest, p->item[i].width);
+    p->threads = job->threads ? job->threads : rt_threads_here();
+    p->report.host_bytes = (rt_max(CHUNK_ELEMENTS, p->widest) + p->widest +
+                            p->threads * ARRAYS * rt_max(UNIT_ELEMENTS, p->widest)) *
+                           (int64_t)sizeof(float);
     if (!job->later && rt_store_check(&p->store, &p->cfg, &p->weights.params, err))
         return -1;
     rope_divisors(p);
@@ -146,15 +157,28 @@ static void plan_close(plan *p)
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
+/* What one thread works in. */
+typedef struct worker {
+    float *x, *back; /* rows, and what was stored of them */
+    int64_t failed;  /* the first of its units of this chunk that did, or -1 */
+    rt_err err;
+} worker;
+
 typedef struct stream {
     plan *p;
     rt_gguf_writer *w;
-    float *x, *back;  /* rows of a chunk, and what was stored of them */
+    rt_team *team;
+    worker *worker;   /* (threads) */
     float *busy;      /* importance of the columns */
-    uint8_t *block;   /* the chunk encoded */
     int64_t done;     /* elements */
     double lost, all; /* sum (x - decoded)^2, sum x^2 over matrices */
     rt_progress progress;
+    /* the chunk */
+    const item *it;
+    const float *importance;     /* busy, or NULL */
+    int64_t first, n, unit_rows; /* rows */
+    uint8_t *block;              /* encoded */
+    double unit_lost[UNITS], unit_all[UNITS];
 } stream;
 
 /* Rotary pairs stand side by side in GGUF's llama, half a head apart in Hugging Face's. */
@@ -176,19 +200,75 @@ static int rows_read(float *x, const item *it, int64_t first, int64_t n, rt_err 
     return 0;
 }
 
-static void error_add(stream *s, const item *it, int64_t n)
+/* sum (x - back)^2 and sum x^2, in chains side by side. */
+static void squares(double *lost, double *all, const float *x, const float *back, int64_t n)
 {
+    enum { CHAINS = 8 };
+    double e2[CHAINS] = { 0 }, x2[CHAINS] = { 0 };
+    for (int64_t i = 0; i < n; i += CHAINS)
+        for (int64_t k = 0; k < rt_min(CHAINS, n - i); k++) {
+            double v = (double)x[i + k], e = v - (double)back[i + k];
+            e2[k] += e * e;
+            x2[k] += v * v;
+        }
+    for (int k = 0; k < CHAINS; k++) {
+        *lost += e2[k];
+        *all += x2[k];
+    }
+}
+
+/* A few rows of the chunk: read, encoded, and what that lost. */
+static void rows_unit(void *ctx, int64_t unit, int member)
+{
+    stream *s = ctx;
+    worker *me = &s->worker[member];
+    const item *it = s->it;
+    int64_t skip = unit * s->unit_rows, n = rt_min(s->unit_rows, s->n - skip);
+    uint8_t *out = s->block + rt_dtype_bytes(it->dtype, skip * it->width);
+    rt_err err = { 0 };
+    s->unit_lost[unit] = s->unit_all[unit] = 0;
+    if (rows_read(me->x, it, s->first + skip, n, &err) ||
+        rt_encode(out, me->x, it->dtype, n, it->width, s->importance, &err)) {
+        if (me->failed >= 0 && me->failed < unit)
+            return;
+        rt_wrap(&err, "%s: %s, rows from %lld", s->p->job->dir, it->source.name,
+                (long long)(s->first + skip));
+        me->failed = unit;
+        me->err = err;
+        return;
+    }
     if (it->rank < 2)
         return;
-    rt_decode_f32(s->back, s->block, it->dtype, n);
-    double lost = 0, all = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double e = (double)s->x[i] - (double)s->back[i];
-        lost += e * e;
-        all += (double)s->x[i] * (double)s->x[i];
+    rt_decode_f32(me->back, out, it->dtype, n * it->width);
+    squares(&s->unit_lost[unit], &s->unit_all[unit], me->x, me->back, n * it->width);
+}
+
+/* s->block = n rows of it from `first` on. */
+static int chunk_encode(stream *s, const item *it, int64_t first, int64_t n, rt_err *err)
+{
+    int threads = s->p->threads, bad = -1;
+    s->it = it;
+    s->first = first;
+    s->n = n;
+    s->unit_rows = rt_max(1, UNIT_ELEMENTS / it->width);
+    int64_t units = (n - 1) / s->unit_rows + 1;
+    for (int i = 0; i < threads; i++)
+        s->worker[i].failed = -1;
+    rt_team_run(s->team, rows_unit, s, units, threads);
+    for (int i = 0; i < threads; i++) {
+        int64_t failed = s->worker[i].failed;
+        if (failed >= 0 && (bad < 0 || failed < s->worker[bad].failed))
+            bad = i;
     }
-    s->lost += lost;
-    s->all += all;
+    if (bad >= 0) {
+        *err = s->worker[bad].err;
+        return -1;
+    }
+    for (int64_t u = 0; u < units; u++) {
+        s->lost += s->unit_lost[u];
+        s->all += s->unit_all[u];
+    }
+    return 0;
 }
 
 /* s->busy filled and returned in *out, or *out NULL when nothing is known of this tensor. */
@@ -211,19 +291,16 @@ static int importance_find(stream *s, const item *it, const float **out, rt_err 
 static int item_write(stream *s, const item *it, rt_err *err)
 {
     int64_t step = rt_max(1, CHUNK_ELEMENTS / it->width);
-    const float *importance;
-    if (importance_find(s, it, &importance, err))
+    if (importance_find(s, it, &s->importance, err))
         return -1;
+    if (rt_stored_check(&it->source, err)) /* before threads read of it */
+        return rt_wrap(err, "%s: %s", s->p->job->dir, it->source.name);
     for (int64_t r = 0; r < it->rows; r += step) {
         int64_t n = rt_min(step, it->rows - r);
         if (rt_interrupted())
             return rt_fail(err, "interrupted; nothing was written");
-        if (rows_read(s->x, it, r, n, err) ||
-            rt_encode(s->block, s->x, it->dtype, n, it->width, importance, err))
-            return rt_wrap(err, "%s: %s, rows from %lld", s->p->job->dir, it->source.name,
-                           (long long)r);
-        error_add(s, it, n * it->width);
-        if (rt_gguf_writer_push(s->w, s->block, rt_dtype_bytes(it->dtype, n * it->width), err))
+        if (chunk_encode(s, it, r, n, err) ||
+            rt_gguf_writer_push(s->w, s->block, rt_dtype_bytes(it->dtype, n * it->width), err))
             return -1;
         s->done += n * it->width;
         rt_progress_update(&s->progress, s->done, "%s", it->name);
@@ -242,22 +319,38 @@ static void declare(rt_gguf_writer *w, const plan *p)
     }
 }
 
-static void stream_open(stream *s)
+static int stream_open(stream *s, rt_err *err)
 {
     static const char WHAT[] = "rows to quantize";
-    int64_t most = s->p->most;
-    s->x = rt_alloc(most, sizeof *s->x, WHAT);
-    s->back = rt_alloc(most, sizeof *s->back, WHAT);
-    s->busy = rt_alloc(most, sizeof *s->busy, WHAT);
-    s->block = rt_alloc(most, sizeof *s->x, WHAT);
+    const plan *p = s->p;
+    int64_t rows = rt_max(UNIT_ELEMENTS, p->widest);
+    s->worker = rt_alloc(p->threads, sizeof *s->worker, WHAT);
+    for (int i = 0; i < p->threads; i++) {
+        s->worker[i].x = rt_alloc(rows, sizeof(float), WHAT);
+        s->worker[i].back = rt_alloc(rows, sizeof(float), WHAT);
+    }
+    s->busy = rt_alloc(p->widest, sizeof *s->busy, WHAT);
+    s->block = rt_alloc(rt_max(CHUNK_ELEMENTS, p->widest), sizeof(float), WHAT);
+    return rt_team_open(&s->team, p->threads, err);
+}
+
+static void stream_close(stream *s)
+{
+    rt_team_close(s->team);
+    for (int i = 0; s->worker && i < s->p->threads; i++) {
+        free(s->worker[i].x);
+        free(s->worker[i].back);
+    }
+    free(s->worker);
+    free(s->busy);
+    free(s->block);
 }
 
 static int tensors_write(stream *s, rt_err *err)
 {
     plan *p = s->p;
     declare(s->w, p);
-    stream_open(s);
-    if (rt_gguf_writer_begin(s->w, err))
+    if (stream_open(s, err) || rt_gguf_writer_begin(s->w, err))
         return -1;
     rt_progress_begin(&s->progress, "quantize", 0, p->report.parameters);
     for (int i = 0; i < p->n_items; i++)
@@ -284,10 +377,7 @@ int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err)
     rc = rc || rt_gguf_writer_commit(&w, err) ? -1 : 0;
     rt_gguf_writer_abort(&w);
     *report = p.report;
-    free(s.x);
-    free(s.back);
-    free(s.busy);
-    free(s.block);
+    stream_close(&s);
     plan_close(&p);
     return rc;
 }

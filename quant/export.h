@@ -20,6 +20,7 @@ typedef struct rt_export {
     const rt_mix *mix;
     bool pure;                       /* base type everywhere: weights trained on its grid */
     bool weights_only;               /* weights only; such a file serves tests, not people */
+    int threads;                     /* 0 = all cores; the file does not depend on it */
     bool overwrite;                  /* another GGUF at out is replaced, not moved to old/ */
     const char *pre;                 /* force tokenizer.ggml.pre, or NULL */
     const char *name;                /* general.name, NULL = the directory's */

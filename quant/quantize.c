@@ -10,6 +10,7 @@
 
 typedef struct quantize_options {
     char *model, *type, *out, *pre, *name, *importance;
+    int64_t threads;
     bool pure, weights_only, plan, json, overwrite;
 } quantize_options;
 
@@ -30,6 +31,7 @@ static const rt_option OPTIONS[] = {
     OPT_BOOL(O, weights_only, "weights-only", "false",
              "without tokenizer; such a file serves tests, not people"),
     OPT_OVERWRITE(O, overwrite),
+    OPT_THREADS(O, threads),
     OPT_BOOL(O, plan, "plan", "false", "only say what would be written, and how large",
              RT_OPT_FREE),
     OPT_BOOL(O, json, "json", "false", "the report as one JSON object on stdout", RT_OPT_FREE),
@@ -91,6 +93,7 @@ static rt_export job_of(const quantize_options *o)
                         .mix = rt_mix_find(o->type),
                         .pure = o->pure,
                         .weights_only = o->weights_only,
+                        .threads = (int)o->threads,
                         .overwrite = o->overwrite,
                         .pre = o->pre,
                         .name = o->name };

@@ -2,7 +2,7 @@
    sees what they wrote; over jobs of all lengths, teams of all sizes, pauses in which helpers fall
    asleep, and more threads than cores. Under ThreadSanitizer it is also the proof that the words of
    team.c order it. */
-#include "core/device/cpu/team.h"
+#include "core/base/team.h"
 #include "tests/suite.h"
 
 #include <stdlib.h>

@@ -73,8 +73,10 @@ int rt_stored_check(const rt_stored *t, rt_err *err)
     const rt_store *s = t->store;
     for (int k = 0; s && k < t->parts; k++) {
         int64_t i = t->part[k];
-        if (!s->checked[i] && (s->is_gguf ? rt_gguf_check(&s->gguf, &s->gguf.tensor[i], err)
-                                          : rt_safetensors_check(&s->st, &s->st.tensor[i], err)))
+        if (s->checked[i])
+            continue;
+        if (s->is_gguf ? rt_gguf_check(&s->gguf, &s->gguf.tensor[i], err)
+                       : rt_safetensors_check(&s->st, &s->st.tensor[i], err))
             return -1;
         s->checked[i] = 1;
     }

@@ -82,7 +82,8 @@ int64_t rt_store_pieces(const rt_param *p);
 /* Headers only: every weight of list is there in its shape, and nothing else is but what no forward
    pass reads (layers that predict further tokens, a head that is the embedding again). */
 int rt_store_check(rt_store *s, const rt_config *cfg, const rt_params *list, rt_err *err);
-/* The bytes of every tensor that t is read from; each is read once and then known. */
+/* The bytes of every tensor that t is read from; each is read once and then known: after that,
+   threads may read rows of it side by side. */
 int rt_stored_check(const rt_stored *t, rt_err *err);
 /* The same as products read it from the map; false when it is turned or in two parts. */
 bool rt_stored_piece(const rt_stored *t, rt_piece *piece);

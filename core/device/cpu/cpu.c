@@ -1,65 +1,27 @@
 /* cpu.c: the CPU device: opening (which instruction set, how many threads), its memory, the
-   workspace plan, and the split of rows over OpenMP threads. Holds no operation of its own beyond
-   copying. Refuses an instruction set the machine lacks. */
+   workspace plan, and the split of rows over threads. Holds no operation of its own beyond
+   copying. */
 #include "core/device/cpu/cpu.h"
 
-#include <omp.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/base/memory.h"
+#include "core/base/processor.h"
 
 enum { SMALL_WORK = 1 << 15 };
 
 /* --- which instruction set ----------------------------------------------------------------------
  */
 
-static bool has_scalar(void) { return true; }
+static const struct rt_isa *const isas[RT_SIMD_KINDS] = {
+    [RT_SIMD_SCALAR] = &rt_isa_scalar,
 #if defined(__x86_64__) || defined(__i386__)
-static bool has_avx2(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
-}
-/* x86-64-v4; libgcc also asks the operating system for the wide registers */
-static bool has_avx512(void)
-{
-    return has_avx2() && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("avx512f") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
+    [RT_SIMD_AVX2] = &rt_isa_avx2,
+    [RT_SIMD_AVX512] = &rt_isa_avx512,
 #endif
-
-static const struct {
-    const struct rt_isa *isa;
-    bool (*here)(void);
-} isas[] = {
-/* best first */
-#if defined(__x86_64__) || defined(__i386__)
-    { &rt_isa_avx512, has_avx512 },
-    { &rt_isa_avx2, has_avx2 },
-#endif
-    { &rt_isa_scalar, has_scalar },
 };
-
-static const struct rt_isa *choose_isa(rt_err *err)
-{
-    const char *want = getenv("RETORT_ISA");
-    for (int i = 0; i < RT_COUNT(isas); i++) {
-        if (want && *want && strcmp(want, isas[i].isa->name))
-            continue;
-        if (isas[i].here())
-            return isas[i].isa;
-        if (want && *want) {
-            rt_usage(err, "RETORT_ISA=%s: this CPU does not have it: unset the variable", want);
-            return NULL;
-        }
-    }
-    rt_usage(err, "RETORT_ISA=%s: unknown here: use scalar, avx2 or avx512, or unset it", want);
-    return NULL;
-}
 
 /* --- memory: the host's ------------------------------------------------------------------------
  */
@@ -111,11 +73,12 @@ static int open_cpu(rt_dev *d, int threads, rt_err *err)
 {
     if (threads < 0 || threads > RT_THREADS_MAX)
         return rt_usage(err, "threads %d: must be 0 (all cores) to %d", threads, RT_THREADS_MAX);
-    threads = threads ? threads : (int)rt_min(omp_get_max_threads(), RT_THREADS_MAX);
-    const struct rt_isa *isa = choose_isa(err);
+    threads = threads ? threads : rt_threads_here();
+    rt_simd simd;
     rt_team *team = NULL;
-    if (!isa || rt_team_open(&team, threads, err))
+    if (rt_simd_choose(&simd, err) || rt_team_open(&team, threads, err))
         return -1;
+    const struct rt_isa *isa = isas[simd];
     struct rt_cpu *cpu = rt_alloc(1, sizeof *cpu, "device cpu");
     cpu->team = team;
     cpu->isa = isa;

@@ -5,7 +5,7 @@
 
 #include "core/device/backend.h"
 #include "core/device/cpu/isa.h"
-#include "core/device/cpu/team.h"
+#include "core/base/team.h"
 
 struct rt_cpu { /* rt_dev.state */
     const struct rt_isa *isa;

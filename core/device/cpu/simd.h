@@ -1,7 +1,7 @@
 /* simd.h: rt_v16, sixteen f32 lanes, in three implementations with the same bits: one __m512, two
    __m256, or a float[16] with fmaf. Lane i is element i. The 16 lanes of the numeric contract
-   (core/device/ops.h) are these lanes on every instruction set. For the files that isa.c compiles
-   once per instruction set, and for kernels/team.h. */
+   (core/device/ops.h) are these lanes on every instruction set. For what is compiled once per
+   instruction set (isa.c here and in quant/), and for kernels/team.h. */
 #ifndef RT_CPU_SIMD_H
 #define RT_CPU_SIMD_H
 
@@ -46,6 +46,20 @@ RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { return _mm512_mul_ps(a, b); }
 RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { return _mm512_div_ps(a, b); }
 /* a > b ? a : b in every lane, so b where either is NaN */
 RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { return _mm512_max_ps(a, b); }
+RT_V16_FN rt_v16 v16_min(rt_v16 a, rt_v16 b) { return _mm512_min_ps(a, b); } /* a < b ? a : b */
+RT_V16_FN rt_v16 v16_sqrt(rt_v16 a) { return _mm512_sqrt_ps(a); }
+/* a < b ? yes : no in every lane, so no where either is NaN */
+RT_V16_FN rt_v16 v16_if_lt(rt_v16 a, rt_v16 b, rt_v16 yes, rt_v16 no)
+{
+    return _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), yes);
+}
+/* bit i: a < b in lane i */
+RT_V16_FN unsigned v16_lt_bits(rt_v16 a, rt_v16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+/* to the nearest f16, ties to even; |a| <= 65504 */
+RT_V16_FN rt_v16 v16_round_f16(rt_v16 a)
+{
+    return _mm512_cvtph_ps(_mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 /* x where key >= edge, else 0 */
 RT_V16_FN rt_v16 v16_where_ge(rt_v16 x, rt_v16 key, rt_v16 edge)
 {
@@ -197,6 +211,26 @@ RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b)
 RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b)
 {
     return v16_of(_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi));
+}
+RT_V16_FN rt_v16 v16_min(rt_v16 a, rt_v16 b)
+{
+    return v16_of(_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi));
+}
+RT_V16_FN rt_v16 v16_sqrt(rt_v16 a) { return v16_of(_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)); }
+RT_V16_FN rt_v16 v16_if_lt(rt_v16 a, rt_v16 b, rt_v16 yes, rt_v16 no)
+{
+    return v16_of(_mm256_blendv_ps(no.lo, yes.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
+                  _mm256_blendv_ps(no.hi, yes.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ)));
+}
+RT_V16_FN unsigned v16_lt_bits(rt_v16 a, rt_v16 b)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)) |
+           (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ)) << 8;
+}
+RT_V16_FN rt_v16 v16_round_f16(rt_v16 a)
+{
+    return v16_of(_mm256_cvtph_ps(_mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT)),
+                  _mm256_cvtph_ps(_mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT)));
 }
 RT_V16_FN rt_v16 v16_where_ge(rt_v16 x, rt_v16 key, rt_v16 edge)
 {
@@ -385,6 +419,20 @@ RT_V16_FN rt_v16 v16_sub(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] - b.v[i]); }
 RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] * b.v[i]); }
 RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] / b.v[i]); }
 RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
+RT_V16_FN rt_v16 v16_min(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }
+RT_V16_FN rt_v16 v16_sqrt(rt_v16 a) { RT_V16_LANES(sqrtf(a.v[i])); }
+RT_V16_FN rt_v16 v16_if_lt(rt_v16 a, rt_v16 b, rt_v16 yes, rt_v16 no)
+{
+    RT_V16_LANES(a.v[i] < b.v[i] ? yes.v[i] : no.v[i]);
+}
+RT_V16_FN unsigned v16_lt_bits(rt_v16 a, rt_v16 b)
+{
+    unsigned bits = 0;
+    for (int i = 0; i < 16; i++)
+        bits |= (unsigned)(a.v[i] < b.v[i]) << i;
+    return bits;
+}
+RT_V16_FN rt_v16 v16_round_f16(rt_v16 a) { RT_V16_LANES(rt_f16_to_f32(rt_f32_to_f16(a.v[i]))); }
 RT_V16_FN rt_v16 v16_where_ge(rt_v16 x, rt_v16 key, rt_v16 edge)
 {
     RT_V16_LANES(key.v[i] >= edge.v[i] ? x.v[i] : 0.0f);

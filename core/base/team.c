@@ -1,7 +1,7 @@
 /* team.c: one word says which job it is and which unit is next, so that taking a unit is one
    compare-and-swap that fails for who looks at a job of the past. Between two jobs it is CLOSED,
    while the caller writes down what the next one is. Locks are for sleeping only. */
-#include "core/device/cpu/team.h"
+#include "core/base/team.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,10 +1,10 @@
-/* team.h: the threads of a CPU device. A job is units taken from a counter, whoever comes first: a
-   thread that the system has put aside keeps nobody waiting but for the unit it holds, and finds
-   the rest done when it comes back. Helpers look out for the next job for a few microseconds and
-   then sleep, so that they take nothing from the programs beside. Private to core/device/cpu.
+/* team.h: threads that work together, of a CPU device or of a command. A job is units taken from a
+   counter, whoever comes first: a thread that the system has put aside keeps nobody waiting but for
+   the unit it holds, and finds the rest done when it comes back. Helpers look out for the next job
+   for a few microseconds and then sleep, so that they take nothing from the programs beside.
    Refuses: jobs within jobs, and two callers of one team at once. */
-#ifndef RT_CPU_TEAM_H
-#define RT_CPU_TEAM_H
+#ifndef RT_TEAM_H
+#define RT_TEAM_H
 
 #include "core/base/err.h"
 
