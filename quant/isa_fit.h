@@ -15,7 +15,7 @@ typedef struct lanes {
 
 /* Loops over the elements are laid out flat: what a step adds to is known when compiling. Not under
    sanitizers, whose builds it would take minutes, nor where a lane is an element of an array. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(RT_ISA_scalar)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define FIT_FLAT _Pragma("GCC unroll 1")
 #else
 #define FIT_FLAT _Pragma("GCC unroll 32")
@@ -26,6 +26,12 @@ typedef struct lanes {
 typedef struct total {
     rt_v16 s[4]; /* of one chain, two, four, eight */
 } total;
+
+RT_V16_FN total total_none(void)
+{
+    rt_v16 none = v16_zero();
+    return (total){ { none, none, none, none } };
+}
 
 /* The element of step t. */
 RT_V16_FN int element(int t, int n, int chains)
@@ -101,7 +107,7 @@ RT_V16_FN rt_v16 inverse(rt_v16 v)
 /* sum w (x - (d q - m))^2 */
 RT_V16_FN rt_v16 fit_error(const lanes *b, int n, rt_v16 d, rt_v16 m)
 {
-    total sum;
+    total sum = total_none();
     FIT_FLAT
     for (int t = 0; t < n; t++) {
         int i = element(t, n, 8);
@@ -114,7 +120,7 @@ RT_V16_FN rt_v16 fit_error(const lanes *b, int n, rt_v16 d, rt_v16 m)
 /* sum w x^2, the error of nothing */
 RT_V16_FN rt_v16 fit_whole(const lanes *b, int n)
 {
-    total sum;
+    total sum = total_none();
     FIT_FLAT
     for (int t = 0; t < n; t++) {
         int i = element(t, n, 8);
@@ -128,7 +134,7 @@ RT_V16_FN rt_v16 fit_whole(const lanes *b, int n)
 static rt_v16 fit_error_affine(const lanes *b, rt_v16 d, rt_v16 inv, rt_v16 m, float hi)
 {
     const rt_v16 lo = v16_zero(), top = v16_set1(hi);
-    total sum;
+    total sum = total_none();
     FIT_FLAT
     for (int t = 0; t < FIT_MAX; t++) {
         int i = element(t, FIT_MAX, 8);
@@ -166,7 +172,7 @@ typedef struct symmetric_fit {
 RT_V16_FN bool try_inverse(symmetric_fit *best, lanes *b, int n, rt_v16 inv, const symmetric *s)
 {
     const rt_v16 lo = v16_set1((float)s->lo), hi = v16_set1((float)s->hi), zero = v16_zero();
-    total xq, qq;
+    total xq = total_none(), qq = total_none();
     FIT_FLAT
     for (int t = 0; t < n; t++) {
         int i = element(t, n, 8);
@@ -224,7 +230,7 @@ typedef struct affine_sums {
 
 static affine_sums affine_sum(const lanes *b)
 {
-    total w, x;
+    total w = total_none(), x = total_none();
     FIT_FLAT
     for (int t = 0; t < FIT_MAX; t++) {
         int i = element(t, FIT_MAX, 8);
@@ -255,7 +261,7 @@ static bool try_affine(affine_fit *best, lanes *b, const affine_sums *sums, rt_v
                        rt_v16 shift, float hi)
 {
     const rt_v16 zero = v16_zero(), one = v16_set1(1), top = v16_set1(hi);
-    total tq, tqq, txq;
+    total tq = total_none(), tqq = total_none(), txq = total_none();
     FIT_FLAT
     for (int t = 0; t < FIT_MAX; t++) {
         int i = element(t, FIT_MAX, 8);

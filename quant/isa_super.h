@@ -94,7 +94,7 @@ typedef struct super_sums {
 
 static void sums_fixed(super_sums *a, const lanes *b)
 {
-    total w, x;
+    total w = total_none(), x = total_none();
     FIT_FLAT
     for (int t = 0; t < FIT_MAX; t++) {
         int i = element(t, FIT_MAX, 4);
@@ -113,7 +113,7 @@ static void sums_codes(super_sums *a, const super_search s[PAIR], const lanes *b
     const rt_v16 sc = pair_load(k0->sc, k1->sc), lo = v16_zero(), top = v16_set1(hi);
     const rt_v16 inv = inverse(v16_mul(pair_of(k0->d, k1->d), sc));
     const rt_v16 m = v16_mul(pair_of(k0->dmin, k1->dmin), pair_load(k0->m, k1->m));
-    total tu, tuu, txu;
+    total tu = total_none(), tuu = total_none(), txu = total_none();
     FIT_FLAT
     for (int t = 0; t < FIT_MAX; t++) {
         int i = element(t, FIT_MAX, 4);
@@ -306,7 +306,7 @@ static void levels_choose6(super6 *k, const lanes *b)
         rt_v16 level = v16_add(near, v16_set1((float)step));
         level = v16_min(v16_max(level, v16_set1(-128)), v16_set1(127));
         rt_v16 s = v16_mul(v16_set1(k->d), level), inv = inverse6(s);
-        total sum;
+        total sum = total_none();
         FIT_FLAT
         for (int t = 0; t < SUB6; t++) {
             int i = element(t, SUB6, 8);
@@ -326,7 +326,7 @@ static void levels_choose6(super6 *k, const lanes *b)
 static void scale_solve6(super6 *k, const lanes *b)
 {
     const rt_v16 sc = k->sc, inv = inverse6(v16_mul(v16_set1(k->d), sc));
-    total tuu, txu;
+    total tuu = total_none(), txu = total_none();
     FIT_FLAT
     for (int t = 0; t < SUB6; t++) {
         int i = element(t, SUB6, 4);

@@ -5,7 +5,6 @@ set -u
 retort=$1 scratch=$2
 here=$(cd "$(dirname "$0")" && pwd)
 teacher=$here/golden/student
-export OMP_WAIT_POLICY=passive # tests share the cores
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
 failed=0
 

@@ -22,7 +22,7 @@ run_page() {
     [ -s "$scratch/$name.sh" ] || return 0
     (
         cd "$scratch/$name" || exit 1
-        export PATH="$build:$PATH" OMP_WAIT_POLICY=passive
+        export PATH="$build:$PATH"
         bash -c 'set -euo pipefail; trap "echo stopped in the block at \$at" ERR; . "$1"' - "$scratch/$name.sh"
     ) >"$scratch/$name.log" 2>&1 </dev/null || { fail "$page"; tail -n 5 "$scratch/$name.log"; }
     [ "$(find "$scratch/$name" -name core)" ] && fail "$page: a core"

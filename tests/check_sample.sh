@@ -7,7 +7,6 @@ retort=$1
 scratch=$2
 here=$(cd "$(dirname "$0")" && pwd)
 kills=${RETORT_KILLS:-3}
-export OMP_WAIT_POLICY=passive # tests share the cores
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
 failed=0
 

@@ -193,7 +193,7 @@ START_TEST(plan_is_what_is_allocated)
                                                   VOCAB);
         b.doc[i] = (rt_document){ .token = b.token[i], .n = LENGTH, .span = &b.span, .n_spans = 1 };
     }
-    run_step(&b, 1); /* OpenMP makes its threads here */
+    run_step(&b, 1); /* what is made once is made here */
     calls = 0;
     counting = true;
     for (int step = 2; step <= 4; step++)
@@ -269,7 +269,7 @@ START_TEST(generation_allocates_its_plan)
     if (COUNTED)
         ck_assert_int_eq(bytes, want);
     a.left = 4;
-    ck_assert_int_eq(rt_generator_run(g, &io, &err), 0); /* OpenMP makes its threads here */
+    ck_assert_int_eq(rt_generator_run(g, &io, &err), 0); /* what is made once is made here */
     a.left = 4;
     calls = bytes = 0;
     counting = true;

@@ -43,7 +43,7 @@ static void on_lost_page(int number)
 }
 
 /* The stack that the deepest templates and files may need, for us and for each thread. 256 KiB do
-   for all that the tests nest; a thread of OpenMP needs less than 64. */
+   for all that the tests nest; a thread of a team needs less than 64. */
 static int prepare_stack(rt_err *err)
 {
     enum { STACK_BYTES = 1 << 20 };

@@ -8,11 +8,11 @@
    OPENBLAS_CORETYPE, or it may run kernels of another processor. Not a test. */
 #include "core/base/log.h"
 #include "core/base/rng.h"
+#include "core/base/team.h"
 #include "core/device/ops.h"
 #include "tests/bench/peak.h"
 
 #include <dlfcn.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -311,6 +311,21 @@ static void print_openblas(rt_dev *one, rt_dev *all)
 /* --- the machine
  * ------------------------------------------------------------------------------------ */
 
+enum { FLOATS = 1 << 24 };
+
+struct memory_sweep {
+    float *x, *y;
+};
+
+static void sweep_unit(void *ctx, int64_t unit, int member)
+{
+    const struct memory_sweep *s = ctx;
+    int64_t at = FLOATS * unit;
+    (void)member;
+    for (int64_t j = 0; j < FLOATS; j++)
+        s->y[at + j] += 0.5f * s->x[at + j];
+}
+
 static void print_machine(const char *isa, int threads)
 {
     for (int n = 1; n <= threads; n += threads > 1 ? threads - 1 : 1) {
@@ -322,25 +337,25 @@ static void print_machine(const char *isa, int threads)
         printf("multiply-add peak, %d threads at once: median %.1f, best %.1f GFLOP/s\n", n,
                rt_median(rate, RT_COUNT(rate)), best);
     }
-    enum { FLOATS = 1 << 24 };
-    float *x = floats((int64_t)FLOATS * threads, 1), *y = floats((int64_t)FLOATS * threads, 2);
+    rt_err err;
+    rt_team *team;
+    struct memory_sweep s = { floats((int64_t)FLOATS * threads, 1),
+                              floats((int64_t)FLOATS * threads, 2) };
+    if (rt_team_open(&team, threads, &err))
+        rt_bug("%s", err.text);
     for (int n = 1; n <= threads; n += threads > 1 ? threads - 1 : 1) {
         double best = 1e9;
         for (int i = 0; i < 10; i++) {
             double t = rt_now();
-#pragma omp parallel num_threads(n)
-            {
-                int64_t at = (int64_t)FLOATS * omp_get_thread_num();
-                for (int64_t j = 0; j < FLOATS; j++)
-                    y[at + j] += 0.5f * x[at + j];
-            }
+            rt_team_run(team, sweep_unit, &s, n, n);
             t = rt_now() - t;
             best = t < best ? t : best;
         }
         printf("memory, y += a x, %d threads: %.1f GB/s\n", n, 12.0 * FLOATS * n / best * 1e-9);
     }
-    rt_memory_free(x);
-    rt_memory_free(y);
+    rt_team_close(team);
+    rt_memory_free(s.x);
+    rt_memory_free(s.y);
 }
 
 static int open_device(rt_dev *d, int threads)

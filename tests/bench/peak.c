@@ -2,6 +2,7 @@
 #include "tests/bench/peak.h"
 
 #include "core/base/log.h"
+#include "core/base/team.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -75,19 +76,36 @@ static int64_t burst(const char *isa)
     return (int64_t)STEPS * 2;
 }
 
+struct bursts {
+    const char *isa;
+    double seconds, *rate;
+};
+
+static void burst_unit(void *ctx, int64_t unit, int member)
+{
+    const struct bursts *b = ctx;
+    double start = rt_now(), now = start, operations = 0;
+    (void)member;
+    do {
+        operations += (double)burst(b->isa);
+        now = rt_now();
+    } while (now < start + b->seconds);
+    b->rate[unit] = operations / (now - start);
+}
+
 double rt_peak_rate(const char *isa, int threads, double seconds)
 {
-    double rate = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : rate)
-    {
-        double start = rt_now(), now = start, operations = 0;
-        do {
-            operations += (double)burst(isa);
-            now = rt_now();
-        } while (now < start + seconds);
-        rate = operations / (now - start);
-    }
-    return rate;
+    rt_err err;
+    rt_team *team;
+    double rate[RT_THREADS_MAX], sum = 0;
+    struct bursts b = { isa, seconds, rate };
+    if (rt_team_open(&team, threads, &err))
+        return 0;
+    rt_team_run(team, burst_unit, &b, threads, threads);
+    rt_team_close(team);
+    for (int i = 0; i < threads; i++)
+        sum += rate[i];
+    return sum;
 }
 
 static int by_value(const void *a, const void *b)

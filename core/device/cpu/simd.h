@@ -400,10 +400,57 @@ typedef struct {
         r.v[i] = (expression);                                                                     \
     return r
 
-RT_V16_FN rt_v16 v16_zero(void) { RT_V16_LANES(0.0f); }
-RT_V16_FN rt_v16 v16_set1(float x) { RT_V16_LANES(x); }
-RT_V16_FN rt_v16 v16_load(const float *p) { RT_V16_LANES(p[i]); }
-RT_V16_FN void v16_store(float *p, rt_v16 v) { memcpy(p, v.v, sizeof(v.v)); }
+/* Four lanes of what every CPU has: a compiler keeps four of these in registers, but not an array.
+ */
+typedef float rt_v4 __attribute__((vector_size(16)));
+typedef int32_t rt_v4i __attribute__((vector_size(16)));
+
+RT_V16_FN rt_v4 v4_load(const float *p)
+{
+    rt_v4 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+RT_V16_FN rt_v16 v16_of(rt_v4 a, rt_v4 b, rt_v4 c, rt_v4 d)
+{
+    rt_v16 r;
+    memcpy(r.v, &a, sizeof a);
+    memcpy(r.v + 4, &b, sizeof b);
+    memcpy(r.v + 8, &c, sizeof c);
+    memcpy(r.v + 12, &d, sizeof d);
+    return r;
+}
+/* a < b ? yes : no */
+RT_V16_FN rt_v4 v4_if_lt(rt_v4 a, rt_v4 b, rt_v4 yes, rt_v4 no)
+{
+    rt_v4i less = a < b;
+    return (rt_v4)((less & (rt_v4i)yes) | (~less & (rt_v4i)no));
+}
+#define RT_V16_QUARTER(x, i) v4_load((x).v + 4 * (i))
+/* a op b */
+#define RT_V16_QUARTERS(op)                                                                        \
+    return v16_of(RT_V16_QUARTER(a, 0) op RT_V16_QUARTER(b, 0),                                    \
+                  RT_V16_QUARTER(a, 1) op RT_V16_QUARTER(b, 1),                                    \
+                  RT_V16_QUARTER(a, 2) op RT_V16_QUARTER(b, 2),                                    \
+                  RT_V16_QUARTER(a, 3) op RT_V16_QUARTER(b, 3))
+
+RT_V16_FN rt_v16 v16_set1(float x)
+{
+    rt_v4 v = { x, x, x, x };
+    return v16_of(v, v, v, v);
+}
+RT_V16_FN rt_v16 v16_zero(void) { return v16_set1(0); }
+RT_V16_FN rt_v16 v16_load(const float *p)
+{
+    return v16_of(v4_load(p), v4_load(p + 4), v4_load(p + 8), v4_load(p + 12));
+}
+RT_V16_FN void v16_store(float *p, rt_v16 v)
+{
+    for (int i = 0; i < 4; i++) {
+        rt_v4 q = RT_V16_QUARTER(v, i);
+        memcpy(p + 4 * i, &q, sizeof q);
+    }
+}
 RT_V16_FN rt_v16 v16_load_n(const float *p, int n) { RT_V16_LANES(i < n ? p[i] : 0.0f); }
 RT_V16_FN rt_v16 v16_load_fill(const float *p, int n, float fill)
 {
@@ -414,17 +461,24 @@ RT_V16_FN rt_v16 v16_fma(rt_v16 a, rt_v16 b, rt_v16 c)
 {
     RT_V16_LANES(fmaf(a.v[i], b.v[i], c.v[i]));
 }
-RT_V16_FN rt_v16 v16_add(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] + b.v[i]); }
-RT_V16_FN rt_v16 v16_sub(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] - b.v[i]); }
-RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] * b.v[i]); }
-RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] / b.v[i]); }
-RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
-RT_V16_FN rt_v16 v16_min(rt_v16 a, rt_v16 b) { RT_V16_LANES(a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }
-RT_V16_FN rt_v16 v16_sqrt(rt_v16 a) { RT_V16_LANES(sqrtf(a.v[i])); }
+RT_V16_FN rt_v16 v16_add(rt_v16 a, rt_v16 b) { RT_V16_QUARTERS(+); }
+RT_V16_FN rt_v16 v16_sub(rt_v16 a, rt_v16 b) { RT_V16_QUARTERS(-); }
+RT_V16_FN rt_v16 v16_mul(rt_v16 a, rt_v16 b) { RT_V16_QUARTERS(*); }
+RT_V16_FN rt_v16 v16_div(rt_v16 a, rt_v16 b) { RT_V16_QUARTERS(/); }
 RT_V16_FN rt_v16 v16_if_lt(rt_v16 a, rt_v16 b, rt_v16 yes, rt_v16 no)
 {
-    RT_V16_LANES(a.v[i] < b.v[i] ? yes.v[i] : no.v[i]);
+    return v16_of(v4_if_lt(RT_V16_QUARTER(a, 0), RT_V16_QUARTER(b, 0), RT_V16_QUARTER(yes, 0),
+                           RT_V16_QUARTER(no, 0)),
+                  v4_if_lt(RT_V16_QUARTER(a, 1), RT_V16_QUARTER(b, 1), RT_V16_QUARTER(yes, 1),
+                           RT_V16_QUARTER(no, 1)),
+                  v4_if_lt(RT_V16_QUARTER(a, 2), RT_V16_QUARTER(b, 2), RT_V16_QUARTER(yes, 2),
+                           RT_V16_QUARTER(no, 2)),
+                  v4_if_lt(RT_V16_QUARTER(a, 3), RT_V16_QUARTER(b, 3), RT_V16_QUARTER(yes, 3),
+                           RT_V16_QUARTER(no, 3)));
 }
+RT_V16_FN rt_v16 v16_max(rt_v16 a, rt_v16 b) { return v16_if_lt(b, a, a, b); }
+RT_V16_FN rt_v16 v16_min(rt_v16 a, rt_v16 b) { return v16_if_lt(a, b, a, b); }
+RT_V16_FN rt_v16 v16_sqrt(rt_v16 a) { RT_V16_LANES(sqrtf(a.v[i])); }
 RT_V16_FN unsigned v16_lt_bits(rt_v16 a, rt_v16 b)
 {
     unsigned bits = 0;
