@@ -10,10 +10,10 @@ cd "$(dirname "$0")/../.."
 work=${FUZZ_DIR:-build-fuzz/work}
 slice=500000 # executions a process: what a killed run loses, and how long memory may fragment
 
-RETORT_PACKAGES="$RETORT_PACKAGES clang libclang-rt-dev libomp-dev"
+RETORT_PACKAGES="$RETORT_PACKAGES clang libclang-rt-dev"
 install_packages || true
 probe='int LLVMFuzzerTestOneInput(const char *s, unsigned long n) { return !s || !n; }'
-if ! echo "$probe" | clang -x c -fsanitize=fuzzer,address,undefined -fopenmp - -o /dev/null 2>/dev/null
+if ! echo "$probe" | clang -x c -fsanitize=fuzzer,address,undefined - -o /dev/null 2>/dev/null
 then
     echo "fuzz: this machine has no clang with libFuzzer; the fuzz targets are left out"
     exit 0
