@@ -1,8 +1,11 @@
 #include "student/batch.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/device/packed.h"
 
 static int64_t items_of_row(const rt_soft_config *c)
 {
@@ -11,26 +14,56 @@ static int64_t items_of_row(const rt_soft_config *c)
     return c->head_max + (c->tail_spacing > 0 ? (int64_t)ceilf(1 / c->tail_spacing) + 1 : 0);
 }
 
+/* The columns of the targets: those of the archive (soft.h) are copied, the rest is the batch's. A
+   column more is its field in rt_targets (ops.h) and its line here. */
+enum from { OWN, OWN_AND_END, ROW, TEMPERATURE, ITEM };
+
+static const struct column {
+    size_t target; /* rt_tensor of rt_targets */
+    rt_dtype dtype;
+    enum from from;
+    size_t soft; /* array of rt_soft */
+} columns[] = {
+#define T(name) offsetof(rt_targets, name)
+#define S(name) offsetof(rt_soft, name)
+    { T(label), RT_I32, OWN, 0 },
+    { T(weight), RT_F32, OWN, 0 },
+    { T(offset), RT_I32, OWN_AND_END, 0 },
+    { T(head_n), RT_I32, ROW, S(head_n) },
+    { T(tail), RT_F32, ROW, S(tail_logmass) },
+    { T(entropy), RT_F32, ROW, S(entropy) },
+    { T(logz), RT_F32, TEMPERATURE, S(logz) },
+    { T(id), RT_I32, ITEM, S(id) },
+    { T(logp), RT_F32, ITEM, S(logp) },
+    { T(hits), RT_I32, ITEM, S(hits) },
+#undef T
+#undef S
+};
+enum { COLUMNS = RT_COUNT(columns), WORD = 4 };
+
+/* The targets of m rows and so many items in the block at base; how long it is. */
+static int64_t lay_out(rt_targets *t, int64_t m, int64_t items, uint8_t *base)
+{
+    rt_tensor *tensor[COLUMNS];
+    for (int i = 0; i < COLUMNS; i++) {
+        int64_t n = columns[i].from == ITEM ? items : m + (columns[i].from == OWN_AND_END);
+        tensor[i] = (rt_tensor *)(void *)((uint8_t *)t + columns[i].target);
+        *tensor[i] = rt_tensor_1(NULL, columns[i].dtype, n);
+    }
+    return rt_packed_layout(tensor, COLUMNS, base);
+}
+
 static void plan_host(rt_batch *b)
 {
     static const char name[] = "batch";
     rt_arena *a = &b->host;
-    int64_t n = b->shape.rows, m = b->shape.head_rows, word = 4;
+    int64_t n = b->shape.rows, word = WORD;
     b->loss = rt_arena_take(a, name, n * (int64_t)sizeof *b->loss);
     b->token = rt_arena_take(a, name, n * word);
     b->pos = rt_arena_take(a, name, n * word);
     b->offset = rt_arena_take(a, name, (b->shape.documents + 1) * word);
-    b->h_label = rt_arena_take(a, name, m * word);
-    b->h_offset = rt_arena_take(a, name, (m + 1) * word);
-    b->h_head_n = rt_arena_take(a, name, m * word);
-    b->h_index = rt_arena_take(a, name, m * word);
-    b->h_id = rt_arena_take(a, name, b->items * word);
-    b->h_hits = rt_arena_take(a, name, b->items * word);
-    b->h_logp = rt_arena_take(a, name, b->items * word);
-    b->h_weight = rt_arena_take(a, name, m * word);
-    b->h_tail = rt_arena_take(a, name, m * word);
-    b->h_entropy = rt_arena_take(a, name, m * word);
-    b->h_logz = rt_arena_take(a, name, m * word);
+    b->h_index = rt_arena_take(a, name, b->shape.head_rows * word);
+    b->here = rt_arena_take(a, name, b->block);
     b->h_stats = rt_arena_take(a, name, b->shape.waiting * RT_LOSS_COLUMNS * word);
     b->h_soft = rt_arena_take(a, name, b->shape.waiting);
 }
@@ -41,24 +74,15 @@ void rt_batch_plan(rt_batch *b, rt_dev *d, rt_arena *a, const rt_batch_shape *sh
     int64_t m = shape->head_rows;
     b->shape = *shape;
     b->items = rt_max(m * items_of_row(&shape->soft), 1);
-    b->targets.label = rt_plan_1(a, name, RT_I32, m);
-    b->targets.weight = rt_plan_1(a, name, RT_F32, m);
-    b->targets.offset = rt_plan_1(a, name, RT_I32, m + 1);
-    b->targets.head_n = rt_plan_1(a, name, RT_I32, m);
-    b->targets.id = rt_plan_1(a, name, RT_I32, b->items);
-    b->targets.logp = rt_plan_1(a, name, RT_F32, b->items);
-    b->targets.hits = rt_plan_1(a, name, RT_I32, b->items);
-    b->targets.tail = rt_plan_1(a, name, RT_F32, m);
-    b->targets.entropy = rt_plan_1(a, name, RT_F32, m);
-    b->targets.logz = rt_plan_1(a, name, RT_F32, m);
+    b->block = lay_out(&b->targets, m, b->items, NULL);
+    b->there = rt_arena_take(a, name, b->block);
     b->stats = rt_plan_2(a, name, RT_F32, m, RT_LOSS_COLUMNS);
     if (a->base)
         return;
     rt_arena_init(&b->host, "host");
     plan_host(b);
-    enum { PUTS = 10, ROW = 7, ITEM = 3 }; /* of a chunk; words of a row, of an item */
-    rt_dev_need_puts(d, 4 * shape->waiting * (ROW + ITEM * items_of_row(&shape->soft)),
-                     PUTS * rt_ceil_div(shape->waiting, m));
+    int64_t chunks = rt_ceil_div(shape->waiting, m);
+    rt_dev_need_puts(d, chunks * b->block, chunks);
 }
 
 int rt_batch_open(rt_batch *b, rt_err *err)
@@ -122,54 +146,55 @@ void rt_batch_add(rt_batch *b, const rt_document *doc)
     b->offset[b->s] = (int32_t)b->n;
 }
 
-static void put(rt_dev *d, rt_tensor *t, const void *host, int64_t n)
+/* Row `row` of the archive's column, for row i of the chunk whose items begin at `at`. */
+static void copy_column(const rt_batch *b, const struct column *c, int64_t i, int64_t at,
+                        const rt_soft *s, int64_t row)
 {
-    t->dim[0] = n;
-    if (n)
-        rt_put(d, t->data, host, n * 4);
+    const rt_tensor *t = (const rt_tensor *)(const void *)((const uint8_t *)&b->targets +
+                                                           c->target);
+    uint8_t *to = rt_packed_copy(t, b->there, b->here);
+    const uint8_t *from;
+    int64_t items = s->offset[row + 1] - s->offset[row], temps = b->shape.soft.n_temperatures;
+    memcpy(&from, (const uint8_t *)s + c->soft, sizeof from);
+    if (c->from == ITEM && items)
+        memcpy(to + WORD * at, from + WORD * s->offset[row], (size_t)(WORD * items));
+    else if (c->from == ROW)
+        memcpy(to + WORD * i, from + WORD * row, WORD);
+    else if (c->from == TEMPERATURE && b->temperature_index >= 0)
+        memcpy(to + WORD * i, from + WORD * (row * temps + b->temperature_index), WORD);
+}
+
+/* What row l has of its own, and its items from the first on. */
+static int64_t items_of(const rt_loss_row *l)
+{
+    return l->soft ? l->soft->offset[l->soft_row + 1] - l->soft->offset[l->soft_row] : 0;
 }
 
 int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **index)
 {
-    int64_t n = rt_min(b->shape.head_rows, b->n_loss - first), at = 0;
-    int32_t temps = b->shape.soft.n_temperatures;
-    for (int64_t i = 0; i < n; i++) {
-        const rt_loss_row *l = &b->loss[first + i];
-        b->h_index[i] = l->row;
-        b->h_label[i] = l->label;
-        b->h_weight[i] = 1.0f;
-        b->h_offset[i] = (int32_t)at;
-        b->h_head_n[i] = 0;
-        b->h_tail[i] = -INFINITY;
-        b->h_entropy[i] = b->h_logz[i] = 0;
-        if (!l->soft)
-            continue;
-        const rt_soft *s = l->soft;
-        int64_t from = s->offset[l->soft_row], count = s->offset[l->soft_row + 1] - from;
-        if (at + count > b->items)
-            rt_bug("soft targets beyond the capture settings of their archive");
-        memcpy(b->h_id + at, s->id + from, (size_t)count * 4);
-        memcpy(b->h_logp + at, s->logp + from, (size_t)count * 4);
-        memcpy(b->h_hits + at, s->hits + from, (size_t)count * 4);
-        at += count;
-        b->h_head_n[i] = s->head_n[l->soft_row];
-        b->h_tail[i] = s->tail_logmass[l->soft_row];
-        b->h_entropy[i] = s->entropy[l->soft_row];
-        if (b->temperature_index >= 0)
-            b->h_logz[i] = s->logz[l->soft_row * temps + b->temperature_index];
-    }
-    b->h_offset[n] = (int32_t)at;
+    int64_t n = rt_min(b->shape.head_rows, b->n_loss - first), items = 0, at = 0;
+    const rt_loss_row *row = b->loss + first;
+    for (int64_t i = 0; i < n; i++)
+        items += items_of(&row[i]);
+    if (items > b->items)
+        rt_bug("soft targets beyond the capture settings of their archive");
     rt_targets *t = &b->targets;
-    put(d, &t->label, b->h_label, n);
-    put(d, &t->weight, b->h_weight, n);
-    put(d, &t->offset, b->h_offset, n + 1);
-    put(d, &t->head_n, b->h_head_n, n);
-    put(d, &t->id, b->h_id, at);
-    put(d, &t->logp, b->h_logp, at);
-    put(d, &t->hits, b->h_hits, at);
-    put(d, &t->tail, b->h_tail, n);
-    put(d, &t->entropy, b->h_entropy, n);
-    put(d, &t->logz, b->h_logz, n);
+    int64_t bytes = lay_out(t, n, items, b->there);
+    memset(b->here, 0, (size_t)bytes); /* of a row without soft target, too */
+    int32_t *label = rt_packed_copy(&t->label, b->there, b->here);
+    int32_t *offset = rt_packed_copy(&t->offset, b->there, b->here);
+    float *weight = rt_packed_copy(&t->weight, b->there, b->here);
+    for (int64_t i = 0; i < n; i++) {
+        b->h_index[i] = row[i].row;
+        label[i] = row[i].label;
+        weight[i] = 1.0f;
+        offset[i] = (int32_t)at;
+        for (int k = 0; row[i].soft && k < COLUMNS; k++)
+            copy_column(b, &columns[k], i, at, row[i].soft, row[i].soft_row);
+        at += items_of(&row[i]);
+    }
+    offset[n] = (int32_t)at;
+    rt_put(d, b->there, b->here, bytes);
     b->stats.dim[0] = n;
     *index = b->h_index;
     return n;

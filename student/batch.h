@@ -31,10 +31,11 @@ typedef struct rt_batch {
     rt_loss_row *loss;             /* host (rows) */
     int64_t items;                 /* of a chunk at most */
     int temperature_index;         /* into logz, -1 when T = 1 */
-    rt_targets targets;            /* device */
+    rt_targets targets;            /* device, in the block at `there`, which `here` mirrors */
+    uint8_t *there, *here;
+    int64_t block;                 /* bytes of either */
     rt_tensor stats;               /* (M, RT_LOSS_COLUMNS) device */
-    int32_t *h_label, *h_offset, *h_head_n, *h_id, *h_hits, *h_index;
-    float *h_weight, *h_logp, *h_tail, *h_entropy, *h_logz;
+    int32_t *h_index;              /* (M) */
     float *h_stats;  /* (waiting, RT_LOSS_COLUMNS), of which `kept` are on their way */
     uint8_t *h_soft; /* (waiting) which of them had a soft target */
     int64_t kept;
