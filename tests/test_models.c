@@ -541,10 +541,10 @@ START_TEST(generated_and_scored)
         rt_capture_upload(b.dev, &cap, n, true);
         rt_capture_run(b.dev, &cap, &a.logits, n, b.vocab);
         OK(rt_sync(b.dev, &err));
-        rt_capture_clear(&cap);
         rt_soft_init(&soft);
         for (int64_t t = 0; t < n; t++)
             rt_capture_append(&cap, t, &soft);
+        rt_capture_clear(&cap);
         if (mla)
             ck_assert(difference(g.soft[i].taken_logp, soft.taken_logp, n) < 1e-4 &&
                       difference(g.soft[i].entropy, soft.entropy, n) < 1e-4);

@@ -1,28 +1,60 @@
 #include "core/network/capture.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
+
+#include "core/device/packed.h"
+
+/* The columns of what is captured: a new one is its field in rt_capture (ops.h), its line here, and
+   what rt_capture_append makes of it. */
+enum width { ONE, HEAD, DRAWS, TEMPERATURES };
+
+static const struct column {
+    size_t field; /* rt_tensor of rt_capture */
+    rt_dtype dtype;
+    enum width width;
+} columns[] = {
+#define C(name) offsetof(rt_capture, name)
+    { C(head_n), RT_I32, ONE },  { C(head_id), RT_I32, HEAD }, { C(head_logp), RT_F32, HEAD },
+    { C(tail), RT_F32, ONE },    { C(draw_n), RT_I32, ONE },   { C(draw_id), RT_I32, DRAWS },
+    { C(entropy), RT_F32, ONE }, { C(taken), RT_F32, ONE },    { C(logz), RT_F32, TEMPERATURES },
+#undef C
+};
+enum { COLUMNS = RT_COUNT(columns) };
+
+/* The capture of n rows in the block at base; how long it is. */
+static int64_t lay_out(const rt_capture_buffers *b, rt_capture *out, int64_t n, uint8_t *base)
+{
+    const int64_t width[] = { [HEAD] = b->cfg.head_max,
+                              [DRAWS] = rt_max(b->draws, 1),
+                              [TEMPERATURES] = rt_max(b->cfg.n_temperatures, 1) };
+    rt_tensor *tensor[COLUMNS];
+    for (int i = 0; i < COLUMNS; i++) {
+        const struct column *c = &columns[i];
+        tensor[i] = (rt_tensor *)(void *)((uint8_t *)out + c->field);
+        *tensor[i] = c->width == ONE ? rt_tensor_1(NULL, c->dtype, n)
+                                     : rt_tensor_2(NULL, c->dtype, n, width[c->width]);
+    }
+    return rt_packed_layout(tensor, COLUMNS, base);
+}
+
+static int64_t block_bytes(const rt_capture_buffers *b)
+{
+    rt_capture unused;
+    return lay_out(b, &unused, b->rows, NULL);
+}
 
 static void plan_host(rt_capture_buffers *b)
 {
     static const char name[] = "capture";
     rt_arena *a = &b->host;
-    int64_t rows = 4 * b->rows, draws = rt_max(b->draws, 1);
+    int64_t rows = 4 * b->rows;
     b->host_token = rt_arena_take(a, name, rows);
     b->host_seed = rt_arena_take(a, name, 2 * rows);
     b->host_index = rt_arena_take(a, name, rows);
-    if (b->cfg.head_max == 0)
-        return;
-    rows = 4 * b->waiting;
-    b->head_n = rt_arena_take(a, name, rows);
-    b->draw_n = rt_arena_take(a, name, rows);
-    b->head_id = rt_arena_take(a, name, rows * b->cfg.head_max);
-    b->draw_id = rt_arena_take(a, name, rows * draws);
-    b->tail = rt_arena_take(a, name, rows);
-    b->entropy = rt_arena_take(a, name, rows);
-    b->taken = rt_arena_take(a, name, rows);
-    b->logz = rt_arena_take(a, name, rows * rt_max(b->cfg.n_temperatures, 1));
-    b->head_logp = rt_arena_take(a, name, rows * b->cfg.head_max);
+    if (b->cfg.head_max)
+        b->here = rt_arena_take(a, name, rt_ceil_div(b->waiting, b->rows) * block_bytes(b));
 }
 
 void rt_capture_plan(rt_capture_buffers *b, rt_dev *d, rt_arena *a, const rt_soft_config *cfg,
@@ -41,17 +73,8 @@ void rt_capture_plan(rt_capture_buffers *b, rt_dev *d, rt_arena *a, const rt_sof
     b->token = rt_plan_1(a, name, RT_I32, rows);
     b->seed = rt_plan_2(a, name, RT_I32, rows, 2);
     b->index = rt_plan_1(a, name, RT_I32, rows);
-    if (cfg->head_max == 0)
-        return;
-    b->out.head_n = rt_plan_1(a, name, RT_I32, rows);
-    b->out.head_id = rt_plan_2(a, name, RT_I32, rows, cfg->head_max);
-    b->out.head_logp = rt_plan_2(a, name, RT_F32, rows, cfg->head_max);
-    b->out.tail = rt_plan_1(a, name, RT_F32, rows);
-    b->out.draw_n = rt_plan_1(a, name, RT_I32, rows);
-    b->out.draw_id = rt_plan_2(a, name, RT_I32, rows, rt_max(b->draws, 1));
-    b->out.logz = rt_plan_2(a, name, RT_F32, rows, rt_max(cfg->n_temperatures, 1));
-    b->out.entropy = rt_plan_1(a, name, RT_F32, rows);
-    b->out.taken = rt_plan_1(a, name, RT_F32, rows);
+    if (cfg->head_max)
+        b->there = rt_arena_take(a, name, block_bytes(b));
 }
 
 int rt_capture_open(rt_capture_buffers *b, rt_err *err)
@@ -68,21 +91,11 @@ void rt_capture_close(rt_capture_buffers *b)
     memset(b, 0, sizeof *b);
 }
 
-static void set_rows(rt_tensor *t, int64_t n)
-{
-    if (t->rank)
-        t->dim[0] = n;
-}
-
-static int64_t row_bytes(const rt_tensor *t) { return 4 * (t->rank == 2 ? t->dim[1] : 1); }
-
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens)
 {
     if (n > b->rows)
         rt_bug("capture of %lld rows, planned for %lld", (long long)n, (long long)b->rows);
-    set_rows(&b->token, n);
-    set_rows(&b->seed, n);
-    set_rows(&b->index, n);
+    b->token.dim[0] = b->seed.dim[0] = b->index.dim[0] = n;
     rt_put(d, b->seed.data, b->host_seed, 8 * n);
     rt_put(d, b->index.data, b->host_index, 4 * n);
     if (tokens)
@@ -91,32 +104,38 @@ void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens)
 
 void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t n, int64_t vocab)
 {
-    rt_capture *o = &b->out;
-    rt_tensor *const each[] = { &o->head_n,  &o->head_id, &o->head_logp, &o->tail, &o->draw_n,
-                                &o->draw_id, &o->logz,    &o->entropy,   &o->taken };
-    void *const host[] = { b->head_n,  b->head_id, b->head_logp, b->tail, b->draw_n,
-                           b->draw_id, b->logz,    b->entropy,   b->taken };
-    if (n > b->waiting - b->n)
-        rt_bug("capture of %lld rows beside %lld, planned for %lld", (long long)n, (long long)b->n,
-               (long long)b->waiting);
-    for (int i = 0; i < RT_COUNT(each); i++)
-        set_rows(each[i], n);
-    rt_capture_rows(d, o, logits, &b->token, &b->seed, &b->index, &b->cfg, vocab);
-    for (int i = 0; i < RT_COUNT(each); i++)
-        rt_download(d, (uint8_t *)host[i] + b->n * row_bytes(each[i]), each[i]->data,
-                    rt_tensor_bytes(each[i]));
+    rt_capture out;
+    if (b->n % b->rows || n > b->rows || n > b->waiting - b->n)
+        rt_bug("capture of %lld rows after %lld: planned are chunks of %lld, %lld rows together",
+               (long long)n, (long long)b->n, (long long)b->rows, (long long)b->waiting);
+    int64_t bytes = lay_out(b, &out, n, b->there);
+    rt_capture_rows(d, &out, logits, &b->token, &b->seed, &b->index, &b->cfg, vocab);
+    rt_download(d, b->here + b->n / b->rows * block_bytes(b), b->there, bytes);
     b->n += n;
+}
+
+void rt_capture_clear(rt_capture_buffers *b) { b->n = 0; }
+
+/* The chunk with row i, on the host; i becomes its place there. */
+static rt_capture chunk_of(const rt_capture_buffers *b, int64_t *i)
+{
+    rt_capture out;
+    int64_t chunk = *i / b->rows, n = rt_min(b->rows, b->n - chunk * b->rows);
+    lay_out(b, &out, n, b->here + chunk * block_bytes(b));
+    *i %= b->rows;
+    return out;
 }
 
 bool rt_capture_finite(const rt_capture_buffers *b)
 {
-    int64_t i = 0;
-    while (i < b->n && isfinite(b->entropy[i]))
-        i++;
-    return i == b->n;
+    for (int64_t r = 0; r < b->n; r++) {
+        int64_t i = r;
+        rt_capture c = chunk_of(b, &i);
+        if (!isfinite(rt_f32(&c.entropy)[i]))
+            return false;
+    }
+    return true;
 }
-
-void rt_capture_clear(rt_capture_buffers *b) { b->n = 0; }
 
 static void sort_head(int32_t *id, float *logp, int n)
 {
@@ -135,10 +154,12 @@ static void sort_head(int32_t *id, float *logp, int n)
 
 void rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s)
 {
-    int32_t temps = b->cfg.n_temperatures, head = b->head_n[i], draws = b->draw_n[i];
-    int32_t *id = b->head_id + i * b->cfg.head_max;
-    float *logp = b->head_logp + i * b->cfg.head_max;
-    const int32_t *draw = b->draw_id + i * rt_max(b->draws, 1);
+    rt_capture c = chunk_of(b, &i);
+    int32_t temps = b->cfg.n_temperatures, head = rt_i32(&c.head_n)[i],
+            draws = rt_i32(&c.draw_n)[i];
+    int32_t *id = rt_i32(&c.head_id) + i * b->cfg.head_max;
+    float *logp = rt_f32(&c.head_logp) + i * b->cfg.head_max;
+    const int32_t *draw = rt_i32(&c.draw_id) + i * rt_max(b->draws, 1);
     int64_t distinct = 0;
     for (int32_t j = 0; j < draws; j++)
         distinct += j == 0 || draw[j] != draw[j - 1];
@@ -159,9 +180,9 @@ void rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s)
         s->logp[at] = 0;
         s->hits[at++] = 1;
     }
-    s->tail_logmass[row] = b->tail[i];
-    s->entropy[row] = b->entropy[i];
-    s->taken_logp[row] = b->taken[i];
+    s->tail_logmass[row] = rt_f32(&c.tail)[i];
+    s->entropy[row] = rt_f32(&c.entropy)[i];
+    s->taken_logp[row] = rt_f32(&c.taken)[i];
     for (int32_t t = 0; t < temps; t++)
-        s->logz[row * temps + t] = b->logz[i * temps + t];
+        s->logz[row * temps + t] = rt_f32(&c.logz)[i * temps + t];
 }

@@ -13,13 +13,11 @@ typedef struct rt_capture_buffers {
     rt_soft_config cfg;
     int64_t rows, waiting, draws;    /* of a chunk, between two waits, draws a row: at most */
     int64_t n;                       /* rows captured since rt_capture_clear */
-    rt_capture out;                  /* on the device, M rows */
     rt_tensor token, seed, index;    /* (M) i32, (M,2) i32, (M) i32 */
     int32_t *host_seed, *host_index; /* (M,2) (M), filled by the caller */
     int32_t *host_token;             /* (M) */
-    int32_t *head_n, *head_id, *draw_n, *draw_id; /* (waiting) */
-    float *head_logp, *tail, *logz, *entropy, *taken;
-    rt_arena host; /* owns the host arrays */
+    uint8_t *there, *here;           /* the block of a chunk on the device; of all chunks here */
+    rt_arena host;                   /* owns the host arrays */
 } rt_capture_buffers;
 
 /* Plan in `a`; run twice like every plan. cfg->head_max 0: only token, seed and index (sampling
@@ -31,8 +29,8 @@ void rt_capture_close(rt_capture_buffers *b);
 
 /* Put n seeds and indices (and tokens when they are given rather than drawn) on the device. */
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens);
-/* Capture n more rows of logits (clobbered) against b->token. They are here after the next rt_sync:
- */
+/* Capture n more rows of logits (clobbered) against b->token: a whole chunk, or the last one before
+   rt_capture_clear. They are here after the next rt_sync, until rt_capture_clear: */
 void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t n, int64_t vocab);
 /* Whether the logits of all captured rows were finite. */
 bool rt_capture_finite(const rt_capture_buffers *b);

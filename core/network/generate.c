@@ -204,7 +204,6 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
         rt_capture_run(g->d, cap, &g->acts.logits, n, g->o.vocab);
     if (rt_sync(g->d, err))
         return -1;
-    rt_capture_clear(cap);
     for (int64_t j = 0; j < n; j++) {
         sequence *s = &g->seq[g->slot[j]];
         if (cap->host_token[j] < 0)
@@ -218,6 +217,7 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
         if ((stopped || s->n - s->n_prompt == s->max_new) && finish(g, s, io, stopped, err))
             return -1;
     }
+    rt_capture_clear(cap);
     g->generated += n;
     return 0;
 }
