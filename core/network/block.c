@@ -4,7 +4,7 @@ void rt_block_params(rt_params *p, const rt_config *c, rt_block_w *w)
 {
     rt_param_add(p, &w->attn_norm, "input_layernorm.weight", "attn_norm", RT_INIT_ONES, 0, c->width,
                  0, 0);
-    rt_attn_params(p, c, &w->attn);
+    rt_mixer_of(c, p->layer)->params(p, c, &w->mixer);
     rt_param_add(p, &w->ffn_norm, "post_attention_layernorm.weight", "ffn_norm", RT_INIT_ONES, 0,
                  c->width, 0, 0);
     rt_ffn_params(p, c, &w->ffn);
@@ -23,14 +23,14 @@ void rt_block_plan(const rt_plan *p, const rt_config *c, int64_t layer, rt_block
     plan_norms(p, c, s);
     if (p->mode == RT_PLAN_TRAIN)
         s->mid = rt_plan_2(p->arena, "block.stream", RT_F32, p->n, c->width);
-    rt_attn_plan(p, c, &s->attn);
+    rt_mixer_of(c, layer)->plan(p, c, &s->mixer);
     rt_ffn_plan(p, c, layer, &s->ffn);
 }
 
 void rt_block_plan_grads(const rt_plan *p, const rt_config *c, rt_block_saved *ds)
 {
     plan_norms(p, c, ds);
-    rt_attn_plan_grads(p, c, &ds->attn);
+    rt_mixer_of(c, 0)->plan(p, c, &ds->mixer); /* all layers have the same */
     rt_ffn_plan_grads(p, c, &ds->ffn);
 }
 
@@ -42,7 +42,7 @@ void rt_block_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_blo
     rt_rmsnorm_forward(d, &s->attn_in, &s->attn_rstd, x, &w->attn_norm, eps);
     if (mid->data != x->data)
         rt_copy(d, mid, x);
-    rt_attn_forward(d, c, &w->attn, &s->attn, mid, &s->attn_in, pass);
+    rt_mixer_of(c, layer)->forward(d, c, &w->mixer, &s->mixer, mid, &s->attn_in, pass);
     rt_rmsnorm_forward(d, &s->ffn_in, &s->ffn_rstd, mid, &w->ffn_norm, eps);
     if (y->data != mid->data)
         rt_copy(d, y, mid);
@@ -56,7 +56,7 @@ void rt_block_backward(rt_dev *d, const rt_config *c, int64_t layer, const rt_bl
     rt_ffn_backward(d, c, layer, &w->ffn, &dw->ffn, &s->ffn, &ds->ffn, &ds->ffn_in, dx, &s->ffn_in);
     rt_rmsnorm_backward(d, dx, &dw->ffn_norm, &ds->ffn_in, &s->mid, &w->ffn_norm, &s->ffn_rstd,
                         1.0f);
-    rt_attn_backward(d, c, &w->attn, &dw->attn, &s->attn, &ds->attn, &ds->attn_in, dx, &s->attn_in,
-                     pass);
+    rt_mixer_of(c, layer)->backward(d, c, &w->mixer, &dw->mixer, &s->mixer, &ds->mixer,
+                                    &ds->attn_in, dx, &s->attn_in, pass);
     rt_rmsnorm_backward(d, dx, &dw->attn_norm, &ds->attn_in, x, &w->attn_norm, &s->attn_rstd, 1.0f);
 }

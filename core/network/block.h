@@ -8,7 +8,7 @@ RT_BEGIN
 
 typedef struct rt_block_w {
     rt_tensor attn_norm, ffn_norm; /* (C) */
-    rt_attn_w attn;
+    rt_mixer_w mixer;
     rt_ffn_w ffn;
 } rt_block_w;
 
@@ -16,7 +16,7 @@ typedef struct rt_block_saved {
     rt_tensor attn_in, attn_rstd; /* (N,C) (N) normalised input of attention */
     rt_tensor mid;                /* (N,C) residual stream between the two halves */
     rt_tensor ffn_in, ffn_rstd;   /* (N,C) (N) */
-    rt_attn_saved attn;
+    rt_mixer_saved mixer;
     rt_ffn_saved ffn;
 } rt_block_saved;
 

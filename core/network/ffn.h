@@ -4,7 +4,7 @@
 #ifndef RT_FFN_H
 #define RT_FFN_H
 
-#include "core/network/attn.h"
+#include "core/network/mixer.h"
 
 RT_BEGIN
 

@@ -155,15 +155,11 @@ static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t
 
 static void plan_cache(rt_acts *a, rt_dev *d, const rt_config *c)
 {
-    bool mla = c->family->attn == RT_ATTN_MLA;
     for (int64_t l = 0; l < c->layers; l++) {
         rt_kv *kv = &a->kv[l];
         kv->slots = a->shape.slots;
         kv->length = a->shape.length;
-        kv->heads = mla ? 1 : c->kv_heads;
-        kv->dk = mla ? c->kv_rank + c->rope_dim : c->head_dim;
-        kv->dv = mla ? c->kv_rank : c->head_dim;
-        kv->v_in_k = mla;
+        rt_mixer_of(c, l)->cache(c, kv);
         kv->data = rt_arena_take(&a->cache, "kv cache", rt_kv_bytes(d, kv));
     }
 }

@@ -1,0 +1,40 @@
+/* linear.h: the one linear layer: y = x wᵀ + b, and what its gradient is. Every projection of the
+   network is one: attention, feed-forward, experts, router. What is done to all of them (adapters,
+   bases of few bits, sums for calibration) is done here once.
+   Refuses: knowing what its rows are. */
+#ifndef RT_LINEAR_H
+#define RT_LINEAR_H
+
+#include "core/network/params.h"
+
+RT_BEGIN
+
+typedef struct rt_linear {
+    rt_tensor w; /* (O,I), or a stack of experts (E,O,I) */
+    rt_tensor b; /* (O) or (E,O); no data: there is none */
+} rt_linear;
+
+/* What it reads or changes of others is their rows: a stack's are sorted by expert and offset (E+1)
+   says which are whose; of one matrix offset is NULL. x and y may have any inner shape of the same
+   size: (N,H,D) is (N,H*D). */
+
+/* name: "self_attn.q_proj", of a stack "mlp.experts.%d.up_proj". in, out: of one expert. */
+void rt_linear_weight(rt_params *p, rt_linear *l, const char *name, const char *gguf,
+                      rt_param_init init, int64_t experts, int64_t out, int64_t in);
+/* Its bias, registered apart: the order of weights is that of their files. name without ".bias". */
+void rt_linear_bias(rt_params *p, rt_linear *l, const char *name, const char *gguf,
+                    int64_t experts, int64_t out);
+/* y(N,O) = x(N,I) wᵀ + b + beta y */
+void rt_linear_forward(rt_dev *d, const rt_linear *l, rt_tensor *y, const rt_tensor *x,
+                       const rt_tensor *offset, float beta);
+/* dl.w += dyᵀ x, dl.b += sums of dy, dx = dy w + beta dx */
+void rt_linear_backward(rt_dev *d, const rt_linear *l, rt_linear *dl, rt_tensor *dx,
+                        const rt_tensor *dy, const rt_tensor *x, const rt_tensor *offset,
+                        float beta);
+
+/* A view of t as (N, the rest). */
+rt_tensor rt_as_rows(const rt_tensor *t);
+
+RT_END
+
+#endif

@@ -1,0 +1,38 @@
+#include "core/network/mixer.h"
+
+const rt_mixer *rt_mixer_of(const rt_config *c, int64_t layer)
+{
+    (void)layer; /* every layer of today's families has the same */
+    return c->family->attn == RT_ATTN_MLA ? &rt_mixer_mla : &rt_mixer_gqa;
+}
+
+rt_attention_rule rt_mixer_rule(const rt_config *c, const rt_mixer_w *w, const rt_pass *pass)
+{
+    return (rt_attention_rule){ rt_config_softmax_scale(c), pass->window,
+                                w->sinks.data ? &w->sinks : NULL };
+}
+
+void rt_mixer_plan_attention(const rt_plan *p, const rt_config *c, rt_mixer_saved *s,
+                             bool absorbed)
+{
+    int64_t dk = rt_config_dk(c), dv = rt_config_dv(c);
+    s->out = rt_plan_3(p->arena, "attention.out", RT_F32, p->n, c->heads, dv);
+    if (p->mode != RT_PLAN_DECODE)
+        s->lse = rt_plan_2(p->arena, "attention.lse", RT_F32, p->n, c->heads);
+    rt_dev_need_matmul(p->dev, p->n, c->width, c->heads * dv);
+    rt_dev_need_attention(p->dev, p->n, p->longest, c->heads, absorbed ? 1 : c->kv_heads,
+                          absorbed ? c->kv_rank + c->rope_dim : dk, absorbed ? c->kv_rank : dv,
+                          p->mode == RT_PLAN_TRAIN);
+}
+
+void rt_mixer_attention_backward(rt_dev *d, const rt_config *c, const rt_mixer_w *w,
+                                 rt_mixer_w *dw, rt_mixer_saved *s, rt_mixer_saved *ds,
+                                 const rt_tensor *dy, const rt_pass *pass)
+{
+    rt_attention_rule rule = rt_mixer_rule(c, w, pass);
+    rt_linear_backward(d, &w->o, &dw->o, &ds->out, dy, &s->out, NULL, 0.0f);
+    rt_attention_backward(d, &ds->q, &ds->k, &ds->v, &ds->out, &s->out, &s->lse, &s->q, &s->k,
+                          &s->v, pass->rows, &rule);
+    if (rule.sinks)
+        rt_sinks_backward(d, &dw->sinks, &ds->out, &s->out, &s->lse, rule.sinks);
+}
