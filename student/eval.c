@@ -22,8 +22,8 @@
 typedef struct eval_options {
     char *model, *reference, *out, *verify, *group, *verdicts;
     rt_strlist data, problems, set;
-    int64_t limit, max_tokens, top_k, max_length, batch, pass_tokens, head_rows, seed, threads;
-    double temperature, top_p;
+    rt_sampling_options sampling;
+    int64_t limit, max_length, batch, pass_tokens, head_rows, seed, threads;
     bool plan, json, overwrite;
 } eval_options;
 
@@ -43,7 +43,7 @@ static const rt_option options[] = {
     OPT_STR(O, group, "group", NULL, "KEY", "also report answers by this key of the problems"),
     OPT_INT(O, limit, "limit", "0", 0, 1e15, "problems and documents at most; 0 = all"),
     RT_CHAT_OPTION(O, set),
-    RT_SAMPLING_OPTIONS(O, "0", "1", "512"),
+    RT_SAMPLING_OPTIONS(O, sampling, "0", "1", "512"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of answers when they are drawn"),
     OPT_INT(O, max_length, "max-length", "4096", 2, 1e9,
             "longer documents are left out, and those beyond what the model was made for"),
@@ -166,7 +166,7 @@ static int next_problem(void *ctx, rt_request *r, rt_err *err)
         return 0;
     const problem *p = &e->problem[e->next];
     *r = (rt_request){ e->next, p->prompt.id, p->prompt.n,
-                       rt_min(e->o->max_tokens, e->positions - p->prompt.n),
+                       rt_min(e->o->sampling.max_tokens, e->positions - p->prompt.n),
                        rt_hash64(&e->next, (int64_t)sizeof e->next, (uint64_t)e->o->seed) };
     e->next++;
     return 1;
@@ -178,7 +178,7 @@ static int judge(void *ctx, const rt_completion *c, rt_err *err)
     const problem *p = &e->problem[c->id];
     if (rt_chat_split(&e->chat, c->token, c->n_prompt, c->n_prompt + c->n_new, &e->response, err))
         return -1;
-    bool unfinished = e->response.unfinished || !c->stopped;
+    bool unfinished = e->response.unfinished || c->finish != RT_FINISH_STOP;
     rt_judgement v = rt_verify(p->verify, e->response.answer.data, p->answer);
     bool right = !unfinished && v.result == RT_JUDGED_YES;
     e->correct += right;
@@ -200,10 +200,12 @@ static rt_generator *open_generator(evaluation *e)
 {
     const eval_options *o = e->o;
     rt_generate_options g = { .slots = rt_min(o->batch, e->n_problems),
-                              .length = rt_min(e->longest_prompt + o->max_tokens, e->positions),
+                              .length = rt_min(e->longest_prompt + o->sampling.max_tokens,
+                                               e->positions),
                               .prefill_rows = rt_max(e->longest_prompt, 256),
                               .vocab = rt_tokenizer_vocab(e->chat.tokenizer),
-                              .sampling = RT_SAMPLING_OF(o) };
+                              .repetition = o->sampling.repetition,
+                              .sampling = rt_sampling_of(&o->sampling) };
     return rt_generator_open(e->dev, &e->model, &g);
 }
 
@@ -416,7 +418,7 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
     if (o->group && o->problems.n && e->n_groups == 0)
         return rt_fail(err, "--group %s: no problem has that key with a text or a number",
                        o->group);
-    positions = rt_max(positions, e->longest_prompt + o->max_tokens);
+    positions = rt_max(positions, e->longest_prompt + o->sampling.max_tokens);
     if (open_one(e, &e->model, o->model, positions, plan, err))
         return -1;
     if (o->reference && (check_reference(e, plan, err) ||

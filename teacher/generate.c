@@ -14,8 +14,8 @@ typedef struct generate_options {
     char *model, *prompt, *system;
     rt_strlist set;
     bool chat, raw, json;
-    int64_t max_tokens, context, top_k, seed, threads;
-    double temperature, top_p;
+    int64_t context, seed, threads;
+    rt_sampling_options sampling;
 } generate_options;
 
 #define O generate_options
@@ -26,7 +26,7 @@ static const rt_option options[] = {
     OPT_BOOL(O, raw, "raw", "false", "continue the prompt itself, without the chat template"),
     OPT_STR(O, system, "system", NULL, "TEXT", "system message before the conversation"),
     RT_CHAT_OPTION(O, set),
-    RT_SAMPLING_OPTIONS(O, "0.6", "0.95", "1024"),
+    RT_SAMPLING_OPTIONS(O, sampling, "0.6", "0.95", "1024"),
     OPT_INT(O, context, "context", "8192", 2, 1e7, "tokens of prompt and answer together"),
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of the choice"),
     OPT_THREADS(O, threads),
@@ -43,7 +43,8 @@ typedef struct speaker {
     rt_generator *generator;
     rt_ids ids; /* prompt, then what has come */
     int64_t n_prompt, length, turn;
-    bool asked, stopped;
+    bool asked;
+    rt_finish finish;
     rt_text shown, piece;
     rt_response response;
     double begun;
@@ -62,7 +63,7 @@ static int next_request(void *ctx, rt_request *r, rt_err *err)
     *r = (rt_request){ .id = 0,
                        .prompt = s->ids.id,
                        .n_prompt = s->n_prompt,
-                       .max_new = rt_min(s->o->max_tokens, s->length - s->n_prompt),
+                       .max_new = rt_min(s->o->sampling.max_tokens, s->length - s->n_prompt),
                        .seed = (uint64_t)s->o->seed + (uint64_t)s->turn };
     return 1;
 }
@@ -92,7 +93,7 @@ static int take_completion(void *ctx, const rt_completion *c, rt_err *err)
 {
     speaker *s = ctx;
     (void)err;
-    s->stopped = c->stopped;
+    s->finish = c->finish;
     return 0;
 }
 
@@ -104,7 +105,7 @@ static void print_json(const speaker *s, double seconds)
     cJSON *json = rt_json_object();
     rt_json_put_str(json, "reasoning", s->response.reasoning.data);
     rt_json_put_str(json, "answer", s->response.answer.data);
-    rt_json_put_str(json, "finish", s->stopped ? "stop" : "length");
+    rt_json_put_str(json, "finish", rt_finish_name(s->finish));
     rt_json_put_i64(json, "prompt_tokens", s->n_prompt);
     rt_json_put_i64(json, "tokens", s->ids.n - s->n_prompt);
     rt_json_put_num(json, "seconds", seconds);
@@ -128,6 +129,8 @@ static int answer(speaker *s, rt_err *err)
     rt_generate_io io = {
         .ctx = s, .next = next_request, .done = take_completion, .token = show_token
     };
+    static const char *const ended[RT_FINISH_COUNT] = { "", ", cut at --max-tokens or --context",
+                                                        "", ", cut because it repeats itself" };
     char rate[32];
     s->n_prompt = s->ids.n;
     s->asked = false;
@@ -150,7 +153,7 @@ static int answer(speaker *s, rt_err *err)
     rt_info("%lld tokens, %s tok/s%s", (long long)(s->ids.n - s->n_prompt),
             rt_fmt_count(rate, sizeof rate,
                          (double)(s->ids.n - s->n_prompt) / (seconds > 1e-3 ? seconds : 1e-3)),
-            s->stopped ? "" : ", cut at --max-tokens or --context");
+            ended[s->finish]);
     return 0;
 }
 
@@ -240,7 +243,8 @@ static int open_speaker(speaker *s, rt_err *err)
                               .length = s->length,
                               .prefill_rows = rt_min(512, s->length),
                               .vocab = s->teacher.vocab,
-                              .sampling = RT_SAMPLING_OF(o) };
+                              .repetition = o->sampling.repetition,
+                              .sampling = rt_sampling_of(&o->sampling) };
     rt_teacher_plan(&s->teacher, s->length);
     s->generator = rt_generator_open(s->teacher.dev, &s->teacher.model, &g);
     return rt_teacher_read(&s->teacher, err);

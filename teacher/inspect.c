@@ -71,14 +71,13 @@ static int put_memory(cJSON *json, const rt_config *c, const char *path, rt_err 
     rt_acts a;
     if (rt_dev_open(&dev, NULL, 1, err))
         return -1;
-    const int64_t tokens = rt_min(c->max_positions, 4096);
+    const int64_t tokens = rt_align_up(rt_min(c->max_positions, 4096), RT_KV_PAGE);
     rt_pass_shape shape = { .mode = RT_PLAN_DECODE,
                             .rows = 1,
                             .segments = 1,
                             .longest = 1,
                             .head_rows = 1,
-                            .slots = 1,
-                            .length = tokens };
+                            .pages = rt_kv_pages(tokens) };
     rt_model_plan_config(&m, dev, c, path, true, tokens);
     rt_acts_plan(&a, dev, &m, &shape);
     rt_json_put_i64(json, "parameters", m.w.params.total);

@@ -18,8 +18,8 @@ typedef struct sample_options {
     rt_archive_options a;
     rt_strlist prompts;
     char *verify;
-    int64_t samples, max_tokens, top_k, batch, prefill_tokens;
-    double temperature, top_p;
+    rt_sampling_options sampling;
+    int64_t samples, batch, prefill_tokens;
 } sample_options;
 
 #define O sample_options
@@ -28,7 +28,7 @@ static const rt_option options[] = {
                   RT_OPT_INPUT),
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, samples, "samples", "1", 1, 1e6, "responses to each prompt"),
-    RT_SAMPLING_OPTIONS(O, "1", "1", "1024"),
+    RT_SAMPLING_OPTIONS(O, sampling, "1", "1", "1024"),
     OPT_CHOICE(O, verify, "verify", "auto", RT_VERIFY_KINDS, RT_VERIFY_HELP),
     OPT_INT(O, batch, "batch", "16", 1, 4096, "sequences generated at once", RT_OPT_FREE),
     OPT_INT(O, prefill_tokens, "prefill-tokens", "512", 1, 1e6,
@@ -136,11 +136,11 @@ static int fill_manifest(sampler *s, rt_err *err)
     rt_trace_manifest *m = &s->manifest;
     if (rt_teacher_manifest(m, &s->teacher, "sample", err) || rt_archive_settings(m, &o->a, err))
         return -1;
-    m->temperature = o->temperature;
-    m->top_p = o->top_p;
-    m->top_k = (int32_t)o->top_k;
+    m->temperature = o->sampling.temperature;
+    m->top_p = o->sampling.top_p;
+    m->top_k = (int32_t)o->sampling.top_k;
     m->samples_per_prompt = (int32_t)o->samples;
-    m->max_tokens = o->max_tokens;
+    m->max_tokens = o->sampling.max_tokens;
     m->prompts_hash = s->work.hash;
     return plan_work(s, err);
 }
@@ -159,7 +159,7 @@ static int next_request(void *ctx, rt_request *r, rt_err *err)
     *r = (rt_request){ .id = s->next++,
                        .prompt = s->work.pool.id + item->at,
                        .n_prompt = item->n,
-                       .max_new = rt_min(s->o->max_tokens, s->teacher.positions - item->n),
+                       .max_new = rt_min(s->o->sampling.max_tokens, s->teacher.positions - item->n),
                        .seed = rt_work_seed((uint64_t)s->o->a.seed, item->id,
                                             index % s->o->samples) };
     return 1;
@@ -250,9 +250,9 @@ static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *er
     t.tools = item->tools;
     t.reasoning = s->response.reasoning.data;
     t.answer = s->response.answer.data;
-    t.finish = w->c.stopped ? "stop" : "length";
-    t.verdict = judge(item, w->c.stopped && !s->response.unfinished, s->response.answer.data,
-                      &t.rule);
+    t.finish = rt_finish_name(w->c.finish);
+    t.verdict = judge(item, w->c.finish == RT_FINISH_STOP && !s->response.unfinished,
+                      s->response.answer.data, &t.rule);
     t.reward = t.verdict == RT_CORRECT;
     t.seed = rt_work_seed((uint64_t)s->o->a.seed, item->id, index % s->o->samples);
     t.tokens = w->token;
@@ -301,7 +301,7 @@ static void show_progress(void *ctx, int64_t tokens)
 
 static int64_t longest_sample(const sampler *s)
 {
-    return rt_min(s->work.longest + s->o->max_tokens, s->teacher.positions);
+    return rt_min(s->work.longest + s->o->sampling.max_tokens, s->teacher.positions);
 }
 
 static void plan_generation(sampler *s, int64_t sequences)
@@ -312,7 +312,8 @@ static void plan_generation(sampler *s, int64_t sequences)
                               .length = length,
                               .prefill_rows = rt_min(o->prefill_tokens, o->batch * s->work.longest),
                               .vocab = s->teacher.vocab,
-                              .sampling = RT_SAMPLING_OF(o),
+                              .repetition = o->sampling.repetition,
+                              .sampling = rt_sampling_of(&o->sampling),
                               .capture = s->manifest.capture };
     rt_teacher_plan(&s->teacher, length);
     s->generator = rt_generator_open(s->teacher.dev, &s->teacher.model, &g);
@@ -396,8 +397,8 @@ static int plan_sample(void *values, rt_needs *p, rt_err *err)
         rt_generator_needs(s.generator, p);
         rt_needs_arena(p, &s.lists);
         rt_needs_add(p, RT_NEEDS_GROWS, "host", "samples before their turn", WAITING_BYTES);
-        rt_work_needs(&s.work, &s.o->a, &s.manifest, s.mine, longest_sample(&s), s.o->max_tokens,
-                      p);
+        rt_work_needs(&s.work, &s.o->a, &s.manifest, s.mine, longest_sample(&s),
+                      s.o->sampling.max_tokens, p);
     }
     close_sampler(&s);
     return bad ? -1 : 0;

@@ -26,8 +26,8 @@ static const shape shapes[] = {
     { 2, 1, 20, 8, true, 50, false },   { 4, 2, 16, 16, false, 1000, false },
     { 6, 2, 16, 16, false, 23, true },  { 3, 1, 9, 33, false, 0, true }
 };
-static const int lengths[] = { 1, 5, 33, 70, 131 };
-enum { SEGMENTS = RT_COUNT(lengths) };
+static const int lengths[] = { 1, 5, 33, 70, 131, 2200 };
+enum { SEGMENTS = 5, LONG = 5 /* by itself: more keys than a block of the contract */ };
 
 /* Tensors of the host; forward and backward send them to the device and bring back what is made. */
 typedef struct bench {
@@ -59,7 +59,6 @@ static void plan(bench *b)
     b->rows.token = rt_plan_1(&b->a, "token", RT_I32, b->n);
     b->rows.pos = rt_plan_1(&b->a, "pos", RT_I32, b->n);
     b->rows.offset = rt_plan_1(&b->a, "offset", RT_I32, b->rows.s + 1);
-    b->rows.slot = rt_plan_1(&b->a, "slot", RT_I32, b->rows.s);
 }
 
 /* Values are a function of the segment, not of its place in the batch. */
@@ -90,7 +89,6 @@ static void open_bench(bench *b, const shape *s, const int *segments, int n_segm
     for (int i = 0; i < n_segments; i++) {
         int64_t n = lengths[segments[i]];
         rt_i32(&b->rows.offset)[i] = (int32_t)row;
-        rt_i32(&b->rows.slot)[i] = segments[i];
         for (int64_t t = 0; t < n; t++)
             rt_i32(&b->rows.pos)[row + t] = (int32_t)t;
         fill(&b->q, row, segments[i], n, 1);
@@ -106,7 +104,9 @@ static void open_bench(bench *b, const shape *s, const int *segments, int n_segm
         for (int64_t i = 0; i < b->n * s->kv_heads; i++)
             memcpy(rt_f32(&b->v) + i * s->dv, rt_f32(&b->k) + i * s->dk,
                    (size_t)s->dv * sizeof(float));
-    rt_dev_need_attention(b->d, b->n, 131, s->heads, s->kv_heads, s->dk, s->dv, true);
+    bool backward = segments[0] != LONG;
+    rt_dev_need_attention(b->d, b->n, lengths[segments[n_segments - 1]], s->heads, s->kv_heads,
+                          s->dk, s->dv, backward);
     ck_assert_int_eq(rt_dev_ready(b->d, &err), 0);
 }
 
@@ -123,7 +123,7 @@ static rt_rows put_rows(rt_dev *d, const rt_rows *rows)
                       .token = put_tensor(d, &rows->token),
                       .pos = put_tensor(d, &rows->pos),
                       .offset = put_tensor(d, &rows->offset),
-                      .slot = put_tensor(d, &rows->slot) };
+                      .page = put_tensor(d, &rows->page) };
 }
 
 static void drop_rows(rt_dev *d, rt_rows *rows)
@@ -131,7 +131,7 @@ static void drop_rows(rt_dev *d, rt_rows *rows)
     drop_tensor(d, &rows->token);
     drop_tensor(d, &rows->pos);
     drop_tensor(d, &rows->offset);
-    drop_tensor(d, &rows->slot);
+    drop_tensor(d, &rows->page);
 }
 
 static void forward(bench *b)
@@ -310,54 +310,94 @@ START_TEST(same_bits)
 }
 END_TEST
 
-/* The longest sequence through the cache, `chunk` rows at a time, in slot 4 of a cache of 6. */
+enum { TABLE = (2200 + RT_KV_PAGE - 1) / RT_KV_PAGE, SPARE = TABLE };
+
+static rt_kv new_cache(bench *b)
+{
+    rt_kv kv = { .pages = TABLE + 1,
+                 .heads = b->s.kv_heads,
+                 .dk = b->s.dk,
+                 .dv = b->s.dv,
+                 .v_in_k = b->s.v_in_k };
+    int64_t bytes = rt_kv_bytes(b->d, &kv);
+    void *nan = malloc((size_t)bytes); /* what was not kept is not read */
+    memset(nan, 0xff, (size_t)bytes);
+    kv.data = put_bytes(b->d, nan, bytes);
+    free(nan);
+    return kv;
+}
+
+/* Keep n rows from `row` on of the one segment, then attend. */
+static void decode_rows(bench *b, rt_kv *kv, int32_t *page, int64_t row, int64_t n)
+{
+    int32_t offset[] = { 0, (int32_t)n };
+    rt_rows rows = { .n = n,
+                     .s = 1,
+                     .token = rt_tensor_rows(&b->rows.token, row, n),
+                     .pos = rt_tensor_rows(&b->rows.pos, row, n),
+                     .offset = rt_tensor_1(offset, RT_I32, 2),
+                     .page = rt_tensor_2(page, RT_I32, 1, TABLE) };
+    rt_tensor host[] = { rt_tensor_rows(&b->q, row, n), rt_tensor_rows(&b->k, row, n),
+                         rt_tensor_rows(&b->v, row, n), rt_tensor_rows(&b->out, row, n), b->sinks };
+    rt_tensor t[RT_COUNT(host)];
+    rt_rows there = put_rows(b->d, &rows);
+    rt_attention_rule rule = b->rule;
+    for (int i = 0; i < RT_COUNT(host); i++)
+        t[i] = put_tensor(b->d, &host[i]);
+    rule.sinks = rule.sinks ? &t[4] : NULL;
+    rt_kv_append(b->d, kv, &t[1], b->s.v_in_k ? NULL : &t[2], &there);
+    rt_attention_cached(b->d, &t[3], &t[0], kv, &there, &rule);
+    get_tensor(b->d, &host[3], &t[3]);
+    for (int i = 0; i < RT_COUNT(host); i++)
+        if (t[i].data)
+            drop_tensor(b->d, &t[i]);
+    drop_rows(b->d, &there);
+}
+
+/* Segment `which` through the cache, `chunk` rows at a time, in pages that lie about; each time the
+   page that the chunk begins in is copied, and what goes on is the copy. */
+static void decode(bench *b, const shape *s, int which, int64_t chunk)
+{
+    int32_t page[TABLE], spare = SPARE;
+    open_bench(b, s, &which, 1, 2);
+    rt_kv kv = new_cache(b);
+    for (int32_t i = 0; i < TABLE; i++)
+        page[i] = (i * 8 + 3) % TABLE;
+    for (int64_t row = 0; row < b->n; row += chunk) {
+        int32_t *last = &page[row / RT_KV_PAGE], left = *last;
+        rt_kv_copy(b->d, &kv, spare, *last);
+        *last = spare;
+        spare = left;
+        decode_rows(b, &kv, page, row, rt_min(chunk, b->n - row));
+    }
+    rt_dev_release(b->d, kv.data);
+}
+
 START_TEST(cached)
 {
     static const int chunks[] = { 1, 2, 13, 40, 131 };
-    const int longest = SEGMENTS - 1;
     bench whole, b;
     open_bench(&whole, &shapes[_i], all_segments, SEGMENTS, 2);
     forward(&whole);
     for (int k = 0; k < RT_COUNT(chunks); k++) {
-        open_bench(&b, &shapes[_i], &longest, 1, 2);
-        rt_kv kv = { .slots = 6,
-                     .length = 150,
-                     .heads = b.s.kv_heads,
-                     .dk = b.s.dk,
-                     .dv = b.s.dv,
-                     .v_in_k = b.s.v_in_k };
-        rt_dev_need_attention(b.d, b.n, 150, b.s.heads, b.s.kv_heads, b.s.dk, b.s.dv, false);
-        ck_assert_int_eq(rt_dev_ready(b.d, &err), 0);
-        kv.data = rt_dev_alloc(b.d, rt_kv_bytes(b.d, &kv));
-        for (int64_t row = 0; row < b.n; row += chunks[k]) {
-            int64_t n = rt_min(chunks[k], b.n - row);
-            rt_tensor q = rt_tensor_rows(&b.q, row, n), key = rt_tensor_rows(&b.k, row, n);
-            rt_tensor v = rt_tensor_rows(&b.v, row, n), out = rt_tensor_rows(&b.out, row, n);
-            rt_rows rows = { .n = n,
-                             .s = 1,
-                             .token = rt_tensor_rows(&b.rows.token, row, n),
-                             .pos = rt_tensor_rows(&b.rows.pos, row, n),
-                             .offset = b.rows.offset,
-                             .slot = b.rows.slot };
-            rt_i32(&rows.offset)[0] = 0;
-            rt_i32(&rows.offset)[1] = (int32_t)n;
-            rt_tensor dq = put_tensor(b.d, &q), dk = put_tensor(b.d, &key);
-            rt_tensor dv = put_tensor(b.d, &v), to = put_tensor(b.d, &out);
-            rt_tensor sinks = put_tensor(b.d, &b.sinks);
-            rt_attention_rule rule = b.rule;
-            rule.sinks = rule.sinks ? &sinks : NULL;
-            rt_rows there = put_rows(b.d, &rows);
-            rt_kv_append(b.d, &kv, &dk, b.s.v_in_k ? NULL : &dv, &there);
-            rt_attention_cached(b.d, &to, &dq, &kv, &there, &rule);
-            get_tensor(b.d, &out, &to);
-            drop_tensor(b.d, &dq), drop_tensor(b.d, &dk), drop_tensor(b.d, &dv);
-            drop_tensor(b.d, &sinks);
-            drop_rows(b.d, &there);
-        }
-        same("cached", &whole.out, rt_i32(&whole.rows.offset)[longest], &b.out, 0, b.n);
-        rt_dev_release(b.d, kv.data);
+        decode(&b, &shapes[_i], SEGMENTS - 1, chunks[k]);
+        same("cached", &whole.out, rt_i32(&whole.rows.offset)[SEGMENTS - 1], &b.out, 0, b.n);
         close_bench(&b);
     }
+    close_bench(&whole);
+}
+END_TEST
+
+/* Beyond the first block of the numeric contract. */
+START_TEST(cached_long)
+{
+    static const int which = LONG;
+    bench whole, b;
+    open_bench(&whole, &shapes[_i], &which, 1, 2);
+    forward(&whole);
+    decode(&b, &shapes[_i], LONG, 97);
+    same("a long sequence", &whole.out, 0, &b.out, 0, b.n);
+    close_bench(&b);
     close_bench(&whole);
 }
 END_TEST
@@ -366,6 +406,7 @@ int main(void)
 {
     const suite_test tests[] = { { against_f64, RT_COUNT(shapes) },
                                  { same_bits, RT_COUNT(shapes) },
-                                 { cached, RT_COUNT(shapes) } };
+                                 { cached, RT_COUNT(shapes) },
+                                 { cached_long, RT_COUNT(shapes) } };
     return suite_run("attention", NULL, tests, RT_COUNT(tests));
 }

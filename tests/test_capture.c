@@ -369,7 +369,7 @@ START_TEST(same_bits)
     enum { M = 40, V = 1711 };
     static const char *const isas[] = { "scalar", "avx2", "avx512" };
     rt_soft_config c = { 24, 0.1f, 0.01f, 2, { 2.0f, 0.7f } };
-    rt_sampling s = { 0.9f, 0.8f, 300 };
+    rt_sampling s = { 0.9f, 0.8f, 300, 0 };
     float *z = take((int64_t)M * V);
     rt_capture first = { 0 };
     rt_tensor token = { 0 };

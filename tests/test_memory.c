@@ -247,7 +247,7 @@ START_TEST(generation_allocates_its_plan)
     rt_generator *g = NULL;
     rt_needs p = { 0 };
     rt_generate_options o = {
-        .slots = 3, .length = 30, .prefill_rows = 11, .vocab = VOCAB, .sampling = { 1, 1, 0 }
+        .slots = 3, .length = 30, .prefill_rows = 11, .vocab = VOCAB, .sampling = { 1, 1, 0, 0 }
     };
     if (_i / 2)
         o.capture = (rt_soft_config){ .head_max = 4, .tail_spacing = 0.125f };

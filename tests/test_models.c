@@ -40,7 +40,7 @@ static const char *const WITH_GRADIENTS[] = { "llama_tied",     "qwen3",        
                                               "deepseek_q",     "qwen2_window",   "mistral_window",
                                               "qwen2_moe_gate", "olmoe",          "deepseek_lite",
                                               "glm4_moe",       "gpt_oss_clamped" };
-enum { TOKENS_MAX = 200 };
+enum { TOKENS_MAX = 200, PAGES = (TOKENS_MAX + RT_KV_PAGE - 1) / RT_KV_PAGE };
 
 static rt_err err;
 
@@ -97,18 +97,20 @@ static void close_bench(bench *b)
 // --------------------------------------------------------------------------------- passes
 
 typedef struct batch {
-    int32_t token[512], pos[512], offset[17], slot[16];
+    int32_t token[512], pos[512], offset[17], page[16][PAGES];
     int64_t n, s;
 } batch;
 
+/* The pages of a slot are scattered: i-th pages of all slots lie side by side, last ones first. */
 static void add_segment(batch *p, const int32_t *token, int64_t first, int64_t n, int slot)
 {
     for (int64_t i = 0; i < n; i++) {
         p->token[p->n] = token[first + i];
         p->pos[p->n++] = (int32_t)(first + i);
     }
-    p->slot[p->s++] = slot;
-    p->offset[p->s] = (int32_t)p->n;
+    for (int i = 0; i < PAGES; i++)
+        p->page[p->s][i] = 3 * (PAGES - 1 - i) + slot;
+    p->offset[++p->s] = (int32_t)p->n;
 }
 
 static void open_acts(bench *b, rt_acts *a, rt_plan_mode mode, int64_t rows)
@@ -118,8 +120,7 @@ static void open_acts(bench *b, rt_acts *a, rt_plan_mode mode, int64_t rows)
                             .segments = 16,
                             .longest = TOKENS_MAX,
                             .head_rows = rows,
-                            .slots = 3,
-                            .length = TOKENS_MAX,
+                            .pages = 3 * PAGES,
                             .choices = true };
     rt_acts_plan(a, b->dev, &b->model, &shape);
     OK(rt_acts_place(a, b->dev, &b->model, &err) || rt_dev_ready(b->dev, &err));
@@ -131,7 +132,7 @@ static void run_pass(bench *b, rt_acts *a, const batch *p, int64_t first, int64_
     int32_t index[512];
     for (int64_t i = 0; i < n; i++)
         index[i] = (int32_t)(first + i);
-    rt_acts_rows(a, b->dev, &b->model, p->n, p->s, p->token, p->pos, p->offset, p->slot);
+    rt_acts_rows(a, b->dev, &b->model, p->n, p->s, p->token, p->pos, p->offset, p->page[0]);
     rt_model_forward(b->dev, &b->model, a);
     rt_model_logits(b->dev, &b->model, a, index, n);
     get_bytes(b->dev, logits, a->logits.data, n * b->vocab * 4);
@@ -422,7 +423,8 @@ static int take(void *ctx, const rt_completion *c, rt_err *e)
     g->length[c->id] = c->n_prompt + c->n_new;
     memcpy(g->token[c->id], c->token, (size_t)g->length[c->id] * 4);
     ck_assert_int_eq(c->soft->n, c->n_new);
-    ck_assert(c->stopped == rt_config_is_eos(&g->b->model.cfg, c->token[g->length[c->id] - 1]));
+    ck_assert((c->finish == RT_FINISH_STOP) ==
+              rt_config_is_eos(&g->b->model.cfg, c->token[g->length[c->id] - 1]));
     rt_soft_append(&g->soft[c->id], c->soft, 0, c->soft->n, 1);
     (void)e;
     return 0;
@@ -440,7 +442,7 @@ static void generate(bench *b, generated *g, int slots, int prefill, int n, bool
                               .length = 64,
                               .prefill_rows = prefill,
                               .vocab = b->vocab,
-                              .sampling = { 0.9f, 0.95f, 40 },
+                              .sampling = { 0.9f, 0.95f, 40, 0.01f },
                               .capture = CAPTURE };
     rt_generate_io io = { .ctx = g, .next = next_request, .done = take };
     rt_generator *gen = NULL;

@@ -1,9 +1,9 @@
 /* test_sample.c: tokens chosen from logits: draws against exact probabilities (chi-square), kept
-   sets of top-k and top-p, ties, large vocabularies. */
+   sets of top-k, top-p and min-p, ties, large vocabularies. */
 #include "tests/head_rows.h"
 #include "tests/suite.h"
 
-/* p after temperature, top-k and top-p: zero outside the kept set */
+/* p after temperature, top-k, top-p and min-p: zero outside the kept set */
 static void kept(double *p, const float *z, int64_t n, const rt_sampling *s)
 {
     softmax(p, z, n, (double)s->temperature);
@@ -14,6 +14,8 @@ static void kept(double *p, const float *z, int64_t n, const rt_sampling *s)
         mass += r[i].p;
     while (m < k && (m == 0 || s->top_p >= 1.0f || sum < (double)s->top_p * mass))
         sum += r[m++].p;
+    while (m > 1 && r[m - 1].p < (double)s->min_p * r[0].p)
+        sum -= r[--m].p;
     for (int64_t i = 0; i < n; i++)
         p[r[i].id] = i < m ? r[i].p / sum : 0.0;
     free(r);
@@ -62,9 +64,12 @@ static double chi_square(const int32_t *token, int64_t m, const double *p, int64
 }
 
 static const rt_sampling samplings[] = {
-    { 1.0f, 1.0f, 0 },   { 0.6f, 1.0f, 0 },  { 1.7f, 1.0f, 0 },   { 1.0f, 0.9f, 0 },
-    { 0.8f, 0.5f, 0 },   { 1.0f, 0.01f, 0 }, { 1.0f, 1.0f, 5 },   { 1.3f, 0.8f, 20 },
-    { 1.0f, 0.999f, 0 }, { 2.0f, 0.3f, 7 },  { 1.0f, 1.0f, 500 }, { 0.0f, 0.5f, 3 },
+    { 1.0f, 1.0f, 0, 0 },     { 0.6f, 1.0f, 0, 0 },    { 1.7f, 1.0f, 0, 0 },
+    { 1.0f, 0.9f, 0, 0 },     { 0.8f, 0.5f, 0, 0 },    { 1.0f, 0.01f, 0, 0 },
+    { 1.0f, 1.0f, 5, 0 },     { 1.3f, 0.8f, 20, 0 },   { 1.0f, 0.999f, 0, 0 },
+    { 2.0f, 0.3f, 7, 0 },     { 1.0f, 1.0f, 500, 0 },  { 1.0f, 1.0f, 0, 0.1f },
+    { 0.7f, 1.0f, 0, 0.02f }, { 1.5f, 0.9f, 0, 0.2f }, { 1.5f, 0.7f, 30, 0.15f },
+    { 2.0f, 1.0f, 12, 0.3f }, { 1.0f, 1.0f, 0, 1.0f }, { 0.0f, 0.5f, 3, 0.5f },
 };
 
 START_TEST(samples_follow_the_distribution)
@@ -107,7 +112,7 @@ START_TEST(kept_sets)
         double p[31];
         int32_t token[40];
         int freedom;
-        rt_sampling s = samplings[row % 11];
+        rt_sampling s = samplings[row % (RT_COUNT(samplings) - 1)];
         for (uint64_t i = 0; i < 31; i++)
             z[i] = 3.0f * bell(row + 1000, i);
         kept(p, z, 31, &s);
@@ -128,8 +133,10 @@ START_TEST(ties)
     const struct {
         rt_sampling s;
         int kept;
-    } rows[] = { { { 0.0f, 1.0f, 0 }, 1 },   { { 1.0f, 1.0f, 7 }, 7 }, { { 1.0f, 0.24f, 0 }, 10 },
-                 { { 1.0f, 0.25f, 0 }, 10 }, { { 1.0f, 0.5f, 8 }, 4 }, { { 3.0f, 1e-9f, 0 }, 1 } };
+    } rows[] = { { { 0.0f, 1.0f, 0, 0 }, 1 },   { { 1.0f, 1.0f, 7, 0 }, 7 },
+                 { { 1.0f, 0.24f, 0, 0 }, 10 }, { { 1.0f, 0.25f, 0, 0 }, 10 },
+                 { { 1.0f, 0.5f, 8, 0 }, 4 },   { { 3.0f, 1e-9f, 0, 0 }, 1 },
+                 { { 1.0f, 1.0f, 7, 1.0f }, 7 } };
     ck_assert(open_device(&d, NULL, 1));
     for (int i = 0; i < V; i++)
         z[i] = -2.5f;
@@ -158,7 +165,7 @@ START_TEST(samples_of_a_large_vocabulary)
     int32_t token[M];
     rt_dev *d;
     int freedom;
-    rt_sampling s = { 1.0f, _i == 1 ? 0.9f : 1.0f, 0 };
+    rt_sampling s = { 1.0f, _i == 1 ? 0.9f : 1.0f, 0, _i == 2 ? 0.01f : 0 };
     int64_t m = _i == 1 ? 300 : M;
     for (int64_t i = 0; i < LARGE; i++)
         z[i] = (_i == 2 ? 6.0f : 0.1f) * bell(3, (uint64_t)i);

@@ -289,6 +289,13 @@ int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv)
     return d->ops->kv_bytes(d, kv);
 }
 
+static void check_pages(const char *op, const rt_rows *rows)
+{
+    NEED(op, i32_n(&rows->pos, rows->n) && i32_n(&rows->offset, rows->s + 1), &rows->pos,
+         &rows->offset);
+    NEED(op, i32(&rows->page, 2) && rows->page.dim[0] == rows->s, &rows->page);
+}
+
 void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, const rt_rows *rows)
 {
     const char *op = "kv_append";
@@ -297,9 +304,17 @@ void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, 
     if (!kv->v_in_k)
         NEED(op, f32(v, 3) && v->dim[0] == rows->n && v->dim[1] == kv->heads && v->dim[2] == kv->dv,
              k, v);
-    NEED(op, i32_n(&rows->pos, rows->n) && i32_n(&rows->slot, rows->s), &rows->pos, &rows->slot);
-    NEED(op, i32_n(&rows->offset, rows->s + 1), &rows->offset);
+    check_pages(op, rows);
     d->ops->kv_append(d, kv, k, v, rows);
+}
+
+void rt_kv_copy(rt_dev *d, rt_kv *kv, int64_t to, int64_t from)
+{
+    HAVE(d, kv_copy);
+    if (to < 0 || from < 0 || to >= kv->pages || from >= kv->pages)
+        rt_bug("kv_copy: page %lld to %lld of a cache of %lld", (long long)from, (long long)to,
+               (long long)kv->pages);
+    d->ops->kv_copy(d, kv, to, from);
 }
 
 void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
@@ -311,8 +326,7 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
     NEED(op, f32(out, 3) && f32(q, 3) && q->dim[0] == rows->n && out->dim[0] == rows->n, out, q);
     NEED(op, q->dim[1] == out->dim[1] && q->dim[1] % kv->heads == 0, out, q);
     NEED(op, q->dim[2] == kv->dk && out->dim[2] == kv->dv, out, q);
-    NEED(op, i32_n(&rows->pos, rows->n) && i32_n(&rows->slot, rows->s), &rows->pos, &rows->slot);
-    NEED(op, i32_n(&rows->offset, rows->s + 1), &rows->offset);
+    check_pages(op, rows);
     d->ops->attention_cached(d, out, q, kv, rows, rule);
 }
 
@@ -488,6 +502,7 @@ void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_te
          index);
     NEED("sample", vocab > 0 && vocab <= logits->dim[1] && vocab <= RT_VOCAB_MAX, logits);
     NEED("sample", isfinite(s->temperature) && s->temperature >= 0.0f && s->top_k >= 0, logits);
+    NEED("sample", s->min_p >= 0.0f && s->min_p <= 1.0f, logits);
     d->ops->sample(d, token, logits, seed, index, s, vocab);
 }
 

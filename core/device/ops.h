@@ -31,22 +31,25 @@
 RT_BEGIN
 
 /* Ragged rows: segment s owns rows offset[s] .. offset[s+1]; pos is the row's position in its
-   sequence (0-based). For cached attention, segment s continues cache slot slot[s]: its first row has
-   pos = number of tokens already cached there. */
+   sequence (0-based). For cached attention, position t of segment s lies in page[s][t / RT_KV_PAGE]
+   of every layer's cache, and its first row has pos = number of tokens already cached there;
+   entries past its last page are not read. */
 typedef struct rt_rows {
     int64_t n, s;
     rt_tensor token;  /* (N) i32 */
     rt_tensor pos;    /* (N) i32 */
     rt_tensor offset; /* (S+1) i32 */
-    rt_tensor slot;   /* (S) i32 cache slot; only for cached attention */
+    rt_tensor page;   /* (S,P) i32; only for cached attention */
 } rt_rows;
 
-/* Keys and values of one layer for a fixed number of sequences. The layout inside is the backend's. */
+/* Keys and values of one layer, all heads: a pool of pages. Which sequence a page belongs to is not
+   known here: a full page may stand in the tables of several. The layout is the backend's. */
+enum { RT_KV_PAGE = 64 }; /* tokens of a page */
 typedef struct rt_kv {
-    void *data;              /* rt_kv_bytes() of backend memory */
-    int64_t slots, length;   /* sequences, tokens a sequence at most */
-    int64_t heads, dk, dv;   /* K, Dk, Dv */
-    bool v_in_k;             /* MLA: value = first dv columns of the key; stored once */
+    void *data; /* rt_kv_bytes() of backend memory */
+    int64_t pages;
+    int64_t heads, dk, dv; /* K, Dk, Dv */
+    bool v_in_k;           /* MLA: value = first dv columns of the key; stored once */
 } rt_kv;
 
 /* How query rows weigh the keys they see. */
@@ -126,6 +129,7 @@ typedef struct rt_sampling {
     float temperature; /* 0 = greedy (lowest id wins ties) */
     float top_p;       /* smallest set of most probable tokens whose mass reaches top_p; 1 = all */
     int32_t top_k;     /* 0 = all */
+    float min_p;       /* those at least this share as probable as the most probable; 0 = all */
 } rt_sampling;
 
 typedef struct rt_adamw {
@@ -199,11 +203,12 @@ void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *d
 void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, const rt_tensor *out,
                        const rt_tensor *lse, const rt_tensor *sinks);
 int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv);
-/* Append k(N,K,Dk), v(N,K,Dv) (v ignored when v_in_k) of rows at their pos of their slot. */
-void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
-                  const rt_rows *rows);
-/* As attention_forward over the cached keys up to pos of the row's slot (its own included): the
-   same bits as attention_forward on the whole sequence. */
+/* Keep k(N,K,Dk), v(N,K,Dv) (v ignored when v_in_k) of rows in the pages of their positions. */
+void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, const rt_rows *rows);
+/* All of page `from` as page `to`: the copy that a sequence goes on in. */
+void rt_kv_copy(rt_dev *d, rt_kv *kv, int64_t to, int64_t from);
+/* As attention_forward over the cached keys of the row's segment up to pos (its own included): the
+   same bits as attention_forward on the whole sequence, whatever pages it lies in. */
 void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
                          const rt_rows *rows, const rt_attention_rule *rule);
 /* MLA, expanded: kvb(N,H,Dn+Dv), kr(N,R+P) whose last P columns are the shared rope key ->
@@ -257,8 +262,8 @@ void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t
 /* token(M) i32 drawn with rt_rng_uniform(seed[m], RT_RNG_SAMPLE, index[m]); seed (M,2) i32 halves
    of a u64 (low, high), index(M) i32. Kept are the top_k most probable ids, then the fewest of
    those whose mass reaches top_p of theirs (the one that crosses included, lowest ids first on
-   ties); the draw is the inverse of the kept ids' cumulative mass, ids ascending. Logits that are
-   not all finite choose -1. */
+   ties), then those whose probability is at least min_p of the largest; the draw is the inverse of
+   the kept ids' cumulative mass, ids ascending. Logits that are not all finite choose -1. */
 void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
                const rt_tensor *index, const rt_sampling *s, int64_t vocab);
 /* Soft targets of M rows; token(M) is what followed, -1 = unknown (taken = 0). Tail offset

@@ -5,13 +5,18 @@
 
 #include "core/base/memory.h"
 #include "core/network/finite.h"
+#include "core/network/pages.h"
 
 typedef struct sequence {
     bool active;
+    bool begun; /* has its pages; else it waits, with nothing in the cache */
     int64_t id, n_prompt, max_new;
     uint64_t seed;
-    int32_t *token; /* (length) */
-    int64_t n, fed; /* tokens known, tokens in the cache */
+    int32_t *token;  /* (length) */
+    int32_t *page;   /* (rt_kv_pages(length)) where its tokens lie */
+    int64_t n_pages; /* of its own */
+    int64_t n, fed;  /* tokens known, tokens in the cache */
+    int64_t take;    /* tokens that this pass feeds */
     rt_soft soft;
 } sequence;
 
@@ -22,26 +27,75 @@ struct rt_generator {
     rt_acts acts;
     rt_arena arena, host; /* capture; the arrays below */
     rt_capture_buffers cap;
+    rt_pages pages;
     bool placed;
-    sequence *seq;                               /* (slots) */
-    int32_t *token_pool;                         /* (slots, length) */
-    int32_t *token, *pos, *offset, *slot, *last; /* one pass: rows, rows, S+1, S, S */
-    int64_t rows;                                /* of a pass at most */
-    int64_t generated;
+    sequence *seq;       /* (slots) */
+    int32_t *token_pool; /* (slots, length) */
+    int32_t *page_pool;  /* (slots, table) */
+    int32_t *queue;      /* (slots) active sequences, as they came */
+    int64_t n_queue;
+    int32_t *token, *pos, *offset, *slot, *last,
+        *page;           /* of a pass: rows, rows, S+1, S, S, S x table */
+    int64_t rows, table; /* rows of a pass, pages of a sequence, at most */
+    rt_generated counts;
 };
+
+const char *rt_finish_name(rt_finish f)
+{
+    static const char *const names[RT_FINISH_COUNT] = { "stop", "length", "stop_string",
+                                                        "repetition" };
+    return names[f];
+}
+
+rt_sampling rt_sampling_of(const rt_sampling_options *o)
+{
+    return (rt_sampling){ .temperature = (float)o->temperature,
+                          .top_p = (float)o->top_p,
+                          .top_k = (int32_t)o->top_k,
+                          .min_p = (float)o->min_p };
+}
+
+bool rt_tokens_cycle(const int32_t *token, int64_t n, int64_t n_cycle)
+{
+    const int32_t *last = token + n - n_cycle;
+    if (n_cycle < RT_CYCLES || n < n_cycle)
+        return false;
+    for (int64_t period = 1; period <= n_cycle / RT_CYCLES; period++) {
+        int64_t i = n_cycle - 1;
+        while (i >= period && last[i] == last[i - period])
+            i--;
+        if (i < period)
+            return true;
+    }
+    return false;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------
+ */
+
+static int64_t pages_of(const rt_generate_options *o)
+{
+    int64_t one = rt_kv_pages(o->length), all = o->slots * one;
+    return o->cache_tokens ? rt_max(one, rt_min(all, rt_kv_pages(o->cache_tokens))) : all;
+}
 
 static void plan_host(rt_generator *g)
 {
     int64_t slots = g->o.slots, word = sizeof *g->token;
     g->seq = rt_arena_take(&g->host, "sequences", slots * (int64_t)sizeof *g->seq);
     g->token_pool = rt_arena_take(&g->host, "sequences.tokens", slots * g->o.length * word);
+    g->page_pool = rt_arena_take(&g->host, "sequences.pages", slots * g->table * word);
+    g->queue = rt_arena_take(&g->host, "sequences", slots * word);
     g->token = rt_arena_take(&g->host, "pass", g->rows * word);
     g->pos = rt_arena_take(&g->host, "pass", g->rows * word);
     g->offset = rt_arena_take(&g->host, "pass", (slots + 1) * word);
     g->slot = rt_arena_take(&g->host, "pass", slots * word);
     g->last = rt_arena_take(&g->host, "pass", slots * word);
+    g->page = rt_arena_take(&g->host, "pass", slots * g->table * word);
+    rt_pages_plan(&g->pages, &g->host, g->acts.shape.pages);
     for (int64_t i = 0; g->seq && i < slots; i++) {
         g->seq[i].token = g->token_pool + i * g->o.length;
+        g->seq[i].page = g->page_pool + i * g->table;
         rt_soft_init(&g->seq[i].soft);
     }
 }
@@ -53,13 +107,13 @@ rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_
     g->m = m;
     g->o = *o;
     g->rows = o->slots + o->prefill_rows;
+    g->table = rt_kv_pages(o->length);
     rt_pass_shape shape = { .mode = RT_PLAN_DECODE,
                             .rows = g->rows,
                             .segments = o->slots,
                             .longest = o->length,
                             .head_rows = o->slots,
-                            .slots = o->slots,
-                            .length = o->length };
+                            .pages = pages_of(o) };
     rt_acts_plan(&g->acts, d, m, &shape);
     rt_arena_init(&g->arena, "capture");
     rt_capture_plan(&g->cap, d, &g->arena, &o->capture, o->slots, o->slots);
@@ -92,6 +146,10 @@ void rt_generator_close(rt_generator *g)
     free(g);
 }
 
+void rt_generator_forget(rt_generator *g) { rt_pages_forget(&g->pages); }
+
+const rt_generated *rt_generator_counts(const rt_generator *g) { return &g->counts; }
+
 static int place(rt_generator *g, rt_err *err)
 {
     if (g->placed)
@@ -107,62 +165,199 @@ static int place(rt_generator *g, rt_err *err)
     return 0;
 }
 
-/* Fill free slots. Returns how many sequences are running, or -1. */
-static int64_t admit(rt_generator *g, const rt_generate_io *io, rt_err *err)
+/* ---- who runs -----------------------------------------------------------------------------------
+ */
+
+static void begin_request(rt_generator *g, int64_t slot, const rt_request *r)
 {
-    int64_t active = 0;
-    bool more = true;
-    for (int64_t i = 0; i < g->o.slots; i++) {
-        sequence *s = &g->seq[i];
-        if (!s->active && more) {
-            rt_request r = { 0 };
-            int got = io->next(io->ctx, &r, err);
-            if (got < 0)
-                return -1;
-            more = got > 0;
-            if (got > 0) {
-                if (r.n_prompt < 1 || r.max_new < 1 || r.n_prompt > g->o.length - r.max_new)
-                    rt_bug("a request of %lld + %lld tokens, planned for %lld",
-                           (long long)r.n_prompt, (long long)r.max_new, (long long)g->o.length);
-                s->active = true;
-                s->id = r.id;
-                s->seed = r.seed;
-                s->n = s->n_prompt = r.n_prompt;
-                s->max_new = r.max_new;
-                s->fed = 0;
-                memcpy(s->token, r.prompt, (size_t)r.n_prompt * sizeof *s->token);
-                rt_soft_clear(&s->soft);
-            }
-        }
-        active += s->active;
-    }
-    return active;
+    sequence *s = &g->seq[slot];
+    if (r->n_prompt < 1 || r->max_new < 1 || r->n_prompt > g->o.length - r->max_new)
+        rt_bug("a request of %lld + %lld tokens, planned for %lld", (long long)r->n_prompt,
+               (long long)r->max_new, (long long)g->o.length);
+    s->active = true;
+    s->id = r->id;
+    s->seed = r->seed;
+    s->n = s->n_prompt = r->n_prompt;
+    s->max_new = r->max_new;
+    s->fed = s->n_pages = 0;
+    s->begun = false;
+    memcpy(s->token, r->prompt, (size_t)r->n_prompt * sizeof *s->token);
+    rt_soft_clear(&s->soft);
+    g->queue[g->n_queue++] = (int32_t)slot;
 }
 
-/* The rows of the next pass: one token of every running sequence, and as much of the waiting
-   prompts as the pass has room for. last[j]: row whose logits choose sequence j's next token, or
-   -1. */
+/* Fill free slots. Returns how many sequences there are, or -1. */
+static int64_t admit(rt_generator *g, const rt_generate_io *io, rt_err *err)
+{
+    int64_t kept = 0;
+    for (int64_t k = 0; k < g->n_queue; k++)
+        if (g->seq[g->queue[k]].active)
+            g->queue[kept++] = g->queue[k];
+    g->n_queue = kept;
+    for (int64_t i = 0; i < g->o.slots; i++) {
+        rt_request r = { 0 };
+        int got = g->seq[i].active ? 2 : io->next(io->ctx, &r, err);
+        if (got < 0)
+            return -1;
+        if (got == 0)
+            break;
+        if (got == 1)
+            begin_request(g, i, &r);
+    }
+    return g->n_queue;
+}
+
+static int64_t last_serial(const rt_generator *g, const sequence *s)
+{
+    return s->n_pages ? g->pages.page[s->page[s->n_pages - 1]].serial : 0;
+}
+
+/* The last page is left first, so that it is taken first and the beginning stays. */
+static void drop_pages(rt_generator *g, sequence *s)
+{
+    while (s->n_pages > 0)
+        rt_pages_drop(&g->pages, s->page[--s->n_pages]);
+    s->fed = 0;
+    s->begun = false;
+}
+
+/* Full pages of the cache with the first tokens of s into its table, not held yet; returns the
+   tokens they hold. The last token is always fed: its logits choose the next. */
+static int64_t find_pages(rt_generator *g, sequence *s)
+{
+    int64_t fed = 0, common, page;
+    s->n_pages = 0;
+    while (s->n - 1 - fed >= RT_KV_PAGE &&
+           (page = rt_pages_find(&g->pages, last_serial(g, s), s->token + fed, RT_KV_PAGE,
+                                 &common)) >= 0 &&
+           common == RT_KV_PAGE) {
+        s->page[s->n_pages++] = (int32_t)page;
+        fed += RT_KV_PAGE;
+    }
+    return fed;
+}
+
+/* Whether another sequence is about to feed what s would: at least so many tokens that waiting for
+   the next pass is worth it. */
+static bool worth_waiting(const rt_generator *g, const sequence *s, int64_t have)
+{
+    enum { FEW = 16 };
+    for (int64_t k = 0; k < g->n_queue; k++) {
+        const sequence *o = &g->seq[g->queue[k]];
+        int64_t n = 0, most = rt_min(s->n - 1, o->n);
+        if (!o->begun || o->fed >= o->n - 1)
+            continue;
+        while (n < most && s->token[n] == o->token[n])
+            n++;
+        if (n - have >= FEW)
+            return true;
+    }
+    return false;
+}
+
+/* The beginning of a page that another sequence has or had, copied: s writes the rest itself. The
+   page it takes may be that very page. */
+static void copy_page(rt_generator *g, sequence *s, int64_t from, int64_t common)
+{
+    int64_t to = rt_pages_take(&g->pages, last_serial(g, s));
+    if (to < 0)
+        rt_bug("no page for the %lld tokens that were promised one", (long long)common);
+    if (to != from)
+        rt_acts_copy_page(&g->acts, g->d, g->m, to, from);
+    rt_pages_put(&g->pages, to, 0, s->token + s->fed, common);
+    s->page[s->n_pages++] = (int32_t)to;
+    s->fed += common;
+}
+
+/* Give s what the cache holds of its beginning. false: it waits, for another sequence that feeds
+   the same or (*full) for pages. */
+static bool begin(rt_generator *g, sequence *s, bool *full)
+{
+    int64_t common = 0, fed = find_pages(g, s), n = s->n_pages;
+    int64_t part = rt_pages_find(&g->pages, last_serial(g, s), s->token + fed,
+                                 rt_min(s->n - 1 - fed, RT_KV_PAGE), &common);
+    int64_t need = rt_kv_pages(s->n);
+    for (int64_t i = 0; i < n; i++)
+        need -= g->pages.page[s->page[i]].refs > 0;
+    *full = need > g->pages.n - g->pages.held;
+    if (*full || worth_waiting(g, s, fed + common)) {
+        s->n_pages = 0;
+        return false;
+    }
+    for (int64_t i = 0; i < n; i++)
+        rt_pages_hold(&g->pages, s->page[i]);
+    s->fed = fed;
+    s->begun = true;
+    if (part >= 0)
+        copy_page(g, s, part, common);
+    g->counts.prompt += s->n == s->n_prompt ? s->n : 0;
+    g->counts.shared += s->fed;
+    return true;
+}
+
+/* Pages for the first n tokens of s. Where there are none the sequence that came last gives back
+   its own; false when that is s. The first of the queue always gets them: one sequence fits. */
+static bool reserve(rt_generator *g, sequence *s, int64_t n)
+{
+    while (s->n_pages < rt_kv_pages(n)) {
+        int64_t page = rt_pages_take(&g->pages, last_serial(g, s)), k = g->n_queue - 1;
+        if (page >= 0) {
+            s->page[s->n_pages++] = (int32_t)page;
+            continue;
+        }
+        while (k > 0 && !g->seq[g->queue[k]].begun)
+            k--;
+        sequence *last = &g->seq[g->queue[k]];
+        drop_pages(g, last);
+        g->counts.put_off++;
+        if (last == s)
+            return false;
+    }
+    return true;
+}
+
+/* How much of each sequence the next pass feeds: one token of those that run, and as much of the
+   others' as there is room for; who came first, first. */
+static void schedule(rt_generator *g)
+{
+    int64_t room = g->o.prefill_rows;
+    bool full = false;
+    for (int64_t k = 0; k < g->n_queue; k++) {
+        sequence *s = &g->seq[g->queue[k]];
+        s->take = 0;
+        if (!s->begun && (full || !begin(g, s, &full)))
+            continue;
+        int64_t waiting = s->n - s->fed, take = waiting > 1 ? rt_min(waiting, room) : waiting;
+        if (take == 0 || !reserve(g, s, s->fed + take))
+            continue;
+        s->take = take;
+        if (waiting > 1)
+            room -= take;
+    }
+}
+
+/* ---- a pass -------------------------------------------------------------------------------------
+ */
+
+/* The rows of the next pass. last[j]: row whose logits choose sequence j's next token, or -1. */
 static int64_t gather(rt_generator *g, int64_t *n_rows)
 {
-    int64_t n = 0, segments = 0, room = g->o.prefill_rows;
-    for (int64_t i = 0; i < g->o.slots; i++) {
-        sequence *s = &g->seq[i];
-        if (!s->active)
+    int64_t n = 0, segments = 0;
+    schedule(g);
+    for (int64_t k = 0; k < g->n_queue; k++) {
+        sequence *s = &g->seq[g->queue[k]];
+        if (s->take == 0)
             continue;
-        int64_t waiting = s->n - s->fed, take = waiting;
-        if (waiting > 1) {
-            take = rt_min(waiting, room);
-            if (take == 0)
-                continue;
-            room -= take;
-        }
+        g->counts.fed += s->n - s->fed > 1 || s->n == s->n_prompt ? s->take : 0;
         g->offset[segments] = (int32_t)n;
-        g->slot[segments] = (int32_t)i;
-        for (int64_t t = 0; t < take; t++, n++) {
-            g->token[n] = s->token[s->fed + t];
-            g->pos[n] = (int32_t)(s->fed + t);
+        g->slot[segments] = g->queue[k];
+        memcpy(g->page + segments * g->table, s->page, (size_t)s->n_pages * sizeof *s->page);
+        for (int64_t t = 0; t < s->take; t++, n++, s->fed++) {
+            g->token[n] = s->token[s->fed];
+            g->pos[n] = (int32_t)s->fed;
+            rt_pages_put(&g->pages, s->page[s->fed / RT_KV_PAGE], s->fed % RT_KV_PAGE,
+                         s->token + s->fed, 1);
         }
-        s->fed += take;
         g->last[segments++] = s->fed == s->n ? (int32_t)(n - 1) : -1;
     }
     g->offset[segments] = (int32_t)n;
@@ -170,14 +365,34 @@ static int64_t gather(rt_generator *g, int64_t *n_rows)
     return segments;
 }
 
-static int finish(const rt_generator *g, sequence *s, const rt_generate_io *io, bool stopped,
+static int finish(rt_generator *g, sequence *s, const rt_generate_io *io, rt_finish how,
                   rt_err *err)
 {
     rt_completion c = { s->id,       s->token,
                         s->n_prompt, s->n - s->n_prompt,
-                        stopped,     g->o.capture.head_max ? &s->soft : NULL };
+                        how,         g->o.capture.head_max ? &s->soft : NULL };
     s->active = false;
+    drop_pages(g, s);
     return io->done(io->ctx, &c, err);
+}
+
+/* Whether s ends with its last token: 1 and how, 0, or -1. */
+static int ends(const rt_generator *g, const sequence *s, const rt_generate_io *io, rt_finish *how,
+                rt_err *err)
+{
+    int64_t n_new = s->n - s->n_prompt;
+    *how = RT_FINISH_STOP;
+    if (rt_config_is_eos(&g->m->cfg, s->token[s->n - 1]))
+        return 1;
+    *how = RT_FINISH_STOP_STRING;
+    int stopped = io->stop ? io->stop(io->ctx, s->token, s->n_prompt, s->n, err) : 0;
+    if (stopped)
+        return stopped;
+    *how = RT_FINISH_REPETITION;
+    if (rt_tokens_cycle(s->token + s->n_prompt, n_new, g->o.repetition))
+        return 1;
+    *how = RT_FINISH_LENGTH;
+    return n_new == s->max_new;
 }
 
 /* Choose, capture, append. */
@@ -213,12 +428,13 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
         s->token[s->n++] = cap->host_token[j];
         if (io->token && io->token(io->ctx, s->id, cap->host_token[j], err))
             return -1;
-        bool stopped = rt_config_is_eos(&g->m->cfg, cap->host_token[j]);
-        if ((stopped || s->n - s->n_prompt == s->max_new) && finish(g, s, io, stopped, err))
+        rt_finish how;
+        int end = ends(g, s, io, &how, err);
+        if (end < 0 || (end && finish(g, s, io, how, err)))
             return -1;
     }
     rt_capture_clear(cap);
-    g->generated += n;
+    g->counts.tokens += n;
     return 0;
 }
 
@@ -236,11 +452,11 @@ int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err)
             return -1;
         }
         int64_t segments = gather(g, &n);
-        rt_acts_rows(&g->acts, g->d, g->m, n, segments, g->token, g->pos, g->offset, g->slot);
+        rt_acts_rows(&g->acts, g->d, g->m, n, segments, g->token, g->pos, g->offset, g->page);
         rt_model_forward(g->d, g->m, &g->acts);
         if (choose(g, segments, io, err))
             return -1;
         if (io->tick)
-            io->tick(io->ctx, g->generated);
+            io->tick(io->ctx, g->counts.tokens);
     }
 }

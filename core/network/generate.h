@@ -1,7 +1,11 @@
-/* generate.h: many sequences at once through a cache: prompts are fed in chunks beside the single
-   tokens of sequences already running; a finished one leaves its slot to the next prompt at once.
+/* generate.h: many sequences at once through a paged cache: prompts are fed in chunks beside the
+   single tokens of sequences already running; a finished one leaves its place to the next prompt at
+   once. Prompts that begin alike are fed once: a sequence begins with the pages that hold its first
+   tokens already, and waits for another that is reading them just now. Where pages run out, the
+   sequence that came last gives its own back and is fed again later.
    Soft targets are captured from the same logits that chose the token: no second pass.
-   A sequence's tokens and targets do not depend on what runs beside it (numeric contract of ops.h).
+   A sequence's tokens and targets do not depend on what runs beside it, on what it shares, nor on
+   the order of events (numeric contract of ops.h).
    Refuses: text, templates, verification, files. */
 #ifndef RT_GENERATE_H
 #define RT_GENERATE_H
@@ -21,34 +25,56 @@ typedef struct rt_request {
     uint64_t seed;
 } rt_request;
 
+typedef enum rt_finish {
+    RT_FINISH_STOP,        /* an end token */
+    RT_FINISH_LENGTH,      /* max_new */
+    RT_FINISH_STOP_STRING, /* io.stop said so */
+    RT_FINISH_REPETITION,  /* it went round in a circle */
+    RT_FINISH_COUNT
+} rt_finish;
+const char *rt_finish_name(rt_finish f); /* "stop", "length", "stop_string", "repetition" */
+
 typedef struct rt_completion {
     int64_t id;
     const int32_t *token; /* (n_prompt + n_new) prompt and what followed, stop token included */
     int64_t n_prompt, n_new;
-    bool stopped;        /* by an end token; else by max_new */
+    rt_finish finish;
     const rt_soft *soft; /* one row for each new token; NULL when nothing is captured */
 } rt_completion;
 
-/* How tokens are chosen: rows of a command's option table S, with its fields temperature, top_p,
-   top_k and max_tokens and the defaults of three of them; and what they mean. */
-#define RT_SAMPLING_OPTIONS(S, temperature_def, top_p_def, max_tokens_def)                         \
-    OPT_FLOAT(S, temperature, "temperature", temperature_def, 0, 100,                              \
+/* How tokens are chosen and when to stop: what a command's struct S holds as `s`, the rows of its
+   option table with three defaults, and what they mean to the sampling operation. */
+typedef struct rt_sampling_options {
+    double temperature, top_p, min_p;
+    int64_t top_k, max_tokens, repetition;
+    rt_strlist stop; /* read by who knows the text */
+} rt_sampling_options;
+#define RT_SAMPLING_OPTIONS(S, s, temperature_def, top_p_def, max_tokens_def)                      \
+    OPT_FLOAT(S, s.temperature, "temperature", temperature_def, 0, 100,                            \
               "of the choice; 0 = greedy"),                                                        \
-        OPT_FLOAT(S, top_p, "top-p", top_p_def, 0.0001, 1,                                         \
+        OPT_FLOAT(S, s.top_p, "top-p", top_p_def, 0.0001, 1,                                       \
                   "choose among the most probable of this mass"),                                  \
-        OPT_INT(S, top_k, "top-k", "0", 0, 1e6, "choose among this many; 0 = all"),                \
-        OPT_INT(S, max_tokens, "max-tokens", max_tokens_def, 1, 1e7,                               \
-                "of a response, thought included")
-#define RT_SAMPLING_OF(o)                                                                          \
-    {                                                                                              \
-        (float)(o)->temperature, (float)(o)->top_p, (int32_t)(o)->top_k                            \
-    }
+        OPT_INT(S, s.top_k, "top-k", "0", 0, 1e6, "choose among this many; 0 = all"),              \
+        OPT_FLOAT(S, s.min_p, "min-p", "0", 0, 1,                                                  \
+                  "choose none less probable than this share of the most probable one"),           \
+        OPT_INT(S, s.max_tokens, "max-tokens", max_tokens_def, 1, 1e7,                             \
+                "of a response, thought included"),                                                \
+        OPT_LIST(S, s.stop, "stop", "TEXT", "end a response where this text begins"),              \
+        OPT_INT(S, s.repetition, "stop-repetition", "0", 0, 65536,                                 \
+                "end a response whose last N tokens are one cycle, four times or more; 0 = never")
+rt_sampling rt_sampling_of(const rt_sampling_options *o);
+
+/* Whether the last n_cycle of token(n) are one cycle that came at least RT_CYCLES times. */
+enum { RT_CYCLES = 4 };
+bool rt_tokens_cycle(const int32_t *token, int64_t n, int64_t n_cycle);
 
 typedef struct rt_generate_options {
     int64_t slots;        /* sequences at once */
     int64_t length;       /* longest sequence, prompt included */
     int64_t prefill_rows; /* prompt tokens a pass */
+    int64_t cache_tokens; /* of all sequences at once; 0 = slots x length. One always fits */
     int64_t vocab;        /* real ids: columns of the head beyond it are never chosen */
+    int64_t repetition;   /* tokens of a cycle that end a sequence; 0 = never */
     rt_sampling sampling;
     rt_soft_config capture; /* head_max 0: none */
 } rt_generate_options;
@@ -59,8 +85,20 @@ typedef struct rt_generate_io {
     int (*next)(void *ctx, rt_request *r, rt_err *err);
     int (*done)(void *ctx, const rt_completion *c, rt_err *err);     /* in order of completion */
     int (*token)(void *ctx, int64_t id, int32_t token, rt_err *err); /* as it comes; or NULL */
+    /* Whether the sequence ends with its last token, token[n - 1]: 1 yes, 0 no, -1 failed; or NULL.
+       Asked of every new token but an end token; a function of the tokens alone. */
+    int (*stop)(void *ctx, const int32_t *token, int64_t n_prompt, int64_t n, rt_err *err);
     void (*tick)(void *ctx, int64_t tokens); /* tokens generated so far; or NULL */
 } rt_generate_io;
+
+/* Since the generator was opened. */
+typedef struct rt_generated {
+    int64_t prompt;  /* tokens of all prompts that began */
+    int64_t shared;  /* tokens that began in the cache: of prompts, and of what was put off */
+    int64_t fed;     /* rows that were not: prompts', and those of sequences put off */
+    int64_t tokens;  /* chosen */
+    int64_t put_off; /* sequences that gave their pages back */
+} rt_generated;
 
 typedef struct rt_generator rt_generator;
 
@@ -69,6 +107,10 @@ rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_
 void rt_generator_needs(const rt_generator *g, rt_needs *p); /* without the device's workspace */
 /* Until every sequence is done and next() has none. An interrupt (err.h) ends it with exit 130. */
 int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err);
+/* What the cache holds outlives a run. Between runs, and once the weights have changed: it holds
+   nothing. */
+void rt_generator_forget(rt_generator *g);
+const rt_generated *rt_generator_counts(const rt_generator *g);
 void rt_generator_close(rt_generator *g); /* accepts NULL */
 
 RT_END

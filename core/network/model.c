@@ -131,7 +131,8 @@ static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t
     a->rows.token = rt_plan_1(p.arena, "rows", RT_I32, n);
     a->rows.pos = rt_plan_1(p.arena, "rows", RT_I32, n);
     a->rows.offset = rt_plan_1(p.arena, "rows", RT_I32, s + 1);
-    a->rows.slot = rt_plan_1(p.arena, "rows", RT_I32, s);
+    if (p.mode == RT_PLAN_DECODE)
+        a->rows.page = rt_plan_2(p.arena, "rows", RT_I32, s, rt_kv_pages(longest));
     for (int64_t l = 0; l <= c->layers; l++)
         a->stream[l] = train || l == 0 ? rt_plan_2(p.arena, "block.stream", RT_F32, n, c->width)
                                        : a->stream[0];
@@ -157,8 +158,7 @@ static void plan_cache(rt_acts *a, rt_dev *d, const rt_config *c)
 {
     for (int64_t l = 0; l < c->layers; l++) {
         rt_kv *kv = &a->kv[l];
-        kv->slots = a->shape.slots;
-        kv->length = a->shape.length;
+        kv->pages = a->shape.pages;
         rt_mixer_of(c, l)->cache(c, kv);
         kv->data = rt_arena_take(&a->cache, "kv cache", rt_kv_bytes(d, kv));
     }
@@ -175,8 +175,9 @@ void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape 
     rt_arena_init(&a->cache, "kv cache");
     a->cache.sparse = true; /* as long as the longest answer may be */
     lay_out(a, d, m, shape->rows, shape->segments, shape->longest);
-    rt_dev_need_puts(d, 4 * (3 * shape->rows + 2 * shape->segments + 1),
-                     4 + rt_ceil_div(shape->rows, shape->head_rows));
+    rt_dev_need_puts(
+        d, 4 * (3 * shape->rows + (1 + rt_kv_pages(shape->longest)) * shape->segments + 1),
+        4 + rt_ceil_div(shape->rows, shape->head_rows));
     if (shape->mode == RT_PLAN_DECODE)
         plan_cache(a, d, &m->cfg);
 }
@@ -206,7 +207,7 @@ void rt_acts_free(rt_acts *a, rt_dev *d)
 
 void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s,
                   const int32_t *token, const int32_t *pos, const int32_t *offset,
-                  const int32_t *slot)
+                  const int32_t *page)
 {
     if (n > a->shape.rows || s > a->shape.segments)
         rt_bug("a batch of %lld rows in %lld segments, planned for %lld in %lld", (long long)n,
@@ -216,10 +217,16 @@ void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s
     rt_put(d, a->rows.token.data, token, n * word);
     rt_put(d, a->rows.pos.data, pos, n * word);
     rt_put(d, a->rows.offset.data, offset, (s + 1) * word);
-    if (slot)
-        rt_put(d, a->rows.slot.data, slot, s * word);
+    if (a->shape.mode == RT_PLAN_DECODE)
+        rt_put(d, a->rows.page.data, page, rt_tensor_bytes(&a->rows.page));
     if (a->shape.mode == RT_PLAN_TRAIN)
         rt_zero(d, &a->dhidden);
+}
+
+void rt_acts_copy_page(rt_acts *a, rt_dev *d, const rt_model *m, int64_t to, int64_t from)
+{
+    for (int64_t l = 0; l < m->cfg.layers; l++)
+        rt_kv_copy(d, &a->kv[l], to, from);
 }
 
 /* ---- forward and backward -----------------------------------------------------------------------

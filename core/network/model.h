@@ -40,7 +40,7 @@ typedef struct rt_pass_shape {
     bool recompute; /* TRAIN: keep each block's input only and run the block again in backward */
     int64_t rows, segments, longest; /* at most */
     int64_t head_rows;               /* rows of a head chunk, M */
-    int64_t slots, length;           /* DECODE: cached sequences and their length */
+    int64_t pages;                   /* DECODE: of the cache, RT_KV_PAGE tokens each */
     bool choices;                    /* keep which experts every layer chose */
 } rt_pass_shape;
 
@@ -68,11 +68,17 @@ void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape 
 int rt_acts_place(rt_acts *a, rt_dev *d, const rt_model *m, rt_err *err);
 void rt_acts_free(rt_acts *a, rt_dev *d);
 
+/* Pages that a sequence of n tokens lies in. */
+static inline int64_t rt_kv_pages(int64_t n) { return rt_ceil_div(n, RT_KV_PAGE); }
+
 /* Lay out the activations for n rows in s segments and upload them. Host arrays: token (n), pos
-   (n), offset (s+1), slot (s) or NULL. More than the plan is rt_bug. */
+   (n), offset (s+1), page (s, rt_kv_pages(longest)) where they are decoded. More than the plan is
+   rt_bug. */
 void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s,
                   const int32_t *token, const int32_t *pos, const int32_t *offset,
-                  const int32_t *slot);
+                  const int32_t *page);
+/* Page `from` of every layer's cache as page `to`. */
+void rt_acts_copy_page(rt_acts *a, rt_dev *d, const rt_model *m, int64_t to, int64_t from);
 
 /* rows -> a->hidden. */
 void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a);

@@ -1,9 +1,12 @@
 /* attention.c: attention of the CPU backend: splits a batch into units (segment, key head) and
    gives them to threads; a unit's result does not depend on the split. Owns the layout of the
-   cache: per slot and head key panels [length/32][Dk][32], then value panels [Dv/32][length][32]
-   (not when values are columns of the keys). The arithmetic is isa_attention.h. */
+   cache: per page and head key panels [RT_KV_PAGE/32][Dk][32], then value panels
+   [Dv/32][RT_KV_PAGE][32] (not when values are columns of the keys). The arithmetic is
+   isa_attention.h. */
 #include "core/device/cpu/attention.h"
 #include "core/device/cpu/cpu.h"
+
+#include <string.h>
 
 /* ---- workspace ----------------------------------------------------------------------------------
  */
@@ -34,22 +37,26 @@ void rt_cpu_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t hea
 /* One call: the unit with the tensors' starts filled in, and what moves with segment and head. */
 struct call {
     struct rt_attention_unit base;
-    const int32_t *offset, *pos, *slot; /* pos, slot: cached only */
+    const int32_t *offset;
+    const int32_t *pos, *page; /* cached only */
     const rt_kv *kv;
+    int64_t pages; /* of a segment at most */
     rt_attention_fn *fn;
     int64_t segments;
     bool backward;
 };
 
-static int64_t key_floats(const rt_kv *kv) { return rt_align_up(kv->length, RT_PANEL) * kv->dk; }
-static int64_t value_floats(const rt_kv *kv)
+_Static_assert(RT_KV_PAGE % RT_PANEL == 0, "a page holds whole key panels");
+
+static int64_t key_floats(const rt_kv *kv) { return RT_KV_PAGE * kv->dk; }
+static int64_t head_floats(const rt_kv *kv) /* of a page */
 {
-    return kv->v_in_k ? 0 : rt_align_up(kv->dv, RT_PANEL) * kv->length;
+    return key_floats(kv) + (kv->v_in_k ? 0 : RT_KV_PAGE * rt_align_up(kv->dv, RT_PANEL));
 }
 
-static float *cached_keys(const rt_kv *kv, int64_t slot, int64_t head)
+static float *cached_keys(const rt_kv *kv, int64_t page, int64_t head)
 {
-    return (float *)kv->data + (slot * kv->heads + head) * (key_floats(kv) + value_floats(kv));
+    return (float *)kv->data + (page * kv->heads + head) * head_floats(kv);
 }
 
 static struct rt_attention_unit unit_at(const struct call *c, int64_t i)
@@ -61,8 +68,9 @@ static struct rt_attention_unit unit_at(const struct call *c, int64_t i)
     u.head0 = head * u.group;
     if (c->kv) {
         u.pos0 = u.rows ? c->pos[u.row0] : 0;
-        u.k = cached_keys(c->kv, c->slot[s], head);
-        u.v = u.k + key_floats(c->kv);
+        u.keys_at.data = cached_keys(c->kv, 0, head);
+        u.keys_at.page = u.values_at.page = c->page + s * c->pages;
+        u.values_at.data = u.keys_at.data + key_floats(c->kv);
     } else {
         int64_t at_k = (u.row0 * u.kv_heads + head) * u.dk,
                 at_v = (u.row0 * u.kv_heads + head) * u.dv;
@@ -158,33 +166,54 @@ static void attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tenso
 static int64_t kv_bytes(rt_dev *d, const rt_kv *kv)
 {
     (void)d;
-    return kv->slots * kv->heads * (key_floats(kv) + value_floats(kv)) * (int64_t)sizeof(float);
+    return kv->pages * kv->heads * head_floats(kv) * (int64_t)sizeof(float);
+}
+
+struct append_job {
+    rt_kv *kv;
+    const rt_tensor *k, *v;
+    const rt_rows *rows;
+};
+
+/* One head of one segment. */
+static void append_unit(void *ctx, int64_t unit, int member)
+{
+    const struct append_job *j = ctx;
+    const rt_kv *kv = j->kv;
+    const rt_rows *rows = j->rows;
+    int64_t s = unit / kv->heads, h = unit % kv->heads, pages = rows->page.dim[1];
+    const int32_t *page = rt_i32(&rows->page) + s * pages, *pos = rt_i32(&rows->pos);
+    (void)member;
+    for (int64_t row = rt_i32(&rows->offset)[s]; row < rt_i32(&rows->offset)[s + 1]; row++) {
+        int64_t i = pos[row] / RT_KV_PAGE, t = pos[row] % RT_KV_PAGE;
+        if (pos[row] < 0 || i >= pages || page[i] < 0 || page[i] >= kv->pages)
+            rt_bug("kv_append: position %d of segment %lld has no page", pos[row], (long long)s);
+        float *keys = cached_keys(kv, page[i], h), *values = keys + key_floats(kv);
+        const float *from = rt_f32(j->k) + (row * kv->heads + h) * kv->dk;
+        keys += t / RT_PANEL * kv->dk * RT_PANEL + t % RT_PANEL;
+        for (int64_t c = 0; c < kv->dk; c++)
+            keys[c * RT_PANEL] = from[c];
+        if (kv->v_in_k)
+            continue;
+        from = rt_f32(j->v) + (row * kv->heads + h) * kv->dv;
+        for (int64_t c = 0; c < kv->dv; c++)
+            values[(c / RT_PANEL * RT_KV_PAGE + t) * RT_PANEL + c % RT_PANEL] = from[c];
+    }
 }
 
 static void kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
                       const rt_rows *rows)
 {
-    const int32_t *offset = rt_i32(&rows->offset), *pos = rt_i32(&rows->pos),
-                  *slot = rt_i32(&rows->slot);
+    struct append_job job = { kv, k, v, rows };
+    int64_t units = rows->s * kv->heads, work = rows->n * kv->heads * (kv->dk + kv->dv);
+    rt_cpu_run(d, append_unit, &job, units, (int)rt_min(units, rt_cpu_threads(d, work)));
+}
+
+static void kv_copy(rt_dev *d, rt_kv *kv, int64_t to, int64_t from)
+{
+    size_t bytes = (size_t)(kv->heads * head_floats(kv)) * sizeof(float);
     (void)d;
-    for (int64_t s = 0; s < rows->s; s++)
-        for (int64_t row = offset[s]; row < offset[s + 1]; row++)
-            for (int64_t h = 0; h < kv->heads; h++) {
-                int64_t t = pos[row];
-                if (t < 0 || t >= kv->length || slot[s] < 0 || slot[s] >= kv->slots)
-                    rt_bug("kv_append: position %lld of slot %d is outside the cache", (long long)t,
-                           slot[s]);
-                float *keys = cached_keys(kv, slot[s], h), *values = keys + key_floats(kv);
-                const float *from = rt_f32(k) + (row * kv->heads + h) * kv->dk;
-                keys += t / RT_PANEL * kv->dk * RT_PANEL + t % RT_PANEL;
-                for (int64_t i = 0; i < kv->dk; i++)
-                    keys[i * RT_PANEL] = from[i];
-                if (kv->v_in_k)
-                    continue;
-                from = rt_f32(v) + (row * kv->heads + h) * kv->dv;
-                for (int64_t i = 0; i < kv->dv; i++)
-                    values[(i / RT_PANEL * kv->length + t) * RT_PANEL + i % RT_PANEL] = from[i];
-            }
+    memmove(cached_keys(kv, to, 0), cached_keys(kv, from, 0), bytes);
 }
 
 static void attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
@@ -194,9 +223,11 @@ static void attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, cons
     c.fn = rt_cpu_isa(d)->attention_cached;
     c.kv = kv;
     c.pos = rt_i32(&rows->pos);
-    c.slot = rt_i32(&rows->slot);
+    c.page = rt_i32(&rows->page);
+    c.pages = rows->page.dim[1];
     c.base.out = rt_f32(out);
-    c.base.length = kv->length;
+    c.base.keys_at.tokens = c.base.values_at.tokens = RT_KV_PAGE;
+    c.base.keys_at.step = c.base.values_at.step = kv->heads * head_floats(kv);
     c.base.v_in_k = kv->v_in_k;
     run_units(d, &c);
 }
@@ -207,5 +238,6 @@ void rt_cpu_attention_ops(rt_ops *ops)
     ops->attention_backward = attention_backward;
     ops->kv_bytes = kv_bytes;
     ops->kv_append = kv_append;
+    ops->kv_copy = kv_copy;
     ops->attention_cached = attention_cached;
 }

@@ -7,9 +7,19 @@
 
 enum { RT_ATTENTION_BLOCK = 128 /* query rows whose weights are held at once in backward */ };
 
+/* Packed keys, panels of 32 keys [Dk][32], or values, panels of 32 columns [tokens][32], page after
+   page. A page holds whole key panels. */
+struct rt_attention_panels {
+    const float *data;   /* page 0 */
+    const int32_t *page; /* where the sequence's pages lie; NULL: there is one, which holds all */
+    int64_t tokens;      /* of a page */
+    int64_t step;        /* floats between pages */
+};
+
 struct rt_attention_unit {
     const float *q;         /* (N,H,Dk), the whole tensor; row0 and head0 say where */
-    const float *k, *v;     /* first key and value row of the segment and head, or cached panels */
+    const float *k, *v;     /* first key and value row of the segment and head; not when cached */
+    struct rt_attention_panels keys_at, values_at; /* cached: what the pages hold of the head */
     float *out, *lse;       /* (N,H,Dv) (N,H); lse may be NULL */
     const float *dout;      /* (N,H,Dv) */
     float *dq;              /* (N,H,Dk) */
@@ -18,7 +28,6 @@ struct rt_attention_unit {
     int64_t pos0, keys;     /* position of row0; keys of the last row: pos0 + rows */
     int64_t heads, kv_heads, head0, group, dk, dv;
     int64_t window; /* keys a row sees at most */
-    int64_t length; /* of the cache; value panels are (Dv/32, length, 32) */
     bool v_in_k;
     float scale;
     const float *sinks; /* (H) or NULL */

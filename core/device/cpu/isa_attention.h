@@ -109,8 +109,43 @@ static void gather_tile(const struct rt_attention_unit *u, float *out, const flo
     pack_rows(out, row, m, width);
 }
 
-static void attend(const struct rt_attention_unit *u, const float *keys, const float *values,
-                   int64_t value_stride, float *scratch)
+/* The page that holds key `key`. */
+static const float *page_of(const struct rt_attention_panels *p, int64_t key)
+{
+    return p->data + (p->page ? p->page[key / p->tokens] * p->step : 0);
+}
+
+static const float *key_panel(const struct rt_attention_panels *p, int64_t panel, int64_t dk)
+{
+    return page_of(p, panel * RT_PANEL) + panel * RT_PANEL % p->tokens * dk;
+}
+
+/* c(m,32) = tile(k,m)ᵀ · columns 32 w .. of the values of keys [from, k): a chain a block of the
+   numeric contract, which goes on from page to page. */
+static void attention_values(int64_t m, int64_t from, int64_t k, const float *tile,
+                             const struct rt_attention_panels *values, int64_t w, float *c,
+                             int64_t ldc)
+{
+    float later[ISA_TILE_ROWS * RT_PANEL];
+    for (int64_t k0 = from, end; k0 < k; k0 = end) {
+        float *sum = k0 == from ? c : later;
+        int64_t ld = k0 == from ? ldc : RT_PANEL;
+        enum rt_chain chain = RT_CHAIN_SET;
+        end = rt_min(k, (k0 / RT_K_BLOCK + 1) * RT_K_BLOCK);
+        for (int64_t at = k0, next; at < end; at = next, chain = RT_CHAIN_ON) {
+            const float *panel = page_of(values, at) +
+                                 (w * values->tokens + at % values->tokens) * RT_PANEL;
+            next = rt_min(end, (at / values->tokens + 1) * values->tokens);
+            isa_tiles[m](next - at, tile + at * m, m, panel, sum, ld, chain);
+        }
+        for (int64_t i = 0; sum == later && i < m; i++)
+            for (int64_t j = 0; j < RT_PANEL; j++)
+                c[i * ldc + j] += later[i * RT_PANEL + j];
+    }
+}
+
+static void attend(const struct rt_attention_unit *u, const struct rt_attention_panels *keys,
+                   const struct rt_attention_panels *values, float *scratch)
 {
     int64_t dk = u->dk, dv = u->dv, ld = rt_align_up(u->keys, RT_PANEL),
             wide = rt_align_up(dv, RT_PANEL);
@@ -122,8 +157,8 @@ static void attend(const struct rt_attention_unit *u, const float *keys, const f
         int64_t begin = first_panel(u, r0);
         gather_tile(u, tile, u->q, dk, r0, m);
         for (int64_t p = begin / RT_PANEL; p < rt_ceil_div(most, RT_PANEL); p++)
-            attention_product(m, 0, dk, tile, m, keys + p * dk * RT_PANEL, scores + p * RT_PANEL,
-                              ld, false);
+            attention_product(m, 0, dk, tile, m, key_panel(keys, p, dk), scores + p * RT_PANEL, ld,
+                              false);
         for (int64_t j = 0; j < m; j++) {
             float lse;
             inverse[j] = 1.0f / attention_softmax(scores + j * ld, begin, first_key(u, r0 + j),
@@ -135,8 +170,7 @@ static void attend(const struct rt_attention_unit *u, const float *keys, const f
         }
         pack_tile(tile + begin * m, scores + begin, ld, false, m, most - begin);
         for (int64_t p = 0; p < wide / RT_PANEL; p++)
-            attention_product(m, begin, most, tile, m, values + p * value_stride,
-                              out + p * RT_PANEL, wide, false);
+            attention_values(m, begin, most, tile, values, p, out + p * RT_PANEL, wide);
         for (int64_t j = 0; j < m; j++) {
             float *to = u->out + head_offset(u, r0 + j, dv);
             for (int64_t d = 0; d < dv; d++)
@@ -154,30 +188,33 @@ static void attention_forward(const struct rt_attention_unit *u, float *scratch)
     struct rt_matrix v = {
         u->v, RT_F32, false, u->kv_heads * u->dv, u->dv, NULL, 0, NULL, 0, NULL
     };
+    struct rt_attention_panels keys_at = { keys, NULL, padded, 0 },
+                               values_at = { values, NULL, t, 0 };
     pack_panels(keys, u->dk * RT_PANEL, &k, 0, padded / RT_PANEL, 0, u->dk);
     pack_panels(values, t * RT_PANEL, &v, 0, wide / RT_PANEL, 0, t);
-    attend(u, keys, values, t * RT_PANEL, rest);
+    attend(u, &keys_at, &values_at, rest);
 }
 
-/* The same over cached panels; under MLA the values are the keys' first columns, turned here. */
+/* The same over cached panels; under MLA the values are the keys' first columns, transposed here.
+ */
 static void attention_cached(const struct rt_attention_unit *u, float *scratch)
 {
-    const float *values = u->v;
-    int64_t stride = u->length * RT_PANEL, wide = rt_align_up(u->dv, RT_PANEL);
-    int64_t padded = rt_align_up(u->keys, RT_PANEL);
-    if (u->v_in_k) {
-        stride = padded * RT_PANEL;
-        for (int64_t p = 0; p < padded / RT_PANEL; p++) {
-            struct rt_matrix k = {
-                u->k + p * u->dk * RT_PANEL, RT_F32, true, RT_PANEL, u->dv, NULL, 0, NULL, 0, NULL
-            };
-            pack_panels(scratch + p * RT_PANEL * RT_PANEL, stride, &k, 0, wide / RT_PANEL, 0,
-                        RT_PANEL);
-        }
-        values = scratch;
-        scratch += wide * padded;
+    struct rt_attention_panels transposed = { scratch, NULL, rt_align_up(u->keys, RT_PANEL), 0 };
+    int64_t wide = rt_align_up(u->dv, RT_PANEL);
+    if (!u->v_in_k) {
+        attend(u, &u->keys_at, &u->values_at, scratch);
+        return;
     }
-    attend(u, u->k, values, stride, scratch);
+    for (int64_t p = 0; p < transposed.tokens / RT_PANEL; p++) {
+        struct rt_matrix k = { .data = key_panel(&u->keys_at, p, u->dk),
+                               .dtype = RT_F32,
+                               .t = true,
+                               .ld = RT_PANEL,
+                               .n = u->dv };
+        pack_panels(scratch + p * RT_PANEL * RT_PANEL, transposed.tokens * RT_PANEL, &k, 0,
+                    wide / RT_PANEL, 0, RT_PANEL);
+    }
+    attend(u, &u->keys_at, &transposed, scratch + wide * transposed.tokens);
 }
 
 /* ---- backward -----------------------------------------------------------------------------------

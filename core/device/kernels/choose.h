@@ -1,8 +1,9 @@
 /* choose.h: team kernels that choose a token from a row of logits, and that compare two rows.
    A sample is the inverse of the cumulative mass, ids ascending, over the kept set; top-k keeps the
    k most probable ids, then top-p the fewest of those whose mass reaches its share of theirs,
-   lowest ids first among equals. The set's edge is found by bisection over the bits of a float: at
-   most 30 sums of a row, whatever its shape, and no sort. */
+   lowest ids first among equals, then min-p those near enough to the most probable one. The set's
+   edge is found by bisection over the bits of a float: at most 30 sums of a row, whatever its
+   shape, and no sort. */
 #ifndef RT_KERNELS_CHOOSE_H
 #define RT_KERNELS_CHOOSE_H
 
@@ -96,6 +97,11 @@ TEAM_FN void rt_sample_unit(const struct rt_args_sample *a, int64_t unit, float 
     if (a->s.top_p < 1.0f) {
         float target = a->s.top_p * mass;
         choose_keep(scratch, vocab, target > 0x1p-126f ? target : 0x1p-126f, false);
+    }
+    if (a->s.min_p > 0.0f) { /* the most probable has mass 1 */
+        for (int64_t i = team_rank(); i < vocab; i += team_size())
+            scratch[i] = scratch[i] >= a->s.min_p ? scratch[i] : 0.0f;
+        team_sync();
     }
     for (int64_t c = team_rank(); c * width < vocab; c += team_size())
         part[c] = solo_sum(scratch + c * width, rt_min(width, vocab - c * width));
