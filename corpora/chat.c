@@ -445,8 +445,17 @@ static void trim(rt_text *t)
     }
 }
 
-int rt_chat_split(const rt_chat *c, const int32_t *ids, int64_t n_prompt, int64_t n, rt_response *r,
-                  rt_err *err)
+/* Ends at a stop text, then without white space at both ends. */
+static void cut(rt_text *t, const rt_stops *stops)
+{
+    int64_t at = stops ? rt_stops_find(stops, t->data, t->bytes) : -1;
+    if (at >= 0)
+        t->data[t->bytes = at] = 0;
+    trim(t);
+}
+
+int rt_chat_split(const rt_chat *c, const int32_t *ids, int64_t n_prompt, int64_t n,
+                  const rt_stops *stops, rt_response *r, rt_err *err)
 {
     const int32_t *response = ids + n_prompt;
     rt_text_clear(&r->reasoning);
@@ -462,8 +471,8 @@ int rt_chat_split(const rt_chat *c, const int32_t *ids, int64_t n_prompt, int64_
         rt_tokenizer_decode(t, response + split.answer.begin, split.answer.end - split.answer.begin,
                             RT_DETOKENIZE_SKIP_SPECIAL, &r->answer, err))
         return -1;
-    trim(&r->reasoning);
-    trim(&r->answer);
+    cut(&r->reasoning, stops);
+    cut(&r->answer, stops);
     return 0;
 }
 

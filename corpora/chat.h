@@ -8,6 +8,7 @@
 
 #include "core/base/option.h"
 #include "corpora/reasoning.h"
+#include "corpora/stops.h"
 #include "corpora/template/template.h"
 #include "corpora/tokenizer/tokenizer.h"
 
@@ -53,8 +54,9 @@ typedef struct rt_response {
     rt_text reasoning, answer; /* trimmed of white space at both ends */
     bool unfinished;
 } rt_response;
-int rt_chat_split(const rt_chat *c, const int32_t *ids, int64_t n_prompt, int64_t n, rt_response *r,
-                  rt_err *err);
+/* stops: each text ends where one of them begins; NULL = none. */
+int rt_chat_split(const rt_chat *c, const int32_t *ids, int64_t n_prompt, int64_t n,
+                  const rt_stops *stops, rt_response *r, rt_err *err);
 void rt_response_free(rt_response *r);
 
 RT_END

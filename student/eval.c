@@ -11,19 +11,18 @@
 #include "core/base/memory.h"
 #include "core/base/option.h"
 #include "core/formats/output.h"
-#include "core/network/generate.h"
 #include "core/network/needs.h"
 #include "core/network/weights.h"
+#include "corpora/answer.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
-#include "corpora/verify/verify.h"
 #include "student/measure.h"
 
 typedef struct eval_options {
     char *model, *reference, *out, *verify, *group, *verdicts;
     rt_strlist data, problems, set;
     rt_sampling_options sampling;
-    int64_t limit, max_length, batch, pass_tokens, head_rows, seed, threads;
+    int64_t limit, max_length, batch, cache_tokens, pass_tokens, head_rows, seed, threads;
     bool plan, json, overwrite;
 } eval_options;
 
@@ -47,7 +46,7 @@ static const rt_option options[] = {
     OPT_INT(O, seed, "seed", "0", 0, 1e15, "of answers when they are drawn"),
     OPT_INT(O, max_length, "max-length", "4096", 2, 1e9,
             "longer documents are left out, and those beyond what the model was made for"),
-    OPT_INT(O, batch, "batch", "64", 1, 4096, "sequences generated at once", RT_OPT_FREE),
+    RT_ANSWER_OPTIONS(O, "64"),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward pass; bounds memory", RT_OPT_FREE),
     OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head", RT_OPT_FREE),
@@ -77,11 +76,10 @@ typedef struct evaluation {
     rt_chat chat;
     rt_model model, reference;
     problem *problem;
-    int64_t n_problems, cap_problems, next, longest_prompt, positions; /* of a sequence */
+    int64_t n_problems, cap_problems, longest_prompt, positions; /* of a sequence */
     group_score group[GROUPS_MAX];
     int n_groups;
     int64_t correct, unfinished, unknown, generated, rules[RT_RULE_COUNT];
-    rt_response response;
     rt_progress progress;
     int64_t done;
     rt_measured measured;
@@ -158,37 +156,34 @@ static int read_problems(evaluation *e, const char *path, rt_err *err)
     return bad ? -1 : 0;
 }
 
-static int next_problem(void *ctx, rt_request *r, rt_err *err)
+/* ---- answers ------------------------------------------------------------------------------------
+ */
+
+static void ask(void *ctx, int64_t question, rt_question *q)
 {
-    evaluation *e = ctx;
-    (void)err;
-    if (e->next == e->n_problems)
-        return 0;
-    const problem *p = &e->problem[e->next];
-    *r = (rt_request){ e->next, p->prompt.id, p->prompt.n,
-                       rt_min(e->o->sampling.max_tokens, e->positions - p->prompt.n),
-                       rt_hash64(&e->next, (int64_t)sizeof e->next, (uint64_t)e->o->seed) };
-    e->next++;
-    return 1;
+    const evaluation *e = ctx;
+    const problem *p = &e->problem[question];
+    *q = (rt_question){ .prompt = p->prompt.id,
+                        .n_prompt = p->prompt.n,
+                        .seed = rt_hash64(&question, (int64_t)sizeof question,
+                                          (uint64_t)e->o->seed),
+                        .reference = p->answer,
+                        .verify = p->verify };
 }
 
-static int judge(void *ctx, const rt_completion *c, rt_err *err)
+static int count(void *ctx, const rt_answer *a, rt_err *err)
 {
     evaluation *e = ctx;
-    const problem *p = &e->problem[c->id];
-    if (rt_chat_split(&e->chat, c->token, c->n_prompt, c->n_prompt + c->n_new, &e->response, err))
-        return -1;
-    bool unfinished = e->response.unfinished || c->finish != RT_FINISH_STOP;
-    rt_judgement v = rt_verify(p->verify, e->response.answer.data, p->answer);
-    bool right = !unfinished && v.result == RT_JUDGED_YES;
-    e->correct += right;
-    e->unfinished += unfinished;
-    e->unknown += !unfinished && v.result == RT_JUDGED_UNKNOWN;
-    e->rules[unfinished ? RT_RULE_NONE : v.rule]++;
-    e->generated += c->n_new;
+    const problem *p = &e->problem[a->question];
+    (void)err;
+    e->correct += a->verdict == RT_CORRECT;
+    e->unfinished += a->verdict == RT_UNFINISHED;
+    e->unknown += a->verdict == RT_UNVERIFIED;
+    e->rules[a->rule]++;
+    e->generated += a->n - a->n_prompt;
     if (p->group >= 0) {
         e->group[p->group].n++;
-        e->group[p->group].correct += right;
+        e->group[p->group].correct += a->verdict == RT_CORRECT;
     }
     e->done++;
     rt_progress_update(&e->progress, e->done, "%.1f %% right",
@@ -196,26 +191,26 @@ static int judge(void *ctx, const rt_completion *c, rt_err *err)
     return 0;
 }
 
-static rt_generator *open_generator(evaluation *e)
+static int open_answers(rt_answers **out, evaluation *e, rt_err *err)
 {
     const eval_options *o = e->o;
-    rt_generate_options g = { .slots = rt_min(o->batch, e->n_problems),
-                              .length = rt_min(e->longest_prompt + o->sampling.max_tokens,
-                                               e->positions),
-                              .prefill_rows = rt_max(e->longest_prompt, 256),
-                              .vocab = rt_tokenizer_vocab(e->chat.tokenizer),
-                              .repetition = o->sampling.repetition,
-                              .sampling = rt_sampling_of(&o->sampling) };
-    return rt_generator_open(e->dev, &e->model, &g);
+    rt_answers_options a = { .sampling = &o->sampling,
+                             .questions = e->n_problems,
+                             .longest = e->longest_prompt,
+                             .positions = e->positions,
+                             .batch = o->batch,
+                             .prefill_tokens = rt_max(e->longest_prompt, 256),
+                             .cache_tokens = o->cache_tokens };
+    return rt_answers_open(out, e->dev, &e->model, &e->chat, &a, err);
 }
 
 static int answer_problems(evaluation *e, rt_err *err)
 {
-    rt_generate_io io = { .ctx = e, .next = next_problem, .done = judge };
-    rt_generator *gen = open_generator(e);
+    rt_answers_io io = { .ctx = e, .ask = ask, .take = count };
+    rt_answers *answers = NULL;
     rt_progress_begin(&e->progress, "answers", 0, e->n_problems);
-    int bad = rt_generator_run(gen, &io, err);
-    rt_generator_close(gen);
+    int bad = open_answers(&answers, e, err) || rt_answers_run(answers, e->n_problems, &io, err);
+    rt_answers_close(answers);
     rt_progress_end(&e->progress);
     e->has_answers = !bad;
     return bad ? -1 : 0;
@@ -434,7 +429,6 @@ static void close_evaluation(evaluation *e)
         free(e->problem[i].answer);
     }
     free(e->problem);
-    rt_response_free(&e->response);
     rt_model_free(e->dev, &e->model);
     rt_model_free(e->dev, &e->reference);
     rt_chat_close(&e->chat);
@@ -487,12 +481,10 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
 {
     evaluation e = { .o = values };
     rt_needs part[2] = { { 0 }, { 0 } };
-    rt_generator *gen = NULL;
-    int bad = open_evaluation(&e, p, err);
-    if (!bad && e.n_problems) {
-        gen = open_generator(&e);
-        rt_generator_needs(gen, &part[0]);
-    }
+    rt_answers *answers = NULL;
+    int bad = open_evaluation(&e, p, err) || (e.n_problems && open_answers(&answers, &e, err));
+    if (answers)
+        rt_answers_needs(answers, &part[0]);
     bad = bad || (e.o->data.n && plan_documents(&e, p, &part[1], err));
     if (!bad)
         rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file",
@@ -513,7 +505,7 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
     p->units = e.n_problems + part[1].units;
     rt_needs_free(&part[0]);
     rt_needs_free(&part[1]);
-    rt_generator_close(gen);
+    rt_answers_close(answers);
     close_evaluation(&e);
     return bad ? -1 : 0;
 }

@@ -45,7 +45,10 @@ typedef struct speaker {
     int64_t n_prompt, length, turn;
     bool asked;
     rt_finish finish;
-    rt_text shown, piece;
+    rt_text before, after; /* a new token's neighbourhood, without it and with it */
+    rt_text text;          /* of the response so far */
+    int64_t shown;         /* bytes of it */
+    rt_stops stops;
     rt_response response;
     double begun;
 } speaker;
@@ -68,25 +71,44 @@ static int next_request(void *ctx, rt_request *r, rt_err *err)
     return 1;
 }
 
-/* The bytes a new token adds: what its neighbourhood decodes to with it, less without it. */
+/* Text up to `end` that is not shown yet. */
+static void show_until(speaker *s, int64_t end)
+{
+    if (!s->o->json && end > s->shown) {
+        fwrite(s->text.data + s->shown, 1, (size_t)(end - s->shown), stdout);
+        fflush(stdout);
+    }
+    s->shown = rt_max(s->shown, end);
+}
+
+/* The bytes a new token adds: what its neighbourhood decodes to with it, less without it. What may
+   become a stop text is held back, and not shown when it has. */
 static int show_token(void *ctx, int64_t id, int32_t token, rt_err *err)
 {
     speaker *s = ctx;
     const rt_tokenizer *t = s->teacher.chat.tokenizer;
     int64_t from = rt_max(s->n_prompt, s->ids.n - WINDOW), n = s->ids.n - from;
     (void)id;
-    rt_text_clear(&s->shown);
-    rt_text_clear(&s->piece);
+    rt_text_clear(&s->before);
+    rt_text_clear(&s->after);
     if (rt_ids_add(&s->ids, token, err) ||
-        rt_tokenizer_decode(t, s->ids.id + from, n, RT_DETOKENIZE_SKIP_SPECIAL, &s->shown, err) ||
-        rt_tokenizer_decode(t, s->ids.id + from, n + 1, RT_DETOKENIZE_SKIP_SPECIAL, &s->piece, err))
+        rt_tokenizer_decode(t, s->ids.id + from, n, RT_DETOKENIZE_SKIP_SPECIAL, &s->before, err) ||
+        rt_tokenizer_decode(t, s->ids.id + from, n + 1, RT_DETOKENIZE_SKIP_SPECIAL, &s->after, err))
         return -1;
-    if (!s->o->json && s->piece.bytes > s->shown.bytes) {
-        fwrite(s->piece.data + s->shown.bytes, 1, (size_t)(s->piece.bytes - s->shown.bytes),
-               stdout);
-        fflush(stdout);
-    }
+    int64_t more = s->after.bytes - s->before.bytes;
+    if (more > 0 && rt_text_add(&s->text, s->after.data + s->before.bytes, more, err))
+        return -1;
+    int64_t stop = rt_stops_find(&s->stops, s->text.data, s->text.bytes);
+    show_until(s, stop >= 0
+                      ? stop
+                      : s->text.bytes - rt_stops_pending(&s->stops, s->text.data, s->text.bytes));
     return 0;
+}
+
+static int stop(void *ctx, const int32_t *token, int64_t n_prompt, int64_t n, rt_err *err)
+{
+    speaker *s = ctx;
+    return rt_stops_reached(&s->stops, token, n_prompt, n, err);
 }
 
 static int take_completion(void *ctx, const rt_completion *c, rt_err *err)
@@ -94,6 +116,8 @@ static int take_completion(void *ctx, const rt_completion *c, rt_err *err)
     speaker *s = ctx;
     (void)err;
     s->finish = c->finish;
+    if (c->finish != RT_FINISH_STOP_STRING)
+        show_until(s, s->text.bytes);
     return 0;
 }
 
@@ -127,13 +151,15 @@ static void end_line(const speaker *s)
 static int answer(speaker *s, rt_err *err)
 {
     rt_generate_io io = {
-        .ctx = s, .next = next_request, .done = take_completion, .token = show_token
+        .ctx = s, .next = next_request, .done = take_completion, .token = show_token, .stop = stop
     };
     static const char *const ended[RT_FINISH_COUNT] = { "", ", cut at --max-tokens or --context",
                                                         "", ", cut because it repeats itself" };
     char rate[32];
     s->n_prompt = s->ids.n;
     s->asked = false;
+    s->shown = 0;
+    rt_text_clear(&s->text);
     if (s->n_prompt < 1)
         return rt_usage(err, "the prompt has no tokens: give some text");
     if (s->n_prompt >= s->length)
@@ -144,7 +170,8 @@ static int answer(speaker *s, rt_err *err)
     int bad = rt_generator_run(s->generator, &io, err);
     if (!bad || s->ids.n > s->n_prompt)
         end_line(s);
-    if (bad || rt_chat_split(&s->teacher.chat, s->ids.id, s->n_prompt, s->ids.n, &s->response, err))
+    if (bad || rt_chat_split(&s->teacher.chat, s->ids.id, s->n_prompt, s->ids.n, &s->stops,
+                             &s->response, err))
         return -1;
     double seconds = rt_now() - begun;
     s->turn++;
@@ -236,7 +263,8 @@ static int open_speaker(speaker *s, rt_err *err)
     if (o->raw && (o->chat || o->system))
         return rt_usage(err, "--raw continues one --prompt: no --chat, no --system");
     if (rt_teacher_open(&s->teacher, o->model, (int)o->threads, NULL, err) ||
-        rt_chat_set(&s->teacher.chat, &o->set, err))
+        rt_chat_set(&s->teacher.chat, &o->set, err) ||
+        rt_stops_open(&s->stops, s->teacher.chat.tokenizer, &o->sampling.stop, err))
         return -1;
     s->length = rt_config_longest(&s->teacher.model.cfg, o->context);
     rt_generate_options g = { .slots = 1,
@@ -256,8 +284,10 @@ static int run_generate(void *values, rt_err *err)
     int bad = open_speaker(&s, err) || (s.o->chat ? converse(&s, err) : answer_prompt(&s, err));
     rt_generator_close(s.generator);
     rt_ids_free(&s.ids);
-    rt_text_free(&s.shown);
-    rt_text_free(&s.piece);
+    rt_text_free(&s.before);
+    rt_text_free(&s.after);
+    rt_text_free(&s.text);
+    rt_stops_free(&s.stops);
     rt_response_free(&s.response);
     rt_teacher_close(&s.teacher);
     return bad ? -1 : 0;

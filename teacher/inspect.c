@@ -265,6 +265,11 @@ static void put_manifest(cJSON *json, const rt_trace_manifest *m)
         rt_json_put_num(json, "temperature", m->temperature);
         rt_json_put_num(json, "top_p", m->top_p);
         rt_json_put_i64(json, "top_k", m->top_k);
+        rt_json_put_num(json, "min_p", m->min_p);
+        if (m->stop[0])
+            rt_json_put_str(json, "stop", m->stop);
+        if (m->repetition)
+            rt_json_put_i64(json, "stop_repetition", m->repetition);
         rt_json_put_i64(json, "samples_per_prompt", m->samples_per_prompt);
         rt_json_put_i64(json, "max_tokens", m->max_tokens);
     }

@@ -10,7 +10,7 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/network/generate.h"
+#include "corpora/answer.h"
 #include "teacher/teacher.h"
 #include "teacher/work.h"
 
@@ -19,7 +19,7 @@ typedef struct sample_options {
     rt_strlist prompts;
     char *verify;
     rt_sampling_options sampling;
-    int64_t samples, batch, prefill_tokens;
+    int64_t samples, batch, prefill_tokens, cache_tokens;
 } sample_options;
 
 #define O sample_options
@@ -30,21 +30,11 @@ static const rt_option options[] = {
     OPT_INT(O, samples, "samples", "1", 1, 1e6, "responses to each prompt"),
     RT_SAMPLING_OPTIONS(O, sampling, "1", "1", "1024"),
     OPT_CHOICE(O, verify, "verify", "auto", RT_VERIFY_KINDS, RT_VERIFY_HELP),
-    OPT_INT(O, batch, "batch", "16", 1, 4096, "sequences generated at once", RT_OPT_FREE),
+    RT_ANSWER_OPTIONS(O, "16"),
     OPT_INT(O, prefill_tokens, "prefill-tokens", "512", 1, 1e6,
             "prompt tokens of one pass beside the running sequences", RT_OPT_FREE),
 };
 #undef O
-
-/* Finished samples wait here for those before them. Past this many bytes no new ones are begun. */
-#define WAITING_BYTES ((int64_t)256 << 20)
-
-typedef struct waiting {
-    rt_completion c; /* .token and .soft are the copies below */
-    rt_soft soft;
-    int32_t *token;
-    int64_t bytes;
-} waiting;
 
 typedef struct sampler {
     const sample_options *o;
@@ -52,14 +42,11 @@ typedef struct sampler {
     rt_work work;
     rt_trace_manifest manifest;
     rt_trace_writer *writer;
-    rt_generator *generator;
+    rt_answers *answers;
     int64_t mine; /* samples of this part */
     rt_arena lists;
     int64_t *todo, n_todo; /* (mine) plan indices that the archive lacks, ascending */
-    waiting **done;        /* (mine) */
-    int64_t next, append, waiting_bytes;
-    rt_response response;
-    int64_t tokens, judged, correct;
+    int64_t appended, tokens, judged, correct;
     bool turned; /* a sample that was taken over has another verdict now */
     rt_progress progress;
     double begun;
@@ -92,7 +79,6 @@ static int plan_work(sampler *s, rt_err *err)
 static void plan_lists(sampler *s)
 {
     s->todo = rt_arena_take(&s->lists, "samples", s->mine * (int64_t)sizeof *s->todo);
-    s->done = rt_arena_take(&s->lists, "samples", s->mine * (int64_t)sizeof *s->done);
 }
 
 static int list_todo(sampler *s, rt_err *err)
@@ -134,72 +120,16 @@ static int fill_manifest(sampler *s, rt_err *err)
 {
     const sample_options *o = s->o;
     rt_trace_manifest *m = &s->manifest;
-    if (rt_teacher_manifest(m, &s->teacher, "sample", err) || rt_archive_settings(m, &o->a, err))
+    if (rt_teacher_manifest(m, &s->teacher, "sample", err) || rt_archive_settings(m, &o->a, err) ||
+        rt_answer_settings(m, &o->sampling, err))
         return -1;
-    m->temperature = o->sampling.temperature;
-    m->top_p = o->sampling.top_p;
-    m->top_k = (int32_t)o->sampling.top_k;
     m->samples_per_prompt = (int32_t)o->samples;
-    m->max_tokens = o->sampling.max_tokens;
     m->prompts_hash = s->work.hash;
     return plan_work(s, err);
 }
 
-/* ---- generation's callbacks ---------------------------------------------------------------------
+/* ---- samples ------------------------------------------------------------------------------------
  */
-
-static int next_request(void *ctx, rt_request *r, rt_err *err)
-{
-    sampler *s = ctx;
-    (void)err;
-    if (s->next == s->n_todo || s->waiting_bytes > WAITING_BYTES)
-        return 0;
-    int64_t index = s->todo[s->next];
-    const rt_work_item *item = item_of(s, index);
-    *r = (rt_request){ .id = s->next++,
-                       .prompt = s->work.pool.id + item->at,
-                       .n_prompt = item->n,
-                       .max_new = rt_min(s->o->sampling.max_tokens, s->teacher.positions - item->n),
-                       .seed = rt_work_seed((uint64_t)s->o->a.seed, item->id,
-                                            index % s->o->samples) };
-    return 1;
-}
-
-static void free_waiting(waiting *w)
-{
-    if (!w)
-        return;
-    rt_soft_free(&w->soft);
-    free(w->token);
-    free(w);
-}
-
-static waiting *keep(const rt_completion *c, int32_t temps)
-{
-    int64_t n = c->n_prompt + c->n_new;
-    waiting *w = rt_alloc(1, sizeof *w, "a sample");
-    w->token = rt_alloc(n, sizeof *w->token, "the tokens of a sample");
-    w->c = *c;
-    memcpy(w->token, c->token, (size_t)n * sizeof *w->token);
-    rt_soft_init(&w->soft);
-    if (c->soft)
-        rt_soft_append(&w->soft, c->soft, 0, c->soft->n, temps);
-    w->bytes = 4 * n + 12 * w->soft.cap_items + 40 * w->soft.cap;
-    return w;
-}
-
-static rt_verdict judge(const rt_work_item *item, bool finished, const char *answer,
-                        rt_verify_rule *rule)
-{
-    *rule = (rt_verify_rule)0;
-    if (!finished)
-        return RT_UNFINISHED;
-    rt_judgement j = rt_verify(item->verify, answer, item->answer);
-    *rule = j.rule;
-    return j.result == RT_JUDGED_YES  ? RT_CORRECT
-           : j.result == RT_JUDGED_NO ? RT_WRONG
-                                      : RT_UNVERIFIED;
-}
 
 /* A sample that stands in the archive, in this plan: rt_trace_place. Judged anew, because the plan
    may know another answer now. */
@@ -226,20 +156,33 @@ static int place_sample(void *ctx, rt_trace_sample *t, rt_err *err)
     t->messages = item->messages;
     t->tools = item->tools;
     rt_verdict before = t->verdict;
-    t->verdict = judge(item, before != RT_UNFINISHED, t->answer, &t->rule);
+    t->verdict = rt_answer_judge(item->verify, t->answer, item->answer, before != RT_UNFINISHED,
+                                 &t->rule);
     s->turned |= t->verdict != before;
     t->reward = t->verdict == RT_CORRECT;
     return rt_work_check_part(&s->manifest, t, err);
 }
 
-static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *err)
+static void ask(void *ctx, int64_t question, rt_question *q)
 {
+    const sampler *s = ctx;
+    int64_t index = s->todo[question];
+    const rt_work_item *item = item_of(s, index);
+    *q = (rt_question){ .prompt = s->work.pool.id + item->at,
+                        .n_prompt = item->n,
+                        .seed = rt_work_seed((uint64_t)s->o->a.seed, item->id,
+                                             index % s->o->samples),
+                        .reference = item->answer,
+                        .verify = item->verify };
+}
+
+static int append_sample(void *ctx, const rt_answer *a, rt_err *err)
+{
+    sampler *s = ctx;
+    int64_t index = s->todo[a->question];
     const rt_work_item *item = item_of(s, index);
     char id[RT_TRACE_ID_MAX + 1];
-    int64_t n = w->c.n_prompt + w->c.n_new;
-    if (rt_chat_split(&s->teacher.chat, w->token, w->c.n_prompt, n, &s->response, err))
-        return -1;
-    rt_trace_span span = { (int32_t)w->c.n_prompt, (int32_t)n };
+    rt_trace_span span = { (int32_t)a->n_prompt, (int32_t)a->learned };
     rt_trace_sample t;
     rt_trace_sample_init(&t);
     sample_id(s, index, id);
@@ -248,38 +191,23 @@ static int append_sample(sampler *s, int64_t index, const waiting *w, rt_err *er
     t.prompt_id = item->id;
     t.messages = item->messages;
     t.tools = item->tools;
-    t.reasoning = s->response.reasoning.data;
-    t.answer = s->response.answer.data;
-    t.finish = rt_finish_name(w->c.finish);
-    t.verdict = judge(item, w->c.finish == RT_FINISH_STOP && !s->response.unfinished,
-                      s->response.answer.data, &t.rule);
+    t.reasoning = a->response->reasoning.data;
+    t.answer = a->response->answer.data;
+    t.finish = rt_finish_name(a->finish);
+    t.verdict = a->verdict;
+    t.rule = a->rule;
     t.reward = t.verdict == RT_CORRECT;
     t.seed = rt_work_seed((uint64_t)s->o->a.seed, item->id, index % s->o->samples);
-    t.tokens = w->token;
-    t.n_tokens = n;
+    t.tokens = a->token;
+    t.n_tokens = a->n;
     t.prompt_tokens = t.soft_first = span.begin;
     t.spans = &span;
-    t.n_spans = 1;
-    t.soft = w->soft;
+    t.n_spans = span.end > span.begin;
+    t.soft = *a->soft;
     s->judged += item->verify != RT_VERIFY_NONE;
     s->correct += t.verdict == RT_CORRECT;
+    s->appended++;
     return rt_trace_append(s->writer, &t, err);
-}
-
-static int take_completion(void *ctx, const rt_completion *c, rt_err *err)
-{
-    sampler *s = ctx;
-    waiting *w = keep(c, s->manifest.capture.n_temperatures);
-    s->done[c->id] = w;
-    s->waiting_bytes += w->bytes;
-    for (; s->append < s->n_todo && (w = s->done[s->append]) != NULL; s->append++) {
-        if (append_sample(s, s->todo[s->append], w, err))
-            return -1;
-        s->done[s->append] = NULL;
-        s->waiting_bytes -= w->bytes;
-        free_waiting(w);
-    }
-    return 0;
 }
 
 static void show_progress(void *ctx, int64_t tokens)
@@ -292,56 +220,61 @@ static void show_progress(void *ctx, int64_t tokens)
                  100.0 * (double)s->correct / (double)s->judged);
     double seconds = rt_now() - s->progress.begun;
     rt_progress_update(
-        &s->progress, s->progress.resumed_from + s->append, "%s%s tok/s", share,
+        &s->progress, s->progress.resumed_from + s->appended, "%s%s tok/s", share,
         rt_fmt_count(rate, sizeof rate, (double)tokens / (seconds > 0.01 ? seconds : 0.01)));
 }
 
 /* ---- the command --------------------------------------------------------------------------------
  */
 
-static int64_t longest_sample(const sampler *s)
-{
-    return rt_min(s->work.longest + s->o->sampling.max_tokens, s->teacher.positions);
-}
-
-static void plan_generation(sampler *s, int64_t sequences)
+static rt_answers_options answers_options(const sampler *s, int64_t samples)
 {
     const sample_options *o = s->o;
-    int64_t length = longest_sample(s);
-    rt_generate_options g = { .slots = rt_max(1, rt_min(o->batch, sequences)),
-                              .length = length,
-                              .prefill_rows = rt_min(o->prefill_tokens, o->batch * s->work.longest),
-                              .vocab = s->teacher.vocab,
-                              .repetition = o->sampling.repetition,
-                              .sampling = rt_sampling_of(&o->sampling),
-                              .capture = s->manifest.capture };
-    rt_teacher_plan(&s->teacher, length);
-    s->generator = rt_generator_open(s->teacher.dev, &s->teacher.model, &g);
+    return (rt_answers_options){ .sampling = &o->sampling,
+                                 .questions = samples,
+                                 .longest = s->work.longest,
+                                 .positions = s->teacher.positions,
+                                 .batch = o->batch,
+                                 .prefill_tokens = o->prefill_tokens,
+                                 .cache_tokens = o->cache_tokens,
+                                 .capture = s->manifest.capture };
+}
+
+static int plan_generation(sampler *s, int64_t samples, rt_err *err)
+{
+    rt_answers_options a = answers_options(s, samples);
+    rt_teacher_plan(&s->teacher, rt_answers_longest(&a));
+    return rt_answers_open(&s->answers, s->teacher.dev, &s->teacher.model, &s->teacher.chat, &a,
+                           err);
 }
 
 /* Before there is an archive, so that a teacher that cannot be read leaves none behind. */
 static int read_teacher(sampler *s, rt_err *err)
 {
-    if (s->generator)
+    if (s->answers)
         return 0;
-    plan_generation(s, s->n_todo ? s->n_todo : s->mine);
-    return rt_teacher_read(&s->teacher, err);
+    return plan_generation(s, s->n_todo ? s->n_todo : s->mine, err) ||
+                   rt_teacher_read(&s->teacher, err)
+               ? -1
+               : 0;
 }
 
 static int generate(sampler *s, rt_err *err)
 {
-    rt_generate_io io = {
-        .ctx = s, .next = next_request, .done = take_completion, .tick = show_progress
-    };
+    rt_answers_io io = { .ctx = s, .ask = ask, .take = append_sample, .tick = show_progress };
     if (read_teacher(s, err))
         return -1;
     rt_progress_begin(&s->progress, "sample", s->progress.done, s->progress.total);
-    int bad = rt_generator_run(s->generator, &io, err);
+    int bad = rt_answers_run(s->answers, s->n_todo, &io, err);
     rt_progress_end(&s->progress);
     if (bad && rt_interrupted()) {
         rt_fail(err, "interrupted: run the same command again to go on");
         err->exit_code = 130;
     }
+    const rt_generated *c = rt_answers_counts(s->answers);
+    if (!bad && c->shared > 0)
+        rt_info("%lld of %lld prompt tokens were in the cache already, shared with other samples",
+                (long long)rt_min(c->shared, c->prompt), (long long)c->prompt);
     return bad;
 }
 
@@ -359,11 +292,8 @@ static int write_archive(sampler *s, rt_err *err)
 
 static void close_sampler(sampler *s)
 {
-    for (int64_t i = 0; i < s->n_todo; i++)
-        free_waiting(s->done[i]);
     rt_arena_free(&s->lists);
-    rt_generator_close(s->generator);
-    rt_response_free(&s->response);
+    rt_answers_close(s->answers);
     rt_work_free(&s->work);
     rt_teacher_close(&s->teacher);
 }
@@ -389,15 +319,14 @@ static int plan_sample(void *values, rt_needs *p, rt_err *err)
     sampler s = { .o = values };
     rt_trace_manifest_init(&s.manifest);
     int bad = open_sampler(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err) ||
-              plan_work(&s, err);
+              plan_work(&s, err) || plan_generation(&s, s.mine, err);
     if (!bad) {
-        plan_generation(&s, s.mine);
+        rt_answers_options a = answers_options(&s, s.mine);
         plan_lists(&s);
         rt_teacher_needs(&s.teacher, p);
-        rt_generator_needs(s.generator, p);
+        rt_answers_needs(s.answers, p);
         rt_needs_arena(p, &s.lists);
-        rt_needs_add(p, RT_NEEDS_GROWS, "host", "samples before their turn", WAITING_BYTES);
-        rt_work_needs(&s.work, &s.o->a, &s.manifest, s.mine, longest_sample(&s),
+        rt_work_needs(&s.work, &s.o->a, &s.manifest, s.mine, rt_answers_longest(&a),
                       s.o->sampling.max_tokens, p);
     }
     close_sampler(&s);

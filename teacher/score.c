@@ -171,6 +171,9 @@ static int fill_manifest(scorer *s, rt_err *err)
     m->temperature = from->temperature;
     m->top_p = from->top_p;
     m->top_k = from->top_k;
+    m->min_p = from->min_p;
+    m->repetition = from->repetition;
+    memcpy(m->stop, from->stop, sizeof m->stop);
     m->samples_per_prompt = from->samples_per_prompt;
     m->max_tokens = from->max_tokens;
     if (!m->licence[0])
@@ -193,7 +196,7 @@ static int load_record(scorer *s, text *t, int64_t i, rt_err *err)
     a->messages = item->messages;
     a->tools = item->tools;
     if (item->prompt) {
-        if (rt_chat_split(&s->teacher.chat, ids, item->prompt, item->n, &t->response, err))
+        if (rt_chat_split(&s->teacher.chat, ids, item->prompt, item->n, NULL, &t->response, err))
             return -1;
         a->reasoning = t->response.reasoning.data;
         a->answer = t->response.answer.data;

@@ -49,6 +49,37 @@ expect 0 '' sample $plan --out a.traces
 expect 0 '' sample $plan --out b.traces --batch 5 --threads 3 --prefill-tokens 4
 same a.traces b.traces "batch and threads"
 
+# --- samples of a prompt share its beginning; few pages change nothing but time
+expect 0 '' sample $plan --out few.traces --batch 16 --cache-tokens 128
+same a.traces few.traces "a small cache"
+"$retort" sample $plan --out shared.traces --batch 30 2>err.txt >/dev/null
+grep -qE '[1-9][0-9]* of [0-9]+ prompt tokens were in the cache already' err.txt || fail "sharing: $(cat err.txt)"
+same a.traces shared.traces "a shared prefix"
+
+# --- a stop text ends a response, which is cut there and judged
+expect 0 '' sample $plan --out stop.traces --stop ed{ --stop thonk
+expect 0 '' archive verify stop.traces
+expect 0 '' sample $plan --out stop2.traces --stop ed{ --stop thonk --batch 3 --threads 1
+same stop.traces stop2.traces "stop texts, another batch"
+expect 0 '' archive export stop.traces --out stop.jsonl
+grep -q '"finish":"stop_string"' stop.jsonl || fail "no response ended at a stop text"
+grep -qE '"content":"[^"]*ed\{' stop.jsonl && fail "a response was not cut at its stop text"
+grep -F '"finish":"stop_string"' stop.jsonl | grep -qF '"content":"\\box"' || fail "no answer ends before its stop text"
+expect 0 '' inspect stop.traces --json
+grep -qF '"stop":"[\"ed{\",\"thonk\"]"' out.txt || fail "inspect, stop texts: $(cat out.txt)"
+expect 1 'list of stop texts' sample $plan --out stop.traces --stop other
+expect 1 'sampling min_p' sample $plan --out a.traces --min-p 0.1
+expect 2 '--stop: a text of 0 bytes' sample $plan --out none.traces --stop ''
+expect 2 '--stop: a text of 0 bytes' eval --model teacher --problems pairs.jsonl --stop ''
+expect 2 '--stop: a text of 0 bytes' generate --model teacher --prompt 1 --stop ''
+expect 0 '' eval --model teacher --problems pairs.jsonl --max-tokens 60 --json --stop boxed
+grep -q '"accuracy":0,' out.txt || fail "eval --stop: $(cat out.txt)"
+expect 0 '' sample $plan --out minp.traces --min-p 1
+expect 0 '' sample $plan --out greedy.traces --top-k 1
+for name in minp greedy; do expect 0 '' archive export $name.traces --out $name.jsonl; done
+[ "$(grep -o '"content":"[^"]*"' minp.jsonl)" = "$(grep -o '"content":"[^"]*"' greedy.jsonl)" ] ||
+    fail "--min-p 1 is not greedy"
+
 # --- verdicts: one judgement in sample and eval; training takes the correct ones and says so
 judged() { # EXPECTED record-key...: eval of two problems with that "verify"
     local want=$1
@@ -102,6 +133,18 @@ expect 0 '' archive export a.traces --verdict correct --out correct.jsonl
 expect 0 '' train --config "$here/golden/tiny/shape.json" --tokenizer "$here/golden/tiny" \
     --data correct.jsonl --out pupil --loss hard --steps 2
 
+# --- what goes round in a circle is ended, and is no answer
+for i in 1 2 3 4; do
+    echo "{\"prompt\":\"$i?\",\"response\":\"$(printf 'abc%.0s' {1..20})\",\"answer\":\"$i\"}"
+done >circles.jsonl
+expect 0 '' train --config "$here/golden/tiny/shape.json" --tokenizer "$here/golden/tiny" \
+    --data circles.jsonl --out circler --loss hard --steps 60 --learning-rate 0.015 --warmup 5
+expect 0 '' sample --teacher circler --prompts circles.jsonl --temperature 0 --max-tokens 300 \
+    --stop-repetition 16 --out round.traces
+expect 0 '' archive export round.traces
+[ "$(grep -c '"finish":"repetition","verdict":"unfinished"' out.txt)" = 4 ] || fail "circles: $(cat out.txt)"
+grep -q '"stop_repetition": 16' round.traces/manifest.json || fail "the manifest does not say --stop-repetition"
+
 # --- kills: run again until it ends, killed at a random moment each time but the last
 killed_run() { # OUT arguments...
     local out=$1 k
@@ -109,7 +152,7 @@ killed_run() { # OUT arguments...
     for k in $(seq "$kills"); do
         "$retort" "$@" -q --out "$out" >/dev/null 2>err.txt &
         local pid=$!
-        sleep "0.$(printf %03d $((RANDOM % 700)))"
+        sleep "0.$(printf %03d $((RANDOM % 400)))"
         kill -KILL $pid 2>/dev/null
         wait $pid 2>/dev/null
     done
@@ -121,9 +164,9 @@ killed_run ks.traces score --teacher teacher --data a.traces --seed 5 --pass-tok
 same s.traces ks.traces "kills while scoring"
 
 # --- an interrupt ends with 130, and the same command goes on
-"$retort" sample $plan -q --out i.traces --batch 2 2>err.txt >/dev/null &
+"$retort" sample $plan -q --out i.traces --batch 1 --threads 1 2>err.txt >/dev/null &
 pid=$!
-sleep 0.3
+until [ -s i.traces/journal ] || ! kill -0 $pid 2>/dev/null; do :; done
 kill -INT $pid 2>/dev/null
 wait $pid
 code=$?

@@ -78,11 +78,11 @@ static void check_pair(const char *template, const char *dir, const char *respon
     ck_assert_str_eq(text.data, response);
     for (int64_t i = n_prompt; i < both.n - 1; i++) /* quoted markers stay text */
         ck_assert_int_ne(both.id[i], rt_tokenizer_eos(c.tokenizer));
-    OK(rt_chat_split(&c, both.id, n_prompt, both.n, &split, &err));
+    OK(rt_chat_split(&c, both.id, n_prompt, both.n, NULL, &split, &err));
     ck_assert(!split.unfinished);
     ck_assert_str_eq(split.reasoning.data, "2+3\n=5");
     ck_assert_str_eq(split.answer.data, "\\boxed{5} <|end|> is text");
-    OK(rt_chat_split(&c, both.id, n_prompt, n_prompt + 3, &split, &err));
+    OK(rt_chat_split(&c, both.id, n_prompt, n_prompt + 3, NULL, &split, &err));
     ck_assert(split.unfinished); /* a thought that was cut off has no answer */
     ck_assert_str_eq(split.answer.data, "");
     rt_response_free(&split);

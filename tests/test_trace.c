@@ -239,16 +239,58 @@ START_TEST(another_manifest_is_refused_by_name)
     OTHER(n.capture.temperature[1] = 3, "capture temperatures");
     OTHER(n.temperature = 0.6, "sampling temperature");
     OTHER(n.top_p = 0.95, "sampling top_p");
+    OTHER(n.min_p = 0.1, "sampling min_p");
+    OTHER(n.repetition = 64, "stop_repetition");
+    OTHER(strcpy(n.stop, "[\"END\"]"),
+          "list of stop texts: the archive has [], this run [\"END\"]");
     OTHER(n.seed--, "seed");
     OTHER(n.samples_per_shard = 5, "samples_per_shard");
     OTHER(n.parts = 2, "number of parts");
     OTHER(strcpy(n.precision, "bf16"), "teacher precision");
     OTHER(n.vocab_size = 0, "out of range");
     OTHER(n.capture.head_max = 65, "out of range");
+    OTHER(n.min_p = 1.5, "out of range");
+    OTHER(strcpy(n.stop, "[\"END\""), "out of range");
     n = m;
     strcpy(n.licence, "MIT"); // may differ
     OK(rt_trace_open_append(&w, path, &n, &err));
     OK(rt_trace_close(w, &err));
+}
+END_TEST
+
+/* Settings younger than the first archives: not written where they are off, so archives that know
+   nothing of them are what they were. */
+START_TEST(younger_settings_are_absent_or_kept)
+{
+    static const char *const keys[] = { "\"min_p\"", "\"stop\"", "\"stop_repetition\"" };
+    const char *path = "younger.traces";
+    rt_trace_manifest m;
+    rt_trace_writer *w;
+    rt_trace_reader *r;
+    rt_err err;
+    char *text;
+    int64_t bytes;
+    for (int set = 0; set < 2; set++) {
+        make_manifest(&m, 1000, 2);
+        if (set) {
+            m.min_p = 0.05;
+            m.repetition = 64;
+            strcpy(m.stop, "[\"\\n\\n\",\"a \\\"b\\\"\xC3\xA9\"]");
+        }
+        drop_dir(path);
+        make_archive(path, &m, 5, true);
+        OK(rt_file_read(&text, &bytes, "younger.traces/manifest.json", 1 << 20, &err));
+        for (int i = 0; i < RT_COUNT(keys); i++)
+            ck_assert_msg((strstr(text, keys[i]) != NULL) == set, "%s: %s", keys[i], text);
+        free(text);
+        OK(rt_trace_open_read(&r, path, &err));
+        const rt_trace_manifest *got = rt_trace_info(r);
+        ck_assert(got->min_p == m.min_p && got->repetition == m.repetition);
+        ck_assert_str_eq(got->stop, m.stop);
+        rt_trace_reader_close(r);
+        OK(rt_trace_open_append(&w, path, &m, &err));
+        OK(rt_trace_close(w, &err));
+    }
 }
 END_TEST
 
@@ -411,6 +453,7 @@ int main(int argc, char **argv)
                                  { samples_out_of_order_end_in_the_same_bytes, 1 },
                                  { parts_merge_to_what_one_machine_writes, 1 },
                                  { another_manifest_is_refused_by_name, 1 },
+                                 { younger_settings_are_absent_or_kept, 1 },
                                  { bad_samples_leave_the_archive_as_it_was, 1 },
                                  { broken_utf8_is_marked_and_bare_samples_work, 1 },
                                  { statistics_count_what_was_made, 1 } };

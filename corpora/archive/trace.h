@@ -56,6 +56,9 @@ typedef struct rt_trace_manifest {
     double temperature;     /* of sampling; capture is always at T = 1 */
     double top_p;           /* 1 = off */
     int32_t top_k;          /* 0 = off */
+    double min_p;           /* 0 = off */
+    char stop[1024];        /* texts that end a response, a JSON list; "" = none */
+    int64_t repetition;     /* tokens of a cycle that end a response; 0 = off */
     int32_t samples_per_prompt;
     int64_t max_tokens; /* generated tokens a sample; 0 = no limit */
     uint64_t seed;
@@ -84,7 +87,7 @@ typedef struct rt_trace_sample {
     const char *messages;  /* JSON text: array of messages, or a string; NULL = null */
     const char *tools; /* JSON text: what may be called, as the template was given it; or NULL */
     const char *reasoning, *answer;
-    const char *finish; /* "stop", "length", ... */
+    const char *finish; /* "stop", "length", "stop_string", "repetition", or a server's word */
     rt_verdict verdict;
     rt_verify_rule rule; /* which gave the verdict; kept in the JSON line, read with the texts */
     double reward;       /* finite */

@@ -15,20 +15,26 @@
 #define MANIFEST_BYTES_MAX (64LL << 20)
 #define SHARDS_MAX 100000
 
-enum field_kind { TEXT, HASH, I32, I64, U64, F32, F64 };
+enum field_kind { TEXT, HASH, LIST, I32, I64, U64, F32, F64 }; // LIST: JSON in a text
 
 typedef struct field {
     const char *section, *key, *words; // words: in "was made with another ..."
     enum field_kind kind;
     size_t offset, size;
     double min, max; // of I32, I64, F32, F64
+    bool later;      // younger than the first archives: 0 or "" is left out, and means absent
 } field;
 
 #define SAFE (double)(1LL << 53)
 #define FIELD(section, key, kind, member, min, max, words)                                         \
     {                                                                                              \
         section, key, words, kind, offsetof(rt_trace_manifest, member),                            \
-            sizeof(((rt_trace_manifest *)0)->member), min, max                                     \
+            sizeof(((rt_trace_manifest *)0)->member), min, max, false                              \
+    }
+#define LATER(section, key, kind, member, min, max, words)                                         \
+    {                                                                                              \
+        section, key, words, kind, offsetof(rt_trace_manifest, member),                            \
+            sizeof(((rt_trace_manifest *)0)->member), min, max, true                               \
     }
 
 static const field FIELDS[] = {
@@ -47,6 +53,9 @@ static const field FIELDS[] = {
     FIELD("sampling", "temperature", F64, temperature, 0, 100, "sampling temperature"),
     FIELD("sampling", "top_p", F64, top_p, DBL_MIN, 1, "sampling top_p"),
     FIELD("sampling", "top_k", I32, top_k, 0, INT32_MAX, "sampling top_k"),
+    LATER("sampling", "min_p", F64, min_p, 0, 1, "sampling min_p"),
+    LATER("sampling", "stop", LIST, stop, 0, 0, "list of stop texts"),
+    LATER("sampling", "stop_repetition", I64, repetition, 0, SAFE, "stop_repetition"),
     FIELD("sampling", "samples_per_prompt", I32, samples_per_prompt, 1, INT32_MAX,
           "samples per prompt"),
     FIELD("sampling", "max_tokens", I64, max_tokens, 0, SAFE, "max_tokens"),
@@ -132,8 +141,14 @@ static double number_of(const field *f, const rt_trace_manifest *m)
 static bool field_ok(const field *f, const rt_trace_manifest *m)
 {
     const char *at = (const char *)m + f->offset;
-    if (f->kind == TEXT)
+    if (f->kind == TEXT || (f->kind == LIST && !*at))
         return text_ok(at, f->size);
+    if (f->kind == LIST) {
+        cJSON *list = text_ok(at, f->size) ? cJSON_Parse(at) : NULL;
+        bool ok = cJSON_IsArray(list);
+        cJSON_Delete(list);
+        return ok;
+    }
     if (f->kind == HASH)
         return hash_ok((const rt_hash *)(const void *)at);
     double x = f->kind == U64 ? 0 : number_of(f, m);
@@ -177,6 +192,8 @@ static cJSON *field_value(const field *f, const rt_trace_manifest *m)
     case TEXT:
     case HASH:
         return cJSON_CreateString(at);
+    case LIST:
+        return *(const char *)at ? cJSON_Parse(at) : rt_json_array();
     case U64:
         snprintf(text, sizeof text, "%llu", (unsigned long long)*(const uint64_t *)at);
         return cJSON_CreateString(text);
@@ -185,6 +202,12 @@ static cJSON *field_value(const field *f, const rt_trace_manifest *m)
     default:
         return cJSON_CreateNumber(number_of(f, m));
     }
+}
+
+static bool is_absent(const field *f, const rt_trace_manifest *m)
+{
+    const char *at = (const char *)m + f->offset;
+    return f->later && (f->kind == LIST ? !*at : number_of(f, m) == 0);
 }
 
 static cJSON *section_of(cJSON *json, const char *name)
@@ -208,7 +231,9 @@ static cJSON *temperature_list(const rt_soft_config *c)
 void rt_trace_manifest_put(cJSON *json, const rt_trace_manifest *m)
 {
     for (int i = 0; i < RT_COUNT(FIELDS); i++)
-        rt_json_put(section_of(json, FIELDS[i].section), FIELDS[i].key, field_value(&FIELDS[i], m));
+        if (!is_absent(&FIELDS[i], m))
+            rt_json_put(section_of(json, FIELDS[i].section), FIELDS[i].key,
+                        field_value(&FIELDS[i], m));
     rt_json_put(section_of(json, "capture"), "temperatures", temperature_list(&m->capture));
 }
 
@@ -240,6 +265,23 @@ static cJSON *manifest_file_json(const rt_trace_manifest *m, const rt_trace_shar
 
 // ---- JSON -> struct ----
 
+static int read_list(char *at, const field *f, const cJSON *section, rt_err *err)
+{
+    const cJSON *list;
+    if (rt_json_get_array(section, f->key, &list, err))
+        return -1;
+    for (const cJSON *t = list->child; t; t = t->next)
+        if (!cJSON_IsString(t))
+            return rt_fail(err, "key \"%s\" is no list of texts", f->key);
+    char *text = rt_json_text(list);
+    size_t n = strlen(text);
+    if (list->child && n < f->size)
+        memcpy(at, text, n + 1);
+    free(text);
+    return n < f->size ? 0
+                       : rt_fail(err, "key \"%s\" is longer than %zu bytes", f->key, f->size - 1);
+}
+
 static int read_field(const field *f, const cJSON *section, rt_trace_manifest *m, rt_err *err)
 {
     void *at = (char *)m + f->offset;
@@ -247,7 +289,11 @@ static int read_field(const field *f, const cJSON *section, rt_trace_manifest *m
     int64_t i = 0;
     double d = 0;
     int rc;
+    if (f->later && !rt_json_find(section, f->key))
+        return 0;
     switch (f->kind) {
+    case LIST:
+        return read_list(at, f, section, err);
     case TEXT:
     case HASH:
         rc = rt_json_get_str(section, f->key, &text, err);
