@@ -169,6 +169,7 @@ START_TEST(free_options)
                                           "json",
                                           "batch",
                                           "prefill-tokens",
+                                          "cache-tokens",
                                           "save-every",
                                           "eval-every",
                                           "eval-limit",
