@@ -463,6 +463,7 @@ LATE(attention_backward, OUT(dq), OUT(dk), OUT(dv), IN(dout), IN(out), IN(lse), 
      ROWS(rows), RULE(rule))
 LATE(sinks_backward, ADD(dsinks), IN(dout), IN(out), IN(lse), IN(sinks))
 LATE(kv_append, CACHE(kv), IN(k), IN(v), ROWS(rows))
+LATE(kv_copy, CACHE(kv), V(int64_t, to), V(int64_t, from))
 LATE(attention_cached, OUT(out), IN(q), CACHED(kv), ROWS(rows), RULE(rule))
 LATE(mla_expand_forward, OUT(k), OUT(v), IN(kvb), IN(kr))
 LATE(mla_expand_backward, OUT(dkvb), OUT(dkr), IN(dk), IN(dv))
