@@ -240,6 +240,40 @@ START_TEST(round_trip)
 }
 END_TEST
 
+START_TEST(bytes)
+{
+    static const rt_option rows[] = { OPT_BYTES(values, seed, "memory", "0", 0, 1e15, "h") };
+    rt_command cmd = { .name = "c",
+                       .help = "h",
+                       .options = rows,
+                       .n_options = 1,
+                       .struct_bytes = sizeof(values),
+                       .run = run_nothing };
+    static const struct {
+        const char *word;
+        int64_t bytes; /* -1: refused */
+    } ROWS[] = { { "0", 0 },           { "2147483648", 2147483648 },
+                 { "2G", 2147483648 }, { "512M", 512 << 20 },
+                 { "1.5k", 1536 },     { "1T", (int64_t)1 << 40 },
+                 { "2GB", -1 },        { "2X", -1 },
+                 { "-1", -1 },         { "G", -1 },
+                 { "1e3", -1 },        { "0x10", -1 },
+                 { "inf", -1 },        { "2000T", -1 },
+                 { " 2G", -1 },        { "", -1 } };
+    for (int i = 0; i < RT_COUNT(ROWS); i++) {
+        values v;
+        rt_err err;
+        bool help;
+        char *words[] = { "--memory", (char *)(uintptr_t)ROWS[i].word };
+        int bad = rt_options_parse(&cmd, &v, NULL, 2, words, &help, &err);
+        ck_assert_msg(bad == (ROWS[i].bytes < 0 ? -1 : 0), "%s: %s", ROWS[i].word,
+                      bad ? err.text : "accepted");
+        ck_assert(bad || v.seed == ROWS[i].bytes);
+        rt_options_free(&cmd, &v);
+    }
+}
+END_TEST
+
 START_TEST(suggestions)
 {
     const char *const names[] = { "train", "sample", "score", "archive", "quantize", "eval" };
@@ -322,6 +356,6 @@ int main(void)
 {
     const suite_test tests[] = { { precedence, 1 },       { spellings, 1 },  { mistakes, 1 },
                                  { positional_words, 1 }, { round_trip, 1 }, { suggestions, 1 },
-                                 { broken_tables, 1 } };
+                                 { broken_tables, 1 },    { bytes, 1 } };
     return suite_run("option", NULL, tests, RT_COUNT(tests));
 }

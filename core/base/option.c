@@ -114,6 +114,28 @@ static int check_utf8(const char *text, const char *where, rt_err *err)
                               where, text, (long long)at);
 }
 
+// "2G", "512M", "1.5g" or plain bytes.
+static int set_bytes(const rt_option *o, int64_t *at, const char *text, const char *where,
+                     rt_err *err)
+{
+    static const char UNITS[] = "KMGT";
+    char *end = NULL;
+    double v = strtod(text, &end), unit = 1;
+    bool plain = end != text && strspn(text, "0123456789.") == (size_t)(end - text);
+    const char *found = *end ? strchr(UNITS, *end & ~0x20) : NULL;
+    if (found) {
+        unit = ldexp(1, 10 * (int)(found - UNITS + 1));
+        end++;
+    }
+    if (*end || !plain || !isfinite(v))
+        return rt_usage(err, "%s: \"%s\" is not a number of bytes: give 2G, 512M or 2147483648",
+                        where, text);
+    if (check_bounds(o, v * unit, where, text, err))
+        return -1;
+    *at = (int64_t)(v * unit);
+    return 0;
+}
+
 // Parses text into the field. where: how the user gave it, "--steps" or "recipe key \"steps\"".
 static int set_value(const rt_option *o, void *values, const char *text, const char *where,
                      rt_err *err)
@@ -140,6 +162,8 @@ static int set_value(const rt_option *o, void *values, const char *text, const c
         *(int64_t *)at = v;
         return 0;
     }
+    case RT_OPT_BYTES:
+        return set_bytes(o, at, text, where, err);
     case RT_OPT_FLOAT: {
         double v = strtod(text, &end);
         if (end == text || *end || !isfinite(v))
@@ -167,12 +191,16 @@ static int set_value(const rt_option *o, void *values, const char *text, const c
 static int set_json(const rt_option *o, void *values, const cJSON *v, const char *where,
                     rt_err *err)
 {
-    static const char *const WANTED[] = { "true or false", "an integer", "a number", "a string",
-                                          "a string or an array of strings" };
-    bool number = o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT;
+    static const char *const WANTED[] = { "true or false",
+                                          "an integer",
+                                          "a number",
+                                          "a string",
+                                          "a string or an array of strings",
+                                          "a number of bytes, or a string (\"2G\")" };
+    bool number = o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT || o->kind == RT_OPT_BYTES;
     // Integers beyond 2^53 come as strings, because JSON numbers are doubles.
     bool fits = o->kind == RT_OPT_BOOL ? cJSON_IsBool(v)
-                : number ? cJSON_IsNumber(v) || (o->kind == RT_OPT_INT && cJSON_IsString(v))
+                : number ? cJSON_IsNumber(v) || (o->kind != RT_OPT_FLOAT && cJSON_IsString(v))
                          : cJSON_IsString(v);
     if (o->kind == RT_OPT_LIST && cJSON_IsArray(v)) {
         for (const cJSON *c = v->child; c; c = c->next) {
@@ -426,7 +454,7 @@ cJSON *rt_options_json(const rt_command *cmd, const void *values)
         recipe_key(key, o->name);
         if (o->kind == RT_OPT_BOOL) {
             rt_json_put_bool(json, key, *(const bool *)at);
-        } else if (o->kind == RT_OPT_INT) {
+        } else if (o->kind == RT_OPT_INT || o->kind == RT_OPT_BYTES) {
             int64_t v = *(const int64_t *)at;
             snprintf(text, sizeof text, "%lld", (long long)v);
             if (v > -(1LL << 53) && v < 1LL << 53)
@@ -474,8 +502,8 @@ const char *rt_option_path(const rt_option *o, const void *values, int k)
 
 static size_t field_bytes(const rt_option *o)
 {
-    static const size_t BYTES[] = { sizeof(bool), sizeof(int64_t), sizeof(double), sizeof(char *),
-                                    sizeof(rt_strlist) };
+    static const size_t BYTES[] = { sizeof(bool),   sizeof(int64_t),    sizeof(double),
+                                    sizeof(char *), sizeof(rt_strlist), sizeof(int64_t) };
     return BYTES[o->kind];
 }
 
@@ -522,7 +550,7 @@ static int check_row(const rt_command *cmd, int i, void *scratch, rt_err *err)
         if (o->offset < b->offset + field_bytes(b) && b->offset < o->offset + field_bytes(o))
             return rt_fail(err, "%s: --%s and --%s share a field", at, o->name, b->name);
     }
-    bool number = o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT;
+    bool number = o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT || o->kind == RT_OPT_BYTES;
     if (number && (!(o->min <= o->max) || (!o->def && !o->required)))
         return rt_fail(err, "%s: --%s needs min <= max and a default", at, o->name);
     if (check_role(cmd, o, err))

@@ -13,11 +13,12 @@
 RT_BEGIN
 
 typedef enum rt_opt_kind {
-    RT_OPT_BOOL,   /* bool field; flag alone means true, --no-NAME false */
-    RT_OPT_INT,    /* int64_t field */
-    RT_OPT_FLOAT,  /* double field */
-    RT_OPT_STR,    /* char * field, malloc'd or NULL; choices (if any) separated by '|' */
-    RT_OPT_LIST,   /* rt_strlist field; flag may repeat; recipe takes an array or a string */
+    RT_OPT_BOOL,  /* bool field; flag alone means true, --no-NAME false */
+    RT_OPT_INT,   /* int64_t field */
+    RT_OPT_FLOAT, /* double field */
+    RT_OPT_STR,   /* char * field, malloc'd or NULL; choices (if any) separated by '|' */
+    RT_OPT_LIST,  /* rt_strlist field; flag may repeat; recipe takes an array or a string */
+    RT_OPT_BYTES, /* int64_t field: bytes, or "1.5G" with K, M, G or T of 1024 each */
 } rt_opt_kind;
 
 /* What an option means for the result, the bytes that a command leaves. Skipping and resuming
@@ -41,7 +42,7 @@ typedef struct rt_option {
     rt_opt_kind kind;
     size_t offset;        /* of the field in the command's struct */
     const char *def;      /* default as text; NULL = none (required when required is set) */
-    double min, max;      /* bounds for INT and FLOAT */
+    double min, max;      /* bounds for INT, FLOAT and BYTES */
     const char *choices;  /* "a|b|c" for STR, else NULL */
     const char *arg;      /* "DIR", "FILE", "N" in help; only a "TEXT" may be empty */
     bool required;
@@ -60,6 +61,8 @@ typedef struct rt_option {
     RT_OPT_ROW(S, f, bool, RT_OPT_BOOL, name, def, 0, 1, NULL, NULL, false, __VA_ARGS__)
 #define OPT_INT(S, f, name, def, min, max, ...) \
     RT_OPT_ROW(S, f, int64_t, RT_OPT_INT, name, def, min, max, NULL, "N", false, __VA_ARGS__)
+#define OPT_BYTES(S, f, name, def, min, max, ...)                                                  \
+    RT_OPT_ROW(S, f, int64_t, RT_OPT_BYTES, name, def, min, max, NULL, "BYTES", false, __VA_ARGS__)
 #define OPT_FLOAT(S, f, name, def, min, max, ...) \
     RT_OPT_ROW(S, f, double, RT_OPT_FLOAT, name, def, min, max, NULL, "X", false, __VA_ARGS__)
 #define OPT_STR(S, f, name, def, arg, ...) \
