@@ -6,7 +6,8 @@
 
 #include "core/base/memory.h"
 
-/* Finished responses wait for those before them. Past this many bytes no new ones are begun. */
+/* Finished responses wait for those before them. Past this many bytes no new ones are begun, unless
+   the options say another number. */
 #define WAITING_BYTES ((int64_t)256 << 20)
 
 typedef struct waiting {
@@ -38,6 +39,7 @@ int rt_answers_open(rt_answers **out, rt_dev *d, const rt_model *m, const rt_cha
 {
     rt_answers *a = rt_alloc(1, sizeof *a, "answers");
     a->o = *o;
+    a->o.waiting_bytes = o->waiting_bytes ? o->waiting_bytes : WAITING_BYTES;
     a->chat = chat;
     *out = a;
     if (rt_stops_open(&a->stops, chat->tokenizer, &o->sampling->stop, err))
@@ -57,7 +59,7 @@ int rt_answers_open(rt_answers **out, rt_dev *d, const rt_model *m, const rt_cha
 void rt_answers_needs(const rt_answers *a, rt_needs *p)
 {
     rt_generator_needs(a->generator, p);
-    rt_needs_add(p, RT_NEEDS_GROWS, "host", "answers before their turn", WAITING_BYTES);
+    rt_needs_add(p, RT_NEEDS_GROWS, "host", "answers before their turn", a->o.waiting_bytes);
 }
 
 const rt_generated *rt_answers_counts(const rt_answers *a)
@@ -157,7 +159,7 @@ static int next_request(void *ctx, rt_request *r, rt_err *err)
     rt_answers *a = ctx;
     rt_question q = { 0 };
     (void)err;
-    if (a->asked == a->n || a->bytes > WAITING_BYTES)
+    if (a->asked == a->n || a->bytes > a->o.waiting_bytes)
         return 0;
     widen(a);
     a->io->ask(a->io->ctx, a->asked, &q);

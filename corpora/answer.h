@@ -39,6 +39,7 @@ typedef struct rt_answers_options {
     int64_t longest;                     /* tokens of a prompt */
     int64_t positions;                   /* of a sequence that the model was made for */
     int64_t batch, prefill_tokens, cache_tokens;
+    int64_t waiting_bytes; /* past so many of finished answers no question is begun; 0 = 256 MiB */
     rt_soft_config capture;
 } rt_answers_options;
 

@@ -65,7 +65,8 @@ static int run_pass(rt_step *s, float scale, rt_err *err)
         rt_batch_totals(b, &s->totals);
     }
     rt_acts_rows(&s->acts, s->d, s->m, b->n, b->s, b->token, b->pos, b->offset, NULL);
-    rt_model_forward(s->d, s->m, &s->acts);
+    if (rt_model_pass(s->d, s->m, &s->acts, err))
+        return -1;
     for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
         const int32_t *index;
         int64_t n = rt_batch_chunk(s->d, b, first, &index);
@@ -74,7 +75,8 @@ static int run_pass(rt_step *s, float scale, rt_err *err)
         rt_batch_keep(s->d, b, first, n);
         rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
     }
-    rt_model_backward(s->d, s->m, &s->grads, &s->acts);
+    if (rt_model_backward(s->d, s->m, &s->grads, &s->acts, err))
+        return -1;
     rt_batch_clear(b);
     return 0;
 }

@@ -273,7 +273,7 @@ static int open_speaker(speaker *s, rt_err *err)
                               .vocab = s->teacher.vocab,
                               .repetition = o->sampling.repetition,
                               .sampling = rt_sampling_of(&o->sampling) };
-    rt_teacher_plan(&s->teacher, s->length);
+    rt_teacher_plan(&s->teacher, s->length, false);
     s->generator = rt_generator_open(s->teacher.dev, &s->teacher.model, &g);
     return rt_teacher_read(&s->teacher, err);
 }

@@ -250,7 +250,7 @@ static void put_manifest(cJSON *json, const rt_trace_manifest *m)
                   { "precision", m->precision },
                   { "licence", m->licence },
                   { "config_hash", m->config_hash.hex },
-                  { "weights_hash", m->weights_hash.hex },
+                  { "weights_hash", m->weights_hash.hex[0] ? m->weights_hash.hex : "not read" },
                   { "tokenizer_hash", m->tokenizer_hash.hex },
                   { "template_hash", m->template_hash.hex },
                   { "prompts_hash", m->prompts_hash.hex } };

@@ -11,7 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "corpora/answer.h"
-#include "teacher/teacher.h"
+#include "teacher/streaming.h"
 #include "teacher/work.h"
 
 typedef struct sample_options {
@@ -36,6 +36,10 @@ static const rt_option options[] = {
 };
 #undef O
 
+enum { PREFILL_MIN = 16, EXPERTS_AHEAD = 8, PROBE_ROWS = 64 };
+#define WAITING_MIN ((int64_t)1 << 20)
+#define WAITING_MOST ((int64_t)256 << 20)
+
 typedef struct sampler {
     const sample_options *o;
     rt_teacher teacher;
@@ -43,7 +47,8 @@ typedef struct sampler {
     rt_trace_manifest manifest;
     rt_trace_writer *writer;
     rt_answers *answers;
-    int64_t mine; /* samples of this part */
+    int64_t batch, prefill, waiting; /* what answers are planned with; within --memory */
+    int64_t mine;                    /* samples of this part */
     rt_arena lists;
     int64_t *todo, n_todo; /* (mine) plan indices that the archive lacks, ascending */
     int64_t appended, tokens, judged, correct;
@@ -120,6 +125,7 @@ static int fill_manifest(sampler *s, rt_err *err)
 {
     const sample_options *o = s->o;
     rt_trace_manifest *m = &s->manifest;
+    s->teacher.unread = !o->a.identity;
     if (rt_teacher_manifest(m, &s->teacher, "sample", err) || rt_archive_settings(m, &o->a, err) ||
         rt_answer_settings(m, &o->sampling, err))
         return -1;
@@ -234,18 +240,102 @@ static rt_answers_options answers_options(const sampler *s, int64_t samples)
                                  .questions = samples,
                                  .longest = s->work.longest,
                                  .positions = s->teacher.positions,
-                                 .batch = o->batch,
-                                 .prefill_tokens = o->prefill_tokens,
+                                 .batch = s->batch,
+                                 .prefill_tokens = s->prefill,
                                  .cache_tokens = o->cache_tokens,
+                                 .waiting_bytes = s->waiting,
                                  .capture = s->manifest.capture };
 }
 
-static int plan_generation(sampler *s, int64_t samples, rt_err *err)
+static void list_needs(const sampler *s, rt_needs *p)
 {
-    rt_answers_options a = answers_options(s, samples);
-    rt_teacher_plan(&s->teacher, rt_answers_longest(&a));
+    rt_answers_options a = answers_options(s, s->mine);
+    rt_teacher_needs(&s->teacher, p);
+    rt_answers_needs(s->answers, p);
+    rt_needs_arena(p, &s->lists);
+    rt_work_needs(&s->work, &s->o->a, &s->manifest, s->mine, rt_answers_longest(&a),
+                  s->o->sampling.max_tokens, p);
+}
+
+/* So many sequences at once and prompt tokens a pass; what was planned before goes. */
+static int plan_answers(sampler *s, int64_t batch, int64_t prefill, rt_err *err)
+{
+    s->batch = batch;
+    s->prefill = prefill;
+    rt_answers_options a = answers_options(s, batch);
+    rt_answers_close(s->answers);
     return rt_answers_open(&s->answers, s->teacher.dev, &s->teacher.model, &s->teacher.chat, &a,
                            err);
+}
+
+/* Bytes of this process then, with buffers for so many experts; -1: failed. */
+static int64_t measure(sampler *s, int64_t batch, int64_t prefill, int64_t experts, rt_err *err)
+{
+    rt_needs needs = { 0 };
+    if (plan_answers(s, batch, prefill, err))
+        return -1;
+    rt_stream_slots(s->teacher.stream, experts);
+    list_needs(s, &needs);
+    int64_t bytes = rt_streaming_bytes(&needs);
+    rt_needs_free(&needs);
+    return bytes;
+}
+
+/* What --memory is spent on: as many sequences as wanted and possible, then prompt tokens, then
+   buffers for experts, then answers that wait for others. */
+static int fit(sampler *s, int64_t batch, bool refuse, rt_err *err)
+{
+    char what[80];
+    int64_t memory = s->o->a.memory, e = rt_stream_size(s->teacher.stream)->a_layer;
+    int64_t prefill = s->o->prefill_tokens, few = rt_min(prefill, PREFILL_MIN), low = 1;
+    int64_t ahead = EXPERTS_AHEAD, least;
+    rt_answers_options a = answers_options(s, 1);
+    s->waiting = WAITING_MIN;
+    if ((least = measure(s, 1, few, 2, err)) < 0)
+        return -1;
+    snprintf(what, sizeof what, "a sequence of up to %lld tokens",
+             (long long)rt_answers_longest(&a));
+    if (least > memory && refuse)
+        return rt_streaming_refuse(memory, least, what, err);
+    if (measure(s, 1, few, ahead, err) > memory)
+        ahead = 2;
+    while (low < batch) {
+        int64_t mid = low + (batch - low + 1) / 2;
+        if (measure(s, mid, few, ahead, err) <= memory)
+            low = mid;
+        else
+            batch = mid - 1;
+    }
+    while (prefill > few && measure(s, low, prefill, ahead, err) > memory)
+        prefill = rt_max(few, prefill / 2);
+    while (ahead < e && measure(s, low, prefill, ahead + 1, err) <= memory)
+        ahead++;
+    int64_t left = memory - measure(s, low, prefill, ahead, err);
+    s->waiting = rt_max(WAITING_MIN, rt_min(WAITING_MOST, left / 2));
+    return plan_answers(s, low, prefill, err);
+}
+
+static int plan_generation(sampler *s, int64_t samples, bool refuse, rt_err *err)
+{
+    rt_answers_options a = answers_options(s, samples);
+    int64_t batch = rt_max(1, rt_min(s->o->batch, samples));
+    rt_teacher_plan(&s->teacher, rt_answers_longest(&a), s->o->a.memory > 0);
+    return s->teacher.stream ? fit(s, batch, refuse, err)
+                             : plan_answers(s, batch, s->o->prefill_tokens, err);
+}
+
+static int forecast(sampler *s, rt_err *err)
+{
+    rt_streaming_speed speed;
+    rt_needs needs = { 0 };
+    int64_t rows = rt_min(s->batch, PROBE_ROWS), left = s->n_todo ? s->n_todo : s->mine;
+    if (rt_streaming_probe(&speed, &s->teacher, rows, 1, err))
+        return -1;
+    list_needs(s, &needs);
+    rt_streaming_forecast(&speed, &s->teacher, s->o->a.memory, left * s->o->sampling.max_tokens,
+                          s->batch, rt_needs_sum(&needs, RT_NEEDS_ABOUT));
+    rt_needs_free(&needs);
+    return 0;
 }
 
 /* Before there is an archive, so that a teacher that cannot be read leaves none behind. */
@@ -253,8 +343,8 @@ static int read_teacher(sampler *s, rt_err *err)
 {
     if (s->answers)
         return 0;
-    return plan_generation(s, s->n_todo ? s->n_todo : s->mine, err) ||
-                   rt_teacher_read(&s->teacher, err)
+    return plan_generation(s, s->n_todo ? s->n_todo : s->mine, true, err) ||
+                   rt_teacher_read(&s->teacher, err) || (s->teacher.stream && forecast(s, err))
                ? -1
                : 0;
 }
@@ -287,7 +377,8 @@ static int write_archive(sampler *s, rt_err *err)
         rt_info("%s: judged anew, because --verify or an answer changed: verdicts are others now",
                 s->o->a.out);
     int bad = list_todo(s, err) || (s->n_todo && generate(s, err));
-    return rt_work_end(s->writer, bad, s->n_todo == 0, &s->o->a, s->tokens, s->begun, err);
+    return rt_work_end(s->writer, &s->teacher, bad, s->n_todo == 0, &s->o->a, s->tokens, s->begun,
+                       err);
 }
 
 static void close_sampler(sampler *s)
@@ -319,16 +410,13 @@ static int plan_sample(void *values, rt_needs *p, rt_err *err)
     sampler s = { .o = values };
     rt_trace_manifest_init(&s.manifest);
     int bad = open_sampler(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err) ||
-              plan_work(&s, err) || plan_generation(&s, s.mine, err);
+              plan_work(&s, err);
     if (!bad) {
-        rt_answers_options a = answers_options(&s, s.mine);
         plan_lists(&s);
-        rt_teacher_needs(&s.teacher, p);
-        rt_answers_needs(s.answers, p);
-        rt_needs_arena(p, &s.lists);
-        rt_work_needs(&s.work, &s.o->a, &s.manifest, s.mine, rt_answers_longest(&a),
-                      s.o->sampling.max_tokens, p);
+        bad = plan_generation(&s, s.mine, false, err);
     }
+    if (!bad)
+        list_needs(&s, p);
     close_sampler(&s);
     return bad ? -1 : 0;
 }

@@ -2,79 +2,40 @@
    pairs, documents, or the samples of another archive, whose texts, ids and verdicts are kept. One
    forward pass over whole sequences, no cache; targets at the positions to be learned.
    A text's targets do not depend on what is scored beside it, and texts are written in plan order,
-   so a killed run ends in the same bytes as one that was not. Refuses: choosing what to learn. */
+   so a killed run ends in the same bytes as one that was not. With --memory, weights are read as
+   they are needed, and the rows of a pass are as many as that allows. Refuses: choosing what to
+   learn. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/network/capture.h"
-#include "core/network/finite.h"
-#include "teacher/teacher.h"
-#include "teacher/work.h"
+#include "teacher/scorer.h"
 
-typedef struct score_options {
-    rt_archive_options a;
-    rt_strlist data;
-    char *turns;
-    int64_t pass_tokens, head_rows;
-} score_options;
-
-#define O score_options
+#define O rt_score_options
 static const rt_option options[] = {
     OPT_NEED_LIST(O, data, "data", "FILE|A.traces",
                   "JSONL of pairs, messages or texts (may repeat), or one archive", RT_OPT_INPUT),
     RT_TURNS_OPTION(O, turns),
     RT_ARCHIVE_OPTIONS(O),
-    OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
-            "tokens of one forward pass; bounds memory", RT_OPT_FREE),
+    OPT_INT(O, pass_tokens, "pass-tokens", "0", 0, 1e9,
+            "tokens of one pass over the weights; 0 = 4096, or what --memory has room for",
+            RT_OPT_FREE),
     OPT_INT(O, head_rows, "head-rows", "256", 1, 65536, "rows of a chunk of the head", RT_OPT_FREE),
 };
 #undef O
 
-enum { PASS_TEXTS = 1024 };
-
-/* One text of the running pass. */
-typedef struct text {
-    rt_trace_sample sample; /* of an archive: owns memory; of a record: borrows from the list */
-    rt_response response;   /* of a record */
-    char id[RT_TRACE_ID_MAX + 1];
-    int64_t row; /* of its first token in the pass */
-    rt_soft soft;
-} text;
-
-typedef struct scorer {
-    const score_options *o;
-    rt_teacher teacher;
-    rt_trace_reader *archive; /* or NULL: */
-    rt_work work;
-    rt_trace_manifest manifest;
-    rt_trace_writer *writer;
-    rt_acts acts;
-    rt_arena arena, host; /* capture; the arrays below */
-    rt_capture_buffers capture;
-    int64_t count, longest, left_out, at, done; /* at: next text to look at */
-    text *text;                                 /* (PASS_TEXTS) */
-    int64_t n_texts, rows;
-    int32_t *token, *pos, *offset; /* host (rows) (rows) (PASS_TEXTS+1) */
-    int32_t *index, *wanted;       /* (rows): rows that predict, and whose they are */
-    int64_t learned;
-    text placed;      /* of a sample that stands in an archive of another plan */
-    rt_bytes_map ids; /* of the archive's samples, in their order; for those */
-    rt_progress progress;
-    double begun;
-} scorer;
-
 /* ---- what is scored -----------------------------------------------------------------------------
  */
 
-static int64_t length_of(const scorer *s, int64_t i)
+static int64_t length_of(const rt_scorer *s, int64_t i)
 {
     return s->archive ? rt_trace_tokens(s->archive, i) : s->work.item[i].n;
 }
 
-static int open_archive(scorer *s, rt_err *err)
+static int open_archive(rt_scorer *s, rt_err *err)
 {
     const char *path = s->o->data.item[0];
     if (s->o->data.n > 1)
@@ -96,9 +57,9 @@ static int open_archive(scorer *s, rt_err *err)
     return 0;
 }
 
-static int open_data(scorer *s, const rt_needs *plan, rt_err *err)
+static int open_data(rt_scorer *s, const rt_needs *plan, rt_err *err)
 {
-    const score_options *o = s->o;
+    const rt_score_options *o = s->o;
     const rt_needs_output *later = rt_needs_find(plan, o->data.item[0]);
     if (o->a.head_max == 0)
         return rt_usage(err, "--head-max 0: scoring without soft targets has nothing to keep");
@@ -134,7 +95,7 @@ static int open_data(scorer *s, const rt_needs *plan, rt_err *err)
 }
 
 /* Identity of an archive's samples, in order. */
-static int hash_samples(const scorer *s, rt_hash *hash, rt_err *err)
+static int hash_samples(const rt_scorer *s, rt_hash *hash, rt_err *err)
 {
     uint64_t *each = rt_alloc(s->count, sizeof *each, "hashes");
     rt_trace_sample t;
@@ -150,9 +111,10 @@ static int hash_samples(const scorer *s, rt_hash *hash, rt_err *err)
     return bad;
 }
 
-static int fill_manifest(scorer *s, rt_err *err)
+static int fill_manifest(rt_scorer *s, rt_err *err)
 {
     rt_trace_manifest *m = &s->manifest;
+    s->teacher.unread = !s->o->a.identity;
     if (rt_teacher_manifest(m, &s->teacher, "score", err) || rt_archive_settings(m, &s->o->a, err))
         return -1;
     m->planned = s->count;
@@ -184,7 +146,7 @@ static int fill_manifest(scorer *s, rt_err *err)
 /* ---- one text -----------------------------------------------------------------------------------
  */
 
-static int load_record(scorer *s, text *t, int64_t i, rt_err *err)
+static int load_record(rt_scorer *s, rt_score_text *t, int64_t i, rt_err *err)
 {
     const rt_work_item *item = &s->work.item[i];
     const int32_t *ids = s->work.pool.id + item->at;
@@ -212,18 +174,18 @@ static int load_record(scorer *s, text *t, int64_t i, rt_err *err)
 }
 
 /* An archive that is a part already is done as it is. */
-static bool divided(const scorer *s)
+static bool divided(const rt_scorer *s)
 {
     return s->manifest.parts > 1 && !(s->archive && rt_trace_info(s->archive)->parts > 1);
 }
 
-static bool ours(const scorer *s, int64_t index)
+static bool ours(const rt_scorer *s, int64_t index)
 {
     return !divided(s) || index % s->manifest.parts == s->manifest.part;
 }
 
 /* Place of a sample's text in what is scored now, -1 = failed. */
-static int64_t find_text(scorer *s, const rt_trace_sample *t, rt_err *err)
+static int64_t find_text(rt_scorer *s, const rt_trace_sample *t, rt_err *err)
 {
     const rt_work_item *item;
     if (!s->archive)
@@ -245,7 +207,7 @@ static int64_t find_text(scorer *s, const rt_trace_sample *t, rt_err *err)
 /* A sample that stands in the archive, in this plan: rt_trace_place. */
 static int place_text(void *ctx, rt_trace_sample *t, rt_err *err)
 {
-    scorer *s = ctx;
+    rt_scorer *s = ctx;
     int64_t i = find_text(s, t, err);
     if (i < 0 || (s->archive ? rt_trace_get(s->archive, i, RT_TRACE_TEXT, &s->placed.sample, err)
                              : load_record(s, &s->placed, i, err)))
@@ -263,16 +225,21 @@ static int place_text(void *ctx, rt_trace_sample *t, rt_err *err)
     return divided(s) ? rt_work_check_part(&s->manifest, t, err) : 0;
 }
 
+int rt_scorer_load(rt_scorer *s, rt_score_text *t, int64_t i, rt_err *err)
+{
+    return s->archive ? rt_trace_get(s->archive, i, RT_TRACE_TEXT, &t->sample, err)
+                      : load_record(s, t, i, err);
+}
+
 /* The next text of this part that the archive lacks into *t: 1, 0 when there is none, -1. */
-static int load_next(scorer *s, text *t, rt_err *err)
+int rt_scorer_next(rt_scorer *s, rt_score_text *t, rt_err *err)
 {
     for (; s->at < s->count; s->at++) {
         if (length_of(s, s->at) > s->teacher.positions)
             continue;
         if (!s->archive && !ours(s, s->at))
             continue;
-        if (s->archive ? rt_trace_get(s->archive, s->at, RT_TRACE_TEXT, &t->sample, err)
-                       : load_record(s, t, s->at, err))
+        if (rt_scorer_load(s, t, s->at, err))
             return -1;
         if (s->archive && !ours(s, t->sample.index))
             continue;
@@ -283,161 +250,31 @@ static int load_next(scorer *s, text *t, rt_err *err)
     return 0;
 }
 
-/* Soft rows stand for tokens [first, end): from the first token to learn to the last. */
-static void soft_range(const rt_trace_sample *a, int64_t *first, int64_t *end)
+/* Tokens that this part has to score. */
+int64_t rt_scorer_tokens(const rt_scorer *s)
 {
-    *end = a->n_spans ? a->spans[a->n_spans - 1].end : a->n_tokens;
-    *first = a->n_spans ? rt_max(a->spans[0].begin, 1) : a->n_tokens;
-}
-
-/* ---- one pass -----------------------------------------------------------------------------------
- */
-
-static int gather(scorer *s, rt_err *err)
-{
-    s->n_texts = s->rows = 0;
-    while (s->n_texts < PASS_TEXTS && s->at < s->count) {
-        text *t = &s->text[s->n_texts];
-        int got = load_next(s, t, err);
-        if (got <= 0)
-            return got;
-        int64_t n = t->sample.n_tokens;
-        if (n > s->acts.shape.rows - s->rows)
-            break;
-        s->at++;
-        t->row = s->rows;
-        rt_soft_clear(&t->soft);
-        s->offset[s->n_texts++] = (int32_t)s->rows;
-        for (int64_t i = 0; i < n; i++, s->rows++) {
-            s->token[s->rows] = t->sample.tokens[i];
-            s->pos[s->rows] = (int32_t)i;
-        }
-        s->offset[s->n_texts] = (int32_t)s->rows;
-    }
-    return 0;
-}
-
-/* Every position of the pass that wants a target, text by text. The row before a token predicts it.
- */
-static int64_t list_wanted(scorer *s)
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < s->n_texts; i++) {
-        int64_t first, end;
-        soft_range(&s->text[i].sample, &first, &end);
-        for (; first < end; first++, n++) {
-            s->wanted[n] = (int32_t)i;
-            s->index[n] = (int32_t)(s->text[i].row + first - 1);
-        }
-    }
-    return n;
-}
-
-static void capture_rows(scorer *s, int64_t at, int64_t n)
-{
-    rt_dev *d = s->teacher.dev;
-    rt_capture_buffers *b = &s->capture;
-    for (int64_t i = 0; i < n; i++) {
-        const text *t = &s->text[s->wanted[at + i]];
-        int64_t token = s->index[at + i] + 1 - t->row;
-        b->host_token[i] = t->sample.tokens[token];
-        rt_capture_set_seed(b, i, t->sample.seed, token);
-    }
-    rt_model_logits(d, &s->teacher.model, &s->acts, s->index + at, n);
-    rt_capture_upload(d, b, n, true);
-    rt_capture_run(d, b, &s->acts.logits, n, s->teacher.vocab);
-}
-
-/* What was captured, once it is here. */
-static int take_rows(scorer *s, rt_err *err)
-{
-    rt_capture_buffers *b = &s->capture;
-    if (rt_sync(s->teacher.dev, err))
-        return -1;
-    if (!rt_capture_finite(b))
-        return rt_finite_fail(s->teacher.dev, &s->teacher.model, &s->acts, err);
-    for (int64_t i = 0; i < b->n; i++)
-        rt_capture_append(b, i, &s->text[s->wanted[i]].soft);
-    rt_capture_clear(b);
-    return 0;
-}
-
-static int append_text(scorer *s, const text *t, rt_err *err)
-{
-    rt_trace_sample out = t->sample;
-    int64_t first, end;
-    soft_range(&out, &first, &end);
-    out.soft = t->soft;
-    out.soft_first = (int32_t)first;
-    return rt_trace_append(s->writer, &out, err);
-}
-
-static int score_pass(scorer *s, rt_err *err)
-{
-    rt_acts_rows(&s->acts, s->teacher.dev, &s->teacher.model, s->rows, s->n_texts, s->token, s->pos,
-                 s->offset, NULL);
-    rt_model_forward(s->teacher.dev, &s->teacher.model, &s->acts);
-    int64_t wanted = list_wanted(s), chunk = s->capture.rows;
-    for (int64_t at = 0; at < wanted; at += chunk)
-        capture_rows(s, at, rt_min(chunk, wanted - at));
-    if (take_rows(s, err))
-        return -1;
-    for (int64_t i = 0; i < s->n_texts; i++)
-        if (append_text(s, &s->text[i], err))
-            return -1;
-    s->learned += wanted;
-    s->done += s->n_texts;
-    return 0;
+    int64_t all = 0;
+    for (int64_t i = 0; i < s->count; i++)
+        if (length_of(s, i) <= s->teacher.positions)
+            all += length_of(s, i);
+    return rt_ceil_div(all, divided(s) ? s->manifest.parts : 1);
 }
 
 /* ---- the command --------------------------------------------------------------------------------
  */
 
-static void plan_host(scorer *s)
+/* The file of a pass that is under way. */
+static char *pass_path(const char *out)
 {
-    int64_t rows = s->acts.shape.rows, word = sizeof *s->token;
-    s->text = rt_arena_take(&s->host, "texts", PASS_TEXTS * (int64_t)sizeof *s->text);
-    s->token = rt_arena_take(&s->host, "pass", rows * word);
-    s->pos = rt_arena_take(&s->host, "pass", rows * word);
-    s->offset = rt_arena_take(&s->host, "pass", (PASS_TEXTS + 1) * word);
-    s->index = rt_arena_take(&s->host, "pass", rows * word);
-    s->wanted = rt_arena_take(&s->host, "pass", rows * word);
+    size_t n = strlen(out);
+    while (n > 1 && out[n - 1] == '/')
+        n--;
+    char *path = rt_alloc((int64_t)n + 8, 1, "a path");
+    snprintf(path, n + 8, "%.*s.pass", (int)n, out);
+    return path;
 }
 
-static void plan_scoring(scorer *s)
-{
-    const score_options *o = s->o;
-    rt_pass_shape shape = { .mode = RT_PLAN_SCORE,
-                            .rows = rt_max(o->pass_tokens, s->longest),
-                            .segments = PASS_TEXTS,
-                            .longest = s->longest,
-                            .head_rows = o->head_rows };
-    rt_teacher_plan(&s->teacher, s->longest);
-    rt_acts_plan(&s->acts, s->teacher.dev, &s->teacher.model, &shape);
-    rt_arena_init(&s->arena, "capture");
-    rt_capture_plan(&s->capture, s->teacher.dev, &s->arena, &s->manifest.capture, o->head_rows,
-                    shape.rows);
-    rt_arena_init(&s->host, "host");
-    plan_host(s);
-}
-
-/* Before there is an archive, so that a teacher that cannot be read leaves none behind. */
-static int place_scoring(scorer *s, rt_err *err)
-{
-    if (s->text)
-        return 0;
-    plan_scoring(s);
-    if (rt_teacher_read(&s->teacher, err) ||
-        rt_acts_place(&s->acts, s->teacher.dev, &s->teacher.model, err) ||
-        rt_dev_place(s->teacher.dev, &s->arena, err) || rt_arena_place(&s->host, err))
-        return -1;
-    rt_capture_plan(&s->capture, s->teacher.dev, &s->arena, &s->manifest.capture, s->o->head_rows,
-                    s->acts.shape.rows);
-    plan_host(s);
-    return rt_capture_open(&s->capture, err);
-}
-
-static void show_progress(scorer *s)
+static void show_progress(rt_scorer *s)
 {
     char rate[32];
     double seconds = rt_now() - s->progress.begun;
@@ -446,9 +283,9 @@ static void show_progress(scorer *s)
         rt_fmt_count(rate, sizeof rate, (double)s->learned / (seconds > 0.01 ? seconds : 0.01)));
 }
 
-static int score_all(scorer *s, rt_err *err)
+static int score_all(rt_scorer *s, rt_err *err)
 {
-    int64_t mine = rt_ceil_div(s->count - s->left_out, divided(s) ? s->manifest.parts : 1);
+    int64_t mine = rt_ceil_div(s->count - s->left_out, divided(s) ? s->manifest.parts : 1), texts;
     rt_progress_begin(&s->progress, "score", rt_trace_written(s->writer), mine);
     int bad = 0;
     do {
@@ -457,53 +294,47 @@ static int score_all(scorer *s, rt_err *err)
             err->exit_code = 130;
             bad = -1;
         }
-        bad = bad || gather(s, err) || (s->n_texts && score_pass(s, err));
+        texts = 0;
+        bad = bad || rt_scorer_pass(s, &texts, err);
         show_progress(s);
-    } while (!bad && s->n_texts);
+    } while (!bad && texts);
     rt_progress_end(&s->progress);
     return bad ? -1 : 0;
 }
 
 /* Whether anything is left to do, without reading the weights first. */
-static bool finished(const scorer *s)
+static bool finished(const rt_scorer *s)
 {
     return rt_trace_written(s->writer) == s->count - s->left_out && !divided(s);
 }
 
-static int write_archive(scorer *s, rt_err *err)
+static int write_archive(rt_scorer *s, rt_err *err)
 {
-    if ((!rt_path_exists(s->o->a.out) && place_scoring(s, err)) ||
+    s->pass_path = pass_path(s->o->a.out);
+    if ((!rt_path_exists(s->o->a.out) && rt_scorer_place(s, err)) ||
         rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_text, s, err))
         return -1;
     bool done = finished(s);
-    int bad = !done && (place_scoring(s, err) || score_all(s, err));
-    return rt_work_end(s->writer, bad, done, &s->o->a, s->learned, s->begun, err);
+    int bad = !done && (rt_scorer_place(s, err) || score_all(s, err));
+    if (!bad) /* killed when all was done but this */
+        unlink(s->pass_path);
+    return rt_work_end(s->writer, &s->teacher, bad, done, &s->o->a, s->learned, s->begun, err);
 }
 
-static void close_scorer(scorer *s)
+static void close_scorer(rt_scorer *s)
 {
-    for (int64_t i = 0; s->text && i < PASS_TEXTS; i++) {
-        if (s->archive)
-            rt_trace_sample_free(&s->text[i].sample);
-        rt_response_free(&s->text[i].response);
-        rt_soft_free(&s->text[i].soft);
-    }
+    rt_scorer_free(s);
     if (s->archive)
         rt_trace_sample_free(&s->placed.sample);
     rt_response_free(&s->placed.response);
     rt_bytes_map_free(&s->ids);
-    rt_arena_free(&s->host);
-    rt_capture_close(&s->capture);
-    if (s->teacher.dev) {
-        rt_dev_free(s->teacher.dev, &s->arena);
-        rt_acts_free(&s->acts, s->teacher.dev);
-    }
+    free(s->pass_path);
     rt_trace_reader_close(s->archive);
     rt_work_free(&s->work);
     rt_teacher_close(&s->teacher);
 }
 
-static int open_scorer(scorer *s, const rt_needs *plan, rt_err *err)
+static int open_scorer(rt_scorer *s, const rt_needs *plan, rt_err *err)
 {
     return rt_teacher_open(&s->teacher, s->o->a.teacher, (int)s->o->a.threads, plan, err) ||
                    rt_chat_set(&s->teacher.chat, &s->o->a.set, err) || open_data(s, plan, err)
@@ -513,7 +344,7 @@ static int open_scorer(scorer *s, const rt_needs *plan, rt_err *err)
 
 static int run_score(void *values, rt_err *err)
 {
-    scorer s = { .o = values, .begun = rt_now() };
+    rt_scorer s = { .o = values, .begun = rt_now() };
     int bad = open_scorer(&s, NULL, err) || fill_manifest(&s, err) || write_archive(&s, err);
     close_scorer(&s);
     return bad ? -1 : 0;
@@ -521,20 +352,12 @@ static int run_score(void *values, rt_err *err)
 
 static int plan_score(void *values, rt_needs *p, rt_err *err)
 {
-    scorer s = { .o = values };
+    rt_scorer s = { .o = values };
     rt_trace_manifest_init(&s.manifest);
     int bad = open_scorer(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err);
     if (!bad) {
-        plan_scoring(&s);
-        int64_t rows = s.acts.shape.rows, items = s.manifest.capture.head_max + s.capture.draws;
-        const rt_arena *arena[] = { &s.acts.arena, &s.arena, &s.capture.host, &s.host };
-        for (int i = 0; i < RT_COUNT(arena); i++)
-            rt_needs_arena(p, arena[i]);
-        rt_teacher_needs(&s.teacher, p);
-        rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of a pass",
-                     rt_soft_most(rows, rows * items) + PASS_TEXTS * rt_soft_most(0, 0));
-        rt_work_needs(&s.work, &s.o->a, &s.manifest, rt_ceil_div(s.count, s.manifest.parts),
-                      s.longest, s.longest, p);
+        rt_scorer_plan(&s, false, err);
+        rt_scorer_needs(&s, p);
     }
     close_scorer(&s);
     return bad ? -1 : 0;
@@ -546,7 +369,7 @@ const rt_command rt_command_score = {
     .group = "a teacher's traces",
     .options = options,
     .n_options = RT_COUNT(options),
-    .struct_bytes = sizeof(score_options),
+    .struct_bytes = sizeof(rt_score_options),
     .resumes = "manifest.json",
     .run = run_score,
     .plan = plan_score,

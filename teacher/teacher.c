@@ -7,6 +7,10 @@
 #include "core/base/log.h"
 #include "core/formats/gguf.h"
 
+/* Pages of the program that are not touched yet, stacks, what the allocator keeps, JSON of a
+ * sample. */
+#define ASIDE_BYTES ((int64_t)32 << 20)
+
 /* Every token that ends a response in this model's way of talking ends generation, also where
    generation_config.json names fewer. */
 static void add_stops(rt_config *c, const rt_reasoning *r)
@@ -44,20 +48,29 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs
     return 0;
 }
 
-void rt_teacher_plan(rt_teacher *t, int64_t length)
+void rt_teacher_plan(rt_teacher *t, int64_t length, bool streamed)
 {
     const rt_config cfg = t->model.cfg;
+    if (streamed && !t->later) {
+        rt_model_plan_streamed(&t->model, t->dev, &cfg, t->path, length);
+        t->stream = rt_stream_plan(&t->model, t->dev);
+        return;
+    }
     rt_model_plan_config(&t->model, t->dev, &cfg, t->later ? NULL : t->path, true, length);
 }
 
 int rt_teacher_read(rt_teacher *t, rt_err *err)
 {
-    return rt_model_read(&t->model, t->dev, t->path, err) || rt_dev_ready(t->dev, err) ? -1 : 0;
+    return rt_model_read(&t->model, t->dev, t->path, err) || rt_dev_ready(t->dev, err) ||
+                   (t->stream && rt_stream_open(t->stream, err))
+               ? -1
+               : 0;
 }
 
 void rt_teacher_close(rt_teacher *t)
 {
     rt_chat_close(&t->chat);
+    rt_stream_close(t->stream);
     if (t->dev) {
         rt_model_free(t->dev, &t->model);
         rt_dev_close(t->dev);
@@ -78,6 +91,20 @@ static void name_of(char *name, size_t size, const char *path)
     rt_text_clean(name);
 }
 
+static int read_identity(rt_trace_manifest *m, const rt_teacher *t, rt_err *err)
+{
+    char text[32];
+    int64_t read;
+    double begun = rt_now();
+    if (rt_model_identity(&m->weights_hash, &read, t->path, err))
+        return -1;
+    if (read)
+        rt_info(
+            "%s: read once to know it by its bytes: %s in %.1f s (--no-identity leaves that out)",
+            t->path, rt_fmt_bytes(text, sizeof text, read), rt_now() - begun);
+    return 0;
+}
+
 int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *mode, rt_err *err)
 {
     rt_trace_manifest_init(m);
@@ -89,7 +116,7 @@ int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *m
         if (bad)
             return -1;
     }
-    if (rt_model_identity(&m->weights_hash, t->path, err))
+    if (!t->unread && read_identity(m, t, err))
         return -1;
     bool sample = strcmp(mode, "sample") == 0, mla = t->model.cfg.family->attn == RT_ATTN_MLA;
     snprintf(m->precision, sizeof m->precision, "f32%s",
@@ -107,7 +134,15 @@ void rt_teacher_needs(const rt_teacher *t, rt_needs *p)
 {
     int64_t most = rt_model_reading(&t->model);
     rt_needs_arena(p, &t->model.w.arena);
-    rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file", rt_model_mapped(&t->model));
+    if (t->stream) {
+        const rt_stream_sizes *z = rt_stream_size(t->stream);
+        rt_stream_needs(t->stream, p);
+        rt_needs_add(p, RT_NEEDS_FILE, "weights", "read a pass", z->layers + z->experts);
+        rt_needs_add(p, RT_NEEDS_GROWS, "process", "as it is, and aside",
+                     rt_rss_bytes() + ASIDE_BYTES);
+    } else {
+        rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file", rt_model_mapped(&t->model));
+    }
     rt_needs_arena(p, &t->model.rope_arena);
     rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t->dev));
     rt_needs_add(p, RT_NEEDS_GROWS, "weights", "two tensors, while reading", 2 * most);

@@ -5,6 +5,7 @@
 #define RT_TEACHER_H
 
 #include "core/network/needs.h"
+#include "core/network/stream.h"
 #include "core/network/weights.h"
 #include "corpora/archive/trace.h"
 #include "corpora/chat.h"
@@ -19,6 +20,8 @@ typedef struct rt_teacher {
     int64_t vocab;     /* real ids; the head may have more rows */
     int64_t positions; /* longest sequence the model was made for */
     bool later;        /* an earlier stage will leave it: it is not there yet */
+    rt_stream *stream; /* since _plan, when its weights are to be streamed (teacher/streaming.h) */
+    bool unread;       /* known by its config alone: the manifest has no hash of its weights */
 } rt_teacher;
 
 /* Configuration and tokenizer, which must belong together. No weights yet. plan: a model that an
@@ -26,16 +29,19 @@ typedef struct rt_teacher {
 int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs *plan,
                     rt_err *err);
 /* What the weights will take, and the rope table for sequences of `length`. */
-void rt_teacher_plan(rt_teacher *t, int64_t length);
+void rt_teacher_plan(rt_teacher *t, int64_t length, bool streamed);
 /* The weights, and the workspace of everything that was planned on t->dev. */
 int rt_teacher_read(rt_teacher *t, rt_err *err);
 void rt_teacher_close(rt_teacher *t); /* accepts a zeroed teacher */
 
 /* Name, hashes, vocabulary, template and precision path; the rest of *m as rt_trace_manifest_init
-   leaves it. mode: "sample" (through a cache) or "score". Reads all of the weights' bytes. */
+   leaves it. mode: "sample" (through a cache) or "score". Reads all of the weights' bytes once,
+   unless t->unread. */
 int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *mode, rt_err *err);
 
-/* Weights, rope table and the workspace of all that was planned on t->dev. */
+/* Weights, rope table and the workspace of all that was planned on t->dev; of streamed weights,
+   where memory has a bound, also the process as it is: texts and tokenizer that have rows count
+   twice. */
 void rt_teacher_needs(const rt_teacher *t, rt_needs *p);
 
 RT_END

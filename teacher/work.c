@@ -10,6 +10,7 @@
 #include "core/base/utf8.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
+#include "teacher/streaming.h"
 
 /* ---- settings -----------------------------------------------------------------------------------
  */
@@ -370,8 +371,8 @@ static void print_table(const rt_trace_statistics *s, double mean, int64_t token
         printf("%-22s %.0f\n", "tokens a second", (double)tokens / (seconds > 0 ? seconds : 1));
 }
 
-static void print_json(const rt_archive_options *o, const rt_trace_statistics *s, double mean,
-                       int64_t tokens, double seconds)
+static void print_json(const rt_archive_options *o, const rt_teacher *teacher,
+                       const rt_trace_statistics *s, double mean, int64_t tokens, double seconds)
 {
     cJSON *json = rt_json_object();
     rt_json_put_str(json, "archive", o->out);
@@ -379,11 +380,14 @@ static void print_json(const rt_archive_options *o, const rt_trace_statistics *s
     rt_json_put_num(json, "tokens_per_response", mean);
     rt_json_put_num(json, "seconds", seconds);
     rt_json_put_i64(json, "new_tokens", tokens);
+    if (teacher->stream)
+        rt_streaming_put(json, teacher);
     rt_json_print(json);
     cJSON_Delete(json);
 }
 
-static int report(const rt_archive_options *o, int64_t tokens, double seconds, rt_err *err)
+static int report(const rt_archive_options *o, const rt_teacher *teacher, int64_t tokens,
+                  double seconds, rt_err *err)
 {
     rt_trace_reader *r = NULL;
     rt_trace_statistics s;
@@ -396,14 +400,16 @@ static int report(const rt_archive_options *o, int64_t tokens, double seconds, r
         return -1;
     double mean = (double)learned / (double)rt_max(s.samples, 1);
     if (o->json)
-        print_json(o, &s, mean, tokens, seconds);
+        print_json(o, teacher, &s, mean, tokens, seconds);
     else
         print_table(&s, mean, tokens, seconds);
+    if (!o->json && teacher->stream)
+        rt_streaming_print(teacher);
     return 0;
 }
 
-int rt_work_end(rt_trace_writer *w, int bad, bool done, const rt_archive_options *o, int64_t tokens,
-                double begun, rt_err *err)
+int rt_work_end(rt_trace_writer *w, const rt_teacher *teacher, int bad, bool done,
+                const rt_archive_options *o, int64_t tokens, double begun, rt_err *err)
 {
     int64_t n = rt_trace_written(w);
     rt_err closing = { 0 };
@@ -417,5 +423,5 @@ int rt_work_end(rt_trace_writer *w, int bad, bool done, const rt_archive_options
                (long long)n);
         return 0;
     }
-    return bad ? -1 : report(o, tokens, rt_now() - begun, err);
+    return bad ? -1 : report(o, teacher, tokens, rt_now() - begun, err);
 }

@@ -13,15 +13,16 @@
 #include "corpora/bytes_map.h"
 #include "corpora/chat.h"
 #include "corpora/verify/verify.h"
+#include "teacher/teacher.h"
 
 RT_BEGIN
 
 typedef struct rt_archive_options {
     char *teacher, *out, *licence, *shard;
     rt_strlist temperatures, set;
-    int64_t head_max, samples_per_shard, limit, seed, threads;
+    int64_t head_max, samples_per_shard, limit, seed, threads, memory;
     double head_floor, tail_spacing;
-    bool plan, json;
+    bool identity, plan, json;
 } rt_archive_options;
 
 /* Rows for a command whose struct S holds an rt_archive_options `a`. */
@@ -43,6 +44,12 @@ typedef struct rt_archive_options {
                 "do part I (from 0) of N; else by the environment of a job array"),                \
         OPT_INT(S, a.samples_per_shard, "samples-per-shard", "4096", 1, 1e9,                       \
                 "samples in one file of the archive"),                                             \
+        OPT_BYTES(                                                                                 \
+            S, a.memory, "memory", "0", 0, 1e15,                                                   \
+            "read weights as they are needed, and hold no more than this (2G); 0 = no bound",      \
+            RT_OPT_FREE),                                                                          \
+        OPT_BOOL(S, a.identity, "identity", "true",                                                \
+                 "know the teacher by its bytes, all read once; else by its config alone"),        \
         OPT_STR(S, a.licence, "licence", "", "TEXT", "under which the archive may be used"),       \
         OPT_THREADS(S, a.threads),                                                                 \
         OPT_BOOL(S, a.plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),        \
@@ -104,8 +111,9 @@ void rt_work_needs(const rt_work *w, const rt_archive_options *o, const rt_trace
 /* Finishes the archive unless bad, closes it either way, and tells on stdout what it holds; where
    nothing was left to do (done) only that, at once. tokens: of this process, which began at `begun`
    (rt_now). */
-int rt_work_end(rt_trace_writer *w, int bad, bool done, const rt_archive_options *o, int64_t tokens,
-                double begun, rt_err *err);
+/* teacher: whose weights were streamed is said too. */
+int rt_work_end(rt_trace_writer *w, const rt_teacher *teacher, int bad, bool done,
+                const rt_archive_options *o, int64_t tokens, double begun, rt_err *err);
 
 RT_END
 

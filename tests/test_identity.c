@@ -167,6 +167,7 @@ START_TEST(weights)
     rt_err err = { 0 };
     rt_hash read, known;
     rt_safetensors_writer w;
+    int64_t bytes = 0;
     const int64_t n = LARGE / 4;
     char *data = calloc(1, LARGE);
     ck_assert(data && getcwd(home, sizeof home));
@@ -178,15 +179,17 @@ START_TEST(weights)
        rt_safetensors_writer_commit(&w, &err));
     free(data);
     sleep(3);
-    OK(rt_model_hash(&read, "m", &err) || rt_model_identity(&known, "m", &err));
+    OK(rt_model_hash(&read, "m", &err) || rt_model_identity(&known, &bytes, "m", &err));
     ck_assert_str_eq(read.hex, known.hex);
+    ck_assert_int_gt(bytes, LARGE);
     spoil_cache();
-    OK(rt_model_identity(&known, "m", &err));
+    OK(rt_model_identity(&known, &bytes, "m", &err));
+    ck_assert_int_eq(bytes, 0);
     ck_assert_str_ne(read.hex, known.hex);
     OK(rt_model_hash(&known, "m", &err));
     ck_assert_str_eq(read.hex, known.hex);
     put("m/model-00001-of-00001.safetensors", "another file");
-    OK(rt_model_identity(&known, "m", &err)); /* the directory changed: not believed */
+    OK(rt_model_identity(&known, &bytes, "m", &err)); /* the directory changed: not believed */
     ck_assert_str_eq(read.hex, known.hex);
     unsetenv("XDG_CACHE_HOME");
 }

@@ -74,7 +74,7 @@ static rt_hash flip(rt_work_of *w, const rt_option *o, void *at, char *text)
         *(bool *)at = !*(bool *)at;
         key = key_of(w);
         *(bool *)at = !*(bool *)at;
-    } else if (o->kind == RT_OPT_INT) {
+    } else if (o->kind == RT_OPT_INT || o->kind == RT_OPT_BYTES) {
         *(int64_t *)at += 1;
         key = key_of(w);
         *(int64_t *)at -= 1;
@@ -160,8 +160,9 @@ START_TEST(every_option)
 }
 END_TEST
 
-/* What is called free must be so: tests/check_run.sh, check_sample.sh, check_train.sh and
-   check_outputs.sh run these and compare bytes. A new one goes there first, then here. */
+/* What is called free must be so: tests/check_run.sh, check_sample.sh, check_stream.sh,
+   check_train.sh and check_outputs.sh run these and compare bytes. A new one goes there first, then
+   here. */
 START_TEST(free_options)
 {
     static const char *const PROVED[] = { "threads",
@@ -170,6 +171,7 @@ START_TEST(free_options)
                                           "batch",
                                           "prefill-tokens",
                                           "cache-tokens",
+                                          "memory",
                                           "save-every",
                                           "eval-every",
                                           "eval-limit",

@@ -9,8 +9,8 @@
      test-tool bare IN.gguf OUT.gguf       a GGUF of ours without its two keys of checksums
      test-tool flip FILE BIT               the file with one bit turned over
      test-tool random CONFIG.json OUT.safetensors   the weights of a model of that shape as another
-                                           program would write them: bf16, about N(0, 0.02), norms 1
-   Refuses: being installed. */
+                                           program would write them: bf16, about N(0, 0.02), norms
+   1; with quantization_config fp8, layers' matrices e4m3 Refuses: being installed. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,21 +137,109 @@ static int flip(const char *path, long long bit, rt_err *err)
     return bad ? rt_fail(err, "%s: cannot be changed", path) : 0;
 }
 
+enum { CHUNK = 1 << 20 };
+
+static uint64_t next_random(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return *state;
+}
+
 /* Sums of four random bytes are bell-shaped enough. */
 static void fill(uint16_t *out, int64_t n, bool ones, uint64_t *state)
 {
     for (int64_t i = 0; i < n; i++) {
-        *state = *state * 6364136223846793005u + 1442695040888963407u;
-        uint32_t r = (uint32_t)(*state >> 32);
+        uint32_t r = (uint32_t)(next_random(state) >> 32);
         int sum = (int)(r & 255) + (int)(r >> 8 & 255) + (int)(r >> 16 & 255) + (int)(r >> 24) -
                   510;
         out[i] = rt_f32_to_bf16(ones ? 1.0f : (float)sum * (0.02f / 148));
     }
 }
 
+/* Codes of e4m3 below 1.9 under scales that make them about as large. */
+static void fill_codes(uint8_t *out, int64_t n, uint64_t *state)
+{
+    for (int64_t i = 0; i < n; i += 4) {
+        uint32_t r = (uint32_t)(next_random(state) >> 32);
+        for (int64_t k = i; k < n && k < i + 4; k++, r >>= 8)
+            out[k] = (uint8_t)((r & 128) | (r & 127) % 64);
+    }
+}
+
+/* What is fp8 in a checkpoint that is: the matrices of layers but the router. */
+static bool is_fp8(const rt_config *c, const rt_param *p)
+{
+    return c->quantization.method == RT_QUANT_FP8 && (p->flags & RT_PARAM_PRODUCT) &&
+           p->layer >= 0 && !strstr(p->name, "mlp.gate.weight");
+}
+
+static int64_t scale_dim(const rt_config *c, const rt_param *p, int d)
+{
+    int64_t each = d ? c->quantization.cols : c->quantization.rows;
+    return rt_ceil_div(p->slot->dim[(p->experts != 0) + d], each);
+}
+
+static void declare(cJSON *header, const char *name, const char *dtype, int rank,
+                    const int64_t *dim, int64_t item, int64_t *at)
+{
+    cJSON *one = rt_json_object(), *shape = rt_json_array(), *offsets = rt_json_array();
+    int64_t bytes = item;
+    for (int d = 0; d < rank; d++) {
+        rt_json_put(shape, NULL, cJSON_CreateNumber((double)dim[d]));
+        bytes *= dim[d];
+    }
+    rt_json_put(offsets, NULL, cJSON_CreateNumber((double)*at));
+    *at += bytes;
+    rt_json_put(offsets, NULL, cJSON_CreateNumber((double)*at));
+    rt_json_put_str(one, "dtype", dtype);
+    rt_json_put(one, "shape", shape);
+    rt_json_put(one, "data_offsets", offsets);
+    rt_json_put(header, name, one);
+}
+
+static void declare_param(cJSON *header, const rt_config *c, const rt_param *p, int64_t *at)
+{
+    bool stack = p->experts != 0;
+    for (int64_t e = 0; e < rt_max(p->experts, 1); e++) {
+        char name[160], scale[180];
+        int64_t blocks[2] = { 0 };
+        snprintf(name, sizeof name, "%s", p->name);
+        if (stack)
+            rt_param_expert_name(p, e, name, sizeof name);
+        declare(header, name, is_fp8(c, p) ? "F8_E4M3" : "BF16", p->slot->rank - stack,
+                p->slot->dim + stack, is_fp8(c, p) ? 1 : 2, at);
+        if (!is_fp8(c, p))
+            continue;
+        snprintf(scale, sizeof scale, "%s_scale_inv", name);
+        for (int d = 0; d < 2; d++)
+            blocks[d] = scale_dim(c, p, d);
+        declare(header, scale, "F32", 2, blocks, 4, at);
+    }
+}
+
+static bool write_param(FILE *f, const rt_config *c, const rt_param *p, void *chunk,
+                        uint64_t *state)
+{
+    int64_t each = rt_tensor_elements(p->slot) / rt_max(p->experts, 1);
+    bool codes = is_fp8(c, p), bad = false;
+    for (int64_t e = 0; !bad && e < rt_max(p->experts, 1); e++) {
+        for (int64_t left = each, n; !bad && left > 0; left -= n) {
+            n = rt_min(left, CHUNK);
+            if (codes)
+                fill_codes(chunk, n, state);
+            else
+                fill(chunk, n, p->init == RT_INIT_ONES, state);
+            bad = fwrite(chunk, codes ? 1 : 2, (size_t)n, f) != (size_t)n;
+        }
+        float scale = 0.04f;
+        for (int64_t i = 0; codes && !bad && i < scale_dim(c, p, 0) * scale_dim(c, p, 1); i++)
+            bad = fwrite(&scale, 4, 1, f) != 1;
+    }
+    return !bad;
+}
+
 static int random_weights(const char *config, const char *out, rt_err *err)
 {
-    enum { CHUNK = 1 << 20 };
     rt_config c;
     rt_model m;
     cJSON *json = NULL, *header = rt_json_object();
@@ -159,40 +247,16 @@ static int random_weights(const char *config, const char *out, rt_err *err)
         return -1;
     rt_model_init(&m, &c);
     int64_t at = 0;
-    for (int i = 0; i < m.w.params.n; i++) {
-        const rt_param *p = &m.w.params.item[i];
-        int64_t n = rt_tensor_elements(p->slot) / rt_max(p->experts, 1);
-        for (int64_t e = 0; e < rt_max(p->experts, 1); e++, at += 2 * n) {
-            char name[160];
-            cJSON *one = rt_json_object(), *shape = rt_json_array(), *offsets = rt_json_array();
-            snprintf(name, sizeof name, "%s", p->name);
-            if (p->experts)
-                rt_param_expert_name(p, e, name, sizeof name);
-            for (int d = p->experts ? 1 : 0; d < p->slot->rank; d++)
-                rt_json_put(shape, NULL, cJSON_CreateNumber((double)p->slot->dim[d]));
-            rt_json_put(offsets, NULL, cJSON_CreateNumber((double)at));
-            rt_json_put(offsets, NULL, cJSON_CreateNumber((double)(at + 2 * n)));
-            rt_json_put_str(one, "dtype", "BF16");
-            rt_json_put(one, "shape", shape);
-            rt_json_put(one, "data_offsets", offsets);
-            rt_json_put(header, name, one);
-        }
-    }
+    for (int i = 0; i < m.w.params.n; i++)
+        declare_param(header, &c, &m.w.params.item[i], &at);
     char *text = rt_json_text(header);
     int64_t length = rt_align_up((int64_t)strlen(text), 64) + 56;
-    uint16_t *chunk = rt_alloc(CHUNK, sizeof *chunk, "a chunk");
+    void *chunk = rt_alloc(CHUNK, 2, "a chunk");
     uint64_t state = 7;
     FILE *f = fopen(out, "wb");
     bool bad = !f || fwrite(&length, 8, 1, f) != 1 || fprintf(f, "%-*s", (int)length, text) < 0;
-    for (int i = 0; !bad && i < m.w.params.n; i++) {
-        const rt_param *p = &m.w.params.item[i];
-        int64_t left = rt_tensor_elements(p->slot), n;
-        for (; !bad && left > 0; left -= n) {
-            n = rt_min(left, CHUNK);
-            fill(chunk, n, p->init == RT_INIT_ONES, &state);
-            bad = fwrite(chunk, 2, (size_t)n, f) != (size_t)n;
-        }
-    }
+    for (int i = 0; !bad && i < m.w.params.n; i++)
+        bad = !write_param(f, &c, &m.w.params.item[i], chunk, &state);
     bad = (f && fclose(f)) || bad;
     free(chunk);
     free(text);

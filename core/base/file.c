@@ -19,7 +19,7 @@
 #include "core/base/memory.h"
 #include "core/base/path.h"
 
-enum { OUT_BUFFER_BYTES = 256 << 10, READ_BLOCK_BYTES = 1 << 20 };
+enum { OUT_BUFFER_BYTES = 256 << 10, READ_BLOCK_BYTES = 1 << 20, MAP_BLOCK_BYTES = 16 << 20 };
 
 // --------------------------------------------------------------------------------- reading
 
@@ -66,6 +66,7 @@ int rt_map_open(rt_map *map, const char *path, rt_err *err)
     *map = (rt_map){ 0 };
     if (rt_file_open(&fd, &bytes, path, err))
         return -1;
+    map->path = rt_strdup(path);
     if (bytes == 0) {
         map->data = (const uint8_t *)"";
     } else {
@@ -75,9 +76,11 @@ int rt_map_open(rt_map *map, const char *path, rt_err *err)
                                  : rt_fail(err, "%s: cannot map %lld bytes: %s", path,
                                            (long long)bytes, rt_errno_text(errno));
         else
-            *map = (rt_map){ .data = base, .bytes = bytes, .base = base };
+            *map = (rt_map){ .data = base, .bytes = bytes, .base = base, .path = map->path };
     }
     close(fd);
+    if (rc)
+        rt_map_close(map);
     return rc;
 }
 
@@ -85,7 +88,33 @@ void rt_map_close(rt_map *map)
 {
     if (map->base)
         munmap(map->base, (size_t)map->bytes);
+    free(map->path);
     *map = (rt_map){ 0 };
+}
+
+void rt_map_forget(const void *data, int64_t bytes)
+{
+    const uintptr_t page = 4095; // pages half inside stay
+    uintptr_t begin = ((uintptr_t)data + page) & ~page,
+              end = ((uintptr_t)data + (uintptr_t)bytes) & ~page;
+    if (end > begin)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+bool rt_map_fits(const char *digits, const void *data, int64_t bytes)
+{
+    rt_hasher h = { 0 };
+    const char *p = data;
+    rt_hasher_begin(&h);
+    for (int64_t at = 0, n; at < bytes; at += n) {
+        n = rt_min(MAP_BLOCK_BYTES, bytes - at);
+        rt_hasher_add(&h, p + at, n);
+        if (bytes > MAP_BLOCK_BYTES) // a tensor that fits once is read next
+            rt_map_forget(p + at, n);
+    }
+    rt_hash hash = rt_hasher_end(&h);
+    rt_hasher_free(&h);
+    return rt_hash_same(digits, &hash);
 }
 
 void rt_file_forget(const char *path)

@@ -17,11 +17,17 @@ int rt_file_open(int *fd, int64_t *bytes, const char *path, rt_err *err);
 typedef struct rt_map {
     const uint8_t *data;
     int64_t bytes;
+    char *path; /* as it was opened */
     void *base; /* private */
 } rt_map;
 
 int rt_map_open(rt_map *map, const char *path, rt_err *err);
 void rt_map_close(rt_map *map); /* accepts a zeroed map */
+/* Pages of a map that this process holds are given back; they are read again when they are touched.
+ */
+void rt_map_forget(const void *data, int64_t bytes);
+/* rt_hash_fits of bytes of a map, of which it holds little at a time. */
+bool rt_map_fits(const char *digits, const void *data, int64_t bytes);
 
 /* Pages of a file that lie in memory unchanged are dropped, so that what is read next comes from
    the disk: as far as the system does as it is asked. */

@@ -37,10 +37,15 @@ bool rt_hash_fits(const char *digits, const void *data, int64_t bytes)
     return rt_hash_same(digits, &hash);
 }
 
-void rt_hasher_begin(rt_hasher *h)
+static void make_state(rt_hasher *h)
 {
     if (!h->state && !(h->state = XXH3_createState()))
         rt_out_of_memory(-1, "the state of a hash");
+}
+
+void rt_hasher_begin(rt_hasher *h)
+{
+    make_state(h);
     XXH3_128bits_reset(h->state);
 }
 
@@ -51,6 +56,20 @@ void rt_hasher_add(rt_hasher *h, const void *data, int64_t bytes)
 }
 
 rt_hash rt_hasher_end(rt_hasher *h) { return to_hex(XXH3_128bits_digest(h->state)); }
+
+void rt_hasher_begin64(rt_hasher *h, uint64_t seed)
+{
+    make_state(h);
+    XXH3_64bits_reset_withSeed(h->state, seed);
+}
+
+void rt_hasher_add64(rt_hasher *h, const void *data, int64_t bytes)
+{
+    if (bytes > 0)
+        XXH3_64bits_update(h->state, data, (size_t)bytes);
+}
+
+uint64_t rt_hasher_end64(rt_hasher *h) { return XXH3_64bits_digest(h->state); }
 
 void rt_hasher_free(rt_hasher *h)
 {

@@ -31,6 +31,10 @@ typedef struct rt_hasher {
 void rt_hasher_begin(rt_hasher *h); /* accepts a zeroed and a used h */
 void rt_hasher_add(rt_hasher *h, const void *data, int64_t bytes);
 rt_hash rt_hasher_end(rt_hasher *h);
+/* The same of rt_hash64. */
+void rt_hasher_begin64(rt_hasher *h, uint64_t seed);
+void rt_hasher_add64(rt_hasher *h, const void *data, int64_t bytes);
+uint64_t rt_hasher_end64(rt_hasher *h);
 void rt_hasher_free(rt_hasher *h); /* accepts a zeroed h */
 
 RT_END

@@ -56,6 +56,17 @@ int64_t rt_peak_rss_bytes(void)
     return (int64_t)usage.ru_maxrss * 1024;
 }
 
+int64_t rt_rss_bytes(void)
+{
+    long long all = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f && fscanf(f, "%lld %lld", &all, &resident) != 2)
+        resident = 0;
+    if (f)
+        fclose(f);
+    return resident * sysconf(_SC_PAGESIZE);
+}
+
 // --------------------------------------------------------------------------------- progress
 
 static void show(rt_progress *p, double now)

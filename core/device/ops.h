@@ -150,9 +150,10 @@ void rt_zero(rt_dev *d, rt_tensor *y);
    for (b, tb) = (w, 1) and is used instead of b. */
 void rt_matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b, bool tb,
                float beta);
-/* Rows sorted by expert, offset (E+1) i32. Without ta: rows of expert e: c(G,·) = a(G,·)·b[e];
-   b (E,·,·), any dtype, tb as above, or E pieces. With ta: c[e](·,·) = a[rows of e]ᵀ · b[rows
-   of e] + beta c[e], c (E,·,·); an expert without rows keeps beta c[e]. */
+/* Rows sorted by expert, offset (E+1) i32; a and c hold rows offset[0] .. offset[E], so that some
+   of the experts of a stack are a slice of all four. Without ta: rows of expert e: c(G,·) =
+   a(G,·)·b[e]; b (E,·,·), any dtype, tb as above, or E pieces. With ta: c[e](·,·) = a[rows of e]ᵀ ·
+   b[rows of e] + beta c[e], c (E,·,·); an expert without rows keeps beta c[e]. */
 void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
                        bool tb, const rt_tensor *offset, float beta);
 /* Per head, for absorbed MLA. c(N,H,·)[.., c0 : c0+n_out] = a(N,H,·)[.., a0 : a0+n_in] · w_h +

@@ -342,7 +342,7 @@ static int sums_read(rt_gguf *g, int64_t head_bytes, int64_t data_at, rt_err *er
 
 int rt_gguf_check(const rt_gguf *g, const rt_gguf_tensor *t, rt_err *err)
 {
-    if (!t->sum || rt_hash_fits(t->sum, t->data, t->bytes))
+    if (!t->sum || rt_map_fits(t->sum, t->data, t->bytes))
         return 0;
     return rt_fail(err,
                    "%s: tensor %s: its bytes are not those that were written (the checksum does "

@@ -211,7 +211,7 @@ static int sums_read(rt_safetensors *st, const cJSON *header, int file, int64_t 
 
 int rt_safetensors_check(const rt_safetensors *st, const rt_st_tensor *t, rt_err *err)
 {
-    if (!t->sum || rt_hash_fits(t->sum, t->data, t->bytes))
+    if (!t->sum || rt_map_fits(t->sum, t->data, t->bytes))
         return 0;
     return rt_fail(err,
                    "%s: tensor %s: its bytes are not those that were written (the checksum does "

@@ -34,8 +34,9 @@ void rt_block_plan_grads(const rt_plan *p, const rt_config *c, rt_block_saved *d
     rt_ffn_plan_grads(p, c, &ds->ffn);
 }
 
-void rt_block_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_block_w *w,
-                      rt_block_saved *s, rt_tensor *y, const rt_tensor *x, const rt_pass *pass)
+int rt_block_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_block_w *w,
+                     rt_block_saved *s, rt_tensor *y, const rt_tensor *x, const rt_pass *pass,
+                     rt_err *err)
 {
     float eps = (float)c->norm_eps;
     rt_tensor *mid = s->mid.data ? &s->mid : y;
@@ -46,17 +47,20 @@ void rt_block_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_blo
     rt_rmsnorm_forward(d, &s->ffn_in, &s->ffn_rstd, mid, &w->ffn_norm, eps);
     if (y->data != mid->data)
         rt_copy(d, y, mid);
-    rt_ffn_forward(d, c, layer, &w->ffn, &s->ffn, y, &s->ffn_in);
+    return rt_ffn_forward(d, c, layer, &w->ffn, &s->ffn, y, &s->ffn_in, pass->visit, err);
 }
 
-void rt_block_backward(rt_dev *d, const rt_config *c, int64_t layer, const rt_block_w *w,
-                       rt_block_w *dw, rt_block_saved *s, rt_block_saved *ds, rt_tensor *dx,
-                       const rt_tensor *x, const rt_pass *pass)
+int rt_block_backward(rt_dev *d, const rt_config *c, int64_t layer, const rt_block_w *w,
+                      rt_block_w *dw, rt_block_saved *s, rt_block_saved *ds, rt_tensor *dx,
+                      const rt_tensor *x, const rt_pass *pass, rt_err *err)
 {
-    rt_ffn_backward(d, c, layer, &w->ffn, &dw->ffn, &s->ffn, &ds->ffn, &ds->ffn_in, dx, &s->ffn_in);
+    if (rt_ffn_backward(d, c, layer, &w->ffn, &dw->ffn, &s->ffn, &ds->ffn, &ds->ffn_in, dx,
+                        &s->ffn_in, pass->visit, err))
+        return -1;
     rt_rmsnorm_backward(d, dx, &dw->ffn_norm, &ds->ffn_in, &s->mid, &w->ffn_norm, &s->ffn_rstd,
                         1.0f);
     rt_mixer_of(c, layer)->backward(d, c, &w->mixer, &dw->mixer, &s->mixer, &ds->mixer,
                                     &ds->attn_in, dx, &s->attn_in, pass);
     rt_rmsnorm_backward(d, dx, &dw->attn_norm, &ds->attn_in, x, &w->attn_norm, &s->attn_rstd, 1.0f);
+    return 0;
 }

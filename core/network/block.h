@@ -24,13 +24,14 @@ void rt_block_params(rt_params *p, const rt_config *cfg, rt_block_w *w);
 /* With p->mode not TRAIN, `mid` is left unplanned: the stream is updated in place. */
 void rt_block_plan(const rt_plan *p, const rt_config *cfg, int64_t layer, rt_block_saved *s);
 void rt_block_plan_grads(const rt_plan *p, const rt_config *cfg, rt_block_saved *ds);
-/* y(N,C) = block(x(N,C)); y may be x when not training */
-void rt_block_forward(rt_dev *d, const rt_config *cfg, int64_t layer, const rt_block_w *w,
-                      rt_block_saved *s, rt_tensor *y, const rt_tensor *x, const rt_pass *pass);
+/* y(N,C) = block(x(N,C)); y may be x when not training. -1: what rt_ffn_forward says. */
+int rt_block_forward(rt_dev *d, const rt_config *cfg, int64_t layer, const rt_block_w *w,
+                     rt_block_saved *s, rt_tensor *y, const rt_tensor *x, const rt_pass *pass,
+                     rt_err *err);
 /* dw += ; dx(N,C) holds the gradient of y and becomes the gradient of x */
-void rt_block_backward(rt_dev *d, const rt_config *cfg, int64_t layer, const rt_block_w *w,
-                       rt_block_w *dw, rt_block_saved *s, rt_block_saved *ds, rt_tensor *dx,
-                       const rt_tensor *x, const rt_pass *pass);
+int rt_block_backward(rt_dev *d, const rt_config *cfg, int64_t layer, const rt_block_w *w,
+                      rt_block_w *dw, rt_block_saved *s, rt_block_saved *ds, rt_tensor *dx,
+                      const rt_tensor *x, const rt_pass *pass, rt_err *err);
 
 RT_END
 

@@ -157,6 +157,78 @@ static void expert_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, rt_tensor *
     rt_matmul_grouped(d, dx, dy, false, w, false, offset, beta);
 }
 
+/* Experts [first, first + n) of a stack. */
+static rt_tensor experts_of(rt_dev *d, const rt_tensor *w, int64_t first, int64_t n)
+{
+    rt_tensor some = rt_tensor_rows(w, first, n);
+    if (w->piece)
+        some.piece = w->piece + first;
+    if (w->panels)
+        some.panels = (const uint8_t *)w->panels + rt_panels_bytes(d, w) / w->dim[0] * first;
+    return some;
+}
+
+/* Experts [first, end) of a stack, and their rows: offset is on the host. */
+typedef struct some {
+    int64_t first, end, row, rows;
+    const int32_t *offset;
+    rt_tensor where; /* (end - first + 1) of offset, on the device */
+} some;
+
+static some some_of(const rt_ffn_saved *s, const int32_t *offset, int64_t first, int64_t end)
+{
+    return (some){ first,         end,
+                   offset[first], offset[end] - offset[first],
+                   offset,        rt_tensor_rows(&s->offset, first, end - first + 1) };
+}
+
+static rt_tensor its_rows(const some *g, const rt_tensor *t)
+{
+    return rt_tensor_rows(t, g->row, g->rows);
+}
+
+/* Rows of one expert of g among its_rows, and its bias of a stack; false when it has none. */
+static bool one_bias(const some *g, int64_t e, const rt_tensor *all, const rt_tensor *biases,
+                     rt_tensor *rows, rt_tensor *bias)
+{
+    if (!biases->data || g->offset[e] == g->offset[e + 1])
+        return false;
+    *rows = rt_tensor_rows(all, g->offset[e] - g->row, g->offset[e + 1] - g->offset[e]);
+    *bias = rt_tensor_rows(biases, e, 1);
+    *bias = rt_tensor_1(bias->data, bias->dtype, biases->dim[1]);
+    return true;
+}
+
+/* y = x · wᵀ + bias of the rows of g. */
+static void some_forward(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *w,
+                         const rt_tensor *bias, const some *g)
+{
+    rt_tensor experts = experts_of(d, w, g->first, g->end - g->first), rows, one;
+    rt_matmul_grouped(d, y, x, false, &experts, true, &g->where, 0.0f);
+    for (int64_t e = g->first; e < g->end; e++)
+        if (one_bias(g, e, y, bias, &rows, &one))
+            rt_bias_forward(d, &rows, &one, NULL);
+}
+
+/* The same products in groups of experts, as the visitor has them: the same bits. */
+static int experts_visited(rt_dev *d, const rt_mlp_w *w, rt_ffn_saved *s, int64_t layer,
+                           const rt_visit *v, rt_err *err)
+{
+    rt_mlp_saved *m = &s->routed;
+    int64_t first = 0, end = 0;
+    int more;
+    while ((more = v->experts(v->ctx, layer, &first, &end, err)) > 0) {
+        some g = some_of(s, v->offset, first, end);
+        rt_tensor gate = its_rows(&g, &m->gate), up = its_rows(&g, &m->up),
+                  act = its_rows(&g, &m->act), xs = its_rows(&g, &s->xs), ys = its_rows(&g, &s->ys);
+        some_forward(d, &gate, &xs, &w->gate, &w->bias[0], &g);
+        some_forward(d, &up, &xs, &w->up, &w->bias[1], &g);
+        rt_swiglu_forward(d, &act, &gate, &up, &m->rule);
+        some_forward(d, &ys, &act, &w->down, &w->bias[2], &g);
+    }
+    return more;
+}
+
 static void experts_forward(rt_dev *d, const rt_mlp_w *w, rt_ffn_saved *s)
 {
     rt_mlp_saved *m = &s->routed;
@@ -175,6 +247,41 @@ static void experts_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, rt_ffn_
     rt_swiglu_backward(d, &dm->gate, &dm->up, &dm->act, &m->gate, &m->up, &m->rule);
     expert_backward(d, &ds->xs, &dw->gate, &dw->bias[0], &dm->gate, &s->xs, &w->gate, o, 0.0f);
     expert_backward(d, &ds->xs, &dw->up, &dw->bias[1], &dm->up, &s->xs, &w->up, o, 1.0f);
+}
+
+/* dbias += , dw += , dx = ... + beta dx of the rows of g. */
+static void some_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, rt_tensor *dbias,
+                          const rt_tensor *dy, const rt_tensor *x, const rt_tensor *w,
+                          const some *g, float beta)
+{
+    rt_tensor experts = experts_of(d, w, g->first, g->end - g->first), rows, one;
+    rt_tensor dexperts = rt_tensor_rows(dw, g->first, g->end - g->first);
+    for (int64_t e = g->first; e < g->end; e++)
+        if (one_bias(g, e, dy, dbias, &rows, &one))
+            rt_bias_backward(d, &one, &rows, NULL);
+    rt_matmul_grouped(d, &dexperts, dy, true, x, false, &g->where, 1.0f);
+    rt_matmul_grouped(d, dx, dy, false, &experts, false, &g->where, beta);
+}
+
+static int experts_backward_visited(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, rt_ffn_saved *s,
+                                    rt_ffn_saved *ds, int64_t layer, const rt_visit *v, rt_err *err)
+{
+    rt_mlp_saved *m = &s->routed, *dm = &ds->routed;
+    int64_t first = 0, end = 0;
+    int more;
+    while ((more = v->experts(v->ctx, layer, &first, &end, err)) > 0) {
+        some g = some_of(s, v->offset, first, end);
+        rt_tensor gate = its_rows(&g, &m->gate), up = its_rows(&g, &m->up),
+                  act = its_rows(&g, &m->act), xs = its_rows(&g, &s->xs);
+        rt_tensor dgate = its_rows(&g, &dm->gate), dup = its_rows(&g, &dm->up),
+                  dact = its_rows(&g, &dm->act), dxs = its_rows(&g, &ds->xs),
+                  dys = its_rows(&g, &ds->ys);
+        some_backward(d, &dact, &dw->down, &dw->bias[2], &dys, &act, &w->down, &g, 0.0f);
+        rt_swiglu_backward(d, &dgate, &dup, &dact, &gate, &up, &m->rule);
+        some_backward(d, &dxs, &dw->gate, &dw->bias[0], &dgate, &xs, &w->gate, &g, 0.0f);
+        some_backward(d, &dxs, &dw->up, &dw->bias[1], &dup, &xs, &w->up, &g, 1.0f);
+    }
+    return more;
 }
 
 static void routed_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
@@ -198,8 +305,17 @@ static void routed_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
         shared_plan(p, c, s);
 }
 
-static void routed_forward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt_ffn_saved *s,
-                           rt_tensor *y, const rt_tensor *x)
+/* What s says of routes is wanted of the visitor: one wait for the device a layer. */
+static int route_visit(rt_dev *d, const rt_ffn_saved *s, int64_t layer, const rt_visit *v,
+                       rt_err *err)
+{
+    rt_download(d, v->offset, s->offset.data, rt_tensor_bytes(&s->offset));
+    return rt_sync(d, err) || v->route(v->ctx, layer, err) ? -1 : 0;
+}
+
+static int routed_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w *w,
+                          rt_ffn_saved *s, rt_tensor *y, const rt_tensor *x, const rt_visit *v,
+                          rt_err *err)
 {
     rt_route_policy policy = rt_config_route(c);
     const rt_tensor *bias = c->family->scoring == RT_ROUTE_SIGMOID ? &w->bias : NULL;
@@ -210,20 +326,28 @@ static void routed_forward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt_
     rt_route_sort(d, &s->offset, &s->row, &s->slot, &s->idx);
     if (s->load.data)
         rt_route_load(d, &s->load, &s->offset);
+    if (v && route_visit(d, s, layer, v, err))
+        return -1;
     rt_gather_rows(d, &s->xs, x, &s->row);
-    experts_forward(d, &w->routed, s);
+    if (!v)
+        experts_forward(d, &w->routed, s);
     if (has_gate(c))
         gated_forward(d, w, s, y, x);
     else if (c->shared)
         mlp_forward(d, &w->shared, &s->shared, y, x, 1.0f);
+    if (v && experts_visited(d, &w->routed, s, layer, v, err))
+        return -1;
     rt_combine_forward(d, y, &s->ys, &s->slot, &s->weight);
+    return 0;
 }
 
-static void routed_backward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt_ffn_w *dw,
-                            rt_ffn_saved *s, rt_ffn_saved *ds, rt_tensor *dx, const rt_tensor *dy,
-                            const rt_tensor *x)
+static int routed_backward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w *w,
+                           rt_ffn_w *dw, rt_ffn_saved *s, rt_ffn_saved *ds, rt_tensor *dx,
+                           const rt_tensor *dy, const rt_tensor *x, const rt_visit *v, rt_err *err)
 {
     rt_route_policy policy = rt_config_route(c);
+    if (v && route_visit(d, s, layer, v, err))
+        return -1;
     rt_combine_backward(d, &ds->ys, &ds->weight, dy, &s->ys, &s->slot, &s->weight);
     rt_route_backward(d, &ds->logits, &ds->weight, &s->idx, &s->weight, &s->score, &policy);
     if (dw->router_bias.data)
@@ -234,8 +358,12 @@ static void routed_backward(rt_dev *d, const rt_config *c, const rt_ffn_w *w, rt
         gated_backward(d, w, dw, s, ds, dx, dy, x);
     else if (c->shared)
         mlp_backward(d, &w->shared, &dw->shared, &s->shared, &ds->shared, dx, dy, x, 1.0f);
-    experts_backward(d, &w->routed, &dw->routed, s, ds);
+    if (!v)
+        experts_backward(d, &w->routed, &dw->routed, s, ds);
+    else if (experts_backward_visited(d, &w->routed, &dw->routed, s, ds, layer, v, err))
+        return -1;
     rt_scatter_add_rows(d, dx, &ds->xs, &s->row);
+    return 0;
 }
 
 /* ---- the layer ----------------------------------------------------------------------------------
@@ -267,21 +395,21 @@ void rt_ffn_plan_grads(const rt_plan *p, const rt_config *c, rt_ffn_saved *ds)
         routed_plan(p, c, ds);
 }
 
-void rt_ffn_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w *w,
-                    rt_ffn_saved *s, rt_tensor *y, const rt_tensor *x)
+int rt_ffn_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w *w, rt_ffn_saved *s,
+                   rt_tensor *y, const rt_tensor *x, const rt_visit *visit, rt_err *err)
 {
     if (rt_config_routed(c, layer))
-        routed_forward(d, c, w, s, y, x);
-    else
-        mlp_forward(d, &w->dense, &s->dense, y, x, 1.0f);
+        return routed_forward(d, c, layer, w, s, y, x, visit, err);
+    mlp_forward(d, &w->dense, &s->dense, y, x, 1.0f);
+    return 0;
 }
 
-void rt_ffn_backward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w *w, rt_ffn_w *dw,
-                     rt_ffn_saved *s, rt_ffn_saved *ds, rt_tensor *dx, const rt_tensor *dy,
-                     const rt_tensor *x)
+int rt_ffn_backward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w *w, rt_ffn_w *dw,
+                    rt_ffn_saved *s, rt_ffn_saved *ds, rt_tensor *dx, const rt_tensor *dy,
+                    const rt_tensor *x, const rt_visit *visit, rt_err *err)
 {
     if (rt_config_routed(c, layer))
-        routed_backward(d, c, w, dw, s, ds, dx, dy, x);
-    else
-        mlp_backward(d, &w->dense, &dw->dense, &s->dense, &ds->dense, dx, dy, x, 0.0f);
+        return routed_backward(d, c, layer, w, dw, s, ds, dx, dy, x, visit, err);
+    mlp_backward(d, &w->dense, &dw->dense, &s->dense, &ds->dense, dx, dy, x, 0.0f);
+    return 0;
 }

@@ -50,13 +50,15 @@ void rt_ffn_params(rt_params *p, const rt_config *cfg, rt_ffn_w *w);
 void rt_ffn_plan(const rt_plan *p, const rt_config *cfg, int64_t layer, rt_ffn_saved *s);
 /* Gradients for layers of both kinds: one set serves every layer. */
 void rt_ffn_plan_grads(const rt_plan *p, const rt_config *cfg, rt_ffn_saved *ds);
-/* y(N,C) += ffn(x(N,C)) */
-void rt_ffn_forward(rt_dev *d, const rt_config *cfg, int64_t layer, const rt_ffn_w *w,
-                    rt_ffn_saved *s, rt_tensor *y, const rt_tensor *x);
-/* dw += , dx(N,C) = */
-void rt_ffn_backward(rt_dev *d, const rt_config *cfg, int64_t layer, const rt_ffn_w *w,
-                     rt_ffn_w *dw, rt_ffn_saved *s, rt_ffn_saved *ds, rt_tensor *dx,
-                     const rt_tensor *dy, const rt_tensor *x);
+/* y(N,C) += ffn(x(N,C)). With visit, experts are multiplied as they become resident: -1 when they
+   do not. */
+int rt_ffn_forward(rt_dev *d, const rt_config *cfg, int64_t layer, const rt_ffn_w *w,
+                   rt_ffn_saved *s, rt_tensor *y, const rt_tensor *x, const rt_visit *visit,
+                   rt_err *err);
+/* dw += , dx(N,C) = ; visit as in forward */
+int rt_ffn_backward(rt_dev *d, const rt_config *cfg, int64_t layer, const rt_ffn_w *w, rt_ffn_w *dw,
+                    rt_ffn_saved *s, rt_ffn_saved *ds, rt_tensor *dx, const rt_tensor *dy,
+                    const rt_tensor *x, const rt_visit *visit, rt_err *err);
 
 RT_END
 

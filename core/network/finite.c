@@ -56,6 +56,8 @@ static int check_checkpoint(const rt_model *m, float *host, rt_err *err)
         for (int64_t e = 0; !bad && e < rt_store_pieces(p); e++)
             bad = rt_store_find(&s, &m->cfg, p, e, &t, err) ||
                   check_stored(m, &t, p->layer, host, err);
+        if (m->visit) /* whose memory has a bound */
+            rt_store_forget(&s);
     }
     rt_store_close(&s);
     return bad ? -1 : 0;
@@ -95,7 +97,9 @@ int rt_finite_fail(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err)
 {
     if (rt_finite_weights(d, m, err))
         return -1;
-    int64_t layer = rt_model_overflow(d, m, a);
+    int64_t layer = rt_model_overflow(d, m, a, err);
+    if (layer < 0)
+        return -1;
     const char *path = m->path ? m->path : "the model";
     if (layer < m->cfg.layers)
         return rt_fail(err,

@@ -453,7 +453,8 @@ int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err)
         }
         int64_t segments = gather(g, &n);
         rt_acts_rows(&g->acts, g->d, g->m, n, segments, g->token, g->pos, g->offset, g->page);
-        rt_model_forward(g->d, g->m, &g->acts);
+        if (rt_model_pass(g->d, g->m, &g->acts, err))
+            return -1;
         if (choose(g, segments, io, err))
             return -1;
         if (io->tick)

@@ -12,6 +12,7 @@
 #define RT_MIXER_H
 
 #include "core/network/linear.h"
+#include "core/network/visit.h"
 
 RT_BEGIN
 
@@ -43,6 +44,7 @@ typedef struct rt_pass {
     const rt_tensor *rope; /* (T,P) */
     rt_kv *kv;             /* this layer's cache, or NULL: rows are whole sequences */
     int64_t window;        /* of this layer, 0 = none */
+    const rt_visit *visit; /* of routed experts, or NULL: all are resident */
 } rt_pass;
 
 typedef enum rt_plan_mode {

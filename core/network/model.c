@@ -235,45 +235,104 @@ void rt_acts_copy_page(rt_acts *a, rt_dev *d, const rt_model *m, int64_t to, int
 static rt_pass pass_of(const rt_model *m, const rt_acts *a, int64_t layer)
 {
     rt_pass pass = { &a->rows, &m->rope, a->shape.mode == RT_PLAN_DECODE ? &a->kv[layer] : NULL,
-                     rt_config_window(&m->cfg, layer) };
+                     rt_config_window(&m->cfg, layer), m->visit };
     return pass;
 }
 
-static void block_forward(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l)
+static int block_forward(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l, rt_err *err)
 {
     rt_pass pass = pass_of(m, a, l);
-    rt_block_forward(d, &m->cfg, l, &m->w.block[l], &a->saved[l], &a->stream[l + 1], &a->stream[l],
-                     &pass);
+    return rt_block_forward(d, &m->cfg, l, &m->w.block[l], &a->saved[l], &a->stream[l + 1],
+                            &a->stream[l], &pass, err);
+}
+
+int rt_model_embed(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err)
+{
+    const rt_visit *v = m->visit;
+    if (v && v->embed)
+        return v->embed(v->ctx, d, &a->stream[0], &a->rows.token, err);
+    rt_gather_rows(d, &a->stream[0], &m->w.embed, &a->rows.token);
+    return 0;
+}
+
+static int enter(const rt_model *m, int64_t l, rt_err *err)
+{
+    return m->visit ? m->visit->enter(m->visit->ctx, l, err) : 0;
+}
+
+static int leave(const rt_model *m, int64_t l, rt_err *err)
+{
+    return m->visit ? m->visit->leave(m->visit->ctx, l, err) : 0;
+}
+
+int rt_model_layer(rt_dev *d, const rt_model *m, rt_acts *a, int64_t layer, rt_err *err)
+{
+    return enter(m, layer, err) || block_forward(d, m, a, layer, err) || leave(m, layer, err) ? -1
+                                                                                              : 0;
+}
+
+void rt_model_final(rt_dev *d, const rt_model *m, rt_acts *a)
+{
+    rt_rmsnorm_forward(d, &a->hidden, &a->hidden_rstd, &a->stream[m->cfg.layers], &m->w.final_norm,
+                       (float)m->cfg.norm_eps);
+}
+
+int rt_model_pass(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err)
+{
+    if (rt_model_embed(d, m, a, err))
+        return -1;
+    for (int64_t l = 0; l < m->cfg.layers; l++)
+        if (rt_model_layer(d, m, a, l, err))
+            return -1;
+    rt_model_final(d, m, a);
+    return 0;
 }
 
 void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a)
 {
-    const rt_config *c = &m->cfg;
-    rt_gather_rows(d, &a->stream[0], &m->w.embed, &a->rows.token);
-    for (int64_t l = 0; l < c->layers; l++)
-        block_forward(d, m, a, l);
-    rt_rmsnorm_forward(d, &a->hidden, &a->hidden_rstd, &a->stream[c->layers], &m->w.final_norm,
-                       (float)c->norm_eps);
+    rt_err err;
+    if (m->visit || rt_model_pass(d, m, a, &err))
+        rt_bug("rt_model_forward: its weights are not all resident");
 }
 
-int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a)
+int rt_model_fly(rt_dev *d, const rt_model *m, rt_acts *a, const rt_flight *f, rt_err *err)
 {
-    int64_t n = rt_tensor_elements(&a->stream[0]), layer = 0, i = 0;
-    rt_err gone; /* a device that fails now leaves the first layer as the answer */
-    float *host = rt_alloc(n, sizeof *host, "the activations of a layer");
-    rt_gather_rows(d, &a->stream[0], &m->w.embed, &a->rows.token);
-    for (; layer < m->cfg.layers; layer++) {
-        block_forward(d, m, a, layer);
-        rt_download(d, host, a->stream[layer + 1].data, n * (int64_t)sizeof *host);
-        if (rt_sync(d, &gone))
-            break;
-        for (i = 0; i < n && isfinite(host[i]); i++)
-            ;
-        if (i < n)
-            break;
+    for (int64_t l = f->layer; l < m->cfg.layers; l++) {
+        if (enter(m, l, err))
+            return -1;
+        for (int64_t b = 0; b < f->batches; b++)
+            if (f->load(f->ctx, l, b, err) || (l == 0 && rt_model_embed(d, m, a, err)) ||
+                block_forward(d, m, a, l, err) || f->keep(f->ctx, l + 1, b, err))
+                return -1;
+        if (leave(m, l, err) || (f->kept && f->kept(f->ctx, l + 1, err)))
+            return -1;
     }
+    return 0;
+}
+
+/* -1, or 1 as soon as a number of the layer's output is not finite. */
+static int overflows(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l, float *host, rt_err *err)
+{
+    int64_t n = rt_tensor_elements(&a->stream[0]), i = 0;
+    if (rt_model_layer(d, m, a, l, err))
+        return -1;
+    rt_download(d, host, a->stream[l + 1].data, n * (int64_t)sizeof *host);
+    if (rt_sync(d, err))
+        return -1;
+    while (i < n && isfinite(host[i]))
+        i++;
+    return i < n;
+}
+
+int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err)
+{
+    int64_t n = rt_tensor_elements(&a->stream[0]), layer = 0;
+    float *host = rt_alloc(n, sizeof *host, "the activations of a layer");
+    int found = rt_model_embed(d, m, a, err);
+    for (; !found && layer < m->cfg.layers; layer += !found)
+        found = overflows(d, m, a, layer, host, err);
     free(host);
-    return layer;
+    return found < 0 ? -1 : layer;
 }
 
 void rt_model_logits(rt_dev *d, const rt_model *m, rt_acts *a, const int32_t *index, int64_t n)
@@ -297,19 +356,27 @@ void rt_model_logits_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_a
     rt_scatter_add_rows(d, &a->dhidden, &a->dhead_in, &a->index);
 }
 
-void rt_model_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a)
+static int layer_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a, int64_t l,
+                          rt_err *err)
+{
+    rt_pass pass = pass_of(m, a, l);
+    if (a->shape.recompute) {
+        a->saved[l].ffn.load.data = NULL; /* counted once, in forward */
+        if (block_forward(d, m, a, l, err))
+            return -1;
+    }
+    return rt_block_backward(d, &m->cfg, l, &m->w.block[l], &dw->block[l], &a->saved[l], &a->grads,
+                             &a->dstream, &a->stream[l], &pass, err);
+}
+
+int rt_model_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a, rt_err *err)
 {
     const rt_config *c = &m->cfg;
     rt_rmsnorm_backward(d, &a->dstream, &dw->final_norm, &a->dhidden, &a->stream[c->layers],
                         &m->w.final_norm, &a->hidden_rstd, 0.0f);
-    for (int64_t l = c->layers - 1; l >= 0; l--) {
-        rt_pass pass = pass_of(m, a, l);
-        if (a->shape.recompute) {
-            a->saved[l].ffn.load.data = NULL; /* counted once, in forward */
-            block_forward(d, m, a, l);
-        }
-        rt_block_backward(d, c, l, &m->w.block[l], &dw->block[l], &a->saved[l], &a->grads,
-                          &a->dstream, &a->stream[l], &pass);
-    }
+    for (int64_t l = c->layers - 1; l >= 0; l--)
+        if (enter(m, l, err) || layer_backward(d, m, dw, a, l, err) || leave(m, l, err))
+            return -1;
     rt_scatter_add_rows(d, &dw->embed, &a->dstream, &a->rows.token);
+    return 0;
 }

@@ -31,7 +31,9 @@ typedef struct rt_model {
     char *path;  /* where the weights were read, NULL = made at random */
     int64_t file_bytes; /* of the files that hold them */
     bool frozen;        /* no gradients; what weights.h says of memory */
-    struct rt_mapping *mapping; /* of weights that stay in their file: weights.c */
+    struct rt_mapping *mapping; /* of weights that stay in their file: mapping.h */
+    const rt_visit *visit;      /* reads weights as a pass needs them (stream.h); NULL: all are
+                                   resident */
 } rt_model;
 
 /* The shape of a pass that activations are planned for. */
@@ -80,18 +82,44 @@ void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s
 /* Page `from` of every layer's cache as page `to`. */
 void rt_acts_copy_page(rt_acts *a, rt_dev *d, const rt_model *m, int64_t to, int64_t from);
 
-/* rows -> a->hidden. */
+/* rows -> a->hidden, of a model whose weights are all resident. */
 void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a);
+/* The same of any model: -1 when its visitor could not read a weight, or was interrupted. */
+int rt_model_pass(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err);
+
+/* More rows than activations are planned for, in batches of whole sequences: every batch goes
+   through a layer before any goes through the next, so that a layer's weights are read once for
+   all. */
+typedef struct rt_flight {
+    void *ctx;
+    int64_t batches,
+        layer; /* layer: the first to run; what lies before it was kept by an earlier run */
+    /* Lays out the rows of a batch (rt_acts_rows) and, when layer > 0, puts the input of `layer`
+       that was kept into a->stream[0]. */
+    int (*load)(void *ctx, int64_t layer, int64_t batch, rt_err *err);
+    /* Keeps a->stream[0], the input of `layer`. */
+    int (*keep)(void *ctx, int64_t layer, int64_t batch, rt_err *err);
+    /* All batches of `layer`'s input are kept; or NULL. */
+    int (*kept)(void *ctx, int64_t layer, rt_err *err);
+} rt_flight;
+
+/* Through all layers; what the last one left is kept as the input of layer L. Not for training. */
+int rt_model_fly(rt_dev *d, const rt_model *m, rt_acts *a, const rt_flight *f, rt_err *err);
+/* The parts of a pass: rows of the embedding into a->stream[0]; one layer, entered and left. */
+int rt_model_embed(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err);
+int rt_model_layer(rt_dev *d, const rt_model *m, rt_acts *a, int64_t layer, rt_err *err);
+/* a->hidden from a->stream[0], once a batch of layer L is loaded. */
+void rt_model_final(rt_dev *d, const rt_model *m, rt_acts *a);
 /* Once logits are not finite: runs the last rows again and says the first layer whose output is not
-   either; the number of layers when all are. */
-int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a);
+   either; the number of layers when all are. -1: rt_model_pass. */
+int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err);
 /* a->logits (n,V) = head of rows index[0..n) of a->hidden; n <= head_rows; index on the host. */
 void rt_model_logits(rt_dev *d, const rt_model *m, rt_acts *a, const int32_t *index, int64_t n);
 /* a->logits holds their gradient: gradient of the head += , rows of a->dhidden += . */
 void rt_model_logits_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a);
 /* a->dhidden -> dw += . Call after the chunks of logits_backward; a->dhidden starts at zero in
- * rt_acts_rows. */
-void rt_model_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a);
+ * rt_acts_rows. -1: rt_model_pass. */
+int rt_model_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a, rt_err *err);
 
 RT_END
 

@@ -17,14 +17,39 @@ const char *rt_store_name(const rt_store *s, int64_t i)
     return s->is_gguf ? s->gguf.tensor[i].name : s->st.tensor[i].name;
 }
 
+/* Map i of the store, NULL after the last. */
+static const rt_map *map_of(const rt_store *s, int i)
+{
+    if (!s->is_gguf)
+        return i < s->st.n_files ? &s->st.map[i] : NULL;
+    return i == 0 ? &s->gguf.map : i <= s->gguf.n_more ? &s->gguf.more[i - 1] : NULL;
+}
+
 int64_t rt_store_file_bytes(const rt_store *s)
 {
-    int64_t sum = s->is_gguf ? s->gguf.map.bytes : 0;
-    for (int i = 0; s->is_gguf && i < s->gguf.n_more; i++)
-        sum += s->gguf.more[i].bytes;
-    for (int i = 0; !s->is_gguf && i < s->st.n_files; i++)
-        sum += s->st.map[i].bytes;
+    int64_t sum = 0;
+    const rt_map *map;
+    for (int i = 0; (map = map_of(s, i)) != NULL; i++)
+        sum += map->bytes;
     return sum;
+}
+
+void rt_store_forget(const rt_store *s)
+{
+    const rt_map *map;
+    for (int i = 0; (map = map_of(s, i)) != NULL; i++)
+        rt_map_forget(map->data, map->bytes);
+}
+
+const char *rt_store_place(const rt_store *s, const uint8_t *data, int64_t *offset)
+{
+    const rt_map *map;
+    for (int i = 0; (map = map_of(s, i)) != NULL; i++)
+        if (data >= map->data && data < map->data + map->bytes) {
+            *offset = data - map->data;
+            return map->path;
+        }
+    rt_bug("%s: bytes that lie in none of its files", s->path);
 }
 
 bool rt_store_summed(const rt_store *s)

@@ -39,6 +39,9 @@ void rt_store_close(rt_store *s);                              /* accepts a zero
 int64_t rt_store_count(const rt_store *s);
 const char *rt_store_name(const rt_store *s, int64_t i);
 int64_t rt_store_file_bytes(const rt_store *s); /* of all files that it reads */
+void rt_store_forget(const rt_store *s);        /* pages of its maps that this process holds */
+/* Where bytes of a map of the store lie: the file, and the offset there. */
+const char *rt_store_place(const rt_store *s, const uint8_t *data, int64_t *offset);
 bool rt_store_summed(const rt_store *s);        /* carries checksums of its tensors */
 
 typedef enum rt_stored_form {

@@ -9,8 +9,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/formats/kind.h"
-#include "core/network/spans.h"
-#include "core/network/stored.h"
+#include "core/network/mapping.h"
 
 void rt_model_init(rt_model *m, const rt_config *cfg)
 {
@@ -36,142 +35,6 @@ static int read_param(rt_store *s, const rt_config *c, const rt_param *p, float 
 /* ---- placing ------------------------------------------------------------------------------------
  */
 
-/* The checkpoint of a frozen model, open as long as the model, and its weights that stay there. */
-struct rt_mapping {
-    rt_store store;
-    rt_piece **piece; /* of each weight: its matrices, or NULL where the arena has it */
-    rt_piece **where; /* the same in the memory of a device that cannot read files, or NULL */
-    rt_spans spans;   /* for those */
-    rt_stored **stored;
-    int n;
-    int64_t bytes;
-};
-
-static void mapping_close(struct rt_mapping *x)
-{
-    for (int i = 0; x && i < x->n; i++) {
-        free(x->piece[i]);
-        free(x->stored[i]);
-        if (x->where)
-            free(x->where[i]);
-    }
-    if (x) {
-        rt_spans_free(&x->spans);
-        free(x->where);
-        free(x->piece);
-        free(x->stored);
-        rt_store_close(&x->store);
-    }
-    free(x);
-}
-
-/* Products read any piece; a gather of rows wants them dense. f32 gains nothing where it lies, and
-   loses by not being packed. */
-static bool may_stay(const rt_param *p, const rt_piece *piece)
-{
-    bool product = (p->flags & RT_PARAM_PRODUCT) != 0,
-         rows = (p->flags & RT_PARAM_RAW) && p->layer < 0;
-    bool plain = rt_dtype_get(piece->dtype)->block == 1; /* of those a gather reads whole words */
-    bool dense = piece->code == RT_CODE_ROWS && piece->step == 1 && !piece->pair && !piece->first &&
-                 !(plain && (uintptr_t)piece->data % 4);
-    return (product || rows) && (!rows || dense) && !(product && piece->dtype == RT_F32);
-}
-
-static void map_param(struct rt_mapping *x, const rt_config *cfg, const rt_param *p, int i)
-{
-    int64_t n = rt_store_pieces(p), bytes = 0;
-    rt_piece *piece = rt_alloc(n, sizeof *piece, "places of weights");
-    rt_stored *stored = rt_alloc(n, sizeof *stored, "places of weights");
-    rt_err ignored; /* what is missing is said when it is read */
-    for (int64_t e = 0; e < n; e++) {
-        if (rt_store_find(&x->store, cfg, p, e, &stored[e], &ignored) ||
-            !rt_stored_piece(&stored[e], &piece[e]) || !may_stay(p, &piece[e])) {
-            free(piece);
-            free(stored);
-            return;
-        }
-        bytes += piece[e].row_bytes * stored[e].rows;
-    }
-    x->piece[i] = piece;
-    x->stored[i] = stored;
-    x->bytes += bytes;
-}
-
-/* Rows first .. last of what a piece was cut from. */
-static void rows_of(const rt_piece *p, int64_t rows, int64_t *first, int64_t *last)
-{
-    *first = p->first;
-    *last = p->first + (rows - 1) * p->step;
-}
-
-static int64_t scale_row_bytes(const rt_piece *p)
-{
-    return rt_dtype_bytes(p->scale_dtype, p->scale_ld);
-}
-
-/* Weights of a device that cannot read files: which bytes they need there. */
-static void list_spans(struct rt_mapping *x, const rt_params *list)
-{
-    int64_t first, last;
-    x->where = rt_alloc(rt_max(list->n, 1), sizeof(rt_piece *), "places of weights");
-    for (int i = 0; i < x->n; i++)
-        for (int64_t e = 0; x->piece[i] && e < rt_store_pieces(&list->item[i]); e++) {
-            const rt_piece *p = &x->piece[i][e];
-            rows_of(p, x->stored[i][e].rows, &first, &last);
-            rt_spans_add(&x->spans, p->data + first * p->row_bytes,
-                         (last - first + 1) * p->row_bytes);
-            if (p->code == RT_CODE_ROWS)
-                continue;
-            first /= p->scale_rows;
-            last /= p->scale_rows;
-            rt_spans_add(&x->spans, p->scale + first * scale_row_bytes(p),
-                         (last - first + 1) * scale_row_bytes(p));
-        }
-    rt_spans_settle(&x->spans);
-}
-
-/* The same rows at the same distances, so that only the beginnings move. */
-static const rt_piece *on_device(struct rt_mapping *x, int i, int64_t n)
-{
-    if (!x->where[i])
-        x->where[i] = rt_alloc(n, sizeof(rt_piece), "places of weights");
-    for (int64_t e = 0; e < n; e++) {
-        const rt_piece *p = &x->piece[i][e];
-        int64_t codes = p->first * p->row_bytes;
-        rt_piece *to = &x->where[i][e];
-        *to = *p;
-        to->data = rt_spans_find(&x->spans, p->data + codes);
-        if (to->data)
-            to->data -= codes;
-        if (p->code == RT_CODE_ROWS)
-            continue;
-        int64_t scales = p->first / p->scale_rows * scale_row_bytes(p);
-        to->scale = rt_spans_find(&x->spans, p->scale + scales);
-        if (to->scale)
-            to->scale -= scales;
-    }
-    return x->where[i];
-}
-
-static struct rt_mapping *mapping_open(const rt_config *cfg, const rt_params *list,
-                                       const char *path, bool maps_files)
-{
-    rt_err ignored;
-    struct rt_mapping *x = rt_alloc(1, sizeof *x, "a checkpoint");
-    if (rt_store_open(&x->store, path, &ignored)) {
-        free(x);
-        return NULL;
-    }
-    x->n = list->n;
-    x->piece = rt_alloc(rt_max(list->n, 1), sizeof(rt_piece *), "places of weights");
-    x->stored = rt_alloc(rt_max(list->n, 1), sizeof(rt_stored *), "places of weights");
-    for (int i = 0; i < list->n; i++)
-        map_param(x, cfg, &list->item[i], i);
-    if (!maps_files)
-        list_spans(x, list);
-    return x;
-}
-
 int64_t rt_model_mapped(const rt_model *m)
 {
     return m->mapping && !m->mapping->where ? m->mapping->bytes : 0;
@@ -181,7 +44,7 @@ void rt_model_free(rt_dev *d, rt_model *m)
 {
     rt_weights_free(d, &m->w);
     rt_dev_free(d, &m->rope_arena);
-    mapping_close(m->mapping);
+    rt_mapping_close(m->mapping);
     free(m->path);
     memset(m, 0, sizeof *m);
 }
@@ -198,7 +61,7 @@ static void plan_frozen(rt_model *m, rt_dev *d)
         rt_tensor *t = p->slot;
         const rt_piece *piece = x ? x->piece[i] : NULL;
         if (piece && x->where)
-            piece = on_device(x, i, rt_store_pieces(p));
+            piece = rt_mapping_on_device(x, i, rt_store_pieces(p));
         bool product = (p->flags & RT_PARAM_PRODUCT) != 0, rows = (p->flags & RT_PARAM_RAW) != 0;
         t->data = NULL;
         t->panels = NULL;
@@ -252,6 +115,8 @@ static int check_mapped(const rt_model *m, const char *path, rt_err *err)
                 return rt_fail_interrupted(err, "checking", path);
             if (rt_stored_check(&x->stored[i][e], err))
                 return -1;
+            if (x->streamed)
+                rt_store_forget(&x->store);
             done += x->piece[i][e].row_bytes * x->stored[i][e].rows;
             if (x->bytes > (int64_t)256 << 20)
                 rt_progress_update(&progress, done >> 20, "%s", m->w.params.item[i].name);
@@ -362,19 +227,32 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
     return bad;
 }
 
-void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
-                          bool frozen, int64_t positions)
+static void plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path, bool frozen,
+                        bool streamed, int64_t positions)
 {
     rt_model_init(m, cfg);
     m->frozen = frozen;
     m->path = path ? rt_strdup(path) : NULL;
     if (frozen) {
-        m->mapping = path ? mapping_open(&m->cfg, &m->w.params, m->path, rt_dev_get(d).maps_files)
+        m->mapping = path ? rt_mapping_open(&m->cfg, &m->w.params, m->path, streamed,
+                                            rt_dev_get(d).maps_files)
                           : NULL;
         rt_arena_free(&m->w.arena); /* what was measured as rows */
         plan_frozen(m, d);
     }
     rt_model_plan_rope(m, positions);
+}
+
+void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
+                          bool frozen, int64_t positions)
+{
+    plan_config(m, d, cfg, path, frozen, false, positions);
+}
+
+void rt_model_plan_streamed(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
+                            int64_t positions)
+{
+    plan_config(m, d, cfg, path, true, true, positions);
 }
 
 int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
@@ -399,6 +277,8 @@ int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
               (m->mapping && m->mapping->where && rt_spans_upload(&m->mapping->spans, d, err)) ||
               read_all(m, d, s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
     m->file_bytes = rt_store_file_bytes(s);
+    if (m->mapping && m->mapping->streamed)
+        rt_store_forget(s);
     rt_store_close(&own);
     if (!m->path)
         m->path = rt_strdup(path);
@@ -416,38 +296,46 @@ int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
     return -1;
 }
 
-static void hash_tensor(uint64_t sum[2], const char *name, const int64_t *dim, int rank_max,
-                        const void *data, int64_t bytes)
-{
-    sum[0] = rt_hash64(name, (int64_t)strlen(name), sum[0]);
-    sum[0] = rt_hash64(dim, rank_max * (int64_t)sizeof *dim, sum[0]);
-    sum[0] = rt_hash64(data, bytes, sum[0]);
-    sum[1] = rt_hash64(&sum[0], (int64_t)sizeof sum[0], sum[1]);
-}
-
 typedef struct hashing {
     rt_progress progress;
     int64_t done, total;
     uint64_t sum[2];
+    rt_hasher hasher;
 } hashing;
 
-/* The disk is asked for the next tensor while this one is hashed. */
-static int hash_next(hashing *h, const char *name, const int64_t *dim, int rank_max,
-                     const void *data, int64_t bytes, const void *next, int64_t next_bytes,
-                     rt_err *err)
+/* The disk is asked for the next block while this one is hashed; one that is done is given back, so
+   that a checkpoint of any size is read in little memory. */
+static int hash_data(hashing *h, const char *name, const uint8_t *data, int64_t bytes, rt_err *err)
 {
+    const int64_t BLOCK = 16 << 20;
     const uintptr_t page = 4095;
-    if (next)
-        posix_madvise((void *)((uintptr_t)next & ~page), (size_t)next_bytes, POSIX_MADV_WILLNEED);
-    hash_tensor(h->sum, name, dim, rank_max, data, bytes);
-    h->done += bytes;
-    if (h->total > (int64_t)256 << 20)
-        rt_progress_update(&h->progress, h->done >> 20, "%s", name);
-    if (!rt_interrupted())
-        return 0;
-    rt_fail(err, "interrupted while reading the weights");
-    err->exit_code = 130;
-    return -1;
+    rt_hasher_begin64(&h->hasher, h->sum[0]);
+    for (int64_t at = 0, n; at < bytes; at += n) {
+        n = rt_min(BLOCK, bytes - at);
+        if (at + n < bytes)
+            posix_madvise((void *)((uintptr_t)(data + at + n) & ~page),
+                          (size_t)rt_min(BLOCK, bytes - at - n), POSIX_MADV_WILLNEED);
+        rt_hasher_add64(&h->hasher, data + at, n);
+        rt_map_forget(data + at, n);
+        h->done += n;
+        if (h->total > (int64_t)256 << 20)
+            rt_progress_update(&h->progress, h->done >> 20, "%s", name);
+        if (rt_interrupted())
+            return rt_fail_interrupted(err, "reading", "the weights");
+    }
+    h->sum[0] = rt_hasher_end64(&h->hasher);
+    return 0;
+}
+
+static int hash_tensor(hashing *h, const char *name, const int64_t *dim, int rank_max,
+                       const uint8_t *data, int64_t bytes, rt_err *err)
+{
+    h->sum[0] = rt_hash64(name, (int64_t)strlen(name), h->sum[0]);
+    h->sum[0] = rt_hash64(dim, rank_max * (int64_t)sizeof *dim, h->sum[0]);
+    if (hash_data(h, name, data, bytes, err))
+        return -1;
+    h->sum[1] = rt_hash64(&h->sum[0], (int64_t)sizeof h->sum[0], h->sum[1]);
+    return 0;
 }
 
 static int hash_parts(rt_hash *hash, const rt_store *s, rt_err *err)
@@ -461,14 +349,13 @@ static int hash_parts(rt_hash *hash, const rt_store *s, rt_err *err)
     rt_progress_begin(&h.progress, "reading, MiB", 0, h.total >> 20);
     for (int64_t i = 0; !bad && i < s->st.n_tensors; i++) {
         const rt_st_tensor *t = &s->st.tensor[i];
-        bool last = i + 1 == s->st.n_tensors;
-        bad = hash_next(&h, t->name, t->dim, RT_ST_RANK_MAX, t->data, t->bytes,
-                        last ? NULL : t[1].data, last ? 0 : t[1].bytes, err);
+        bad = hash_tensor(&h, t->name, t->dim, RT_ST_RANK_MAX, t->data, t->bytes, err);
     }
     for (int64_t i = 0; !bad && i < s->gguf.n_tensors; i++) {
         const rt_gguf_tensor *t = &s->gguf.tensor[s->gguf.by_tensor[i]];
-        bad = hash_next(&h, t->name, t->dim, RT_COUNT(t->dim), t->data, t->bytes, NULL, 0, err);
+        bad = hash_tensor(&h, t->name, t->dim, RT_COUNT(t->dim), t->data, t->bytes, err);
     }
+    rt_hasher_free(&h.hasher);
     rt_progress_end(&h.progress);
     snprintf(hash->hex, sizeof hash->hex, "%016llx%016llx", (unsigned long long)h.sum[1],
              (unsigned long long)h.sum[0]);
@@ -477,7 +364,7 @@ static int hash_parts(rt_hash *hash, const rt_store *s, rt_err *err)
 
 /* One GGUF is its file; anything in parts its tensors, ascending by name, so that how they are
    distributed does not matter. */
-int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
+static int hash_model(rt_hash *hash, int64_t *bytes, const char *path, rt_err *err)
 {
     rt_store s;
     rt_identity id;
@@ -490,18 +377,26 @@ int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
     } else {
         bad = hash_parts(hash, &s, err);
     }
+    *bytes = rt_store_file_bytes(&s);
     rt_store_close(&s);
     return bad ? -1 : 0;
 }
 
-int rt_model_identity(rt_hash *hash, const char *path, rt_err *err)
+int rt_model_hash(rt_hash *hash, const char *path, rt_err *err)
+{
+    int64_t bytes;
+    return hash_model(hash, &bytes, path, err);
+}
+
+int rt_model_identity(rt_hash *hash, int64_t *read, const char *path, rt_err *err)
 {
     rt_identity_mark before, after;
+    *read = 0;
     if (rt_identity_mark_of(&before, path, err))
         return -1;
     if (rt_identity_recall(hash, &before, "weights"))
         return 0;
-    if (rt_model_hash(hash, path, err) || rt_identity_mark_of(&after, path, err))
+    if (hash_model(hash, read, path, err) || rt_identity_mark_of(&after, path, err))
         return -1;
     if (!strcmp(before.stat.hex, after.stat.hex))
         rt_identity_keep(hash, &before, "weights");

@@ -23,6 +23,10 @@ int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
    the checkpoint is not there yet, and all weights are counted as f32. */
 void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
                           bool frozen, int64_t positions);
+/* The same of a frozen model whose matrices are read as a pass needs them (stream.h): none of them
+   is touched where the file is mapped. */
+void rt_model_plan_streamed(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
+                            int64_t positions);
 /* Bytes that stay in the file; and of the largest weight that does not, which is read in one piece.
  */
 int64_t rt_model_mapped(const rt_model *m);
@@ -42,7 +46,8 @@ int64_t rt_model_save_bytes(const rt_model *m, rt_dtype dtype);
  * this". */
 int rt_model_hash(rt_hash *hash, const char *path, rt_err *err);
 /* The same, without reading 700 GB twice: believed from the cache (core/base/identity.h). */
-int rt_model_identity(rt_hash *hash, const char *path, rt_err *err);
+/* *read: bytes that had to be read for it. */
+int rt_model_identity(rt_hash *hash, int64_t *read, const char *path, rt_err *err);
 
 RT_END
 

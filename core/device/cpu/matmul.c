@@ -38,7 +38,8 @@ struct product {
 };
 
 /* Product g of a batch is `first` moved by g steps; with offset (groups + 1), product g takes rows
-   offset[g] .. offset[g+1] of a: as its m, or as its k (of b too) when ta. */
+   offset[g] .. offset[g+1] of a, counted from offset[0]: as its m, or as its k (of b too) when ta.
+ */
 struct batch {
     struct product first;
     int64_t groups;
@@ -72,7 +73,8 @@ struct walker {
 static struct product product_at(const struct batch *b, int64_t g)
 {
     struct product p = b->first;
-    int64_t row = b->offset ? b->offset[g] : 0, rows = b->offset ? b->offset[g + 1] - row : 0;
+    int64_t row = b->offset ? b->offset[g] - b->offset[0] : 0;
+    int64_t rows = b->offset ? b->offset[g + 1] - b->offset[g] : 0;
     const uint8_t *data = p.b.data;
     if (p.b.piece) {
         p.b.piece += b->piece_step * g;

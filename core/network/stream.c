@@ -1,0 +1,608 @@
+#include "core/network/stream.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/network/parcels.h"
+
+enum {
+    READERS = 4,
+    ROWS_BYTES = 1 << 20, /* of the embedding's rows at a time, when a row is shorter */
+    WIDE_ROWS = 64        /* of them on their way to the device */
+};
+
+/* A parcel on its way into a buffer. */
+typedef struct load {
+    const rt_parcel *p;
+    uint8_t *buffer, *sent; /* sent: the device's, or the same */
+    int64_t key;            /* layer, or expert */
+    int issued, done;
+    bool there; /* on the device */
+} load;
+
+struct rt_stream {
+    rt_model *m;
+    rt_dev *dev;
+    rt_visit visit;
+    rt_arena arena, away; /* away: of a device that does not read the host's memory */
+    rt_stream_sizes size;
+    int64_t slots, row_bytes; /* row_bytes: of the embedding where its rows are read, else 0 */
+    rt_parcel *own;           /* (L) */
+    rt_parcel *expert;        /* (L,E) */
+    rt_parcel head;           /* held */
+    rt_tensor *held;          /* the embedding that is the head too, or NULL */
+    const rt_stored *embed;
+    rt_parcels all;
+    struct buffers {
+        uint8_t *own[2], *expert, *head;
+    } host, sent;            /* the same where operations read the host's memory */
+    uint8_t *rows_at;        /* of the embedding, as they are stored */
+    float *wide;             /* (WIDE_ROWS, C) as f32 */
+    int32_t *offset, *token; /* token: private copy of a batch's */
+    int64_t cap_token;
+
+    pthread_t thread[READERS];
+    int n_threads;
+    pthread_mutex_t lock; /* of all below */
+    pthread_cond_t work, ready;
+    bool ending, failed, visiting;
+    rt_err err;
+    load own_load[2];
+    int64_t begin, issue; /* the first layer not yet left, the next to be read */
+    load *want;           /* (E) routed experts, ascending */
+    int64_t wants, want_issue, taken, freed;
+    bool *loaded, *routed; /* (E) in its slot, where all experts have one; had rows in this layer */
+    int reading;
+    double read_since, since, last; /* a pass began first, 0 = none did; a layer was left last */
+    rt_stream_counts count;
+};
+
+/* ---- which bytes --------------------------------------------------------------------------------
+ */
+
+static void plan_layers(rt_stream *s)
+{
+    const rt_config *c = &s->m->cfg;
+    const rt_params *list = &s->m->w.params;
+    rt_stream_sizes *z = &s->size;
+    for (int i = 0, end; i < list->n; i = end) {
+        int layer = list->item[i].layer;
+        for (end = i + 1; end < list->n && list->item[end].layer == layer; end++)
+            ;
+        if (layer < 0)
+            continue;
+        rt_parcel_make(&s->all, &s->own[layer], list, i, end, -1);
+        z->layer = rt_max(z->layer, s->own[layer].bytes);
+        z->layers += s->own[layer].weights;
+        for (int64_t e = 0; e < c->experts && rt_config_routed(c, layer); e++) {
+            rt_parcel *p = &s->expert[layer * c->experts + e];
+            z->a_layer = c->experts;
+            rt_parcel_make(&s->all, p, list, i, end, e);
+            z->expert = rt_max(z->expert, p->bytes);
+            z->experts += p->weights;
+        }
+    }
+}
+
+/* Of what stands outside layers only the head is held, and an embedding that is one too. */
+static void plan_outside(rt_stream *s)
+{
+    rt_model *m = s->m;
+    const rt_params *list = &m->w.params;
+    const rt_mapping *x = m->mapping;
+    for (int i = 0; i < list->n; i++) {
+        const rt_param *p = &list->item[i];
+        if (p->layer >= 0 || !x->piece[i])
+            continue;
+        if (p->flags & RT_PARAM_PRODUCT) {
+            rt_parcel_make(&s->all, &s->head, list, i, i + 1, -1);
+            s->held = p->flags & RT_PARAM_RAW ? p->slot : NULL;
+        } else {
+            s->embed = &x->stored[i][0];
+            s->row_bytes = x->piece[i][0].row_bytes;
+        }
+    }
+    s->size.resident = s->head.weights;
+}
+
+static uint8_t *take(rt_arena *a, const char *name, int64_t bytes)
+{
+    uint8_t *p = rt_arena_take(a, name, bytes ? bytes + RT_DISK_BLOCK : 0);
+    return p ? p + (RT_DISK_BLOCK - (uintptr_t)p % RT_DISK_BLOCK) % RT_DISK_BLOCK : NULL;
+}
+
+static void take_buffers(rt_stream *s, rt_arena *a, struct buffers *b)
+{
+    rt_arena_release(a, 0);
+    for (int i = 0; i < 2; i++)
+        b->own[i] = take(a, "two layers", s->size.layer);
+    b->expert = take(a, "experts", s->slots * s->size.expert);
+    b->head = take(a, "head", s->head.bytes);
+}
+
+static void plan_buffers(rt_stream *s)
+{
+    rt_arena *a = &s->arena;
+    int64_t e = s->size.a_layer, row = rt_align_up(s->row_bytes, RT_DISK_BLOCK),
+            wide = sizeof(float);
+    take_buffers(s, a, &s->host);
+    s->rows_at = take(a, "rows of the embedding",
+                      s->row_bytes ? rt_max(ROWS_BYTES, row) + RT_DISK_BLOCK : 0);
+    s->wide = rt_arena_take(a, "rows of the embedding",
+                            s->row_bytes ? WIDE_ROWS * s->m->cfg.width * wide : 0);
+    s->offset = rt_arena_take(a, "routes", (e + 1) * (int64_t)sizeof *s->offset);
+    s->want = rt_arena_take(a, "routes", e * (int64_t)sizeof *s->want);
+    s->loaded = rt_arena_take(a, "routes", e * (int64_t)sizeof *s->loaded);
+    s->routed = rt_arena_take(a, "routes", e * (int64_t)sizeof *s->routed);
+    s->sent = s->host;
+    if (!rt_dev_get(s->dev).maps_files)
+        take_buffers(s, &s->away, &s->sent);
+}
+
+static void measure_buffers(rt_stream *s)
+{
+    rt_arena_free(&s->arena);
+    rt_arena_free(&s->away);
+    rt_arena_init(&s->arena, "stream");
+    rt_arena_init(&s->away, "stream, device");
+    plan_buffers(s);
+}
+
+rt_stream *rt_stream_plan(rt_model *m, rt_dev *d)
+{
+    if (!m->mapping)
+        return NULL;
+    const rt_config *c = &m->cfg;
+    rt_stream *s = rt_alloc(1, sizeof *s, "a stream of weights");
+    s->m = m;
+    s->dev = d;
+    s->all.x = m->mapping;
+    s->own = rt_alloc(c->layers, sizeof *s->own, "places of weights");
+    s->expert = rt_alloc(c->layers * rt_max(c->experts, 1), sizeof *s->expert, "places of weights");
+    plan_layers(s);
+    plan_outside(s);
+    rt_stream_slots(s, 2);
+    return s;
+}
+
+void rt_stream_slots(rt_stream *s, int64_t slots)
+{
+    s->slots = rt_max(0, rt_min(rt_max(slots, 2), s->size.a_layer));
+    measure_buffers(s);
+}
+
+const rt_stream_sizes *rt_stream_size(const rt_stream *s) { return &s->size; }
+int64_t rt_stream_bytes(const rt_stream *s) { return s->arena.high + s->away.high; }
+
+void rt_stream_needs(const rt_stream *s, rt_needs *p)
+{
+    rt_needs_arena(p, &s->arena);
+    rt_needs_arena(p, &s->away);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------
+ */
+
+static void begin_read(rt_stream *s)
+{
+    if (s->reading++ == 0)
+        s->read_since = rt_now();
+}
+
+static void end_read(rt_stream *s, const rt_read *p, bool plain)
+{
+    if (--s->reading == 0)
+        s->count.read_s += rt_now() - s->read_since;
+    s->count.bytes += p->bytes;
+    s->count.plain |= plain;
+}
+
+/* The next read that is wanted and has a buffer: experts first, they are waited for now. */
+static load *pick(rt_stream *s)
+{
+    bool all = s->slots == s->size.a_layer;
+    for (; s->want_issue < s->wants && (all || s->want_issue < s->freed + s->slots);
+         s->want_issue++) {
+        load *l = &s->want[s->want_issue];
+        if (l->issued < l->p->n)
+            return l;
+    }
+    for (; s->visiting && s->issue < s->m->cfg.layers && s->issue < s->begin + 2; s->issue++) {
+        load *l = &s->own_load[s->issue % 2];
+        if (l->key != s->issue)
+            *l = (load){ .p = &s->own[s->issue],
+                         .buffer = s->host.own[s->issue % 2],
+                         .sent = s->sent.own[s->issue % 2],
+                         .key = s->issue };
+        if (l->issued < l->p->n)
+            return l;
+    }
+    return NULL;
+}
+
+static void *read_loop(void *ctx)
+{
+    rt_stream *s = ctx;
+    load *l;
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        while (!s->ending && (s->failed || !(l = pick(s))))
+            pthread_cond_wait(&s->work, &s->lock);
+        if (s->ending)
+            break;
+        const rt_read *p = &l->p->read[l->issued++];
+        uint8_t *buffer = l->buffer;
+        bool plain = s->count.plain;
+        rt_err err;
+        begin_read(s);
+        pthread_mutex_unlock(&s->lock);
+        int bad = rt_parcels_read(&s->all, p, buffer, &plain, &err);
+        pthread_mutex_lock(&s->lock);
+        end_read(s, p, plain);
+        if (bad && !s->failed) {
+            s->err = err;
+            s->failed = true;
+        }
+        if (++l->done == l->p->n)
+            s->count.weights += l->p->weights;
+        if (l->done == l->p->n || s->failed || !s->reading)
+            pthread_cond_broadcast(&s->ready);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+/* ---- the visitor --------------------------------------------------------------------------------
+ */
+
+/* One sleep until something was read; -1 when that failed, or was interrupted. Locked. */
+static int wait_ready(rt_stream *s, rt_err *err)
+{
+    struct timespec until;
+    double begun = rt_now();
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 200000000; /* an interrupt wakes nobody */
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&s->ready, &s->lock, &until);
+    s->count.wait_s += rt_now() - begun;
+    if (s->failed) {
+        *err = s->err;
+        return -1;
+    }
+    return rt_interrupted() ? rt_fail_interrupted(err, "reading", s->m->path) : 0;
+}
+
+/* Products read it where it is now. */
+static void settle(rt_stream *s, load *l)
+{
+    if (l->sent != l->buffer && !l->there)
+        rt_upload(s->dev, l->sent, l->buffer, l->p->bytes);
+    l->there = true;
+    rt_parcel_point(l->p, l->sent);
+}
+
+static int drain(rt_stream *s, rt_err *err)
+{
+    s->visiting = false;
+    s->wants = s->want_issue = 0;
+    while (s->reading)
+        if (wait_ready(s, err))
+            return -1;
+    return 0;
+}
+
+/* A layer that does not follow the last one begins a pass. */
+static int begin_pass(rt_stream *s, int64_t layer, rt_err *err)
+{
+    if (drain(s, err))
+        return -1;
+    s->own_load[0].key = s->own_load[1].key = -1;
+    s->begin = s->issue = layer;
+    s->visiting = true;
+    pthread_cond_broadcast(&s->work);
+    return 0;
+}
+
+static int enter(void *ctx, int64_t layer, rt_err *err)
+{
+    rt_stream *s = ctx;
+    load *l = &s->own_load[layer % 2];
+    int bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->m->path) : 0;
+    pthread_mutex_lock(&s->lock);
+    if (s->since == 0)
+        s->since = rt_now();
+    if (!bad && (!s->visiting || layer != s->begin || layer == 0))
+        bad = begin_pass(s, layer, err);
+    while (!bad && (l->key != layer || l->done < l->p->n)) {
+        if (s->own[layer].n == 0)
+            break;
+        bad = wait_ready(s, err);
+    }
+    if (!bad && s->own[layer].n)
+        settle(s, l);
+    s->count.layers += !bad;
+    pthread_mutex_unlock(&s->lock);
+    return bad;
+}
+
+static int leave(void *ctx, int64_t layer, rt_err *err)
+{
+    rt_stream *s = ctx;
+    if (rt_sync(s->dev, err)) /* its buffers are read no more */
+        return -1;
+    pthread_mutex_lock(&s->lock);
+    for (int64_t e = 0; rt_config_routed(&s->m->cfg, layer) && e < s->size.a_layer; e++) {
+        s->count.unread += !s->routed[e];
+        s->loaded[e] = s->routed[e] = false;
+    }
+    s->wants = s->want_issue = s->taken = s->freed = 0;
+    s->begin = layer + 1;
+    s->last = rt_now();
+    if (s->begin == s->m->cfg.layers)
+        s->visiting = false;
+    pthread_cond_broadcast(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+static int route(void *ctx, int64_t layer, rt_err *err)
+{
+    rt_stream *s = ctx;
+    bool all = s->slots == s->size.a_layer;
+    (void)err;
+    pthread_mutex_lock(&s->lock);
+    s->wants = s->want_issue = s->taken = s->freed = 0;
+    for (int64_t e = 0; e < s->size.a_layer; e++) {
+        if (s->offset[e] == s->offset[e + 1])
+            continue;
+        s->routed[e] = true;
+        const rt_parcel *p = &s->expert[layer * s->size.a_layer + e];
+        bool there = all && s->loaded[e];
+        int64_t at = (all ? e : s->wants % s->slots) * s->size.expert;
+        int done = there ? p->n : 0;
+        s->want[s->wants++] = (load){ p,    s->host.expert + at, s->sent.expert + at, e, done, done,
+                                      there };
+        s->count.experts += !there;
+    }
+    pthread_cond_broadcast(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+/* Where not all have a buffer, half of them may be multiplied while the other half is read. */
+static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, rt_err *err)
+{
+    rt_stream *s = ctx;
+    int bad = 0;
+    int64_t most = s->slots == s->size.a_layer ? s->slots : rt_max(1, s->slots / 2);
+    if (rt_sync(s->dev, err))
+        return -1;
+    pthread_mutex_lock(&s->lock);
+    s->freed = s->taken;
+    pthread_cond_broadcast(&s->work);
+    if (s->taken == s->wants) {
+        pthread_mutex_unlock(&s->lock);
+        return 0;
+    }
+    while (!bad && s->want[s->taken].done < s->want[s->taken].p->n)
+        bad = wait_ready(s, err);
+    *first = *end = s->want[s->taken].key;
+    for (; !bad && s->taken < s->wants && s->taken < s->freed + most; s->taken++) {
+        load *l = &s->want[s->taken];
+        if (l->done < l->p->n)
+            break;
+        settle(s, l);
+        s->loaded[l->key] = true;
+        for (int64_t e = *end; e < l->key; e++)
+            rt_parcel_point(&s->expert[layer * s->size.a_layer + e],
+                            l->sent); /* no row, but some memory */
+        *end = l->key + 1;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return bad ? -1 : 1;
+}
+
+/* ---- rows of the embedding ----------------------------------------------------------------------
+ */
+
+static int by_token(const void *a, const void *b)
+{
+    const int32_t *x = a, *y = b;
+    return x[0] != y[0] ? (x[0] < y[0] ? -1 : 1) : (x[1] < y[1] ? -1 : x[1] > y[1]);
+}
+
+/* Rows of tokens [first, ...) that lie in one read of the buffer; how many (token, row) pairs. */
+static int64_t read_rows(rt_stream *s, const int32_t *pair, int64_t n, int64_t *skip, rt_err *err)
+{
+    int64_t most = rt_max(ROWS_BYTES, rt_align_up(s->row_bytes, RT_DISK_BLOCK));
+    int64_t offset, begin, end, i = 1, distinct = 1;
+    int file = rt_parcels_place(&s->all, s->embed->data + pair[0] * s->row_bytes, &offset);
+    begin = offset / RT_DISK_BLOCK * RT_DISK_BLOCK;
+    end = offset + s->row_bytes;
+    for (; i < n; i++) { /* as far as rows are neighbours on the disk */
+        int64_t to = offset + (pair[2 * i] - pair[0] + 1) * s->row_bytes;
+        if (to - s->row_bytes > rt_align_up(end, RT_DISK_BLOCK) + RT_DISK_BLOCK ||
+            to - begin > most)
+            break;
+        distinct += pair[2 * i] != pair[2 * i - 2];
+        end = to;
+    }
+    rt_read p = { file, begin, rt_align_up(end, RT_DISK_BLOCK) - begin, end - begin, 0 };
+    pthread_mutex_lock(&s->lock);
+    bool plain = s->count.plain;
+    begin_read(s);
+    pthread_mutex_unlock(&s->lock);
+    int bad = rt_parcels_read(&s->all, &p, s->rows_at, &plain, err);
+    pthread_mutex_lock(&s->lock);
+    end_read(s, &p, plain);
+    s->count.weights += distinct * s->row_bytes;
+    pthread_mutex_unlock(&s->lock);
+    *skip = offset - begin;
+    return bad ? -1 : i;
+}
+
+/* Rows [first, first + got) of the sorted pairs, which lie at skip of the buffer, to where they
+   belong. A row is widened once for all its places; the device may be late, so that a few are kept.
+ */
+static int spread_rows(rt_stream *s, rt_tensor *y, const int32_t *pair, int64_t got, int64_t skip,
+                       int64_t *used, rt_err *err)
+{
+    int64_t width = y->dim[1];
+    float *row = s->wide;
+    for (int64_t k = 0; k < got; k++) {
+        if (k == 0 || pair[2 * k] != pair[2 * k - 2]) {
+            if (*used == WIDE_ROWS && rt_sync(s->dev, err))
+                return -1;
+            *used = *used % WIDE_ROWS + 1;
+            row = s->wide + (*used - 1) * width;
+            rt_decode_f32(row, s->rows_at + skip + (pair[2 * k] - pair[0]) * s->row_bytes,
+                          s->embed->dtype, width);
+        }
+        rt_upload(s->dev, rt_f32(y) + pair[2 * k + 1] * width, row, width * (int64_t)sizeof *row);
+    }
+    return 0;
+}
+
+static int embed(void *ctx, rt_dev *d, rt_tensor *y, const rt_tensor *token, rt_err *err)
+{
+    rt_stream *s = ctx;
+    int64_t n = token->dim[0], skip = 0, used = 0, got;
+    rt_grow(&s->token, &s->cap_token, 3 * n, sizeof *s->token, "tokens of a pass");
+    int32_t *pair = s->token, *plain = s->token + 2 * n;
+    rt_download(d, plain, token->data, n * (int64_t)sizeof *plain);
+    if (rt_sync(d, err))
+        return -1;
+    for (int64_t i = 0; i < n; i++) {
+        pair[2 * i] = plain[i];
+        pair[2 * i + 1] = (int32_t)i;
+    }
+    qsort(pair, (size_t)n, 2 * sizeof *pair, by_token);
+    double begun = rt_now();
+    s->since = s->since > 0 ? s->since : begun;
+    for (int64_t i = 0; i < n; i += got) {
+        got = read_rows(s, pair + 2 * i, n - i, &skip, err);
+        if (got < 0 || spread_rows(s, y, pair + 2 * i, got, skip, &used, err))
+            return -1;
+    }
+    s->count.wait_s += rt_now() - begun;
+    return rt_sync(d, err);
+}
+
+/* ---- life ---------------------------------------------------------------------------------------
+ */
+
+static int read_parcel(rt_stream *s, const rt_parcel *p, uint8_t *buffer, rt_err *err)
+{
+    bool plain = false;
+    for (int i = 0; i < p->n; i++) {
+        if (rt_interrupted())
+            return rt_fail_interrupted(err, "reading", s->m->path);
+        if (rt_parcels_read(&s->all, &p->read[i], buffer, &plain, err))
+            return -1;
+    }
+    s->count.plain |= plain;
+    return 0;
+}
+
+static int hold_head(rt_stream *s, rt_err *err)
+{
+    load l = { .p = &s->head, .buffer = s->host.head, .sent = s->sent.head };
+    if (read_parcel(s, &s->head, s->host.head, err))
+        return -1;
+    settle(s, &l);
+    if (s->held && s->head.n_spots)
+        s->held->data = s->sent.head + s->head.spot[0].data;
+    s->count.held = s->head.weights;
+    return rt_sync(s->dev, err);
+}
+
+static int start_threads(rt_stream *s, rt_err *err)
+{
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->work, NULL);
+    pthread_cond_init(&s->ready, NULL);
+    for (; s->n_threads < READERS; s->n_threads++)
+        if (pthread_create(&s->thread[s->n_threads], NULL, read_loop, s))
+            return s->n_threads ? 0 : rt_fail(err, "%s: no thread to read it with", s->m->path);
+    return 0;
+}
+
+static int open_files(rt_stream *s, rt_err *err)
+{
+    int64_t offset;
+    if (s->embed) /* so that the list is whole before threads look at it */
+        rt_parcels_place(&s->all, s->embed->data, &offset);
+    return rt_parcels_open(&s->all, err);
+}
+
+int rt_stream_open(rt_stream *s, rt_err *err)
+{
+    if (rt_arena_place(&s->arena, err) || (s->away.high && rt_dev_place(s->dev, &s->away, err)))
+        return -1;
+    plan_buffers(s);
+    if (open_files(s, err) || hold_head(s, err))
+        return -1;
+    s->own_load[0].key = s->own_load[1].key = -1;
+    s->visit = (rt_visit){ .ctx = s,
+                           .offset = s->offset,
+                           .embed = s->embed ? embed : NULL,
+                           .enter = enter,
+                           .route = route,
+                           .experts = next_experts,
+                           .leave = leave };
+    s->m->visit = &s->visit;
+    return start_threads(s, err);
+}
+
+void rt_stream_close(rt_stream *s)
+{
+    if (!s)
+        return;
+    if (s->n_threads) {
+        pthread_mutex_lock(&s->lock);
+        s->ending = true;
+        pthread_cond_broadcast(&s->work);
+        pthread_mutex_unlock(&s->lock);
+        for (int i = 0; i < s->n_threads; i++)
+            pthread_join(s->thread[i], NULL);
+    }
+    s->m->visit = NULL;
+    for (int64_t i = 0; i < s->m->cfg.layers * rt_max(s->m->cfg.experts, 1); i++)
+        rt_parcel_free(&s->expert[i]);
+    for (int64_t i = 0; i < s->m->cfg.layers; i++)
+        rt_parcel_free(&s->own[i]);
+    rt_parcel_free(&s->head);
+    rt_parcels_close(&s->all);
+    free(s->token);
+    free(s->own);
+    free(s->expert);
+    rt_arena_free(&s->arena);
+    rt_dev_free(s->dev, &s->away);
+    free(s);
+}
+
+rt_stream_counts rt_stream_count(rt_stream *s)
+{
+    if (!s->n_threads)
+        return s->count;
+    pthread_mutex_lock(&s->lock);
+    rt_stream_counts now = s->count;
+    now.pass_s = s->last > s->since ? s->last - s->since : 0;
+    pthread_mutex_unlock(&s->lock);
+    return now;
+}
+
+int rt_stream_reset(rt_stream *s, rt_err *err)
+{
+    pthread_mutex_lock(&s->lock);
+    int bad = drain(s, err);
+    s->count = (rt_stream_counts){ .held = s->count.held, .plain = s->count.plain };
+    s->since = s->last = 0;
+    pthread_mutex_unlock(&s->lock);
+    return bad;
+}

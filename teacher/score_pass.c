@@ -1,0 +1,391 @@
+/* score_pass.c: the passes of `retort score`: memory for them, within --memory where it is given,
+   and the targets that they leave. Resident weights: a batch of texts at once. Streamed weights
+   (core/network/stream.h): as many rows as there is room for, in batches layer by layer where that
+   is more than are computed at once. Refuses: choosing texts, and what of them is learned. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/identity.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/network/finite.h"
+#include "teacher/scorer.h"
+#include "teacher/streaming.h"
+
+enum {
+    PASS_TOKENS = 4096,    /* where they are resident */
+    FLIGHT_TOKENS = 65536, /* of a pass over streamed weights, unless it is said */
+    EXPERTS_AHEAD = 8,     /* buffers for experts that are read while others are multiplied */
+    BATCH_MIN = 256,       /* rows worth holding all experts of a layer for */
+    HEAD_ROWS_MIN = 16,
+    PROBE_ROWS = 512,
+    CHECKPOINT_S = 60 /* a pass that takes longer can be taken up where it was killed */
+};
+
+/* Soft rows stand for tokens [first, end): from the first token to learn to the last. */
+static void soft_range(const rt_trace_sample *a, int64_t *first, int64_t *end)
+{
+    *end = a->n_spans ? a->spans[a->n_spans - 1].end : a->n_tokens;
+    *first = a->n_spans ? rt_max(a->spans[0].begin, 1) : a->n_tokens;
+}
+
+/* ---- one pass -----------------------------------------------------------------------------------
+ */
+
+static int gather(rt_scorer *s, rt_err *err)
+{
+    s->n_texts = s->rows = 0;
+    while (s->n_texts < RT_SCORE_TEXTS && s->at < s->count) {
+        rt_score_text *t = &s->text[s->n_texts];
+        int got = rt_scorer_next(s, t, err);
+        if (got <= 0)
+            return got;
+        int64_t n = t->sample.n_tokens;
+        if (n > s->acts.shape.rows - s->rows)
+            break;
+        s->at++;
+        t->row = s->rows;
+        rt_soft_clear(&t->soft);
+        s->offset[s->n_texts++] = (int32_t)s->rows;
+        for (int64_t i = 0; i < n; i++, s->rows++) {
+            s->token[s->rows] = t->sample.tokens[i];
+            s->pos[s->rows] = (int32_t)i;
+        }
+        s->offset[s->n_texts] = (int32_t)s->rows;
+    }
+    return 0;
+}
+
+/* Every position of the pass that wants a target, text by text. The row before a token predicts it.
+ */
+static int64_t list_wanted(rt_scorer *s)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->n_texts; i++) {
+        int64_t first, end;
+        soft_range(&s->text[i].sample, &first, &end);
+        for (; first < end; first++, n++) {
+            s->wanted[n] = (int32_t)i;
+            s->index[n] = (int32_t)(s->text[i].row + first - 1);
+        }
+    }
+    return n;
+}
+
+static void capture_rows(rt_scorer *s, int64_t at, int64_t n)
+{
+    rt_dev *d = s->teacher.dev;
+    rt_capture_buffers *b = &s->capture;
+    for (int64_t i = 0; i < n; i++) {
+        const rt_score_text *t = &s->text[s->wanted[at + i]];
+        int64_t token = s->index[at + i] + 1 - t->row;
+        b->host_token[i] = t->sample.tokens[token];
+        rt_capture_set_seed(b, i, t->sample.seed, token);
+    }
+    rt_model_logits(d, &s->teacher.model, &s->acts, s->index + at, n);
+    rt_capture_upload(d, b, n, true);
+    rt_capture_run(d, b, &s->acts.logits, n, s->teacher.vocab);
+}
+
+/* What was captured, once it is here. */
+static int take_rows(rt_scorer *s, rt_err *err)
+{
+    rt_capture_buffers *b = &s->capture;
+    if (rt_sync(s->teacher.dev, err))
+        return -1;
+    if (!rt_capture_finite(b))
+        return rt_finite_fail(s->teacher.dev, &s->teacher.model, &s->acts, err);
+    for (int64_t i = 0; i < b->n; i++)
+        rt_capture_append(b, i, &s->text[s->wanted[i]].soft);
+    rt_capture_clear(b);
+    return 0;
+}
+
+static int append_text(rt_scorer *s, const rt_score_text *t, rt_err *err)
+{
+    rt_trace_sample out = t->sample;
+    int64_t first, end;
+    soft_range(&out, &first, &end);
+    out.soft = t->soft;
+    out.soft_first = (int32_t)first;
+    return rt_trace_append(s->writer, &out, err);
+}
+
+/* Targets of the rows in acts.hidden, and the texts into the archive. */
+static int finish_pass(rt_scorer *s, rt_err *err)
+{
+    int64_t wanted = list_wanted(s), chunk = s->capture.rows;
+    for (int64_t at = 0; at < wanted; at += chunk)
+        capture_rows(s, at, rt_min(chunk, wanted - at));
+    if (take_rows(s, err))
+        return -1;
+    for (int64_t i = 0; i < s->n_texts; i++)
+        if (append_text(s, &s->text[i], err))
+            return -1;
+    s->learned += wanted;
+    s->done += s->n_texts;
+    return 0;
+}
+
+static int score_pass(rt_scorer *s, rt_err *err)
+{
+    rt_acts_rows(&s->acts, s->teacher.dev, &s->teacher.model, s->rows, s->n_texts, s->token, s->pos,
+                 s->offset, NULL);
+    rt_model_forward(s->teacher.dev, &s->teacher.model, &s->acts);
+    return finish_pass(s, err);
+}
+
+/* ---- one pass over streamed weights -------------------------------------------------------------
+ */
+
+/* The next texts, of a pass that was killed as many as it had. */
+static int gather_flight(rt_scorer *s, rt_err *err)
+{
+    int64_t killed = rt_residual_rows(s->pass_path), most = killed ? killed : s->flight;
+    rt_score_text *t = &s->text[0];
+    rt_inflight_clear(&s->fly);
+    while (s->at < s->count) {
+        int got = rt_scorer_next(s, t, err);
+        if (got <= 0)
+            return got;
+        if (s->fly.rows && s->fly.rows + t->sample.n_tokens > most)
+            break;
+        rt_inflight_add(&s->fly, s->at++, t->sample.tokens, t->sample.n_tokens);
+    }
+    return 0;
+}
+
+static int finish_batch(rt_scorer *s, int64_t k, rt_err *err)
+{
+    const rt_inflight_batch *b = &s->fly.batch[k];
+    if (rt_inflight_take(&s->fly, k, err))
+        return -1;
+    for (s->n_texts = 0; s->n_texts < b->texts; s->n_texts++) {
+        rt_score_text *t = &s->text[s->n_texts];
+        const rt_inflight_text *in = &s->fly.text[b->text + s->n_texts];
+        if (rt_scorer_load(s, t, in->at, err))
+            return -1;
+        t->row = in->row;
+        rt_soft_clear(&t->soft);
+    }
+    return finish_pass(s, err);
+}
+
+static int score_flight(rt_scorer *s, rt_err *err)
+{
+    bool kept = s->checkpoint || s->fly.batches > 1 || rt_path_exists(s->pass_path);
+    int bad = rt_inflight_run(&s->fly, kept ? s->pass_path : NULL, &s->salt, err);
+    for (int64_t b = 0; !bad && b < s->fly.batches; b++)
+        bad = finish_batch(s, b, err);
+    rt_inflight_end(&s->fly, !bad);
+    return bad;
+}
+
+int rt_scorer_pass(rt_scorer *s, int64_t *texts, rt_err *err)
+{
+    if (s->teacher.stream) {
+        if (gather_flight(s, err) || (s->fly.n && score_flight(s, err)))
+            return -1;
+        *texts = s->fly.n;
+        return 0;
+    }
+    if (gather(s, err) || (s->n_texts && score_pass(s, err)))
+        return -1;
+    *texts = s->n_texts;
+    return 0;
+}
+
+/* ---- memory -------------------------------------------------------------------------------------
+ */
+
+static void plan_host(rt_scorer *s)
+{
+    int64_t rows = s->acts.shape.rows, word = sizeof *s->token;
+    s->text = rt_arena_take(&s->host, "texts", RT_SCORE_TEXTS * (int64_t)sizeof *s->text);
+    s->token = rt_arena_take(&s->host, "pass", rows * word);
+    s->pos = rt_arena_take(&s->host, "pass", rows * word);
+    s->offset = rt_arena_take(&s->host, "pass", (RT_SCORE_TEXTS + 1) * word);
+    s->index = rt_arena_take(&s->host, "pass", rows * word);
+    s->wanted = rt_arena_take(&s->host, "pass", rows * word);
+    if (s->teacher.stream)
+        s->stream = rt_arena_take(&s->host, "pass between layers",
+                                  rows * s->teacher.model.cfg.width * (int64_t)sizeof(float));
+}
+
+/* Activations and what goes with them; what was planned before goes. */
+static void plan_rows(rt_scorer *s, int64_t rows)
+{
+    rt_pass_shape shape = { .mode = RT_PLAN_SCORE,
+                            .rows = rows,
+                            .segments = RT_SCORE_TEXTS,
+                            .longest = s->longest,
+                            .head_rows = s->head_rows };
+    rt_acts_free(&s->acts, s->teacher.dev);
+    rt_dev_free(s->teacher.dev, &s->arena);
+    rt_capture_close(&s->capture);
+    rt_arena_free(&s->host);
+    rt_acts_plan(&s->acts, s->teacher.dev, &s->teacher.model, &shape);
+    rt_arena_init(&s->arena, "capture");
+    rt_capture_plan(&s->capture, s->teacher.dev, &s->arena, &s->manifest.capture, s->head_rows,
+                    rows);
+    rt_arena_init(&s->host, "host");
+    plan_host(s);
+}
+
+void rt_scorer_needs(const rt_scorer *s, rt_needs *p)
+{
+    int64_t rows = s->acts.shape.rows, items = s->manifest.capture.head_max + s->capture.draws;
+    const rt_arena *arena[] = { &s->acts.arena, &s->arena, &s->capture.host, &s->host };
+    for (int i = 0; i < RT_COUNT(arena); i++)
+        rt_needs_arena(p, arena[i]);
+    rt_teacher_needs(&s->teacher, p);
+    rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of a pass",
+                 rt_soft_most(rows, rows * items) + RT_SCORE_TEXTS * rt_soft_most(0, 0));
+    rt_work_needs(&s->work, &s->o->a, &s->manifest, rt_ceil_div(s->count, s->manifest.parts),
+                  s->longest, s->longest, p);
+}
+
+/* ---- what --memory is spent on ------------------------------------------------------------------
+ */
+
+/* Bytes of this process with so many rows a batch and buffers for experts. */
+static int64_t measure(rt_scorer *s, int64_t rows, int64_t slots)
+{
+    rt_needs needs = { 0 };
+    plan_rows(s, rows);
+    rt_stream_slots(s->teacher.stream, slots);
+    rt_scorer_needs(s, &needs);
+    int64_t bytes = rt_streaming_bytes(&needs);
+    rt_needs_free(&needs);
+    return bytes;
+}
+
+/* The most rows from `low`, which fits, to `high`. */
+static int64_t most_rows(rt_scorer *s, int64_t low, int64_t high, int64_t slots)
+{
+    while (low < high) {
+        int64_t mid = low + (high - low + 1) / 2;
+        if (measure(s, mid, slots) <= s->o->a.memory)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    return low;
+}
+
+/* Rows of a batch, rows of a pass, buffers for experts. All rows of a pass in one batch need few
+   buffers; several batches need one for each expert of a layer, or would read them several times.
+ */
+static int fit(rt_scorer *s, bool refuse, rt_err *err)
+{
+    char what[64];
+    int64_t memory = s->o->a.memory, e = rt_stream_size(s->teacher.stream)->a_layer;
+    int64_t want = s->o->pass_tokens ? s->o->pass_tokens : FLIGHT_TOKENS;
+    want = rt_max(s->longest, rt_min(want, rt_scorer_tokens(s)));
+    int64_t least = measure(s, s->longest, 2);
+    if (least > memory && s->head_rows > HEAD_ROWS_MIN) {
+        s->head_rows = HEAD_ROWS_MIN;
+        least = measure(s, s->longest, 2);
+    }
+    snprintf(what, sizeof what, "texts of up to %lld tokens", (long long)s->longest);
+    if (least > memory && refuse)
+        return rt_streaming_refuse(memory, least, what, err);
+    int64_t slots = measure(s, s->longest, EXPERTS_AHEAD) <= memory ? EXPERTS_AHEAD : 2;
+    int64_t rows = most_rows(s, s->longest, want, slots), all = rt_max(s->longest, BATCH_MIN);
+    bool holds = !e || measure(s, rt_min(all, want), e) <= memory;
+    if (rows < want && holds) {
+        slots = e;
+        rows = most_rows(s, rt_min(all, want), want, slots);
+        s->flight = want;
+    } else {
+        s->flight = rows;
+        while (slots < e && measure(s, rows, slots + 1) <= memory)
+            slots++;
+    }
+    measure(s, rows, slots);
+    return 0;
+}
+
+int rt_scorer_plan(rt_scorer *s, bool refuse, rt_err *err)
+{
+    s->head_rows = s->o->head_rows;
+    rt_teacher_plan(&s->teacher, s->longest, s->o->a.memory > 0);
+    if (s->teacher.stream)
+        return fit(s, refuse, err);
+    plan_rows(s, rt_max(s->o->pass_tokens ? s->o->pass_tokens : PASS_TOKENS, s->longest));
+    return 0;
+}
+
+static int forecast(rt_scorer *s, rt_err *err)
+{
+    rt_streaming_speed speed;
+    rt_needs needs = { 0 };
+    int64_t rows = rt_min(rt_min(s->acts.shape.rows, s->flight), rt_max(PROBE_ROWS, s->longest));
+    if (rt_streaming_probe(&speed, &s->teacher, rows, rt_min(s->longest, rows), err))
+        return -1;
+    rt_scorer_needs(s, &needs);
+    rt_streaming_forecast(&speed, &s->teacher, s->o->a.memory, rt_scorer_tokens(s), s->flight,
+                          rt_needs_sum(&needs, RT_NEEDS_ABOUT));
+    rt_needs_free(&needs);
+    s->checkpoint = rt_streaming_pass_s(&speed, &s->teacher, s->flight) > CHECKPOINT_S;
+    return 0;
+}
+
+/* What the numbers of a pass depend on beside its tokens. */
+static int read_salt(rt_scorer *s, rt_err *err)
+{
+    rt_identity_mark mark;
+    if (rt_identity_mark_of(&mark, s->teacher.path, err))
+        return -1;
+    s->salt = mark.stat;
+    return 0;
+}
+
+static void show_layer(void *ctx, int64_t layer)
+{
+    rt_scorer *s = ctx;
+    rt_progress_update(&s->progress, s->done, "layer %lld of %lld of %lld tokens", (long long)layer,
+                       (long long)s->teacher.model.cfg.layers, (long long)s->fly.rows);
+}
+
+int rt_scorer_place(rt_scorer *s, rt_err *err)
+{
+    if (s->text)
+        return 0;
+    if (rt_scorer_plan(s, true, err) || rt_teacher_read(&s->teacher, err) ||
+        (s->teacher.stream && (read_salt(s, err) || forecast(s, err))) ||
+        rt_acts_place(&s->acts, s->teacher.dev, &s->teacher.model, err) ||
+        rt_dev_place(s->teacher.dev, &s->arena, err) || rt_arena_place(&s->host, err))
+        return -1;
+    rt_capture_plan(&s->capture, s->teacher.dev, &s->arena, &s->manifest.capture, s->head_rows,
+                    s->acts.shape.rows);
+    plan_host(s);
+    s->fly = (rt_inflight){ .teacher = &s->teacher,
+                            .acts = &s->acts,
+                            .token = s->token,
+                            .pos = s->pos,
+                            .offset = s->offset,
+                            .stream = s->stream,
+                            .texts_most = RT_SCORE_TEXTS,
+                            .ctx = s,
+                            .tick = show_layer };
+    return rt_capture_open(&s->capture, err);
+}
+
+void rt_scorer_free(rt_scorer *s)
+{
+    for (int64_t i = 0; s->text && i < RT_SCORE_TEXTS; i++) {
+        if (s->archive)
+            rt_trace_sample_free(&s->text[i].sample);
+        rt_response_free(&s->text[i].response);
+        rt_soft_free(&s->text[i].soft);
+    }
+    rt_inflight_free(&s->fly);
+    rt_arena_free(&s->host);
+    rt_capture_close(&s->capture);
+    if (s->teacher.dev) {
+        rt_dev_free(s->teacher.dev, &s->arena);
+        rt_acts_free(&s->acts, s->teacher.dev);
+    }
+}
