@@ -170,8 +170,8 @@ void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x,
                     const rt_tensor *index); /* y(M,C) = x[index], x any */
 void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y,
                          const rt_tensor *index); /* x[index[i]] += y[i], ascending i */
-/* y(N,C) += b(C); or rows sorted by expert, offset (E+1): y += b(E,C) of the row's expert. offset
- * NULL = one b. */
+/* y(N,C) += b(C); or rows sorted by expert, offset (E+1), which count from offset[0]: y += b(E,C)
+   of the row's expert. offset NULL = one b. */
 void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);
 /* db += sums of dy over the rows of each b, ascending */
 void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset);

@@ -1,21 +1,13 @@
 #include "core/network/ffn.h"
 
-static const unsigned matrix = RT_PARAM_DECAY | RT_PARAM_PRODUCT;
-
 static bool has_gate(const rt_config *c) { return c->shared && c->family->names->shared_gate; }
 
 static void mlp_params(rt_params *p, rt_mlp_w *w, const char *const names[3],
                        const char *const gguf[3], int64_t experts, int64_t f, int64_t c)
 {
-    if (experts) {
-        rt_param_add(p, &w->gate, names[0], gguf[0], RT_INIT_NORMAL, matrix, experts, f, c);
-        rt_param_add(p, &w->up, names[1], gguf[1], RT_INIT_NORMAL, matrix, experts, f, c);
-        rt_param_add(p, &w->down, names[2], gguf[2], RT_INIT_OUTPUT, matrix, experts, c, f);
-    } else {
-        rt_param_add(p, &w->gate, names[0], gguf[0], RT_INIT_NORMAL, matrix, f, c, 0);
-        rt_param_add(p, &w->up, names[1], gguf[1], RT_INIT_NORMAL, matrix, f, c, 0);
-        rt_param_add(p, &w->down, names[2], gguf[2], RT_INIT_OUTPUT, matrix, c, f, 0);
-    }
+    rt_linear_weight(p, &w->gate, names[0], gguf[0], RT_INIT_NORMAL, experts, f, c);
+    rt_linear_weight(p, &w->up, names[1], gguf[1], RT_INIT_NORMAL, experts, f, c);
+    rt_linear_weight(p, &w->down, names[2], gguf[2], RT_INIT_OUTPUT, experts, c, f);
 }
 
 void rt_ffn_params(rt_params *p, const rt_config *c, rt_ffn_w *w)
@@ -30,24 +22,24 @@ void rt_ffn_params(rt_params *p, const rt_config *c, rt_ffn_w *w)
         return;
     }
     const rt_moe_names *names = c->family->names;
-    rt_param_add(p, &w->router, names->router, "ffn_gate_inp", RT_INIT_NORMAL, matrix, c->experts,
-                 c->width, 0);
+    rt_linear_weight(p, &w->router, names->router, "ffn_gate_inp", RT_INIT_NORMAL, 0, c->experts,
+                     c->width);
     if (c->family->scoring == RT_ROUTE_SIGMOID)
         rt_param_add(p, &w->bias, "mlp.gate.e_score_correction_bias", "exp_probs_b", RT_INIT_ZEROS,
                      RT_PARAM_FIXED | RT_PARAM_RAW | RT_PARAM_BIAS, c->experts, 0, 0);
     mlp_params(p, &w->routed, names->expert, routed_gguf, c->experts, c->expert_width, c->width);
     if (names->router_bias)
-        rt_param_add(p, &w->router_bias, names->router_bias, "ffn_gate_inp", RT_INIT_ZEROS,
-                     RT_PARAM_BIAS, c->experts, 0, 0);
+        rt_linear_bias(p, &w->router, names->router_bias, "ffn_gate_inp", 0, c->experts);
+    rt_linear *const expert[] = { &w->routed.gate, &w->routed.up, &w->routed.down };
     for (int i = 0; i < 3 && names->expert_bias[i]; i++)
-        rt_param_add(p, &w->routed.bias[i], names->expert_bias[i], routed_gguf[i], RT_INIT_ZEROS,
-                     RT_PARAM_BIAS, c->experts, i < 2 ? c->expert_width : c->width, 0);
+        rt_linear_bias(p, expert[i], names->expert_bias[i], routed_gguf[i], c->experts,
+                       i < 2 ? c->expert_width : c->width);
     if (c->shared)
         mlp_params(p, &w->shared, names->shared, shared_gguf, 0, rt_config_shared_width(c),
                    c->width);
     if (has_gate(c))
-        rt_param_add(p, &w->gate, names->shared_gate, "ffn_gate_inp_shexp", RT_INIT_NORMAL, matrix,
-                     1, c->width, 0);
+        rt_linear_weight(p, &w->gate, names->shared_gate, "ffn_gate_inp_shexp", RT_INIT_NORMAL, 0,
+                         1, c->width);
 }
 
 /* ---- one SwiGLU ---------------------------------------------------------------------------------
@@ -61,28 +53,25 @@ static void mlp_plan(const rt_plan *p, const rt_config *c, rt_mlp_saved *s, int6
     s->act = rt_plan_2(p->arena, "ffn.act", RT_F32, rows, f);
 }
 
-/* y = ... + beta y */
+/* y = ... + beta y; offset: of a stack of experts, whose rows x holds */
 static void mlp_forward(rt_dev *d, const rt_mlp_w *w, rt_mlp_saved *s, rt_tensor *y,
-                        const rt_tensor *x, float beta)
+                        const rt_tensor *x, const rt_tensor *offset, float beta)
 {
-    rt_matmul(d, &s->gate, x, false, &w->gate, true, 0.0f);
-    rt_matmul(d, &s->up, x, false, &w->up, true, 0.0f);
+    rt_linear_forward(d, &w->gate, &s->gate, x, offset, 0.0f);
+    rt_linear_forward(d, &w->up, &s->up, x, offset, 0.0f);
     rt_swiglu_forward(d, &s->act, &s->gate, &s->up, &s->rule);
-    rt_matmul(d, y, &s->act, false, &w->down, true, beta);
+    rt_linear_forward(d, &w->down, y, &s->act, offset, beta);
 }
 
 /* dx = ... + beta dx */
 static void mlp_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, const rt_mlp_saved *s,
                          rt_mlp_saved *ds, rt_tensor *dx, const rt_tensor *dy, const rt_tensor *x,
-                         float beta)
+                         const rt_tensor *offset, float beta)
 {
-    rt_matmul(d, &dw->down, dy, true, &s->act, false, 1.0f);
-    rt_matmul(d, &ds->act, dy, false, &w->down, false, 0.0f);
+    rt_linear_backward(d, &w->down, &dw->down, &ds->act, dy, &s->act, offset, 0.0f);
     rt_swiglu_backward(d, &ds->gate, &ds->up, &ds->act, &s->gate, &s->up, &s->rule);
-    rt_matmul(d, &dw->gate, &ds->gate, true, x, false, 1.0f);
-    rt_matmul(d, &dw->up, &ds->up, true, x, false, 1.0f);
-    rt_matmul(d, dx, &ds->gate, false, &w->gate, false, beta);
-    rt_matmul(d, dx, &ds->up, false, &w->up, false, 1.0f);
+    rt_linear_backward(d, &w->gate, &dw->gate, dx, &ds->gate, x, offset, beta);
+    rt_linear_backward(d, &w->up, &dw->up, dx, &ds->up, x, offset, 1.0f);
 }
 
 /* ---- shared experts behind a gate ---------------------------------------------------------------
@@ -115,10 +104,10 @@ static void gated_forward(rt_dev *d, const rt_ffn_w *w, rt_ffn_saved *s, rt_tens
                           const rt_tensor *x)
 {
     rt_gate_saved *g = &s->gate;
-    rt_matmul(d, &g->logits, x, false, &w->gate, true, 0.0f);
+    rt_linear_forward(d, &w->gate, &g->logits, x, NULL, 0.0f);
     rt_route_forward(d, &g->idx, &g->weight, &g->score, &g->logits, NULL, &gate_policy);
     rt_route_sort(d, &g->offset, &g->row, &g->slot, &g->idx);
-    mlp_forward(d, &w->shared, &s->shared, &g->ys, x, 0.0f);
+    mlp_forward(d, &w->shared, &s->shared, &g->ys, x, NULL, 0.0f);
     rt_combine_forward(d, y, &g->ys, &g->slot, &g->weight);
 }
 
@@ -129,157 +118,86 @@ static void gated_backward(rt_dev *d, const rt_ffn_w *w, rt_ffn_w *dw, rt_ffn_sa
     rt_gate_saved *g = &s->gate, *dg = &ds->gate;
     rt_combine_backward(d, &dg->ys, &dg->weight, dy, &g->ys, &g->slot, &g->weight);
     rt_route_backward(d, &dg->logits, &dg->weight, &g->idx, &g->weight, &g->score, &gate_policy);
-    rt_matmul(d, &dw->gate, &dg->logits, true, x, false, 1.0f);
-    rt_matmul(d, dx, &dg->logits, false, &w->gate, false, 1.0f);
-    mlp_backward(d, &w->shared, &dw->shared, &s->shared, &ds->shared, dx, &dg->ys, x, 1.0f);
+    rt_linear_backward(d, &w->gate, &dw->gate, dx, &dg->logits, x, NULL, 1.0f);
+    mlp_backward(d, &w->shared, &dw->shared, &s->shared, &ds->shared, dx, &dg->ys, x, NULL, 1.0f);
 }
 
 /* ---- routed experts -----------------------------------------------------------------------------
  */
 
-/* One of a stack's three products, with its bias where there is one. */
-static void expert_forward(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *w,
-                           const rt_tensor *bias, const rt_tensor *offset)
+/* Experts [first, first + n) of a layer and their rows, sorted: all of them, or what a visitor has
+   resident now. */
+typedef struct group {
+    int64_t first, n, row, rows;
+    rt_tensor offset; /* (n+1) on the device */
+} group;
+
+typedef struct groups {
+    const rt_visit *visit; /* NULL: one group of all */
+    int64_t layer, begin, end;
+    bool over;
+} groups;
+
+/* 1: the next one; 0: there was the last; -1. */
+static int next_group(groups *all, group *g, const rt_ffn_saved *s, rt_err *err)
 {
-    rt_matmul_grouped(d, y, x, false, w, true, offset, 0.0f);
-    if (bias->data)
-        rt_bias_forward(d, y, bias, offset);
+    const rt_visit *v = all->visit;
+    if (!v) {
+        *g = (group){ 0, s->offset.dim[0] - 1, 0, s->xs.dim[0], s->offset };
+        return !all->over && (all->over = true);
+    }
+    int more = v->experts(v->ctx, all->layer, &all->begin, &all->end, err);
+    if (more > 0)
+        *g = (group){ all->begin, all->end - all->begin, v->offset[all->begin],
+                      v->offset[all->end] - v->offset[all->begin],
+                      rt_tensor_rows(&s->offset, all->begin, all->end - all->begin + 1) };
+    return more;
 }
 
-/* dx = ... + beta dx */
-static void expert_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, rt_tensor *dbias,
-                            const rt_tensor *dy, const rt_tensor *x, const rt_tensor *w,
-                            const rt_tensor *offset, float beta)
-{
-    if (dbias->data)
-        rt_bias_backward(d, dbias, dy, offset);
-    rt_matmul_grouped(d, dw, dy, true, x, false, offset, 1.0f);
-    rt_matmul_grouped(d, dx, dy, false, w, false, offset, beta);
-}
-
-/* Experts [first, first + n) of a stack. */
-static rt_tensor experts_of(rt_dev *d, const rt_tensor *w, int64_t first, int64_t n)
-{
-    rt_tensor some = rt_tensor_rows(w, first, n);
-    if (w->piece)
-        some.piece = w->piece + first;
-    if (w->panels)
-        some.panels = (const uint8_t *)w->panels + rt_panels_bytes(d, w) / w->dim[0] * first;
-    return some;
-}
-
-/* Experts [first, end) of a stack, and their rows: offset is on the host. */
-typedef struct some {
-    int64_t first, end, row, rows;
-    const int32_t *offset;
-    rt_tensor where; /* (end - first + 1) of offset, on the device */
-} some;
-
-static some some_of(const rt_ffn_saved *s, const int32_t *offset, int64_t first, int64_t end)
-{
-    return (some){ first,         end,
-                   offset[first], offset[end] - offset[first],
-                   offset,        rt_tensor_rows(&s->offset, first, end - first + 1) };
-}
-
-static rt_tensor its_rows(const some *g, const rt_tensor *t)
+static rt_tensor rows_of(const group *g, const rt_tensor *t)
 {
     return rt_tensor_rows(t, g->row, g->rows);
 }
 
-/* Rows of one expert of g among its_rows, and its bias of a stack; false when it has none. */
-static bool one_bias(const some *g, int64_t e, const rt_tensor *all, const rt_tensor *biases,
-                     rt_tensor *rows, rt_tensor *bias)
+static rt_mlp_w experts_of(rt_dev *d, const group *g, const rt_mlp_w *w)
 {
-    if (!biases->data || g->offset[e] == g->offset[e + 1])
-        return false;
-    *rows = rt_tensor_rows(all, g->offset[e] - g->row, g->offset[e + 1] - g->offset[e]);
-    *bias = rt_tensor_rows(biases, e, 1);
-    *bias = rt_tensor_1(bias->data, bias->dtype, biases->dim[1]);
-    return true;
+    return (rt_mlp_w){ rt_linear_experts(d, &w->gate, g->first, g->n),
+                       rt_linear_experts(d, &w->up, g->first, g->n),
+                       rt_linear_experts(d, &w->down, g->first, g->n) };
 }
 
-/* y = x · wᵀ + bias of the rows of g. */
-static void some_forward(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *w,
-                         const rt_tensor *bias, const some *g)
+static rt_mlp_saved saved_of(const group *g, const rt_mlp_saved *s)
 {
-    rt_tensor experts = experts_of(d, w, g->first, g->end - g->first), rows, one;
-    rt_matmul_grouped(d, y, x, false, &experts, true, &g->where, 0.0f);
-    for (int64_t e = g->first; e < g->end; e++)
-        if (one_bias(g, e, y, bias, &rows, &one))
-            rt_bias_forward(d, &rows, &one, NULL);
+    return (rt_mlp_saved){ rows_of(g, &s->gate), rows_of(g, &s->up), rows_of(g, &s->act), s->rule };
 }
 
-/* The same products in groups of experts, as the visitor has them: the same bits. */
-static int experts_visited(rt_dev *d, const rt_mlp_w *w, rt_ffn_saved *s, int64_t layer,
+/* Group by group the same bits as all at once: experts do not meet. */
+static int experts_forward(rt_dev *d, const rt_mlp_w *w, rt_ffn_saved *s, int64_t layer,
                            const rt_visit *v, rt_err *err)
 {
-    rt_mlp_saved *m = &s->routed;
-    int64_t first = 0, end = 0;
+    groups all = { v, layer, 0, 0, false };
+    group g;
     int more;
-    while ((more = v->experts(v->ctx, layer, &first, &end, err)) > 0) {
-        some g = some_of(s, v->offset, first, end);
-        rt_tensor gate = its_rows(&g, &m->gate), up = its_rows(&g, &m->up),
-                  act = its_rows(&g, &m->act), xs = its_rows(&g, &s->xs), ys = its_rows(&g, &s->ys);
-        some_forward(d, &gate, &xs, &w->gate, &w->bias[0], &g);
-        some_forward(d, &up, &xs, &w->up, &w->bias[1], &g);
-        rt_swiglu_forward(d, &act, &gate, &up, &m->rule);
-        some_forward(d, &ys, &act, &w->down, &w->bias[2], &g);
+    while ((more = next_group(&all, &g, s, err)) > 0) {
+        rt_mlp_w some = experts_of(d, &g, w);
+        rt_mlp_saved its = saved_of(&g, &s->routed);
+        rt_tensor xs = rows_of(&g, &s->xs), ys = rows_of(&g, &s->ys);
+        mlp_forward(d, &some, &its, &ys, &xs, &g.offset, 0.0f);
     }
     return more;
 }
 
-static void experts_forward(rt_dev *d, const rt_mlp_w *w, rt_ffn_saved *s)
+static int experts_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, rt_ffn_saved *s,
+                            rt_ffn_saved *ds, int64_t layer, const rt_visit *v, rt_err *err)
 {
-    rt_mlp_saved *m = &s->routed;
-    expert_forward(d, &m->gate, &s->xs, &w->gate, &w->bias[0], &s->offset);
-    expert_forward(d, &m->up, &s->xs, &w->up, &w->bias[1], &s->offset);
-    rt_swiglu_forward(d, &m->act, &m->gate, &m->up, &m->rule);
-    expert_forward(d, &s->ys, &m->act, &w->down, &w->bias[2], &s->offset);
-}
-
-static void experts_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, rt_ffn_saved *s,
-                             rt_ffn_saved *ds)
-{
-    rt_mlp_saved *m = &s->routed, *dm = &ds->routed;
-    const rt_tensor *o = &s->offset;
-    expert_backward(d, &dm->act, &dw->down, &dw->bias[2], &ds->ys, &m->act, &w->down, o, 0.0f);
-    rt_swiglu_backward(d, &dm->gate, &dm->up, &dm->act, &m->gate, &m->up, &m->rule);
-    expert_backward(d, &ds->xs, &dw->gate, &dw->bias[0], &dm->gate, &s->xs, &w->gate, o, 0.0f);
-    expert_backward(d, &ds->xs, &dw->up, &dw->bias[1], &dm->up, &s->xs, &w->up, o, 1.0f);
-}
-
-/* dbias += , dw += , dx = ... + beta dx of the rows of g. */
-static void some_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, rt_tensor *dbias,
-                          const rt_tensor *dy, const rt_tensor *x, const rt_tensor *w,
-                          const some *g, float beta)
-{
-    rt_tensor experts = experts_of(d, w, g->first, g->end - g->first), rows, one;
-    rt_tensor dexperts = rt_tensor_rows(dw, g->first, g->end - g->first);
-    for (int64_t e = g->first; e < g->end; e++)
-        if (one_bias(g, e, dy, dbias, &rows, &one))
-            rt_bias_backward(d, &one, &rows, NULL);
-    rt_matmul_grouped(d, &dexperts, dy, true, x, false, &g->where, 1.0f);
-    rt_matmul_grouped(d, dx, dy, false, &experts, false, &g->where, beta);
-}
-
-static int experts_backward_visited(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, rt_ffn_saved *s,
-                                    rt_ffn_saved *ds, int64_t layer, const rt_visit *v, rt_err *err)
-{
-    rt_mlp_saved *m = &s->routed, *dm = &ds->routed;
-    int64_t first = 0, end = 0;
+    groups all = { v, layer, 0, 0, false };
+    group g;
     int more;
-    while ((more = v->experts(v->ctx, layer, &first, &end, err)) > 0) {
-        some g = some_of(s, v->offset, first, end);
-        rt_tensor gate = its_rows(&g, &m->gate), up = its_rows(&g, &m->up),
-                  act = its_rows(&g, &m->act), xs = its_rows(&g, &s->xs);
-        rt_tensor dgate = its_rows(&g, &dm->gate), dup = its_rows(&g, &dm->up),
-                  dact = its_rows(&g, &dm->act), dxs = its_rows(&g, &ds->xs),
-                  dys = its_rows(&g, &ds->ys);
-        some_backward(d, &dact, &dw->down, &dw->bias[2], &dys, &act, &w->down, &g, 0.0f);
-        rt_swiglu_backward(d, &dgate, &dup, &dact, &gate, &up, &m->rule);
-        some_backward(d, &dxs, &dw->gate, &dw->bias[0], &dgate, &xs, &w->gate, &g, 0.0f);
-        some_backward(d, &dxs, &dw->up, &dw->bias[1], &dup, &xs, &w->up, &g, 1.0f);
+    while ((more = next_group(&all, &g, s, err)) > 0) {
+        rt_mlp_w some = experts_of(d, &g, w), dsome = experts_of(d, &g, dw);
+        rt_mlp_saved its = saved_of(&g, &s->routed), dits = saved_of(&g, &ds->routed);
+        rt_tensor xs = rows_of(&g, &s->xs), dxs = rows_of(&g, &ds->xs), dys = rows_of(&g, &ds->ys);
+        mlp_backward(d, &some, &dsome, &its, &dits, &dxs, &dys, &xs, &g.offset, 0.0f);
     }
     return more;
 }
@@ -319,9 +237,7 @@ static int routed_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt
 {
     rt_route_policy policy = rt_config_route(c);
     const rt_tensor *bias = c->family->scoring == RT_ROUTE_SIGMOID ? &w->bias : NULL;
-    rt_matmul(d, &s->logits, x, false, &w->router, true, 0.0f);
-    if (w->router_bias.data)
-        rt_bias_forward(d, &s->logits, &w->router_bias, NULL);
+    rt_linear_forward(d, &w->router, &s->logits, x, NULL, 0.0f);
     rt_route_forward(d, &s->idx, &s->weight, &s->score, &s->logits, bias, &policy);
     rt_route_sort(d, &s->offset, &s->row, &s->slot, &s->idx);
     if (s->load.data)
@@ -329,13 +245,11 @@ static int routed_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt
     if (v && route_visit(d, s, layer, v, err))
         return -1;
     rt_gather_rows(d, &s->xs, x, &s->row);
-    if (!v)
-        experts_forward(d, &w->routed, s);
-    if (has_gate(c))
+    if (has_gate(c)) /* while a visitor reads the others */
         gated_forward(d, w, s, y, x);
     else if (c->shared)
-        mlp_forward(d, &w->shared, &s->shared, y, x, 1.0f);
-    if (v && experts_visited(d, &w->routed, s, layer, v, err))
+        mlp_forward(d, &w->shared, &s->shared, y, x, NULL, 1.0f);
+    if (experts_forward(d, &w->routed, s, layer, v, err))
         return -1;
     rt_combine_forward(d, y, &s->ys, &s->slot, &s->weight);
     return 0;
@@ -350,17 +264,12 @@ static int routed_backward(rt_dev *d, const rt_config *c, int64_t layer, const r
         return -1;
     rt_combine_backward(d, &ds->ys, &ds->weight, dy, &s->ys, &s->slot, &s->weight);
     rt_route_backward(d, &ds->logits, &ds->weight, &s->idx, &s->weight, &s->score, &policy);
-    if (dw->router_bias.data)
-        rt_bias_backward(d, &dw->router_bias, &ds->logits, NULL);
-    rt_matmul(d, &dw->router, &ds->logits, true, x, false, 1.0f);
-    rt_matmul(d, dx, &ds->logits, false, &w->router, false, 0.0f);
+    rt_linear_backward(d, &w->router, &dw->router, dx, &ds->logits, x, NULL, 0.0f);
     if (has_gate(c))
         gated_backward(d, w, dw, s, ds, dx, dy, x);
     else if (c->shared)
-        mlp_backward(d, &w->shared, &dw->shared, &s->shared, &ds->shared, dx, dy, x, 1.0f);
-    if (!v)
-        experts_backward(d, &w->routed, &dw->routed, s, ds);
-    else if (experts_backward_visited(d, &w->routed, &dw->routed, s, ds, layer, v, err))
+        mlp_backward(d, &w->shared, &dw->shared, &s->shared, &ds->shared, dx, dy, x, NULL, 1.0f);
+    if (experts_backward(d, &w->routed, &dw->routed, s, ds, layer, v, err))
         return -1;
     rt_scatter_add_rows(d, dx, &ds->xs, &s->row);
     return 0;
@@ -400,7 +309,7 @@ int rt_ffn_forward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w 
 {
     if (rt_config_routed(c, layer))
         return routed_forward(d, c, layer, w, s, y, x, visit, err);
-    mlp_forward(d, &w->dense, &s->dense, y, x, 1.0f);
+    mlp_forward(d, &w->dense, &s->dense, y, x, NULL, 1.0f);
     return 0;
 }
 
@@ -410,6 +319,6 @@ int rt_ffn_backward(rt_dev *d, const rt_config *c, int64_t layer, const rt_ffn_w
 {
     if (rt_config_routed(c, layer))
         return routed_backward(d, c, layer, w, dw, s, ds, dx, dy, x, visit, err);
-    mlp_backward(d, &w->dense, &dw->dense, &s->dense, &ds->dense, dx, dy, x, 0.0f);
+    mlp_backward(d, &w->dense, &dw->dense, &s->dense, &ds->dense, dx, dy, x, NULL, 0.0f);
     return 0;
 }

@@ -9,18 +9,16 @@
 RT_BEGIN
 
 typedef struct rt_mlp_w {
-    rt_tensor gate, up; /* (F,C), a stack of experts (E,F,C) */
-    rt_tensor down;     /* (C,F), (E,C,F) */
-    rt_tensor bias[3];  /* of a stack that has them: gate, up (E,F), down (E,C) */
+    rt_linear gate, up; /* (F,C), a stack of experts (E,F,C) */
+    rt_linear down;     /* (C,F), (E,C,F) */
 } rt_mlp_w;
 
 typedef struct rt_ffn_w {
     rt_mlp_w dense;        /* dense layers */
     rt_mlp_w routed;       /* (E,F,C) (E,F,C) (E,C,F) */
     rt_mlp_w shared;       /* one SwiGLU of width shared * F */
-    rt_tensor router;      /* (E,C) */
-    rt_tensor router_bias; /* (E) where the router has one */
-    rt_tensor gate;        /* (1,C) of the shared experts, Qwen2-MoE: a router with one expert */
+    rt_linear router;      /* (E,C) */
+    rt_linear gate;        /* (1,C) of the shared experts, Qwen2-MoE: a router with one expert */
     rt_tensor bias;        /* (E) selection bias, sigmoid routers only */
 } rt_ffn_w;
 

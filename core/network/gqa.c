@@ -6,13 +6,16 @@ static void params(rt_params *p, const rt_config *c, rt_mixer_w *w)
 {
     int64_t dk = c->head_dim, h = c->heads, k = c->kv_heads;
     rt_qk_norm norm = rt_config_qk_norm(c);
-    rt_linear_weight(p, &w->q, "self_attn.q_proj", "attn_q", RT_INIT_NORMAL, 0, h * dk, c->width);
-    rt_linear_weight(p, &w->k, "self_attn.k_proj", "attn_k", RT_INIT_NORMAL, 0, k * dk, c->width);
-    rt_linear_weight(p, &w->v, "self_attn.v_proj", "attn_v", RT_INIT_NORMAL, 0, k * dk, c->width);
+    rt_linear_weight(p, &w->q, "self_attn.q_proj.weight", "attn_q", RT_INIT_NORMAL, 0, h * dk,
+                     c->width);
+    rt_linear_weight(p, &w->k, "self_attn.k_proj.weight", "attn_k", RT_INIT_NORMAL, 0, k * dk,
+                     c->width);
+    rt_linear_weight(p, &w->v, "self_attn.v_proj.weight", "attn_v", RT_INIT_NORMAL, 0, k * dk,
+                     c->width);
     if (rt_config_qkv_bias(c)) {
-        rt_linear_bias(p, &w->q, "self_attn.q_proj", "attn_q", 0, h * dk);
-        rt_linear_bias(p, &w->k, "self_attn.k_proj", "attn_k", 0, k * dk);
-        rt_linear_bias(p, &w->v, "self_attn.v_proj", "attn_v", 0, k * dk);
+        rt_linear_bias(p, &w->q, "self_attn.q_proj.bias", "attn_q", 0, h * dk);
+        rt_linear_bias(p, &w->k, "self_attn.k_proj.bias", "attn_k", 0, k * dk);
+        rt_linear_bias(p, &w->v, "self_attn.v_proj.bias", "attn_v", 0, k * dk);
     }
     if (c->family->sinks)
         rt_param_add(p, &w->sinks, "self_attn.sinks", "attn_sinks", RT_INIT_ZEROS, 0, h, 0, 0);
@@ -22,10 +25,10 @@ static void params(rt_params *p, const rt_config *c, rt_mixer_w *w)
         rt_param_add(p, &w->k_norm, "self_attn.k_norm.weight", "attn_k_norm", RT_INIT_ONES, 0,
                      norm == RT_QK_WHOLE ? k * dk : dk, 0, 0);
     }
-    rt_linear_weight(p, &w->o, "self_attn.o_proj", "attn_output", RT_INIT_OUTPUT, 0, c->width,
-                     h * dk);
+    rt_linear_weight(p, &w->o, "self_attn.o_proj.weight", "attn_output", RT_INIT_OUTPUT, 0,
+                     c->width, h * dk);
     if (rt_config_output_bias(c))
-        rt_linear_bias(p, &w->o, "self_attn.o_proj", "attn_output", 0, c->width);
+        rt_linear_bias(p, &w->o, "self_attn.o_proj.bias", "attn_output", 0, c->width);
 }
 
 static void plan(const rt_plan *p, const rt_config *c, rt_mixer_saved *s)

@@ -1,28 +1,37 @@
 #include "core/network/linear.h"
 
-#include <stdio.h>
-
-static void add(rt_params *p, rt_tensor *slot, const char *name, const char *kind, const char *gguf,
-                rt_param_init init, unsigned flags, int64_t d0, int64_t d1, int64_t d2)
+static void add(rt_params *p, rt_tensor *slot, const char *name, const char *gguf,
+                rt_param_init init, unsigned flags, int64_t experts, int64_t out, int64_t in)
 {
-    char full[96];
-    snprintf(full, sizeof full, "%s.%s", name, kind);
-    if (d0)
-        rt_param_add(p, slot, full, gguf, init, flags, d0, d1, d2);
+    if (experts)
+        rt_param_add(p, slot, name, gguf, init, flags, experts, out, in);
     else
-        rt_param_add(p, slot, full, gguf, init, flags, d1, d2, 0);
+        rt_param_add(p, slot, name, gguf, init, flags, out, in, 0);
 }
 
 void rt_linear_weight(rt_params *p, rt_linear *l, const char *name, const char *gguf,
                       rt_param_init init, int64_t experts, int64_t out, int64_t in)
 {
-    add(p, &l->w, name, "weight", gguf, init, RT_PARAM_DECAY | RT_PARAM_PRODUCT, experts, out, in);
+    add(p, &l->w, name, gguf, init, RT_PARAM_DECAY | RT_PARAM_PRODUCT, experts, out, in);
 }
 
 void rt_linear_bias(rt_params *p, rt_linear *l, const char *name, const char *gguf,
                     int64_t experts, int64_t out)
 {
-    add(p, &l->b, name, "bias", gguf, RT_INIT_ZEROS, RT_PARAM_BIAS, experts, out, 0);
+    add(p, &l->b, name, gguf, RT_INIT_ZEROS, RT_PARAM_BIAS, experts, out, 0);
+}
+
+rt_linear rt_linear_experts(rt_dev *d, const rt_linear *l, int64_t first, int64_t n)
+{
+    rt_linear some = { .w = rt_tensor_rows(&l->w, first, n) };
+    if (l->w.piece)
+        some.w.piece = l->w.piece + first;
+    if (l->w.panels)
+        some.w.panels = (const uint8_t *)l->w.panels +
+                        rt_panels_bytes(d, &l->w) / l->w.dim[0] * first;
+    if (l->b.data)
+        some.b = rt_tensor_rows(&l->b, first, n);
+    return some;
 }
 
 rt_tensor rt_as_rows(const rt_tensor *t)

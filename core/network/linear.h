@@ -18,10 +18,11 @@ typedef struct rt_linear {
    says which are whose; of one matrix offset is NULL. x and y may have any inner shape of the same
    size: (N,H,D) is (N,H*D). */
 
-/* name: "self_attn.q_proj", of a stack "mlp.experts.%d.up_proj". in, out: of one expert. */
+/* name: "self_attn.q_proj.weight"; of a stack with "%d" where the expert goes, in and out of one.
+ */
 void rt_linear_weight(rt_params *p, rt_linear *l, const char *name, const char *gguf,
                       rt_param_init init, int64_t experts, int64_t out, int64_t in);
-/* Its bias, registered apart: the order of weights is that of their files. name without ".bias". */
+/* Its bias, registered apart: the order of weights is that of their files. */
 void rt_linear_bias(rt_params *p, rt_linear *l, const char *name, const char *gguf,
                     int64_t experts, int64_t out);
 /* y(N,O) = x(N,I) wᵀ + b + beta y */
@@ -31,6 +32,9 @@ void rt_linear_forward(rt_dev *d, const rt_linear *l, rt_tensor *y, const rt_ten
 void rt_linear_backward(rt_dev *d, const rt_linear *l, rt_linear *dl, rt_tensor *dx,
                         const rt_tensor *dy, const rt_tensor *x, const rt_tensor *offset,
                         float beta);
+
+/* Experts [first, first + n) of a stack. */
+rt_linear rt_linear_experts(rt_dev *d, const rt_linear *l, int64_t first, int64_t n);
 
 /* A view of t as (N, the rest). */
 rt_tensor rt_as_rows(const rt_tensor *t);

@@ -12,27 +12,27 @@ static void params(rt_params *p, const rt_config *c, rt_mixer_w *w)
 {
     int64_t dk = c->nope_dim + c->rope_dim, h = c->heads, r = c->kv_rank;
     if (c->q_rank) {
-        rt_linear_weight(p, &w->q_a, "self_attn.q_a_proj", "attn_q_a", RT_INIT_NORMAL, 0,
+        rt_linear_weight(p, &w->q_a, "self_attn.q_a_proj.weight", "attn_q_a", RT_INIT_NORMAL, 0,
                          c->q_rank, c->width);
         rt_param_add(p, &w->q_a_norm, "self_attn.q_a_layernorm.weight", "attn_q_a_norm",
                      RT_INIT_ONES, 0, c->q_rank, 0, 0);
-        rt_linear_weight(p, &w->q, "self_attn.q_b_proj", "attn_q_b", RT_INIT_NORMAL, 0, h * dk,
-                         c->q_rank);
+        rt_linear_weight(p, &w->q, "self_attn.q_b_proj.weight", "attn_q_b", RT_INIT_NORMAL, 0,
+                         h * dk, c->q_rank);
     } else {
-        rt_linear_weight(p, &w->q, "self_attn.q_proj", "attn_q", RT_INIT_NORMAL, 0, h * dk,
+        rt_linear_weight(p, &w->q, "self_attn.q_proj.weight", "attn_q", RT_INIT_NORMAL, 0, h * dk,
                          c->width);
     }
-    rt_linear_weight(p, &w->kv_a, "self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa", RT_INIT_NORMAL,
-                     0, r + c->rope_dim, c->width);
+    rt_linear_weight(p, &w->kv_a, "self_attn.kv_a_proj_with_mqa.weight", "attn_kv_a_mqa",
+                     RT_INIT_NORMAL, 0, r + c->rope_dim, c->width);
     rt_param_add(p, &w->kv_a_norm, "self_attn.kv_a_layernorm.weight", "attn_kv_a_norm",
                  RT_INIT_ONES, 0, r, 0, 0);
-    rt_linear_weight(p, &w->kv_b, "self_attn.kv_b_proj", "attn_kv_b", RT_INIT_NORMAL, 0,
+    rt_linear_weight(p, &w->kv_b, "self_attn.kv_b_proj.weight", "attn_kv_b", RT_INIT_NORMAL, 0,
                      h * (c->nope_dim + c->v_dim), r);
     p->item[p->n - 1].flags |= RT_PARAM_RAW; /* by head, too */
-    rt_linear_weight(p, &w->o, "self_attn.o_proj", "attn_output", RT_INIT_OUTPUT, 0, c->width,
-                     h * c->v_dim);
+    rt_linear_weight(p, &w->o, "self_attn.o_proj.weight", "attn_output", RT_INIT_OUTPUT, 0,
+                     c->width, h * c->v_dim);
     if (rt_config_output_bias(c))
-        rt_linear_bias(p, &w->o, "self_attn.o_proj", "attn_output", 0, c->width);
+        rt_linear_bias(p, &w->o, "self_attn.o_proj.bias", "attn_output", 0, c->width);
 }
 
 static rt_tensor kv_b_heads(const rt_config *c, const rt_tensor *kv_b)

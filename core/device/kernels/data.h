@@ -86,7 +86,8 @@ TEAM_FN int64_t bias_expert(const rt_tensor *offset, int64_t row)
 /* unit: row */
 TEAM_FN void rt_bias_forward_unit(const struct rt_args_bias *a, int64_t unit, float *scratch)
 {
-    int64_t c = a->y.dim[1], e = a->offset.data ? bias_expert(&a->offset, unit) : 0;
+    int64_t c = a->y.dim[1];
+    int64_t e = a->offset.data ? bias_expert(&a->offset, unit + team_i32(&a->offset)[0]) : 0;
     float *__restrict__ y = team_row(&a->y, unit, c);
     const float *__restrict__ b = team_row(&a->b, e, c);
     (void)scratch;
@@ -99,8 +100,8 @@ TEAM_FN void rt_bias_backward_unit(const struct rt_args_bias *a, int64_t unit, f
 {
     int64_t c = a->y.dim[1], blocks = rt_ceil_div(c, a->block), e = unit / blocks;
     int64_t begin = unit % blocks * a->block, width = rt_min(a->block, c - begin);
-    int64_t first = a->offset.data ? team_i32(&a->offset)[e] : 0;
-    int64_t last = a->offset.data ? team_i32(&a->offset)[e + 1] : a->y.dim[0];
+    const int32_t *rows = a->offset.data ? team_i32(&a->offset) : NULL;
+    int64_t first = rows ? rows[e] - rows[0] : 0, last = rows ? rows[e + 1] - rows[0] : a->y.dim[0];
     float *__restrict__ db = team_row(&a->b, e, c) + begin;
     (void)scratch;
     for (int64_t r = first; r < last; r++) {
