@@ -27,7 +27,7 @@ static const shape shapes[] = {
     { 6, 2, 16, 16, false, 23, true },  { 3, 1, 9, 33, false, 0, true }
 };
 static const int lengths[] = { 1, 5, 33, 70, 131, 2200 };
-enum { SEGMENTS = 5, LONG = 5 /* by itself: more keys than a block of the contract */ };
+enum { SEGMENTS = 5, LONG = 5 /* by itself: more keys than a block of the contract, rows in parts */ };
 
 /* Tensors of the host; forward and backward send them to the device and bring back what is made. */
 typedef struct bench {

@@ -31,6 +31,11 @@ void rt_cpu_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t hea
     rt_cpu_need_rows(d, unit_floats(longest, dk, dv, backward) * (int64_t)sizeof(float));
 }
 
+enum {
+    UNITS_THREAD = 4, /* units a thread should find at least */
+    PART_ROWS = 128   /* of a unit's rows, that packing the keys again is little beside */
+};
+
 /* ---- units --------------------------------------------------------------------------------------
  */
 
@@ -43,6 +48,8 @@ struct call {
     int64_t pages; /* of a segment at most */
     rt_attention_fn *fn;
     int64_t segments;
+    int64_t parts; /* of a unit's rows, each of which packs the keys that it sees */
+    bool split;    /* its rows may be computed apart */
     bool backward;
 };
 
@@ -85,31 +92,50 @@ static struct rt_attention_unit unit_at(const struct call *c, int64_t i)
     return u;
 }
 
+/* Its rows [begin, end), and the keys up to theirs. */
+static struct rt_attention_unit rows_of(struct rt_attention_unit u, int64_t begin, int64_t end)
+{
+    u.row0 += begin;
+    u.pos0 += begin;
+    u.rows = end - begin;
+    u.keys = u.pos0 + u.rows;
+    return u;
+}
+
 struct units_job {
     const rt_dev *d;
     const struct call *c;
 };
 
+/* The last parts, which see most keys, come first. */
 static void one_unit(void *ctx, int64_t i, int member)
 {
     const struct units_job *j = ctx;
     const struct call *c = j->c;
-    struct rt_attention_unit u = unit_at(c, i);
+    int64_t n = c->segments * c->base.kv_heads, part = c->parts - 1 - i / n;
+    struct rt_attention_unit u = unit_at(c, i % n);
+    if (c->parts > 1)
+        u = rows_of(u, u.rows * part / c->parts, u.rows * (part + 1) / c->parts);
     int64_t bytes = unit_floats(u.keys, u.dk, u.dv, c->backward) * (int64_t)sizeof(float);
     if (u.rows)
         c->fn(&u, (float *)(void *)rt_cpu_scratch(j->d, member, bytes));
 }
 
-static void run_units(rt_dev *d, const struct call *c)
+static void run_units(rt_dev *d, struct call *c)
 {
-    int64_t n = c->segments * c->base.kv_heads, work = 0;
+    int64_t n = c->segments * c->base.kv_heads, work = 0, longest = 0;
     for (int64_t i = 0; i < n; i += c->base.kv_heads) {
         struct rt_attention_unit u = unit_at(c, i);
         work += u.rows * u.keys * u.heads * (u.dk + u.dv) / 32;
+        longest = rt_max(longest, u.rows);
     }
-    int threads = (int)rt_min(n, rt_cpu_threads(d, work));
+    int threads = rt_cpu_threads(d, work);
+    /* a long sequence with few key heads would leave threads without work */
+    c->parts = 1;
+    if (c->split && threads > 1 && n > 0)
+        c->parts = rt_max(1, rt_min(longest / PART_ROWS, rt_ceil_div(UNITS_THREAD * threads, n)));
     struct units_job job = { d, c };
-    rt_cpu_run(d, one_unit, &job, n, threads);
+    rt_cpu_run(d, one_unit, &job, n * c->parts, (int)rt_min(n * c->parts, threads));
 }
 
 static struct call call_of(const rt_tensor *q, int64_t kv_heads, int64_t dv, const rt_rows *rows,
@@ -137,6 +163,7 @@ static void attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const r
 {
     struct call c = call_of(q, k->dim[1], v->dim[2], rows, rule);
     c.fn = rt_cpu_isa(d)->attention_forward;
+    c.split = true;
     c.base.k = rt_f32(k);
     c.base.v = rt_f32(v);
     c.base.out = rt_f32(out);
