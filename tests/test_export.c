@@ -60,7 +60,8 @@ static float value(uint64_t param, int64_t i)
     return 0.2f * (rt_rng_uniform(5, RT_RNG_DATA, param << 32 | (uint64_t)i) - 0.5f);
 }
 
-/* spoil: 0 sound, 1 a tensor is missing, 2 one too many, 3 a wrong shape, 4 a NaN */
+/* spoil: 0 sound, 1 a tensor is missing, 2 one too many, 3 a wrong shape, 4 a NaN, 5 one in every
+   hundredth row of the embedding */
 static void make_model(const char *dir, const char *json, const char *tokenizer, int rows,
                        int spoil)
 {
@@ -99,6 +100,8 @@ static void make_model(const char *dir, const char *json, const char *tokenizer,
             x[k] = value((uint64_t)i, k);
         if (spoil == 4 && i == 5)
             x[7] = NAN;
+        for (int64_t row = 199; spoil == 5 && i == 0 && row < rows; row += 100)
+            x[row * n / rows + 3] = NAN;
         OK(rt_safetensors_writer_push(&w, x, n * 4, &err));
         free(x);
     }
@@ -662,11 +665,13 @@ START_TEST(refusals)
     } rows[] = { { 1, "model.embed_tokens.weight is missing" },
                  { 2, "model.extra.weight is not part" },
                  { 3, "has shape (97), config.json says (96)" },
-                 { 4, "row 0, column 7" } };
+                 { 4, "row 0, column 7" },
+                 { 5, "rows from 170: row 29, column 3" } };
     int n = token_count(GOLDEN "qwen2");
     for (int i = 0; i < RT_COUNT(rows); i++) {
         rt_export e = job("spoilt", "Q4_0");
         e.out = "refused.gguf";
+        e.threads = 3; /* the first of what they find is told */
         make_model("spoilt", qwen_json, GOLDEN "qwen2", n, rows[i].spoil);
         FAILS(rt_export_gguf(&e, &r, &err), rows[i].says);
     }
