@@ -3,6 +3,7 @@
    while the caller writes down what the next one is. Locks are for sleeping only. */
 #include "core/base/team.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -14,14 +15,11 @@ static const uint32_t CLOSED = UINT32_MAX;
 enum { LINE = 64 };
 static const double PATIENCE = 30e-6; /* seconds before a waiting thread sleeps */
 /* A helper that the system puts aside in the middle of a unit costs the caller some milliseconds:
-   more than a short job is worth. After such a wait the caller does the next jobs alone, twice as
-   many each time that it happens again soon. */
-static const double STALL = 300e-6;
-enum {
-    ALONE_MIN = 64,
-    ALONE_MAX = 1024,
-    CALM = 128 /* jobs without a wait that halve the number */
-};
+   more than a short job is worth. After such a wait the caller does the jobs of the next
+   milliseconds alone, twice as long each time that it happens again soon. Not a number of jobs:
+   long ones gain more from help than a wait costs. */
+static const double STALL = 300e-6, ALONE_MIN = 4e-3, ALONE_MAX = 64e-3; /* seconds */
+enum { CALM = 128 }; /* jobs without a wait that halve the time */
 
 struct helper {
     rt_team *team;
@@ -45,8 +43,8 @@ struct rt_team {
     pthread_cond_t come, finished;
     int n; /* threads, the caller among them */
     struct helper *helper;
-    int alone, penalty,
-        calm; /* jobs still to be done alone; after the next wait; since the last one */
+    double alone, penalty; /* until when jobs are done alone; how long after the next wait */
+    int calm;              /* jobs since the last one */
 };
 
 static uint32_t job_of(uint64_t ticket) { return (uint32_t)(ticket >> 32); }
@@ -157,8 +155,8 @@ static void wait_for_all(rt_team *t, uint32_t units)
 static void learn(rt_team *t, double worked, double waited)
 {
     if (waited > STALL && waited > worked / 2) {
-        t->penalty = (int)rt_min(ALONE_MAX, rt_max(ALONE_MIN, 2 * t->penalty));
-        t->alone = t->penalty;
+        t->penalty = fmin(ALONE_MAX, fmax(ALONE_MIN, 2 * t->penalty));
+        t->alone = rt_now() + t->penalty;
         t->calm = 0;
     } else if (++t->calm >= CALM) {
         t->penalty /= 2;
@@ -175,13 +173,12 @@ void rt_team_run(rt_team *t, rt_unit_fn *fn, void *ctx, int64_t units, int membe
     }
     if (units >= CLOSED)
         rt_bug("a job of %lld units", (long long)units);
-    if (t->alone > 0) {
-        t->alone--;
+    double begun = rt_now();
+    if (begun < t->alone) {
         for (int64_t i = 0; i < units; i++)
             fn(ctx, i, 0);
         return;
     }
-    double begun = rt_now();
     work(t, publish(t, fn, ctx, (uint32_t)units, members), 0);
     double waits = rt_now();
     wait_for_all(t, (uint32_t)units);
