@@ -9,6 +9,12 @@ static int64_t disk_of(const rt_needs *p)
     return rt_needs_sum(p, RT_NEEDS_DISK) + rt_needs_sum(p, RT_NEEDS_ABOUT);
 }
 
+/* What it took, or what the products of one that has not run take; < 0 = unknown. */
+static double time_of(const rt_forecast *s)
+{
+    return s->seconds >= 0 || s->needs.seconds <= 0 ? s->seconds : s->needs.seconds;
+}
+
 static void print_tables(const rt_forecast *stage, int n)
 {
     char memory[32], disk[32], time[32];
@@ -29,11 +35,13 @@ static void print_tables(const rt_forecast *stage, int n)
         printf("%-24s %12s %12s %12s%s\n", s->name,
                s->planned ? rt_fmt_bytes(memory, sizeof memory, bytes) : "?",
                s->planned ? rt_fmt_bytes(disk, sizeof disk, disk_of(&s->needs)) : "?",
-               s->seconds < 0 ? "?" : rt_fmt_seconds(time, sizeof time, s->seconds),
-               s->done ? " (took)" : "");
+               time_of(s) < 0 ? "?" : rt_fmt_seconds(time, sizeof time, time_of(s)),
+               s->done                ? " (took)"
+               : s->needs.seconds > 0 ? " (products)"
+                                      : "");
         most = rt_max(most, bytes);
         all += disk_of(&s->needs);
-        seconds += s->seconds > 0 ? s->seconds : 0;
+        seconds += time_of(s) > 0 ? time_of(s) : 0;
     }
     printf("%-24s %12s %12s %12s\n", "most, sum, sum of known",
            rt_fmt_bytes(memory, sizeof memory, most), rt_fmt_bytes(disk, sizeof disk, all),

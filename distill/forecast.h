@@ -1,6 +1,6 @@
 /* forecast.h: what the stages of a recipe would take: memory and disk by name (each command's
-   plan), and the seconds that a finished stage took. Prints it. Refuses: planning, guessing seconds
-   of what has not run: a short probe said 0.7 s for 96. */
+   plan), the seconds that a finished stage took, and those of another's products. Prints it.
+   Refuses: planning. */
 #ifndef RT_FORECAST_H
 #define RT_FORECAST_H
 

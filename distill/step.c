@@ -2,8 +2,49 @@
 
 #include <string.h>
 
-void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape, int64_t longest,
-                  bool recompute)
+/* Forward, loss and backward of the documents gathered in the batch. */
+static int run_pass(rt_step *s, float scale, rt_err *err)
+{
+    rt_batch *b = &s->batch;
+    if (!rt_batch_has_room(b)) {
+        if (rt_sync(s->d, err))
+            return -1;
+        rt_batch_totals(b, &s->totals);
+    }
+    rt_acts_rows(&s->acts, s->d, s->m, b->n, b->s, b->token, b->pos, b->offset, NULL);
+    if (rt_model_pass(s->d, s->m, &s->acts, err))
+        return -1;
+    for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
+        const int32_t *index;
+        int64_t n = rt_batch_chunk(s->d, b, first, &index);
+        rt_model_logits(s->d, s->m, &s->acts, index, n);
+        rt_loss(s->d, &b->stats, &s->acts.logits, &b->targets, &s->spec, s->vocab, scale, true);
+        rt_batch_keep(s->d, b, first, n);
+        rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
+    }
+    if (rt_model_backward(s->d, s->m, &s->grads, &s->acts, err))
+        return -1;
+    rt_batch_clear(b);
+    return 0;
+}
+
+/* As many full passes as a step may have. */
+static void dry_run(rt_step *s)
+{
+    const rt_batch_shape *shape = &s->batch.shape;
+    rt_err err; /* nothing is read */
+    rt_dev_dry_begin(s->d);
+    for (int64_t rows = 0; rows < shape->waiting; rows += shape->rows) {
+        rt_batch_fill(&s->batch);
+        (void)run_pass(s, 1.0f, &err);
+    }
+    s->cost = rt_dev_dry_end(s->d);
+    rt_batch_clear(&s->batch);
+    s->batch.kept = 0;
+}
+
+void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape,
+                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, bool recompute)
 {
     rt_pass_shape pass = { .mode = RT_PLAN_TRAIN,
                            .recompute = recompute,
@@ -14,10 +55,13 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
     memset(s, 0, sizeof *s);
     s->d = d;
     s->m = m;
+    s->spec = *spec;
+    s->vocab = vocab;
     rt_acts_plan(&s->acts, d, m, &pass);
     rt_weights_init(&s->grads, &m->cfg, "gradients");
     rt_arena_init(&s->arena, "targets");
-    rt_batch_plan(&s->batch, d, &s->arena, shape);
+    rt_batch_plan(&s->batch, &s->arena, shape);
+    dry_run(s);
 }
 
 int rt_step_place(rt_step *s, rt_err *err)
@@ -26,7 +70,7 @@ int rt_step_place(rt_step *s, rt_err *err)
     if (rt_acts_place(&s->acts, s->d, s->m, err) || rt_weights_place(s->d, &s->grads, err) ||
         rt_dev_place(s->d, &s->arena, err))
         return -1;
-    rt_batch_plan(&s->batch, s->d, &s->arena, &shape);
+    rt_batch_plan(&s->batch, &s->arena, &shape);
     return rt_batch_open(&s->batch, err);
 }
 
@@ -53,32 +97,6 @@ static void zero_gradients(rt_step *s)
         rt_zero(s->d, s->grads.params.item[i].slot);
     if (s->acts.load.data)
         rt_zero(s->d, &s->acts.load);
-}
-
-/* Forward, loss and backward of the documents gathered in the batch. */
-static int run_pass(rt_step *s, float scale, rt_err *err)
-{
-    rt_batch *b = &s->batch;
-    if (!rt_batch_has_room(b)) {
-        if (rt_sync(s->d, err))
-            return -1;
-        rt_batch_totals(b, &s->totals);
-    }
-    rt_acts_rows(&s->acts, s->d, s->m, b->n, b->s, b->token, b->pos, b->offset, NULL);
-    if (rt_model_pass(s->d, s->m, &s->acts, err))
-        return -1;
-    for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
-        const int32_t *index;
-        int64_t n = rt_batch_chunk(s->d, b, first, &index);
-        rt_model_logits(s->d, s->m, &s->acts, index, n);
-        rt_loss(s->d, &b->stats, &s->acts.logits, &b->targets, &s->spec, s->vocab, scale, true);
-        rt_batch_keep(s->d, b, first, n);
-        rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
-    }
-    if (rt_model_backward(s->d, s->m, &s->grads, &s->acts, err))
-        return -1;
-    rt_batch_clear(b);
-    return 0;
 }
 
 int rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_err *err)

@@ -19,10 +19,11 @@ typedef struct rt_step {
     rt_arena arena; /* targets */
     rt_batch batch;
     rt_totals totals;
+    rt_cost cost; /* of a step of shape.waiting rows */
 } rt_step;
 
-void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape, int64_t longest,
-                  bool recompute);
+void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape,
+                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, bool recompute);
 int rt_step_place(rt_step *s, rt_err *err);
 void rt_step_free(rt_step *s);
 const rt_arena *rt_step_arena(const rt_step *s, int i); /* i = 0, 1, ... until NULL */

@@ -18,9 +18,7 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
     t->at = at;
     rt_batch_shape *shape = &t->set.shape;
     shape->waiting = rt_max(shape->rows, rt_min(set->batch_tokens, WAITING_MAX));
-    rt_step_plan(&t->step, d, m, shape, set->longest, set->recompute);
-    t->step.spec = set->spec;
-    t->step.vocab = set->vocab;
+    rt_step_plan(&t->step, d, m, shape, &set->spec, set->vocab, set->longest, set->recompute);
     rt_optimizer_plan(&t->optimizer, &m->cfg, set->beta1, set->beta2, set->eps, set->weight_decay);
 }
 
@@ -32,6 +30,9 @@ void rt_trainer_needs(const rt_trainer *t, rt_needs *p)
         rt_needs_arena(p, own[i]);
     for (int i = 0; (a = rt_step_arena(&t->step, i)); i++)
         rt_needs_arena(p, a);
+    double rows = (double)(rt_ceil_div(t->set.shape.waiting, t->set.shape.rows) *
+                           t->set.shape.rows);
+    rt_needs_time(p, t->d, t->step.cost, (double)t->set.steps * (double)t->set.batch_tokens / rows);
 }
 
 int rt_trainer_place(rt_trainer *t, rt_err *err)

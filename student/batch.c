@@ -68,7 +68,7 @@ static void plan_host(rt_batch *b)
     b->h_soft = rt_arena_take(a, name, b->shape.waiting);
 }
 
-void rt_batch_plan(rt_batch *b, rt_dev *d, rt_arena *a, const rt_batch_shape *shape)
+void rt_batch_plan(rt_batch *b, rt_arena *a, const rt_batch_shape *shape)
 {
     static const char name[] = "targets";
     int64_t m = shape->head_rows;
@@ -81,8 +81,6 @@ void rt_batch_plan(rt_batch *b, rt_dev *d, rt_arena *a, const rt_batch_shape *sh
         return;
     rt_arena_init(&b->host, "host");
     plan_host(b);
-    int64_t chunks = rt_ceil_div(shape->waiting, m);
-    rt_dev_need_puts(d, chunks * b->block, chunks);
 }
 
 int rt_batch_open(rt_batch *b, rt_err *err)
@@ -110,6 +108,13 @@ void rt_batch_close(rt_batch *b)
 }
 
 void rt_batch_clear(rt_batch *b) { b->n = b->s = b->n_loss = 0; }
+
+void rt_batch_fill(rt_batch *b)
+{
+    b->n = b->shape.rows;
+    b->n_loss = rt_min(b->n, b->shape.waiting - b->kept);
+    b->s = b->shape.documents;
+}
 
 bool rt_batch_fits(const rt_batch *b, int64_t tokens)
 {
@@ -173,6 +178,12 @@ static int64_t items_of(const rt_loss_row *l)
 int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **index)
 {
     int64_t n = rt_min(b->shape.head_rows, b->n_loss - first), items = 0, at = 0;
+    if (!b->loss) { /* planned, and not opened: a dry run */
+        rt_put(d, NULL, NULL, lay_out(&b->targets, n, b->items, NULL));
+        b->stats.dim[0] = n;
+        *index = NULL;
+        return n;
+    }
     const rt_loss_row *row = b->loss + first;
     for (int64_t i = 0; i < n; i++)
         items += items_of(&row[i]);
@@ -207,10 +218,11 @@ void rt_batch_keep(rt_dev *d, rt_batch *b, int64_t first, int64_t n)
     if (n > b->shape.waiting - b->kept)
         rt_bug("statistics of %lld loss rows beside %lld, planned for %lld", (long long)n,
                (long long)b->kept, (long long)b->shape.waiting);
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; b->loss && i < n; i++)
         b->h_soft[b->kept + i] = b->loss[first + i].soft != NULL;
-    rt_download(d, b->h_stats + b->kept * RT_LOSS_COLUMNS, b->stats.data,
-                n * RT_LOSS_COLUMNS * (int64_t)sizeof *b->h_stats);
+    if (b->loss)
+        rt_download(d, b->h_stats + b->kept * RT_LOSS_COLUMNS, b->stats.data,
+                    n * RT_LOSS_COLUMNS * (int64_t)sizeof *b->h_stats);
     b->kept += n;
 }
 

@@ -42,12 +42,14 @@ typedef struct rt_batch {
     rt_arena host; /* the arrays of this struct */
 } rt_batch;
 
-void rt_batch_plan(rt_batch *b, rt_dev *d, rt_arena *a,
+void rt_batch_plan(rt_batch *b, rt_arena *a,
                    const rt_batch_shape *shape); /* twice, like every plan */
 int rt_batch_open(rt_batch *b, rt_err *err);     /* host arrays, after placing */
 void rt_batch_close(rt_batch *b);
 
 void rt_batch_clear(rt_batch *b);
+/* As full as it can be, of nothing: for a dry run, before it is opened. */
+void rt_batch_fill(rt_batch *b);
 bool rt_batch_fits(const rt_batch *b, int64_t tokens);
 void rt_batch_add(rt_batch *b,
                   const rt_document *doc); /* borrowed, and not moved, until the pass is over */

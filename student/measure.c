@@ -10,7 +10,7 @@ enum { DOCUMENTS = 64 }; /* of a pass at most */
 
 static void plan_arena(rt_measure *ms, const rt_batch_shape *shape)
 {
-    rt_batch_plan(&ms->batch, ms->d, &ms->arena, shape);
+    rt_batch_plan(&ms->batch, &ms->arena, shape);
     if (ms->reference) {
         ms->kl = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
         ms->agree = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
@@ -25,6 +25,46 @@ static void plan_host(rt_measure *ms)
         return;
     ms->h_kl = rt_arena_take(&ms->host, "reference", bytes);
     ms->h_agree = rt_arena_take(&ms->host, "reference", bytes);
+}
+
+static void forward(rt_measure *ms, const rt_model *m, rt_acts *a)
+{
+    const rt_batch *b = &ms->batch;
+    rt_acts_rows(a, ms->d, m, b->n, b->s, b->token, b->pos, b->offset, NULL);
+    rt_model_forward(ms->d, m, a);
+}
+
+static void compare(rt_measure *ms, const int32_t *index, int64_t n)
+{
+    rt_model_logits(ms->d, ms->reference, &ms->reference_acts, index, n);
+    ms->kl.dim[0] = ms->agree.dim[0] = n;
+    rt_kl_rows(ms->d, &ms->kl, &ms->agree, &ms->reference_acts.logits, &ms->acts.logits, ms->vocab);
+    if (ms->h_kl) { /* else a dry run */
+        rt_download(ms->d, ms->h_kl + ms->compared, ms->kl.data, n * 4);
+        rt_download(ms->d, ms->h_agree + ms->compared, ms->agree.data, n * 4);
+    }
+    ms->compared += n;
+}
+
+/* What the device does for the documents gathered in the batch. */
+static void send_pass(rt_measure *ms)
+{
+    rt_batch *b = &ms->batch;
+    const rt_loss_spec spec = { .ce = 1,
+                                .temperature = 1,
+                                .tail_spacing = b->shape.soft.tail_spacing };
+    forward(ms, ms->m, &ms->acts);
+    if (ms->reference)
+        forward(ms, ms->reference, &ms->reference_acts);
+    for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
+        const int32_t *index;
+        int64_t n = rt_batch_chunk(ms->d, b, first, &index);
+        rt_model_logits(ms->d, ms->m, &ms->acts, index, n);
+        if (ms->reference)
+            compare(ms, index, n);
+        rt_loss(ms->d, &b->stats, &ms->acts.logits, &b->targets, &spec, ms->vocab, 1.0f, false);
+        rt_batch_keep(ms->d, b, first, n);
+    }
 }
 
 void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_model *reference,
@@ -51,6 +91,12 @@ void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_mode
     plan_arena(ms, &own);
     rt_arena_init(&ms->host, "host");
     plan_host(ms);
+    rt_dev_dry_begin(d);
+    rt_batch_fill(&ms->batch);
+    send_pass(ms);
+    rt_dev_dry_end(d);
+    rt_batch_clear(&ms->batch);
+    ms->batch.kept = ms->compared = 0;
 }
 
 int rt_measure_place(rt_measure *ms, rt_err *err)
@@ -87,23 +133,6 @@ const rt_arena *rt_measure_arena(const rt_measure *ms, int i)
     return i < (ms->reference ? 5 : 4) ? all[i] : NULL;
 }
 
-static void forward(rt_measure *ms, const rt_model *m, rt_acts *a)
-{
-    const rt_batch *b = &ms->batch;
-    rt_acts_rows(a, ms->d, m, b->n, b->s, b->token, b->pos, b->offset, NULL);
-    rt_model_forward(ms->d, m, a);
-}
-
-static void compare(rt_measure *ms, const int32_t *index, int64_t n)
-{
-    rt_model_logits(ms->d, ms->reference, &ms->reference_acts, index, n);
-    ms->kl.dim[0] = ms->agree.dim[0] = n;
-    rt_kl_rows(ms->d, &ms->kl, &ms->agree, &ms->reference_acts.logits, &ms->acts.logits, ms->vocab);
-    rt_download(ms->d, ms->h_kl + ms->compared, ms->kl.data, n * 4);
-    rt_download(ms->d, ms->h_agree + ms->compared, ms->agree.data, n * 4);
-    ms->compared += n;
-}
-
 static int settle(rt_measure *ms, rt_measured *out, rt_err *err)
 {
     if (rt_sync(ms->d, err))
@@ -130,23 +159,8 @@ static int check_finite(rt_measure *ms, const rt_measured *out, rt_err *err)
 /* p: the command's own measure, which may be interrupted; done: documents with this pass. */
 static int run_pass(rt_measure *ms, rt_measured *out, rt_progress *p, int64_t done, rt_err *err)
 {
-    rt_batch *b = &ms->batch;
-    const rt_loss_spec spec = { .ce = 1,
-                                .temperature = 1,
-                                .tail_spacing = b->shape.soft.tail_spacing };
-    forward(ms, ms->m, &ms->acts);
-    if (ms->reference)
-        forward(ms, ms->reference, &ms->reference_acts);
-    for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
-        const int32_t *index;
-        int64_t n = rt_batch_chunk(ms->d, b, first, &index);
-        rt_model_logits(ms->d, ms->m, &ms->acts, index, n);
-        if (ms->reference)
-            compare(ms, index, n);
-        rt_loss(ms->d, &b->stats, &ms->acts.logits, &b->targets, &spec, ms->vocab, 1.0f, false);
-        rt_batch_keep(ms->d, b, first, n);
-    }
-    rt_batch_clear(b);
+    send_pass(ms);
+    rt_batch_clear(&ms->batch);
     if (settle(ms, out, err) || check_finite(ms, out, err))
         return -1;
     if (p && rt_interrupted())
@@ -156,7 +170,6 @@ static int run_pass(rt_measure *ms, rt_measured *out, rt_progress *p, int64_t do
                            out->totals.sum[RT_LOSS_CE] / (double)rt_max(1, out->totals.rows));
     return 0;
 }
-
 int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
                    rt_measured *out, rt_err *err)
 {

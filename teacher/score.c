@@ -358,6 +358,9 @@ static int plan_score(void *values, rt_needs *p, rt_err *err)
     if (!bad) {
         rt_scorer_plan(&s, false, err);
         rt_scorer_needs(&s, p);
+        if (!s.teacher.stream) /* that has its own forecast */
+            rt_needs_time(p, s.teacher.dev, s.cost,
+                          (double)rt_scorer_tokens(&s) / (double)s.acts.shape.rows);
     }
     close_scorer(&s);
     return bad ? -1 : 0;

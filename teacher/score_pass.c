@@ -73,9 +73,17 @@ static int64_t list_wanted(rt_scorer *s)
     return n;
 }
 
-static void capture_rows(rt_scorer *s, int64_t at, int64_t n)
+static void send_rows(rt_scorer *s, const int32_t *index, int64_t n)
 {
     rt_dev *d = s->teacher.dev;
+    rt_capture_buffers *b = &s->capture;
+    rt_model_logits(d, &s->teacher.model, &s->acts, index, n);
+    rt_capture_upload(d, b, n, true);
+    rt_capture_run(d, b, &s->acts.logits, n, s->teacher.vocab);
+}
+
+static void capture_rows(rt_scorer *s, int64_t at, int64_t n)
+{
     rt_capture_buffers *b = &s->capture;
     for (int64_t i = 0; i < n; i++) {
         const rt_score_text *t = &s->text[s->wanted[at + i]];
@@ -83,9 +91,19 @@ static void capture_rows(rt_scorer *s, int64_t at, int64_t n)
         b->host_token[i] = t->sample.tokens[token];
         rt_capture_set_seed(b, i, t->sample.seed, token);
     }
-    rt_model_logits(d, &s->teacher.model, &s->acts, s->index + at, n);
-    rt_capture_upload(d, b, n, true);
-    rt_capture_run(d, b, &s->acts.logits, n, s->teacher.vocab);
+    send_rows(s, s->index + at, n);
+}
+
+/* A pass of as many rows as any, all of them captured. */
+static void dry_run(rt_scorer *s)
+{
+    int64_t rows = s->acts.shape.rows, chunk = s->capture.rows;
+    rt_dev_dry_begin(s->teacher.dev);
+    rt_acts_dry(&s->acts, s->teacher.dev, &s->teacher.model, rows, RT_SCORE_TEXTS);
+    for (int64_t at = 0; at < rows; at += chunk)
+        send_rows(s, NULL, rt_min(chunk, rows - at));
+    s->cost = rt_dev_dry_end(s->teacher.dev);
+    rt_capture_clear(&s->capture);
 }
 
 /* What was captured, once it is here. */
@@ -227,10 +245,10 @@ static void plan_rows(rt_scorer *s, int64_t rows)
     rt_arena_free(&s->host);
     rt_acts_plan(&s->acts, s->teacher.dev, &s->teacher.model, &shape);
     rt_arena_init(&s->arena, "capture");
-    rt_capture_plan(&s->capture, s->teacher.dev, &s->arena, &s->manifest.capture, s->head_rows,
-                    rows);
+    rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, s->head_rows, rows);
     rt_arena_init(&s->host, "host");
     plan_host(s);
+    dry_run(s);
 }
 
 void rt_scorer_needs(const rt_scorer *s, rt_needs *p)
@@ -358,8 +376,7 @@ int rt_scorer_place(rt_scorer *s, rt_err *err)
         rt_acts_place(&s->acts, s->teacher.dev, &s->teacher.model, err) ||
         rt_dev_place(s->teacher.dev, &s->arena, err) || rt_arena_place(&s->host, err))
         return -1;
-    rt_capture_plan(&s->capture, s->teacher.dev, &s->arena, &s->manifest.capture, s->head_rows,
-                    s->acts.shape.rows);
+    rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, s->head_rows, s->acts.shape.rows);
     plan_host(s);
     s->fly = (rt_inflight){ .teacher = &s->teacher,
                             .acts = &s->acts,

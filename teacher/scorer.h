@@ -3,6 +3,7 @@
 #ifndef RT_SCORER_H
 #define RT_SCORER_H
 
+#include "core/base/log.h"
 #include "core/network/capture.h"
 #include "teacher/inflight.h"
 #include "teacher/work.h"
@@ -35,6 +36,7 @@ typedef struct rt_scorer {
     rt_trace_manifest manifest;
     rt_trace_writer *writer;
     rt_acts acts;
+    rt_cost cost;         /* of a pass of acts.shape.rows */
     rt_arena arena, host; /* capture; the arrays below */
     rt_capture_buffers capture;
     int64_t count, longest, left_out, at, done; /* at: next text to look at */

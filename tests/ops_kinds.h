@@ -27,7 +27,6 @@ struct ops_buffers { /* device memory in run, f64 or host copies elsewhere */
 struct ops_shape {
     int64_t in[OPS_IN], out[OPS_OUT], i[OPS_INT];
     enum ops_fill fill[OPS_IN];
-    int64_t vocab; /* rt_dev_need_head; 0 = no row of the head */
 };
 
 struct ops_kind {

@@ -21,7 +21,6 @@ static void loss_shape(const int64_t *p, struct ops_shape *s)
     s->i[LOSS_LABEL] = s->i[LOSS_HEAD] = p[0];
     s->out[0] = p[0], s->out[1] = p[0] * RT_LOSS_COLUMNS;
     s->fill[0] = p[5] ? NO_GRADIENT : OVERWRITES;
-    s->vocab = p[1];
 }
 
 /* Exact head, tail, entropy and log Z of the random teacher; hits on the next ids. Row 1 has no

@@ -27,7 +27,10 @@ static const shape shapes[] = {
     { 6, 2, 16, 16, false, 23, true },  { 3, 1, 9, 33, false, 0, true }
 };
 static const int lengths[] = { 1, 5, 33, 70, 131, 2200 };
-enum { SEGMENTS = 5, LONG = 5 /* by itself: more keys than a block of the contract, rows in parts */ };
+enum {
+    SEGMENTS = 5,
+    LONG = 5 /* by itself: more keys than a block of the contract, rows in parts */
+};
 
 /* Tensors of the host; forward and backward send them to the device and bring back what is made. */
 typedef struct bench {
@@ -105,8 +108,13 @@ static void open_bench(bench *b, const shape *s, const int *segments, int n_segm
             memcpy(rt_f32(&b->v) + i * s->dv, rt_f32(&b->k) + i * s->dk,
                    (size_t)s->dv * sizeof(float));
     bool backward = segments[0] != LONG;
-    rt_dev_need_attention(b->d, b->n, lengths[segments[n_segments - 1]], s->heads, s->kv_heads,
-                          s->dk, s->dv, backward);
+    b->rows.longest = lengths[segments[n_segments - 1]];
+    rt_dev_dry_begin(b->d);
+    rt_attention_forward(b->d, &b->out, &b->lse, &b->q, &b->k, &b->v, &b->rows, &b->rule);
+    if (backward)
+        rt_attention_backward(b->d, &b->dq, &b->dk, &b->dv, &b->dout, &b->out, &b->lse, &b->q,
+                              &b->k, &b->v, &b->rows, &b->rule);
+    rt_dev_dry_end(b->d);
     ck_assert_int_eq(rt_dev_ready(b->d, &err), 0);
 }
 

@@ -95,9 +95,8 @@ static void open_bench(bench *b, const rt_config *cfg, const char *device, int t
     rt_batch_shape shape = {
         .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1, .waiting = rows
     };
-    rt_step_plan(&b->step, b->dev, &b->model, &shape, 16, recompute);
-    b->step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
-    b->step.vocab = VOCAB - 2;
+    const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
+    rt_step_plan(&b->step, b->dev, &b->model, &shape, &spec, VOCAB - 2, 16, recompute);
     OK(rt_step_place(&b->step, &err) || rt_dev_ready(b->dev, &err));
     for (int i = 0; i < DOCS; i++) {
         int n = 5 + 2 * i;

@@ -132,16 +132,16 @@ static void plan(bench *b, const rt_config *cfg, bool recompute)
     memset(b, 0, sizeof *b);
     ck_assert_int_eq(rt_dev_open(&b->dev, NULL, 2, &err), 0);
     rt_model_init(&b->model, cfg);
+    rt_model_plan_rope(&b->model, LENGTH);
     rt_batch_shape shape = { .rows = 100,
                              .documents = 8,
                              .head_rows = 17,
                              .waiting = DOCS * LENGTH,
                              .temperature = 1,
                              .soft = { .head_max = 4, .tail_spacing = 0.125f } };
-    rt_step_plan(&b->step, b->dev, &b->model, &shape, LENGTH, recompute);
+    const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
+    rt_step_plan(&b->step, b->dev, &b->model, &shape, &spec, VOCAB, LENGTH, recompute);
     rt_optimizer_plan(&b->optimizer, cfg, 0.9, 0.98, 1e-8, 0.05);
-    b->step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
-    b->step.vocab = VOCAB;
 }
 
 static int64_t planned(const bench *b)
@@ -255,6 +255,7 @@ START_TEST(generation_allocates_its_plan)
     rt_generate_io io = { .ctx = &a, .next = next_prompt, .done = count_done };
     ck_assert_int_eq(rt_dev_open(&b.dev, NULL, 2, &err), 0);
     rt_model_init(&b.model, &cfg);
+    rt_model_plan_rope(&b.model, o.length);
     g = rt_generator_open(b.dev, &b.model, &o);
     rt_generator_needs(g, &p);
     int64_t want = rt_needs_sum(&p, RT_NEEDS_MEMORY) + rt_dev_workspace(b.dev);

@@ -290,9 +290,8 @@ START_TEST(gradients)
     rt_batch_shape shape = {
         .rows = b.n, .documents = 1, .head_rows = 37, .temperature = 1, .waiting = b.n
     };
-    rt_step_plan(&step, b.dev, &b.model, &shape, b.n, false);
-    step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
-    step.vocab = b.vocab;
+    const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
+    rt_step_plan(&step, b.dev, &b.model, &shape, &spec, b.vocab, b.n, false);
     OK(rt_step_place(&step, &err) || rt_dev_ready(b.dev, &err));
     rt_trace_span span = { 1, (int32_t)b.n };
     rt_document doc = { .token = b.token, .n = b.n, .span = &span, .n_spans = 1 };
@@ -525,9 +524,9 @@ START_TEST(generated_and_scored)
     generate(&b, &g, 4, 16, REQUESTS, false);
     open_acts(&b, &a, RT_PLAN_SCORE, 64);
     rt_arena_init(&arena, "capture");
-    rt_capture_plan(&cap, b.dev, &arena, &CAPTURE, 64, 64);
+    rt_capture_plan(&cap, &arena, &CAPTURE, 64, 64);
     OK(rt_dev_place(b.dev, &arena, &err));
-    rt_capture_plan(&cap, b.dev, &arena, &CAPTURE, 64, 64);
+    rt_capture_plan(&cap, &arena, &CAPTURE, 64, 64);
     OK(rt_capture_open(&cap, &err));
     for (int i = 0; i < REQUESTS; i++) {
         batch p = { 0 };

@@ -36,11 +36,11 @@ typedef struct rt_backend {
     void (*upload)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     void (*download)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     int (*sync)(rt_dev *d, rt_err *err);
-    /* workspace, in the words of device.h; ready: NULL when there is none */
-    __typeof__(rt_dev_need_matmul) *need_matmul;
-    __typeof__(rt_dev_need_grouped) *need_grouped;
-    __typeof__(rt_dev_need_attention) *need_attention;
-    __typeof__(rt_dev_need_head) *need_head;
+    /* What an operation of a dry run needs of workspace: a product of `groups` matrices b (k,n);
+       attention of segments of at most `longest` keys; rows of loss, sample, capture. */
+    void (*need_product)(rt_dev *d, int64_t groups, int64_t n, int64_t k);
+    void (*need_attention)(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward);
+    void (*need_head)(rt_dev *d, int64_t vocab);
     __typeof__(rt_dev_ready) *ready;
     __typeof__(rt_dev_workspace) *workspace;
 } rt_backend;
@@ -55,6 +55,9 @@ struct rt_dev {
     const void *caller; /* return address of the running checked call */
     uint8_t *stage;     /* copies of what rt_put was given */
     int64_t stage_need, stage_size, stage_used;
+    bool dry;
+    rt_cost cost;      /* of the dry run */
+    int64_t stage_dry; /* bytes put since its last wait */
     int64_t waits;
 };
 

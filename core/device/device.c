@@ -105,13 +105,15 @@ void rt_dev_free(rt_dev *d, rt_arena *a)
     rt_arena_free(a);
 }
 
+static void dry_wait(rt_dev *d);
+
 /* --- transfers ---------------------------------------------------------------------------------
  */
 
 void rt_upload(rt_dev *d, void *dst, const void *src, int64_t bytes)
 {
     FROM_HERE(d);
-    if (bytes > 0)
+    if (bytes > 0 && !d->dry)
         d->backend->upload(d, dst, src, bytes);
 }
 
@@ -119,8 +121,10 @@ void rt_put(rt_dev *d, void *dst, const void *src, int64_t bytes)
 {
     int64_t room = rt_align_up(bytes, RT_CACHE_LINE);
     FROM_HERE(d);
-    if (bytes <= 0)
+    if (bytes <= 0 || d->dry) {
+        d->stage_dry += rt_max(room, 0);
         return;
+    }
     if (!d->backend->late) {
         d->backend->upload(d, dst, src, bytes);
         return;
@@ -130,7 +134,7 @@ void rt_put(rt_dev *d, void *dst, const void *src, int64_t bytes)
         (void)rt_sync(d, &later);
     }
     if (room > d->stage_size)
-        rt_bug("a put of %lld bytes, planned for %lld (rt_dev_need_puts)", (long long)bytes,
+        rt_bug("a put of %lld bytes, a dry run showed %lld", (long long)bytes,
                (long long)d->stage_size);
     uint8_t *aside = d->stage + d->stage_used;
     d->stage_used += room;
@@ -141,43 +145,45 @@ void rt_put(rt_dev *d, void *dst, const void *src, int64_t bytes)
 void rt_download(rt_dev *d, void *dst, const void *src, int64_t bytes)
 {
     FROM_HERE(d);
-    if (bytes > 0)
+    if (bytes > 0 && !d->dry)
         d->backend->download(d, dst, src, bytes);
 }
 
 int rt_sync(rt_dev *d, rt_err *err)
 {
     FROM_HERE(d);
+    if (d->dry) {
+        dry_wait(d);
+        return 0;
+    }
     d->waits++;
     d->stage_used = 0;
     return d->backend->sync(d, err);
 }
 
-/* --- workspace ---------------------------------------------------------------------------------
+/* --- dry runs -----------------------------------------------------------------------------------
  */
 
-void rt_dev_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k)
+void rt_dev_dry_begin(rt_dev *d)
 {
-    d->backend->need_matmul(d, m, n, k);
+    d->dry = true;
+    d->cost = (rt_cost){ 0 };
+    d->stage_dry = 0;
 }
 
-void rt_dev_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k)
-{
-    d->backend->need_grouped(d, rows, experts, n, k);
-}
-
-void rt_dev_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads,
-                           int64_t kv_heads, int64_t dk, int64_t dv, bool backward)
-{
-    d->backend->need_attention(d, rows, longest, heads, kv_heads, dk, dv, backward);
-}
-
-void rt_dev_need_head(rt_dev *d, int64_t vocab) { d->backend->need_head(d, vocab); }
-
-void rt_dev_need_puts(rt_dev *d, int64_t bytes, int64_t n)
+/* Puts between two waits are on the stage together. */
+static void dry_wait(rt_dev *d)
 {
     if (d->backend->late)
-        d->stage_need += rt_align_up(bytes + n * RT_CACHE_LINE, RT_CACHE_LINE);
+        d->stage_need = rt_max(d->stage_need, d->stage_dry);
+    d->stage_dry = 0;
+}
+
+rt_cost rt_dev_dry_end(rt_dev *d)
+{
+    dry_wait(d);
+    d->dry = false;
+    return d->cost;
 }
 
 int rt_dev_ready(rt_dev *d, rt_err *err)

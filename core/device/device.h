@@ -57,18 +57,23 @@ void rt_put(rt_dev *d, void *dst, const void *src, int64_t bytes);
 void rt_download(rt_dev *d, void *dst, const void *src, int64_t bytes);
 int rt_sync(rt_dev *d, rt_err *err);
 
-/* --- workspace ----------------------------------------------------------------------------------
-   Planned too: every plan function states the largest shapes its operations will see, then
-   rt_dev_ready allocates the maximum once. An operation that needs more than was planned is rt_bug.
- */
+/* --- dry runs -----------------------------------------------------------------------------------
+   Between begin and end a device looks at shapes only: operations are checked and not run,
+   transfers move nothing, and tensors need no data. So a plan runs the very calls of the step it
+   plans. What they would need of workspace is remembered, the most of all dry runs, until
+   rt_dev_ready takes it once: an operation that needs more than a dry run has shown is rt_bug. */
 
-void rt_dev_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k); /* any of the three products */
-void rt_dev_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k);
-void rt_dev_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads,
-                           int64_t kv_heads, int64_t dk, int64_t dv, bool backward);
-void rt_dev_need_head(rt_dev *d, int64_t vocab); /* loss, sample, capture */
-/* n puts of `bytes` together between two waits; adds to what others put. */
-void rt_dev_need_puts(rt_dev *d, int64_t bytes, int64_t n);
+/* Of products and attention, the rest is small beside them. */
+typedef struct rt_cost {
+    double flops; /* a fused multiply-add is two */
+    double bytes; /* of operands: weights in the form they lie in */
+} rt_cost;
+
+void rt_dev_dry_begin(rt_dev *d);
+rt_cost rt_dev_dry_end(rt_dev *d);
+/* What a device of this name does in a second, measured on one of its own: flops of a wide product,
+   bytes of a product of one row. */
+int rt_dev_probe(rt_cost *rate, const char *name, int threads, rt_err *err);
 int rt_dev_ready(rt_dev *d, rt_err *err);
 int64_t rt_dev_workspace(const rt_dev *d); /* bytes that rt_dev_ready will hold */
 

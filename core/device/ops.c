@@ -43,6 +43,49 @@ static void refuse(const char *op, const char *rule, const rt_tensor *const *t, 
             rt_bug("%s: the backend does not have it", #name);                                     \
     } while (0)
 
+/* Not in a dry run. */
+#define RUN(d, name, ...)                                                                          \
+    do {                                                                                           \
+        if (!(d)->dry)                                                                             \
+            (d)->ops->name((d), __VA_ARGS__);                                                      \
+    } while (0)
+
+static double weight_bytes(const rt_tensor *w)
+{
+    double rows = (double)rt_tensor_elements(w) / (double)rt_max(w->dim[w->rank - 1], 1);
+    return w->piece ? rows * (double)w->piece->row_bytes : (double)rt_tensor_bytes(w);
+}
+
+/* Of a dry run: `rows` rows times groups of matrices (k,n); of a stack, as many as have a row. */
+static void note_product(rt_dev *d, int64_t rows, int64_t groups, int64_t n, int64_t k,
+                         const rt_tensor *b)
+{
+    if (!d->dry)
+        return;
+    double share = groups > rows ? (double)rows / (double)groups : 1;
+    d->cost.flops += 2.0 * (double)rows * (double)n * (double)k;
+    d->cost.bytes += weight_bytes(b) * share + 4.0 * (double)rows * (double)(n + k);
+    d->backend->need_product(d, groups, n, k);
+}
+
+/* Rows see half of the longest sequence. */
+static void note_attention(rt_dev *d, const rt_rows *rows, int64_t heads, int64_t dk, int64_t dv,
+                           bool backward)
+{
+    if (!d->dry)
+        return;
+    double keys = 0.5 * (double)(rows->longest + 1);
+    d->cost.flops += (backward ? 5.0 : 2.0) * (double)rows->n * keys * (double)heads *
+                     (double)(dk + dv);
+    d->backend->need_attention(d, rows->longest, dk, dv, backward);
+}
+
+static void note_head(rt_dev *d, int64_t vocab)
+{
+    if (d->dry)
+        d->backend->need_head(d, vocab);
+}
+
 static bool is(const rt_tensor *t, rt_dtype dtype, int rank)
 {
     return t->dtype == dtype && t->rank == rank;
@@ -73,13 +116,13 @@ void rt_copy(rt_dev *d, rt_tensor *y, const rt_tensor *x)
 {
     HAVE(d, copy);
     NEED("copy", y->dtype == x->dtype && rt_tensor_same_shape(y, x), y, x);
-    d->ops->copy(d, y, x);
+    RUN(d, copy, y, x);
 }
 
 void rt_zero(rt_dev *d, rt_tensor *y)
 {
     HAVE(d, zero);
-    d->ops->zero(d, y);
+    RUN(d, zero, y);
 }
 
 void rt_matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b, bool tb,
@@ -90,7 +133,8 @@ void rt_matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_te
     NEED("matmul", a->dim[ta] == c->dim[0] && b->dim[!tb] == c->dim[1], c, a, b);
     NEED("matmul", a->dim[!ta] == b->dim[tb], c, a, b);
     NEED("matmul", beta == 0.0f || beta == 1.0f, c, a, b);
-    d->ops->matmul(d, c, a, ta, b, tb, beta);
+    note_product(d, c->dim[0], 1, c->dim[1], a->dim[!ta], b);
+    RUN(d, matmul, c, a, ta, b, tb, beta);
 }
 
 void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
@@ -110,7 +154,11 @@ void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, con
         NEED(op, c->dim[1] == b->dim[tb ? 1 : 2] && a->dim[1] == b->dim[tb ? 2 : 1], c, a, b,
              offset);
     }
-    d->ops->matmul_grouped(d, c, a, ta, b, tb, offset, beta);
+    if (ta) /* of as many matrices, each over its rows: together over all */
+        note_product(d, c->dim[1], 1, b->dim[1], a->dim[0], b);
+    else
+        note_product(d, a->dim[0], offset->dim[0] - 1, c->dim[1], a->dim[1], b);
+    RUN(d, matmul_grouped, c, a, ta, b, tb, offset, beta);
 }
 
 void rt_matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
@@ -123,7 +171,8 @@ void rt_matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, in
     NEED(op, c0 >= 0 && a0 >= 0 && w0 >= 0 && n > 0 && w0 + n <= w->dim[1], c, a, w);
     NEED(op, c0 + (tb ? n : w->dim[2]) <= c->dim[2] && a0 + (tb ? w->dim[2] : n) <= a->dim[2], c, a,
          w);
-    d->ops->matmul_heads(d, c, c0, a, a0, w, w0, n, tb);
+    note_product(d, c->dim[0] * c->dim[1], c->dim[1], tb ? n : w->dim[2], tb ? w->dim[2] : n, w);
+    RUN(d, matmul_heads, c, c0, a, a0, w, w0, n, tb);
 }
 
 int64_t rt_panels_bytes(rt_dev *d, const rt_tensor *w)
@@ -137,7 +186,7 @@ void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w)
 {
     HAVE(d, pack_weight);
     NEED("pack_weight", (w->rank == 2 || w->rank == 3) && panels, w);
-    d->ops->pack_weight(d, panels, w);
+    RUN(d, pack_weight, panels, w);
 }
 
 /* --- rows --------------------------------------------------------------------------------------
@@ -148,7 +197,7 @@ void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor
     HAVE(d, gather_rows);
     NEED("gather_rows", f32(y, 2) && x->rank == 2 && i32_n(index, y->dim[0]), y, x, index);
     NEED("gather_rows", y->dim[1] == x->dim[1], y, x, index);
-    d->ops->gather_rows(d, y, x, index);
+    RUN(d, gather_rows, y, x, index);
 }
 
 void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index)
@@ -156,7 +205,7 @@ void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_t
     HAVE(d, scatter_add_rows);
     NEED("scatter_add_rows", f32(x, 2) && f32(y, 2) && i32_n(index, y->dim[0]), x, y, index);
     NEED("scatter_add_rows", x->dim[1] == y->dim[1], x, y, index);
-    d->ops->scatter_add_rows(d, x, y, index);
+    RUN(d, scatter_add_rows, x, y, index);
 }
 
 /* One row b, or a row an expert of sorted rows. */
@@ -174,14 +223,14 @@ void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tenso
 {
     HAVE(d, bias_forward);
     check_bias("bias_forward", y, b, offset);
-    d->ops->bias_forward(d, y, b, offset);
+    RUN(d, bias_forward, y, b, offset);
 }
 
 void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset)
 {
     HAVE(d, bias_backward);
     check_bias("bias_backward", dy, db, offset);
-    d->ops->bias_backward(d, db, dy, offset);
+    RUN(d, bias_backward, db, dy, offset);
 }
 
 void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0, int64_t n)
@@ -191,7 +240,7 @@ void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, in
     NEED("copy_columns", x->dim[1] == y->dim[1] || x->dim[1] == 1, y, x);
     NEED("copy_columns", n >= 0 && y0 >= 0 && x0 >= 0 && y0 + n <= y->dim[2] && x0 + n <= x->dim[2],
          y, x);
-    d->ops->copy_columns(d, y, y0, x, x0, n);
+    RUN(d, copy_columns, y, y0, x, x0, n);
 }
 
 /* --- norm and rope -----------------------------------------------------------------------------
@@ -204,8 +253,9 @@ void rt_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tenso
     HAVE(d, rmsnorm_forward);
     NEED(op, f32(y, 2) && f32(x, 2) && y->dim[0] == x->dim[0] && y->dim[1] <= x->dim[1], y, rstd, x,
          w);
-    NEED(op, f32_n(rstd, y->dim[0]) && f32_n(w, y->dim[1]) && y->data != x->data, y, rstd, x, w);
-    d->ops->rmsnorm_forward(d, y, rstd, x, w, eps);
+    NEED(op, f32_n(rstd, y->dim[0]) && f32_n(w, y->dim[1]), y, rstd, x, w);
+    NEED(op, d->dry || y->data != x->data, y, rstd, x, w);
+    RUN(d, rmsnorm_forward, y, rstd, x, w, eps);
 }
 
 void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tensor *dy,
@@ -218,7 +268,7 @@ void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tenso
     NEED(op, dx->dim[1] >= dy->dim[1] && x->dim[1] >= dy->dim[1], dx, dw, dy, x, w, rstd);
     NEED(op, f32_n(dw, dy->dim[1]) && f32_n(w, dy->dim[1]) && f32_n(rstd, dy->dim[0]), dx, dw, dy,
          x, w, rstd);
-    d->ops->rmsnorm_backward(d, dx, dw, dy, x, w, rstd, beta);
+    RUN(d, rmsnorm_backward, dx, dw, dy, x, w, rstd, beta);
 }
 
 void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *pos, int64_t first,
@@ -228,7 +278,7 @@ void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *p
     NEED("rope", f32(x, 3) && f32(table, 2) && i32_n(pos, x->dim[0]), x, table, pos);
     NEED("rope", table->dim[1] % 2 == 0 && first >= 0 && first + table->dim[1] <= x->dim[2], x,
          table, pos);
-    d->ops->rope(d, x, table, pos, first, interleaved, backward);
+    RUN(d, rope, x, table, pos, first, interleaved, backward);
 }
 
 /* --- attention ---------------------------------------------------------------------------------
@@ -256,7 +306,8 @@ void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_te
 {
     HAVE(d, attention_forward);
     check_attention("attention_forward", out, lse, q, k, v, rows, rule);
-    d->ops->attention_forward(d, out, lse, q, k, v, rows, rule);
+    note_attention(d, rows, q->dim[1], q->dim[2], v->dim[2], false);
+    RUN(d, attention_forward, out, lse, q, k, v, rows, rule);
 }
 
 void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv,
@@ -269,7 +320,8 @@ void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *d
     check_attention(op, out, lse, q, k, v, rows, rule);
     NEED(op, f32_like(dq, q) && f32_like(dk, k) && f32_like(dv, v) && f32_like(dout, out), dq, dk,
          dv, dout);
-    d->ops->attention_backward(d, dq, dk, dv, dout, out, lse, q, k, v, rows, rule);
+    note_attention(d, rows, q->dim[1], q->dim[2], v->dim[2], true);
+    RUN(d, attention_backward, dq, dk, dv, dout, out, lse, q, k, v, rows, rule);
 }
 
 void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, const rt_tensor *out,
@@ -280,7 +332,7 @@ void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, cons
     NEED(op, f32(out, 3) && f32_like(dout, out) && f32_nk(lse, out->dim[0], out->dim[1]), dout, out,
          lse);
     NEED(op, f32_n(dsinks, out->dim[1]) && f32_n(sinks, out->dim[1]), dsinks, sinks, out);
-    d->ops->sinks_backward(d, dsinks, dout, out, lse, sinks);
+    RUN(d, sinks_backward, dsinks, dout, out, lse, sinks);
 }
 
 int64_t rt_kv_bytes(rt_dev *d, const rt_kv *kv)
@@ -305,7 +357,7 @@ void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, 
         NEED(op, f32(v, 3) && v->dim[0] == rows->n && v->dim[1] == kv->heads && v->dim[2] == kv->dv,
              k, v);
     check_pages(op, rows);
-    d->ops->kv_append(d, kv, k, v, rows);
+    RUN(d, kv_append, kv, k, v, rows);
 }
 
 void rt_kv_copy(rt_dev *d, rt_kv *kv, int64_t to, int64_t from)
@@ -314,7 +366,7 @@ void rt_kv_copy(rt_dev *d, rt_kv *kv, int64_t to, int64_t from)
     if (to < 0 || from < 0 || to >= kv->pages || from >= kv->pages)
         rt_bug("kv_copy: page %lld to %lld of a cache of %lld", (long long)from, (long long)to,
                (long long)kv->pages);
-    d->ops->kv_copy(d, kv, to, from);
+    RUN(d, kv_copy, kv, to, from);
 }
 
 void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
@@ -327,7 +379,8 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
     NEED(op, q->dim[1] == out->dim[1] && q->dim[1] % kv->heads == 0, out, q);
     NEED(op, q->dim[2] == kv->dk && out->dim[2] == kv->dv, out, q);
     check_pages(op, rows);
-    d->ops->attention_cached(d, out, q, kv, rows, rule);
+    note_attention(d, rows, q->dim[1], kv->dk, kv->dv, false);
+    RUN(d, attention_cached, out, q, kv, rows, rule);
 }
 
 static void check_mla(const char *op, const rt_tensor *k, const rt_tensor *v, const rt_tensor *kvb,
@@ -347,7 +400,7 @@ void rt_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tenso
 {
     HAVE(d, mla_expand_forward);
     check_mla("mla_expand_forward", k, v, kvb, kr);
-    d->ops->mla_expand_forward(d, k, v, kvb, kr);
+    RUN(d, mla_expand_forward, k, v, kvb, kr);
 }
 
 void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk,
@@ -355,7 +408,7 @@ void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt
 {
     HAVE(d, mla_expand_backward);
     check_mla("mla_expand_backward", dk, dv, dkvb, dkr);
-    d->ops->mla_expand_backward(d, dkvb, dkr, dk, dv);
+    RUN(d, mla_expand_backward, dkvb, dkr, dk, dv);
 }
 
 /* --- feed-forward ------------------------------------------------------------------------------
@@ -366,7 +419,7 @@ void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_
 {
     HAVE(d, swiglu_forward);
     NEED("swiglu_forward", f32_like(y, gate) && f32_like(gate, y) && f32_like(up, y), y, gate, up);
-    d->ops->swiglu_forward(d, y, gate, up, rule);
+    RUN(d, swiglu_forward, y, gate, up, rule);
 }
 
 void rt_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
@@ -376,7 +429,7 @@ void rt_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_te
     HAVE(d, swiglu_backward);
     NEED(op, f32_like(dgate, dy) && f32_like(dup, dy) && f32_like(dy, dy), dgate, dup, dy);
     NEED(op, f32_like(gate, dy) && f32_like(up, dy), gate, up, dy);
-    d->ops->swiglu_backward(d, dgate, dup, dy, gate, up, rule);
+    RUN(d, swiglu_backward, dgate, dup, dy, gate, up, rule);
 }
 
 static void check_route(const char *op, const rt_tensor *idx, const rt_tensor *weight,
@@ -400,7 +453,7 @@ void rt_route_forward(rt_dev *d, rt_tensor *idx, rt_tensor *weight, rt_tensor *s
     check_route("route_forward", idx, weight, score, logits, p);
     if (bias)
         NEED("route_forward", f32_n(bias, p->experts), bias);
-    d->ops->route_forward(d, idx, weight, score, logits, bias, p);
+    RUN(d, route_forward, idx, weight, score, logits, bias, p);
 }
 
 void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight,
@@ -410,7 +463,7 @@ void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight,
     HAVE(d, route_backward);
     check_route("route_backward", idx, weight, score, dlogits, p);
     NEED("route_backward", f32_like(dweight, weight), dweight, weight);
-    d->ops->route_backward(d, dlogits, dweight, idx, weight, score, p);
+    RUN(d, route_backward, dlogits, dweight, idx, weight, score, p);
 }
 
 void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot,
@@ -422,21 +475,21 @@ void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot
     NEED(op, i32_n(row, idx->dim[0] * idx->dim[1]) && i32(offset, 1), offset, row, slot, idx);
     NEED(op, offset->dim[0] > 1 && offset->dim[0] <= RT_EXPERTS_MAX + 1, offset, row, slot, idx);
     NEED(op, rt_tensor_elements(idx) <= INT32_MAX, offset, row, slot, idx);
-    d->ops->route_sort(d, offset, row, slot, idx);
+    RUN(d, route_sort, offset, row, slot, idx);
 }
 
 void rt_route_balance(rt_dev *d, rt_tensor *bias, const rt_tensor *load, float rate)
 {
     HAVE(d, route_balance);
     NEED("route_balance", f32(bias, 1) && f32_n(load, bias->dim[0]), bias, load);
-    d->ops->route_balance(d, bias, load, rate);
+    RUN(d, route_balance, bias, load, rate);
 }
 
 void rt_route_load(rt_dev *d, rt_tensor *load, const rt_tensor *offset)
 {
     HAVE(d, route_load);
     NEED("route_load", f32(load, 1) && i32_n(offset, load->dim[0] + 1), load, offset);
-    d->ops->route_load(d, load, offset);
+    RUN(d, route_load, load, offset);
 }
 
 static void check_combine(const char *op, const rt_tensor *y, const rt_tensor *ys,
@@ -453,7 +506,7 @@ void rt_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_t
 {
     HAVE(d, combine_forward);
     check_combine("combine_forward", y, ys, slot, weight);
-    d->ops->combine_forward(d, y, ys, slot, weight);
+    RUN(d, combine_forward, y, ys, slot, weight);
 }
 
 void rt_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt_tensor *dy,
@@ -463,7 +516,7 @@ void rt_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt
     check_combine("combine_backward", dy, ys, slot, weight);
     NEED("combine_backward", f32_like(dys, ys) && f32_like(dweight, weight), dys, ys, dweight,
          weight);
-    d->ops->combine_backward(d, dys, dweight, dy, ys, slot, weight);
+    RUN(d, combine_backward, dys, dweight, dy, ys, slot, weight);
 }
 
 /* --- head --------------------------------------------------------------------------------------
@@ -490,7 +543,8 @@ void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t
     NEED("loss", spec->drawn == 0.0f || spec->temperature == 1.0f, logits);
     NEED("loss", spec->jsd_beta >= 0.0f && spec->jsd_beta <= 1.0f, logits);
     check_targets("loss", t, logits->dim[0]);
-    d->ops->loss(d, stats, logits, t, spec, vocab, scale, gradient);
+    note_head(d, vocab);
+    RUN(d, loss, stats, logits, t, spec, vocab, scale, gradient);
 }
 
 void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
@@ -503,7 +557,8 @@ void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_te
     NEED("sample", vocab > 0 && vocab <= logits->dim[1] && vocab <= RT_VOCAB_MAX, logits);
     NEED("sample", isfinite(s->temperature) && s->temperature >= 0.0f && s->top_k >= 0, logits);
     NEED("sample", s->min_p >= 0.0f && s->min_p <= 1.0f, logits);
-    d->ops->sample(d, token, logits, seed, index, s, vocab);
+    note_head(d, vocab);
+    RUN(d, sample, token, logits, seed, index, s, vocab);
 }
 
 void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token,
@@ -532,7 +587,8 @@ void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_ten
              &out->draw_id);
     if (c->n_temperatures > 0)
         NEED(op, f32_nk(&out->logz, m, c->n_temperatures), &out->logz);
-    d->ops->capture_rows(d, out, logits, token, seed, index, c, vocab);
+    note_head(d, vocab);
+    RUN(d, capture_rows, out, logits, token, seed, index, c, vocab);
 }
 
 void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q,
@@ -542,7 +598,7 @@ void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, 
     NEED("kl_rows", f32(p, 2) && f32(q, 2) && p->dim[0] == q->dim[0], kl, agree, p, q);
     NEED("kl_rows", f32_n(kl, p->dim[0]) && f32_n(agree, p->dim[0]), kl, agree, p, q);
     NEED("kl_rows", vocab > 0 && vocab <= p->dim[1] && vocab <= q->dim[1], kl, agree, p, q);
-    d->ops->kl_rows(d, kl, agree, p, q, vocab);
+    RUN(d, kl_rows, kl, agree, p, q, vocab);
 }
 
 /* --- optimizer ---------------------------------------------------------------------------------
@@ -553,7 +609,7 @@ void rt_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g)
     HAVE(d, sumsq);
     NEED("sumsq", g->dtype == RT_F32 && f32_n(partial, rt_ceil_div(rt_tensor_elements(g), 4096)),
          partial, g);
-    d->ops->sumsq(d, partial, g);
+    RUN(d, sumsq, partial, g);
 }
 
 void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g,
@@ -562,5 +618,5 @@ void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt
     HAVE(d, adamw_step);
     NEED("adamw", f32_like(w, w) && f32_like(m, w) && f32_like(v, w) && f32_like(g, w), w, m, v, g);
     NEED("adamw", h->bias1 > 0.0f && h->bias2 > 0.0f, w);
-    d->ops->adamw_step(d, w, m, v, g, h);
+    RUN(d, adamw_step, w, m, v, g, h);
 }

@@ -36,6 +36,7 @@ RT_BEGIN
    entries past its last page are not read. */
 typedef struct rt_rows {
     int64_t n, s;
+    int64_t longest;  /* keys that a row may see, at most; a dry run's */
     rt_tensor token;  /* (N) i32 */
     rt_tensor pos;    /* (N) i32 */
     rt_tensor offset; /* (S+1) i32 */

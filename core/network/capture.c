@@ -57,8 +57,8 @@ static void plan_host(rt_capture_buffers *b)
         b->here = rt_arena_take(a, name, rt_ceil_div(b->waiting, b->rows) * block_bytes(b));
 }
 
-void rt_capture_plan(rt_capture_buffers *b, rt_dev *d, rt_arena *a, const rt_soft_config *cfg,
-                     int64_t rows, int64_t waiting)
+void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *cfg, int64_t rows,
+                     int64_t waiting)
 {
     static const char name[] = "capture";
     b->cfg = *cfg;
@@ -68,7 +68,6 @@ void rt_capture_plan(rt_capture_buffers *b, rt_dev *d, rt_arena *a, const rt_sof
     if (!a->base) {
         rt_arena_init(&b->host, "host");
         plan_host(b);
-        rt_dev_need_puts(d, 16 * waiting, 3 * rt_ceil_div(waiting, rows));
     }
     b->token = rt_plan_1(a, name, RT_I32, rows);
     b->seed = rt_plan_2(a, name, RT_I32, rows, 2);
@@ -110,7 +109,7 @@ void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t
                (long long)n, (long long)b->n, (long long)b->rows, (long long)b->waiting);
     int64_t bytes = lay_out(b, &out, n, b->there);
     rt_capture_rows(d, &out, logits, &b->token, &b->seed, &b->index, &b->cfg, vocab);
-    rt_download(d, b->here + b->n / b->rows * block_bytes(b), b->there, bytes);
+    rt_download(d, b->here ? b->here + b->n / b->rows * block_bytes(b) : NULL, b->there, bytes);
     b->n += n;
 }
 

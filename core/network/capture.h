@@ -22,8 +22,8 @@ typedef struct rt_capture_buffers {
 
 /* Plan in `a`; run twice like every plan. cfg->head_max 0: only token, seed and index (sampling
    without soft targets). */
-void rt_capture_plan(rt_capture_buffers *b, rt_dev *d, rt_arena *a, const rt_soft_config *cfg,
-                     int64_t rows, int64_t waiting);
+void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *cfg, int64_t rows,
+                     int64_t waiting);
 int rt_capture_open(rt_capture_buffers *b, rt_err *err); /* host arrays, after placing */
 void rt_capture_close(rt_capture_buffers *b);
 

@@ -84,8 +84,6 @@ static void shared_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
     int64_t n = p->n, f = rt_config_shared_width(c);
     rt_gate_saved *g = &s->gate;
     mlp_plan(p, c, &s->shared, n, f);
-    rt_dev_need_matmul(p->dev, n, f, c->width);
-    rt_dev_need_matmul(p->dev, n, c->width, f);
     if (!has_gate(c))
         return;
     rt_tensor *const floats[] = { &g->logits, &g->score, &g->weight };
@@ -96,7 +94,6 @@ static void shared_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
     g->offset = rt_plan_1(p->arena, "shared.gate", RT_I32, 2);
     g->row = rt_plan_1(p->arena, "shared.gate", RT_I32, n);
     g->ys = rt_plan_2(p->arena, "shared.out", RT_F32, n, c->width);
-    rt_dev_need_matmul(p->dev, n, 1, c->width);
 }
 
 /* y += sigmoid(x · gateᵀ) shared(x) */
@@ -216,9 +213,6 @@ static void routed_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
     s->xs = rt_plan_2(a, "experts.rows", RT_F32, n * k, c->width);
     s->ys = rt_plan_2(a, "experts.rows", RT_F32, n * k, c->width);
     mlp_plan(p, c, &s->routed, n * k, c->expert_width);
-    rt_dev_need_matmul(p->dev, n, e, c->width);
-    rt_dev_need_grouped(p->dev, n * k, e, c->expert_width, c->width);
-    rt_dev_need_grouped(p->dev, n * k, e, c->width, c->expert_width);
     if (c->shared)
         shared_plan(p, c, s);
 }
@@ -281,8 +275,6 @@ static int routed_backward(rt_dev *d, const rt_config *c, int64_t layer, const r
 static void dense_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
 {
     mlp_plan(p, c, &s->dense, p->n, c->ffn_width);
-    rt_dev_need_matmul(p->dev, p->n, c->ffn_width, c->width);
-    rt_dev_need_matmul(p->dev, p->n, c->width, c->ffn_width);
 }
 
 void rt_ffn_plan(const rt_plan *p, const rt_config *c, int64_t layer, rt_ffn_saved *s)

@@ -100,6 +100,23 @@ static void plan_host(rt_generator *g)
     }
 }
 
+/* A pass as large as any. */
+static void dry_run(rt_generator *g)
+{
+    rt_capture_buffers *cap = &g->cap;
+    int64_t n = g->o.slots;
+    rt_dev_dry_begin(g->d);
+    rt_acts_dry(&g->acts, g->d, g->m, g->rows, n);
+    rt_model_logits(g->d, g->m, &g->acts, NULL, n);
+    rt_capture_upload(g->d, cap, n, false);
+    rt_sample(g->d, &cap->token, &g->acts.logits, &cap->seed, &cap->index, &g->o.sampling,
+              g->o.vocab);
+    if (g->o.capture.head_max)
+        rt_capture_run(g->d, cap, &g->acts.logits, n, g->o.vocab);
+    rt_capture_clear(cap);
+    rt_dev_dry_end(g->d);
+}
+
 rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_options *o)
 {
     rt_generator *g = rt_alloc(1, sizeof *g, "a generator");
@@ -116,9 +133,10 @@ rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_
                             .pages = pages_of(o) };
     rt_acts_plan(&g->acts, d, m, &shape);
     rt_arena_init(&g->arena, "capture");
-    rt_capture_plan(&g->cap, d, &g->arena, &o->capture, o->slots, o->slots);
+    rt_capture_plan(&g->cap, &g->arena, &o->capture, o->slots, o->slots);
     rt_arena_init(&g->host, "host");
     plan_host(g);
+    dry_run(g);
     return g;
 }
 
@@ -158,7 +176,7 @@ static int place(rt_generator *g, rt_err *err)
         rt_arena_place(&g->host, err))
         return -1;
     plan_host(g);
-    rt_capture_plan(&g->cap, g->d, &g->arena, &g->o.capture, g->o.slots, g->o.slots);
+    rt_capture_plan(&g->cap, &g->arena, &g->o.capture, g->o.slots, g->o.slots);
     if (rt_capture_open(&g->cap, err) || rt_dev_ready(g->d, err))
         return -1;
     g->placed = true;

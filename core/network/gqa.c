@@ -45,9 +45,7 @@ static void plan(const rt_plan *p, const rt_config *c, rt_mixer_saved *s)
         s->q_rstd = rt_plan_1(a, "attention.rstd", RT_F32, norm == RT_QK_WHOLE ? n : n * h);
         s->k_rstd = rt_plan_1(a, "attention.rstd", RT_F32, norm == RT_QK_WHOLE ? n : n * k);
     }
-    rt_dev_need_matmul(p->dev, n, h * dk, c->width);
-    rt_dev_need_matmul(p->dev, n, k * dk, c->width);
-    rt_mixer_plan_attention(p, c, s, false);
+    rt_mixer_plan_attention(p, c, s);
 }
 
 static void cache(const rt_config *c, rt_kv *kv)

@@ -12,17 +12,11 @@ rt_attention_rule rt_mixer_rule(const rt_config *c, const rt_mixer_w *w, const r
                                 w->sinks.data ? &w->sinks : NULL };
 }
 
-void rt_mixer_plan_attention(const rt_plan *p, const rt_config *c, rt_mixer_saved *s,
-                             bool absorbed)
+void rt_mixer_plan_attention(const rt_plan *p, const rt_config *c, rt_mixer_saved *s)
 {
-    int64_t dk = rt_config_dk(c), dv = rt_config_dv(c);
-    s->out = rt_plan_3(p->arena, "attention.out", RT_F32, p->n, c->heads, dv);
+    s->out = rt_plan_3(p->arena, "attention.out", RT_F32, p->n, c->heads, rt_config_dv(c));
     if (p->mode != RT_PLAN_DECODE)
         s->lse = rt_plan_2(p->arena, "attention.lse", RT_F32, p->n, c->heads);
-    rt_dev_need_matmul(p->dev, p->n, c->width, c->heads * dv);
-    rt_dev_need_attention(p->dev, p->n, p->longest, c->heads, absorbed ? 1 : c->kv_heads,
-                          absorbed ? c->kv_rank + c->rope_dim : dk, absorbed ? c->kv_rank : dv,
-                          p->mode == RT_PLAN_TRAIN);
 }
 
 void rt_mixer_attention_backward(rt_dev *d, const rt_config *c, const rt_mixer_w *w,

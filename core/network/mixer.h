@@ -83,9 +83,8 @@ const rt_mixer *rt_mixer_of(const rt_config *cfg, int64_t layer);
 
 /* Of the attending ones. */
 rt_attention_rule rt_mixer_rule(const rt_config *cfg, const rt_mixer_w *w, const rt_pass *pass);
-/* out(N,H,Dv), lse and what attention needs of workspace; absorbed: keys are latents. */
-void rt_mixer_plan_attention(const rt_plan *p, const rt_config *cfg, rt_mixer_saved *s,
-                             bool absorbed);
+/* out(N,H,Dv), lse */
+void rt_mixer_plan_attention(const rt_plan *p, const rt_config *cfg, rt_mixer_saved *s);
 /* The output's and attention's own part of backward: ds->q, k, v from dy. */
 void rt_mixer_attention_backward(rt_dev *d, const rt_config *cfg, const rt_mixer_w *w,
                                  rt_mixer_w *dw, rt_mixer_saved *s, rt_mixer_saved *ds,

@@ -47,31 +47,24 @@ static void plan(const rt_plan *p, const rt_config *c, rt_mixer_saved *s)
 {
     rt_arena *a = p->arena;
     int64_t n = p->n, h = c->heads, dk = c->nope_dim + c->rope_dim, wide = c->kv_rank + c->rope_dim;
-    bool absorbed = p->mode == RT_PLAN_DECODE;
     s->q = rt_plan_3(a, "attention.q", RT_F32, n, h, dk);
     if (c->q_rank) {
         s->q_lat = rt_plan_2(a, "attention.q_latent", RT_F32, n, c->q_rank);
         s->q_lat_n = rt_plan_2(a, "attention.q_latent", RT_F32, n, c->q_rank);
         s->q_lat_rstd = rt_plan_1(a, "attention.rstd", RT_F32, n);
-        rt_dev_need_matmul(p->dev, n, c->q_rank, c->width);
     }
     s->kv = rt_plan_3(a, "attention.latent", RT_F32, n, 1, wide);
     s->kv_n = rt_plan_2(a, "attention.latent", RT_F32, n, c->kv_rank);
     s->kv_rstd = rt_plan_1(a, "attention.rstd", RT_F32, n);
-    if (absorbed) {
+    if (p->mode == RT_PLAN_DECODE) {
         s->q_abs = rt_plan_3(a, "attention.q_absorbed", RT_F32, n, h, wide);
         s->out_abs = rt_plan_3(a, "attention.out_absorbed", RT_F32, n, h, c->kv_rank);
-        rt_dev_need_matmul(p->dev, n, c->kv_rank, c->nope_dim);
-        rt_dev_need_matmul(p->dev, n, c->v_dim, c->kv_rank);
     } else {
         s->kvb = rt_plan_3(a, "attention.kv_b", RT_F32, n, h, c->nope_dim + c->v_dim);
         s->k = rt_plan_3(a, "attention.k", RT_F32, n, h, dk);
         s->v = rt_plan_3(a, "attention.v", RT_F32, n, h, c->v_dim);
     }
-    rt_dev_need_matmul(p->dev, n, h * dk, c->q_rank ? c->q_rank : c->width);
-    rt_dev_need_matmul(p->dev, n, wide, c->width);
-    rt_dev_need_matmul(p->dev, n, h * (c->nope_dim + c->v_dim), c->kv_rank);
-    rt_mixer_plan_attention(p, c, s, absorbed);
+    rt_mixer_plan_attention(p, c, s);
 }
 
 static void cache(const rt_config *c, rt_kv *kv)

@@ -124,6 +124,7 @@ static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t
     rt_arena_release(p.arena, 0);
     a->rows.n = n;
     a->rows.s = s;
+    a->rows.longest = longest;
     if (train && c->family->routed)
         a->load = rt_plan_2(p.arena, "router.load", RT_F32, c->layers, c->experts);
     if (a->shape.choices && c->family->routed)
@@ -149,8 +150,6 @@ static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t
     if (train)
         a->dhead_in = rt_plan_2(p.arena, "head", RT_F32, rows, c->width);
     a->logits = rt_plan_2(p.arena, "head.logits", RT_F32, rows, c->vocab);
-    rt_dev_need_matmul(d, rows, c->vocab, c->width);
-    rt_dev_need_head(d, c->vocab);
     plan_blocks(a, c, &p);
 }
 
@@ -175,11 +174,20 @@ void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape 
     rt_arena_init(&a->cache, "kv cache");
     a->cache.sparse = true; /* as long as the longest answer may be */
     lay_out(a, d, m, shape->rows, shape->segments, shape->longest);
-    rt_dev_need_puts(
-        d, 4 * (3 * shape->rows + (1 + rt_kv_pages(shape->longest)) * shape->segments + 1),
-        4 + rt_ceil_div(shape->rows, shape->head_rows));
     if (shape->mode == RT_PLAN_DECODE)
         plan_cache(a, d, &m->cfg);
+    rt_dev_dry_begin(d);
+    rt_acts_dry(a, d, m, shape->rows, shape->segments);
+    rt_model_logits(d, m, a, NULL, shape->head_rows);
+    rt_dev_dry_end(d);
+}
+
+void rt_acts_dry(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s)
+{
+    rt_model resident = *m;
+    resident.visit = NULL;
+    rt_acts_rows(a, d, m, n, s, NULL, NULL, NULL, NULL);
+    rt_model_forward(d, &resident, a);
 }
 
 int rt_acts_place(rt_acts *a, rt_dev *d, const rt_model *m, rt_err *err)

@@ -65,7 +65,7 @@ typedef struct rt_acts {
 void rt_model_plan_rope(rt_model *m, int64_t positions);
 int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err);
 
-/* Measure (the table is acts->arena and acts->cache; workspace goes to rt_dev_need), then place. */
+/* Measure (the table is acts->arena and acts->cache; a dry run shows the workspace), then place. */
 void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape *shape);
 int rt_acts_place(rt_acts *a, rt_dev *d, const rt_model *m, rt_err *err);
 void rt_acts_free(rt_acts *a, rt_dev *d);
@@ -81,6 +81,10 @@ void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s
                   const int32_t *page);
 /* Page `from` of every layer's cache as page `to`. */
 void rt_acts_copy_page(rt_acts *a, rt_dev *d, const rt_model *m, int64_t to, int64_t from);
+
+/* Of a dry run: rt_acts_rows of n rows in s segments, and a pass. What follows it is the caller's.
+ */
+void rt_acts_dry(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s);
 
 /* rows -> a->hidden, of a model whose weights are all resident. */
 void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a);

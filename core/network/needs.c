@@ -1,5 +1,6 @@
 #include "core/network/needs.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +53,17 @@ const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path)
     return NULL;
 }
 
+void rt_needs_time(rt_needs *p, rt_dev *d, rt_cost cost, double times)
+{
+    rt_err ignored; /* what cannot be probed has no time */
+    rt_dev_facts f = rt_dev_get(d);
+    for (const rt_needs *b = p->before; b && p->rate.flops <= 0; b = b->before)
+        p->rate = b->rate;
+    if (p->rate.flops <= 0 && rt_dev_probe(&p->rate, f.name, f.threads, &ignored))
+        return;
+    p->seconds += times * fmax(cost.flops / p->rate.flops, cost.bytes / p->rate.bytes);
+}
+
 static int by_size(const void *pa, const void *pb)
 {
     const rt_needs_row *a = pa, *b = pb;
@@ -75,6 +87,10 @@ void rt_needs_print(const rt_needs *p, FILE *f)
                     (long long)rt_needs_sum(p, r->kind),
                     rt_fmt_bytes(text, sizeof text, rt_needs_sum(p, r->kind)));
     }
+    if (p->seconds > 0)
+        fprintf(f, "  time    about %s for products and attention, at %.3g GFLOP/s and %.3g GB/s\n",
+                rt_fmt_seconds(text, sizeof text, p->seconds), p->rate.flops * 1e-9,
+                p->rate.bytes * 1e-9);
     if (rt_needs_sum(p, RT_NEEDS_GROWS))
         fputs("  \"grows\" follows the data and is not in the sum; neither are the program, its\n"
               "  libraries, tokenizer, texts and JSON lines\n",
@@ -95,6 +111,8 @@ struct cJSON *rt_needs_json(const rt_needs *p)
         }
         rt_json_put(json, KINDS[k], kind);
     }
+    if (p->seconds > 0)
+        rt_json_put_num(json, "seconds_of_products", p->seconds);
     rt_json_put_num(json, "units", (double)p->units);
     return json;
 }

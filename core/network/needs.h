@@ -1,14 +1,16 @@
 /* needs.h: what a command would take, by name, before it does anything: bytes of memory and of
    disk. A command's plan function (option.h) fills it; --plan prints it. Because the stages of a
    recipe are planned before any of them ran, a plan also says what it will leave (a model's
-   description, an archive's settings), and the plans after it find that by its path. Refuses: time
-   (distill/run.h probes it), choosing. */
+   description, an archive's settings), and the plans after it find that by its path. Time is what
+   the products and the attention of dry runs take at the speed of this machine, and nothing else.
+   Refuses: choosing. */
 #ifndef RT_NEEDS_H
 #define RT_NEEDS_H
 
 #include <stdio.h>
 
 #include "core/base/arena.h"
+#include "core/device/device.h"
 #include "core/device/soft.h"
 #include "core/network/config.h"
 
@@ -45,6 +47,8 @@ typedef struct rt_needs {
     int n;
     int64_t cap; /* private */
     int64_t units; /* what the work is counted in: samples, steps, problems and documents */
+    double seconds; /* of products and attention; 0 = not known */
+    rt_cost rate;   /* of the machine, once it was probed */
     rt_needs_output output;
     const struct rt_needs *before; /* the stage planned before this one, or NULL */
 } rt_needs;
@@ -58,6 +62,8 @@ int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind);
 /* What an earlier stage will leave at path; NULL when something stands there that will
    not be made anew, or nothing will. */
 const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path);
+/* `times` as much as the dry run that cost; probes the device unless a plan before did. */
+void rt_needs_time(rt_needs *p, rt_dev *d, rt_cost cost, double times);
 /* Rows "kind  label  name  bytes", largest first within a kind, and their sums. */
 void rt_needs_print(const rt_needs *p, FILE *f);
 struct cJSON *

@@ -29,18 +29,19 @@ struct timing {
 typedef void run_fn(void *context);
 
 /* `operations`: of one run, multiplications and additions. */
-static struct timing measure(run_fn *run, void *context, const rt_dev *d, double operations)
+static struct timing measure(run_fn *run, void *context, rt_dev *d, double operations)
 {
+    rt_dev_facts f = rt_dev_get(d);
     enum { MAX = 1000, MIN = 5 };
     static double seconds[MAX], share[MAX];
     double stop = rt_now() + row_seconds;
     int n = 0;
     run(context);
     for (double last = 1e-3; n < MIN || (n < MAX && rt_now() < stop); n++) {
-        double before = rt_peak_rate(d->isa, d->threads, last / 2), t = rt_now();
+        double before = rt_peak_rate(f.isa, f.threads, last / 2), t = rt_now();
         run(context);
         seconds[n] = last = rt_now() - t;
-        double after = rt_peak_rate(d->isa, d->threads, last / 2);
+        double after = rt_peak_rate(f.isa, f.threads, last / 2);
         share[n] = operations / last / (0.5 * (before + after));
     }
     return (struct timing){ rt_median(seconds, n), rt_median(share, n) };
@@ -235,8 +236,7 @@ static void print_attention(rt_dev *one, rt_dev *all)
                             .s = docs,
                             .offset = rt_tensor_1(offset, RT_I32, docs + 1),
                             .token = rt_tensor_1(ids, RT_I32, n),
-                            .pos = rt_tensor_1(ids, RT_I32, n),
-                            .slot = rt_tensor_1(ids, RT_I32, docs) };
+                            .pos = rt_tensor_1(ids, RT_I32, n) };
         double pairs = (double)(docs * h) * (double)t * (double)(t + 1) / 2.0;
         for (int back = 0; back < 2; back++) {
             double operations = 2.0 * pairs * (double)(back ? 3 * dk + 2 * dv : dk + dv);
@@ -300,9 +300,9 @@ static void print_openblas(rt_dev *one, rt_dev *all)
     double operations = 2.0 * (double)(p.m * p.n * p.k);
     set_threads(1);
     printf("  1 thread %.1f %% of peak", 100 * measure(run_blas, &p, one, operations).share);
-    set_threads(all->threads);
-    printf(", %d threads %.1f %%\n", all->threads,
-           100 * measure(run_blas, &p, all, operations).share);
+    int threads = rt_dev_get(all).threads;
+    set_threads(threads);
+    printf(", %d threads %.1f %%\n", threads, 100 * measure(run_blas, &p, all, operations).share);
     rt_memory_free(p.a);
     rt_memory_free(p.b);
     rt_memory_free(p.c);
@@ -358,14 +358,21 @@ static void print_machine(const char *isa, int threads)
     rt_memory_free(s.y);
 }
 
-static int open_device(rt_dev *d, int threads)
+static int open_device(rt_dev **d, int threads)
 {
     rt_err err = { .text = "" };
+    rt_tensor c = rt_tensor_2(NULL, RT_F32, 8192, 8192), b = rt_tensor_2(NULL, RT_F32, 8192, 2048);
+    rt_tensor q = rt_tensor_3(NULL, RT_F32, 4096, 8, 64), lse = rt_tensor_2(NULL, RT_F32, 4096, 8);
+    rt_rows rows = { .n = 4096, .s = 1, .longest = 2048, .offset = rt_tensor_1(NULL, RT_I32, 2) };
+    rt_attention_rule rule = { .scale = 1 };
     if (rt_dev_open(d, "cpu", threads, &err))
         goto failed;
-    rt_dev_need_matmul(d, 8192, 8192, 2048);
-    rt_dev_need_attention(d, 4096, 2048, 8, 8, 64, 64, true);
-    if (rt_dev_ready(d, &err))
+    rt_dev_dry_begin(*d);
+    rt_matmul(*d, &c, &b, false, &b, true, 0.0f);
+    rt_matmul(*d, &b, &c, true, &b, false, 0.0f);
+    rt_attention_backward(*d, &q, &q, &q, &q, &q, &lse, &q, &q, &q, &rows, &rule);
+    rt_dev_dry_end(*d);
+    if (rt_dev_ready(*d, &err))
         goto failed;
     return 0;
 failed:
@@ -388,8 +395,9 @@ int main(int argc, char **argv)
     rt_dev *one, *all;
     if (open_device(&one, 1) || open_device(&all, threads))
         return 1;
-    printf("instruction set %s, %d threads\n", all.isa, all.threads);
-    print_machine(all.isa, all.threads);
+    rt_dev_facts f = rt_dev_get(all);
+    printf("instruction set %s, %d threads\n", f.isa, f.threads);
+    print_machine(f.isa, f.threads);
     if (!only || !strcmp(only, "products"))
         print_products(one, all);
     if (!only || !strcmp(only, "rows"))

@@ -53,22 +53,23 @@ int main(int argc, char **argv)
                       .bos = -1,
                       .pad = -1 };
     cfg.family = rt_family_find("llama");
-    rt_batch_shape shape = {
-        .rows = DOCS * LENGTH, .documents = DOCS, .head_rows = 512, .temperature = 1
-    };
+    rt_batch_shape shape = { .rows = DOCS * LENGTH,
+                             .documents = DOCS,
+                             .head_rows = 512,
+                             .temperature = 1,
+                             .waiting = DOCS * LENGTH };
     if (rt_dev_open(&dev, NULL, threads, &err))
         goto failed;
     rt_model_init(&model, &cfg);
     rt_model_plan_rope(&model, LENGTH);
-    rt_step_plan(&step, dev, &model, &shape, LENGTH, false);
+    const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
+    rt_step_plan(&step, dev, &model, &shape, &spec, VOCAB, LENGTH, false);
     rt_optimizer_plan(&optimizer, &cfg, 0.9, 0.98, 1e-8, 0.05);
-    step.spec = (rt_loss_spec){ .ce = 1, .temperature = 1 };
-    step.vocab = VOCAB;
     if (rt_weights_place(dev, &model.w, &err) || rt_model_rope(&model, dev, LENGTH, &err) ||
         rt_step_place(&step, &err) || rt_optimizer_place(&optimizer, dev, &err) ||
-        rt_dev_ready(dev, &err))
+        rt_dev_ready(dev, &err) || rt_params_init(&model.w.params, dev, &cfg, 1, &err))
         goto failed;
-    rt_params_init(&model.w.params, dev, &cfg, 1);
+    rt_dev_facts f = rt_dev_get(dev);
     for (int i = 0; i < DOCS; i++) {
         for (int t = 0; t < LENGTH; t++)
             token[i][t] = (int32_t)rt_rng_below(1, RT_RNG_DATA, (uint64_t)(i * LENGTH + t), VOCAB);
@@ -76,13 +77,16 @@ int main(int argc, char **argv)
     }
     double flop = flop_per_token(&cfg) * DOCS * LENGTH, before = 0;
     for (int r = -WARM; r < REPEAT; r++) {
-        rt_totals totals;
         double start = rt_now();
-        rt_step_run(&step, doc, DOCS, &totals);
-        double norm = rt_optimizer_norm(dev, &optimizer, &step.grads);
+        if (rt_step_run(&step, doc, DOCS, &err))
+            goto failed;
+        rt_optimizer_sums(dev, &optimizer, &step.grads);
+        if (rt_sync(dev, &err))
+            goto failed;
+        double norm = rt_optimizer_norm(&optimizer);
         rt_optimizer_update(dev, &optimizer, &model.w, &step.grads, 1e-4, norm > 1 ? 1 / norm : 1,
                             r + WARM + 1);
-        double took = rt_now() - start, after = rt_peak_rate(dev.isa, dev.threads, 1.0);
+        double took = rt_now() - start, after = rt_peak_rate(f.isa, f.threads, 1.0);
         if (r >= 0) {
             seconds[r] = took;
             share[r] = flop / took / (0.5 * (before + after));
@@ -92,8 +96,8 @@ int main(int argc, char **argv)
     double took = rt_median(seconds, REPEAT), middle = rt_median(share, REPEAT);
     printf("retort: %.1fM parameters, %d threads, %s: %.0f tokens/s, %.0f ms a step, %.1f GFLOP/s, "
            "%.1f %% of peak (%.1f to %.1f)\n",
-           (double)model.w.params.total / 1e6, dev.threads, dev.isa, DOCS * LENGTH / took,
-           took * 1e3, flop / took * 1e-9, 100 * middle, 100 * share[0], 100 * share[REPEAT - 1]);
+           (double)model.w.params.total / 1e6, f.threads, f.isa, DOCS * LENGTH / took, took * 1e3,
+           flop / took * 1e-9, 100 * middle, 100 * share[0], 100 * share[REPEAT - 1]);
     rt_step_free(&step);
     rt_optimizer_free(&optimizer, dev);
     rt_model_free(dev, &model);

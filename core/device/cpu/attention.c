@@ -24,10 +24,8 @@ static int64_t unit_floats(int64_t t, int64_t dk, int64_t dv, bool backward)
     return backward ? rt_max(forward, back) : forward;
 }
 
-void rt_cpu_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads,
-                           int64_t kv_heads, int64_t dk, int64_t dv, bool backward)
+void rt_cpu_need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward)
 {
-    (void)rows, (void)heads, (void)kv_heads;
     rt_cpu_need_rows(d, unit_floats(longest, dk, dv, backward) * (int64_t)sizeof(float));
 }
 

@@ -32,10 +32,8 @@ static inline void rt_cpu_run(const rt_dev *d, rt_unit_fn *fn, void *ctx, int64_
 void rt_cpu_matmul_ops(rt_ops *ops);    /* core/device/cpu/matmul.c */
 void rt_cpu_rows_ops(rt_ops *ops);      /* core/device/cpu/rows.c */
 void rt_cpu_attention_ops(rt_ops *ops); /* core/device/cpu/attention.c */
-void rt_cpu_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k);
-void rt_cpu_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k);
-void rt_cpu_need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads,
-                           int64_t kv_heads, int64_t dk, int64_t dv, bool backward);
+void rt_cpu_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k);
+void rt_cpu_need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward);
 void rt_cpu_need_head(rt_dev *d, int64_t vocab);
 /* Private rows of a thread. */
 void rt_cpu_need_rows(rt_dev *d, int64_t bytes_per_thread);

@@ -6,7 +6,7 @@
    are too few for that: a block in two parts may be packed twice.
    Numeric contract (ops.h): k goes in blocks of 2048, whose sums are added to c in order;
    inside a block the tile kernel is one chain. Threads and tiles split outputs only. Allocates
-   nothing: rt_cpu_need_matmul and _grouped plan the workspace. */
+   nothing: rt_cpu_need_product plans the workspace. */
 #include "core/device/cpu/cpu.h"
 
 #include <string.h>
@@ -452,7 +452,7 @@ static void run_batch(rt_dev *d, const struct batch *batch)
     const struct rt_cpu *cpu = rt_cpu_of(d);
     int64_t tiles_share = cpu->threads * tile_bytes(), left = cpu->scratch_size - tiles_share;
     if (left < PANEL_BYTES_MIN)
-        rt_bug("matmul: no workspace: plan it with rt_dev_need_matmul or rt_dev_need_grouped");
+        rt_bug("matmul: no workspace: no dry run had a product");
 
     r.k_max = rt_max(1, rt_min(k, RT_K_BLOCK));
     r.panels = rt_ceil_div(n, RT_PANEL);
@@ -612,16 +612,9 @@ static void need_panels(rt_dev *d, int64_t floats)
     cpu->scratch_need = rt_max(cpu->scratch_need, cpu->threads * tile_bytes() + bytes);
 }
 
-void rt_cpu_need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k)
+void rt_cpu_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
 {
-    rt_cpu_need_grouped(d, m, 1, n, k);
-}
-
-void rt_cpu_need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k)
-{
-    need_panels(d, experts * panel_floats(n, rt_min(k, RT_K_BLOCK)));    /* forward: k in, n out */
-    need_panels(d, experts * panel_floats(k, rt_min(n, RT_K_BLOCK)));    /* dx: n in, k out */
-    need_panels(d, experts * panel_floats(k, rt_min(rows, RT_K_BLOCK))); /* dw: rows summed */
+    need_panels(d, groups * panel_floats(n, rt_min(k, RT_K_BLOCK)));
 }
 
 void rt_cpu_matmul_ops(rt_ops *ops)

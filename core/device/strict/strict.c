@@ -537,23 +537,17 @@ static void facts(rt_dev *d, rt_dev_facts *f)
     cpu->backend->facts(cpu, f);
 }
 
-static void need_matmul(rt_dev *d, int64_t m, int64_t n, int64_t k)
+static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
 {
-    rt_dev_need_matmul(cpu_of(d), m, n, k);
+    rt_backend_cpu.need_product(cpu_of(d), groups, n, k);
 }
 
-static void need_grouped(rt_dev *d, int64_t rows, int64_t experts, int64_t n, int64_t k)
+static void need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward)
 {
-    rt_dev_need_grouped(cpu_of(d), rows, experts, n, k);
+    rt_backend_cpu.need_attention(cpu_of(d), longest, dk, dv, backward);
 }
 
-static void need_attention(rt_dev *d, int64_t rows, int64_t longest, int64_t heads,
-                           int64_t kv_heads, int64_t dk, int64_t dv, bool backward)
-{
-    rt_dev_need_attention(cpu_of(d), rows, longest, heads, kv_heads, dk, dv, backward);
-}
-
-static void need_head(rt_dev *d, int64_t vocab) { rt_dev_need_head(cpu_of(d), vocab); }
+static void need_head(rt_dev *d, int64_t vocab) { rt_backend_cpu.need_head(cpu_of(d), vocab); }
 static int ready(rt_dev *d, rt_err *err) { return rt_dev_ready(cpu_of(d), err); }
 static int64_t workspace(const rt_dev *d) { return rt_dev_workspace(cpu_of(d)); }
 
@@ -568,8 +562,7 @@ const rt_backend rt_backend_strict = {
     .upload = upload,
     .download = download,
     .sync = sync_strict,
-    .need_matmul = need_matmul,
-    .need_grouped = need_grouped,
+    .need_product = need_product,
     .need_attention = need_attention,
     .need_head = need_head,
     .ready = ready,
