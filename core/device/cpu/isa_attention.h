@@ -120,27 +120,58 @@ static const float *key_panel(const struct rt_attention_panels *p, int64_t panel
     return page_of(p, panel * RT_PANEL) + panel * RT_PANEL % p->tokens * dk;
 }
 
-/* c(m,32) = tile(k,m)ᵀ · columns 32 w .. of the values of keys [from, k): a chain a block of the
-   numeric contract, which goes on from page to page. */
-static void attention_values(int64_t m, int64_t from, int64_t k, const float *tile,
-                             const struct rt_attention_panels *values, int64_t w, float *c,
-                             int64_t ldc)
+/* c(m, 32 panels) of one panel, or of two that lie `stride` floats apart. */
+static void attention_tiles(int64_t m, int64_t k, const float *tile, const float *panel,
+                            int64_t panels, int64_t stride, float *c, int64_t ldc,
+                            enum rt_chain chain)
 {
-    float later[ISA_TILE_ROWS * RT_PANEL];
+    if (panels == 2)
+        isa_pairs[m](k, tile, panel, stride, c, ldc, chain);
+    else
+        isa_tiles[m](k, tile, m, panel, c, ldc, chain);
+}
+
+/* Scores of m rows and the panels [begin, end) of keys: two at once where few rows find them in one
+   page. */
+static void attention_scores(int64_t m, int64_t dk, const float *tile,
+                             const struct rt_attention_panels *keys, int64_t begin, int64_t end,
+                             float *scores, int64_t ld)
+{
+    int64_t page = keys->tokens / RT_PANEL;
+    for (int64_t p = begin, panels; p < end; p += panels) {
+        const float *panel = key_panel(keys, p, dk);
+        float *to = scores + p * RT_PANEL;
+        panels = m <= PAIR_ROWS && dk <= RT_K_BLOCK && p + 1 < end && p % page + 1 < page ? 2 : 1;
+        if (panels == 2)
+            attention_tiles(m, dk, tile, panel, panels, dk * RT_PANEL, to, ld, RT_CHAIN_SET);
+        else
+            attention_product(m, 0, dk, tile, m, panel, to, ld, false);
+    }
+}
+
+/* c(m, 32 panels) = tile(k,m)ᵀ · columns 32 w .. of the values of keys [from, k): a chain a block
+   of the numeric contract, which goes on from page to page. */
+static void attention_values(int64_t m, int64_t from, int64_t k, const float *tile,
+                             const struct rt_attention_panels *values, int64_t w, int64_t panels,
+                             float *c, int64_t ldc)
+{
+    float later[ISA_TILE_ROWS * 2 * RT_PANEL];
+    int64_t width = panels * RT_PANEL;
     for (int64_t k0 = from, end; k0 < k; k0 = end) {
         float *sum = k0 == from ? c : later;
-        int64_t ld = k0 == from ? ldc : RT_PANEL;
+        int64_t ld = k0 == from ? ldc : width;
         enum rt_chain chain = RT_CHAIN_SET;
         end = rt_min(k, (k0 / RT_K_BLOCK + 1) * RT_K_BLOCK);
         for (int64_t at = k0, next; at < end; at = next, chain = RT_CHAIN_ON) {
             const float *panel = page_of(values, at) +
                                  (w * values->tokens + at % values->tokens) * RT_PANEL;
             next = rt_min(end, (at / values->tokens + 1) * values->tokens);
-            isa_tiles[m](next - at, tile + at * m, m, panel, sum, ld, chain);
+            attention_tiles(m, next - at, tile + at * m, panel, panels, values->tokens * RT_PANEL,
+                            sum, ld, chain);
         }
         for (int64_t i = 0; sum == later && i < m; i++)
-            for (int64_t j = 0; j < RT_PANEL; j++)
-                c[i * ldc + j] += later[i * RT_PANEL + j];
+            for (int64_t j = 0; j < width; j++)
+                c[i * ldc + j] += later[i * width + j];
     }
 }
 
@@ -156,9 +187,8 @@ static void attend(const struct rt_attention_unit *u, const struct rt_attention_
         int64_t m = rt_min(ISA_TILE_ROWS, rows - r0), most = keys_of(u, r0 + m - 1);
         int64_t begin = first_panel(u, r0);
         gather_tile(u, tile, u->q, dk, r0, m);
-        for (int64_t p = begin / RT_PANEL; p < rt_ceil_div(most, RT_PANEL); p++)
-            attention_product(m, 0, dk, tile, m, key_panel(keys, p, dk), scores + p * RT_PANEL, ld,
-                              false);
+        attention_scores(m, dk, tile, keys, begin / RT_PANEL, rt_ceil_div(most, RT_PANEL), scores,
+                         ld);
         for (int64_t j = 0; j < m; j++) {
             float lse;
             inverse[j] = 1.0f / attention_softmax(scores + j * ld, begin, first_key(u, r0 + j),
@@ -169,8 +199,10 @@ static void attend(const struct rt_attention_unit *u, const struct rt_attention_
                 u->lse[head_offset(u, r0 + j, 1)] = lse;
         }
         pack_tile(tile + begin * m, scores + begin, ld, false, m, most - begin);
-        for (int64_t p = 0; p < wide / RT_PANEL; p++)
-            attention_values(m, begin, most, tile, values, p, out + p * RT_PANEL, wide);
+        for (int64_t p = 0, n = wide / RT_PANEL, panels; p < n; p += panels) {
+            panels = m <= PAIR_ROWS && p + 1 < n ? 2 : 1;
+            attention_values(m, begin, most, tile, values, p, panels, out + p * RT_PANEL, wide);
+        }
         for (int64_t j = 0; j < m; j++) {
             float *to = u->out + head_offset(u, r0 + j, dv);
             for (int64_t d = 0; d < dv; d++)

@@ -148,6 +148,67 @@ static void thin(int64_t m, int64_t k, const float *tile, const float *panels, i
         isa_tiles[m](k, tile, m, panels + p * stride, c + p * m * RT_PANEL, RT_PANEL, chain);
 }
 
+#if defined(RT_ISA_avx512)
+enum { PAIR_ROWS = 6 }; /* 24 sums + 4 of b + 1 of a in 32 registers */
+#else
+enum { PAIR_ROWS = 1 };
+#endif
+
+RT_V16_FN void pair_product(const int m, int64_t k, const float *tile, const float *panel,
+                            int64_t stride, float *c, int64_t ldc, enum rt_chain chain)
+{
+    rt_v16 sum[PAIR_ROWS][4];
+#pragma GCC unroll 6
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++)
+            sum[i][v] = chain == RT_CHAIN_ON ? v16_load(c + i * ldc + 16 * v) : v16_zero();
+    for (int64_t step = 0; step < k; step++) {
+        rt_v16 b[4];
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++)
+            b[v] = v16_load(panel + v / 2 * stride + step * RT_PANEL + v % 2 * 16);
+#pragma GCC unroll 6
+        for (int i = 0; i < m; i++) {
+            rt_v16 s = v16_set1(tile[step * m + i]);
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; v++)
+                sum[i][v] = v16_fma(s, b[v], sum[i][v]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++)
+            v16_store(c + i * ldc + 16 * v, sum[i][v]);
+}
+
+#define PAIR_KERNEL(m)                                                                             \
+    static void pair_##m(int64_t k, const float *tile, const float *panel, int64_t stride,         \
+                         float *c, int64_t ldc, enum rt_chain chain)                               \
+    {                                                                                              \
+        pair_product(m, k, tile, panel, stride, c, ldc, chain);                                    \
+    }
+PAIR_KERNEL(1)
+#if defined(RT_ISA_avx512)
+PAIR_KERNEL(2)
+PAIR_KERNEL(3)
+PAIR_KERNEL(4)
+PAIR_KERNEL(5)
+PAIR_KERNEL(6)
+#endif
+
+/* [m]: c(m,64) = or goes on from tile(k,m)ᵀ · two panels `stride` floats apart. For few rows: their
+   chains in one panel would wait for themselves. */
+typedef void pair_fn(int64_t k, const float *tile, const float *panel, int64_t stride, float *c,
+                     int64_t ldc, enum rt_chain chain);
+static pair_fn *const isa_pairs[PAIR_ROWS + 1] = {
+    NULL,   pair_1,
+#if defined(RT_ISA_avx512)
+    pair_2, pair_3, pair_4, pair_5, pair_6,
+#endif
+};
+
 /* n elements of one row of b, from element `first`, as f32 */
 static void widen_row(float *out, const struct rt_matrix *b, int64_t row, int64_t first, int64_t n)
 {

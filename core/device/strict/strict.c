@@ -375,7 +375,9 @@ static void look_address(const struct item *it, const rt_tensor *t, bool input)
 #define PARAM_ROWS(x) , const rt_rows *x
 #define SAVE_ROWS(x) a->x = *x;
 #define PASS_ROWS(x) , &a->x
-#define LOOK_ROWS(x) look_address(it, &a->x.offset, true);
+#define LOOK_ROWS(x)                                                                               \
+    look_address(it, &a->x.offset, true);                                                          \
+    look_address(it, &a->x.page, false);
 #define FIELD_RULE(x)                                                                              \
     rt_attention_rule x;                                                                           \
     struct held sinks_of_rule;
