@@ -39,6 +39,7 @@ static const rt_option options[] = {
 enum { PREFILL_MIN = 16, EXPERTS_AHEAD = 8, PROBE_ROWS = 64 };
 #define WAITING_MIN ((int64_t)1 << 20)
 #define WAITING_MOST ((int64_t)256 << 20)
+#define HOLD_ASIDE ((int64_t)1 << 20) /* between two parts of a buffer */
 
 typedef struct sampler {
     const sample_options *o;
@@ -282,7 +283,7 @@ static int64_t measure(sampler *s, int64_t batch, int64_t prefill, int64_t exper
 }
 
 /* What --memory is spent on: as many sequences as wanted and possible, then prompt tokens, then
-   buffers for experts, then answers that wait for others. */
+   buffers for experts, then answers that wait for others, and layers that stay. */
 static int fit(sampler *s, int64_t batch, bool refuse, rt_err *err)
 {
     char what[80];
@@ -311,8 +312,10 @@ static int fit(sampler *s, int64_t batch, bool refuse, rt_err *err)
     while (ahead < e && measure(s, low, prefill, ahead + 1, err) <= memory)
         ahead++;
     int64_t left = memory - measure(s, low, prefill, ahead, err);
-    s->waiting = rt_max(WAITING_MIN, rt_min(WAITING_MOST, left / 2));
-    return plan_answers(s, low, prefill, err);
+    s->waiting = rt_max(WAITING_MIN, rt_min(WAITING_MOST, left / 8));
+    left = memory - measure(s, low, prefill, ahead, err);
+    rt_stream_hold(s->teacher.stream, left - HOLD_ASIDE);
+    return 0;
 }
 
 static int plan_generation(sampler *s, int64_t samples, bool refuse, rt_err *err)

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/base/log.h"
 #include "core/base/memory.h"
 #include "teacher/scorer.h"
 

@@ -20,7 +20,8 @@ enum {
     BATCH_MIN = 256,       /* rows worth holding all experts of a layer for */
     HEAD_ROWS_MIN = 16,
     PROBE_ROWS = 512,
-    CHECKPOINT_S = 60 /* a pass that takes longer can be taken up where it was killed */
+    HOLD_ASIDE = 1 << 20, /* bytes between two parts of a buffer */
+    CHECKPOINT_S = 60     /* a pass that takes longer can be taken up where it was killed */
 };
 
 /* Soft rows stand for tokens [first, end): from the first token to learn to the last. */
@@ -321,7 +322,9 @@ static int fit(rt_scorer *s, bool refuse, rt_err *err)
         while (slots < e && measure(s, rows, slots + 1) <= memory)
             slots++;
     }
-    measure(s, rows, slots);
+    int64_t left = memory - measure(s, rows, slots);
+    if (s->flight < rt_scorer_tokens(s)) /* there will be other passes */
+        rt_stream_hold(s->teacher.stream, left - HOLD_ASIDE);
     return 0;
 }
 

@@ -100,7 +100,8 @@ static double pass_bytes(const rt_teacher *t, int64_t rows)
     const rt_config *c = &t->model.cfg;
     const rt_stream_sizes *z = rt_stream_size(t->stream);
     double missed = c->experts ? pow(1 - (double)c->active / (double)c->experts, (double)rows) : 0;
-    return (double)z->layers + (double)z->experts * (1 - missed);
+    double share = 1 - rt_stream_held(t->stream); /* of what is not there from the second pass on */
+    return ((double)z->layers + (double)z->experts * (1 - missed)) * share;
 }
 
 double rt_streaming_pass_s(const rt_streaming_speed *speed, const rt_teacher *t, int64_t rows)
@@ -108,20 +109,29 @@ double rt_streaming_pass_s(const rt_streaming_speed *speed, const rt_teacher *t,
     return fmax(pass_bytes(t, rows) / speed->disk, speed->row_s * (double)rows);
 }
 
+static const char *rate_text(char *buf, size_t size, double rate)
+{
+    if (rate >= 100)
+        return rt_fmt_count(buf, size, rate);
+    snprintf(buf, size, "%.3g", rate);
+    return buf;
+}
+
 void rt_streaming_forecast(const rt_streaming_speed *speed, const rt_teacher *t, int64_t memory,
                            int64_t tokens, int64_t rows, int64_t archive)
 {
     char a[32], b[32], c[32], d[32];
     rows = rt_max(1, rt_min(rows, tokens));
-    double pass_s = rt_streaming_pass_s(speed, t, rows), rate = (double)rows / pass_s;
+    double rate = (double)rows / rt_streaming_pass_s(speed, t, rows);
     rt_info("streaming within %s: %s a pass of %lld tokens, %lld passes; the disk gives %s/s, the "
             "products %s tokens/s",
             rt_fmt_bytes(a, sizeof a, memory),
             rt_fmt_bytes(b, sizeof b, (int64_t)pass_bytes(t, rows)), (long long)rows,
             (long long)rt_ceil_div(tokens, rows), rt_fmt_bytes(c, sizeof c, (int64_t)speed->disk),
-            rt_fmt_count(d, sizeof d, 1 / speed->row_s));
-    rt_info("forecast: %s tokens/s, %.2g hours for %lld tokens, an archive of about %s",
-            rt_fmt_count(a, sizeof a, rate), (double)tokens / rate / 3600, (long long)tokens,
+            rate_text(d, sizeof d, 1 / speed->row_s));
+    rt_info("forecast: %s tokens/s, %.1f hours (%s) for %lld tokens, an archive of about %s",
+            rate_text(a, sizeof a, rate), (double)tokens / rate / 3600,
+            rt_fmt_seconds(c, sizeof c, (double)tokens / rate), (long long)tokens,
             rt_fmt_bytes(b, sizeof b, archive));
 }
 

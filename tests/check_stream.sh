@@ -81,6 +81,8 @@ expect 0 '' sample $plan --out r.traces --batch 8
 expect 0 '' sample $plan --out r-1.traces --memory 250M --json
 same r.traces r-1.traces "sampled through streamed weights"
 within $((250 << 20)) "sampled"
+[ "$(value stream.weights_bytes)" -lt $(($(wc -c <fp8/model.safetensors) * 2)) ] ||
+    fail "layers that had room were read again: $(value stream.weights_bytes) bytes"
 
 # --- where direct reads are refused, plain ones
 if [ -w /dev/shm ]; then
@@ -152,7 +154,7 @@ done
 # --- said before it starts, and planned
 "$retort" score --teacher fp8 --data one.jsonl --out said.traces --memory 200M 2>err.txt >out.txt
 grep -qE 'streaming within 200 MiB: .* a pass of [0-9]+ tokens, 1 passes' err.txt || fail "forecast: $(cat err.txt)"
-grep -qE 'forecast: .* tokens/s, .* hours for [0-9]+ tokens, an archive of about' err.txt || fail "forecast: $(cat err.txt)"
+grep -qE 'forecast: .* tokens/s, .* hours \(.*\) for [0-9]+ tokens, an archive of about' err.txt || fail "forecast: $(cat err.txt)"
 grep -qE '^weights read, bytes +[0-9]+' out.txt || fail "account: $(cat out.txt)"
 expect 0 '' score --teacher fp8 --data texts.jsonl --out none.traces --memory 200M --plan
 grep -qE '^  memory +stream +two layers' out.txt && grep -qE '^  file +weights +read a pass' out.txt || fail "--plan: $(cat out.txt)"

@@ -33,12 +33,14 @@ struct rt_stream {
     int64_t slots, row_bytes; /* row_bytes: of the embedding where its rows are read, else 0 */
     rt_parcel *own;           /* (L) */
     rt_parcel *expert;        /* (L,E) */
+    int64_t holds;            /* leading layers that stay once they are read */
+    load *kept;               /* (holds) their own weights */
     rt_parcel head;           /* held */
     rt_tensor *held;          /* the embedding that is the head too, or NULL */
     const rt_stored *embed;
     rt_parcels all;
     struct buffers {
-        uint8_t *own[2], *expert, *head;
+        uint8_t *own[2], *expert, *head, *kept;
     } host, sent;            /* the same where operations read the host's memory */
     uint8_t *rows_at;        /* of the embedding, as they are stored */
     float *wide;             /* (WIDE_ROWS, C) as f32 */
@@ -55,6 +57,8 @@ struct rt_stream {
     int64_t begin, issue; /* the first layer not yet left, the next to be read */
     load *want;           /* (E) routed experts, ascending */
     int64_t wants, want_issue, taken, freed;
+    bool *stays;           /* (holds, E) in the memory of its layer */
+    bool roomy;            /* every expert of this layer has a buffer of its own */
     bool *loaded, *routed; /* (E) in its slot, where all experts have one; had rows in this layer */
     int reading;
     double read_since, since, last; /* a pass began first, 0 = none did; a layer was left last */
@@ -115,6 +119,18 @@ static uint8_t *take(rt_arena *a, const char *name, int64_t bytes)
     return p ? p + (RT_DISK_BLOCK - (uintptr_t)p % RT_DISK_BLOCK) % RT_DISK_BLOCK : NULL;
 }
 
+/* Bytes of the first n layers, experts included. */
+static int64_t kept_bytes(const rt_stream *s, int64_t n)
+{
+    int64_t bytes = 0;
+    for (int64_t l = 0; l < n; l++) {
+        bytes += s->own[l].bytes;
+        if (rt_config_routed(&s->m->cfg, l))
+            bytes += s->size.a_layer * s->size.expert;
+    }
+    return bytes;
+}
+
 static void take_buffers(rt_stream *s, rt_arena *a, struct buffers *b)
 {
     rt_arena_release(a, 0);
@@ -122,6 +138,7 @@ static void take_buffers(rt_stream *s, rt_arena *a, struct buffers *b)
         b->own[i] = take(a, "two layers", s->size.layer);
     b->expert = take(a, "experts", s->slots * s->size.expert);
     b->head = take(a, "head", s->head.bytes);
+    b->kept = take(a, "layers that stay", kept_bytes(s, s->holds));
 }
 
 static void plan_buffers(rt_stream *s)
@@ -138,6 +155,8 @@ static void plan_buffers(rt_stream *s)
     s->want = rt_arena_take(a, "routes", e * (int64_t)sizeof *s->want);
     s->loaded = rt_arena_take(a, "routes", e * (int64_t)sizeof *s->loaded);
     s->routed = rt_arena_take(a, "routes", e * (int64_t)sizeof *s->routed);
+    s->kept = rt_arena_take(a, "routes", s->holds * (int64_t)sizeof *s->kept);
+    s->stays = rt_arena_take(a, "routes", s->holds * e * (int64_t)sizeof *s->stays);
     s->sent = s->host;
     if (!rt_dev_get(s->dev).maps_files)
         take_buffers(s, &s->away, &s->sent);
@@ -175,6 +194,25 @@ void rt_stream_slots(rt_stream *s, int64_t slots)
     measure_buffers(s);
 }
 
+void rt_stream_hold(rt_stream *s, int64_t bytes)
+{
+    s->holds = 0;
+    while (s->holds < s->m->cfg.layers && kept_bytes(s, s->holds + 1) <= bytes)
+        s->holds++;
+    measure_buffers(s);
+}
+
+double rt_stream_held(const rt_stream *s)
+{
+    int64_t held = 0;
+    for (int64_t l = 0; l < s->holds; l++) {
+        held += s->own[l].weights;
+        for (int64_t e = 0; e < s->size.a_layer; e++)
+            held += s->expert[l * s->size.a_layer + e].weights;
+    }
+    return (double)held / (double)rt_max(1, s->size.layers + s->size.experts);
+}
+
 const rt_stream_sizes *rt_stream_size(const rt_stream *s) { return &s->size; }
 int64_t rt_stream_bytes(const rt_stream *s) { return s->arena.high + s->away.high; }
 
@@ -201,18 +239,22 @@ static void end_read(rt_stream *s, const rt_read *p, bool plain)
     s->count.plain |= plain;
 }
 
+static load *own_load(rt_stream *s, int64_t layer)
+{
+    return layer < s->holds ? &s->kept[layer] : &s->own_load[layer % 2];
+}
+
 /* The next read that is wanted and has a buffer: experts first, they are waited for now. */
 static load *pick(rt_stream *s)
 {
-    bool all = s->slots == s->size.a_layer;
-    for (; s->want_issue < s->wants && (all || s->want_issue < s->freed + s->slots);
+    for (; s->want_issue < s->wants && (s->roomy || s->want_issue < s->freed + s->slots);
          s->want_issue++) {
         load *l = &s->want[s->want_issue];
         if (l->issued < l->p->n)
             return l;
     }
     for (; s->visiting && s->issue < s->m->cfg.layers && s->issue < s->begin + 2; s->issue++) {
-        load *l = &s->own_load[s->issue % 2];
+        load *l = own_load(s, s->issue);
         if (l->key != s->issue)
             *l = (load){ .p = &s->own[s->issue],
                          .buffer = s->host.own[s->issue % 2],
@@ -227,7 +269,7 @@ static load *pick(rt_stream *s)
 static void *read_loop(void *ctx)
 {
     rt_stream *s = ctx;
-    load *l;
+    load *l = NULL;
     pthread_mutex_lock(&s->lock);
     for (;;) {
         while (!s->ending && (s->failed || !(l = pick(s))))
@@ -311,7 +353,7 @@ static int begin_pass(rt_stream *s, int64_t layer, rt_err *err)
 static int enter(void *ctx, int64_t layer, rt_err *err)
 {
     rt_stream *s = ctx;
-    load *l = &s->own_load[layer % 2];
+    load *l = own_load(s, layer);
     int bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->m->path) : 0;
     pthread_mutex_lock(&s->lock);
     if (s->since == 0)
@@ -350,24 +392,37 @@ static int leave(void *ctx, int64_t layer, rt_err *err)
     return 0;
 }
 
+/* Where expert e of a layer is read to: a place of its own, or the next of few. */
+static load place_expert(rt_stream *s, int64_t layer, int64_t e)
+{
+    const rt_parcel *p = &s->expert[layer * s->size.a_layer + e];
+    bool kept = layer < s->holds;
+    bool there = kept ? s->stays[layer * s->size.a_layer + e] : s->roomy && s->loaded[e];
+    int64_t at = (s->roomy ? e : s->wants % s->slots) * s->size.expert;
+    if (kept)
+        at += kept_bytes(s, layer) + s->own[layer].bytes;
+    return (load){ .p = p,
+                   .buffer = (kept ? s->host.kept : s->host.expert) + at,
+                   .sent = (kept ? s->sent.kept : s->sent.expert) + at,
+                   .key = e,
+                   .issued = there ? p->n : 0,
+                   .done = there ? p->n : 0,
+                   .there = there };
+}
+
 static int route(void *ctx, int64_t layer, rt_err *err)
 {
     rt_stream *s = ctx;
-    bool all = s->slots == s->size.a_layer;
     (void)err;
     pthread_mutex_lock(&s->lock);
     s->wants = s->want_issue = s->taken = s->freed = 0;
+    s->roomy = s->slots == s->size.a_layer || layer < s->holds;
     for (int64_t e = 0; e < s->size.a_layer; e++) {
         if (s->offset[e] == s->offset[e + 1])
             continue;
         s->routed[e] = true;
-        const rt_parcel *p = &s->expert[layer * s->size.a_layer + e];
-        bool there = all && s->loaded[e];
-        int64_t at = (all ? e : s->wants % s->slots) * s->size.expert;
-        int done = there ? p->n : 0;
-        s->want[s->wants++] = (load){ p,    s->host.expert + at, s->sent.expert + at, e, done, done,
-                                      there };
-        s->count.experts += !there;
+        s->want[s->wants] = place_expert(s, layer, e);
+        s->count.experts += !s->want[s->wants++].there;
     }
     pthread_cond_broadcast(&s->work);
     pthread_mutex_unlock(&s->lock);
@@ -379,7 +434,7 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
 {
     rt_stream *s = ctx;
     int bad = 0;
-    int64_t most = s->slots == s->size.a_layer ? s->slots : rt_max(1, s->slots / 2);
+    int64_t most = s->roomy ? s->size.a_layer : rt_max(1, s->slots / 2);
     if (rt_sync(s->dev, err))
         return -1;
     pthread_mutex_lock(&s->lock);
@@ -397,7 +452,10 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
         if (l->done < l->p->n)
             break;
         settle(s, l);
-        s->loaded[l->key] = true;
+        if (layer < s->holds)
+            s->stays[layer * s->size.a_layer + l->key] = true;
+        else
+            s->loaded[l->key] = true;
         for (int64_t e = *end; e < l->key; e++)
             rt_parcel_point(&s->expert[layer * s->size.a_layer + e],
                             l->sent); /* no row, but some memory */
@@ -548,6 +606,11 @@ int rt_stream_open(rt_stream *s, rt_err *err)
     if (open_files(s, err) || hold_head(s, err))
         return -1;
     s->own_load[0].key = s->own_load[1].key = -1;
+    for (int64_t l = 0; l < s->holds; l++)
+        s->kept[l] = (load){ .p = &s->own[l],
+                             .buffer = s->host.kept + kept_bytes(s, l),
+                             .sent = s->sent.kept + kept_bytes(s, l),
+                             .key = l };
     s->visit = (rt_visit){ .ctx = s,
                            .offset = s->offset,
                            .embed = s->embed ? embed : NULL,

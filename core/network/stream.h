@@ -33,7 +33,11 @@ const rt_stream_sizes *rt_stream_size(const rt_stream *s);
 /* How many experts have a buffer, from 2 on. With one for each of a layer they stay until it is
    left: of several batches only the first reads them. */
 void rt_stream_slots(rt_stream *s, int64_t slots);
-int64_t rt_stream_bytes(const rt_stream *s); /* of memory, with these slots */
+/* So many bytes more hold leading layers, own weights and experts, from the first pass that reads
+   them on: of use where there are several passes. */
+void rt_stream_hold(rt_stream *s, int64_t bytes);
+double rt_stream_held(const rt_stream *s);   /* the share of a pass's bytes that these layers are */
+int64_t rt_stream_bytes(const rt_stream *s); /* of memory, with these slots and layers */
 void rt_stream_needs(const rt_stream *s, rt_needs *p);
 /* Once the model is read: buffers, threads, and what is held. From here on m's weights are visited.
  */
