@@ -123,12 +123,13 @@ void rt_streaming_forecast(const rt_streaming_speed *speed, const rt_teacher *t,
     char a[32], b[32], c[32], d[32];
     rows = rt_max(1, rt_min(rows, tokens));
     double rate = (double)rows / rt_streaming_pass_s(speed, t, rows);
-    rt_info("streaming within %s: %s a pass of %lld tokens, %lld passes; the disk gives %s/s, the "
-            "products %s tokens/s",
-            rt_fmt_bytes(a, sizeof a, memory),
-            rt_fmt_bytes(b, sizeof b, (int64_t)pass_bytes(t, rows)), (long long)rows,
-            (long long)rt_ceil_div(tokens, rows), rt_fmt_bytes(c, sizeof c, (int64_t)speed->disk),
-            rate_text(d, sizeof d, 1 / speed->row_s));
+    int64_t passes = rt_ceil_div(tokens, rows);
+    rt_info(
+        "streaming within %s: %s a pass of %lld tokens, %lld pass%s; the disk gives %s/s, the "
+        "products %s tokens/s",
+        rt_fmt_bytes(a, sizeof a, memory), rt_fmt_bytes(b, sizeof b, (int64_t)pass_bytes(t, rows)),
+        (long long)rows, (long long)passes, passes == 1 ? "" : "es",
+        rt_fmt_bytes(c, sizeof c, (int64_t)speed->disk), rate_text(d, sizeof d, 1 / speed->row_s));
     rt_info("forecast: %s tokens/s, %.1f hours (%s) for %lld tokens, an archive of about %s",
             rate_text(a, sizeof a, rate), (double)tokens / rate / 3600,
             rt_fmt_seconds(c, sizeof c, (double)tokens / rate), (long long)tokens,

@@ -97,13 +97,12 @@ fi
 batches="--teacher fp8 --data texts.jsonl --memory 150M"
 "$retort" score $batches --out k.traces >out.txt 2>err.txt &
 pid=$!
-for wait in $(seq 200); do
-    [ -s k.traces.pass ] && break
-    sleep 0.01
-done
+while [ ! -s k.traces.pass ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kept=$([ -s k.traces.pass ] && echo yes)
 kill -KILL $pid 2>/dev/null
 wait $pid 2>/dev/null
-[ -s k.traces.pass ] || [ $wait -lt 200 ] || fail "several batches left no file of a pass"
+# (under a sanitizer memory is too little for that: passes of one batch)
+[ "$kept" ] || grep -q ' passes;' err.txt || fail "several batches are kept in no file: $(cat err.txt)"
 for k in $(seq "$kills"); do
     "$retort" score $batches -q --out k.traces >/dev/null 2>err.txt &
     pid=$!
@@ -117,8 +116,7 @@ absent k.traces.pass
 rm -rf g.traces
 "$retort" score $batches --out g.traces >out.txt 2>err.txt & # killed once a layer is kept
 pid=$!
-for wait in $(seq 300); do
-    [ "$(head -c 7 g.traces.pass 2>/dev/null | tr -d '\0')" = RTPASS1 ] && break
+while [ "$(head -c 7 g.traces.pass 2>/dev/null | tr -d '\0')" != RTPASS1 ] && kill -0 $pid 2>/dev/null; do
     sleep 0.005
 done
 kill -KILL $pid 2>/dev/null
@@ -153,7 +151,7 @@ done
 
 # --- said before it starts, and planned
 "$retort" score --teacher fp8 --data one.jsonl --out said.traces --memory 200M 2>err.txt >out.txt
-grep -qE 'streaming within 200 MiB: .* a pass of [0-9]+ tokens, 1 passes' err.txt || fail "forecast: $(cat err.txt)"
+grep -qE 'streaming within 200 MiB: .* a pass of [0-9]+ tokens, 1 pass;' err.txt || fail "forecast: $(cat err.txt)"
 grep -qE 'forecast: .* tokens/s, .* hours \(.*\) for [0-9]+ tokens, an archive of about' err.txt || fail "forecast: $(cat err.txt)"
 grep -qE '^weights read, bytes +[0-9]+' out.txt || fail "account: $(cat out.txt)"
 expect 0 '' score --teacher fp8 --data texts.jsonl --out none.traces --memory 200M --plan

@@ -258,6 +258,7 @@ static int random_weights(const char *config, const char *out, rt_err *err)
     for (int i = 0; !bad && i < m.w.params.n; i++)
         bad = !write_param(f, &c, &m.w.params.item[i], chunk, &state);
     bad = (f && fclose(f)) || bad;
+    rt_weights_free(NULL, &m.w);
     free(chunk);
     free(text);
     cJSON_Delete(header);
