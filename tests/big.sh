@@ -3,7 +3,7 @@
 # bf16 weights (16 GB, made here once), scores 4,096 tokens with it, writes it as Q4_K_M, and generates from that.
 # For each: seconds, and the most memory that was not a file's (RssAnon, looked at ten times a second).
 # Then a deepseek_v3 of 14 GB in fp8 (24 routed layers of 64 experts, width 2,048) whose weights are streamed within
-# --memory 2G: one text too short for every expert, and 4,000 tokens; the account of each, and its most resident
+# --memory 2G: one text too short for every expert, and 2,800 tokens; the account of each, and its most resident
 # memory, file pages included (VmHWM).
 # Not part of CI: 40 GB of disk, and about half an hour on two cores. PARTS="stream" does only that part.
 set -u
