@@ -56,6 +56,15 @@ same a.traces few.traces "a small cache"
 grep -qE '[1-9][0-9]* of [0-9]+ prompt tokens were in the cache already' err.txt || fail "sharing: $(cat err.txt)"
 same a.traces shared.traces "a shared prefix"
 
+# --- a prompt alone gives the samples it gives among others
+grep '"id":"p7"' pairs.jsonl >alone.jsonl
+expect 0 '' sample ${plan/pairs.jsonl/alone.jsonl} --out alone.traces --batch 1
+for name in a alone; do
+    expect 0 '' archive export $name.traces --soft --verdict correct,wrong,unverified,unfinished --out $name-soft.jsonl
+    grep '"prompt_id":"p7"' $name-soft.jsonl | sed 's/"index":[0-9]*,//' >$name-p7.jsonl
+done
+[ "$(wc -l <alone-p7.jsonl)" = 30 ] && same a-p7.jsonl alone-p7.jsonl "a prompt alone"
+
 # --- a stop text ends a response, which is cut there and judged
 expect 0 '' sample $plan --out stop.traces --stop ed{ --stop thonk
 expect 0 '' archive verify stop.traces

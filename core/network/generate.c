@@ -201,6 +201,7 @@ static void begin_request(rt_generator *g, int64_t slot, const rt_request *r)
     s->begun = false;
     memcpy(s->token, r->prompt, (size_t)r->n_prompt * sizeof *s->token);
     rt_soft_clear(&s->soft);
+    g->counts.prompt += s->n;
     g->queue[g->n_queue++] = (int32_t)slot;
 }
 
@@ -308,7 +309,6 @@ static bool begin(rt_generator *g, sequence *s, bool *full)
     s->begun = true;
     if (part >= 0)
         copy_page(g, s, part, common);
-    g->counts.prompt += s->n == s->n_prompt ? s->n : 0;
     g->counts.shared += s->fed;
     return true;
 }

@@ -93,7 +93,7 @@ typedef struct rt_generate_io {
 
 /* Since the generator was opened. */
 typedef struct rt_generated {
-    int64_t prompt;  /* tokens of all prompts that began */
+    int64_t prompt;  /* tokens of all prompts */
     int64_t shared;  /* tokens that began in the cache: of prompts, and of what was put off */
     int64_t fed;     /* rows that were not: prompts', and those of sequences put off */
     int64_t tokens;  /* chosen */
