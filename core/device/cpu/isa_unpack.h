@@ -142,7 +142,6 @@ TAKE_FN void take_nibbles(struct sink *o, const uint8_t *const row[32], int64_t 
                           const rt_v16 d[2], const rt_v16i *fifth, float less, const rt_v16 *m)
 {
     rt_v16i w[2][4];
-    rt_v16 off = v16_set1(less);
     BOTH v16i_load4(w[g], row + 16 * g, at);
     UNROLL(2)
     for (int high = 0; high < 2; high++)
@@ -152,12 +151,14 @@ TAKE_FN void take_nibbles(struct sink *o, const uint8_t *const row[32], int64_t 
         int e = 16 * high + 4 * j + b;
         BOTH
         {
-            rt_v16i q = nibble_of(w[g][j], b, high);
-            if (fifth)
-                q = v16i_or(q, v16i_shl(v16i_and(v16i_shr(fifth[g], e), 1), 4));
-            rt_v16 y = v16_from_int(q);
-            if (less != 0.0f)
-                y = v16_sub(y, off);
+            rt_v16 y;
+            if (fifth) {
+                rt_v16i q = nibble_of(w[g][j], b, high);
+                y = v16_from_int(v16i_or(q, v16i_shl(v16i_and(v16i_shr(fifth[g], e), 1), 4)));
+                y = less != 0.0f ? v16_sub(y, v16_set1(less)) : y;
+            } else {
+                y = v16_nibble(w[g][j], 8 * b + 4 * high, less);
+            }
             y = v16_mul(d[g], y);
             put(o, g, e, m ? v16_add(y, m[g]) : y);
         }
@@ -297,10 +298,12 @@ TAKE_FN void take_q45_k(struct sink *o, const uint8_t *const row[32], int64_t k,
             for (int b = 0; b < 4; b++)
                 BOTH
                 {
-                    rt_v16i q = v16i_and(v16i_shr(nibbles[g], 8 * b), 15);
-                    if (five)
-                        q = v16i_or(q, v16i_shl(v16i_and(v16i_shr(fifth[g], 8 * b), 1), 4));
-                    put(o, g, 16 * part + 4 * n + b, v16_sub(v16_mul(s[g], v16_from_int(q)), m[g]));
+                    rt_v16i q = v16i_shr(nibbles[g], 8 * b);
+                    rt_v16 y = five ? v16_from_int(v16i_or(
+                                          v16i_and(q, 15),
+                                          v16i_shl(v16i_and(v16i_shr(fifth[g], 8 * b), 1), 4)))
+                                    : v16_nibble(nibbles[g], 8 * b, 0);
+                    put(o, g, 16 * part + 4 * n + b, v16_sub(v16_mul(s[g], y), m[g]));
                 }
         }
     }

@@ -125,6 +125,15 @@ RT_V16_FN rt_v16 v16_lookup(const float table[16], rt_v16i a)
 {
     return _mm512_permutexvar_ps(a, _mm512_loadu_ps(table));
 }
+/* The four bits of a from bit `at` on, less `less` (a small whole number, so exactly). A permutation
+   looks at four bits only, so a table of the sixteen numbers costs one instruction where a mask, a
+   conversion and a subtraction would cost three. */
+RT_V16_FN rt_v16 v16_nibble(rt_v16i a, int at, float less)
+{
+    const rt_v16 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_permutexvar_ps(v16i_shr(a, at), _mm512_sub_ps(numbers, _mm512_set1_ps(less)));
+}
+#define RT_V16_NIBBLE 1
 /* out[j] = word j of the 16 bytes at row[i] + at, for the rows i */
 RT_V16_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t at)
 {
@@ -544,6 +553,14 @@ RT_V16I_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < 4; j++)
             memcpy(&out[j].v[i], row[i] + at + 4 * j, 4);
+}
+#endif
+
+#ifndef RT_V16_NIBBLE
+RT_V16_FN rt_v16 v16_nibble(rt_v16i a, int at, float less)
+{
+    rt_v16 number = v16_from_int(v16i_and(v16i_shr(a, at), 15));
+    return less != 0.0f ? v16_sub(number, v16_set1(less)) : number;
 }
 #endif
 
