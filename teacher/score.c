@@ -249,11 +249,13 @@ int rt_scorer_next(rt_scorer *s, rt_score_text *t, rt_err *err)
     return 0;
 }
 
-/* Tokens that this part has to score. */
+/* Tokens that this part has to score; of an archive that an earlier stage will write, at most. */
 int64_t rt_scorer_tokens(const rt_scorer *s)
 {
     int64_t all = 0;
-    for (int64_t i = 0; i < s->count; i++)
+    if (!s->archive && !s->work.n)
+        all = s->count * s->longest;
+    for (int64_t i = 0; (s->archive || s->work.n) && i < s->count; i++)
         if (length_of(s, i) <= s->teacher.positions)
             all += length_of(s, i);
     return rt_ceil_div(all, divided(s) ? s->manifest.parts : 1);

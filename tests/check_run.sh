@@ -174,4 +174,15 @@ cat >from-text.json <<'E'
 E
 "$retort" -q run from-text.json --plan >plan.txt 2>log && fail "a plan with a hole in it is no success"
 grep -q 'known once stage tokenizer has run' plan.txt || fail "no reason: $(cat plan.txt)"
+
+# --- an archive that is yet to be written and then scored again is planned, streamed or not
+for memory in 0 200M; do
+    cat >again.json <<E
+{"run": {"out": "again"},
+ "traces": {"command": "sample", "teacher": "teacher", "prompts": ["problems.jsonl"], "out": "{out}/a.traces", "max_tokens": 60},
+ "scored": {"command": "score", "teacher": "teacher", "data": ["{out}/a.traces"], "out": "{out}/b.traces", "memory": "$memory"}}
+E
+    "$retort" -q run again.json --plan --json >plan.json 2>log || fail "--plan of a second scoring: $(cat log)"
+    [ "$(grep -o '"units":[0-9]*' plan.json | tail -1)" = '"units":40' ] || fail "a second scoring: $(cat plan.json)"
+done
 exit $failed
