@@ -367,7 +367,7 @@ static int generate(sampler *s, rt_err *err)
     const rt_generated *c = rt_answers_counts(s->answers);
     if (!bad && c->shared > 0)
         rt_info("%lld of %lld prompt tokens were in the cache already, shared with other samples",
-                (long long)rt_min(c->shared, c->prompt), (long long)c->prompt);
+                (long long)c->shared, (long long)c->prompt);
     return bad;
 }
 

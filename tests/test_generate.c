@@ -189,6 +189,7 @@ START_TEST(samples_of_a_prompt)
     static bench b;
     static result want[REQUESTS];
     static const way all = { .slots = N, .prefill = 128 };
+    static const way few = { .slots = N, .prefill = 128, .cache_tokens = 1 };
     open_bench(&b, MODELS[_i], 2);
     random_tokens(&b, b.ask[0].prompt, PROMPT, 3);
     b.n = N;
@@ -214,6 +215,13 @@ START_TEST(samples_of_a_prompt)
     run(&b, g);
     same_results(&b, want, "forgotten");
     ck_assert_int_eq(c->fed, 2 * (PROMPT + N - 1) + N);
+    rt_generator_close(g);
+    g = new_generator(&b, &few); /* a prompt is counted once, however often it is put off */
+    run(&b, g);
+    same_results(&b, want, "few pages");
+    c = rt_generator_counts(g);
+    ck_assert_msg(c->put_off > 0 && c->shared <= (N - 1) * (PROMPT - 1), "%d shared, %d put off",
+                  (int)c->shared, (int)c->put_off);
     rt_generator_close(g);
     close_bench(&b);
 }

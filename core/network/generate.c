@@ -10,6 +10,7 @@
 typedef struct sequence {
     bool active;
     bool begun; /* has its pages; else it waits, with nothing in the cache */
+    bool met;   /* has begun before: what it finds in the cache now may be its own */
     int64_t id, n_prompt, max_new;
     uint64_t seed;
     int32_t *token;  /* (length) */
@@ -198,7 +199,7 @@ static void begin_request(rt_generator *g, int64_t slot, const rt_request *r)
     s->n = s->n_prompt = r->n_prompt;
     s->max_new = r->max_new;
     s->fed = s->n_pages = 0;
-    s->begun = false;
+    s->begun = s->met = false;
     memcpy(s->token, r->prompt, (size_t)r->n_prompt * sizeof *s->token);
     rt_soft_clear(&s->soft);
     g->counts.prompt += s->n;
@@ -309,7 +310,8 @@ static bool begin(rt_generator *g, sequence *s, bool *full)
     s->begun = true;
     if (part >= 0)
         copy_page(g, s, part, common);
-    g->counts.shared += s->fed;
+    g->counts.shared += s->met ? 0 : s->fed;
+    s->met = true;
     return true;
 }
 

@@ -94,8 +94,8 @@ typedef struct rt_generate_io {
 /* Since the generator was opened. */
 typedef struct rt_generated {
     int64_t prompt;  /* tokens of all prompts */
-    int64_t shared;  /* tokens that began in the cache: of prompts, and of what was put off */
-    int64_t fed;     /* rows that were not: prompts', and those of sequences put off */
+    int64_t shared;  /* of them in the cache when their sequence first began */
+    int64_t fed;     /* rows of prompts, and of sequences put off, that were fed */
     int64_t tokens;  /* chosen */
     int64_t put_off; /* sequences that gave their pages back */
 } rt_generated;
