@@ -42,7 +42,8 @@ int rt_answers_open(rt_answers **out, rt_dev *d, const rt_model *m, const rt_cha
     a->o.waiting_bytes = o->waiting_bytes ? o->waiting_bytes : WAITING_BYTES;
     a->chat = chat;
     *out = a;
-    if (rt_stops_open(&a->stops, chat->tokenizer, &o->sampling->stop, err))
+    if (rt_sampling_check(o->sampling, err) ||
+        rt_stops_open(&a->stops, chat->tokenizer, &o->sampling->stop, err))
         return -1;
     rt_generate_options g = { .slots = rt_max(1, rt_min(o->batch, o->questions)),
                               .length = rt_answers_longest(o),
@@ -232,6 +233,10 @@ int rt_answers_run(rt_answers *a, int64_t n, const rt_answers_io *io, rt_err *er
 
 int rt_answer_settings(rt_trace_manifest *m, const rt_sampling_options *o, rt_err *err)
 {
+    rt_stops stops;
+    if (rt_sampling_check(o, err) || rt_stops_open(&stops, NULL, &o->stop, err))
+        return -1;
+    rt_stops_free(&stops);
     cJSON *list = rt_json_array();
     m->temperature = o->temperature;
     m->top_p = o->top_p;

@@ -72,7 +72,7 @@ void rt_answers_close(rt_answers *a); /* accepts NULL */
 /* finished: it ended by itself, in an answer. */
 rt_verdict rt_answer_judge(rt_verify_kind verify, const char *answer, const char *reference,
                            bool finished, rt_verify_rule *rule);
-/* What --stop says as the manifest keeps it. */
+/* How is sampled, checked and as the manifest keeps it. */
 int rt_answer_settings(rt_trace_manifest *m, const rt_sampling_options *o, rt_err *err);
 
 RT_END

@@ -262,7 +262,8 @@ static int open_speaker(speaker *s, rt_err *err)
         return rt_usage(err, "give either --prompt TEXT or --chat");
     if (o->raw && (o->chat || o->system))
         return rt_usage(err, "--raw continues one --prompt: no --chat, no --system");
-    if (rt_teacher_open(&s->teacher, o->model, (int)o->threads, NULL, err) ||
+    if (rt_sampling_check(&o->sampling, err) ||
+        rt_teacher_open(&s->teacher, o->model, (int)o->threads, NULL, err) ||
         rt_chat_set(&s->teacher.chat, &o->set, err) ||
         rt_stops_open(&s->stops, s->teacher.chat.tokenizer, &o->sampling.stop, err))
         return -1;

@@ -53,6 +53,7 @@ typedef struct sampler {
     rt_arena lists;
     int64_t *todo, n_todo; /* (mine) plan indices that the archive lacks, ascending */
     int64_t appended, tokens, judged, correct;
+    bool read;   /* the teacher's weights */
     bool turned; /* a sample that was taken over has another verdict now */
     rt_progress progress;
     double begun;
@@ -341,15 +342,21 @@ static int forecast(sampler *s, rt_err *err)
     return 0;
 }
 
+static int plan_once(sampler *s, rt_err *err)
+{
+    return s->answers ? 0 : plan_generation(s, s->n_todo ? s->n_todo : s->mine, true, err);
+}
+
 /* Before there is an archive, so that a teacher that cannot be read leaves none behind. */
 static int read_teacher(sampler *s, rt_err *err)
 {
-    if (s->answers)
+    if (s->read)
         return 0;
-    return plan_generation(s, s->n_todo ? s->n_todo : s->mine, true, err) ||
-                   rt_teacher_read(&s->teacher, err) || (s->teacher.stream && forecast(s, err))
-               ? -1
-               : 0;
+    if (plan_once(s, err) || rt_teacher_read(&s->teacher, err) ||
+        (s->teacher.stream && forecast(s, err)))
+        return -1;
+    s->read = true;
+    return 0;
 }
 
 static int generate(sampler *s, rt_err *err)
@@ -373,7 +380,9 @@ static int generate(sampler *s, rt_err *err)
 
 static int write_archive(sampler *s, rt_err *err)
 {
-    if (fill_manifest(s, err) || (!rt_path_exists(s->o->a.out) && read_teacher(s, err)) ||
+    bool fresh = !rt_path_exists(s->o->a.out);
+    if (fill_manifest(s, err) || (fresh && plan_once(s, err)) ||
+        rt_teacher_identity(&s->manifest, &s->teacher, err) || (fresh && read_teacher(s, err)) ||
         rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_sample, s, err))
         return -1;
     if (s->turned)
@@ -413,7 +422,7 @@ static int plan_sample(void *values, rt_needs *p, rt_err *err)
     sampler s = { .o = values };
     rt_trace_manifest_init(&s.manifest);
     int bad = open_sampler(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err) ||
-              plan_work(&s, err);
+              rt_answer_settings(&s.manifest, &s.o->sampling, err) || plan_work(&s, err);
     if (!bad) {
         plan_lists(&s);
         bad = plan_generation(&s, s.mine, false, err);

@@ -312,7 +312,9 @@ static bool finished(const rt_scorer *s)
 static int write_archive(rt_scorer *s, rt_err *err)
 {
     s->pass_path = pass_path(s->o->a.out);
-    if ((!rt_path_exists(s->o->a.out) && rt_scorer_place(s, err)) ||
+    bool fresh = !rt_path_exists(s->o->a.out);
+    if ((fresh && rt_scorer_plan(s, true, err)) ||
+        rt_teacher_identity(&s->manifest, &s->teacher, err) || (fresh && rt_scorer_place(s, err)) ||
         rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_text, s, err))
         return -1;
     bool done = finished(s);

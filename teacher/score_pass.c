@@ -330,6 +330,8 @@ static int fit(rt_scorer *s, bool refuse, rt_err *err)
 
 int rt_scorer_plan(rt_scorer *s, bool refuse, rt_err *err)
 {
+    if (s->head_rows)
+        return 0;
     s->head_rows = s->o->head_rows;
     rt_teacher_plan(&s->teacher, s->longest, s->o->a.memory > 0);
     if (s->teacher.stream)

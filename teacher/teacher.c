@@ -91,11 +91,13 @@ static void name_of(char *name, size_t size, const char *path)
     rt_text_clean(name);
 }
 
-static int read_identity(rt_trace_manifest *m, const rt_teacher *t, rt_err *err)
+int rt_teacher_identity(rt_trace_manifest *m, const rt_teacher *t, rt_err *err)
 {
     char text[32];
     int64_t read;
     double begun = rt_now();
+    if (t->unread)
+        return 0;
     if (rt_model_identity(&m->weights_hash, &read, t->path, err))
         return -1;
     if (read)
@@ -116,8 +118,6 @@ int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *m
         if (bad)
             return -1;
     }
-    if (!t->unread && read_identity(m, t, err))
-        return -1;
     bool sample = strcmp(mode, "sample") == 0, mla = t->model.cfg.family->attn == RT_ATTN_MLA;
     snprintf(m->precision, sizeof m->precision, "f32%s",
              !mla     ? ""

@@ -34,10 +34,12 @@ void rt_teacher_plan(rt_teacher *t, int64_t length, bool streamed);
 int rt_teacher_read(rt_teacher *t, rt_err *err);
 void rt_teacher_close(rt_teacher *t); /* accepts a zeroed teacher */
 
-/* Name, hashes, vocabulary, template and precision path; the rest of *m as rt_trace_manifest_init
-   leaves it. mode: "sample" (through a cache) or "score". Reads all of the weights' bytes once,
-   unless t->unread. */
+/* Name, hashes but that of the weights, vocabulary, template and precision path; the rest of *m as
+   rt_trace_manifest_init leaves it. mode: "sample" (through a cache) or "score". */
 int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *mode, rt_err *err);
+/* The hash of the weights: reads all of their bytes once, so after everything else was checked.
+   Nothing where t->unread. */
+int rt_teacher_identity(rt_trace_manifest *m, const rt_teacher *t, rt_err *err);
 
 /* Weights, rope table and the workspace of all that was planned on t->dev; of streamed weights,
    where memory has a bound, also the process as it is: texts and tokenizer that have rows count

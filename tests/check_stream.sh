@@ -159,7 +159,12 @@ grep -qE '^  memory +stream +two layers' out.txt && grep -qE '^  file +weights +
 absent none.traces
 
 # --- known by its bytes, which are read once; or not, and then the archive says so
-rm -rf cache
+rm -rf cache # what can be refused is, before a teacher of any size is read
+expect 1 'too little' score --teacher fp8 --data one.jsonl --out i.traces --memory 1M
+expect 2 'no cycle fits' sample --teacher fp8 --prompts one.jsonl --out i.traces --stop-repetition 3
+expect 2 '--stop: ' sample --teacher fp8 --prompts one.jsonl --out i.traces --stop ''
+expect 2 '--stop: ' sample --teacher fp8 --prompts one.jsonl --out i.traces --stop '' --plan
+expect 2 'no cycle fits' generate --model fp8 --prompt 1 --stop-repetition 1
 "$retort" score --teacher fp8 --data one.jsonl --out i.traces --memory 200M 2>err.txt >out.txt
 grep -q 'read once to know it by its bytes' err.txt || fail "a new teacher: $(cat err.txt)"
 "$retort" score --teacher fp8 --data one.jsonl --out i2.traces --memory 200M 2>err.txt >out.txt

@@ -303,6 +303,13 @@ START_TEST(settings)
     control[sizeof control - 1] = 0;
     stops[0] = control;
     FAILS(rt_answer_settings(&m, &s, &err), "longer than 1023 bytes");
+    stops[0] = "";
+    FAILS(rt_answer_settings(&m, &s, &err), "0 bytes");
+    s.stop.n = 0;
+    s.repetition = RT_CYCLES;
+    OK(rt_answer_settings(&m, &s, &err));
+    s.repetition = RT_CYCLES - 1; /* would never end anything */
+    FAILS(rt_answer_settings(&m, &s, &err), "--stop-repetition 3: no cycle fits");
 }
 END_TEST
 

@@ -56,6 +56,16 @@ rt_sampling rt_sampling_of(const rt_sampling_options *o)
                           .min_p = (float)o->min_p };
 }
 
+int rt_sampling_check(const rt_sampling_options *o, rt_err *err)
+{
+    if (o->repetition > 0 && o->repetition < RT_CYCLES)
+        return rt_usage(err,
+                        "--stop-repetition %lld: no cycle fits into that %d times; give 0 (never), "
+                        "or %d or more",
+                        (long long)o->repetition, RT_CYCLES, RT_CYCLES);
+    return 0;
+}
+
 bool rt_tokens_cycle(const int32_t *token, int64_t n, int64_t n_cycle)
 {
     const int32_t *last = token + n - n_cycle;

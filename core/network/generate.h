@@ -60,9 +60,13 @@ typedef struct rt_sampling_options {
         OPT_INT(S, s.max_tokens, "max-tokens", max_tokens_def, 1, 1e7,                             \
                 "of a response, thought included"),                                                \
         OPT_LIST(S, s.stop, "stop", "TEXT", "end a response where this text begins"),              \
-        OPT_INT(S, s.repetition, "stop-repetition", "0", 0, 65536,                                 \
-                "end a response whose last N tokens are one cycle, four times or more; 0 = never")
+        OPT_INT(                                                                                   \
+            S, s.repetition, "stop-repetition", "0", 0, 65536,                                     \
+            "end a response whose last N tokens (4 or more) are one cycle, four times or more; "   \
+            "0 = never")
 rt_sampling rt_sampling_of(const rt_sampling_options *o);
+/* What the table's bounds do not say: a repetition too short to hold a cycle RT_CYCLES times. */
+int rt_sampling_check(const rt_sampling_options *o, rt_err *err);
 
 /* Whether the last n_cycle of token(n) are one cycle that came at least RT_CYCLES times. */
 enum { RT_CYCLES = 4 };
