@@ -107,11 +107,39 @@ int rt_teacher_identity(rt_trace_manifest *m, const rt_teacher *t, rt_err *err)
     return 0;
 }
 
+/* What a GGUF says of itself before its weights: keys, and the table of tensors. */
+static int hash_head(rt_hash *hash, const char *path, rt_err *err)
+{
+    rt_gguf g;
+    rt_hasher h = { 0 };
+    if (rt_gguf_open(&g, path, err))
+        return -1;
+    rt_hasher_begin(&h);
+    for (int64_t i = 0; i < g.n_keys; i++) {
+        const rt_gguf_key *k = &g.key[i];
+        rt_hasher_add(&h, k->name, (int64_t)strlen(k->name) + 1);
+        rt_hasher_add(&h, k->data, k->bytes);
+    }
+    for (int64_t i = 0; i < g.n_tensors; i++) {
+        const rt_gguf_tensor *one = &g.tensor[g.by_tensor[i]];
+        rt_hasher_add(&h, one->name, (int64_t)strlen(one->name) + 1);
+        rt_hasher_add(&h, one->type, (int64_t)strlen(one->type) + 1);
+        rt_hasher_add(&h, one->dim, (int64_t)sizeof one->dim);
+    }
+    *hash = rt_hasher_end(&h);
+    rt_hasher_free(&h);
+    rt_gguf_close(&g);
+    return 0;
+}
+
 int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *mode, rt_err *err)
 {
     rt_trace_manifest_init(m);
     name_of(m->teacher, sizeof m->teacher, t->path);
-    if (!rt_gguf_is(t->path)) {
+    if (rt_gguf_is(t->path)) { /* its bytes say it all, where they are read */
+        if (t->unread && hash_head(&m->config_hash, t->path, err))
+            return -1;
+    } else {
         char *config = rt_path_join(t->path, "config.json");
         int bad = rt_hash_file(&m->config_hash, config, err);
         free(config);

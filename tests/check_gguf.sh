@@ -51,6 +51,14 @@ for what in model model.gguf; do
     run train -q --config model/config.json --tokenizer $what --data d.jsonl --loss hard --steps 1 --out $what.fresh
     run train -q --model $what --data model.traces --steps 1 --verdicts correct,wrong,unverified,unfinished --out $what.distilled
 done
+# Another file under the same name is another teacher, also where its weights are not read.
+cp model.gguf swap.gguf
+run sample -q --teacher swap.gguf --prompts d.jsonl --max-tokens 4 --out swap.traces --no-identity
+run sample -q --teacher swap.gguf --prompts d.jsonl --max-tokens 4 --out swap.traces --no-identity --samples 2
+cp q8.gguf swap.gguf
+"$retort" sample -q --teacher swap.gguf --prompts d.jsonl --max-tokens 4 --out swap.traces --no-identity --samples 3 \
+    >out.txt 2>err.txt && fail "another GGUF went on with an archive"
+grep -q 'another teacher config hash' err.txt || fail "another GGUF: $(cat err.txt)"
 # An answer that is cut ends its line before the note.
 "$retort" generate --model model.gguf --prompt 'What is 3 + 4?' --temperature 0 --max-tokens 2 >both 2>&1
 grep -qE '^2 tokens, .*cut at --max-tokens' both || fail "the note is glued to the answer: $(cat both)"

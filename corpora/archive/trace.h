@@ -44,7 +44,8 @@ int rt_verdict_mask(unsigned *mask, const char *flag, const char *list, rt_err *
    archive or to merge archives (part differs in a merge). Start from rt_trace_manifest_init. */
 typedef struct rt_trace_manifest {
     char teacher[256];      /* name or URL */
-    rt_hash config_hash;    /* of config.json; empty = unknown (remote) */
+    rt_hash config_hash;    /* of config.json; of a GGUF whose weights are not read, of
+                               its keys and tensors' table; else empty */
     rt_hash weights_hash;   /* empty = unknown (remote) */
     char precision[64];     /* of the teacher's forward pass: "f32", "bf16", "fp8", "Q4_K_M" */
     rt_hash tokenizer_hash; /* rt_tokenizer fingerprint: equal = same vocabulary and ids */
