@@ -30,6 +30,16 @@ static bool read_head(int fd, int which, head *h)
     return !memcmp(h->magic, MAGIC, sizeof MAGIC) && !memcmp(own.hex, h->own.hex, sizeof own.hex);
 }
 
+/* Not ours: the first head is there, or nothing has been written to its place yet. */
+static bool is_foreign(int fd)
+{
+    static const char NONE[sizeof MAGIC];
+    char first[sizeof MAGIC];
+    ssize_t n = pread(fd, first, sizeof first, 0);
+    return n > 0 && (n < (ssize_t)sizeof first ||
+                     (memcmp(first, MAGIC, sizeof first) && memcmp(first, NONE, sizeof first)));
+}
+
 int64_t rt_residual_rows(const char *path)
 {
     head h = { .rows = 0 };
@@ -103,6 +113,8 @@ int rt_residual_open(rt_residual *r, const char *path, const rt_hash *key, int64
     r->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (r->fd < 0)
         return rt_fail(err, "%s: cannot open: %s", path, rt_errno_text(errno));
+    if (is_foreign(r->fd))
+        return rt_fail(err, "%s: is in the way and no pass of retort's: move it", path);
     r->layer = find_layer(r);
     if (!r->layer && ftruncate(r->fd, 0))
         return rt_fail(err, "%s: cannot truncate: %s", path, rt_errno_text(errno));
@@ -141,6 +153,16 @@ int rt_residual_commit(rt_residual *r, int64_t layer, rt_err *err)
         return rt_fail(err, "%s: cannot be brought to disk: %s", r->path, rt_errno_text(errno));
     r->layer = layer;
     return 0;
+}
+
+void rt_residual_remove(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool ours = fd >= 0 && !is_foreign(fd);
+    if (fd >= 0)
+        close(fd);
+    if (ours)
+        unlink(path);
 }
 
 void rt_residual_close(rt_residual *r, bool remove)

@@ -2,7 +2,8 @@
    beside the archive that is a checkpoint, so that a killed pass goes on at the layer it had
    reached. The file holds two layers' inputs, of even and of odd ones, and a head for each that
    says whose they are and what they hash to; a layer's is written once its rows are on disk.
-   Refuses: a file of other rows, of another teacher, or damaged (it is begun anew). */
+   Begun anew where it is of other rows, of another teacher, or damaged. Refuses: a file that
+   is none of retort's. */
 #ifndef RT_RESIDUAL_H
 #define RT_RESIDUAL_H
 
@@ -30,6 +31,8 @@ int rt_residual_get(rt_residual *r, int64_t layer, int64_t first, int64_t n, flo
 /* The input of `layer` is whole: on disk before this returns. */
 int rt_residual_commit(rt_residual *r, int64_t layer, rt_err *err);
 void rt_residual_close(rt_residual *r, bool remove); /* accepts a zeroed r */
+/* What a run that was killed left at path, if it did. */
+void rt_residual_remove(const char *path);
 
 RT_END
 

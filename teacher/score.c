@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/base/memory.h"
 #include "teacher/scorer.h"
@@ -320,7 +319,7 @@ static int write_archive(rt_scorer *s, rt_err *err)
     bool done = finished(s);
     int bad = !done && (rt_scorer_place(s, err) || score_all(s, err));
     if (!bad) /* killed when all was done but this */
-        unlink(s->pass_path);
+        rt_residual_remove(s->pass_path);
     return rt_work_end(s->writer, &s->teacher, bad, done, &s->o->a, s->learned, s->begun, err);
 }
 

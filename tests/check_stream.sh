@@ -138,6 +138,13 @@ done
 expect 0 '' sample $plan --memory 250M --out ks.traces
 same r.traces ks.traces "kills while sampling"
 
+# --- what stands where a pass is kept and is none stays
+echo mine >mine.traces.pass
+expect 1 'mine.traces.pass: is in the way' score --teacher bf16 --data one.jsonl --out mine.traces --memory 250M
+rm -rf mine.traces
+expect 0 '' score --teacher bf16 --data one.jsonl --out mine.traces
+grep -q mine mine.traces.pass || fail "a file of the user's was taken away"
+
 # --- too little is refused with the least that works, and that works
 for command in "score --teacher bf16 --data texts.jsonl --limit 3" "sample --teacher bf16 --prompts texts.jsonl --limit 3 --max-tokens 8"; do
     expect 1 'too little for .*: the least that works is --memory [0-9]+M' $command --out least.traces --memory 20M
