@@ -297,8 +297,8 @@ static int fit(sampler *s, int64_t batch, bool refuse, rt_err *err)
         return -1;
     snprintf(what, sizeof what, "a sequence of up to %lld tokens",
              (long long)rt_answers_longest(&a));
-    if (least > memory && refuse)
-        return rt_streaming_refuse(memory, least, what, err);
+    if (least > memory && rt_streaming_refuse(memory, least, what, !refuse, err))
+        return -1;
     if (measure(s, 1, few, ahead, err) > memory)
         ahead = 2;
     while (low < batch) {

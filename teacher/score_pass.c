@@ -308,8 +308,8 @@ static int fit(rt_scorer *s, bool refuse, rt_err *err)
         least = measure(s, s->longest, 2);
     }
     snprintf(what, sizeof what, "texts of up to %lld tokens", (long long)s->longest);
-    if (least > memory && refuse)
-        return rt_streaming_refuse(memory, least, what, err);
+    if (least > memory && rt_streaming_refuse(memory, least, what, !refuse, err))
+        return -1;
     int64_t slots = measure(s, s->longest, EXPERTS_AHEAD) <= memory ? EXPERTS_AHEAD : 2;
     int64_t rows = most_rows(s, s->longest, want, slots), all = rt_max(s->longest, BATCH_MIN);
     bool holds = !e || measure(s, rt_min(all, want), e) <= memory;

@@ -13,16 +13,18 @@ int64_t rt_streaming_bytes(const rt_needs *needs)
     return rt_needs_sum(needs, RT_NEEDS_MEMORY) + rt_needs_sum(needs, RT_NEEDS_GROWS);
 }
 
-int rt_streaming_refuse(int64_t memory, int64_t least, const char *what, rt_err *err)
+int rt_streaming_refuse(int64_t memory, int64_t least, const char *what, bool plan, rt_err *err)
 {
     char given[32], need[32];
     int64_t mib = rt_ceil_div(least, 1 << 20) + 4; /* a process is not as large the next time */
-    return rt_fail(
-        err,
-        "--memory %lldM (%s) is too little for %s: the least that works is --memory %lldM "
-        "(%s); --plan says what it is for",
-        (long long)(memory >> 20), rt_fmt_bytes(given, sizeof given, memory), what, (long long)mib,
-        rt_fmt_bytes(need, sizeof need, mib << 20));
+    rt_fail(err,
+            "--memory %lldM (%s) is too little for %s: the least that works is --memory %lldM "
+            "(%s); --plan says what it is for",
+            (long long)(memory >> 20), rt_fmt_bytes(given, sizeof given, memory), what,
+            (long long)mib, rt_fmt_bytes(need, sizeof need, mib << 20));
+    if (plan)
+        rt_warn("%s", err->text);
+    return plan ? 0 : -1;
 }
 
 /* ---- probe --------------------------------------------------------------------------------------

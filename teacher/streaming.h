@@ -12,8 +12,9 @@ RT_BEGIN
 /* Bytes of this process when everything in `needs` is held, the process as it is included
    (rt_teacher_needs). */
 int64_t rt_streaming_bytes(const rt_needs *needs);
-/* Not even the smallest plan fits: always -1. least: what it takes. what: "texts of 812 tokens". */
-int rt_streaming_refuse(int64_t memory, int64_t least, const char *what, rt_err *err);
+/* Not even the smallest plan fits: -1, or a warning and 0 where that plan is only shown. least:
+   what it takes. what: "texts of 812 tokens". */
+int rt_streaming_refuse(int64_t memory, int64_t least, const char *what, bool plan, rt_err *err);
 
 typedef struct rt_streaming_speed {
     double disk;  /* bytes a second */

@@ -149,6 +149,7 @@ grep -q mine mine.traces.pass || fail "a file of the user's was taken away"
 for command in "score --teacher bf16 --data texts.jsonl --limit 3" "sample --teacher bf16 --prompts texts.jsonl --limit 3 --max-tokens 8"; do
     expect 1 'too little for .*: the least that works is --memory [0-9]+M' $command --out least.traces --memory 20M
     absent least.traces
+    expect 0 'too little for .*: the least that works is --memory' $command --out least.traces --memory 20M --plan
     least=$(sed 's/.*--memory \([0-9]*\)M (.*--plan.*/\1/' err.txt)
     expect 1 'the least that works' $command --out least.traces --memory $((least - 8))M
     expect 0 '' $command --out least.traces --memory ${least}M --json
