@@ -425,7 +425,7 @@ static int plan_sample(void *values, rt_needs *p, rt_err *err)
               rt_answer_settings(&s.manifest, &s.o->sampling, err) || plan_work(&s, err);
     if (!bad) {
         plan_lists(&s);
-        bad = plan_generation(&s, s.mine, false, err);
+        bad = plan_generation(&s, s.mine, !s.o->a.plan, err);
     }
     if (!bad)
         list_needs(&s, p);

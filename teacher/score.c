@@ -357,8 +357,9 @@ static int plan_score(void *values, rt_needs *p, rt_err *err)
     rt_scorer s = { .o = values };
     rt_trace_manifest_init(&s.manifest);
     int bad = open_scorer(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err);
+    bool later = !s.archive && !s.work.n; /* its longest text may be shorter than planned */
+    bad = bad || rt_scorer_plan(&s, !later && !s.o->a.plan, err);
     if (!bad) {
-        rt_scorer_plan(&s, false, err);
         rt_scorer_needs(&s, p);
         if (!s.teacher.stream) /* that has its own forecast */
             rt_needs_time(p, s.teacher.dev, s.cost,

@@ -63,7 +63,7 @@ int rt_scorer_next(rt_scorer *s, rt_score_text *t, rt_err *err);
 int rt_scorer_load(rt_scorer *s, rt_score_text *t, int64_t i, rt_err *err);
 int64_t rt_scorer_tokens(const rt_scorer *s);
 
-/* score_pass.c. Plans once; where --memory is too little, refuse: or plans the least. */
+/* score_pass.c. Plans once; where --memory is too little, refuse: or plans the least and warns. */
 int rt_scorer_plan(rt_scorer *s, bool refuse, rt_err *err);
 void rt_scorer_needs(const rt_scorer *s, rt_needs *p);
 /* Before there is an archive, so that a teacher that cannot be read leaves none behind. */

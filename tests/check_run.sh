@@ -185,4 +185,14 @@ E
     "$retort" -q run again.json --plan --json >plan.json 2>log || fail "--plan of a second scoring: $(cat log)"
     [ "$(grep -o '"units":[0-9]*' plan.json | tail -1)" = '"units":40' ] || fail "a second scoring: $(cat plan.json)"
 done
+# --- too little --memory is refused before any stage runs
+cat >little.json <<'E'
+{"run": {"out": "little"},
+ "student": {"command": "train", "config": "dense.json", "tokenizer": "tok", "data": ["traces.jsonl"], "loss": "hard",
+             "steps": 1, "max_length": 256, "out": "{out}/student"},
+ "traces": {"command": "sample", "teacher": "teacher", "prompts": ["problems.jsonl"], "out": "{out}/a.traces", "max_tokens": 60,
+            "memory": "1M"}}
+E
+"$retort" -q run little.json >plan.txt 2>log && fail "--memory 1M ran"
+grep -q 'stage traces: --memory 1M .* is too little' log && [ ! -e little/student ] || fail "--memory 1M: $(cat log)"
 exit $failed
