@@ -20,6 +20,19 @@ static const double PATIENCE = 30e-6; /* seconds before a waiting thread sleeps 
    long ones gain more from help than a wait costs. */
 static const double STALL = 300e-6, ALONE_MIN = 4e-3, ALONE_MAX = 64e-3; /* seconds */
 enum { CALM = 128 }; /* jobs without a wait that halve the time */
+/* Short jobs beside a busy program can be slower together than alone without any such wait. So what
+   each kind of them takes is kept for both ways, and the clearly faster is taken; the other is
+   tried again now and then. Long ones are worth the help always. */
+enum { KINDS = 64, SOON = 16, SELDOM = 1024 }; /* jobs until the other way is tried again */
+static const double SHORT = 5e-3, CLEARLY = 0.9;
+
+struct kind {
+    rt_unit_fn *fn;
+    int64_t units;
+    double alone, together; /* seconds, of the last ones the most; 0 = not known */
+    bool was;               /* alone was the faster when the other was last tried */
+    int until, gap;         /* jobs until the other way is tried; and then again */
+};
 
 struct helper {
     rt_team *team;
@@ -45,6 +58,7 @@ struct rt_team {
     struct helper *helper;
     double alone, penalty; /* until when jobs are done alone; how long after the next wait */
     int calm;              /* jobs since the last one */
+    struct kind kind[KINDS];
 };
 
 static uint32_t job_of(uint64_t ticket) { return (uint32_t)(ticket >> 32); }
@@ -164,6 +178,33 @@ static void learn(rt_team *t, double worked, double waited)
     }
 }
 
+static struct kind *kind_of(rt_team *t, rt_unit_fn *fn, int64_t units)
+{
+    uint64_t hash = ((uint64_t)(uintptr_t)fn >> 4) * 31 + (uint64_t)units;
+    struct kind *k = &t->kind[hash * 0x9e3779b97f4a7c15u >> 58];
+    if (k->fn != fn || k->units != units)
+        *k = (struct kind){ .fn = fn, .units = units, .until = SOON, .gap = SOON };
+    return k;
+}
+
+/* Whether the next job of the kind is done alone. */
+static bool choose_alone(struct kind *k)
+{
+    bool better = k->alone > 0 && k->alone < CLEARLY * k->together;
+    if (k->together <= 0 || k->together > SHORT || --k->until > 0)
+        return better && k->together <= SHORT;
+    k->gap = better == k->was ? (int)rt_min(2 * k->gap, SELDOM)
+                              : SOON; /* seldom while it stays so */
+    k->was = better;
+    k->until = k->gap;
+    return !better;
+}
+
+static void keep(double *mean, double seconds)
+{
+    *mean = *mean > 0 ? *mean + (seconds - *mean) / 16 : seconds;
+}
+
 void rt_team_run(rt_team *t, rt_unit_fn *fn, void *ctx, int64_t units, int members)
 {
     if (members <= 1 || t->n <= 1 || units <= 1) {
@@ -174,15 +215,20 @@ void rt_team_run(rt_team *t, rt_unit_fn *fn, void *ctx, int64_t units, int membe
     if (units >= CLOSED)
         rt_bug("a job of %lld units", (long long)units);
     double begun = rt_now();
-    if (begun < t->alone) {
+    struct kind *k = kind_of(t, fn, units);
+    if (begun < t->alone || choose_alone(k)) {
         for (int64_t i = 0; i < units; i++)
             fn(ctx, i, 0);
+        double took = rt_now() - begun; /* seldom seen: one bad moment is not to stay */
+        keep(&k->alone, k->alone > 0 ? fmin(took, 2 * k->alone) : took);
         return;
     }
     work(t, publish(t, fn, ctx, (uint32_t)units, members), 0);
     double waits = rt_now();
     wait_for_all(t, (uint32_t)units);
-    learn(t, waits - begun, rt_now() - waits);
+    double ends = rt_now();
+    learn(t, waits - begun, ends - waits);
+    keep(&k->together, ends - begun);
 }
 
 int rt_team_open(rt_team **out, int members, rt_err *err)
