@@ -336,7 +336,8 @@ int rt_scorer_plan(rt_scorer *s, bool refuse, rt_err *err)
     rt_teacher_plan(&s->teacher, s->longest, s->o->a.memory > 0);
     if (s->teacher.stream)
         return fit(s, refuse, err);
-    plan_rows(s, rt_max(s->o->pass_tokens ? s->o->pass_tokens : PASS_TOKENS, s->longest));
+    int64_t wanted = s->o->pass_tokens ? s->o->pass_tokens : PASS_TOKENS;
+    plan_rows(s, rt_max(rt_min(wanted, rt_scorer_tokens(s)), s->longest));
     return 0;
 }
 

@@ -219,7 +219,7 @@ END_TEST
  */
 
 typedef struct asked {
-    int64_t left, done;
+    int64_t left, done, passes;
     int32_t prompt[7];
 } asked;
 
@@ -240,6 +240,12 @@ static int count_done(void *ctx, const rt_completion *c, rt_err *e)
     return 0;
 }
 
+static void count_pass(void *ctx, int64_t tokens)
+{
+    (void)tokens;
+    ((asked *)ctx)->passes++;
+}
+
 START_TEST(generation_allocates_its_plan)
 {
     bench b = { 0 };
@@ -252,7 +258,9 @@ START_TEST(generation_allocates_its_plan)
     if (_i / 2)
         o.capture = (rt_soft_config){ .head_max = 4, .tail_spacing = 0.125f };
     asked a = { .prompt = { 1, 2, 3, 4, 5, 6, 7 } };
-    rt_generate_io io = { .ctx = &a, .next = next_prompt, .done = count_done };
+    rt_generate_io io = {
+        .ctx = &a, .next = next_prompt, .done = count_done, .tick = count_pass
+    };
     ck_assert_int_eq(rt_dev_open(&b.dev, NULL, 2, &err), 0);
     rt_model_init(&b.model, &cfg);
     rt_model_plan_rope(&b.model, o.length);
@@ -272,10 +280,15 @@ START_TEST(generation_allocates_its_plan)
     a.left = 4;
     ck_assert_int_eq(rt_generator_run(g, &io, &err), 0); /* what is made once is made here */
     a.left = 4;
+    a.passes = 0;
+    int64_t waits = rt_dev_get(b.dev).waits;
     calls = bytes = 0;
     counting = true;
     bad = rt_generator_run(g, &io, &err);
     counting = false;
+    /* one wait a token batch; a pass that only reads a prompt has none */
+    ck_assert_int_gt(rt_dev_get(b.dev).waits - waits, 20);
+    ck_assert_int_le(rt_dev_get(b.dev).waits - waits, a.passes);
     ck_assert_int_eq(bad, 0);
     ck_assert_int_eq(a.done, 8);
     ck_assert_int_le(bytes, rt_needs_sum(&p, RT_NEEDS_GROWS));
