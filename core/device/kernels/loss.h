@@ -130,7 +130,7 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
     float z_label = label >= 0 ? z[label] : 0.0f, max = team_max(z, vocab);
     bool correct = label >= 0 && z_label == max && team_find(z, label + 1, max) == label;
     team_sync();
-    struct row_sums at_t = { 0 }, at_1;
+    struct row_sums at_t = { 0.0f, 0.0f }, at_1;
     if (tempered) {
         et = scratch + rt_align_up(vocab, 16);
         at_t = team_exp_row(et, z, vocab, max, inverse_t);
