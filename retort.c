@@ -189,6 +189,8 @@ static int plan_command(const rt_command *cmd, void *values, rt_err *err)
 {
     rt_needs p = { 0 };
     int rc = cmd->plan(values, &p, err);
+    if (!rc)
+        rt_needs_time(&p);
     if (!rc && is_set(cmd, values, "json")) {
         cJSON *json = rt_needs_json(&p);
         rt_json_print(json);

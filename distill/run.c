@@ -289,6 +289,7 @@ static int plan_recipe(runner *x, rt_err *err)
         f->seconds = f->done ? rt_work_seconds(&x->work[i]) : -1;
         if (check_inputs(x, i, &later) || plan_stage(x, i, &later))
             snprintf(f->why, sizeof f->why, "%s", later.text);
+        rt_needs_time(&f->needs);
         unplanned += !f->planned;
     }
     rt_forecast_print(x->plans, x->recipe.n, x->o->json);

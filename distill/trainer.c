@@ -32,7 +32,7 @@ void rt_trainer_needs(const rt_trainer *t, rt_needs *p)
         rt_needs_arena(p, a);
     double rows = (double)(rt_ceil_div(t->set.shape.waiting, t->set.shape.rows) *
                            t->set.shape.rows);
-    rt_needs_time(p, t->d, t->step.cost, (double)t->set.steps * (double)t->set.batch_tokens / rows);
+    rt_needs_cost(p, t->d, t->step.cost, (double)t->set.steps * (double)t->set.batch_tokens / rows);
 }
 
 int rt_trainer_place(rt_trainer *t, rt_err *err)

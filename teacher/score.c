@@ -362,7 +362,7 @@ static int plan_score(void *values, rt_needs *p, rt_err *err)
     if (!bad) {
         rt_scorer_needs(&s, p);
         if (!s.teacher.stream) /* that has its own forecast */
-            rt_needs_time(p, s.teacher.dev, s.cost,
+            rt_needs_cost(p, s.teacher.dev, s.cost,
                           (double)rt_scorer_tokens(&s) / (double)s.acts.shape.rows);
     }
     close_scorer(&s);

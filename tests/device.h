@@ -6,8 +6,11 @@
 #include "core/device/ops.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* name, isa: NULL = the first. False where this machine lacks the instructions. */
 static inline bool open_device_named(rt_dev **d, const char *name, const char *isa, int threads)
@@ -35,6 +38,28 @@ static inline void get_bytes(rt_dev *d, void *host, const void *data, int64_t by
     rt_err err = { 0 };
     rt_download(d, host, data, bytes);
     ck_assert_msg(rt_sync(d, &err) == 0, "%s", err.text);
+}
+
+/* call(i) in a process of its own, which must end with SIGABRT; what it said on stderr. */
+static inline void text_of_abort(void (*call)(int i), int i, char *text, size_t size)
+{
+    int fd[2], status;
+    size_t n = 0;
+    ck_assert_int_eq(pipe(fd), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(fd[1], 2);
+        call(i);
+        _exit(0);
+    }
+    close(fd[1]);
+    for (ssize_t got; (got = read(fd[0], text + n, size - 1 - n)) > 0;)
+        n += (size_t)got;
+    text[n] = 0;
+    close(fd[0]);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "no abort: %s", text);
 }
 
 /* A copy of a tensor of the host on the device; and back into it, the copy released. */

@@ -8,8 +8,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 static const char *const isas[] = { "scalar", "avx2", "avx512" };
 
@@ -483,35 +481,24 @@ static const struct {
     { bad_route, "route_forward: p->active <=" },
 };
 
+static void refusal(int i)
+{
+    static const int32_t zero[4096];
+    rt_dev *d;
+    rt_err err;
+    if (!open_device_named(&d, NULL, isas[0], 1))
+        return;
+    storage = put_bytes(d, zero, sizeof zero);
+    integers = put_bytes(d, zero, sizeof zero);
+    refusals[i].call(d);
+    (void)rt_sync(d, &err); /* a late device says it now */
+}
+
 /* The call ends the process with SIGABRT and says why. */
 START_TEST(refused)
 {
-    int fd[2], status;
     char text[2048];
-    ck_assert_int_eq(pipe(fd), 0);
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        rt_dev *d;
-        dup2(fd[1], 2);
-        static const int32_t zero[4096];
-        rt_err err;
-        if (open_device_named(&d, NULL, isas[0], 1)) {
-            storage = put_bytes(d, zero, sizeof zero);
-            integers = put_bytes(d, zero, sizeof zero);
-            refusals[_i].call(d);
-            (void)rt_sync(d, &err); /* a late device says it now */
-        }
-        _exit(0);
-    }
-    close(fd[1]);
-    size_t n = 0;
-    for (ssize_t got; (got = read(fd[0], text + n, sizeof text - 1 - n)) > 0;)
-        n += (size_t)got;
-    text[n] = 0;
-    close(fd[0]);
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "not refused: %s", text);
+    text_of_abort(refusal, _i, text, sizeof text);
     ck_assert_msg(strstr(text, refusals[_i].says) != NULL, "it says: %s", text);
 }
 END_TEST

@@ -5,7 +5,6 @@
 #include "tests/suite.h"
 
 #include <stdio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static rt_err err;
@@ -97,37 +96,23 @@ static const struct {
     { foreign_release, "release: 0x" },
 };
 
-static bool strict_here(rt_dev **d)
+static bool strict_here(rt_dev **d) { return open_device_named(d, "strict", NULL, 1); }
+
+static void misuse(int i)
 {
-    bool here = open_device_named(d, "strict", NULL, 1);
-    return here;
+    rt_dev *d;
+    if (strict_here(&d))
+        misuses[i].call(d);
 }
 
 START_TEST(caught)
 {
-    int fd[2], status;
     char text[2048];
     rt_dev *d;
     if (!strict_here(&d))
         return;
     rt_dev_close(d);
-    ck_assert_int_eq(pipe(fd), 0);
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(fd[1], 2);
-        if (strict_here(&d))
-            misuses[_i].call(d);
-        _exit(0);
-    }
-    close(fd[1]);
-    size_t n = 0;
-    for (ssize_t got; (got = read(fd[0], text + n, sizeof text - 1 - n)) > 0;)
-        n += (size_t)got;
-    text[n] = 0;
-    close(fd[0]);
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "not caught: %s", text);
+    text_of_abort(misuse, _i, text, sizeof text);
     ck_assert_msg(strstr(text, misuses[_i].says) != NULL, "it says: %s", text);
     /* who: a line of this file, or the program where addr2line is missing */
     ck_assert_msg(strstr(text, "test_strict") != NULL, "it names nobody: %s", text);

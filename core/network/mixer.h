@@ -55,9 +55,7 @@ typedef enum rt_plan_mode {
 
 typedef struct rt_plan {
     rt_arena *arena;
-    rt_dev *dev;
-    int64_t n;       /* rows */
-    int64_t longest; /* longest segment */
+    int64_t n; /* rows */
     rt_plan_mode mode;
 } rt_plan;
 

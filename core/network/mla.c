@@ -26,9 +26,10 @@ static void params(rt_params *p, const rt_config *c, rt_mixer_w *w)
                      RT_INIT_NORMAL, 0, r + c->rope_dim, c->width);
     rt_param_add(p, &w->kv_a_norm, "self_attn.kv_a_layernorm.weight", "attn_kv_a_norm",
                  RT_INIT_ONES, 0, r, 0, 0);
-    rt_linear_weight(p, &w->kv_b, "self_attn.kv_b_proj.weight", "attn_kv_b", RT_INIT_NORMAL, 0,
-                     h * (c->nope_dim + c->v_dim), r);
-    p->item[p->n - 1].flags |= RT_PARAM_RAW; /* by head, too */
+    /* read by head, too */
+    rt_param_add(p, &w->kv_b.w, "self_attn.kv_b_proj.weight", "attn_kv_b", RT_INIT_NORMAL,
+                 RT_PARAM_DECAY | RT_PARAM_PRODUCT | RT_PARAM_RAW, h * (c->nope_dim + c->v_dim), r,
+                 0);
     rt_linear_weight(p, &w->o, "self_attn.o_proj.weight", "attn_output", RT_INIT_OUTPUT, 0,
                      c->width, h * c->v_dim);
     if (rt_config_output_bias(c))

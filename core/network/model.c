@@ -116,10 +116,11 @@ static void plan_blocks(rt_acts *a, const rt_config *c, const rt_plan *p)
 }
 
 /* The one description of a pass, run to measure, to place, and for each batch with its own n. */
-static void lay_out(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s, int64_t longest)
+static void lay_out(rt_acts *a, const rt_model *m, int64_t n, int64_t s)
 {
+    int64_t longest = a->shape.longest;
     const rt_config *c = &m->cfg;
-    rt_plan p = { &a->arena, d, n, longest, a->shape.mode };
+    rt_plan p = { &a->arena, n, a->shape.mode };
     bool train = p.mode == RT_PLAN_TRAIN;
     rt_arena_release(p.arena, 0);
     a->rows.n = n;
@@ -173,7 +174,7 @@ void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape 
     rt_arena_init(&a->arena, "activations");
     rt_arena_init(&a->cache, "kv cache");
     a->cache.sparse = true; /* as long as the longest answer may be */
-    lay_out(a, d, m, shape->rows, shape->segments, shape->longest);
+    lay_out(a, m, shape->rows, shape->segments);
     if (shape->mode == RT_PLAN_DECODE)
         plan_cache(a, d, &m->cfg);
     rt_dev_dry_begin(d);
@@ -194,7 +195,7 @@ int rt_acts_place(rt_acts *a, rt_dev *d, const rt_model *m, rt_err *err)
 {
     if (rt_dev_place(d, &a->arena, err))
         return -1;
-    lay_out(a, d, m, a->shape.rows, a->shape.segments, a->shape.longest);
+    lay_out(a, m, a->shape.rows, a->shape.segments);
     if (a->shape.mode != RT_PLAN_DECODE)
         return 0;
     if (rt_dev_place(d, &a->cache, err))
@@ -220,7 +221,7 @@ void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s
     if (n > a->shape.rows || s > a->shape.segments)
         rt_bug("a batch of %lld rows in %lld segments, planned for %lld in %lld", (long long)n,
                (long long)s, (long long)a->shape.rows, (long long)a->shape.segments);
-    lay_out(a, d, m, n, s, a->shape.longest);
+    lay_out(a, m, n, s);
     const int64_t word = (int64_t)sizeof(int32_t);
     rt_put(d, a->rows.token.data, token, n * word);
     rt_put(d, a->rows.pos.data, pos, n * word);

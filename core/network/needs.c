@@ -53,15 +53,23 @@ const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path)
     return NULL;
 }
 
-void rt_needs_time(rt_needs *p, rt_dev *d, rt_cost cost, double times)
+void rt_needs_cost(rt_needs *p, rt_dev *d, rt_cost cost, double times)
+{
+    p->cost.flops += times * cost.flops;
+    p->cost.bytes += times * cost.bytes;
+    p->threads = rt_dev_get(d).threads;
+}
+
+void rt_needs_time(rt_needs *p)
 {
     rt_err ignored; /* what cannot be probed has no time */
-    rt_dev_facts f = rt_dev_get(d);
-    for (const rt_needs *b = p->before; b && p->rate.flops <= 0; b = b->before)
-        p->rate = b->rate;
-    if (p->rate.flops <= 0 && rt_dev_probe(&p->rate, f.name, f.threads, &ignored))
+    if (p->cost.flops <= 0)
         return;
-    p->seconds += times * fmax(cost.flops / p->rate.flops, cost.bytes / p->rate.bytes);
+    for (const rt_needs *b = p->before; b && p->rate.flops <= 0; b = b->before)
+        if (b->threads == p->threads)
+            p->rate = b->rate;
+    if (p->rate.flops > 0 || rt_dev_probe(&p->rate, NULL, p->threads, &ignored) == 0)
+        p->seconds = fmax(p->cost.flops / p->rate.flops, p->cost.bytes / p->rate.bytes);
 }
 
 static int by_size(const void *pa, const void *pb)

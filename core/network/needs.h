@@ -47,8 +47,10 @@ typedef struct rt_needs {
     int n;
     int64_t cap; /* private */
     int64_t units; /* what the work is counted in: samples, steps, problems and documents */
-    double seconds; /* of products and attention; 0 = not known */
-    rt_cost rate;   /* of the machine, once it was probed */
+    rt_cost cost;  /* of products and attention; 0 = not known */
+    rt_cost rate;  /* of the machine, once it was probed, with so many threads: */
+    int threads;
+    double seconds; /* what cost takes at that rate; 0 = not known */
     rt_needs_output output;
     const struct rt_needs *before; /* the stage planned before this one, or NULL */
 } rt_needs;
@@ -62,8 +64,10 @@ int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind);
 /* What an earlier stage will leave at path; NULL when something stands there that will
    not be made anew, or nothing will. */
 const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path);
-/* `times` as much as the dry run that cost; probes the device unless a plan before did. */
-void rt_needs_time(rt_needs *p, rt_dev *d, rt_cost cost, double times);
+/* `times` as much as the dry run that cost. */
+void rt_needs_cost(rt_needs *p, rt_dev *d, rt_cost cost, double times);
+/* For who shows it: fills seconds; probes the machine, unless a plan before did. */
+void rt_needs_time(rt_needs *p);
 /* Rows "kind  label  name  bytes", largest first within a kind, and their sums. */
 void rt_needs_print(const rt_needs *p, FILE *f);
 struct cJSON *

@@ -399,11 +399,10 @@ static load place_expert(rt_stream *s, int64_t layer, int64_t e)
     bool kept = layer < s->holds;
     bool there = kept ? s->stays[layer * s->size.a_layer + e] : s->roomy && s->loaded[e];
     int64_t at = (s->roomy ? e : s->wants % s->slots) * s->size.expert;
-    if (kept)
-        at += kept_bytes(s, layer) + s->own[layer].bytes;
+    int64_t behind = kept ? s->own[layer].bytes : 0; /* a layer that stays: its own weights first */
     return (load){ .p = p,
-                   .buffer = (kept ? s->host.kept : s->host.expert) + at,
-                   .sent = (kept ? s->sent.kept : s->sent.expert) + at,
+                   .buffer = (kept ? s->kept[layer].buffer : s->host.expert) + behind + at,
+                   .sent = (kept ? s->kept[layer].sent : s->sent.expert) + behind + at,
                    .key = e,
                    .issued = there ? p->n : 0,
                    .done = there ? p->n : 0,
