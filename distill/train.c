@@ -19,6 +19,7 @@
 #include "core/formats/output.h"
 #include "core/network/weights.h"
 #include "corpora/integrity.h"
+#include "distill/metrics.h"
 #include "distill/objective.h"
 #include "distill/schedule.h"
 #include "distill/trainer.h"
@@ -95,8 +96,6 @@ static const rt_option options[] = {
 
 extern const rt_command rt_command_train;
 
-enum { METRICS_LINE = 160 }; /* bytes of a line of metrics.jsonl, about */
-
 /* What planning needs of a corpus, whether it can be opened or an earlier stage will write it. */
 typedef struct corpus_facts {
     rt_soft_config soft;
@@ -114,7 +113,7 @@ typedef struct training {
     rt_measure measure;
     char identity[20]; /* trainer.at.recipe as text */
     int lock;
-    FILE *metrics;
+    rt_metrics metrics;
     rt_document *docs; /* (n_docs) of the running step */
     int64_t n_docs, cap_docs;
 } training;
@@ -303,8 +302,7 @@ static void close_trainer(training *t)
     for (int64_t i = 0; i < t->cap_docs; i++)
         rt_document_free(&t->docs[i]);
     free(t->docs);
-    if (t->metrics)
-        fclose(t->metrics);
+    rt_metrics_close(&t->metrics);
     if (t->lock >= 0)
         close(t->lock);
     rt_trainer_free(&t->trainer);
@@ -348,71 +346,14 @@ static int gather_documents(void *ctx, rt_position *at, const rt_document **docs
     return 0;
 }
 
-static double mean(const rt_totals *t, int column)
-{
-    int64_t n = column == RT_LOSS_KL ? t->soft_rows : t->rows;
-    return n ? t->sum[column] / (double)n : 0;
-}
-
-/* metrics.jsonl: one line a step; a resumed run drops the lines of steps it does again. */
-static int open_metrics(training *t, rt_err *err)
-{
-    char *path = rt_path_join(t->o->out, "metrics.jsonl"), *text = NULL;
-    int64_t bytes = 0, keep = 0;
-    int bad = 0;
-    if (rt_path_exists(path))
-        bad = rt_file_read(&text, &bytes, path, (int64_t)1 << 32, err);
-    long long step;
-    for (const char *line = text;
-         !bad && line && sscanf(line, "{\"step\":%lld", &step) == 1 && step <= t->trainer.at.step;) {
-        const char *end = strchr(line, '\n');
-        if (!end)
-            break;
-        line = end + 1;
-        keep = line - text;
-    }
-    if (!bad)
-        bad = rt_file_write(path, text ? text : "", keep, err);
-    if (!bad && !(t->metrics = fopen(path, "a")))
-        bad = rt_fail(err, "%s: cannot be opened for appending", path);
-    free(text);
-    free(path);
-    return bad ? -1 : 0;
-}
-
-/* KL only where rows had soft targets: hard labels have none to the teacher. */
-static int log_step(training *t, const rt_stepped *step, const rt_totals *held_out, double seconds,
-                    rt_err *err)
-{
-    const rt_totals *s = &step->totals;
-    const rt_position *at = &t->trainer.at;
-    fprintf(t->metrics,
-            "{\"step\":%lld,\"loss\":%.6g,\"ce\":%.6g,\"accuracy\":%.6g,\"norm\":%.6g,"
-            "\"rate\":%.6g,\"tokens\":%lld,\"seconds\":%.4g",
-            (long long)at->step, mean(s, RT_LOSS_TOTAL), mean(s, RT_LOSS_CE),
-            mean(s, RT_LOSS_CORRECT), step->norm, step->rate, (long long)at->tokens, seconds);
-    if (s->soft_rows)
-        fprintf(t->metrics, ",\"kl\":%.6g", mean(s, RT_LOSS_KL));
-    if (held_out)
-        fprintf(t->metrics, ",\"eval_ce\":%.6g,\"eval_entropy\":%.6g,\"eval_accuracy\":%.6g",
-                mean(held_out, RT_LOSS_CE), mean(held_out, RT_LOSS_ENTROPY),
-                mean(held_out, RT_LOSS_CORRECT));
-    if (held_out && held_out->soft_rows)
-        fprintf(t->metrics, ",\"eval_kl\":%.6g", mean(held_out, RT_LOSS_KL));
-    fputs("}\n", t->metrics);
-    return fflush(t->metrics)
-               ? rt_fail(err, "%s/metrics.jsonl: write failed: %s", t->o->out, rt_errno_text(errno))
-               : 0;
-}
-
 static void say_held_out(const training *t, const rt_totals *s)
 {
     char kl[48] = "";
     if (s->soft_rows)
-        snprintf(kl, sizeof kl, ", KL to the teacher %.4f", mean(s, RT_LOSS_KL));
+        snprintf(kl, sizeof kl, ", KL to the teacher %.4f", rt_totals_mean(s, RT_LOSS_KL));
     rt_info("step %lld: held-out cross-entropy %.4f%s, top-1 %.1f %%",
-            (long long)t->trainer.at.step,
-            mean(s, RT_LOSS_CE), kl, 100 * mean(s, RT_LOSS_CORRECT));
+            (long long)t->trainer.at.step, rt_totals_mean(s, RT_LOSS_CE), kl,
+            100 * rt_totals_mean(s, RT_LOSS_CORRECT));
 }
 
 static int say_checkpoint(const char *dir, rt_err *err)
@@ -446,11 +387,12 @@ static int train(training *t, rt_err *err)
         if (measured && rt_measure_run(&t->measure, t->held_out, 0, NULL, &held_out, err))
             return -1;
         seen += step.tokens;
-        if (log_step(t, &step, measured ? &held_out.totals : NULL, rt_now() - start, err))
+        if (rt_metrics_write(&t->metrics, at, &step, measured ? &held_out.totals : NULL,
+                             rt_now() - start, err))
             return -1;
         rt_progress_update(
             &progress, at->step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s%s",
-            mean(&step.totals, RT_LOSS_TOTAL), step.norm, step.rate,
+            rt_totals_mean(&step.totals, RT_LOSS_TOTAL), step.norm, step.rate,
             rt_fmt_count(rate_text, sizeof rate_text, (double)seen / (rt_now() - begun)),
             measured ? " | measured" : "");
         if (measured)
@@ -592,8 +534,10 @@ static int run_train(void *values, rt_err *err)
         int done = open_output(&t, err);
         if (!done)
             note_odd(t.o);
-        bad = done < 0 || (!done && (place_trainer(&t, err) || open_metrics(&t, err) ||
-                                     train(&t, err) || finish(&t, err)));
+        bad = done < 0 ||
+              (!done && (place_trainer(&t, err) ||
+                         rt_metrics_open(&t.metrics, t.o->out, t.trainer.at.step, err) ||
+                         train(&t, err) || finish(&t, err)));
     }
     close_trainer(&t);
     return bad ? -1 : 0;
@@ -619,7 +563,7 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
         if (checkpoints > 0)
             rt_needs_add(p, RT_NEEDS_DISK, "checkpoint", "until it is done",
                          checkpoints * rt_checkpoint_bytes(&t.model.w));
-        rt_needs_add(p, RT_NEEDS_ABOUT, "metrics", "a line a step", o->steps * METRICS_LINE);
+        rt_needs_add(p, RT_NEEDS_ABOUT, "metrics", "a line a step", o->steps * RT_METRICS_LINE);
         const char *speaks = o->tokenizer ? o->tokenizer : o->model;
         const rt_needs_output *from = rt_needs_find(p, speaks);
         p->output = (rt_needs_output){ .path = o->out,

@@ -80,51 +80,51 @@ RT_V16_FN void fit_blocks(uint8_t *code, float *d, const float *x, const float *
     lanes_codes(code, &b, BLOCK, -s->lo);
 }
 
-static void q8_0_encode(uint8_t *p, const float *x, const float *w, int64_t blocks)
+/* Blocks of a type with a scale alone: that, then what `put` makes of 32 codes. */
+static void symmetric_encode(uint8_t *p, const float *x, const float *w, int64_t blocks,
+                             const symmetric *codes, int bytes,
+                             void (*put)(uint8_t *p, const uint8_t *c))
 {
-    static const symmetric codes = { -127, 127, 124, 128.5f, 0.5f, false, true };
     for (int64_t at = 0; at < blocks; at += LANES) {
         uint8_t c[LANES * BLOCK];
         float d[LANES];
         int count = (int)rt_min(LANES, blocks - at);
-        fit_blocks(c, d, x + at * BLOCK, w + at * BLOCK, count, &codes);
-        for (int l = 0; l < count; l++, p += 34) {
+        fit_blocks(c, d, x + at * BLOCK, w + at * BLOCK, count, codes);
+        for (int l = 0; l < count; l++, p += bytes) {
             put_f16(p, d[l]);
-            for (int j = 0; j < BLOCK; j++)
-                p[2 + j] = (uint8_t)(c[l * BLOCK + j] - 127);
+            put(p + 2, c + l * BLOCK);
         }
     }
+}
+
+static void put_bytes(uint8_t *p, const uint8_t *c)
+{
+    for (int j = 0; j < BLOCK; j++)
+        p[j] = (uint8_t)(c[j] - 127);
+}
+
+static void put_five_bits(uint8_t *p, const uint8_t *c)
+{
+    put_fifth_bits(p, c);
+    put_nibbles(p + 4, c);
+}
+
+static void q8_0_encode(uint8_t *p, const float *x, const float *w, int64_t blocks)
+{
+    static const symmetric codes = { -127, 127, 124, 128.5f, 0.5f, false, true };
+    symmetric_encode(p, x, w, blocks, &codes, 34, put_bytes);
 }
 
 static void q4_0_encode(uint8_t *p, const float *x, const float *w, int64_t blocks)
 {
     static const symmetric codes = { -8, 7, 6.5f, 10.5f, 0.25f, true, true };
-    for (int64_t at = 0; at < blocks; at += LANES) {
-        uint8_t c[LANES * BLOCK];
-        float d[LANES];
-        int count = (int)rt_min(LANES, blocks - at);
-        fit_blocks(c, d, x + at * BLOCK, w + at * BLOCK, count, &codes);
-        for (int l = 0; l < count; l++, p += 18) {
-            put_f16(p, d[l]);
-            put_nibbles(p + 2, c + l * BLOCK);
-        }
-    }
+    symmetric_encode(p, x, w, blocks, &codes, 18, put_nibbles);
 }
 
 static void q5_0_encode(uint8_t *p, const float *x, const float *w, int64_t blocks)
 {
     static const symmetric codes = { -16, 15, 14, 19, 0.25f, false, true };
-    for (int64_t at = 0; at < blocks; at += LANES) {
-        uint8_t c[LANES * BLOCK];
-        float d[LANES];
-        int count = (int)rt_min(LANES, blocks - at);
-        fit_blocks(c, d, x + at * BLOCK, w + at * BLOCK, count, &codes);
-        for (int l = 0; l < count; l++, p += 22) {
-            put_f16(p, d[l]);
-            put_fifth_bits(p + 2, c + l * BLOCK);
-            put_nibbles(p + 6, c + l * BLOCK);
-        }
-    }
+    symmetric_encode(p, x, w, blocks, &codes, 22, put_five_bits);
 }
 
 static void q5_1_encode(uint8_t *p, const float *x, const float *w, int64_t blocks)

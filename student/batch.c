@@ -237,3 +237,9 @@ void rt_batch_totals(rt_batch *b, rt_totals *t)
     t->rows += b->kept;
     b->kept = 0;
 }
+
+double rt_totals_mean(const rt_totals *t, int column)
+{
+    int64_t n = column == RT_LOSS_KL ? t->soft_rows : t->rows;
+    return n ? t->sum[column] / (double)n : 0;
+}

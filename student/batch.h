@@ -64,6 +64,8 @@ typedef struct rt_totals {
     double sum[RT_LOSS_COLUMNS];
     int64_t rows, soft_rows; /* with any target; with a soft target (denominator of RT_LOSS_KL) */
 } rt_totals;
+/* Over the rows that have it; 0 when none has. */
+double rt_totals_mean(const rt_totals *t, int column);
 /* The statistics of n rows beginning at loss row `first` are on their way: after the next rt_sync
    rt_batch_totals adds those of all kept rows, in that order. */
 void rt_batch_keep(rt_dev *d, rt_batch *b, int64_t first, int64_t n);

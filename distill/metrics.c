@@ -1,0 +1,66 @@
+#include "distill/metrics.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/file.h"
+#include "core/base/path.h"
+
+int rt_metrics_open(rt_metrics *m, const char *dir, int64_t step, rt_err *err)
+{
+    char *path = rt_path_join(dir, "metrics.jsonl"), *text = NULL;
+    int64_t bytes = 0, keep = 0;
+    int bad = 0;
+    if (rt_path_exists(path))
+        bad = rt_file_read(&text, &bytes, path, (int64_t)1 << 32, err);
+    long long at;
+    for (const char *line = text;
+         !bad && line && sscanf(line, "{\"step\":%lld", &at) == 1 && at <= step;) {
+        const char *end = strchr(line, '\n');
+        if (!end)
+            break;
+        line = end + 1;
+        keep = line - text;
+    }
+    if (!bad)
+        bad = rt_file_write(path, text ? text : "", keep, err);
+    *m = (rt_metrics){ .dir = dir, .file = bad ? NULL : fopen(path, "a") };
+    if (!bad && !m->file)
+        bad = rt_fail(err, "%s: cannot be opened for appending", path);
+    free(text);
+    free(path);
+    return bad ? -1 : 0;
+}
+
+void rt_metrics_close(rt_metrics *m)
+{
+    if (m->file)
+        fclose(m->file);
+    m->file = NULL;
+}
+
+/* KL only where rows had soft targets: hard labels have none to the teacher. */
+int rt_metrics_write(rt_metrics *m, const rt_position *at, const rt_stepped *step,
+                     const rt_totals *held_out, double seconds, rt_err *err)
+{
+    const rt_totals *s = &step->totals;
+    fprintf(m->file,
+            "{\"step\":%lld,\"loss\":%.6g,\"ce\":%.6g,\"accuracy\":%.6g,\"norm\":%.6g,"
+            "\"rate\":%.6g,\"tokens\":%lld,\"seconds\":%.4g",
+            (long long)at->step, rt_totals_mean(s, RT_LOSS_TOTAL), rt_totals_mean(s, RT_LOSS_CE),
+            rt_totals_mean(s, RT_LOSS_CORRECT), step->norm, step->rate, (long long)at->tokens,
+            seconds);
+    if (s->soft_rows)
+        fprintf(m->file, ",\"kl\":%.6g", rt_totals_mean(s, RT_LOSS_KL));
+    if (held_out)
+        fprintf(m->file, ",\"eval_ce\":%.6g,\"eval_entropy\":%.6g,\"eval_accuracy\":%.6g",
+                rt_totals_mean(held_out, RT_LOSS_CE), rt_totals_mean(held_out, RT_LOSS_ENTROPY),
+                rt_totals_mean(held_out, RT_LOSS_CORRECT));
+    if (held_out && held_out->soft_rows)
+        fprintf(m->file, ",\"eval_kl\":%.6g", rt_totals_mean(held_out, RT_LOSS_KL));
+    fputs("}\n", m->file);
+    return fflush(m->file)
+               ? rt_fail(err, "%s/metrics.jsonl: write failed: %s", m->dir, rt_errno_text(errno))
+               : 0;
+}

@@ -1,0 +1,28 @@
+/* metrics.h: metrics.jsonl, what training writes down: one line a step (docs/metrics.md). A run that
+   goes on drops the lines of steps that it does again. Refuses: what is measured, and when. */
+#ifndef RT_METRICS_H
+#define RT_METRICS_H
+
+#include <stdio.h>
+
+#include "distill/trainer.h"
+
+RT_BEGIN
+
+typedef struct rt_metrics {
+    const char *dir; /* borrowed */
+    FILE *file;
+} rt_metrics;
+
+enum { RT_METRICS_LINE = 160 }; /* bytes of a line, about */
+
+/* dir/metrics.jsonl with the lines up to `step`, for appending. */
+int rt_metrics_open(rt_metrics *m, const char *dir, int64_t step, rt_err *err);
+void rt_metrics_close(rt_metrics *m); /* accepts a zeroed m */
+/* The step that ended at `at`; held_out NULL: not measured at it. */
+int rt_metrics_write(rt_metrics *m, const rt_position *at, const rt_stepped *step,
+                     const rt_totals *held_out, double seconds, rt_err *err);
+
+RT_END
+
+#endif
