@@ -1,112 +1,15 @@
 /* matmul.c: matrix products of the CPU backend: the loops around the tile kernel of isa_matmul.h.
-   Every product, plain, grouped by expert or by head, is a batch of products of equal width. b is
-   packed into panels of 32 columns, a chunk of panels at a time, unless it was packed before; then
-   units (block of row tiles x part of the panels) are computed, a thread packing its rows of a once
-   a block. There are as many blocks as keep threads of unequal speed busy, and parts only when rows
-   are too few for that: a block in two parts may be packed twice.
-   Numeric contract (ops.h): k goes in blocks of 2048, whose sums are added to c in order;
+   Every product, plain, grouped by expert or by head, is a batch of products of equal width; those
+   of few rows go to thin.c. b is packed into panels of 32 columns, a chunk of panels at a time,
+   unless it was packed before; then units (block of row tiles x part of the panels) are computed, a
+   thread packing its rows of a once a block. There are as many blocks as keep threads of unequal
+   speed busy, and parts only when rows are too few for that: a block in two parts may be packed
+   twice. Numeric contract (ops.h): k goes in blocks of 2048, whose sums are added to c in order;
    inside a block the tile kernel is one chain. Threads and tiles split outputs only. Allocates
    nothing: rt_cpu_need_product plans the workspace. */
-#include "core/device/cpu/cpu.h"
+#include "core/device/cpu/matmul.h"
 
 #include <string.h>
-
-enum {
-    TILE_FLOATS = 1 << 17, /* packed rows of a thread: half a megabyte, a part of L2 */
-    SLOT_PANELS = 8,       /* panels packed together: 256 columns, a multiple of any block */
-    PIECE = 256,           /* of k packed by one unit of work */
-    TILE_PIECE = 32,       /* of k packed for one tile before the next */
-    PANEL_BYTES_MIN = SLOT_PANELS * RT_PANEL * RT_K_BLOCK * 4, /* one slot always fits */
-    PANEL_BYTES_MAX = 32 << 20,
-    ROWS_MAX = 14,
-    THIN_ROWS = 128,        /* products of at most so many rows go piece by piece */
-    THIN_PANELS = 4,        /* columns of a unit of such a product, in panels */
-    THIN_PIECE = 64,        /* of k: THIN_PANELS panels of it lie in L1 */
-    THIN_BYTES = 256 << 10, /* weights of a unit, which lie in L2 when their turn comes */
-    UNITS_THREAD = 16, /* units a thread should find at least, so that the last ones end together */
-    BLOCK_MIN = 2,     /* tiles of a block below which more units would cost more packing */
-};
-
-/* One product: c(m,n) = or += a(m,k) · b(k,n), a stored (k,m) when ta. */
-struct product {
-    const float *a;
-    float *c;
-    struct rt_matrix b;
-    const float *panels; /* b already packed, [panel][k][32], or NULL */
-    int64_t lda, ldc, m, k;
-    bool ta, add;
-};
-
-/* Product g of a batch is `first` moved by g steps; with offset (groups + 1), product g takes rows
-   offset[g] .. offset[g+1] of a, counted from offset[0]: as its m, or as its k (of b too) when ta.
- */
-struct batch {
-    struct product first;
-    int64_t groups;
-    int64_t a_step, c_step, panels_step; /* floats */
-    int64_t b_step;                      /* bytes, where b has data */
-    int64_t piece_step, piece_rows;      /* pieces, or rows of the one */
-    const int32_t *offset;
-};
-
-/* One call as every thread sees it. A slot is up to SLOT_PANELS panels of one product; slots are
-   numbered through all products, and a chunk of them is packed and used before the next. */
-struct run {
-    const struct rt_isa *isa;
-    struct batch batch;
-    int64_t panels, slot_panels, slots; /* of one product */
-    int64_t k_max, tiles_block, parts;
-    int64_t chunk;        /* slots */
-    float *area;          /* (chunk, slot_panels, k_max, 32) */
-    int64_t k0;           /* current block of k */
-    int64_t slot0, slot1; /* current chunk */
-};
-
-/* What one thread remembers between units: its place in the chunk and the rows it has packed. */
-struct walker {
-    float *tiles;
-    struct product p;
-    int64_t group, base, units; /* units [base, base + units) belong to p */
-    int64_t packed_group, packed_block, packed_k0;
-};
-
-static struct product product_at(const struct batch *b, int64_t g)
-{
-    struct product p = b->first;
-    int64_t row = b->offset ? b->offset[g] - b->offset[0] : 0;
-    int64_t rows = b->offset ? b->offset[g + 1] - b->offset[g] : 0;
-    const uint8_t *data = p.b.data;
-    if (p.b.piece) {
-        p.b.piece += b->piece_step * g;
-        p.b.row0 += b->piece_rows * g;
-    }
-    p.a += b->a_step * g + row * p.lda;
-    p.c += b->c_step * g;
-    if (data)
-        data += b->b_step * g;
-    if (p.panels)
-        p.panels += b->panels_step * g;
-    if (b->offset && p.ta) {
-        p.k = rows;
-        data += rt_dtype_bytes(p.b.dtype, row * p.b.ld);
-    } else if (b->offset) {
-        p.m = rows;
-        p.c += row * p.ldc;
-    }
-    p.b.data = data;
-    return p;
-}
-
-/* Nothing to do in this block of k: past its end, or an empty sum added to what is there. */
-static bool idle(const struct product *p, int64_t k0)
-{
-    return p->m == 0 || (p->k <= k0 && (k0 > 0 || p->add));
-}
-
-static int64_t block_length(const struct product *p, int64_t k0)
-{
-    return rt_min(p->k - k0, RT_K_BLOCK);
-}
 
 /* Panels of product g that lie in slots before `slot`. */
 static int64_t first_panel(const struct run *r, int64_t slot, int64_t g)
@@ -130,11 +33,6 @@ static void pack_unit(const struct run *r, int64_t unit, int64_t pieces)
     float *out = r->area + ((slot - r->slot0) * r->slot_panels * r->k_max + k) * RT_PANEL;
     int64_t end = rt_min(k + PIECE, block_length(&p, r->k0));
     r->isa->pack_panels(out, r->k_max * RT_PANEL, &p.b, first, count, r->k0 + k, r->k0 + end);
-}
-
-static int64_t tiles_of(const struct run *r, const struct product *p)
-{
-    return rt_ceil_div(p->m, r->isa->tile_rows);
 }
 
 static int64_t units_of(const struct run *r, const struct product *p, int64_t g)
@@ -167,11 +65,6 @@ static void seek(const struct run *r, struct walker *w, int64_t unit)
     }
 }
 
-static int64_t tile_row(const struct product *p, int64_t tile, int64_t tiles)
-{
-    return p->m * tile / tiles; /* tiles of nearly equal height */
-}
-
 static void edge_tile(const struct run *r, int64_t m, int64_t k, const float *tile,
                       const float *panel, float *c, int64_t ldc, int64_t columns, bool add)
 {
@@ -184,7 +77,7 @@ static void edge_tile(const struct run *r, int64_t m, int64_t k, const float *ti
 
 /* Rows of tiles [begin, end) of w->p, each [k][m]. With ta the rows lie side by side in a: a few
    steps of k for all tiles, then the next, so that every line of a is fetched once. */
-static void pack_block(const struct run *r, struct walker *w, int64_t begin, int64_t end)
+void rt_cpu_pack_block(const struct run *r, struct walker *w, int64_t begin, int64_t end)
 {
     const struct product *p = &w->p;
     int64_t k = block_length(p, r->k0), tiles = tiles_of(r, p), step = p->ta ? TILE_PIECE : k;
@@ -229,7 +122,7 @@ static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
     int64_t first = first_panel(r, r->slot0, w->group), begin = block * r->tiles_block;
     int64_t end = rt_min(tiles_of(r, &w->p), begin + r->tiles_block);
     if (w->packed_group != w->group || w->packed_block != block || w->packed_k0 != r->k0)
-        pack_block(r, w, begin, end);
+        rt_cpu_pack_block(r, w, begin, end);
     w->packed_group = w->group;
     w->packed_block = block;
     w->packed_k0 = r->k0;
@@ -237,125 +130,7 @@ static void compute_unit(const struct run *r, struct walker *w, int64_t unit)
         compute_panel(r, w, begin, end, first + n);
 }
 
-/* --- few rows ------------------------------------------------------------------------------------
-   All rows of a product fit beside the columns of a unit: its weights are widened a piece of k at a
-   time into L1 and multiplied there, so that they are read once, in their own bytes. */
-
-enum {
-    THIN_FLOATS = THIN_PANELS * THIN_PIECE * RT_PANEL, /* widened columns of a piece */
-    SUM_FLOATS = THIN_ROWS * THIN_PANELS * RT_PANEL,   /* chains of a unit */
-    WALKER_FLOATS = 128,                               /* its struct walker, first */
-    THREAD_FLOATS = WALKER_FLOATS + TILE_FLOATS + THIN_FLOATS + SUM_FLOATS
-};
-
-static int64_t tile_bytes(void) { return THREAD_FLOATS * (int64_t)sizeof(float); }
-
-static bool is_thin(const struct run *r)
-{
-    const struct product *p = &r->batch.first;
-    bool blocks_along_n = !p->b.t && (p->b.piece || rt_dtype_get(p->b.dtype)->block > 1);
-    if (blocks_along_n || p->panels)
-        return false;
-    for (int64_t g = 0; g < r->batch.groups; g++) {
-        struct product one = product_at(&r->batch, g);
-        if (one.m > THIN_ROWS || one.m * rt_min(one.k, RT_K_BLOCK) > TILE_FLOATS)
-            return false;
-    }
-    return true;
-}
-
-/* The sums of a unit's panels over one block of k, into c. */
-static void thin_store(const struct product *p, const float *sums, int64_t tile_row, int64_t m,
-                       int64_t panel0, int64_t count, bool add)
-{
-    for (int64_t n = 0; n < count; n++) {
-        int64_t columns = rt_min(RT_PANEL, p->b.n - (panel0 + n) * RT_PANEL);
-        for (int64_t i = 0; i < m; i++) {
-            float *c = p->c + (tile_row + i) * p->ldc + (panel0 + n) * RT_PANEL;
-            const float *sum = sums + (n * m + i) * RT_PANEL;
-            for (int64_t j = 0; j < columns; j++)
-                c[j] = add ? c[j] + sum[j] : sum[j];
-        }
-    }
-}
-
-static int64_t row_bytes(const struct rt_matrix *b)
-{
-    return b->piece ? b->piece->row_bytes : rt_dtype_bytes(b->dtype, b->ld);
-}
-
-/* Panels [unit * slot_panels, ...) of one product, over all of k. The rows of a unit lie one after
-   the other; while they are read here and there, those of the next are asked for in their order. */
-static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
-{
-    struct run r = *base;
-    int64_t g = unit / r.slots, panel0 = unit % r.slots * r.slot_panels;
-    int64_t count = rt_min(r.slot_panels, r.panels - panel0);
-    float *wide = w->tiles + TILE_FLOATS, *sums = wide + THIN_FLOATS;
-    w->p = product_at(&r.batch, g);
-    struct product *p = &w->p;
-    const rt_piece *piece = p->b.piece;
-    const uint8_t *ahead = piece ? piece->data : p->b.data;
-    if (p->b.t && (!piece || piece->step == 1)) {
-        int64_t bytes = count * RT_PANEL * row_bytes(&p->b);
-        ahead += ((piece ? piece->first + p->b.row0 : 0) + panel0 * RT_PANEL) * row_bytes(&p->b);
-        if (w->packed_group < 0) /* nobody asked for a thread's first unit */
-            for (int64_t line = 0; line < bytes; line += 64)
-                __builtin_prefetch(ahead + line, 0, 2);
-        ahead += bytes;
-        p->b.ahead = &ahead;
-    }
-    int64_t number[THIN_PANELS * RT_PANEL];
-    if (p->b.t && piece) {
-        p->b.number0 = panel0 * RT_PANEL;
-        p->b.number = number;
-        for (int64_t i = 0; i < count * RT_PANEL; i++)
-            number[i] = rt_piece_row(piece, p->b.row0 + rt_min(p->b.number0 + i, p->b.n - 1));
-    }
-    int64_t tiles = tiles_of(&r, p);
-    for (r.k0 = 0; r.k0 < rt_max(p->k, 1) && !idle(p, r.k0); r.k0 += RT_K_BLOCK) {
-        int64_t k = block_length(p, r.k0);
-        if (w->packed_group != g || w->packed_k0 != r.k0)
-            pack_block(&r, w, 0, tiles);
-        w->packed_group = g;
-        w->packed_k0 = r.k0;
-        int64_t begun = 0;
-        if (p->m == 1) {
-            memset(sums, 0, (size_t)(count * RT_PANEL) * sizeof *sums);
-            begun = r.isa->dot_panels(sums, w->tiles, &p->b, panel0, count, r.k0, r.k0 + k);
-        }
-        for (int64_t s = begun; s < rt_max(k, 1); s += THIN_PIECE) {
-            int64_t length = rt_min(THIN_PIECE, k - s);
-            if (length > 0)
-                r.isa->pack_panels(wide, THIN_PIECE * RT_PANEL, &p->b, panel0, count, r.k0 + s,
-                                   r.k0 + s + length);
-            const float *tile = w->tiles;
-            float *sum = sums;
-            for (int64_t t = 0; t < tiles; t++) {
-                int64_t m = tile_row(p, t + 1, tiles) - tile_row(p, t, tiles);
-                r.isa->thin(m, length, tile + s * m, wide, THIN_PIECE * RT_PANEL, count, sum,
-                            s > 0 ? RT_CHAIN_ON : RT_CHAIN_SET);
-                tile += m * k;
-                sum += m * count * RT_PANEL;
-            }
-        }
-        float *sum = sums;
-        for (int64_t t = 0; t < tiles; t++) {
-            int64_t row = tile_row(p, t, tiles), m = tile_row(p, t + 1, tiles) - row;
-            thin_store(p, sum, row, m, panel0, count, p->add || r.k0 > 0);
-            sum += m * count * RT_PANEL;
-        }
-    }
-}
-
-/* What a member remembers from unit to unit lies before its tiles. */
-static struct walker *walker_of(const rt_dev *d, int member)
-{
-    _Static_assert(sizeof(struct walker) <= WALKER_FLOATS * sizeof(float), "room for a walker");
-    return (struct walker *)(void *)(rt_cpu_of(d)->scratch + member * tile_bytes());
-}
-
-static void walkers_begin(const rt_dev *d, int threads)
+void rt_cpu_walkers_begin(const rt_dev *d, int threads)
 {
     for (int i = 0; i < threads; i++) {
         struct walker *w = walker_of(d, i);
@@ -363,32 +138,6 @@ static void walkers_begin(const rt_dev *d, int threads)
         w->packed_group = w->packed_k0 = -1;
         w->tiles = (float *)(void *)w + WALKER_FLOATS;
     }
-}
-
-struct thin_job {
-    const struct run *r;
-    const rt_dev *d;
-    int64_t units, chunk; /* products' units, taken chunk at a time: neighbours lie side by side */
-};
-
-static void thin_units(void *ctx, int64_t unit, int member)
-{
-    const struct thin_job *j = ctx;
-    int64_t end = rt_min(j->units, (unit + 1) * j->chunk);
-    for (int64_t u = unit * j->chunk; u < end; u++)
-        thin_unit(j->r, walker_of(j->d, member), u);
-}
-
-static void run_thin(struct run *r, rt_dev *d, int threads)
-{
-    const struct rt_matrix *b = &r->batch.first.b;
-    int64_t panel = rt_max(1, RT_PANEL * (b->t ? row_bytes(b) : r->k_max * 4));
-    r->slot_panels = rt_max(1, rt_min(THIN_PANELS, THIN_BYTES / panel));
-    r->slots = rt_ceil_div(r->panels, r->slot_panels);
-    int64_t units = r->slots * r->batch.groups;
-    struct thin_job job = { r, d, units, rt_max(1, rt_min(8, units / (threads * 4))) };
-    walkers_begin(d, threads);
-    rt_cpu_run(d, thin_units, &job, rt_ceil_div(units, job.chunk), threads);
 }
 
 /* --- one call ------------------------------------------------------------------------------------
@@ -456,8 +205,8 @@ static void run_batch(rt_dev *d, const struct batch *batch)
 
     r.k_max = rt_max(1, rt_min(k, RT_K_BLOCK));
     r.panels = rt_ceil_div(n, RT_PANEL);
-    if (is_thin(&r)) {
-        run_thin(&r, d, threads);
+    if (rt_cpu_is_thin(&r)) {
+        rt_cpu_run_thin(&r, d, threads);
         return;
     }
     r.slot_panels = rt_min(r.panels, SLOT_PANELS);
@@ -473,7 +222,7 @@ static void run_batch(rt_dev *d, const struct batch *batch)
         r.tiles_block = rt_min(r.tiles_block, rt_max(BLOCK_MIN, tiles / want));
     r.parts = threads > 1 ? rt_ceil_div(want, rt_ceil_div(tiles, r.tiles_block)) : 1;
 
-    walkers_begin(d, threads);
+    rt_cpu_walkers_begin(d, threads);
     for (r.k0 = 0; r.k0 < rt_max(k, 1); r.k0 += RT_K_BLOCK)
         for (r.slot0 = 0; r.slot0 < slots; r.slot0 = r.slot1) {
             r.slot1 = rt_min(slots, r.slot0 + r.chunk);
