@@ -11,6 +11,17 @@
 
 #include <string.h>
 
+enum {
+    SLOT_PANELS = 8, /* panels packed together: 256 columns, a multiple of any block */
+    PIECE = 256,     /* of k packed by one unit of work */
+    TILE_PIECE = 32, /* of k packed for one tile before the next */
+    PANEL_BYTES_MIN = SLOT_PANELS * RT_PANEL * RT_K_BLOCK * 4, /* one slot always fits */
+    PANEL_BYTES_MAX = 32 << 20,
+    ROWS_MAX = 14,
+    UNITS_THREAD = 16, /* units a thread should find at least, so that the last ones end together */
+    BLOCK_MIN = 2      /* tiles of a block below which more units would cost more packing */
+};
+
 /* Panels of product g that lie in slots before `slot`. */
 static int64_t first_panel(const struct run *r, int64_t slot, int64_t g)
 {

@@ -7,17 +7,9 @@
 
 enum {
     TILE_FLOATS = 1 << 17, /* packed rows of a thread: half a megabyte, a part of L2 */
-    SLOT_PANELS = 8,       /* panels packed together: 256 columns, a multiple of any block */
-    PIECE = 256,           /* of k packed by one unit of work */
-    TILE_PIECE = 32,       /* of k packed for one tile before the next */
-    PANEL_BYTES_MIN = SLOT_PANELS * RT_PANEL * RT_K_BLOCK * 4, /* one slot always fits */
-    PANEL_BYTES_MAX = 32 << 20,
-    ROWS_MAX = 14,
-    THIN_ROWS = 128,        /* products of at most so many rows go piece by piece (thin.c) */
-    THIN_PANELS = 4,        /* columns of a unit of such a product, in panels */
-    THIN_PIECE = 64,        /* of k: THIN_PANELS panels of it lie in L1 */
-    UNITS_THREAD = 16, /* units a thread should find at least, so that the last ones end together */
-    BLOCK_MIN = 2,     /* tiles of a block below which more units would cost more packing */
+    THIN_ROWS = 128,       /* products of at most so many rows go piece by piece (thin.c) */
+    THIN_PANELS = 4,       /* columns of a unit of such a product, in panels */
+    THIN_PIECE = 64        /* of k: THIN_PANELS panels of it lie in L1 */
 };
 
 /* One product: c(m,n) = or += a(m,k) · b(k,n), a stored (k,m) when ta. */

@@ -1,6 +1,6 @@
-/* thin.c: matrix products of few rows. All rows of a product fit beside the columns of a unit: its weights are widened a piece of k at a
-   time into L1 and multiplied there, so that they are read once, in their own bytes.
-   Refuses: b that was packed before, and blocks that lie along n. */
+/* thin.c: matrix products of few rows. All rows of a product fit beside the columns of a unit: its
+   weights are widened a piece of k at a time into L1 and multiplied there, so that they are read
+   once, in their own bytes. Refuses: b that was packed before, and blocks that lie along n. */
 #include "core/device/cpu/matmul.h"
 
 #include <string.h>
