@@ -37,13 +37,24 @@ typedef struct rt_backend {
     void (*download)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     int (*sync)(rt_dev *d, rt_err *err);
     /* What an operation of a dry run needs of workspace: a product of `groups` matrices b (k,n);
-       attention of segments of at most `longest` keys; rows of loss, sample, capture. */
+       attention of segments of at most `longest` keys; rows of a head. */
     void (*need_product)(rt_dev *d, int64_t groups, int64_t n, int64_t k);
     void (*need_attention)(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward);
-    void (*need_head)(rt_dev *d, int64_t vocab);
+    void (*need_rows)(rt_dev *d, int64_t bytes); /* of a team, to itself */
+    /* A team kernel over `units` units of about `cost` floats touched; each team at work has
+       `scratch` bytes of the workspace. enum rt_kernel and struct rt_args_<args>:
+       core/device/kernels/list.h. A unit's result does not depend on who runs it. */
+    void (*launch)(rt_dev *d, int kernel, const void *args, int64_t units, int64_t cost,
+                   int64_t scratch);
+    int64_t (*teams)(rt_dev *d, int64_t columns); /* worth having for sums over rows */
     __typeof__(rt_dev_ready) *ready;
     __typeof__(rt_dev_workspace) *workspace;
 } rt_backend;
+
+/* The entries whose bodies are team kernels (core/device/rows.c), the same for every backend that
+   has a launch, and what a row of logits needs of a team's workspace. */
+void rt_rows_ops(rt_ops *ops);
+int64_t rt_rows_head_bytes(int64_t vocab);
 
 extern const rt_backend rt_backend_cpu;    /* core/device/cpu/cpu.c */
 extern const rt_backend rt_backend_strict; /* core/device/strict/strict.c */

@@ -83,7 +83,7 @@ static void note_attention(rt_dev *d, const rt_rows *rows, int64_t heads, int64_
 static void note_head(rt_dev *d, int64_t vocab)
 {
     if (d->dry)
-        d->backend->need_head(d, vocab);
+        d->backend->need_rows(d, rt_rows_head_bytes(vocab));
 }
 
 static bool is(const rt_tensor *t, rt_dtype dtype, int rank)

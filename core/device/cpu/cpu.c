@@ -2,6 +2,7 @@
    workspace plan, and the split of rows over threads. Holds no operation of its own beyond
    copying. */
 #include "core/device/cpu/cpu.h"
+#include "core/device/cpu/rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +86,7 @@ static int open_cpu(rt_dev *d, int threads, rt_err *err)
     cpu->threads = threads;
     cpu->ops = (rt_ops){ .copy = copy_tensor, .zero = zero_tensor };
     rt_cpu_matmul_ops(&cpu->ops);
-    rt_cpu_rows_ops(&cpu->ops);
+    rt_rows_ops(&cpu->ops);
     rt_cpu_attention_ops(&cpu->ops);
     d->ops = &cpu->ops;
     d->state = cpu;
@@ -138,24 +139,6 @@ void rt_cpu_need_rows(rt_dev *d, int64_t bytes_per_thread)
     cpu->scratch_need = rt_max(cpu->scratch_need, bytes);
 }
 
-const rt_backend rt_backend_cpu = {
-    .name = "cpu",
-    .maps_files = true,
-    .open = open_cpu,
-    .close = close_cpu,
-    .facts = facts,
-    .alloc = alloc_bytes,
-    .release = release_bytes,
-    .upload = move_bytes,
-    .download = move_bytes,
-    .sync = sync_cpu,
-    .need_product = rt_cpu_need_product,
-    .need_attention = rt_cpu_need_attention,
-    .need_head = rt_cpu_need_head,
-    .ready = ready,
-    .workspace = workspace,
-};
-
 uint8_t *rt_cpu_scratch(const rt_dev *d, int t, int64_t need)
 {
     const struct rt_cpu *cpu = rt_cpu_of(d);
@@ -185,14 +168,43 @@ static void rows_unit(void *ctx, int64_t unit, int member)
           rt_cpu_scratch(j->d, member, 0));
 }
 
-void rt_cpu_run_rows(rt_dev *d, rt_row_fn *fn, const void *args, int64_t n, int64_t cost)
+static void launch(rt_dev *d, int kernel, const void *args, int64_t n, int64_t cost,
+                   int64_t scratch)
 {
     enum { RANGES = 4 }; /* a thread: who comes late leaves less to wait for */
+    rt_row_fn *fn = rt_cpu_isa(d)->rows->kernel[kernel];
     int threads = (int)rt_min(n, rt_cpu_threads(d, n * cost));
+    uint8_t *own = rt_cpu_scratch(d, 0, scratch);
     if (threads <= 1) {
-        fn(args, 0, n, rt_cpu_scratch(d, 0, 0));
+        fn(args, 0, n, own);
         return;
     }
     struct rows_job job = { d, fn, args, n, rt_min(n, threads * RANGES) };
     rt_cpu_run(d, rows_unit, &job, job.units, threads);
 }
+
+static int64_t teams(rt_dev *d, int64_t columns)
+{
+    (void)columns;
+    return rt_cpu_of(d)->threads;
+}
+
+const rt_backend rt_backend_cpu = {
+    .name = "cpu",
+    .maps_files = true,
+    .open = open_cpu,
+    .close = close_cpu,
+    .facts = facts,
+    .alloc = alloc_bytes,
+    .release = release_bytes,
+    .upload = move_bytes,
+    .download = move_bytes,
+    .sync = sync_cpu,
+    .need_product = rt_cpu_need_product,
+    .need_attention = rt_cpu_need_attention,
+    .need_rows = rt_cpu_need_rows,
+    .launch = launch,
+    .teams = teams,
+    .ready = ready,
+    .workspace = workspace,
+};

@@ -30,17 +30,12 @@ static inline void rt_cpu_run(const rt_dev *d, rt_unit_fn *fn, void *ctx, int64_
 
 /* Every file with operations writes its entries of the table, and what they need of workspace. */
 void rt_cpu_matmul_ops(rt_ops *ops);    /* core/device/cpu/matmul.c */
-void rt_cpu_rows_ops(rt_ops *ops);      /* core/device/cpu/rows.c */
 void rt_cpu_attention_ops(rt_ops *ops); /* core/device/cpu/attention.c */
 void rt_cpu_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k);
 void rt_cpu_need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward);
-void rt_cpu_need_head(rt_dev *d, int64_t vocab);
 /* Private rows of a thread. */
 void rt_cpu_need_rows(rt_dev *d, int64_t bytes_per_thread);
 
-/* fn over rows [0, n), split into a few contiguous ranges a thread. cost: about the floats touched
-   a row; small totals stay on the calling thread. A row's result must not depend on the split. */
-void rt_cpu_run_rows(rt_dev *d, rt_row_fn *fn, const void *args, int64_t n, int64_t cost);
 /* Threads worth starting for `work` fused multiply-adds or floats touched. */
 int rt_cpu_threads(const rt_dev *d, int64_t work);
 /* Workspace of thread t when every thread gets the same share; 64-byte aligned. need: bytes the

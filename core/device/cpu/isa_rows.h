@@ -10,5 +10,5 @@
     }
 RT_KERNELS(ROWS_LOOP)
 
-#define ROWS_ENTRY(name, arguments) .name = name##_rows,
-static const struct rt_isa_rows isa_rows = { RT_KERNELS(ROWS_ENTRY) };
+#define ROWS_ENTRY(name, arguments) [RT_KERNEL_##name] = name##_rows,
+static const struct rt_isa_rows isa_rows = { { RT_KERNELS(ROWS_ENTRY) } };

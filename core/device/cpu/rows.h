@@ -7,9 +7,7 @@
 #include "core/device/kernels/list.h"
 
 struct rt_isa_rows {
-#define RT_ROWS_FIELD(name, args) rt_row_fn *name; /* struct rt_args_<args> */
-    RT_KERNELS(RT_ROWS_FIELD)
-#undef RT_ROWS_FIELD
+    rt_row_fn *kernel[RT_KERNEL_COUNT]; /* struct rt_args_<args> of its entry in the list */
 };
 
 #endif

@@ -41,4 +41,11 @@
     X(sumsq, sumsq)                                                                                \
     X(adamw, adamw)
 
+enum rt_kernel {
+#define RT_KERNEL_NUMBER(name, args) RT_KERNEL_##name,
+    RT_KERNELS(RT_KERNEL_NUMBER)
+#undef RT_KERNEL_NUMBER
+    RT_KERNEL_COUNT
+};
+
 #endif

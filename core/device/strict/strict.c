@@ -549,7 +549,7 @@ static void need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, b
     rt_backend_cpu.need_attention(cpu_of(d), longest, dk, dv, backward);
 }
 
-static void need_head(rt_dev *d, int64_t vocab) { rt_backend_cpu.need_head(cpu_of(d), vocab); }
+static void need_rows(rt_dev *d, int64_t bytes) { rt_backend_cpu.need_rows(cpu_of(d), bytes); }
 static int ready(rt_dev *d, rt_err *err) { return rt_dev_ready(cpu_of(d), err); }
 static int64_t workspace(const rt_dev *d) { return rt_dev_workspace(cpu_of(d)); }
 
@@ -566,7 +566,7 @@ const rt_backend rt_backend_strict = {
     .sync = sync_strict,
     .need_product = need_product,
     .need_attention = need_attention,
-    .need_head = need_head,
+    .need_rows = need_rows,
     .ready = ready,
     .workspace = workspace,
 };

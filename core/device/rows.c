@@ -1,11 +1,15 @@
-/* rows.c: the row operations of the CPU backend: each packs its arguments and runs the chosen
-   instruction set's kernel over its units (rows, blocks of elements, blocks of columns). Checks
-   what only the data can tell: indices in range. Shapes were checked by core/device/ops.c. */
-#include "core/device/cpu/cpu.h"
-#include "core/device/cpu/rows.h"
+/* rows.c: the row operations of every backend: each packs its arguments and has the backend run the
+   team kernel over its units (rows, blocks of elements, blocks of columns). Checks what only the
+   data can tell, indices in range, where the host can read it. Shapes were checked by ops.c. */
+#include "core/device/backend.h"
+#include "core/device/kernels/list.h"
 
 /* kernel `name` over n units of about `cost` floats each */
-#define RUN(d, name, args, n, cost) rt_cpu_run_rows(d, rt_cpu_isa(d)->rows->name, args, n, cost)
+#define RUN(d, name, args, n, cost)                                                                \
+    (d)->backend->launch((d), RT_KERNEL_##name, (args), (n), (cost), 0)
+/* the same, and a team has `bytes` of its own */
+#define RUN_WITH(d, name, args, n, cost, bytes)                                                    \
+    (d)->backend->launch((d), RT_KERNEL_##name, (args), (n), (cost), (bytes))
 
 enum { EXP_COST = 8 }; /* of an exponential, in floats touched */
 
@@ -14,17 +18,17 @@ static int64_t flat_blocks(const rt_tensor *t)
     return rt_ceil_div(rt_tensor_elements(t), RT_FLAT_BLOCK);
 }
 
-/* Columns a thread takes when a sum runs over rows: cache lines of its own. */
-static int64_t column_block(const rt_dev *d, int64_t columns)
+/* Columns a unit takes when a sum runs over rows: cache lines of its own. */
+static int64_t column_block(rt_dev *d, int64_t columns)
 {
-    return rt_align_up(rt_ceil_div(columns, rt_cpu_of(d)->threads),
+    return rt_align_up(rt_ceil_div(columns, rt_max(d->backend->teams(d, columns), 1)),
                        RT_CACHE_LINE / (int64_t)sizeof(float));
 }
 
-static void check_range(const char *op, const rt_tensor *index, int64_t low, int64_t end)
+static void check_range(rt_dev *d, const char *op, const rt_tensor *index, int64_t low, int64_t end)
 {
     const int32_t *v = rt_i32(index);
-    int64_t n = rt_tensor_elements(index);
+    int64_t n = d->backend->maps_files ? rt_tensor_elements(index) : 0;
     for (int64_t i = 0; i < n; i++)
         if (v[i] < low || v[i] >= end)
             rt_bug("%s: index %lld is %d, outside [%lld, %lld)", op, (long long)i, v[i],
@@ -38,7 +42,7 @@ static void run_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const r
 {
     struct rt_args_gather_rows a = { *y, *x, *index };
     int64_t n = y->dim[0], c = y->dim[1];
-    check_range("gather_rows", index, 0, x->dim[0]);
+    check_range(d, "gather_rows", index, 0, x->dim[0]);
     if (x->dtype == RT_F32 || x->dtype == RT_F16 || x->dtype == RT_BF16) {
         RUN(d, gather_rows, &a, n, c);
         return;
@@ -54,7 +58,7 @@ static void run_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y,
 {
     int64_t block = column_block(d, y->dim[1]);
     struct rt_args_scatter_add_rows a = { *x, *y, *index, block };
-    check_range("scatter_add_rows", index, 0, x->dim[0]);
+    check_range(d, "scatter_add_rows", index, 0, x->dim[0]);
     RUN(d, scatter_add_rows, &a, rt_ceil_div(y->dim[1], block), y->dim[0] * block);
 }
 
@@ -119,7 +123,7 @@ static void run_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_t
                      int64_t first, bool interleaved, bool backward)
 {
     struct rt_args_rope a = { *x, *table, *pos, first, interleaved, backward };
-    check_range("rope", pos, 0, table->dim[0]);
+    check_range(d, "rope", pos, 0, table->dim[0]);
     RUN(d, rope, &a, x->dim[0], x->dim[1] * table->dim[1]);
 }
 
@@ -170,7 +174,7 @@ static void run_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tens
                            const rt_tensor *idx)
 {
     struct rt_args_route_sort a = { *offset, *row, *slot, *idx };
-    check_range("route_sort", idx, 0, offset->dim[0] - 1);
+    check_range(d, "route_sort", idx, 0, offset->dim[0] - 1);
     RUN(d, route_sort, &a, 1, 1);
 }
 
@@ -205,11 +209,11 @@ static void run_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, 
  */
 
 /* Offsets, head sizes, ids and labels of the targets, before a kernel writes through them. */
-static void check_targets(const rt_targets *t, int64_t rows, int64_t vocab)
+static void check_targets(rt_dev *d, const rt_targets *t, int64_t rows, int64_t vocab)
 {
     const int32_t *offset = rt_i32(&t->offset), *head = rt_i32(&t->head_n);
     rt_tensor id = t->id;
-    check_range("loss label", &t->label, -1, vocab);
+    check_range(d, "loss label", &t->label, -1, vocab);
     for (int64_t i = 0; i < rows; i++) {
         int64_t n = (int64_t)offset[i + 1] - offset[i];
         if (offset[i] < 0 || n < 0 || offset[i + 1] > t->id.dim[0])
@@ -220,35 +224,31 @@ static void check_targets(const rt_targets *t, int64_t rows, int64_t vocab)
                    (long long)i, (long long)n, head[i], RT_LOSS_ITEMS);
     }
     id.dim[0] = rows > 0 ? offset[rows] : 0;
-    check_range("loss item", &id, 0, vocab);
+    check_range(d, "loss item", &id, 0, vocab);
 }
 
-static int64_t head_row_bytes(int64_t vocab)
+int64_t rt_rows_head_bytes(int64_t vocab)
 {
     return 2 * rt_align_up(vocab, 16) * (int64_t)sizeof(float);
 }
-
-void rt_cpu_need_head(rt_dev *d, int64_t vocab) { rt_cpu_need_rows(d, head_row_bytes(vocab)); }
-
-/* The kernels write whole rows into the workspace: refuse a plan that forgot them. */
-static void check_scratch(rt_dev *d, int64_t bytes) { rt_cpu_scratch(d, 0, bytes); }
 
 static void run_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t,
                      const rt_loss_spec *spec, int64_t vocab, float scale, bool gradient)
 {
     struct rt_args_loss a = { *stats, *logits, *t, *spec, vocab, scale, gradient };
-    check_targets(t, logits->dim[0], vocab);
-    if (!gradient || spec->temperature != 1.0f)
-        check_scratch(d, head_row_bytes(vocab));
-    RUN(d, loss, &a, logits->dim[0], (EXP_COST + 4) * vocab);
+    if (d->backend->maps_files)
+        check_targets(d, t, logits->dim[0], vocab);
+    bool aside = !gradient || spec->temperature != 1.0f;
+    RUN_WITH(d, loss, &a, logits->dim[0], (EXP_COST + 4) * vocab,
+             aside ? rt_rows_head_bytes(vocab) : 0);
 }
 
 static void run_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
                        const rt_tensor *index, const rt_sampling *s, int64_t vocab)
 {
     struct rt_args_sample a = { *token, *logits, *seed, *index, *s, vocab };
-    check_scratch(d, head_row_bytes(vocab));
-    RUN(d, sample, &a, logits->dim[0], (EXP_COST + (s->top_p < 1.0f ? 32 : 2)) * vocab);
+    RUN_WITH(d, sample, &a, logits->dim[0], (EXP_COST + (s->top_p < 1.0f ? 32 : 2)) * vocab,
+             rt_rows_head_bytes(vocab));
 }
 
 static void run_capture(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token,
@@ -256,7 +256,7 @@ static void run_capture(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_
                         int64_t vocab)
 {
     struct rt_args_capture a = { *out, *logits, *token, *seed, *index, *c, vocab };
-    check_range("capture token", token, -1, vocab);
+    check_range(d, "capture token", token, -1, vocab);
     RUN(d, capture, &a, logits->dim[0], (EXP_COST + 2) * vocab);
 }
 
@@ -283,7 +283,7 @@ static void run_adamw(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const
     RUN(d, adamw, &a, flat_blocks(w), 8 * RT_FLAT_BLOCK);
 }
 
-void rt_cpu_rows_ops(rt_ops *ops)
+void rt_rows_ops(rt_ops *ops)
 {
     ops->gather_rows = run_gather_rows;
     ops->scatter_add_rows = run_scatter_add_rows;

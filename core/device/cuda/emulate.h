@@ -1,0 +1,176 @@
+/* emulate.h: the part of CUDA that retort uses, on the host, for tests where there is no GPU: as
+   unforgiving as one. Device memory cannot be touched by the host (protected pages), fresh memory
+   is NaN, what streams hold runs when somebody waits and not before, each block's threads are
+   fibers that run one after another up to a barrier, shared memory is NaN for each block. Who breaks
+   a rule ends the process with one line. Environment:
+     RETORT_EMULATE_TEAM    threads of a team kernel: 1 (the default) calls the CPU's form
+     RETORT_EMULATE_ORDER   late (the default) | eager: when streams run; | backwards: last rank first
+     RETORT_EMULATE_MEMORY  bytes of device memory
+     RETORT_EMULATE_FAIL    N: launch or copy N fails and everything after it, as on a lost GPU
+     RETORT_EMULATE_DRIVER  none | old: what opening a device finds
+   Never part of the product. */
+#ifndef RT_CUDA_EMULATE_H
+#define RT_CUDA_EMULATE_H
+
+#include <functional>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+struct uint2 {
+    unsigned x, y;
+};
+struct __align__(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct __align__(8) float2 {
+    float x, y;
+};
+struct __align__(16) float4 {
+    float x, y, z, w;
+};
+static inline float2 make_float2(float x, float y) { return { x, y }; }
+static inline float4 make_float4(float x, float y, float z, float w) { return { x, y, z, w }; }
+static inline uint2 make_uint2(unsigned x, unsigned y) { return { x, y }; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    return { x, y, z, w };
+}
+
+extern dim3 threadIdx, blockIdx, blockDim, gridDim; /* of the running fiber */
+
+/* --- the runtime's calls ------------------------------------------------------------------------ */
+
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorNotReady = 600,
+    cudaErrorIllegalAddress = 700
+};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+typedef struct emu_stream *cudaStream_t;
+typedef struct emu_event *cudaEvent_t;
+
+struct cudaDeviceProp {
+    char name[256];
+    int major, minor, multiProcessorCount;
+    size_t totalGlobalMem, sharedMemPerBlockOptin;
+};
+
+cudaError_t cudaGetDeviceCount(int *n);
+cudaError_t cudaSetDevice(int i);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int i);
+cudaError_t cudaDriverGetVersion(int *v);
+cudaError_t cudaRuntimeGetVersion(int *v);
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
+cudaError_t cudaMalloc(void **p, size_t bytes);
+cudaError_t cudaFree(void *p);
+cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void *p);
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t s);
+cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t s);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t s);
+cudaError_t cudaStreamSynchronize(cudaStream_t s);
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags = 0);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t e);
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
+cudaError_t cudaEventSynchronize(cudaEvent_t e);
+cudaError_t cudaGetLastError(void);
+const char *cudaGetErrorString(cudaError_t e);
+const char *cudaGetErrorName(cudaError_t e);
+template <typename T> cudaError_t cudaFuncSetAttribute(T *, cudaFuncAttribute, int)
+{
+    return cudaSuccess;
+}
+
+/* --- launches and what a kernel may call -------------------------------------------------------- */
+
+void emu_launch(cudaStream_t s, const char *name, dim3 grid, dim3 block, size_t shared,
+                std::function<void()> kernel);
+/* Host code in a stream, with device memory open to it: in place of a library or of a kernel. */
+void emu_call(cudaStream_t s, const char *name, std::function<void()> call);
+int emu_team(void); /* RETORT_EMULATE_TEAM */
+
+void *emu_shared(const void *site, size_t bytes);
+void *emu_dynamic(void);
+void __syncthreads(void);
+void __syncwarp(unsigned mask = 0xffffffffu);
+/* Each lane's 32 bits as lane `from` of its warp gave them; NaN of a lane that is not there. */
+uint32_t emu_exchange(uint32_t bits, unsigned from);
+
+template <typename T> T emu_shuffle(T x, unsigned from)
+{
+    uint32_t bits;
+    T y;
+    static_assert(sizeof(T) == 4, "shuffles move 32 bits");
+    __builtin_memcpy(&bits, &x, 4);
+    bits = emu_exchange(bits, from);
+    __builtin_memcpy(&y, &bits, 4);
+    return y;
+}
+template <typename T> T __shfl_xor_sync(unsigned, T x, int step)
+{
+    return emu_shuffle(x, threadIdx.x % 32 ^ (unsigned)step);
+}
+template <typename T> T __shfl_sync(unsigned, T x, int from)
+{
+    return emu_shuffle(x, (unsigned)from % 32);
+}
+template <typename T> T __shfl_down_sync(unsigned, T x, unsigned step)
+{
+    unsigned lane = threadIdx.x % 32;
+    return emu_shuffle(x, lane + step < 32 ? lane + step : lane);
+}
+template <typename T> T __shfl_up_sync(unsigned, T x, unsigned step)
+{
+    unsigned lane = threadIdx.x % 32;
+    return emu_shuffle(x, lane >= step ? lane - step : lane);
+}
+unsigned __ballot_sync(unsigned mask, int yes);
+
+/* Fibers change places at barriers only. */
+template <typename T> T atomicMin(T *p, T x)
+{
+    T old = *p;
+    *p = x < old ? x : old;
+    return old;
+}
+template <typename T> T atomicMax(T *p, T x)
+{
+    T old = *p;
+    *p = x > old ? x : old;
+    return old;
+}
+template <typename T> T atomicAdd(T *p, T x)
+{
+    T old = *p;
+    *p = old + x;
+    return old;
+}
+
+/* cp.async: bytes arrive when their group is waited for. */
+void emu_copy_async(void *shared, const void *global, size_t bytes, size_t valid);
+void emu_copy_commit(void);
+void emu_copy_wait(int left);
+
+#endif
