@@ -81,15 +81,22 @@ static int backends(cJSON **out, rt_err *err)
     cJSON *json = rt_json_object();
     for (int i = 0; rt_dev_name(i); i++) {
         if (rt_dev_open(&d, rt_dev_name(i), 0, err)) {
-            cJSON_Delete(json);
-            return -1;
+            if (!strcmp(rt_dev_name(i), "cpu")) {
+                cJSON_Delete(json);
+                return -1;
+            }
+            rt_json_put_str(json, rt_dev_name(i), err->text); /* no GPU is no fault */
+            *err = (rt_err){ .text = "" };
+            continue;
         }
         rt_dev_facts f = rt_dev_get(d);
         snprintf(text, sizeof text, "%s, %d threads", f.isa, f.threads);
         rt_json_put_str(json, f.name, text);
         rt_dev_close(d);
     }
+#ifndef RT_CUDA_DEVICE
     rt_json_put_str(json, "cuda", "not in this build");
+#endif
     read_proc(text, sizeof text, "/proc/driver/nvidia/version", "NVRM version");
     if (text[0])
         rt_json_put_str(json, "nvidia_driver", text);

@@ -39,7 +39,8 @@ static void open_devices(void)
                 ck_assert(i >= 3); /* scalar is everywhere */
                 continue;
             }
-            ck_assert_str_eq(rt_dev_get(d).isa, isas[i / 3]);
+            if (rt_dev_get(d).cpu_bits)
+                ck_assert_str_eq(rt_dev_get(d).isa, isas[i / 3]);
             rt_tensor one = rt_tensor_2(NULL, RT_F32, 1, 1);
             rt_dev_dry_begin(d); /* the least: large products go in several chunks */
             rt_matmul(d, &one, &one, false, &one, true, 0.0f);
@@ -534,12 +535,12 @@ START_TEST(unknown_isa)
     rt_dev *d;
     rt_err err = { .text = "" };
     setenv("RETORT_ISA", "sse9", 1);
-    ck_assert_int_eq(rt_dev_open(&d, NULL, 1, &err), -1);
+    ck_assert_int_eq(rt_dev_open(&d, "cpu", 1, &err), -1);
     unsetenv("RETORT_ISA");
     ck_assert_ptr_nonnull(strstr(err.text, "sse9"));
     ck_assert_int_eq(err.exit_code, 2);
     ck_assert_int_eq(rt_dev_open(&d, "tpu", 1, &err), -1);
-    ck_assert_int_eq(rt_dev_open(&d, NULL, -1, &err), -1);
+    ck_assert_int_eq(rt_dev_open(&d, "cpu", -1, &err), -1);
 }
 END_TEST
 

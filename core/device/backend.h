@@ -5,6 +5,8 @@
 
 #include "core/device/ops.h"
 
+RT_BEGIN
+
 /* Every operation of ops.h; rt_<name> checks and calls the entry of the same name. */
 #define RT_OPS(X)                                                                                  \
     X(copy)                                                                                        \
@@ -28,11 +30,14 @@ typedef struct rt_backend {
     const char *name;
     bool maps_files; /* its memory is the host's, and so is a mapped file */
     bool late;       /* calls may return before their work is done */
-    int (*open)(rt_dev *d, int threads, rt_err *err); /* sets d->ops and d->state */
+    /* Sets d->ops and d->state. index: of several devices of the kind. */
+    int (*open)(rt_dev *d, int index, int threads, rt_err *err);
     void (*close)(rt_dev *d);
     void (*facts)(rt_dev *d, rt_dev_facts *f); /* fills what it knows better */
     void *(*alloc)(rt_dev *d, int64_t bytes, bool sparse, const char *label);
     void (*release)(rt_dev *d, void *p);
+    void *(*host_alloc)(rt_dev *d, int64_t bytes); /* these two NULL: any memory is as good */
+    void (*host_release)(rt_dev *d, void *p);
     void (*upload)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     void (*download)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     int (*sync)(rt_dev *d, rt_err *err);
@@ -57,6 +62,7 @@ void rt_rows_ops(rt_ops *ops);
 int64_t rt_rows_head_bytes(int64_t vocab);
 
 extern const rt_backend rt_backend_cpu;    /* core/device/cpu/cpu.c */
+extern const rt_backend rt_backend_cuda;   /* core/device/cuda/cuda.cu */
 extern const rt_backend rt_backend_strict; /* core/device/strict/strict.c */
 
 struct rt_dev {
@@ -66,10 +72,18 @@ struct rt_dev {
     const void *caller; /* return address of the running checked call */
     uint8_t *stage;     /* copies of what rt_put was given */
     int64_t stage_need, stage_size, stage_used;
+    int64_t most, held; /* bytes of device memory that may be taken (0 = all), that are */
+    struct rt_dev_block {
+        void *p;
+        int64_t bytes;
+    } *block; /* what was taken */
+    int64_t n_blocks, cap_blocks;
     bool dry;
     rt_cost cost;      /* of the dry run */
     int64_t stage_dry; /* bytes put since its last wait */
     int64_t waits;
 };
+
+RT_END
 
 #endif

@@ -3,6 +3,7 @@
    were compiled in. Refuses: operations (ops.c). */
 #include "core/device/device.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,13 @@ static const rt_backend *const backends[] = {
 #ifdef RT_STRICT_DEVICE
     &rt_backend_strict,
 #endif
+#ifdef RT_EMULATE
+    &rt_backend_cuda,
+#endif
     &rt_backend_cpu,
+#if defined RT_CUDA_DEVICE && !defined RT_EMULATE
+    &rt_backend_cuda,
+#endif
 };
 
 /* The return address names the caller where a backend has to say who was wrong. */
@@ -28,18 +35,45 @@ const char *rt_dev_name(int i)
     return i >= 0 && i < RT_COUNT(backends) ? backends[i]->name : NULL;
 }
 
+/* The backend that `name` begins with and the number behind a colon; NULL when there is none. */
+static const rt_backend *find_backend(const char *name, int *index)
+{
+    *index = 0;
+    for (int i = 0; i < RT_COUNT(backends); i++) {
+        size_t n = strlen(backends[i]->name);
+        if (strncmp(name, backends[i]->name, n))
+            continue;
+        if (name[n] == 0)
+            return backends[i];
+        if (name[n] == ':' && name[n + 1] >= '0' && name[n + 1] <= '9' && strlen(name + n) <= 4) {
+            char *end;
+            *index = (int)strtol(name + n + 1, &end, 10);
+            if (*end == 0)
+                return backends[i];
+        }
+    }
+    return NULL;
+}
+
+static int refuse_name(const char *name, rt_err *err)
+{
+    char names[64] = "";
+    for (int i = 0; i < RT_COUNT(backends); i++)
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? " or " : "",
+                 backends[i]->name);
+    return rt_usage(err, "device %s: not in this build: use %s", name, names);
+}
+
 int rt_dev_open(rt_dev **out, const char *name, int threads, rt_err *err)
 {
-    const rt_backend *b = name ? NULL : backends[0];
+    int index = 0;
+    const rt_backend *b = name ? find_backend(name, &index) : backends[0];
     *out = NULL;
-    for (int i = 0; name && i < RT_COUNT(backends); i++)
-        if (!strcmp(name, backends[i]->name))
-            b = backends[i];
     if (!b)
-        return rt_usage(err, "device %s: not in this build: use %s", name, backends[0]->name);
+        return refuse_name(name, err);
     rt_dev *d = rt_alloc(1, sizeof *d, "a device");
     d->backend = b;
-    if (b->open(d, threads, err)) {
+    if (b->open(d, index, threads, err)) {
         free(d);
         return -1;
     }
@@ -47,38 +81,79 @@ int rt_dev_open(rt_dev **out, const char *name, int threads, rt_err *err)
     return 0;
 }
 
+void rt_dev_limit(rt_dev *d, int64_t bytes) { d->most = bytes; }
+
 void rt_dev_close(rt_dev *d)
 {
     if (!d)
         return;
+    rt_dev_host_release(d, d->stage);
     d->backend->close(d);
-    rt_memory_free(d->stage);
+    free(d->block);
     free(d);
 }
 
 rt_dev_facts rt_dev_get(rt_dev *d)
 {
     rt_dev_facts f = { .name = d->backend->name,
+                       .cpu_bits = true,
                        .maps_files = d->backend->maps_files,
                        .waits = d->waits };
     d->backend->facts(d, &f);
+    if (d->most)
+        f.free = rt_min(f.free, d->most - d->held);
     return f;
 }
 
 /* --- memory ------------------------------------------------------------------------------------
  */
 
+static void *take(rt_dev *d, int64_t bytes, bool sparse, const char *label)
+{
+    if (d->most && bytes > d->most - d->held)
+        return NULL;
+    void *p = d->backend->alloc(d, bytes, sparse, label);
+    if (p) {
+        rt_grow(&d->block, &d->cap_blocks, d->n_blocks + 1, sizeof *d->block,
+                "blocks of device memory");
+        d->block[d->n_blocks++] = (struct rt_dev_block){ p, bytes };
+        d->held += bytes;
+    }
+    return p;
+}
+
 void *rt_dev_alloc(rt_dev *d, int64_t bytes)
 {
     FROM_HERE(d);
-    return d->backend->alloc(d, bytes, false, "memory");
+    return take(d, bytes, false, "memory");
 }
 
 void rt_dev_release(rt_dev *d, void *p)
 {
     FROM_HERE(d);
-    if (p)
-        d->backend->release(d, p);
+    if (!p)
+        return;
+    for (int64_t i = d->n_blocks - 1; i >= 0; i--)
+        if (d->block[i].p == p) {
+            d->held -= d->block[i].bytes;
+            d->block[i] = d->block[--d->n_blocks];
+            break;
+        }
+    d->backend->release(d, p);
+}
+
+void *rt_dev_host_alloc(rt_dev *d, int64_t bytes)
+{
+    return d->backend->host_alloc ? d->backend->host_alloc(d, bytes)
+                                  : rt_memory_alloc(bytes, false);
+}
+
+void rt_dev_host_release(rt_dev *d, void *p)
+{
+    if (p && d->backend->host_release)
+        d->backend->host_release(d, p);
+    else
+        rt_memory_free(p);
 }
 
 int rt_dev_place(rt_dev *d, rt_arena *a, rt_err *err)
@@ -87,7 +162,7 @@ int rt_dev_place(rt_dev *d, rt_arena *a, rt_err *err)
     FROM_HERE(d);
     if (d->backend->maps_files)
         return rt_arena_place(a, err);
-    void *base = d->backend->alloc(d, a->high, a->sparse, a->label);
+    void *base = take(d, a->high, a->sparse, a->label);
     if (!base)
         return rt_fail(err,
                        "%s: %s are needed, device %s has %s left; see --plan for what takes the "
@@ -191,9 +266,9 @@ int rt_dev_ready(rt_dev *d, rt_err *err)
     if (d->stage_need > d->stage_size) {
         if (rt_sync(d, err))
             return -1;
-        rt_memory_free(d->stage);
+        rt_dev_host_release(d, d->stage);
         d->stage_size = 0;
-        d->stage = rt_memory_alloc(d->stage_need, false);
+        d->stage = rt_dev_host_alloc(d, d->stage_need);
         if (!d->stage)
             return rt_fail_memory(err, d->stage_need, "what goes to the device");
         d->stage_size = d->stage_need;

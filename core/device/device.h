@@ -23,15 +23,18 @@ typedef struct rt_dev rt_dev;
 /* Device i of this build, i = 0, 1, ... until NULL; the first is the one that NULL opens. */
 const char *rt_dev_name(int i);
 
-/* threads 0 = all cores. Environment RETORT_ISA=scalar|avx2|avx512 overrides the choice of a CPU's
-   instructions. */
+/* name: "cpu", "cuda", "cuda:1". threads 0 = all cores. Environment RETORT_ISA=scalar|avx2|avx512
+   overrides the choice of a CPU's instructions. */
 int rt_dev_open(rt_dev **d, const char *name, int threads, rt_err *err);
+/* Before anything is taken: the most bytes of its memory that may be, 0 = all. */
+void rt_dev_limit(rt_dev *d, int64_t bytes);
 void rt_dev_close(rt_dev *d); /* accepts NULL */
 
 typedef struct rt_dev_facts {
     const char *name; /* "cpu" */
     const char *isa;  /* "avx512" | "avx2" | "scalar" */
     int threads;
+    bool cpu_bits;   /* its results are those of ops.h's contract, to the bit */
     bool maps_files; /* operations read mapped files where they lie */
     int64_t free;    /* bytes of memory that nobody has taken */
     int64_t waits;   /* rt_sync calls, and puts that had to wait for room */
@@ -48,6 +51,10 @@ void rt_dev_free(rt_dev *d, rt_arena *a);
 /* 64-byte aligned; NULL = none left. */
 void *rt_dev_alloc(rt_dev *d, int64_t bytes);
 void rt_dev_release(rt_dev *d, void *p); /* accepts NULL */
+/* Memory of the host that transfers are fast from and to, where the device knows of such (pinned);
+   zeroed, 64-byte aligned; NULL = none left. */
+void *rt_dev_host_alloc(rt_dev *d, int64_t bytes);
+void rt_dev_host_release(rt_dev *d, void *p); /* accepts NULL */
 
 /* --- transfers and waiting -------------------------------------------------------------------- */
 

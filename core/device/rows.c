@@ -40,16 +40,16 @@ static void check_range(rt_dev *d, const char *op, const rt_tensor *index, int64
 
 static void run_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index)
 {
-    struct rt_args_gather_rows a = { *y, *x, *index };
+    struct rt_args_gather_rows a = { *y, *x, *index, rt_dtype_bytes(x->dtype, x->dim[1]) };
     int64_t n = y->dim[0], c = y->dim[1];
     check_range(d, "gather_rows", index, 0, x->dim[0]);
-    if (x->dtype == RT_F32 || x->dtype == RT_F16 || x->dtype == RT_BF16) {
+    bool plain = x->dtype == RT_F32 || x->dtype == RT_F16 || x->dtype == RT_BF16;
+    if (plain || !d->backend->maps_files) {
         RUN(d, gather_rows, &a, n, c);
         return;
     }
-    int64_t bytes = rt_dtype_bytes(x->dtype, c);
     for (int64_t i = 0; i < n; i++)
-        rt_decode_f32(rt_f32(y) + i * c, (const uint8_t *)x->data + rt_i32(index)[i] * bytes,
+        rt_decode_f32(rt_f32(y) + i * c, (const uint8_t *)x->data + rt_i32(index)[i] * a.row_bytes,
                       x->dtype, c);
 }
 

@@ -70,8 +70,10 @@ static int sync_cpu(rt_dev *d, rt_err *err)
 /* --- life --------------------------------------------------------------------------------------
  */
 
-static int open_cpu(rt_dev *d, int threads, rt_err *err)
+static int open_cpu(rt_dev *d, int index, int threads, rt_err *err)
 {
+    if (index)
+        return rt_usage(err, "device cpu:%d: there is one cpu: use --threads", index);
     if (threads < 0 || threads > RT_THREADS_MAX)
         return rt_usage(err, "threads %d: must be 0 (all cores) to %d", threads, RT_THREADS_MAX);
     threads = threads ? threads : rt_threads_here();

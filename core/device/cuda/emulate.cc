@@ -1,4 +1,4 @@
-/* emulate.cc: emulate.h. Streams are lists of closures; a block's threads are ucontext fibers.
+/* emulate.cc: emulate.h. Streams are lists of closures; a block's threads are fibers.
    Nothing here is fast, and all of it runs on the thread that waits. */
 #include "core/device/cuda/emulate.h"
 
@@ -12,7 +12,6 @@
 #include <string.h>
 #include <string>
 #include <sys/mman.h>
-#include <ucontext.h>
 #include <unistd.h>
 #include <vector>
 
@@ -79,15 +78,17 @@ void protect(int how)
             fault("mprotect fails");
 }
 
-struct opened { /* device memory is open while one lives */
+/* Device memory is open while one lives. For larger teams, whose business is the kernels, it stays
+   open: closing costs more than they do. */
+struct opened {
     opened()
     {
-        if (open_depth++ == 0)
+        if (open_depth++ == 0 && emu_team() == 1)
             protect(PROT_READ | PROT_WRITE);
     }
     ~opened()
     {
-        if (--open_depth == 0)
+        if (--open_depth == 0 && emu_team() == 1)
             protect(PROT_NONE);
     }
 };
@@ -99,7 +100,7 @@ void on_segv(int sig, siginfo_t *info, void *)
     if (!r)
         return;
     long long at = (const uint8_t *)info->si_addr - r->data;
-    if (open_depth)
+    if (open_depth || emu_team() > 1)
         fault("leaves device memory: byte %lld of %lld", at, (long long)r->bytes);
     fault("the host touches device memory (byte %lld of %lld)", at, (long long)r->bytes);
 }
@@ -147,8 +148,42 @@ struct copy { /* cp.async under way */
     int group;
 };
 
+/* A switch of stacks: swapcontext asks the system for the signal mask each time, and a block of a
+   kernel switches a million times. */
+#ifdef __x86_64__
+typedef void *context; /* the stack pointer, with the registers that calls keep pushed */
+extern "C" void emu_switch(context *from, context to);
+asm(".text\n.type emu_switch,@function\nemu_switch:\n"
+    "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+    "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
+    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n"
+    ".size emu_switch,.-emu_switch\n");
+void switch_to(context *from, context *to) { emu_switch(from, *to); }
+void start_at(context *c, uint8_t *stack, size_t size, void (*entry)(void))
+{
+    void **top = (void **)(void *)(stack + size);
+    *--top = NULL; /* as after a call: 16-byte aligned plus the return address */
+    *--top = (void *)entry;
+    for (int i = 0; i < 6; i++)
+        *--top = NULL;
+    *c = top;
+}
+#else
+#include <ucontext.h>
+typedef ucontext_t context;
+void switch_to(context *from, context *to) { swapcontext(from, to); }
+void start_at(context *c, uint8_t *stack, size_t size, void (*entry)(void))
+{
+    getcontext(c);
+    c->uc_stack.ss_sp = stack;
+    c->uc_stack.ss_size = size;
+    c->uc_link = NULL;
+    makecontext(c, entry, 0);
+}
+#endif
+
 struct fiber {
-    ucontext_t context;
+    context at;
     state is;
     dim3 thread;
     unsigned rank;
@@ -163,10 +198,12 @@ std::vector<fiber *> fibers; /* of the running block: the first `ranks` */
 std::vector<uint8_t *> stacks;
 unsigned ranks = 0;
 fiber *current = NULL;
-ucontext_t scheduler;
+context scheduler;
+#if defined(__SANITIZE_ADDRESS__)
 void *scheduler_fake;
 const void *scheduler_bottom;
 size_t scheduler_size;
+#endif
 const std::function<void()> *body = NULL;
 std::vector<uint32_t> slots; /* of emu_exchange, a rank each */
 
@@ -190,7 +227,7 @@ void enter_fiber(void)
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(NULL, scheduler_bottom, scheduler_size);
 #endif
-    setcontext(&scheduler);
+    switch_to(&current->at, &scheduler);
 }
 
 void yield(void)
@@ -198,10 +235,10 @@ void yield(void)
 #if defined(__SANITIZE_ADDRESS__)
     fiber *me = current;
     __sanitizer_start_switch_fiber(&me->fake, scheduler_bottom, scheduler_size);
-    swapcontext(&me->context, &scheduler);
+    switch_to(&me->at, &scheduler);
     __sanitizer_finish_switch_fiber(me->fake, &scheduler_bottom, &scheduler_size);
 #else
-    swapcontext(&current->context, &scheduler);
+    switch_to(&current->at, &scheduler);
 #endif
 }
 
@@ -211,10 +248,10 @@ void resume(fiber *f)
     threadIdx = f->thread;
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(&scheduler_fake, stacks[f->rank], STACK);
-    swapcontext(&scheduler, &f->context);
+    switch_to(&scheduler, &f->at);
     __sanitizer_finish_switch_fiber(scheduler_fake, NULL, NULL);
 #else
-    swapcontext(&scheduler, &f->context);
+    switch_to(&scheduler, &f->at);
 #endif
     current = NULL;
 }
@@ -227,11 +264,7 @@ void begin(fiber *f, unsigned rank)
                      rank / (blockDim.x * blockDim.y));
     f->copies.clear();
     f->groups = 0;
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = stacks[rank];
-    f->context.uc_stack.ss_size = STACK;
-    f->context.uc_link = NULL;
-    makecontext(&f->context, enter_fiber, 0);
+    start_at(&f->at, stacks[rank], STACK, enter_fiber);
 }
 
 /* All ranks of [first, end) that live wait for the same: they go on. */
@@ -435,7 +468,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     r.data = r.pages + r.mapped - PAGE - padded; /* its end meets the guard page */
     if (padded <= FILL_MAX)
         memset(r.data, 0xff, padded);
-    mprotect(r.pages, r.mapped - PAGE, open_depth ? PROT_READ | PROT_WRITE : PROT_NONE);
+    mprotect(r.pages, r.mapped - PAGE, open_depth || emu_team() > 1 ? PROT_READ | PROT_WRITE : PROT_NONE);
     mprotect(r.pages + r.mapped - PAGE, PAGE, PROT_NONE);
 #if defined(__SANITIZE_ADDRESS__)
     ASAN_POISON_MEMORY_REGION(r.data + bytes, padded - bytes);

@@ -75,6 +75,79 @@ TEAM_FN int64_t capture_draws(struct capture_row *r, double first, double step, 
     return w.n;
 }
 
+/* Fills best, part and max of a row; its sums as team_exp_row makes them, on the CPU bit for bit. */
+#ifdef RT_TEAM_THREADS
+
+TEAM_FN struct row_sums capture_sums(struct capture_row *r)
+{
+    /* a warp a chunk: neighbours read neighbours */
+    int64_t warp = team_rank() / 32, warps = rt_ceil_div(team_size(), 32), lane = team_rank() % 32;
+    int64_t lanes_here = rt_min(32, team_size() - 32 * warp);
+    double energy = 0.0;
+    for (int64_t c = warp; c < r->chunks; c += warps) {
+        const float *z = r->z + c * r->width;
+        int64_t len = rt_min(r->width, r->vocab - c * r->width);
+        float most = -INFINITY;
+        for (int64_t i = lane; i < len; i += lanes_here)
+            most = lanes_max(z[i], most);
+        most = warp_max(most);
+        if (lane == 0)
+            r->best[c] = most;
+    }
+    team_sync();
+    r->max = team_max(r->best, r->chunks);
+    for (int64_t c = warp; c < r->chunks; c += warps) {
+        const float *z = r->z + c * r->width;
+        int64_t len = rt_min(r->width, r->vocab - c * r->width);
+        float m = 0.0f, h = 0.0f;
+        for (int64_t i = lane; i < len; i += lanes_here) {
+            float d = row_exponent(z + i, len - i, r->max, 1.0f), x = rt_soft_expf(d);
+            m += x;
+            h = fmaf(x, d, h);
+        }
+        m = warp_sum(m);
+        energy += (double)h;
+        if (lane == 0)
+            r->part[c] = m;
+    }
+    team_sync();
+    struct row_sums s = { team_sum(r->part, r->chunks), team_sum_lanes((float)energy) };
+    return s;
+}
+
+#else
+
+TEAM_FN struct row_sums capture_sums(struct capture_row *r)
+{
+    for (int64_t c = 0; c < r->chunks; c++)
+        r->best[c] = solo_max(r->z + c * r->width, rt_min(r->width, r->vocab - c * r->width));
+    r->max = team_max(r->best, r->chunks);
+    lanes m = lanes_set(0.0f), h = m, top = lanes_set(r->max), one = lanes_set(1.0f);
+    double mass = 0.0, energy = 0.0;
+    for (int64_t c = 0; c < r->chunks; c++) {
+        const float *z = r->z + c * r->width;
+        int64_t len = rt_min(r->width, r->vocab - c * r->width);
+        lanes here = lanes_set(0.0f);
+        for (int64_t i = 0; i < len; i += TEAM_LANES) {
+            lanes d = row_exponent(z + i, len - i, top, one), x = lanes_exp(d);
+            m = lanes_add(m, x);
+            h = lanes_fma(x, d, h);
+            here = lanes_add(here, x);
+        }
+        r->part[c] = solo_sum_lanes(here);
+        if ((c + 1) * r->width % TEAM_BLOCK == 0) {
+            mass += (double)solo_sum_lanes(m);
+            energy += (double)solo_sum_lanes(h);
+            m = h = lanes_set(0.0f);
+        }
+    }
+    struct row_sums s = { (float)(mass + (double)solo_sum_lanes(m)),
+                          (float)(energy + (double)solo_sum_lanes(h)) };
+    return s;
+}
+
+#endif
+
 /* unit: row */
 TEAM_FN void rt_capture_unit(const struct rt_args_capture *a, int64_t unit, float *scratch)
 {
@@ -91,31 +164,8 @@ TEAM_FN void rt_capture_unit(const struct rt_args_capture *a, int64_t unit, floa
     r.part = part;
     team_sync();
 
-    for (int64_t c = team_rank(); c < r.chunks; c += team_size())
-        best[c] = solo_max(r.z + c * r.width, rt_min(r.width, r.vocab - c * r.width));
-    team_sync();
-    r.max = team_max(best, r.chunks);
-    lanes m = lanes_set(0.0f), h = m, top = lanes_set(r.max), one = lanes_set(1.0f);
-    double mass = 0.0, energy = 0.0; /* as team_exp_row adds them, bit for bit */
-    for (int64_t c = team_rank(); c < r.chunks; c += team_size()) {
-        const float *z = r.z + c * r.width;
-        int64_t len = rt_min(r.width, r.vocab - c * r.width);
-        lanes here = lanes_set(0.0f);
-        for (int64_t i = 0; i < len; i += TEAM_LANES) {
-            lanes d = row_exponent(z + i, len - i, top, one), x = lanes_exp(d);
-            m = lanes_add(m, x);
-            h = lanes_fma(x, d, h);
-            here = lanes_add(here, x);
-        }
-        part[c] = solo_sum_lanes(here);
-        if ((c + 1) * r.width % TEAM_BLOCK == 0) {
-            mass += (double)solo_sum_lanes(m);
-            energy += (double)solo_sum_lanes(h);
-            m = h = lanes_set(0.0f);
-        }
-    }
-    float total = (float)(mass + (double)team_sum_lanes(m));
-    float e = (float)(energy + (double)team_sum_lanes(h));
+    struct row_sums sums = capture_sums(&r);
+    float total = sums.mass, e = sums.energy;
     r.log_mass = rt_logf(total);
     for (int32_t k = 0; k < config->n_temperatures; k++) {
         float t = 1.0f / config->temperature[k];

@@ -4,7 +4,7 @@
 #ifndef RT_KERNELS_DATA_H
 #define RT_KERNELS_DATA_H
 
-#include "core/device/kernels/team.h"
+#include "core/device/kernels/decode.h"
 
 /* Units of flat tensors are blocks of elements. Units of sums over rows are blocks of columns, as
    wide as the backend likes: their bits do not depend on it. */
@@ -12,17 +12,10 @@ enum { RT_FLAT_BLOCK = 4096 };
 
 struct rt_args_gather_rows {
     rt_tensor y, x, index; /* (M,C) (·,C) (M) */
+    int64_t row_bytes;     /* of x */
 };
 
-TEAM_FN float team_f16(uint16_t h)
-{
-    uint32_t u = (uint32_t)(h & 0x7fff) << 13;
-    float f = (h & 0x7c00) == 0x7c00 ? rt_float_of_bits(u | 0x7f800000u)
-                                     : rt_float_of_bits(u) * 0x1p112f;
-    return h & 0x8000 ? -f : f;
-}
-
-/* unit: row of y; x f32, f16 or bf16 (blocks of quantized weights are the backend's) */
+/* unit: row of y */
 TEAM_FN void rt_gather_rows_unit(const struct rt_args_gather_rows *a, int64_t unit, float *scratch)
 {
     int64_t c = a->y.dim[1], at = team_i32(&a->index)[unit] * c;
@@ -37,9 +30,9 @@ TEAM_FN void rt_gather_rows_unit(const struct rt_args_gather_rows *a, int64_t un
         for (int64_t i = team_rank(); i < c; i += team_size())
             y[i] = rt_float_of_bits((uint32_t)x[i] << 16);
     } else {
-        const uint16_t *x = (const uint16_t *)a->x.data + at;
+        const uint8_t *x = (const uint8_t *)a->x.data + team_i32(&a->index)[unit] * a->row_bytes;
         for (int64_t i = team_rank(); i < c; i += team_size())
-            y[i] = team_f16(x[i]);
+            y[i] = decode_element(a->x.dtype, x, i);
     }
 }
 

@@ -13,15 +13,15 @@
 #include "core/device/ops.h"
 #include "core/base/rng.h"
 
-#ifdef __CUDACC__
+#ifdef RT_TEAM_THREADS /* core/device/cuda/gpu.h */
 
 #define TEAM_FN static __device__ inline
 #define LANES_FN static __device__ __forceinline__
-#define TEAM_SHARED(type, name, count) __shared__ type name[count]
+#define TEAM_SHARED(type, name, count) BLOCK_SHARED(type, name, count)
 #define TEAM_LOOP
 
 enum { TEAM_LANES = 1 };
-#define TEAM_BLOCK (INT64_C(1) << 62)
+#define TEAM_BLOCK (INT64_C(128) * team_size())
 typedef float lanes;
 
 LANES_FN int64_t team_rank(void) { return threadIdx.x; }
@@ -44,52 +44,65 @@ LANES_FN lanes lanes_where_ge(lanes x, lanes key, lanes edge) { return key >= ed
 LANES_FN float solo_sum_lanes(lanes x) { return x; }
 LANES_FN float solo_max_lanes(lanes x) { return x; }
 
-/* Warps by shuffles, then the first warp over the warps' results. */
+/* What the lane `step` away holds; `none` where the team has no such rank. */
+LANES_FN float team_from(float x, int step, float none)
+{
+    float y = __shfl_xor_sync(0xffffffffu, x, step);
+    return (threadIdx.x ^ (unsigned)step) < blockDim.x ? y : none;
+}
+
+/* Of the caller's warp, to all its lanes. */
+LANES_FN float warp_sum(float x)
+{
+    for (int step = 16; step > 0; step /= 2)
+        x += team_from(x, step, 0.0f);
+    return __shfl_sync(0xffffffffu, x, 0);
+}
+LANES_FN float warp_max(float x)
+{
+    for (int step = 16; step > 0; step /= 2)
+        x = lanes_max(x, team_from(x, step, -INFINITY));
+    return __shfl_sync(0xffffffffu, x, 0);
+}
+
+/* Warps by shuffles, then every warp over the warps' results. */
 TEAM_FN float team_sum_lanes(lanes x)
 {
-    __shared__ float part[32];
-    for (int step = 16; step > 0; step /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, step);
-    __syncthreads();
+    TEAM_SHARED(float, part, 32);
+    x = warp_sum(x);
+    team_sync();
     if (threadIdx.x % 32 == 0)
         part[threadIdx.x / 32] = x;
-    __syncthreads();
-    x = threadIdx.x % 32 < (blockDim.x + 31) / 32 ? part[threadIdx.x % 32] : 0.0f;
-    for (int step = 16; step > 0; step /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, step);
-    return x;
+    team_sync();
+    return warp_sum(threadIdx.x % 32 < (blockDim.x + 31) / 32 ? part[threadIdx.x % 32] : 0.0f);
 }
 
 TEAM_FN float team_max_lanes(lanes x)
 {
-    __shared__ float part[32];
-    for (int step = 16; step > 0; step /= 2)
-        x = lanes_max(x, __shfl_xor_sync(0xffffffffu, x, step));
-    __syncthreads();
+    TEAM_SHARED(float, part, 32);
+    x = warp_max(x);
+    team_sync();
     if (threadIdx.x % 32 == 0)
         part[threadIdx.x / 32] = x;
-    __syncthreads();
-    x = threadIdx.x % 32 < (blockDim.x + 31) / 32 ? part[threadIdx.x % 32] : -INFINITY;
-    for (int step = 16; step > 0; step /= 2)
-        x = lanes_max(x, __shfl_xor_sync(0xffffffffu, x, step));
-    return x;
+    team_sync();
+    return warp_max(threadIdx.x % 32 < (blockDim.x + 31) / 32 ? part[threadIdx.x % 32] : -INFINITY);
 }
 
 /* Lowest i in [0, n) with x[i] == value, n when there is none. */
 TEAM_FN int64_t team_find(const float *x, int64_t n, float value)
 {
-    __shared__ unsigned long long found;
-    __syncthreads();
+    TEAM_SHARED(unsigned long long, found, 1);
+    team_sync();
     if (threadIdx.x == 0)
-        found = (unsigned long long)n;
-    __syncthreads();
+        found[0] = (unsigned long long)n;
+    team_sync();
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
         if (x[i] == value) {
-            atomicMin(&found, (unsigned long long)i);
+            atomicMin(found, (unsigned long long)i);
             break;
         }
-    __syncthreads();
-    return (int64_t)found;
+    team_sync();
+    return (int64_t)found[0];
 }
 
 #else

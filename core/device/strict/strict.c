@@ -504,8 +504,9 @@ static int64_t kv_bytes(rt_dev *d, const rt_kv *kv)
 
 /* --- life --------------------------------------------------------------------------------------- */
 
-static int open_strict(rt_dev *d, int threads, rt_err *err)
+static int open_strict(rt_dev *d, int index, int threads, rt_err *err)
 {
+    (void)index;
     const char *fail = getenv("RETORT_STRICT_FAIL");
     struct sigaction act = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
     struct strict *s = rt_alloc(1, sizeof *s, "device strict");

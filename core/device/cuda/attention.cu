@@ -1,0 +1,342 @@
+/* attention.cu: attention forward, backward and over the paged cache, for any head width: a block
+   works on one query row and head (forward, dq) or one key row and head (dk, dv), which reads its
+   keys in tiles; softmax is made online. No atomics: every output has one
+   writer, so two runs give the same bits. Owns the layout of the cache: [page][head][token][Dk],
+   then, when values are not columns of the keys, [page][head][token][Dv] behind all keys of the page.
+ */
+#include "core/device/cuda/cuda.h"
+
+#include "core/device/kernels/team.h"
+
+enum { THREADS = 128, WIDTH_MAX = 640 /* of a head */, KEYS = 128 /* of a tile */ };
+
+struct attention {
+    const float *q, *k, *v;
+    float *out, *lse; /* lse NULL over a cache */
+    const float *dout;
+    float *dq, *dk, *dv;
+    const int32_t *offset, *pos, *page; /* page NULL: keys are rows */
+    const float *sinks;
+    int64_t n, segments, heads, kv_heads, width_k, width_v, window, pages;
+    const float *cache;
+    bool v_in_k;
+    float scale;
+};
+
+TEAM_FN int64_t segment_of(const struct attention *p, int64_t row)
+{
+    int64_t low = 0, high = p->segments;
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        *(p->offset[middle] <= row ? &low : &high) = middle;
+    }
+    return low;
+}
+
+/* Keys [first, end) that a row sees, counted from its segment's first row or, over a cache, from
+   its sequence's first token; row0 is the former. */
+struct view {
+    int64_t first, end, row0;
+    const int32_t *page;
+};
+
+TEAM_FN struct view view_of(const struct attention *p, int64_t row)
+{
+    struct view v;
+    int64_t s = segment_of(p, row);
+    v.row0 = p->offset[s];
+    v.page = p->page ? p->page + s * p->pages : NULL;
+    v.end = (p->page ? p->pos[row] : row - v.row0) + 1;
+    v.first = p->window && v.end > p->window ? v.end - p->window : 0;
+    return v;
+}
+
+/* A page holds the keys of all heads, then their values. */
+TEAM_FN int64_t page_floats(const struct attention *p)
+{
+    return RT_KV_PAGE * p->kv_heads * (p->width_k + (p->v_in_k ? 0 : p->width_v));
+}
+
+TEAM_FN const float *key_at(const struct attention *p, const struct view *v, int64_t t, int64_t head)
+{
+    if (!v->page)
+        return p->k + ((v->row0 + t) * p->kv_heads + head) * p->width_k;
+    return p->cache + v->page[t / RT_KV_PAGE] * page_floats(p) +
+           (head * RT_KV_PAGE + t % RT_KV_PAGE) * p->width_k;
+}
+
+TEAM_FN const float *value_at(const struct attention *p, const struct view *v, int64_t t,
+                              int64_t head)
+{
+    if (!v->page)
+        return p->v + ((v->row0 + t) * p->kv_heads + head) * p->width_v;
+    if (p->v_in_k)
+        return key_at(p, v, t, head);
+    return p->cache + v->page[t / RT_KV_PAGE] * page_floats(p) +
+           RT_KV_PAGE * p->kv_heads * p->width_k +
+           (head * RT_KV_PAGE + t % RT_KV_PAGE) * p->width_v;
+}
+
+TEAM_FN float dot_rows(const float *x, const float *y, int64_t n)
+{
+    float sum = 0.0f;
+    for (int64_t i = 0; i < n; i++)
+        sum = fmaf(x[i], y[i], sum);
+    return sum;
+}
+
+/* block: a row and a query head */
+static __global__ void attention_forward_kernel(const struct attention p)
+{
+    BLOCK_SHARED(float, weight, KEYS);
+    BLOCK_SHARED(float, q, WIDTH_MAX);
+    int64_t row = blockIdx.x, head = blockIdx.y, kv = head / (p.heads / p.kv_heads);
+    const struct view v = view_of(&p, row);
+    const float *from = p.q + (row * p.heads + head) * p.width_k;
+    float *out = p.out + (row * p.heads + head) * p.width_v;
+    float max = p.sinks ? p.sinks[head] : -INFINITY, sum = p.sinks ? 1.0f : 0.0f;
+    for (int64_t i = team_rank(); i < p.width_k; i += team_size())
+        q[i] = from[i];
+    for (int64_t i = team_rank(); i < p.width_v; i += team_size())
+        out[i] = 0.0f;
+    team_sync();
+    for (int64_t t0 = v.first; t0 < v.end; t0 += KEYS) {
+        int64_t tiles = rt_min(KEYS, v.end - t0);
+        float top = max, w = 0.0f;
+        for (int64_t j = team_rank(); j < tiles; j += team_size()) {
+            weight[j] = p.scale * dot_rows(q, key_at(&p, &v, t0 + j, kv), p.width_k);
+            top = lanes_max(top, weight[j]);
+        }
+        top = team_max_lanes(top);
+        for (int64_t j = team_rank(); j < tiles; j += team_size()) {
+            weight[j] = rt_expf(weight[j] - top);
+            w += weight[j];
+        }
+        float back = rt_expf(max - top);
+        sum = fmaf(sum, back, team_sum_lanes(w)); /* and all weights are written */
+        max = top;
+        for (int64_t i = team_rank(); i < p.width_v; i += team_size()) {
+            float o = out[i] * back;
+            for (int64_t j = 0; j < tiles; j++)
+                o = fmaf(weight[j], value_at(&p, &v, t0 + j, kv)[i], o);
+            out[i] = o;
+        }
+        team_sync();
+    }
+    for (int64_t i = team_rank(); i < p.width_v; i += team_size())
+        out[i] = out[i] / sum;
+    if (p.lse && team_rank() == 0)
+        p.lse[row * p.heads + head] = max + rt_logf(sum);
+}
+
+/* block: a row and a query head. ds = w (dout . v - dout . out), dq = scale sum ds k */
+static __global__ void attention_backward_q_kernel(const struct attention p)
+{
+    BLOCK_SHARED(float, slope, KEYS);
+    int64_t row = blockIdx.x, head = blockIdx.y, kv = head / (p.heads / p.kv_heads);
+    int64_t at = row * p.heads + head;
+    const struct view v = view_of(&p, row);
+    const float *q = p.q + at * p.width_k, *dout = p.dout + at * p.width_v;
+    float *dq = p.dq + at * p.width_k;
+    float delta = team_dot(dout, p.out + at * p.width_v, p.width_v), lse = p.lse[at];
+    for (int64_t i = team_rank(); i < p.width_k; i += team_size())
+        dq[i] = 0.0f;
+    for (int64_t t0 = v.first; t0 < v.end; t0 += KEYS) {
+        int64_t tiles = rt_min(KEYS, v.end - t0);
+        for (int64_t j = team_rank(); j < tiles; j += team_size()) {
+            float score = p.scale * dot_rows(q, key_at(&p, &v, t0 + j, kv), p.width_k);
+            float back = dot_rows(dout, value_at(&p, &v, t0 + j, kv), p.width_v) - delta;
+            slope[j] = rt_expf(score - lse) * back * p.scale;
+        }
+        team_sync();
+        for (int64_t i = team_rank(); i < p.width_k; i += team_size()) {
+            float sum = dq[i];
+            for (int64_t j = 0; j < tiles; j++)
+                sum = fmaf(slope[j], key_at(&p, &v, t0 + j, kv)[i], sum);
+            dq[i] = sum;
+        }
+        team_sync();
+    }
+}
+
+/* block: a key row and a key head, over the query rows that see it and the heads of its group */
+static __global__ void attention_backward_k_kernel(const struct attention p)
+{
+    BLOCK_SHARED(float, slope, KEYS);
+    BLOCK_SHARED(float, weight, KEYS);
+    int64_t row = blockIdx.x, kv = blockIdx.y, group = p.heads / p.kv_heads;
+    int64_t s = segment_of(&p, row), end = p.offset[s + 1], at = row * p.kv_heads + kv;
+    const float *k = p.k + at * p.width_k, *v = p.v + at * p.width_v;
+    float *dk = p.dk + at * p.width_k, *dv = p.dv + at * p.width_v;
+    if (p.window)
+        end = rt_min(end, row + p.window);
+    for (int64_t i = team_rank(); i < p.width_k; i += team_size())
+        dk[i] = 0.0f;
+    for (int64_t i = team_rank(); i < p.width_v; i += team_size())
+        dv[i] = 0.0f;
+    for (int64_t head = kv * group; head < (kv + 1) * group; head++)
+        for (int64_t r0 = row; r0 < end; r0 += KEYS) {
+            int64_t tiles = rt_min(KEYS, end - r0);
+            for (int64_t j = team_rank(); j < tiles; j += team_size()) {
+                int64_t qat = (r0 + j) * p.heads + head;
+                const float *dout = p.dout + qat * p.width_v;
+                float score = p.scale * dot_rows(p.q + qat * p.width_k, k, p.width_k);
+                float w = rt_expf(score - p.lse[qat]);
+                float delta = dot_rows(dout, p.out + qat * p.width_v, p.width_v);
+                weight[j] = w;
+                slope[j] = w * (dot_rows(dout, v, p.width_v) - delta) * p.scale;
+            }
+            team_sync();
+            for (int64_t i = team_rank(); i < p.width_k; i += team_size()) {
+                float sum = dk[i];
+                for (int64_t j = 0; j < tiles; j++)
+                    sum = fmaf(slope[j], p.q[((r0 + j) * p.heads + head) * p.width_k + i], sum);
+                dk[i] = sum;
+            }
+            for (int64_t i = team_rank(); i < p.width_v; i += team_size()) {
+                float sum = dv[i];
+                for (int64_t j = 0; j < tiles; j++)
+                    sum = fmaf(weight[j], p.dout[((r0 + j) * p.heads + head) * p.width_v + i], sum);
+                dv[i] = sum;
+            }
+            team_sync();
+        }
+}
+
+/* block: a row */
+static __global__ void kv_append_kernel(const struct attention p, float *cache)
+{
+    int64_t row = blockIdx.x, s = segment_of(&p, row), pos = p.pos[row];
+    int64_t page = p.page[s * p.pages + pos / RT_KV_PAGE], t = pos % RT_KV_PAGE;
+    float *keys = cache + page * page_floats(&p), *values = keys + RT_KV_PAGE * p.kv_heads * p.width_k;
+    for (int64_t i = team_rank(); i < p.kv_heads * p.width_k; i += team_size())
+        keys[(i / p.width_k * RT_KV_PAGE + t) * p.width_k + i % p.width_k] =
+            p.k[row * p.kv_heads * p.width_k + i];
+    for (int64_t i = team_rank(); !p.v_in_k && i < p.kv_heads * p.width_v; i += team_size())
+        values[(i / p.width_v * RT_KV_PAGE + t) * p.width_v + i % p.width_v] =
+            p.v[row * p.kv_heads * p.width_v + i];
+}
+
+/* --- launches ------------------------------------------------------------------------------------- */
+
+static unsigned threads(void)
+{
+#ifdef RT_EMULATE
+    return (unsigned)emu_team();
+#else
+    return THREADS;
+#endif
+}
+
+static struct attention base_of(const rt_tensor *q, int64_t kv_heads, int64_t width_v,
+                                const rt_rows *rows, const rt_attention_rule *rule)
+{
+    struct attention p = {};
+    p.q = rt_f32(q);
+    p.offset = rt_i32(&rows->offset);
+    p.n = rows->n, p.segments = rows->s;
+    p.heads = q->dim[1], p.kv_heads = kv_heads;
+    p.width_k = q->dim[2], p.width_v = width_v;
+    p.scale = rule->scale, p.window = rule->window;
+    p.sinks = rule->sinks ? rt_f32(rule->sinks) : NULL;
+    if (p.width_k > WIDTH_MAX || width_v > WIDTH_MAX)
+        rt_bug("device cuda: heads of %lld and %lld floats, at most %d", (long long)p.width_k,
+               (long long)width_v, WIDTH_MAX);
+    return p;
+}
+
+static struct attention cache_of(const rt_kv *kv, const rt_rows *rows)
+{
+    struct attention p = {};
+    p.offset = rt_i32(&rows->offset), p.pos = rt_i32(&rows->pos), p.page = rt_i32(&rows->page);
+    p.n = rows->n, p.segments = rows->s, p.pages = rows->page.dim[1];
+    p.kv_heads = kv->heads, p.width_k = kv->dk, p.width_v = kv->dv, p.v_in_k = kv->v_in_k;
+    p.cache = (const float *)kv->data;
+    return p;
+}
+
+static void attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
+                        const rt_tensor *k, const rt_tensor *v, const rt_rows *rows,
+                        const rt_attention_rule *rule)
+{
+    struct attention p = base_of(q, k->dim[1], v->dim[2], rows, rule);
+    p.k = rt_f32(k), p.v = rt_f32(v), p.out = rt_f32(out), p.lse = rt_f32(lse);
+    if (p.n)
+        LAUNCH(attention_forward_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
+               rt_cuda_of(d)->stream, p);
+    rt_cuda_launched(d, "attention");
+}
+
+static void attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *dv,
+                         const rt_tensor *dout, const rt_tensor *out, const rt_tensor *lse,
+                         const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
+                         const rt_rows *rows, const rt_attention_rule *rule)
+{
+    struct attention p = base_of(q, k->dim[1], v->dim[2], rows, rule);
+    p.k = rt_f32(k), p.v = rt_f32(v), p.out = rt_f32(out), p.lse = rt_f32(lse);
+    p.dout = rt_f32(dout), p.dq = rt_f32(dq), p.dk = rt_f32(dk), p.dv = rt_f32(dv);
+    if (!p.n)
+        return;
+    LAUNCH(attention_backward_q_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
+           rt_cuda_of(d)->stream, p);
+    LAUNCH(attention_backward_k_kernel, dim3((unsigned)p.n, (unsigned)p.kv_heads), threads(), 0,
+           rt_cuda_of(d)->stream, p);
+    rt_cuda_launched(d, "attention's gradient");
+}
+
+static void attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
+                       const rt_rows *rows, const rt_attention_rule *rule)
+{
+    struct attention p = base_of(q, kv->heads, kv->dv, rows, rule), c = cache_of(kv, rows);
+    p.pos = c.pos, p.page = c.page, p.pages = c.pages, p.cache = c.cache, p.v_in_k = c.v_in_k;
+    p.out = rt_f32(out);
+    if (p.n)
+        LAUNCH(attention_forward_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
+               rt_cuda_of(d)->stream, p);
+    rt_cuda_launched(d, "attention over the cache");
+}
+
+static void kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
+                       const rt_rows *rows)
+{
+    struct attention p = cache_of(kv, rows);
+    p.k = rt_f32(k), p.v = v ? rt_f32(v) : NULL;
+    if (p.n)
+        LAUNCH(kv_append_kernel, (unsigned)p.n, threads(), 0, rt_cuda_of(d)->stream, p,
+               (float *)kv->data);
+    rt_cuda_launched(d, "the cache");
+}
+
+static int64_t kv_floats(const rt_kv *kv) /* of a page */
+{
+    return RT_KV_PAGE * kv->heads * (kv->dk + (kv->v_in_k ? 0 : kv->dv));
+}
+
+static int64_t kv_bytes(rt_dev *d, const rt_kv *kv)
+{
+    (void)d;
+    return kv->pages * kv_floats(kv) * (int64_t)sizeof(float);
+}
+
+static void kv_copy(rt_dev *d, rt_kv *kv, int64_t to, int64_t from)
+{
+    rt_tensor y = rt_tensor_1((float *)kv->data + to * kv_floats(kv), RT_F32, kv_floats(kv));
+    rt_tensor x = rt_tensor_1((float *)kv->data + from * kv_floats(kv), RT_F32, kv_floats(kv));
+    if (to != from)
+        d->ops->copy(d, &y, &x);
+}
+
+void rt_cuda_need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward)
+{
+    (void)d, (void)longest, (void)dk, (void)dv, (void)backward;
+}
+
+void rt_cuda_attention_ops(rt_ops *ops)
+{
+    ops->attention_forward = attention_forward;
+    ops->attention_backward = attention_backward;
+    ops->kv_bytes = kv_bytes;
+    ops->kv_append = kv_append;
+    ops->kv_copy = kv_copy;
+    ops->attention_cached = attention_cached;
+}

@@ -1,0 +1,346 @@
+/* cuda.cu: the CUDA device: which GPU, its memory, transfers and waiting, the workspace. One stream
+   holds operations and transfers in the order of the calls. A failure is remembered and said by
+   every wait from then on, in words that tell what to do. Holds no operation but copying. */
+#include "core/device/cuda/cuda.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/memory.h"
+
+/* A driver keeps this much of a device's memory for itself as kernels are loaded. */
+static const int64_t SPARE = (int64_t)256 << 20;
+
+/* --- failures ----------------------------------------------------------------------------------- */
+
+bool rt_cuda_ok(rt_dev *d, cudaError_t e, const char *what)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    if (e != cudaSuccess && c->lost == cudaSuccess) {
+        c->lost = e;
+        c->lost_what = what;
+    }
+    return c->lost == cudaSuccess;
+}
+
+void rt_cuda_launched(rt_dev *d, const char *what) { (void)rt_cuda_ok(d, cudaGetLastError(), what); }
+
+static int say_lost(const struct rt_cuda *c, rt_err *err)
+{
+    return rt_fail(err,
+                   "device cuda:%d (%s): %s failed: %s. What was finished is kept: start the "
+                   "command again",
+                   c->index, c->is.name, c->lost_what, cudaGetErrorString(c->lost));
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+static int say_none(cudaError_t e, rt_err *err)
+{
+    int driver = 0, runtime = 0;
+    (void)cudaDriverGetVersion(&driver);
+    (void)cudaRuntimeGetVersion(&runtime);
+    if (e == cudaErrorInsufficientDriver && driver > 0)
+        return rt_fail(err,
+                       "device cuda: the driver speaks CUDA %d.%d, this build needs %d.%d: update "
+                       "the NVIDIA driver",
+                       driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    if (e == cudaErrorInsufficientDriver)
+        return rt_fail(err, "device cuda: no NVIDIA driver is loaded: install it, or use --device cpu");
+    return rt_fail(err, "device cuda: no GPU was found (%s): use --device cpu", cudaGetErrorName(e));
+}
+
+static int choose(struct rt_cuda *c, rt_err *err)
+{
+    int n = 0;
+    cudaError_t e = cudaGetDeviceCount(&n);
+    if (e != cudaSuccess || n == 0) {
+        (void)cudaGetLastError();
+        return say_none(e, err);
+    }
+    if (c->index >= n)
+        return rt_usage(err, "device cuda:%d: there %s %d: use cuda:0 to cuda:%d", c->index,
+                        n == 1 ? "is" : "are", n, n - 1);
+    e = cudaSetDevice(c->index);
+    if (e == cudaSuccess)
+        e = cudaGetDeviceProperties(&c->is, c->index);
+    if (e == cudaSuccess)
+        e = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
+    if (e != cudaSuccess)
+        return rt_fail(err, "device cuda:%d: %s", c->index, cudaGetErrorString(e));
+    if (c->is.major < 8)
+        return rt_fail(err,
+                       "device cuda:%d: %s has compute capability %d.%d, retort needs 8.0 (RTX 30, "
+                       "A100) or newer",
+                       c->index, c->is.name, c->is.major, c->is.minor);
+    return 0;
+}
+
+static int64_t free_bytes(void)
+{
+    size_t left = 0, total = 0;
+    if (cudaMemGetInfo(&left, &total) != cudaSuccess)
+        return 0;
+    return rt_max(0, (int64_t)left - SPARE);
+}
+
+static void copy_tensor(rt_dev *d, rt_tensor *y, const rt_tensor *x);
+static void zero_tensor(rt_dev *d, rt_tensor *y);
+static int64_t panels_bytes(rt_dev *d, const rt_tensor *w);
+static void pack_weight(rt_dev *d, void *panels, const rt_tensor *w);
+
+static int open_cuda(rt_dev *d, int index, int threads, rt_err *err)
+{
+    struct rt_cuda *c = (struct rt_cuda *)rt_alloc(1, sizeof *c, "device cuda");
+    d->state = c;
+    c->index = index;
+    if (choose(c, err)) {
+        free(c);
+        return -1;
+    }
+    (void)threads;
+    rt_rows_ops(&c->ops);
+    rt_cuda_matmul_ops(&c->ops);
+    rt_cuda_attention_ops(&c->ops);
+    c->ops.copy = copy_tensor;
+    c->ops.zero = zero_tensor;
+    c->ops.panels_bytes = panels_bytes;
+    c->ops.pack_weight = pack_weight;
+    d->ops = &c->ops;
+#ifdef RT_EMULATE
+    if (emu_team() == 1)
+        rt_cuda_emulated_ops(&c->ops);
+    if (emu_team() == 1 && rt_dev_open(&c->cpu, "cpu", threads, err)) {
+        free(c);
+        return -1;
+    }
+#endif
+    return 0;
+}
+
+static void close_cuda(rt_dev *d)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    (void)cudaStreamSynchronize(c->stream);
+    rt_dev_release(d, c->scratch);
+    (void)cudaStreamDestroy(c->stream);
+    rt_dev_close(c->cpu);
+    free(c);
+}
+
+static void facts(rt_dev *d, rt_dev_facts *f)
+{
+    const struct rt_cuda *c = rt_cuda_of(d);
+    f->isa = c->is.name;
+    f->threads = c->is.multiProcessorCount;
+    f->cpu_bits = c->cpu != NULL;
+    if (c->cpu)
+        c->cpu->backend->facts(c->cpu, f);
+    f->free = free_bytes();
+}
+
+/* --- memory ------------------------------------------------------------------------------------- */
+
+static void *alloc_bytes(rt_dev *d, int64_t bytes, bool sparse, const char *label)
+{
+    void *p = NULL;
+    (void)sparse, (void)label;
+    if (bytes < 0 || bytes > INT64_MAX / 2)
+        return NULL;
+    cudaError_t e = cudaMalloc(&p, (size_t)rt_max(bytes, 1));
+    if (e != cudaSuccess) {
+        (void)cudaGetLastError(); /* lack of memory leaves the device well */
+        if (e != cudaErrorMemoryAllocation)
+            (void)rt_cuda_ok(d, e, "memory");
+        return NULL;
+    }
+    return p;
+}
+
+static void release_bytes(rt_dev *d, void *p)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    (void)cudaStreamSynchronize(c->stream);
+    (void)rt_cuda_ok(d, cudaFree(p), "giving memory back");
+}
+
+static void *host_alloc(rt_dev *d, int64_t bytes)
+{
+    void *p = NULL;
+    (void)d;
+    if (bytes < 0 || cudaHostAlloc(&p, (size_t)rt_max(bytes, 1), cudaHostAllocDefault) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return NULL;
+    }
+    memset(p, 0, (size_t)bytes);
+    return p;
+}
+
+static void host_release(rt_dev *d, void *p)
+{
+    (void)cudaStreamSynchronize(rt_cuda_of(d)->stream);
+    (void)cudaFreeHost(p);
+}
+
+static void copy_bytes(rt_dev *d, void *dst, const void *src, int64_t bytes, cudaMemcpyKind kind,
+                       const char *what)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    if (c->lost == cudaSuccess)
+        (void)rt_cuda_ok(d, cudaMemcpyAsync(dst, src, (size_t)bytes, kind, c->stream), what);
+}
+
+static void upload(rt_dev *d, void *dst, const void *src, int64_t bytes)
+{
+    copy_bytes(d, dst, src, bytes, cudaMemcpyHostToDevice, "a copy to the device");
+}
+
+static void download(rt_dev *d, void *dst, const void *src, int64_t bytes)
+{
+    copy_bytes(d, dst, src, bytes, cudaMemcpyDeviceToHost, "a copy from the device");
+}
+
+static void copy_tensor(rt_dev *d, rt_tensor *y, const rt_tensor *x)
+{
+    if (rt_tensor_bytes(y) > 0)
+        copy_bytes(d, y->data, x->data, rt_tensor_bytes(y), cudaMemcpyDeviceToDevice, "a copy");
+}
+
+static void zero_tensor(rt_dev *d, rt_tensor *y)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    if (rt_tensor_bytes(y) > 0 && c->lost == cudaSuccess)
+        (void)rt_cuda_ok(d, cudaMemsetAsync(y->data, 0, (size_t)rt_tensor_bytes(y), c->stream),
+                         "zeroing");
+}
+
+/* Weights are read as they lie: nothing is packed for them but a copy. */
+static int64_t panels_bytes(rt_dev *d, const rt_tensor *w)
+{
+    (void)d;
+    return rt_tensor_bytes(w);
+}
+
+static void pack_weight(rt_dev *d, void *panels, const rt_tensor *w)
+{
+    copy_bytes(d, panels, w->data, rt_tensor_bytes(w), cudaMemcpyDeviceToDevice, "a copy");
+}
+
+static int sync_cuda(rt_dev *d, rt_err *err)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    cudaError_t e = cudaStreamSynchronize(c->stream);
+    if (!rt_cuda_ok(d, e, "an operation"))
+        return say_lost(c, err);
+    return 0;
+}
+
+/* --- workspace and launches ---------------------------------------------------------------------- */
+
+int64_t rt_cuda_blocks(const rt_dev *d)
+{
+    enum { BLOCKS = 8 }; /* of a team kernel on a multiprocessor */
+    return (int64_t)rt_cuda_of(d)->is.multiProcessorCount * BLOCKS;
+}
+
+static void need_rows(rt_dev *d, int64_t bytes)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    c->rows_need = rt_max(c->rows_need, rt_align_up(bytes, 256));
+    if (c->cpu)
+        c->cpu->backend->need_rows(c->cpu, bytes);
+}
+
+static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    rt_cuda_need_product(d, groups, n, k);
+    if (c->cpu)
+        c->cpu->backend->need_product(c->cpu, groups, n, k);
+}
+
+static void need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    rt_cuda_need_attention(d, longest, dk, dv, backward);
+    if (c->cpu)
+        c->cpu->backend->need_attention(c->cpu, longest, dk, dv, backward);
+}
+
+static int64_t workspace(const rt_dev *d)
+{
+    const struct rt_cuda *c = rt_cuda_of(d);
+    if (c->cpu)
+        return rt_dev_workspace(c->cpu);
+    return rt_max(c->product_need, c->rows_need * rt_cuda_blocks(d));
+}
+
+static int ready(rt_dev *d, rt_err *err)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    int64_t need = workspace(d);
+    if (c->cpu)
+        return rt_dev_ready(c->cpu, err);
+    if (need <= c->scratch_size)
+        return 0;
+    if (c->scratch)
+        rt_dev_release(d, c->scratch);
+    c->scratch_size = 0;
+    c->scratch = (uint8_t *)rt_dev_alloc(d, need);
+    if (!c->scratch)
+        return rt_fail(err,
+                       "device cuda:%d: no memory for %lld bytes of workspace: use smaller batches",
+                       c->index, (long long)need);
+    c->scratch_size = need;
+    return 0;
+}
+
+uint8_t *rt_cuda_scratch(rt_dev *d, int64_t bytes)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    if (bytes > c->scratch_size)
+        rt_bug("device cuda: an operation needs %lld bytes of workspace, %lld were planned",
+               (long long)bytes, (long long)c->scratch_size);
+    return c->scratch;
+}
+
+static void launch(rt_dev *d, int kernel, const void *args, int64_t units, int64_t cost,
+                   int64_t scratch)
+{
+    (void)cost;
+    if (units <= 0)
+        return;
+    int64_t blocks = rt_min(units, rt_cuda_blocks(d)), each = rt_align_up(scratch, 256);
+    uint8_t *own = rt_cuda_scratch(d, each * blocks);
+    rt_cuda_launch_team(d, kernel, args, units, blocks, (float *)(void *)own, each / 4);
+}
+
+static int64_t teams(rt_dev *d, int64_t columns)
+{
+    (void)d;
+    return rt_ceil_div(columns, 128); /* a column a thread */
+}
+
+const rt_backend rt_backend_cuda = {
+    .name = "cuda",
+    .maps_files = false,
+    .late = true,
+    .open = open_cuda,
+    .close = close_cuda,
+    .facts = facts,
+    .alloc = alloc_bytes,
+    .release = release_bytes,
+    .host_alloc = host_alloc,
+    .host_release = host_release,
+    .upload = upload,
+    .download = download,
+    .sync = sync_cuda,
+    .need_product = need_product,
+    .need_attention = need_attention,
+    .need_rows = need_rows,
+    .launch = launch,
+    .teams = teams,
+    .ready = ready,
+    .workspace = workspace,
+};

@@ -1,0 +1,48 @@
+/* cuda.h: the CUDA device behind rt_dev, and how its operations reach the GPU. Private to
+   core/device/cuda. */
+#ifndef RT_CUDA_CUDA_H
+#define RT_CUDA_CUDA_H
+
+#include "core/device/cuda/gpu.h"
+
+#include "core/device/backend.h"
+
+struct rt_cuda { /* rt_dev.state */
+    rt_ops ops;  /* rt_dev.ops: filled once by the rt_cuda_*_ops below */
+    rt_dev *cpu; /* emulation with a team of one: whose operations run; else NULL */
+    cudaStream_t stream;
+    cudaDeviceProp is;
+    int index;            /* of the device */
+    int64_t rows_need;    /* bytes of workspace a team */
+    int64_t product_need; /* bytes of products and attention, of all */
+    int64_t scratch_size;
+    uint8_t *scratch;
+    cudaError_t lost;      /* the first failure, for ever */
+    const char *lost_what; /* the call that met it */
+};
+
+static inline struct rt_cuda *rt_cuda_of(const rt_dev *d) { return (struct rt_cuda *)d->state; }
+
+/* Remembers the first failure; true when all is well. */
+bool rt_cuda_ok(rt_dev *d, cudaError_t e, const char *what);
+/* After a launch: `what` is what went wrong if it did. */
+void rt_cuda_launched(rt_dev *d, const char *what);
+/* Blocks worth having at once. */
+int64_t rt_cuda_blocks(const rt_dev *d);
+/* `bytes` of the workspace that no other operation uses until this one has run. */
+uint8_t *rt_cuda_scratch(rt_dev *d, int64_t bytes);
+
+void rt_cuda_matmul_ops(rt_ops *ops);    /* matmul.cu */
+void rt_cuda_attention_ops(rt_ops *ops); /* attention.cu */
+void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k);
+void rt_cuda_need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward);
+/* kernels.cu: team kernel number `kernel` on so many blocks, each with scratch_floats of scratch. */
+void rt_cuda_launch_team(rt_dev *d, int kernel, const void *args, int64_t units, int64_t blocks,
+                         float *scratch, int64_t scratch_floats);
+
+#ifdef RT_EMULATE
+/* emulate_ops.cc: every operation as the CPU does it, in the stream, for its bits. */
+void rt_cuda_emulated_ops(rt_ops *ops);
+#endif
+
+#endif
