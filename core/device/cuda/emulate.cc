@@ -54,7 +54,8 @@ struct region {
     uint8_t *pages, *data;
     size_t mapped, bytes;
 };
-std::vector<region> regions;
+/* Never destroyed: leak checks look after the last static destructor. */
+std::vector<region> &regions = *new std::vector<region>;
 size_t taken = 0;
 int open_depth = 0;
 
@@ -194,8 +195,8 @@ struct fiber {
 };
 
 const size_t STACK = 256 << 10;
-std::vector<fiber *> fibers; /* of the running block: the first `ranks` */
-std::vector<uint8_t *> stacks;
+std::vector<fiber *> &fibers = *new std::vector<fiber *>; /* of the running block: the first `ranks` */
+std::vector<uint8_t *> &stacks = *new std::vector<uint8_t *>;
 unsigned ranks = 0;
 fiber *current = NULL;
 context scheduler;
@@ -205,15 +206,14 @@ const void *scheduler_bottom;
 size_t scheduler_size;
 #endif
 const std::function<void()> *body = NULL;
-std::vector<uint32_t> slots; /* of emu_exchange, a rank each */
+std::vector<uint32_t> &slots = *new std::vector<uint32_t>; /* of emu_exchange, a rank each */
 
 struct shared_site {
     uint8_t *data;
     size_t bytes;
     long block; /* whose it was last */
 };
-std::map<const void *, shared_site> sites;
-std::vector<uint8_t> none;
+std::map<const void *, shared_site> &sites = *new std::map<const void *, shared_site>;
 uint8_t *dynamic_shared = NULL;
 long block_number = 0;
 
@@ -373,7 +373,7 @@ struct emu_event {
 
 namespace {
 
-std::vector<emu_stream *> streams;
+std::vector<emu_stream *> &streams = *new std::vector<emu_stream *>;
 
 void run_one(emu_stream *s)
 {
@@ -713,6 +713,66 @@ unsigned __ballot_sync(unsigned, int yes)
         all |= slots[i] << (i - warp);
     wait_at(AT_WARP, 5);
     return all;
+}
+
+namespace {
+
+struct fragment {
+    uint32_t a[4], b[2];
+    const void *row;
+} fragments[1024];
+
+float bf16_of(uint32_t word, int high)
+{
+    uint32_t bits = high ? word & 0xffff0000u : word << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+} // namespace
+
+/* Products of bf16 are exact in f64; the hardware's order of their sum is not told, so one rounding
+   stands for it. */
+void emu_mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    unsigned warp = current->rank / 32 * 32, lane = current->rank % 32;
+    if (ranks % 32)
+        fault("mma by a warp of %u lanes", ranks - warp);
+    memcpy(fragments[current->rank].a, a, 16);
+    memcpy(fragments[current->rank].b, b, 8);
+    wait_at(AT_WARP, 6);
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+        double sum = (double)c[i];
+        for (unsigned k = 0; k < 16; k++) {
+            const fragment &x = fragments[warp + row % 8 * 4 + k % 8 / 2];
+            const fragment &y = fragments[warp + column * 4 + k % 8 / 2];
+            sum += (double)bf16_of(x.a[row / 8 + k / 8 * 2], k % 2) *
+                   (double)bf16_of(y.b[k / 8], k % 2);
+        }
+        c[i] = (float)sum;
+    }
+    wait_at(AT_WARP, 7);
+}
+
+void emu_ldmatrix(uint32_t *r, const void *row, int matrices, bool transposed)
+{
+    unsigned warp = current->rank / 32 * 32, lane = current->rank % 32;
+    if ((uintptr_t)row % 16 && (int)lane < 8 * matrices)
+        fault("ldmatrix: a row is not on 16 bytes");
+    fragments[current->rank].row = row;
+    wait_at(AT_WARP, 8);
+    for (int m = 0; m < matrices; m++) {
+        uint16_t pair[2];
+        for (unsigned i = 0; i < 2; i++) {
+            unsigned y = transposed ? lane % 4 * 2 + i : lane / 4;
+            unsigned x = transposed ? lane / 4 : lane % 4 * 2 + i;
+            memcpy(&pair[i], (const uint8_t *)fragments[warp + 8 * (unsigned)m + y].row + 2 * x, 2);
+        }
+        r[m] = pair[0] | (uint32_t)pair[1] << 16;
+    }
+    wait_at(AT_WARP, 9);
 }
 
 void emu_copy_async(void *shared, const void *global, size_t bytes, size_t valid)

@@ -168,6 +168,9 @@ template <typename T> T atomicAdd(T *p, T x)
     return old;
 }
 
+/* What mma.h says, by every lane of a warp. */
+void emu_mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2]);
+void emu_ldmatrix(uint32_t *r, const void *row, int matrices, bool transposed);
 /* cp.async: bytes arrive when their group is waited for. */
 void emu_copy_async(void *shared, const void *global, size_t bytes, size_t valid);
 void emu_copy_commit(void);
