@@ -11,19 +11,28 @@ static int64_t blocks_of(const rt_param *p)
     return p->flags & RT_PARAM_FIXED ? 0 : rt_ceil_div(rt_tensor_elements(p->slot), BLOCK);
 }
 
+static void plan_there(void *ctx, rt_arena *a)
+{
+    rt_optimizer *o = ctx;
+    o->partial = rt_plan_1(a, "norm", RT_F32, o->blocks);
+}
+
+static void plan_here(void *ctx, rt_arena *a)
+{
+    rt_optimizer *o = ctx;
+    o->host = rt_arena_take(a, "norm", o->blocks * (int64_t)sizeof *o->host);
+}
+
 void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, double beta2,
                        double eps, double decay)
 {
     memset(o, 0, sizeof *o);
-    rt_weights_init(&o->m, cfg, "moment 1");
-    rt_weights_init(&o->v, cfg, "moment 2");
-    rt_arena_init(&o->arena, "optimizer");
-    int64_t blocks = 0;
+    rt_weights_plan(&o->m, &o->arenas, cfg, "moment 1");
+    rt_weights_plan(&o->v, &o->arenas, cfg, "moment 2");
     for (int i = 0; i < o->m.params.n; i++)
-        blocks += blocks_of(&o->m.params.item[i]);
-    o->partial = rt_plan_1(&o->arena, "norm", RT_F32, blocks);
-    rt_arena_init(&o->host_arena, "host");
-    rt_arena_take(&o->host_arena, "norm", o->partial.dim[0] * (int64_t)sizeof *o->host);
+        o->blocks += blocks_of(&o->m.params.item[i]);
+    rt_arenas_add(&o->arenas, &o->there, "optimizer", RT_ON_DEVICE, plan_there, o);
+    rt_arenas_add(&o->arenas, &o->here, "host", RT_ON_HOST, plan_here, o);
     o->beta1 = beta1;
     o->beta2 = beta2;
     o->eps = eps;
@@ -32,14 +41,8 @@ void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, doub
 
 int rt_optimizer_place(rt_optimizer *o, rt_dev *d, rt_err *err)
 {
-    int64_t blocks = o->partial.dim[0];
-    if (rt_weights_place(d, &o->m, err) || rt_weights_place(d, &o->v, err) ||
-        rt_dev_place(d, &o->arena, err))
+    if (rt_arenas_place(&o->arenas, d, err))
         return -1;
-    o->partial = rt_plan_1(&o->arena, "norm", RT_F32, blocks);
-    if (rt_arena_place(&o->host_arena, err))
-        return -1;
-    o->host = rt_arena_take(&o->host_arena, "norm", blocks * (int64_t)sizeof *o->host);
     for (int i = 0; i < o->m.params.n; i++) {
         rt_zero(d, o->m.params.item[i].slot);
         rt_zero(d, o->v.params.item[i].slot);
@@ -49,10 +52,9 @@ int rt_optimizer_place(rt_optimizer *o, rt_dev *d, rt_err *err)
 
 void rt_optimizer_free(rt_optimizer *o, rt_dev *d)
 {
+    rt_arenas_free(&o->arenas, d);
     rt_weights_free(d, &o->m);
     rt_weights_free(d, &o->v);
-    rt_dev_free(d, &o->arena);
-    rt_arena_free(&o->host_arena);
     memset(o, 0, sizeof *o);
 }
 
@@ -72,7 +74,7 @@ void rt_optimizer_sums(rt_dev *d, rt_optimizer *o, const rt_weights *grads)
 double rt_optimizer_norm(const rt_optimizer *o)
 {
     double sum = 0;
-    for (int64_t b = 0; b < o->partial.dim[0]; b++)
+    for (int64_t b = 0; b < o->blocks; b++)
         sum += (double)o->host[b];
     return sqrt(sum);
 }

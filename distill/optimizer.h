@@ -10,9 +10,11 @@ RT_BEGIN
 
 typedef struct rt_optimizer {
     rt_weights m, v;
-    rt_arena arena, host_arena; /* partial sums of the norm, there and here */
-    rt_tensor partial;          /* (B) of all weights, one after another */
-    float *host;                /* (B) */
+    rt_arena there, here; /* partial sums of the norm */
+    rt_arenas arenas;
+    int64_t blocks;    /* B, of all weights */
+    rt_tensor partial; /* (B) one weight after another */
+    float *host;       /* (B) */
     double beta1, beta2, eps, decay;
 } rt_optimizer;
 

@@ -11,7 +11,7 @@ static int run_pass(rt_step *s, float scale, rt_err *err)
             return -1;
         rt_batch_totals(b, &s->totals);
     }
-    rt_acts_rows(&s->acts, s->d, s->m, b->n, b->s, b->token, b->pos, b->offset, NULL);
+    rt_acts_rows(&s->acts, b->n, b->s, b->token, b->pos, b->offset, NULL);
     if (rt_model_pass(s->d, s->m, &s->acts, err))
         return -1;
     for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
@@ -57,38 +57,23 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
     s->m = m;
     s->spec = *spec;
     s->vocab = vocab;
-    rt_acts_plan(&s->acts, d, m, &pass);
-    rt_weights_init(&s->grads, &m->cfg, "gradients");
-    rt_arena_init(&s->arena, "targets");
-    rt_batch_plan(&s->batch, &s->arena, shape);
+    rt_acts_plan(&s->acts, &s->arenas, d, m, &pass);
+    rt_weights_plan(&s->grads, &s->arenas, &m->cfg, "gradients");
+    rt_batch_plan(&s->batch, &s->arenas, shape);
     dry_run(s);
 }
 
 int rt_step_place(rt_step *s, rt_err *err)
 {
-    rt_batch_shape shape = s->batch.shape;
-    if (rt_acts_place(&s->acts, s->d, s->m, err) || rt_weights_place(s->d, &s->grads, err) ||
-        rt_dev_place(s->d, &s->arena, err))
-        return -1;
-    rt_batch_plan(&s->batch, &s->arena, &shape);
-    return rt_batch_open(&s->batch, err);
+    return rt_batch_check(&s->batch, err) || rt_arenas_place(&s->arenas, s->d, err) ? -1 : 0;
 }
 
 void rt_step_free(rt_step *s)
 {
-    if (!s->d)
-        return;
-    rt_acts_free(&s->acts, s->d);
+    rt_arenas_free(&s->arenas, s->d);
+    rt_acts_free(&s->acts);
     rt_weights_free(s->d, &s->grads);
-    rt_dev_free(s->d, &s->arena);
-    rt_batch_close(&s->batch);
     memset(s, 0, sizeof *s);
-}
-
-const rt_arena *rt_step_arena(const rt_step *s, int i)
-{
-    const rt_arena *all[] = { &s->acts.arena, &s->arena, &s->batch.host, &s->grads.arena };
-    return i < RT_COUNT(all) ? all[i] : NULL;
 }
 
 static void zero_gradients(rt_step *s)

@@ -16,8 +16,8 @@ typedef struct rt_step {
     int64_t vocab; /* real ids */
     rt_acts acts;
     rt_weights grads;
-    rt_arena arena; /* targets */
     rt_batch batch;
+    rt_arenas arenas;
     rt_totals totals;
     rt_cost cost; /* of a step of shape.waiting rows */
 } rt_step;
@@ -26,7 +26,6 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
                   const rt_loss_spec *spec, int64_t vocab, int64_t longest, bool recompute);
 int rt_step_place(rt_step *s, rt_err *err);
 void rt_step_free(rt_step *s);
-const rt_arena *rt_step_arena(const rt_step *s, int i); /* i = 0, 1, ... until NULL */
 
 /* Gradients of the mean loss over the learned tokens of docs (n) are left in s->grads. Waits only
    when there are more loss rows than shape.waiting. */

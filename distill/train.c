@@ -183,8 +183,7 @@ static int open_model(training *t, const rt_needs *plan, rt_err *err)
         cfg.pad = rt_tokenizer_pad(t->chat.tokenizer);
         cfg.eos[0] = rt_tokenizer_eos(t->chat.tokenizer);
         cfg.n_eos = cfg.eos[0] >= 0;
-        rt_model_init(&t->model, &cfg);
-        rt_model_plan_rope(&t->model, o->max_length);
+        rt_model_plan_config(&t->model, t->dev, &cfg, NULL, false, o->max_length);
     }
     const rt_family *family = t->model.cfg.family;
     if (family->names && family->names->in_turns)
@@ -203,8 +202,7 @@ static int place_model(training *t, rt_err *err)
 {
     if (t->o->model)
         return rt_model_read(&t->model, t->dev, t->o->model, err);
-    if (rt_weights_place(t->dev, &t->model.w, err) ||
-        rt_model_rope(&t->model, t->dev, t->o->max_length, err))
+    if (rt_model_place(&t->model, err))
         return -1;
     return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, (uint64_t)t->o->seed, err);
 }
@@ -547,14 +545,11 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
 {
     training t = { .o = values, .lock = -1 };
     const train_options *o = t.o;
-    const rt_arena *a;
     int bad = open_trainer(&t, p, err);
     if (!bad) {
-        rt_needs_arena(p, &t.model.w.arena);
-        rt_needs_arena(p, &t.model.rope_arena);
+        rt_needs_arenas(p, &t.model.arenas);
         rt_trainer_needs(&t.trainer, p);
-        for (int i = 0; o->eval_data.n && (a = rt_measure_arena(&t.measure, i)); i++)
-            rt_needs_arena(p, a);
+        rt_needs_arenas(p, &t.measure.arenas);
         rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t.dev));
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
                      rt_model_save_bytes(&t.model, written_dtype(o)));

@@ -24,12 +24,8 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
 
 void rt_trainer_needs(const rt_trainer *t, rt_needs *p)
 {
-    const rt_optimizer *o = &t->optimizer;
-    const rt_arena *own[] = { &o->m.arena, &o->v.arena, &o->arena, &o->host_arena }, *a;
-    for (int i = 0; i < RT_COUNT(own); i++)
-        rt_needs_arena(p, own[i]);
-    for (int i = 0; (a = rt_step_arena(&t->step, i)); i++)
-        rt_needs_arena(p, a);
+    rt_needs_arenas(p, &t->optimizer.arenas);
+    rt_needs_arenas(p, &t->step.arenas);
     double rows = (double)(rt_ceil_div(t->set.shape.waiting, t->set.shape.rows) *
                            t->set.shape.rows);
     rt_needs_cost(p, t->d, t->step.cost, (double)t->set.steps * (double)t->set.batch_tokens / rows);

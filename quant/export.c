@@ -128,7 +128,7 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
         (rt_tokenizer_open(&p->tokenizer, job->later ? job->later->tokenizer : job->dir, err) ||
          vocabulary_check(p, err)))
         return -1;
-    rt_weights_init(&p->weights, &p->cfg, "weights");
+    rt_weights_init(&p->weights, &p->cfg);
     p->item = rt_alloc(p->weights.params.n, sizeof *p->item, "a list of tensors");
     for (int i = 0; i < p->weights.params.n; i++)
         if (item_fill(p, &p->weights.params.item[i], err))

@@ -53,10 +53,10 @@ static int64_t lay_out(rt_targets *t, int64_t m, int64_t items, uint8_t *base)
     return rt_packed_layout(tensor, COLUMNS, base);
 }
 
-static void plan_host(rt_batch *b)
+static void plan_host(void *ctx, rt_arena *a)
 {
     static const char name[] = "batch";
-    rt_arena *a = &b->host;
+    rt_batch *b = ctx;
     int64_t n = b->shape.rows, word = WORD;
     b->loss = rt_arena_take(a, name, n * (int64_t)sizeof *b->loss);
     b->token = rt_arena_take(a, name, n * word);
@@ -68,43 +68,37 @@ static void plan_host(rt_batch *b)
     b->h_soft = rt_arena_take(a, name, b->shape.waiting);
 }
 
-void rt_batch_plan(rt_batch *b, rt_arena *a, const rt_batch_shape *shape)
+static void plan_device(void *ctx, rt_arena *a)
 {
     static const char name[] = "targets";
-    int64_t m = shape->head_rows;
-    b->shape = *shape;
-    b->items = rt_max(m * items_of_row(&shape->soft), 1);
-    b->block = lay_out(&b->targets, m, b->items, NULL);
+    rt_batch *b = ctx;
     b->there = rt_arena_take(a, name, b->block);
-    b->stats = rt_plan_2(a, name, RT_F32, m, RT_LOSS_COLUMNS);
-    if (a->base)
-        return;
-    rt_arena_init(&b->host, "host");
-    plan_host(b);
+    b->stats = rt_plan_2(a, name, RT_F32, b->shape.head_rows, RT_LOSS_COLUMNS);
 }
 
-int rt_batch_open(rt_batch *b, rt_err *err)
+void rt_batch_plan(rt_batch *b, rt_arenas *l, const rt_batch_shape *shape)
 {
-    const rt_soft_config *c = &b->shape.soft;
+    const rt_soft_config *c = &shape->soft;
+    memset(b, 0, sizeof *b);
+    b->shape = *shape;
+    b->items = rt_max(shape->head_rows * items_of_row(c), 1);
+    b->block = lay_out(&b->targets, shape->head_rows, b->items, NULL);
     b->temperature_index = -1;
     for (int32_t i = 0; i < c->n_temperatures; i++)
-        if (fabs((double)c->temperature[i] - b->shape.temperature) < 1e-6)
+        if (fabs((double)c->temperature[i] - shape->temperature) < 1e-6)
             b->temperature_index = i;
+    rt_arenas_add(l, &b->device, "targets", RT_ON_DEVICE, plan_device, b);
+    rt_arenas_add(l, &b->host, "host", RT_ON_HOST, plan_host, b);
+}
+
+int rt_batch_check(const rt_batch *b, rt_err *err)
+{
     if (b->shape.temperature != 1 && b->temperature_index < 0)
         return rt_fail(err,
                        "temperature %g: the archive kept no normaliser for it (sample or score it "
                        "again with --temperatures %g)",
                        b->shape.temperature, b->shape.temperature);
-    if (rt_arena_place(&b->host, err))
-        return -1;
-    plan_host(b);
     return 0;
-}
-
-void rt_batch_close(rt_batch *b)
-{
-    rt_arena_free(&b->host);
-    memset(b, 0, sizeof *b);
 }
 
 void rt_batch_clear(rt_batch *b) { b->n = b->s = b->n_loss = 0; }
@@ -178,7 +172,7 @@ static int64_t items_of(const rt_loss_row *l)
 int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **index)
 {
     int64_t n = rt_min(b->shape.head_rows, b->n_loss - first), items = 0, at = 0;
-    if (!b->loss) { /* planned, and not opened: a dry run */
+    if (!b->loss) { /* planned, and not placed: a dry run */
         rt_put(d, NULL, NULL, lay_out(&b->targets, n, b->items, NULL));
         b->stats.dim[0] = n;
         *index = NULL;

@@ -39,16 +39,16 @@ typedef struct rt_batch {
     float *h_stats;  /* (waiting, RT_LOSS_COLUMNS), of which `kept` are on their way */
     uint8_t *h_soft; /* (waiting) which of them had a soft target */
     int64_t kept;
-    rt_arena host; /* the arrays of this struct */
+    rt_arena device, host;
 } rt_batch;
 
-void rt_batch_plan(rt_batch *b, rt_arena *a,
-                   const rt_batch_shape *shape); /* twice, like every plan */
-int rt_batch_open(rt_batch *b, rt_err *err);     /* host arrays, after placing */
-void rt_batch_close(rt_batch *b);
+/* Plans memory, which the list places and frees. */
+void rt_batch_plan(rt_batch *b, rt_arenas *l, const rt_batch_shape *shape);
+/* Whether the archive has what shape.temperature needs. */
+int rt_batch_check(const rt_batch *b, rt_err *err);
 
 void rt_batch_clear(rt_batch *b);
-/* As full as it can be, of nothing: for a dry run, before it is opened. */
+/* As full as it can be, of nothing: for a dry run, before it is placed. */
 void rt_batch_fill(rt_batch *b);
 bool rt_batch_fits(const rt_batch *b, int64_t tokens);
 void rt_batch_add(rt_batch *b,

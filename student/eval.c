@@ -459,7 +459,6 @@ static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, r
     const rt_needs_output *later = rt_needs_find(plan, e->o->data.item[0]);
     rt_corpus *c = NULL;
     rt_measure ms = { 0 };
-    const rt_arena *a;
     if (!later && open_documents(&c, e, err))
         return -1;
     if (later)
@@ -469,8 +468,7 @@ static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, r
         plan_measure(&ms, e, rt_corpus_soft(c), rt_corpus_longest(c));
     int64_t n = later ? later->samples : rt_corpus_count(c);
     need->units = later && e->o->limit ? rt_min(n, e->o->limit) : n;
-    for (int i = 0; (a = rt_measure_arena(&ms, i)); i++)
-        rt_needs_arena(need, a);
+    rt_needs_arenas(need, &ms.arenas);
     rt_measure_free(&ms);
     rt_corpus_close(c);
     return 0;
@@ -489,10 +487,8 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
     if (!bad)
         rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file",
                      rt_model_mapped(&e.model) + rt_model_mapped(&e.reference));
-    const rt_arena *own[] = { &e.model.w.arena, &e.model.rope_arena, &e.reference.w.arena,
-                              &e.reference.rope_arena };
-    for (int i = 0; !bad && i < (e.o->reference ? 4 : 2); i++)
-        rt_needs_arena(p, own[i]);
+    rt_needs_arenas(p, &e.model.arenas);
+    rt_needs_arenas(p, &e.reference.arenas);
     const rt_needs *most = rt_needs_sum(&part[0], RT_NEEDS_MEMORY) >
                                    rt_needs_sum(&part[1], RT_NEEDS_MEMORY)
                                ? &part[0]

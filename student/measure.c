@@ -8,29 +8,28 @@
 
 enum { DOCUMENTS = 64 }; /* of a pass at most */
 
-static void plan_arena(rt_measure *ms, const rt_batch_shape *shape)
+static void plan_there(void *ctx, rt_arena *a)
 {
-    rt_batch_plan(&ms->batch, &ms->arena, shape);
-    if (ms->reference) {
-        ms->kl = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
-        ms->agree = rt_plan_1(&ms->arena, "reference", RT_F32, shape->head_rows);
-    }
+    rt_measure *ms = ctx;
+    ms->kl = rt_plan_1(a, "reference", RT_F32, ms->batch.shape.head_rows);
+    ms->agree = rt_plan_1(a, "reference", RT_F32, ms->batch.shape.head_rows);
 }
 
-static void plan_host(rt_measure *ms)
+static void plan_here(void *ctx, rt_arena *a)
 {
+    rt_measure *ms = ctx;
     int64_t bytes = ms->batch.shape.rows * (int64_t)sizeof *ms->h_kl;
-    ms->docs = rt_arena_take(&ms->host, "documents", DOCUMENTS * (int64_t)sizeof *ms->docs);
+    ms->docs = rt_arena_take(a, "documents", DOCUMENTS * (int64_t)sizeof *ms->docs);
     if (!ms->reference)
         return;
-    ms->h_kl = rt_arena_take(&ms->host, "reference", bytes);
-    ms->h_agree = rt_arena_take(&ms->host, "reference", bytes);
+    ms->h_kl = rt_arena_take(a, "reference", bytes);
+    ms->h_agree = rt_arena_take(a, "reference", bytes);
 }
 
 static void forward(rt_measure *ms, const rt_model *m, rt_acts *a)
 {
     const rt_batch *b = &ms->batch;
-    rt_acts_rows(a, ms->d, m, b->n, b->s, b->token, b->pos, b->offset, NULL);
+    rt_acts_rows(a, b->n, b->s, b->token, b->pos, b->offset, NULL);
     rt_model_forward(ms->d, m, a);
 }
 
@@ -84,13 +83,13 @@ void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_mode
     ms->m = m;
     ms->reference = reference;
     ms->vocab = vocab;
-    rt_acts_plan(&ms->acts, d, m, &pass);
-    if (reference)
-        rt_acts_plan(&ms->reference_acts, d, reference, &pass);
-    rt_arena_init(&ms->arena, "targets");
-    plan_arena(ms, &own);
-    rt_arena_init(&ms->host, "host");
-    plan_host(ms);
+    rt_acts_plan(&ms->acts, &ms->arenas, d, m, &pass);
+    rt_batch_plan(&ms->batch, &ms->arenas, &own);
+    if (reference) {
+        rt_acts_plan(&ms->reference_acts, &ms->arenas, d, reference, &pass);
+        rt_arenas_add(&ms->arenas, &ms->there, "targets", RT_ON_DEVICE, plan_there, ms);
+    }
+    rt_arenas_add(&ms->arenas, &ms->here, "host", RT_ON_HOST, plan_here, ms);
     rt_dev_dry_begin(d);
     rt_batch_fill(&ms->batch);
     send_pass(ms);
@@ -101,36 +100,17 @@ void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_mode
 
 int rt_measure_place(rt_measure *ms, rt_err *err)
 {
-    rt_batch_shape shape = ms->batch.shape;
-    if (rt_acts_place(&ms->acts, ms->d, ms->m, err) ||
-        (ms->reference && rt_acts_place(&ms->reference_acts, ms->d, ms->reference, err)) ||
-        rt_dev_place(ms->d, &ms->arena, err) || rt_arena_place(&ms->host, err))
-        return -1;
-    plan_arena(ms, &shape);
-    plan_host(ms);
-    return rt_batch_open(&ms->batch, err);
+    return rt_arenas_place(&ms->arenas, ms->d, err);
 }
 
 void rt_measure_free(rt_measure *ms)
 {
-    if (!ms->d)
-        return;
     for (int i = 0; ms->docs && i < DOCUMENTS; i++)
         rt_document_free(&ms->docs[i]);
-    rt_arena_free(&ms->host);
-    rt_acts_free(&ms->acts, ms->d);
-    if (ms->reference)
-        rt_acts_free(&ms->reference_acts, ms->d);
-    rt_dev_free(ms->d, &ms->arena);
-    rt_batch_close(&ms->batch);
+    rt_arenas_free(&ms->arenas, ms->d);
+    rt_acts_free(&ms->acts);
+    rt_acts_free(&ms->reference_acts);
     memset(ms, 0, sizeof *ms);
-}
-
-const rt_arena *rt_measure_arena(const rt_measure *ms, int i)
-{
-    const rt_arena *all[] = { &ms->acts.arena, &ms->arena, &ms->batch.host, &ms->host,
-                              &ms->reference_acts.arena };
-    return i < (ms->reference ? 5 : 4) ? all[i] : NULL;
 }
 
 static int settle(rt_measure *ms, rt_measured *out, rt_err *err)

@@ -18,8 +18,9 @@ typedef struct rt_measure {
     const rt_model *m, *reference; /* reference NULL: none */
     int64_t vocab, longest;
     rt_acts acts, reference_acts;
-    rt_arena arena, host; /* targets; docs */
     rt_batch batch;
+    rt_arena there, here; /* beside the batch */
+    rt_arenas arenas;
     rt_tensor kl, agree;   /* (M) */
     float *h_kl, *h_agree; /* (rows), of which `compared` are on their way */
     int64_t compared;
@@ -31,7 +32,6 @@ void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_mode
                      int64_t vocab, const rt_batch_shape *shape, int64_t longest);
 int rt_measure_place(rt_measure *ms, rt_err *err);
 void rt_measure_free(rt_measure *ms);
-const rt_arena *rt_measure_arena(const rt_measure *ms, int i); /* i = 0, 1, ... until NULL */
 /* Documents [0, limit) of c; limit 0 = all. label: of the progress line, NULL = none. */
 int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
                    rt_measured *out, rt_err *err);

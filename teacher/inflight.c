@@ -43,8 +43,7 @@ static void lay_rows(rt_inflight *f, const rt_inflight_batch *b)
     }
     f->offset[b->texts] = (int32_t)b->rows;
     memcpy(f->token, f->id + b->row, (size_t)b->rows * sizeof *f->token);
-    rt_acts_rows(f->acts, f->teacher->dev, &f->teacher->model, b->rows, b->texts, f->token, f->pos,
-                 f->offset, NULL);
+    rt_acts_rows(f->acts, b->rows, b->texts, f->token, f->pos, f->offset, NULL);
 }
 
 static int64_t stream_bytes(const rt_inflight *f, const rt_inflight_batch *b)

@@ -69,6 +69,7 @@ static int put_memory(cJSON *json, const rt_config *c, const char *path, rt_err 
     rt_dev *dev;
     rt_model m;
     rt_acts a;
+    rt_arenas arenas = { 0 };
     if (rt_dev_open(&dev, NULL, 1, err))
         return -1;
     const int64_t tokens = rt_align_up(rt_min(c->max_positions, 4096), RT_KV_PAGE);
@@ -79,14 +80,14 @@ static int put_memory(cJSON *json, const rt_config *c, const char *path, rt_err 
                             .head_rows = 1,
                             .pages = rt_kv_pages(tokens) };
     rt_model_plan_config(&m, dev, c, path, true, tokens);
-    rt_acts_plan(&a, dev, &m, &shape);
+    rt_acts_plan(&a, &arenas, dev, &m, &shape);
     rt_json_put_i64(json, "parameters", m.w.params.total);
     rt_json_put_i64(json, "parameters_active", m.w.params.active);
     rt_json_put_i64(json, "memory_weights_bytes", m.w.arena.high);
     rt_json_put_i64(json, "mapped_weights_bytes", rt_model_mapped(&m));
     rt_json_put_i64(json, "memory_cache_bytes", a.cache.high);
     rt_json_put_i64(json, "memory_cache_tokens", tokens);
-    rt_acts_free(&a, dev);
+    rt_acts_free(&a);
     rt_model_free(dev, &m);
     rt_dev_close(dev);
     return 0;

@@ -91,15 +91,16 @@ static int forward(run *r, rt_err *err)
                             .head_rows = rt_min(r->n, HEAD_ROWS),
                             .choices = r->o->experts != NULL };
     int32_t offset[2] = { 0, (int32_t)r->n };
+    rt_arenas arenas = { 0 };
     if (rt_model_open(&r->model, r->dev, r->o->model, true, r->n, err))
         return -1;
-    rt_acts_plan(&r->acts, r->dev, &r->model, &shape);
-    if (rt_acts_place(&r->acts, r->dev, &r->model, err) || rt_dev_ready(r->dev, err))
+    rt_acts_plan(&r->acts, &arenas, r->dev, &r->model, &shape);
+    if (rt_arenas_place(&arenas, r->dev, err) || rt_dev_ready(r->dev, err))
         return -1;
     int32_t *pos = rt_alloc(r->n, sizeof *pos, "positions");
     for (int64_t i = 0; i < r->n; i++)
         pos[i] = (int32_t)i;
-    rt_acts_rows(&r->acts, r->dev, &r->model, r->n, 1, r->token, pos, offset, NULL);
+    rt_acts_rows(&r->acts, r->n, 1, r->token, pos, offset, NULL);
     rt_model_forward(r->dev, &r->model, &r->acts);
     free(pos);
     return 0;
@@ -198,7 +199,7 @@ static int run_logits(void *values, rt_err *err)
     int bad = read_tokens(&r, err) || forward(&r, err) || write_logits(&r, err) ||
               (experts && write_experts(&r, err));
     free(r.token);
-    rt_acts_free(&r.acts, r.dev);
+    rt_acts_free(&r.acts);
     rt_model_free(r.dev, &r.model);
     rt_dev_close(r.dev);
     return bad ? -1 : 0;

@@ -51,6 +51,7 @@ typedef struct sampler {
     int64_t batch, prefill, waiting; /* what answers are planned with; within --memory */
     int64_t mine;                    /* samples of this part */
     rt_arena lists;
+    rt_arenas arenas;
     int64_t *todo, n_todo; /* (mine) plan indices that the archive lacks, ascending */
     int64_t appended, tokens, judged, correct;
     bool read;   /* the teacher's weights */
@@ -73,28 +74,27 @@ static void sample_id(const sampler *s, int64_t index, char id[RT_TRACE_ID_MAX +
              (long long)(index % s->o->samples));
 }
 
+static void plan_lists(void *ctx, rt_arena *a)
+{
+    sampler *s = ctx;
+    s->todo = rt_arena_take(a, "samples", s->mine * (int64_t)sizeof *s->todo);
+}
+
 static int plan_work(sampler *s, rt_err *err)
 {
     rt_trace_manifest *m = &s->manifest;
     if (!rt_mul_ok(s->work.n, s->o->samples, &m->planned))
         return rt_usage(err, "--samples %lld: too many in all", (long long)s->o->samples);
     s->mine = rt_ceil_div(rt_max(m->planned - m->part, 0), m->parts);
-    rt_arena_init(&s->lists, "host");
+    rt_arenas_add(&s->arenas, &s->lists, "host", RT_ON_HOST, plan_lists, s);
     return 0;
-}
-
-static void plan_lists(sampler *s)
-{
-    s->todo = rt_arena_take(&s->lists, "samples", s->mine * (int64_t)sizeof *s->todo);
 }
 
 static int list_todo(sampler *s, rt_err *err)
 {
     char id[RT_TRACE_ID_MAX + 1];
-    plan_lists(s);
-    if (rt_arena_place(&s->lists, err))
+    if (rt_arenas_place(&s->arenas, s->teacher.dev, err))
         return -1;
-    plan_lists(s);
     for (int64_t i = s->manifest.part; i < s->manifest.planned; i += s->manifest.parts) {
         sample_id(s, i, id);
         if (!rt_trace_has(s->writer, id))
@@ -254,7 +254,7 @@ static void list_needs(const sampler *s, rt_needs *p)
     rt_answers_options a = answers_options(s, s->mine);
     rt_teacher_needs(&s->teacher, p);
     rt_answers_needs(s->answers, p);
-    rt_needs_arena(p, &s->lists);
+    rt_needs_arenas(p, &s->arenas);
     rt_work_needs(&s->work, &s->o->a, &s->manifest, s->mine, rt_answers_longest(&a),
                   s->o->sampling.max_tokens, p);
 }
@@ -395,7 +395,7 @@ static int write_archive(sampler *s, rt_err *err)
 
 static void close_sampler(sampler *s)
 {
-    rt_arena_free(&s->lists);
+    rt_arenas_free(&s->arenas, s->teacher.dev);
     rt_answers_close(s->answers);
     rt_work_free(&s->work);
     rt_teacher_close(&s->teacher);
@@ -423,10 +423,7 @@ static int plan_sample(void *values, rt_needs *p, rt_err *err)
     rt_trace_manifest_init(&s.manifest);
     int bad = open_sampler(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err) ||
               rt_answer_settings(&s.manifest, &s.o->sampling, err) || plan_work(&s, err);
-    if (!bad) {
-        plan_lists(&s);
-        bad = plan_generation(&s, s.mine, !s.o->a.plan, err);
-    }
+    bad = bad || plan_generation(&s, s.mine, !s.o->a.plan, err);
     if (!bad)
         list_needs(&s, p);
     close_sampler(&s);

@@ -100,7 +100,7 @@ static void dry_run(rt_scorer *s)
 {
     int64_t rows = s->acts.shape.rows, chunk = s->capture.rows;
     rt_dev_dry_begin(s->teacher.dev);
-    rt_acts_dry(&s->acts, s->teacher.dev, &s->teacher.model, rows, RT_SCORE_TEXTS);
+    rt_acts_dry(&s->acts, &s->teacher.model, rows, RT_SCORE_TEXTS);
     for (int64_t at = 0; at < rows; at += chunk)
         send_rows(s, NULL, rt_min(chunk, rows - at));
     s->cost = rt_dev_dry_end(s->teacher.dev);
@@ -149,8 +149,7 @@ static int finish_pass(rt_scorer *s, rt_err *err)
 
 static int score_pass(rt_scorer *s, rt_err *err)
 {
-    rt_acts_rows(&s->acts, s->teacher.dev, &s->teacher.model, s->rows, s->n_texts, s->token, s->pos,
-                 s->offset, NULL);
+    rt_acts_rows(&s->acts, s->rows, s->n_texts, s->token, s->pos, s->offset, NULL);
     rt_model_forward(s->teacher.dev, &s->teacher.model, &s->acts);
     return finish_pass(s, err);
 }
@@ -218,18 +217,25 @@ int rt_scorer_pass(rt_scorer *s, int64_t *texts, rt_err *err)
 /* ---- memory -------------------------------------------------------------------------------------
  */
 
-static void plan_host(rt_scorer *s)
+static void plan_host(void *ctx, rt_arena *a)
 {
+    rt_scorer *s = ctx;
     int64_t rows = s->acts.shape.rows, word = sizeof *s->token;
-    s->text = rt_arena_take(&s->host, "texts", RT_SCORE_TEXTS * (int64_t)sizeof *s->text);
-    s->token = rt_arena_take(&s->host, "pass", rows * word);
-    s->pos = rt_arena_take(&s->host, "pass", rows * word);
-    s->offset = rt_arena_take(&s->host, "pass", (RT_SCORE_TEXTS + 1) * word);
-    s->index = rt_arena_take(&s->host, "pass", rows * word);
-    s->wanted = rt_arena_take(&s->host, "pass", rows * word);
+    s->text = rt_arena_take(a, "texts", RT_SCORE_TEXTS * (int64_t)sizeof *s->text);
+    s->token = rt_arena_take(a, "pass", rows * word);
+    s->pos = rt_arena_take(a, "pass", rows * word);
+    s->offset = rt_arena_take(a, "pass", (RT_SCORE_TEXTS + 1) * word);
+    s->index = rt_arena_take(a, "pass", rows * word);
+    s->wanted = rt_arena_take(a, "pass", rows * word);
     if (s->teacher.stream)
-        s->stream = rt_arena_take(&s->host, "pass between layers",
+        s->stream = rt_arena_take(a, "pass between layers",
                                   rows * s->teacher.model.cfg.width * (int64_t)sizeof(float));
+}
+
+static void free_rows(rt_scorer *s)
+{
+    rt_arenas_free(&s->arenas, s->teacher.dev);
+    rt_acts_free(&s->acts);
 }
 
 /* Activations and what goes with them; what was planned before goes. */
@@ -240,24 +246,17 @@ static void plan_rows(rt_scorer *s, int64_t rows)
                             .segments = RT_SCORE_TEXTS,
                             .longest = s->longest,
                             .head_rows = s->head_rows };
-    rt_acts_free(&s->acts, s->teacher.dev);
-    rt_dev_free(s->teacher.dev, &s->arena);
-    rt_capture_close(&s->capture);
-    rt_arena_free(&s->host);
-    rt_acts_plan(&s->acts, s->teacher.dev, &s->teacher.model, &shape);
-    rt_arena_init(&s->arena, "capture");
-    rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, s->head_rows, rows);
-    rt_arena_init(&s->host, "host");
-    plan_host(s);
+    free_rows(s);
+    rt_acts_plan(&s->acts, &s->arenas, s->teacher.dev, &s->teacher.model, &shape);
+    rt_capture_plan(&s->capture, &s->arenas, &s->manifest.capture, s->head_rows, rows);
+    rt_arenas_add(&s->arenas, &s->host, "host", RT_ON_HOST, plan_host, s);
     dry_run(s);
 }
 
 void rt_scorer_needs(const rt_scorer *s, rt_needs *p)
 {
     int64_t rows = s->acts.shape.rows, items = s->manifest.capture.head_max + s->capture.draws;
-    const rt_arena *arena[] = { &s->acts.arena, &s->arena, &s->capture.host, &s->host };
-    for (int i = 0; i < RT_COUNT(arena); i++)
-        rt_needs_arena(p, arena[i]);
+    rt_needs_arenas(p, &s->arenas);
     rt_teacher_needs(&s->teacher, p);
     rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of a pass",
                  rt_soft_most(rows, rows * items) + RT_SCORE_TEXTS * rt_soft_most(0, 0));
@@ -379,11 +378,8 @@ int rt_scorer_place(rt_scorer *s, rt_err *err)
         return 0;
     if (rt_scorer_plan(s, true, err) || rt_teacher_read(&s->teacher, err) ||
         (s->teacher.stream && (read_salt(s, err) || forecast(s, err))) ||
-        rt_acts_place(&s->acts, s->teacher.dev, &s->teacher.model, err) ||
-        rt_dev_place(s->teacher.dev, &s->arena, err) || rt_arena_place(&s->host, err))
+        rt_arenas_place(&s->arenas, s->teacher.dev, err))
         return -1;
-    rt_capture_plan(&s->capture, &s->arena, &s->manifest.capture, s->head_rows, s->acts.shape.rows);
-    plan_host(s);
     s->fly = (rt_inflight){ .teacher = &s->teacher,
                             .acts = &s->acts,
                             .token = s->token,
@@ -393,7 +389,7 @@ int rt_scorer_place(rt_scorer *s, rt_err *err)
                             .texts_most = RT_SCORE_TEXTS,
                             .ctx = s,
                             .tick = show_layer };
-    return rt_capture_open(&s->capture, err);
+    return 0;
 }
 
 void rt_scorer_free(rt_scorer *s)
@@ -405,10 +401,5 @@ void rt_scorer_free(rt_scorer *s)
         rt_soft_free(&s->text[i].soft);
     }
     rt_inflight_free(&s->fly);
-    rt_arena_free(&s->host);
-    rt_capture_close(&s->capture);
-    if (s->teacher.dev) {
-        rt_dev_free(s->teacher.dev, &s->arena);
-        rt_acts_free(&s->acts, s->teacher.dev);
-    }
+    free_rows(s);
 }

@@ -36,9 +36,10 @@ typedef struct rt_scorer {
     rt_trace_manifest manifest;
     rt_trace_writer *writer;
     rt_acts acts;
-    rt_cost cost;         /* of a pass of acts.shape.rows */
-    rt_arena arena, host; /* capture; the arrays below */
+    rt_cost cost; /* of a pass of acts.shape.rows */
     rt_capture_buffers capture;
+    rt_arena host; /* the arrays below */
+    rt_arenas arenas;
     int64_t count, longest, left_out, at, done; /* at: next text to look at */
     rt_score_text *text;                        /* (RT_SCORE_TEXTS) */
     int64_t n_texts, rows;

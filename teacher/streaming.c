@@ -30,7 +30,7 @@ int rt_streaming_refuse(int64_t memory, int64_t least, const char *what, bool pl
 /* ---- probe --------------------------------------------------------------------------------------
  */
 
-static void probe_rows(rt_teacher *t, rt_acts *a, int64_t rows, int64_t longest)
+static void probe_rows(const rt_teacher *t, rt_acts *a, int64_t rows, int64_t longest)
 {
     int64_t segments = rt_ceil_div(rows, longest);
     int32_t *token = rt_alloc(2 * rows + segments + 1, sizeof *token, "rows of a probe");
@@ -41,7 +41,7 @@ static void probe_rows(rt_teacher *t, rt_acts *a, int64_t rows, int64_t longest)
     }
     for (int64_t i = 0; i <= segments; i++)
         offset[i] = (int32_t)rt_min(i * longest, rows);
-    rt_acts_rows(a, t->dev, &t->model, rows, segments, token, pos, offset, NULL);
+    rt_acts_rows(a, rows, segments, token, pos, offset, NULL);
     free(token);
 }
 
@@ -78,18 +78,19 @@ int rt_streaming_probe(rt_streaming_speed *speed, rt_teacher *t, int64_t rows, i
                        rt_err *err)
 {
     rt_acts a;
+    rt_arenas arenas = { 0 };
     rt_pass_shape shape = { .mode = RT_PLAN_SCORE,
                             .rows = rows,
                             .segments = rt_ceil_div(rows, longest),
                             .longest = longest,
                             .head_rows = 1 };
-    rt_acts_plan(&a, t->dev, &t->model, &shape);
-    int bad = rt_acts_place(&a, t->dev, &t->model, err) || rt_dev_ready(t->dev, err);
+    rt_acts_plan(&a, &arenas, t->dev, &t->model, &shape);
+    int bad = rt_arenas_place(&arenas, t->dev, err) || rt_dev_ready(t->dev, err);
     if (!bad) {
         probe_rows(t, &a, rows, longest);
         bad = probe_layer(speed, t, &a, err);
     }
-    rt_acts_free(&a, t->dev);
+    rt_acts_free(&a);
     return bad ? -1 : 0;
 }
 

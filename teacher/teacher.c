@@ -161,7 +161,7 @@ int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *m
 void rt_teacher_needs(const rt_teacher *t, rt_needs *p)
 {
     int64_t most = rt_model_reading(&t->model);
-    rt_needs_arena(p, &t->model.w.arena);
+    rt_needs_arenas(p, &t->model.arenas);
     if (t->stream) {
         const rt_stream_sizes *z = rt_stream_size(t->stream);
         rt_stream_needs(t->stream, p);
@@ -171,7 +171,6 @@ void rt_teacher_needs(const rt_teacher *t, rt_needs *p)
     } else {
         rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file", rt_model_mapped(&t->model));
     }
-    rt_needs_arena(p, &t->model.rope_arena);
     rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t->dev));
     rt_needs_add(p, RT_NEEDS_GROWS, "weights", "two tensors, while reading", 2 * most);
 }

@@ -65,7 +65,8 @@ START_TEST(arena_measure_equals_place)
         rt_arena_release(&a, 0);
     }
     rt_needs p = { 0 };
-    rt_needs_arena(&p, &a);
+    const rt_arenas list = { .item = { { .arena = &a } }, .n = 1 };
+    rt_needs_arenas(&p, &list);
     rt_needs_add(&p, RT_NEEDS_GROWS, "data", "not in the sum", 1 << 30);
     rt_needs_add(&p, RT_NEEDS_MEMORY, "activations", "twice", 64);
     rt_needs_add(&p, RT_NEEDS_MEMORY, "activations", "twice", 64);
@@ -95,6 +96,54 @@ START_TEST(arena_measure_equals_place)
     fclose(f);
     rt_needs_free(&p);
     rt_arena_free(&a);
+}
+END_TEST
+
+typedef struct owner {
+    int runs;
+    void *data;
+} owner;
+
+static void plan_owner(void *ctx, rt_arena *a)
+{
+    owner *o = ctx;
+    o->runs++;
+    o->data = rt_arena_take(a, "owned", 100);
+}
+
+START_TEST(arenas_place_what_was_measured)
+{
+    rt_err err;
+    rt_dev *d;
+    rt_arenas list = { 0 };
+    rt_arena there, here;
+    owner device = { 0 }, host = { 0 };
+    const char text[100] = "on the host";
+    char back[100];
+    ck_assert_int_eq(rt_dev_open(&d, NULL, 1, &err), 0);
+    for (int twice = 0; twice < 2; twice++) {
+        rt_arenas_add(&list, &there, "there", RT_ON_DEVICE, plan_owner, &device);
+        rt_arenas_add(&list, &here, "here", RT_ON_HOST, plan_owner, &host);
+        ck_assert_int_eq(rt_arenas_bytes(&list), 2 * rt_align_up(100, RT_CACHE_LINE));
+        ck_assert(!device.data && !host.data);
+        ck_assert_int_eq(rt_arenas_place(&list, d, &err), 0);
+        ck_assert(device.data && host.data && device.runs == 2 && host.runs == 2);
+        memcpy(host.data, text, sizeof text);
+        rt_upload(d, device.data, host.data, sizeof text);
+        rt_download(d, back, device.data, sizeof text);
+        ck_assert_int_eq(rt_sync(d, &err), 0);
+        ck_assert_mem_eq(back, text, sizeof text);
+        rt_arenas_free(&list, d);
+        device.runs = host.runs = 0;
+    }
+    rt_arenas_add(&list, &here, "here", RT_ON_HOST, plan_owner, &host);
+    here.high = INT64_MAX - 63;
+    rt_arenas_add(&list, &there, "there", RT_ON_DEVICE, plan_owner, &device);
+    ck_assert_int_eq(rt_arenas_bytes(&list), INT64_MAX);
+    ck_assert_int_eq(rt_arenas_place(&list, d, &err), -1);
+    ck_assert_ptr_nonnull(strstr(err.text, "here: "));
+    rt_arenas_free(&list, d);
+    rt_dev_close(d);
 }
 END_TEST
 
@@ -351,6 +400,7 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = { { arena_measure_equals_place, 1 },
+                                 { arenas_place_what_was_measured, 1 },
                                  { arena_refuses_too_much, 1 },
                                  { bugs_abort, 1 },
                                  { tensor_shapes, 1 },

@@ -82,7 +82,7 @@ static void make_model(const char *dir, const char *json, const char *tokenizer,
     OK(rt_json_parse(&parsed, text, (int64_t)strlen(text), "config", &err));
     OK(rt_config_parse(&cfg, parsed, "config", &err));
     cJSON_Delete(parsed);
-    rt_weights_init(&reg, &cfg, "weights");
+    rt_weights_init(&reg, &cfg);
     rt_safetensors_writer_init(&w, dir, 0);
     for (int i = spoil == 1; i < reg.params.n; i++) {
         rt_param *p = &reg.params.item[i];
@@ -152,7 +152,7 @@ static void check_values(const char *dir, bool pairs, int64_t heads, int64_t kv_
     OK(rt_config_load(&cfg, dir, &err));
     OK(rt_safetensors_open(&st, dir, &err));
     OK(rt_gguf_open(&g, OUT, &err));
-    rt_weights_init(&reg, &cfg, "weights");
+    rt_weights_init(&reg, &cfg);
     snprintf(key, sizeof key, "%s.context_length", arch);
     OK(rt_gguf_get_str(&g, "general.architecture", &name_of_arch, &err) ||
        rt_gguf_get_i64(&g, key, 1, INT32_MAX, &stated, &err));
@@ -374,7 +374,7 @@ static void make_coded(const char *dir, const char *json, bool int4, bool codes)
     OK(rt_dir_make(dir, &err) || rt_file_write(path, text, n, &err));
     OK(rt_config_load(&cfg, dir, &err));
     free(path);
-    rt_weights_init(&reg, &cfg, "weights");
+    rt_weights_init(&reg, &cfg);
     rt_safetensors_writer_init(&w, dir, 0);
     for (int begun = 0; begun < 2; begun++) {
         for (int i = 0; i < reg.params.n; i++) {

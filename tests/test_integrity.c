@@ -143,11 +143,11 @@ static void open_state(state *s, uint64_t seed)
 {
     OK(rt_dev_open(&s->dev, NULL, 1, &err));
     OK(rt_config_load(&s->cfg, "s", &err));
-    rt_weights_init(&s->w, &s->cfg, "weights");
-    rt_weights_init(&s->m, &s->cfg, "moment1");
-    rt_weights_init(&s->v, &s->cfg, "moment2");
-    OK(rt_weights_place(s->dev, &s->w, &err) || rt_weights_place(s->dev, &s->m, &err) ||
-       rt_weights_place(s->dev, &s->v, &err));
+    rt_arenas arenas = { 0 };
+    rt_weights_plan(&s->w, &arenas, &s->cfg, "weights");
+    rt_weights_plan(&s->m, &arenas, &s->cfg, "moment 1");
+    rt_weights_plan(&s->v, &arenas, &s->cfg, "moment 2");
+    OK(rt_arenas_place(&arenas, s->dev, &err));
     OK(rt_params_init(&s->w.params, s->dev, &s->cfg, seed, &err));
     OK(rt_params_init(&s->m.params, s->dev, &s->cfg, seed + 1, &err));
     OK(rt_params_init(&s->v.params, s->dev, &s->cfg, seed + 2, &err));

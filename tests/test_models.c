@@ -122,8 +122,9 @@ static void open_acts(bench *b, rt_acts *a, rt_plan_mode mode, int64_t rows)
                             .head_rows = rows,
                             .pages = 3 * PAGES,
                             .choices = true };
-    rt_acts_plan(a, b->dev, &b->model, &shape);
-    OK(rt_acts_place(a, b->dev, &b->model, &err) || rt_dev_ready(b->dev, &err));
+    rt_arenas arenas = { 0 };
+    rt_acts_plan(a, &arenas, b->dev, &b->model, &shape);
+    OK(rt_arenas_place(&arenas, b->dev, &err) || rt_dev_ready(b->dev, &err));
 }
 
 /* Logits (n,V) of rows [first, first + n) of the pass. */
@@ -132,7 +133,7 @@ static void run_pass(bench *b, rt_acts *a, const batch *p, int64_t first, int64_
     int32_t index[512];
     for (int64_t i = 0; i < n; i++)
         index[i] = (int32_t)(first + i);
-    rt_acts_rows(a, b->dev, &b->model, p->n, p->s, p->token, p->pos, p->offset, p->page[0]);
+    rt_acts_rows(a, p->n, p->s, p->token, p->pos, p->offset, p->page[0]);
     rt_model_forward(b->dev, &b->model, a);
     rt_model_logits(b->dev, &b->model, a, index, n);
     get_bytes(b->dev, logits, a->logits.data, n * b->vocab * 4);
@@ -146,7 +147,7 @@ static float *whole_logits(bench *b)
     open_acts(b, &a, RT_PLAN_SCORE, b->n);
     add_segment(&p, b->token, 0, b->n, 0);
     run_pass(b, &a, &p, 0, b->n, logits);
-    rt_acts_free(&a, b->dev);
+    rt_acts_free(&a);
     return logits;
 }
 
@@ -215,7 +216,7 @@ static void check_logits(const char *name)
         check_choices(&b, &a, name);
     free(got);
     free(want);
-    rt_acts_free(&a, b.dev);
+    rt_acts_free(&a);
     close_bench(&b);
 }
 
@@ -257,7 +258,7 @@ START_TEST(trained)
         check_choices(&b, &a, name);
     free(got);
     free(want);
-    rt_acts_free(&a, b.dev);
+    rt_acts_free(&a);
     close_bench(&b);
 }
 END_TEST
@@ -349,7 +350,7 @@ START_TEST(decoding)
                   "%s: cached logits have other bits", MODELS[_i]);
     free(whole);
     free(part);
-    rt_acts_free(&a, b.dev);
+    rt_acts_free(&a);
     close_bench(&b);
 }
 END_TEST
@@ -381,7 +382,7 @@ START_TEST(scoring_bits)
         if (first != alone)
             free(alone);
         free(among);
-        rt_acts_free(&a, b.dev);
+        rt_acts_free(&a);
         close_bench(&b);
     }
     free(first);
@@ -517,17 +518,14 @@ START_TEST(generated_and_scored)
     bench b;
     generated g;
     rt_acts a;
-    rt_arena arena;
-    rt_capture_buffers cap = { 0 };
+    rt_arenas arenas = { 0 };
+    rt_capture_buffers cap;
     open_bench(&b, MODELS[_i], 2, true);
     bool mla = b.model.cfg.family->attn == RT_ATTN_MLA;
     generate(&b, &g, 4, 16, REQUESTS, false);
     open_acts(&b, &a, RT_PLAN_SCORE, 64);
-    rt_arena_init(&arena, "capture");
-    rt_capture_plan(&cap, &arena, &CAPTURE, 64, 64);
-    OK(rt_dev_place(b.dev, &arena, &err));
-    rt_capture_plan(&cap, &arena, &CAPTURE, 64, 64);
-    OK(rt_capture_open(&cap, &err));
+    rt_capture_plan(&cap, &arenas, &CAPTURE, 64, 64);
+    OK(rt_arenas_place(&arenas, b.dev, &err));
     for (int i = 0; i < REQUESTS; i++) {
         batch p = { 0 };
         rt_soft soft;
@@ -554,9 +552,8 @@ START_TEST(generated_and_scored)
         rt_soft_free(&soft);
         free(unused);
     }
-    rt_capture_close(&cap);
-    rt_dev_free(b.dev, &arena);
-    rt_acts_free(&a, b.dev);
+    rt_arenas_free(&arenas, b.dev);
+    rt_acts_free(&a);
     free_generated(&g);
     close_bench(&b);
 }

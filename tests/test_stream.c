@@ -64,6 +64,7 @@ typedef struct bench {
     rt_model model;
     rt_stream *stream;
     rt_acts acts;
+    rt_arenas arenas;
     int32_t token[TOKENS_MAX], pos[TOKENS_MAX], offset[2], page[PAGES], index[TOKENS_MAX];
     int64_t n;
     float *kept; /* (n,C) of a flight */
@@ -115,8 +116,8 @@ static void open_bench(bench *b, const char *name, int64_t slots, int64_t hold, 
                             .longest = TOKENS_MAX,
                             .head_rows = b->n,
                             .pages = PAGES };
-    rt_acts_plan(&b->acts, b->dev, &b->model, &shape);
-    OK(rt_acts_place(&b->acts, b->dev, &b->model, &err) || rt_dev_ready(b->dev, &err));
+    rt_acts_plan(&b->acts, &b->arenas, b->dev, &b->model, &shape);
+    OK(rt_arenas_place(&b->arenas, b->dev, &err) || rt_dev_ready(b->dev, &err));
     for (int i = 0; i < TOKENS_MAX; i++)
         b->index[i] = b->pos[i] = i;
     for (int i = 0; i < PAGES; i++)
@@ -125,7 +126,7 @@ static void open_bench(bench *b, const char *name, int64_t slots, int64_t hold, 
 
 static void close_bench(bench *b)
 {
-    rt_acts_free(&b->acts, b->dev);
+    rt_acts_free(&b->acts);
     rt_stream_close(b->stream);
     rt_model_free(b->dev, &b->model);
     rt_dev_close(b->dev);
@@ -135,8 +136,7 @@ static void close_bench(bench *b)
 static void lay_rows(bench *b, int64_t first, int64_t n)
 {
     b->offset[1] = (int32_t)n;
-    rt_acts_rows(&b->acts, b->dev, &b->model, n, 1, b->token + first, b->pos + first, b->offset,
-                 b->page);
+    rt_acts_rows(&b->acts, n, 1, b->token + first, b->pos + first, b->offset, b->page);
 }
 
 static void take_logits(bench *b, float *out, int64_t n)
@@ -393,7 +393,7 @@ static int load_batch(void *ctx, int64_t layer, int64_t batch, rt_err *e)
     int64_t n, first = batch_of(b, batch, &n), width = b->model.cfg.width;
     (void)e;
     b->offset[1] = (int32_t)n;
-    rt_acts_rows(&b->acts, b->dev, &b->model, n, 1, b->token + first, b->pos, b->offset, b->page);
+    rt_acts_rows(&b->acts, n, 1, b->token + first, b->pos, b->offset, b->page);
     if (layer)
         rt_upload(b->dev, b->acts.stream[0].data, b->kept + first * width, n * width * 4);
     return 0;
@@ -500,8 +500,8 @@ START_TEST(cut_short)
     b.stream = rt_stream_plan(&b.model, b.dev);
     OK(rt_model_read(&b.model, b.dev, folder, &err) || rt_stream_open(b.stream, &err));
     rt_pass_shape shape = { .rows = b.n, .segments = 1, .longest = TOKENS_MAX, .head_rows = b.n };
-    rt_acts_plan(&b.acts, b.dev, &b.model, &shape);
-    OK(rt_acts_place(&b.acts, b.dev, &b.model, &err) || rt_dev_ready(b.dev, &err));
+    rt_acts_plan(&b.acts, &b.arenas, b.dev, &b.model, &shape);
+    OK(rt_arenas_place(&b.arenas, b.dev, &err) || rt_dev_ready(b.dev, &err));
     for (int i = 0; i < TOKENS_MAX; i++)
         b.pos[i] = i;
     ck_assert_int_eq(truncate("copy/model.safetensors", 40000), 0);

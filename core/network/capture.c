@@ -45,10 +45,10 @@ static int64_t block_bytes(const rt_capture_buffers *b)
     return lay_out(b, &unused, b->rows, NULL);
 }
 
-static void plan_host(rt_capture_buffers *b)
+static void plan_host(void *ctx, rt_arena *a)
 {
     static const char name[] = "capture";
-    rt_arena *a = &b->host;
+    rt_capture_buffers *b = ctx;
     int64_t rows = 4 * b->rows;
     b->host_token = rt_arena_take(a, name, rows);
     b->host_seed = rt_arena_take(a, name, 2 * rows);
@@ -57,37 +57,27 @@ static void plan_host(rt_capture_buffers *b)
         b->here = rt_arena_take(a, name, rt_ceil_div(b->waiting, b->rows) * block_bytes(b));
 }
 
-void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *cfg, int64_t rows,
-                     int64_t waiting)
+static void plan_device(void *ctx, rt_arena *a)
 {
     static const char name[] = "capture";
+    rt_capture_buffers *b = ctx;
+    b->token = rt_plan_1(a, name, RT_I32, b->rows);
+    b->seed = rt_plan_2(a, name, RT_I32, b->rows, 2);
+    b->index = rt_plan_1(a, name, RT_I32, b->rows);
+    if (b->cfg.head_max)
+        b->there = rt_arena_take(a, name, block_bytes(b));
+}
+
+void rt_capture_plan(rt_capture_buffers *b, rt_arenas *l, const rt_soft_config *cfg, int64_t rows,
+                     int64_t waiting)
+{
+    memset(b, 0, sizeof *b);
     b->cfg = *cfg;
     b->rows = rows;
     b->waiting = waiting;
     b->draws = cfg->tail_spacing > 0 ? (int64_t)ceilf(1 / cfg->tail_spacing) + 1 : 0;
-    if (!a->base) {
-        rt_arena_init(&b->host, "host");
-        plan_host(b);
-    }
-    b->token = rt_plan_1(a, name, RT_I32, rows);
-    b->seed = rt_plan_2(a, name, RT_I32, rows, 2);
-    b->index = rt_plan_1(a, name, RT_I32, rows);
-    if (cfg->head_max)
-        b->there = rt_arena_take(a, name, block_bytes(b));
-}
-
-int rt_capture_open(rt_capture_buffers *b, rt_err *err)
-{
-    if (rt_arena_place(&b->host, err))
-        return -1;
-    plan_host(b);
-    return 0;
-}
-
-void rt_capture_close(rt_capture_buffers *b)
-{
-    rt_arena_free(&b->host);
-    memset(b, 0, sizeof *b);
+    rt_arenas_add(l, &b->device, "capture", RT_ON_DEVICE, plan_device, b);
+    rt_arenas_add(l, &b->host, "host", RT_ON_HOST, plan_host, b);
 }
 
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens)

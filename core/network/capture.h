@@ -5,6 +5,7 @@
 #ifndef RT_CAPTURE_H
 #define RT_CAPTURE_H
 
+#include "core/device/arenas.h"
 #include "core/device/ops.h"
 
 RT_BEGIN
@@ -17,15 +18,13 @@ typedef struct rt_capture_buffers {
     int32_t *host_seed, *host_index; /* (M,2) (M), filled by the caller */
     int32_t *host_token;             /* (M) */
     uint8_t *there, *here;           /* the block of a chunk on the device; of all chunks here */
-    rt_arena host;                   /* owns the host arrays */
+    rt_arena device, host;
 } rt_capture_buffers;
 
-/* Plan in `a`; run twice like every plan. cfg->head_max 0: only token, seed and index (sampling
-   without soft targets). */
-void rt_capture_plan(rt_capture_buffers *b, rt_arena *a, const rt_soft_config *cfg, int64_t rows,
+/* Plans memory, which the list places and frees. cfg->head_max 0: only token, seed and index
+   (sampling without soft targets). */
+void rt_capture_plan(rt_capture_buffers *b, rt_arenas *l, const rt_soft_config *cfg, int64_t rows,
                      int64_t waiting);
-int rt_capture_open(rt_capture_buffers *b, rt_err *err); /* host arrays, after placing */
-void rt_capture_close(rt_capture_buffers *b);
 
 /* Put n seeds and indices (and tokens when they are given rather than drawn) on the device. */
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens);

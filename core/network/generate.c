@@ -26,10 +26,10 @@ struct rt_generator {
     const rt_model *m;
     rt_generate_options o;
     rt_acts acts;
-    rt_arena arena, host; /* capture; the arrays below */
     rt_capture_buffers cap;
+    rt_arena host; /* the arrays below */
+    rt_arenas arenas;
     rt_pages pages;
-    bool placed;
     sequence *seq;       /* (slots) */
     int32_t *token_pool; /* (slots, length) */
     int32_t *page_pool;  /* (slots, table) */
@@ -90,20 +90,21 @@ static int64_t pages_of(const rt_generate_options *o)
     return o->cache_tokens ? rt_max(one, rt_min(all, rt_kv_pages(o->cache_tokens))) : all;
 }
 
-static void plan_host(rt_generator *g)
+static void plan_host(void *ctx, rt_arena *a)
 {
+    rt_generator *g = ctx;
     int64_t slots = g->o.slots, word = sizeof *g->token;
-    g->seq = rt_arena_take(&g->host, "sequences", slots * (int64_t)sizeof *g->seq);
-    g->token_pool = rt_arena_take(&g->host, "sequences.tokens", slots * g->o.length * word);
-    g->page_pool = rt_arena_take(&g->host, "sequences.pages", slots * g->table * word);
-    g->queue = rt_arena_take(&g->host, "sequences", slots * word);
-    g->token = rt_arena_take(&g->host, "pass", g->rows * word);
-    g->pos = rt_arena_take(&g->host, "pass", g->rows * word);
-    g->offset = rt_arena_take(&g->host, "pass", (slots + 1) * word);
-    g->slot = rt_arena_take(&g->host, "pass", slots * word);
-    g->last = rt_arena_take(&g->host, "pass", slots * word);
-    g->page = rt_arena_take(&g->host, "pass", slots * g->table * word);
-    rt_pages_plan(&g->pages, &g->host, g->acts.shape.pages);
+    g->seq = rt_arena_take(a, "sequences", slots * (int64_t)sizeof *g->seq);
+    g->token_pool = rt_arena_take(a, "sequences.tokens", slots * g->o.length * word);
+    g->page_pool = rt_arena_take(a, "sequences.pages", slots * g->table * word);
+    g->queue = rt_arena_take(a, "sequences", slots * word);
+    g->token = rt_arena_take(a, "pass", g->rows * word);
+    g->pos = rt_arena_take(a, "pass", g->rows * word);
+    g->offset = rt_arena_take(a, "pass", (slots + 1) * word);
+    g->slot = rt_arena_take(a, "pass", slots * word);
+    g->last = rt_arena_take(a, "pass", slots * word);
+    g->page = rt_arena_take(a, "pass", slots * g->table * word);
+    rt_pages_plan(&g->pages, a, g->acts.shape.pages);
     for (int64_t i = 0; g->seq && i < slots; i++) {
         g->seq[i].token = g->token_pool + i * g->o.length;
         g->seq[i].page = g->page_pool + i * g->table;
@@ -117,7 +118,7 @@ static void dry_run(rt_generator *g)
     rt_capture_buffers *cap = &g->cap;
     int64_t n = g->o.slots;
     rt_dev_dry_begin(g->d);
-    rt_acts_dry(&g->acts, g->d, g->m, g->rows, n);
+    rt_acts_dry(&g->acts, g->m, g->rows, n);
     rt_model_logits(g->d, g->m, &g->acts, NULL, n);
     rt_capture_upload(g->d, cap, n, false);
     rt_sample(g->d, &cap->token, &g->acts.logits, &cap->seed, &cap->index, &g->o.sampling,
@@ -142,21 +143,17 @@ rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_
                             .longest = o->length,
                             .head_rows = o->slots,
                             .pages = pages_of(o) };
-    rt_acts_plan(&g->acts, d, m, &shape);
-    rt_arena_init(&g->arena, "capture");
-    rt_capture_plan(&g->cap, &g->arena, &o->capture, o->slots, o->slots);
-    rt_arena_init(&g->host, "host");
-    plan_host(g);
+    rt_acts_plan(&g->acts, &g->arenas, d, m, &shape);
+    rt_capture_plan(&g->cap, &g->arenas, &o->capture, o->slots, o->slots);
+    rt_arenas_add(&g->arenas, &g->host, "host", RT_ON_HOST, plan_host, g);
     dry_run(g);
     return g;
 }
 
 void rt_generator_needs(const rt_generator *g, rt_needs *p)
 {
-    const rt_arena *all[] = { &g->acts.arena, &g->acts.cache, &g->arena, &g->cap.host, &g->host };
     int64_t rows = g->o.length, items = rows * (g->cap.cfg.head_max + g->cap.draws);
-    for (int i = 0; i < RT_COUNT(all); i++)
-        rt_needs_arena(p, all[i]);
+    rt_needs_arenas(p, &g->arenas);
     if (g->o.capture.head_max)
         rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of running sequences",
                      g->o.slots * rt_soft_most(rows, items));
@@ -168,31 +165,14 @@ void rt_generator_close(rt_generator *g)
         return;
     for (int64_t i = 0; g->seq && i < g->o.slots; i++)
         rt_soft_free(&g->seq[i].soft);
-    rt_capture_close(&g->cap);
-    rt_dev_free(g->d, &g->arena);
-    rt_acts_free(&g->acts, g->d);
-    rt_arena_free(&g->host);
+    rt_arenas_free(&g->arenas, g->d);
+    rt_acts_free(&g->acts);
     free(g);
 }
 
 void rt_generator_forget(rt_generator *g) { rt_pages_forget(&g->pages); }
 
 const rt_generated *rt_generator_counts(const rt_generator *g) { return &g->counts; }
-
-static int place(rt_generator *g, rt_err *err)
-{
-    if (g->placed)
-        return 0;
-    if (rt_acts_place(&g->acts, g->d, g->m, err) || rt_dev_place(g->d, &g->arena, err) ||
-        rt_arena_place(&g->host, err))
-        return -1;
-    plan_host(g);
-    rt_capture_plan(&g->cap, &g->arena, &g->o.capture, g->o.slots, g->o.slots);
-    if (rt_capture_open(&g->cap, err) || rt_dev_ready(g->d, err))
-        return -1;
-    g->placed = true;
-    return 0;
-}
 
 /* ---- who runs -----------------------------------------------------------------------------------
  */
@@ -293,7 +273,7 @@ static void copy_page(rt_generator *g, sequence *s, int64_t from, int64_t common
     if (to < 0)
         rt_bug("no page for the %lld tokens that were promised one", (long long)common);
     if (to != from)
-        rt_acts_copy_page(&g->acts, g->d, g->m, to, from);
+        rt_acts_copy_page(&g->acts, to, from);
     rt_pages_put(&g->pages, to, 0, s->token + s->fed, common);
     s->page[s->n_pages++] = (int32_t)to;
     s->fed += common;
@@ -470,7 +450,7 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
 
 int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err)
 {
-    if (place(g, err))
+    if (rt_arenas_place(&g->arenas, g->d, err) || rt_dev_ready(g->d, err))
         return -1;
     for (;;) {
         int64_t active = admit(g, io, err), n = 0;
@@ -482,7 +462,7 @@ int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err)
             return -1;
         }
         int64_t segments = gather(g, &n);
-        rt_acts_rows(&g->acts, g->d, g->m, n, segments, g->token, g->pos, g->offset, g->page);
+        rt_acts_rows(&g->acts, n, segments, g->token, g->pos, g->offset, g->page);
         if (rt_model_pass(g->d, g->m, &g->acts, err))
             return -1;
         if (choose(g, segments, io, err))

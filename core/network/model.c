@@ -9,11 +9,10 @@
 /* ---- weights ------------------------------------------------------------------------------------
  */
 
-void rt_weights_init(rt_weights *w, const rt_config *c, const char *label)
+void rt_weights_init(rt_weights *w, const rt_config *c)
 {
     const unsigned matrix = RT_PARAM_DECAY | RT_PARAM_PRODUCT;
     memset(w, 0, sizeof *w);
-    rt_arena_init(&w->arena, label);
     w->block = rt_alloc(c->layers, sizeof *w->block, "a list of layers");
     rt_params *p = &w->params;
     p->layer = -1;
@@ -36,15 +35,12 @@ void rt_weights_init(rt_weights *w, const rt_config *c, const char *label)
         if (one->flags & RT_PARAM_PRODUCT)
             p->active += one->experts ? n / one->experts * c->active : n;
     }
-    rt_params_plan(p, &w->arena, label);
 }
 
-int rt_weights_place(rt_dev *d, rt_weights *w, rt_err *err)
+void rt_weights_plan(rt_weights *w, rt_arenas *l, const rt_config *c, const char *label)
 {
-    if (rt_dev_place(d, &w->arena, err))
-        return -1;
-    rt_params_plan(&w->params, &w->arena, w->arena.label);
-    return 0;
+    rt_weights_init(w, c);
+    rt_arenas_add(l, &w->arena, label, RT_ON_DEVICE, rt_params_plan, &w->params);
 }
 
 void rt_weights_free(rt_dev *d, rt_weights *w)
@@ -58,33 +54,6 @@ void rt_weights_free(rt_dev *d, rt_weights *w)
 static rt_tensor *head_of(const rt_config *c, rt_weights *w)
 {
     return c->tied ? &w->embed : &w->head;
-}
-
-/* ---- model --------------------------------------------------------------------------------------
- */
-
-void rt_model_plan_rope(rt_model *m, int64_t positions)
-{
-    rt_arena_init(&m->rope_arena, "rope");
-    m->rope = rt_plan_2(&m->rope_arena, "rope", RT_F32, positions, rt_config_rope_dim(&m->cfg));
-}
-
-int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err)
-{
-    rt_dev_free(d, &m->rope_arena);
-    rt_model_plan_rope(m, positions);
-    int64_t bytes = rt_tensor_bytes(&m->rope);
-    float *host = rt_alloc(bytes, 1, "a rope table");
-    if (rt_dev_place(d, &m->rope_arena, err)) {
-        free(host);
-        return -1;
-    }
-    m->rope = rt_plan_2(&m->rope_arena, "rope", RT_F32, positions, rt_config_rope_dim(&m->cfg));
-    rt_config_rope_table(&m->cfg, host, positions);
-    rt_upload(d, m->rope.data, host, bytes);
-    int bad = rt_sync(d, err);
-    free(host);
-    return bad;
 }
 
 /* ---- activations --------------------------------------------------------------------------------
@@ -116,10 +85,10 @@ static void plan_blocks(rt_acts *a, const rt_config *c, const rt_plan *p)
 }
 
 /* The one description of a pass, run to measure, to place, and for each batch with its own n. */
-static void lay_out(rt_acts *a, const rt_model *m, int64_t n, int64_t s)
+static void lay_out(rt_acts *a, int64_t n, int64_t s)
 {
     int64_t longest = a->shape.longest;
-    const rt_config *c = &m->cfg;
+    const rt_config *c = a->cfg;
     rt_plan p = { &a->arena, n, a->shape.mode };
     bool train = p.mode == RT_PLAN_TRAIN;
     rt_arena_release(p.arena, 0);
@@ -154,88 +123,84 @@ static void lay_out(rt_acts *a, const rt_model *m, int64_t n, int64_t s)
     plan_blocks(a, c, &p);
 }
 
-static void plan_cache(rt_acts *a, rt_dev *d, const rt_config *c)
+static void plan_pass(void *ctx, rt_arena *arena)
 {
-    for (int64_t l = 0; l < c->layers; l++) {
+    rt_acts *a = ctx;
+    (void)arena; /* a->arena */
+    lay_out(a, a->shape.rows, a->shape.segments);
+}
+
+static void plan_cache(void *ctx, rt_arena *arena)
+{
+    rt_acts *a = ctx;
+    for (int64_t l = 0; l < a->cfg->layers; l++) {
         rt_kv *kv = &a->kv[l];
         kv->pages = a->shape.pages;
-        rt_mixer_of(c, l)->cache(c, kv);
-        kv->data = rt_arena_take(&a->cache, "kv cache", rt_kv_bytes(d, kv));
+        rt_mixer_of(a->cfg, l)->cache(a->cfg, kv);
+        kv->data = rt_arena_take(arena, "kv cache", rt_kv_bytes(a->d, kv));
     }
 }
 
-void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape *shape)
+void rt_acts_plan(rt_acts *a, rt_arenas *l, rt_dev *d, const rt_model *m,
+                  const rt_pass_shape *shape)
 {
     memset(a, 0, sizeof *a);
     a->shape = *shape;
+    a->d = d;
+    a->cfg = &m->cfg;
     a->stream = rt_alloc(m->cfg.layers + 1, sizeof *a->stream, "a list of layers");
     a->saved = rt_alloc(m->cfg.layers, sizeof *a->saved, "a list of layers");
     a->kv = rt_alloc(m->cfg.layers, sizeof *a->kv, "a list of layers");
-    rt_arena_init(&a->arena, "activations");
-    rt_arena_init(&a->cache, "kv cache");
-    a->cache.sparse = true; /* as long as the longest answer may be */
-    lay_out(a, m, shape->rows, shape->segments);
-    if (shape->mode == RT_PLAN_DECODE)
-        plan_cache(a, d, &m->cfg);
+    rt_arenas_add(l, &a->arena, "activations", RT_ON_DEVICE, plan_pass, a);
+    if (shape->mode == RT_PLAN_DECODE) {
+        rt_arenas_add(l, &a->cache, "kv cache", RT_ON_DEVICE, plan_cache, a);
+        a->cache.sparse = true; /* as long as the longest answer may be */
+    }
     rt_dev_dry_begin(d);
-    rt_acts_dry(a, d, m, shape->rows, shape->segments);
+    rt_acts_dry(a, m, shape->rows, shape->segments);
     rt_model_logits(d, m, a, NULL, shape->head_rows);
     rt_dev_dry_end(d);
 }
 
-void rt_acts_dry(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s)
+void rt_acts_dry(rt_acts *a, const rt_model *m, int64_t n, int64_t s)
 {
     rt_model resident = *m;
     resident.visit = NULL;
-    rt_acts_rows(a, d, m, n, s, NULL, NULL, NULL, NULL);
-    rt_model_forward(d, &resident, a);
+    rt_acts_rows(a, n, s, NULL, NULL, NULL, NULL);
+    rt_model_forward(a->d, &resident, a);
 }
 
-int rt_acts_place(rt_acts *a, rt_dev *d, const rt_model *m, rt_err *err)
+void rt_acts_free(rt_acts *a)
 {
-    if (rt_dev_place(d, &a->arena, err))
-        return -1;
-    lay_out(a, m, a->shape.rows, a->shape.segments);
-    if (a->shape.mode != RT_PLAN_DECODE)
-        return 0;
-    if (rt_dev_place(d, &a->cache, err))
-        return -1;
-    plan_cache(a, d, &m->cfg);
-    return 0;
-}
-
-void rt_acts_free(rt_acts *a, rt_dev *d)
-{
-    rt_dev_free(d, &a->arena);
-    rt_dev_free(d, &a->cache);
+    rt_dev_free(a->d, &a->arena);
+    rt_dev_free(a->d, &a->cache);
     free(a->stream);
     free(a->saved);
     free(a->kv);
     memset(a, 0, sizeof *a);
 }
 
-void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s,
-                  const int32_t *token, const int32_t *pos, const int32_t *offset,
-                  const int32_t *page)
+void rt_acts_rows(rt_acts *a, int64_t n, int64_t s, const int32_t *token, const int32_t *pos,
+                  const int32_t *offset, const int32_t *page)
 {
     if (n > a->shape.rows || s > a->shape.segments)
         rt_bug("a batch of %lld rows in %lld segments, planned for %lld in %lld", (long long)n,
                (long long)s, (long long)a->shape.rows, (long long)a->shape.segments);
-    lay_out(a, m, n, s);
+    lay_out(a, n, s);
     const int64_t word = (int64_t)sizeof(int32_t);
-    rt_put(d, a->rows.token.data, token, n * word);
-    rt_put(d, a->rows.pos.data, pos, n * word);
-    rt_put(d, a->rows.offset.data, offset, (s + 1) * word);
+    rt_put(a->d, a->rows.token.data, token, n * word);
+    rt_put(a->d, a->rows.pos.data, pos, n * word);
+    rt_put(a->d, a->rows.offset.data, offset, (s + 1) * word);
     if (a->shape.mode == RT_PLAN_DECODE)
-        rt_put(d, a->rows.page.data, page, rt_tensor_bytes(&a->rows.page));
+        rt_put(a->d, a->rows.page.data, page, rt_tensor_bytes(&a->rows.page));
     if (a->shape.mode == RT_PLAN_TRAIN)
-        rt_zero(d, &a->dhidden);
+        rt_zero(a->d, &a->dhidden);
 }
 
-void rt_acts_copy_page(rt_acts *a, rt_dev *d, const rt_model *m, int64_t to, int64_t from)
+void rt_acts_copy_page(rt_acts *a, int64_t to, int64_t from)
 {
-    for (int64_t l = 0; l < m->cfg.layers; l++)
-        rt_kv_copy(d, &a->kv[l], to, from);
+    for (int64_t l = 0; l < a->cfg->layers; l++)
+        rt_kv_copy(a->d, &a->kv[l], to, from);
 }
 
 /* ---- forward and backward -----------------------------------------------------------------------

@@ -5,6 +5,7 @@
 #ifndef RT_MODEL_H
 #define RT_MODEL_H
 
+#include "core/device/arenas.h"
 #include "core/network/block.h"
 
 RT_BEGIN
@@ -17,17 +18,19 @@ typedef struct rt_weights {
     rt_arena arena;
 } rt_weights;
 
-/* Register every weight; no memory yet but the list. label: of the arena, "gradients". */
-void rt_weights_init(rt_weights *w, const rt_config *cfg, const char *label);
+/* Registers every weight, without memory. */
+void rt_weights_init(rt_weights *w, const rt_config *cfg);
+/* And plans f32 memory for all of them, which the list places. label: of the arena, "gradients". */
+void rt_weights_plan(rt_weights *w, rt_arenas *l, const rt_config *cfg, const char *label);
 void rt_weights_free(rt_dev *d, rt_weights *w);
-/* f32 memory for all of them (rt_weights_init .. rt_weights_place: the plan is w->arena.high). */
-int rt_weights_place(rt_dev *d, rt_weights *w, rt_err *err);
 
 typedef struct rt_model {
     rt_config cfg;
     rt_weights w;
     rt_tensor rope; /* (T,P) cos | sin */
     rt_arena rope_arena;
+    rt_arenas arenas; /* weights and rope */
+    rt_dev *d;        /* that they are planned for */
     char *path;  /* where the weights were read, NULL = made at random */
     int64_t file_bytes; /* of the files that hold them */
     bool frozen;        /* no gradients; what weights.h says of memory */
@@ -48,6 +51,8 @@ typedef struct rt_pass_shape {
 
 typedef struct rt_acts {
     rt_pass_shape shape;
+    rt_dev *d;
+    const rt_config *cfg;
     rt_arena arena, cache;
     rt_rows rows;
     rt_tensor *stream;     /* (L+1) of (N,C); one buffer when not training */
@@ -61,14 +66,10 @@ typedef struct rt_acts {
     rt_tensor index, head_in, dhead_in, logits; /* (M) (M,C) (M,C) (M,V) */
 } rt_acts;
 
-/* The rope table for sequences of `positions`: what it takes; then the table itself. */
-void rt_model_plan_rope(rt_model *m, int64_t positions);
-int rt_model_rope(rt_model *m, rt_dev *d, int64_t positions, rt_err *err);
-
-/* Measure (the table is acts->arena and acts->cache; a dry run shows the workspace), then place. */
-void rt_acts_plan(rt_acts *a, rt_dev *d, const rt_model *m, const rt_pass_shape *shape);
-int rt_acts_place(rt_acts *a, rt_dev *d, const rt_model *m, rt_err *err);
-void rt_acts_free(rt_acts *a, rt_dev *d);
+/* Plans memory, which the list places; a dry run shows the workspace. */
+void rt_acts_plan(rt_acts *a, rt_arenas *l, rt_dev *d, const rt_model *m,
+                  const rt_pass_shape *shape);
+void rt_acts_free(rt_acts *a);
 
 /* Pages that a sequence of n tokens lies in. */
 static inline int64_t rt_kv_pages(int64_t n) { return rt_ceil_div(n, RT_KV_PAGE); }
@@ -76,15 +77,14 @@ static inline int64_t rt_kv_pages(int64_t n) { return rt_ceil_div(n, RT_KV_PAGE)
 /* Lay out the activations for n rows in s segments and upload them. Host arrays: token (n), pos
    (n), offset (s+1), page (s, rt_kv_pages(longest)) where they are decoded. More than the plan is
    rt_bug. */
-void rt_acts_rows(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s,
-                  const int32_t *token, const int32_t *pos, const int32_t *offset,
-                  const int32_t *page);
+void rt_acts_rows(rt_acts *a, int64_t n, int64_t s, const int32_t *token, const int32_t *pos,
+                  const int32_t *offset, const int32_t *page);
 /* Page `from` of every layer's cache as page `to`. */
-void rt_acts_copy_page(rt_acts *a, rt_dev *d, const rt_model *m, int64_t to, int64_t from);
+void rt_acts_copy_page(rt_acts *a, int64_t to, int64_t from);
 
 /* Of a dry run: rt_acts_rows of n rows in s segments, and a pass. What follows it is the caller's.
  */
-void rt_acts_dry(rt_acts *a, rt_dev *d, const rt_model *m, int64_t n, int64_t s);
+void rt_acts_dry(rt_acts *a, const rt_model *m, int64_t n, int64_t s);
 
 /* rows -> a->hidden, of a model whose weights are all resident. */
 void rt_model_forward(rt_dev *d, const rt_model *m, rt_acts *a);

@@ -30,10 +30,13 @@ void rt_needs_add(rt_needs *p, rt_needs_kind kind, const char *label, const char
     p->row[p->n++] = (rt_needs_row){ kind, label, name, bytes };
 }
 
-void rt_needs_arena(rt_needs *p, const rt_arena *a)
+void rt_needs_arenas(rt_needs *p, const rt_arenas *l)
 {
-    for (int i = 0; i < a->n_slots; i++)
-        rt_needs_add(p, RT_NEEDS_MEMORY, a->label, a->slot[i].name, a->slot[i].bytes);
+    for (int i = 0; i < l->n; i++) {
+        const rt_arena *a = l->item[i].arena;
+        for (int k = 0; k < a->n_slots; k++)
+            rt_needs_add(p, RT_NEEDS_MEMORY, a->label, a->slot[k].name, a->slot[k].bytes);
+    }
 }
 
 int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind)

@@ -9,8 +9,7 @@
 
 #include <stdio.h>
 
-#include "core/base/arena.h"
-#include "core/device/device.h"
+#include "core/device/arenas.h"
 #include "core/device/soft.h"
 #include "core/network/config.h"
 
@@ -59,7 +58,7 @@ void rt_needs_free(rt_needs *p);
 /* Rows of equal kind, label and name are one row. label and name must outlive the plan. */
 void rt_needs_add(rt_needs *p, rt_needs_kind kind, const char *label, const char *name,
                   int64_t bytes);
-void rt_needs_arena(rt_needs *p, const rt_arena *a);
+void rt_needs_arenas(rt_needs *p, const rt_arenas *l);
 int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind);
 /* What an earlier stage will leave at path; NULL when something stands there that will
    not be made anew, or nothing will. */

@@ -48,12 +48,13 @@ void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t s
     snprintf(out, size, "%.*s%lld%s", (int)(hole - p->name), p->name, (long long)expert, hole + 2);
 }
 
-void rt_params_plan(rt_params *p, rt_arena *a, const char *slot_name)
+void rt_params_plan(void *params, rt_arena *a)
 {
+    rt_params *p = params;
     for (int i = 0; i < p->n; i++) {
         rt_tensor *t = p->item[i].slot;
         t->dtype = RT_F32;
-        t->data = rt_arena_take(a, slot_name, rt_tensor_bytes(t));
+        t->data = rt_arena_take(a, a->label, rt_tensor_bytes(t));
     }
 }
 

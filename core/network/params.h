@@ -51,8 +51,9 @@ void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *g
 void rt_params_free(rt_params *p);
 void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t size);
 
-/* Memory for every weight as f32 rows (training: weights, gradients, moments). */
-void rt_params_plan(rt_params *p, rt_arena *a, const char *slot_name);
+/* Memory for every weight as f32 rows (training: weights, gradients, moments), under the label of
+   a. A plan of arenas.h: params is an rt_params. */
+void rt_params_plan(void *params, rt_arena *a);
 /* Random start on the device: N(0, init_std), output projections divided by sqrt(2 L); a draw is a
    function of (seed, index of the weight, element). */
 int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed, rt_err *err);

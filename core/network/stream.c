@@ -28,7 +28,8 @@ struct rt_stream {
     rt_model *m;
     rt_dev *dev;
     rt_visit visit;
-    rt_arena arena, away; /* away: of a device that does not read the host's memory */
+    rt_arena near, away; /* away: of a device that does not read the host's memory */
+    rt_arenas arenas;
     rt_stream_sizes size;
     int64_t slots, row_bytes; /* row_bytes: of the embedding where its rows are read, else 0 */
     rt_parcel *own;           /* (L) */
@@ -133,7 +134,6 @@ static int64_t kept_bytes(const rt_stream *s, int64_t n)
 
 static void take_buffers(rt_stream *s, rt_arena *a, struct buffers *b)
 {
-    rt_arena_release(a, 0);
     for (int i = 0; i < 2; i++)
         b->own[i] = take(a, "two layers", s->size.layer);
     b->expert = take(a, "experts", s->slots * s->size.expert);
@@ -141,9 +141,9 @@ static void take_buffers(rt_stream *s, rt_arena *a, struct buffers *b)
     b->kept = take(a, "layers that stay", kept_bytes(s, s->holds));
 }
 
-static void plan_buffers(rt_stream *s)
+static void plan_near(void *ctx, rt_arena *a)
 {
-    rt_arena *a = &s->arena;
+    rt_stream *s = ctx;
     int64_t e = s->size.a_layer, row = rt_align_up(s->row_bytes, RT_DISK_BLOCK),
             wide = sizeof(float);
     take_buffers(s, a, &s->host);
@@ -158,17 +158,20 @@ static void plan_buffers(rt_stream *s)
     s->kept = rt_arena_take(a, "routes", s->holds * (int64_t)sizeof *s->kept);
     s->stays = rt_arena_take(a, "routes", s->holds * e * (int64_t)sizeof *s->stays);
     s->sent = s->host;
-    if (!rt_dev_get(s->dev).maps_files)
-        take_buffers(s, &s->away, &s->sent);
+}
+
+static void plan_away(void *ctx, rt_arena *a)
+{
+    rt_stream *s = ctx;
+    take_buffers(s, a, &s->sent);
 }
 
 static void measure_buffers(rt_stream *s)
 {
-    rt_arena_free(&s->arena);
-    rt_arena_free(&s->away);
-    rt_arena_init(&s->arena, "stream");
-    rt_arena_init(&s->away, "stream, device");
-    plan_buffers(s);
+    rt_arenas_free(&s->arenas, s->dev);
+    rt_arenas_add(&s->arenas, &s->near, "stream", RT_ON_HOST, plan_near, s);
+    if (!rt_dev_get(s->dev).maps_files)
+        rt_arenas_add(&s->arenas, &s->away, "stream, device", RT_ON_DEVICE, plan_away, s);
 }
 
 rt_stream *rt_stream_plan(rt_model *m, rt_dev *d)
@@ -214,13 +217,8 @@ double rt_stream_held(const rt_stream *s)
 }
 
 const rt_stream_sizes *rt_stream_size(const rt_stream *s) { return &s->size; }
-int64_t rt_stream_bytes(const rt_stream *s) { return s->arena.high + s->away.high; }
-
-void rt_stream_needs(const rt_stream *s, rt_needs *p)
-{
-    rt_needs_arena(p, &s->arena);
-    rt_needs_arena(p, &s->away);
-}
+int64_t rt_stream_bytes(const rt_stream *s) { return rt_arenas_bytes(&s->arenas); }
+void rt_stream_needs(const rt_stream *s, rt_needs *p) { rt_needs_arenas(p, &s->arenas); }
 
 /* ---- reading ------------------------------------------------------------------------------------
  */
@@ -599,10 +597,7 @@ static int open_files(rt_stream *s, rt_err *err)
 
 int rt_stream_open(rt_stream *s, rt_err *err)
 {
-    if (rt_arena_place(&s->arena, err) || (s->away.high && rt_dev_place(s->dev, &s->away, err)))
-        return -1;
-    plan_buffers(s);
-    if (open_files(s, err) || hold_head(s, err))
+    if (rt_arenas_place(&s->arenas, s->dev, err) || open_files(s, err) || hold_head(s, err))
         return -1;
     s->own_load[0].key = s->own_load[1].key = -1;
     for (int64_t l = 0; l < s->holds; l++)
@@ -643,8 +638,7 @@ void rt_stream_close(rt_stream *s)
     free(s->token);
     free(s->own);
     free(s->expert);
-    rt_arena_free(&s->arena);
-    rt_dev_free(s->dev, &s->away);
+    rt_arenas_free(&s->arenas, s->dev);
     free(s);
 }
 

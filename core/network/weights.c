@@ -15,7 +15,7 @@ void rt_model_init(rt_model *m, const rt_config *cfg)
 {
     memset(m, 0, sizeof *m);
     m->cfg = *cfg;
-    rt_weights_init(&m->w, &m->cfg, "weights");
+    rt_weights_init(&m->w, &m->cfg);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------
@@ -42,17 +42,17 @@ int64_t rt_model_mapped(const rt_model *m)
 
 void rt_model_free(rt_dev *d, rt_model *m)
 {
+    rt_arenas_free(&m->arenas, d);
     rt_weights_free(d, &m->w);
-    rt_dev_free(d, &m->rope_arena);
     rt_mapping_close(m->mapping);
     free(m->path);
     memset(m, 0, sizeof *m);
 }
 
 /* Frozen weights: where they lie, or panels for products and rows for what else reads them. */
-static void plan_frozen(rt_model *m, rt_dev *d)
+static void plan_frozen(void *ctx, rt_arena *a)
 {
-    rt_arena *a = &m->w.arena;
+    rt_model *m = ctx;
     struct rt_mapping *x = m->mapping;
     if (x && x->where)
         rt_spans_plan(&x->spans, a);
@@ -76,18 +76,27 @@ static void plan_frozen(rt_model *m, rt_dev *d)
         if (!product || rows)
             t->data = rt_arena_take(a, "weights", rt_tensor_bytes(t));
         if (product)
-            t->panels = rt_arena_take(a, "weights.panels", rt_panels_bytes(d, t));
+            t->panels = rt_arena_take(a, "weights.panels", rt_panels_bytes(m->d, t));
     }
 }
 
-static int place(rt_model *m, rt_dev *d, rt_err *err)
+static void plan_rope(void *ctx, rt_arena *a)
 {
-    if (!m->frozen)
-        return rt_weights_place(d, &m->w, err);
-    if (rt_dev_place(d, &m->w.arena, err))
+    rt_model *m = ctx;
+    m->rope = rt_plan_2(a, "rope", RT_F32, m->rope.dim[0], rt_config_rope_dim(&m->cfg));
+}
+
+int rt_model_place(rt_model *m, rt_err *err)
+{
+    if (rt_arenas_place(&m->arenas, m->d, err))
         return -1;
-    plan_frozen(m, d);
-    return 0;
+    int64_t bytes = rt_tensor_bytes(&m->rope);
+    float *host = rt_alloc(bytes, 1, "a rope table");
+    rt_config_rope_table(&m->cfg, host, m->rope.dim[0]);
+    rt_upload(m->d, m->rope.data, host, bytes);
+    int bad = rt_sync(m->d, err);
+    free(host);
+    return bad;
 }
 
 /* Where retort's own checksums say what the bytes were, they are read now, once for as long as the
@@ -231,16 +240,16 @@ static void plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char
                         bool streamed, int64_t positions)
 {
     rt_model_init(m, cfg);
+    m->d = d;
     m->frozen = frozen;
     m->path = path ? rt_strdup(path) : NULL;
-    if (frozen) {
-        m->mapping = path ? rt_mapping_open(&m->cfg, &m->w.params, m->path, streamed,
-                                            rt_dev_get(d).maps_files)
-                          : NULL;
-        rt_arena_free(&m->w.arena); /* what was measured as rows */
-        plan_frozen(m, d);
-    }
-    rt_model_plan_rope(m, positions);
+    if (frozen && path)
+        m->mapping = rt_mapping_open(&m->cfg, &m->w.params, m->path, streamed,
+                                     rt_dev_get(d).maps_files);
+    m->rope.dim[0] = positions;
+    rt_arenas_add(&m->arenas, &m->w.arena, "weights", RT_ON_DEVICE,
+                  frozen ? plan_frozen : rt_params_plan, frozen ? (void *)m : &m->w.params);
+    rt_arenas_add(&m->arenas, &m->rope_arena, "rope", RT_ON_DEVICE, plan_rope, m);
 }
 
 void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
@@ -273,9 +282,9 @@ int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
     if (!m->mapping && rt_store_open(s, path, err))
         return -1;
     int bad = rt_store_check(s, &m->cfg, &m->w.params, err) ||
-              (m->mapping && check_mapped(m, path, err)) || place(m, d, err) ||
+              (m->mapping && check_mapped(m, path, err)) || rt_model_place(m, err) ||
               (m->mapping && m->mapping->where && rt_spans_upload(&m->mapping->spans, d, err)) ||
-              read_all(m, d, s, err) || rt_model_rope(m, d, m->rope.dim[0], err);
+              read_all(m, d, s, err);
     m->file_bytes = rt_store_file_bytes(s);
     if (m->mapping && m->mapping->streamed)
         rt_store_forget(s);

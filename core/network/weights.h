@@ -9,18 +9,17 @@
 
 RT_BEGIN
 
-/* Registers the weights of cfg without memory: for plans and for a random start (rt_params_init).
- */
+/* Registers the weights of cfg without memory. */
 void rt_model_init(rt_model *m, const rt_config *cfg);
 /* path: a model directory or a GGUF file. frozen: the matrices of products, and the embedding, stay
    in the bytes of their file, which is mapped (rt_model_mapped says how many); those of f32, and
    the few that lie turned or in two parts, are packed into panels. positions: length of the rope
-   table. On failure nothing is left to free. Opening is planning (m->w.arena and m->rope_arena say
-   what it takes, no memory yet) and then reading; after a failed read the model is to be freed. */
+   table. On failure nothing is left to free. Opening is planning (m->arenas say what it takes, no
+   memory yet) and then reading; after a failed read the model is to be freed. */
 int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err);
 /* The same by a description, which may differ from that of the file. path NULL, or not to be read:
-   the checkpoint is not there yet, and all weights are counted as f32. */
+   the checkpoint is not there yet or never will be, and all weights are counted as f32. */
 void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
                           bool frozen, int64_t positions);
 /* The same of a frozen model whose matrices are read as a pass needs them (stream.h): none of them
@@ -32,6 +31,9 @@ void rt_model_plan_streamed(rt_model *m, rt_dev *d, const rt_config *cfg, const 
 int64_t rt_model_mapped(const rt_model *m);
 int64_t rt_model_reading(const rt_model *m);
 void rt_model_free(rt_dev *d, rt_model *m);
+/* What reading does first, and all there is of a random start (rt_params_init): memory, and the
+   rope table. */
+int rt_model_place(rt_model *m, rt_err *err);
 int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err);
 int rt_model_open(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err);
