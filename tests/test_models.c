@@ -355,6 +355,39 @@ START_TEST(decoding)
 }
 END_TEST
 
+/* A batch of fewer rows changes dimensions alone, as a captured graph of operations needs it. */
+START_TEST(pointers_stay)
+{
+    static const int64_t rows[] = { 64, 1, 40, 64 };
+    bench b;
+    rt_acts a;
+    open_bench(&b, WITH_GRADIENTS[_i], 1, false);
+    for (int mode = RT_PLAN_SCORE; mode <= RT_PLAN_TRAIN; mode++) {
+        open_acts(&b, &a, (rt_plan_mode)mode, rows[0]);
+        int64_t n = a.batched.n, high = a.arena.high, used = a.arena.used;
+        void **data = calloc((size_t)n, sizeof *data);
+        for (int64_t i = 0; i < n; i++)
+            data[i] = a.batched.item[i].t->data;
+        ck_assert_int_gt(n, 10 * b.model.cfg.layers);
+        for (int k = 0; k < RT_COUNT(rows); k++) {
+            batch p = { 0 };
+            add_segment(&p, b.token, 0, rows[k], 0);
+            rt_acts_rows(&a, p.n, p.s, p.token, p.pos, p.offset, p.page[0]);
+            for (int64_t i = 0; i < n; i++) {
+                const rt_batched *one = &a.batched.item[i];
+                ck_assert(data[i] && one->t->data == data[i]);
+                ck_assert_int_eq(one->t->dim[0], one->each * rows[k]);
+            }
+            ck_assert(a.batched.n == n && a.arena.high == high && a.arena.used == used);
+            OK(rt_sync(b.dev, &err)); /* before p goes */
+        }
+        free(data);
+        rt_acts_free(&a);
+    }
+    close_bench(&b);
+}
+END_TEST
+
 /* A sequence alone, and third among others, with 1, 2 and 3 threads. */
 START_TEST(scoring_bits)
 {
@@ -710,7 +743,8 @@ int main(void)
                                  { written_configs, n }, { trained, RT_COUNT(TRAINED) },
                                  { end_tokens, 1 },      { own_heads, 1 },
                                  { refused_configs, 1 }, { gradients, RT_COUNT(WITH_GRADIENTS) },
-                                 { decoding, n },        { scoring_bits, n },
+                                 { decoding, n },        { pointers_stay, RT_COUNT(WITH_GRADIENTS) },
+                                 { scoring_bits, n },
                                  { generation_bits, n }, { generated_and_scored, n } };
     return suite_run("models", NULL, tests, RT_COUNT(tests));
 }

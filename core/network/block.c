@@ -12,17 +12,17 @@ void rt_block_params(rt_params *p, const rt_config *c, rt_block_w *w)
 
 static void plan_norms(const rt_plan *p, const rt_config *c, rt_block_saved *s)
 {
-    s->attn_in = rt_plan_2(p->arena, "block.norm", RT_F32, p->n, c->width);
-    s->attn_rstd = rt_plan_1(p->arena, "block.norm", RT_F32, p->n);
-    s->ffn_in = rt_plan_2(p->arena, "block.norm", RT_F32, p->n, c->width);
-    s->ffn_rstd = rt_plan_1(p->arena, "block.norm", RT_F32, p->n);
+    rt_plan_rows(p, &s->attn_in, "block.norm", p->act, 1, c->width, 0);
+    rt_plan_rows(p, &s->attn_rstd, "block.norm", RT_F32, 1, 0, 0);
+    rt_plan_rows(p, &s->ffn_in, "block.norm", p->act, 1, c->width, 0);
+    rt_plan_rows(p, &s->ffn_rstd, "block.norm", RT_F32, 1, 0, 0);
 }
 
 void rt_block_plan(const rt_plan *p, const rt_config *c, int64_t layer, rt_block_saved *s)
 {
     plan_norms(p, c, s);
     if (p->mode == RT_PLAN_TRAIN)
-        s->mid = rt_plan_2(p->arena, "block.stream", RT_F32, p->n, c->width);
+        rt_plan_rows(p, &s->mid, "block.stream", p->act, 1, c->width, 0);
     rt_mixer_of(c, layer)->plan(p, c, &s->mixer);
     rt_ffn_plan(p, c, layer, &s->ffn);
 }

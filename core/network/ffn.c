@@ -45,12 +45,12 @@ void rt_ffn_params(rt_params *p, const rt_config *c, rt_ffn_w *w)
 /* ---- one SwiGLU ---------------------------------------------------------------------------------
  */
 
-static void mlp_plan(const rt_plan *p, const rt_config *c, rt_mlp_saved *s, int64_t rows, int64_t f)
+static void mlp_plan(const rt_plan *p, const rt_config *c, rt_mlp_saved *s, int64_t each, int64_t f)
 {
     s->rule = rt_config_swiglu(c);
-    s->gate = rt_plan_2(p->arena, "ffn.gate", RT_F32, rows, f);
-    s->up = rt_plan_2(p->arena, "ffn.up", RT_F32, rows, f);
-    s->act = rt_plan_2(p->arena, "ffn.act", RT_F32, rows, f);
+    rt_plan_rows(p, &s->gate, "ffn.gate", p->act, each, f, 0);
+    rt_plan_rows(p, &s->up, "ffn.up", p->act, each, f, 0);
+    rt_plan_rows(p, &s->act, "ffn.act", p->act, each, f, 0);
 }
 
 /* y = ... + beta y; offset: of a stack of experts, whose rows x holds */
@@ -81,19 +81,19 @@ static const rt_route_policy gate_policy = { RT_ROUTE_SIGMOID, 1, 1, 1, 1, false
 
 static void shared_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
 {
-    int64_t n = p->n, f = rt_config_shared_width(c);
+    static const char name[] = "shared.gate";
     rt_gate_saved *g = &s->gate;
-    mlp_plan(p, c, &s->shared, n, f);
+    mlp_plan(p, c, &s->shared, 1, rt_config_shared_width(c));
     if (!has_gate(c))
         return;
     rt_tensor *const floats[] = { &g->logits, &g->score, &g->weight };
     for (int i = 0; i < RT_COUNT(floats); i++)
-        *floats[i] = rt_plan_2(p->arena, "shared.gate", RT_F32, n, 1);
-    g->idx = rt_plan_2(p->arena, "shared.gate", RT_I32, n, 1);
-    g->slot = rt_plan_2(p->arena, "shared.gate", RT_I32, n, 1);
-    g->offset = rt_plan_1(p->arena, "shared.gate", RT_I32, 2);
-    g->row = rt_plan_1(p->arena, "shared.gate", RT_I32, n);
-    g->ys = rt_plan_2(p->arena, "shared.out", RT_F32, n, c->width);
+        rt_plan_rows(p, floats[i], name, RT_F32, 1, 1, 0);
+    rt_plan_rows(p, &g->idx, name, RT_I32, 1, 1, 0);
+    rt_plan_rows(p, &g->slot, name, RT_I32, 1, 1, 0);
+    g->offset = rt_plan_1(p->arena, name, RT_I32, 2);
+    rt_plan_rows(p, &g->row, name, RT_I32, 1, 0, 0);
+    rt_plan_rows(p, &g->ys, "shared.out", p->act, 1, c->width, 0);
 }
 
 /* y += sigmoid(x · gateᵀ) shared(x) */
@@ -201,18 +201,17 @@ static int experts_backward(rt_dev *d, const rt_mlp_w *w, rt_mlp_w *dw, rt_ffn_s
 
 static void routed_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
 {
-    rt_arena *a = p->arena;
-    int64_t n = p->n, e = c->experts, k = c->active;
-    s->logits = rt_plan_2(a, "router.logits", RT_F32, n, e);
-    s->score = rt_plan_2(a, "router.score", RT_F32, n, e);
-    s->idx = rt_plan_2(a, "router.choice", RT_I32, n, k);
-    s->weight = rt_plan_2(a, "router.choice", RT_F32, n, k);
-    s->slot = rt_plan_2(a, "router.choice", RT_I32, n, k);
-    s->offset = rt_plan_1(a, "router.choice", RT_I32, e + 1);
-    s->row = rt_plan_1(a, "router.choice", RT_I32, n * k);
-    s->xs = rt_plan_2(a, "experts.rows", RT_F32, n * k, c->width);
-    s->ys = rt_plan_2(a, "experts.rows", RT_F32, n * k, c->width);
-    mlp_plan(p, c, &s->routed, n * k, c->expert_width);
+    int64_t e = c->experts, k = c->active;
+    rt_plan_rows(p, &s->logits, "router.logits", RT_F32, 1, e, 0);
+    rt_plan_rows(p, &s->score, "router.score", RT_F32, 1, e, 0);
+    rt_plan_rows(p, &s->idx, "router.choice", RT_I32, 1, k, 0);
+    rt_plan_rows(p, &s->weight, "router.choice", RT_F32, 1, k, 0);
+    rt_plan_rows(p, &s->slot, "router.choice", RT_I32, 1, k, 0);
+    s->offset = rt_plan_1(p->arena, "router.choice", RT_I32, e + 1);
+    rt_plan_rows(p, &s->row, "router.choice", RT_I32, k, 0, 0);
+    rt_plan_rows(p, &s->xs, "experts.rows", p->act, k, c->width, 0);
+    rt_plan_rows(p, &s->ys, "experts.rows", p->act, k, c->width, 0);
+    mlp_plan(p, c, &s->routed, k, c->expert_width);
     if (c->shared)
         shared_plan(p, c, s);
 }
@@ -274,7 +273,7 @@ static int routed_backward(rt_dev *d, const rt_config *c, int64_t layer, const r
 
 static void dense_plan(const rt_plan *p, const rt_config *c, rt_ffn_saved *s)
 {
-    mlp_plan(p, c, &s->dense, p->n, c->ffn_width);
+    mlp_plan(p, c, &s->dense, 1, c->ffn_width);
 }
 
 void rt_ffn_plan(const rt_plan *p, const rt_config *c, int64_t layer, rt_ffn_saved *s)

@@ -33,17 +33,16 @@ static void params(rt_params *p, const rt_config *c, rt_mixer_w *w)
 
 static void plan(const rt_plan *p, const rt_config *c, rt_mixer_saved *s)
 {
-    rt_arena *a = p->arena;
-    int64_t n = p->n, h = c->heads, k = c->kv_heads, dk = c->head_dim;
+    int64_t h = c->heads, k = c->kv_heads, dk = c->head_dim;
     rt_qk_norm norm = rt_config_qk_norm(c);
-    s->q = rt_plan_3(a, "attention.q", RT_F32, n, h, dk);
-    s->k = rt_plan_3(a, "attention.k", RT_F32, n, k, dk);
-    s->v = rt_plan_3(a, "attention.v", RT_F32, n, k, dk);
+    rt_plan_rows(p, &s->q, "attention.q", p->act, 1, h, dk);
+    rt_plan_rows(p, &s->k, "attention.k", p->act, 1, k, dk);
+    rt_plan_rows(p, &s->v, "attention.v", p->act, 1, k, dk);
     if (norm) {
-        s->q_raw = rt_plan_3(a, "attention.q_raw", RT_F32, n, h, dk);
-        s->k_raw = rt_plan_3(a, "attention.k_raw", RT_F32, n, k, dk);
-        s->q_rstd = rt_plan_1(a, "attention.rstd", RT_F32, norm == RT_QK_WHOLE ? n : n * h);
-        s->k_rstd = rt_plan_1(a, "attention.rstd", RT_F32, norm == RT_QK_WHOLE ? n : n * k);
+        rt_plan_rows(p, &s->q_raw, "attention.q_raw", p->act, 1, h, dk);
+        rt_plan_rows(p, &s->k_raw, "attention.k_raw", p->act, 1, k, dk);
+        rt_plan_rows(p, &s->q_rstd, "attention.rstd", RT_F32, norm == RT_QK_WHOLE ? 1 : h, 0, 0);
+        rt_plan_rows(p, &s->k_rstd, "attention.rstd", RT_F32, norm == RT_QK_WHOLE ? 1 : k, 0, 0);
     }
     rt_mixer_plan_attention(p, c, s);
 }

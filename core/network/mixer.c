@@ -14,9 +14,9 @@ rt_attention_rule rt_mixer_rule(const rt_config *c, const rt_mixer_w *w, const r
 
 void rt_mixer_plan_attention(const rt_plan *p, const rt_config *c, rt_mixer_saved *s)
 {
-    s->out = rt_plan_3(p->arena, "attention.out", RT_F32, p->n, c->heads, rt_config_dv(c));
+    rt_plan_rows(p, &s->out, "attention.out", p->act, 1, c->heads, rt_config_dv(c));
     if (p->mode != RT_PLAN_DECODE)
-        s->lse = rt_plan_2(p->arena, "attention.lse", RT_F32, p->n, c->heads);
+        rt_plan_rows(p, &s->lse, "attention.lse", RT_F32, 1, c->heads, 0);
 }
 
 void rt_mixer_attention_backward(rt_dev *d, const rt_config *c, const rt_mixer_w *w,

@@ -12,6 +12,7 @@
 #define RT_MIXER_H
 
 #include "core/network/linear.h"
+#include "core/network/plan.h"
 #include "core/network/visit.h"
 
 RT_BEGIN
@@ -46,18 +47,6 @@ typedef struct rt_pass {
     int64_t window;        /* of this layer, 0 = none */
     const rt_visit *visit; /* of routed experts, or NULL: all are resident */
 } rt_pass;
-
-typedef enum rt_plan_mode {
-    RT_PLAN_SCORE,  /* forward over whole sequences */
-    RT_PLAN_DECODE, /* forward through a cache */
-    RT_PLAN_TRAIN   /* forward and backward */
-} rt_plan_mode;
-
-typedef struct rt_plan {
-    rt_arena *arena;
-    int64_t n; /* rows */
-    rt_plan_mode mode;
-} rt_plan;
 
 typedef struct rt_mixer {
     const char *name;

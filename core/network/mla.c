@@ -46,24 +46,23 @@ static rt_tensor kv_b_heads(const rt_config *c, const rt_tensor *kv_b)
 
 static void plan(const rt_plan *p, const rt_config *c, rt_mixer_saved *s)
 {
-    rt_arena *a = p->arena;
-    int64_t n = p->n, h = c->heads, dk = c->nope_dim + c->rope_dim, wide = c->kv_rank + c->rope_dim;
-    s->q = rt_plan_3(a, "attention.q", RT_F32, n, h, dk);
+    int64_t h = c->heads, dk = c->nope_dim + c->rope_dim, wide = c->kv_rank + c->rope_dim;
+    rt_plan_rows(p, &s->q, "attention.q", p->act, 1, h, dk);
     if (c->q_rank) {
-        s->q_lat = rt_plan_2(a, "attention.q_latent", RT_F32, n, c->q_rank);
-        s->q_lat_n = rt_plan_2(a, "attention.q_latent", RT_F32, n, c->q_rank);
-        s->q_lat_rstd = rt_plan_1(a, "attention.rstd", RT_F32, n);
+        rt_plan_rows(p, &s->q_lat, "attention.q_latent", p->act, 1, c->q_rank, 0);
+        rt_plan_rows(p, &s->q_lat_n, "attention.q_latent", p->act, 1, c->q_rank, 0);
+        rt_plan_rows(p, &s->q_lat_rstd, "attention.rstd", RT_F32, 1, 0, 0);
     }
-    s->kv = rt_plan_3(a, "attention.latent", RT_F32, n, 1, wide);
-    s->kv_n = rt_plan_2(a, "attention.latent", RT_F32, n, c->kv_rank);
-    s->kv_rstd = rt_plan_1(a, "attention.rstd", RT_F32, n);
+    rt_plan_rows(p, &s->kv, "attention.latent", p->act, 1, 1, wide);
+    rt_plan_rows(p, &s->kv_n, "attention.latent", p->act, 1, c->kv_rank, 0);
+    rt_plan_rows(p, &s->kv_rstd, "attention.rstd", RT_F32, 1, 0, 0);
     if (p->mode == RT_PLAN_DECODE) {
-        s->q_abs = rt_plan_3(a, "attention.q_absorbed", RT_F32, n, h, wide);
-        s->out_abs = rt_plan_3(a, "attention.out_absorbed", RT_F32, n, h, c->kv_rank);
+        rt_plan_rows(p, &s->q_abs, "attention.q_absorbed", p->act, 1, h, wide);
+        rt_plan_rows(p, &s->out_abs, "attention.out_absorbed", p->act, 1, h, c->kv_rank);
     } else {
-        s->kvb = rt_plan_3(a, "attention.kv_b", RT_F32, n, h, c->nope_dim + c->v_dim);
-        s->k = rt_plan_3(a, "attention.k", RT_F32, n, h, dk);
-        s->v = rt_plan_3(a, "attention.v", RT_F32, n, h, c->v_dim);
+        rt_plan_rows(p, &s->kvb, "attention.kv_b", p->act, 1, h, c->nope_dim + c->v_dim);
+        rt_plan_rows(p, &s->k, "attention.k", p->act, 1, h, dk);
+        rt_plan_rows(p, &s->v, "attention.v", p->act, 1, h, c->v_dim);
     }
     rt_mixer_plan_attention(p, c, s);
 }
@@ -99,7 +98,7 @@ static void absorbed_forward(rt_dev *d, const rt_config *c, const rt_mixer_w *w,
                              const rt_pass *pass)
 {
     rt_tensor kv_b = kv_b_heads(c, &w->kv_b.w), latent = s->kv;
-    rt_tensor kv_n = rt_tensor_3(s->kv_n.data, RT_F32, s->kv_n.dim[0], 1, c->kv_rank);
+    rt_tensor kv_n = rt_tensor_3(s->kv_n.data, s->kv_n.dtype, s->kv_n.dim[0], 1, c->kv_rank);
     rt_copy_columns(d, &latent, 0, &kv_n, 0,
                     c->kv_rank); /* the cache holds the normalised latent */
     rt_kv_append(d, pass->kv, &latent, NULL, pass->rows);

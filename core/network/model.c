@@ -61,21 +61,20 @@ static rt_tensor *head_of(const rt_config *c, rt_weights *w)
 
 /* Without backward (or with recompute) the layers take turns in one set of buffers, as large as the
    largest layer needs. */
-static void plan_blocks(rt_acts *a, const rt_config *c, const rt_plan *p)
+static void plan_blocks(rt_acts *a, const rt_plan *p)
 {
+    const rt_config *c = a->cfg;
     bool train = p->mode == RT_PLAN_TRAIN, shared = !train || a->shape.recompute;
     int64_t start = rt_arena_mark(p->arena), most = start;
     for (int64_t l = 0; l < c->layers; l++) {
         if (shared)
             rt_arena_release(p->arena, start);
         rt_block_plan(p, c, l, &a->saved[l]);
-        if (train && c->family->routed && a->load.data)
+        if (a->load.data)
             a->saved[l].ffn.load = rt_tensor_1(rt_f32(&a->load) + l * c->experts, RT_F32,
                                                c->experts);
-        if (a->choice.rank)
-            a->saved[l].ffn.idx = rt_tensor_2(
-                a->choice.data ? rt_i32(&a->choice) + l * p->n * c->active : NULL, RT_I32, p->n,
-                c->active);
+        if (a->choice.data)
+            a->saved[l].ffn.idx.data = rt_i32(&a->choice) + l * p->n * c->active;
         most = rt_max(most, rt_arena_mark(p->arena));
     }
     if (shared) {
@@ -84,50 +83,51 @@ static void plan_blocks(rt_acts *a, const rt_config *c, const rt_plan *p)
     }
 }
 
-/* The one description of a pass, run to measure, to place, and for each batch with its own n. */
-static void lay_out(rt_acts *a, int64_t n, int64_t s)
+static void plan_head(rt_acts *a, const rt_plan *p)
 {
-    int64_t longest = a->shape.longest;
-    const rt_config *c = a->cfg;
-    rt_plan p = { &a->arena, n, a->shape.mode };
-    bool train = p.mode == RT_PLAN_TRAIN;
-    rt_arena_release(p.arena, 0);
-    a->rows.n = n;
-    a->rows.s = s;
-    a->rows.longest = longest;
-    if (train && c->family->routed)
-        a->load = rt_plan_2(p.arena, "router.load", RT_F32, c->layers, c->experts);
-    if (a->shape.choices && c->family->routed)
-        a->choice = rt_plan_3(p.arena, "router.choices", RT_I32, c->layers, n, c->active);
-    a->rows.token = rt_plan_1(p.arena, "rows", RT_I32, n);
-    a->rows.pos = rt_plan_1(p.arena, "rows", RT_I32, n);
-    a->rows.offset = rt_plan_1(p.arena, "rows", RT_I32, s + 1);
-    if (p.mode == RT_PLAN_DECODE)
-        a->rows.page = rt_plan_2(p.arena, "rows", RT_I32, s, rt_kv_pages(longest));
-    for (int64_t l = 0; l <= c->layers; l++)
-        a->stream[l] = train || l == 0 ? rt_plan_2(p.arena, "block.stream", RT_F32, n, c->width)
-                                       : a->stream[0];
-    a->hidden = rt_plan_2(p.arena, "head", RT_F32, n, c->width);
-    a->hidden_rstd = rt_plan_1(p.arena, "head", RT_F32, n);
-    if (train) {
-        a->dhidden = rt_plan_2(p.arena, "head", RT_F32, n, c->width);
-        a->dstream = rt_plan_2(p.arena, "gradients.stream", RT_F32, n, c->width);
-        rt_block_plan_grads(&p, c, &a->grads);
-    }
-    int64_t rows = a->shape.head_rows;
-    a->index = rt_plan_1(p.arena, "head", RT_I32, rows);
-    a->head_in = rt_plan_2(p.arena, "head", RT_F32, rows, c->width);
-    if (train)
-        a->dhead_in = rt_plan_2(p.arena, "head", RT_F32, rows, c->width);
-    a->logits = rt_plan_2(p.arena, "head.logits", RT_F32, rows, c->vocab);
-    plan_blocks(a, c, &p);
+    static const char name[] = "head";
+    int64_t rows = a->shape.head_rows, width = a->cfg->width;
+    a->index = rt_plan_1(p->arena, name, RT_I32, rows);
+    a->head_in = rt_plan_2(p->arena, name, p->act, rows, width);
+    if (p->mode == RT_PLAN_TRAIN)
+        a->dhead_in = rt_plan_2(p->arena, name, p->act, rows, width);
+    a->logits = rt_plan_2(p->arena, "head.logits", RT_F32, rows, a->cfg->vocab);
 }
 
+/* The one description of a pass. */
 static void plan_pass(void *ctx, rt_arena *arena)
 {
     rt_acts *a = ctx;
-    (void)arena; /* a->arena */
-    lay_out(a, a->shape.rows, a->shape.segments);
+    const rt_config *c = a->cfg;
+    int64_t s = a->shape.segments;
+    const rt_plan p = { .arena = arena,
+                        .n = a->shape.rows,
+                        .mode = a->shape.mode,
+                        .act = RT_F32, /* on every device of today */
+                        .batched = &a->batched };
+    bool train = p.mode == RT_PLAN_TRAIN, routed = c->family->routed;
+    a->batched.n = 0;
+    a->rows.longest = a->shape.longest;
+    if (train && routed)
+        a->load = rt_plan_2(arena, "router.load", RT_F32, c->layers, c->experts);
+    if (a->shape.choices && routed)
+        a->choice = rt_plan_3(arena, "router.choices", RT_I32, c->layers, p.n, c->active);
+    rt_plan_rows(&p, &a->rows.token, "rows", RT_I32, 1, 0, 0);
+    rt_plan_rows(&p, &a->rows.pos, "rows", RT_I32, 1, 0, 0);
+    a->rows.offset = rt_plan_1(arena, "rows", RT_I32, s + 1);
+    if (p.mode == RT_PLAN_DECODE)
+        a->rows.page = rt_plan_2(arena, "rows", RT_I32, s, rt_kv_pages(a->rows.longest));
+    for (int64_t l = 0; l <= (train ? c->layers : 0); l++)
+        rt_plan_rows(&p, &a->stream[l], "block.stream", p.act, 1, c->width, 0);
+    rt_plan_rows(&p, &a->hidden, "head", p.act, 1, c->width, 0);
+    rt_plan_rows(&p, &a->hidden_rstd, "head", RT_F32, 1, 0, 0);
+    if (train) {
+        rt_plan_rows(&p, &a->dhidden, "head", p.act, 1, c->width, 0);
+        rt_plan_rows(&p, &a->dstream, "gradients.stream", p.act, 1, c->width, 0);
+        rt_block_plan_grads(&p, c, &a->grads);
+    }
+    plan_head(a, &p);
+    plan_blocks(a, &p);
 }
 
 static void plan_cache(void *ctx, rt_arena *arena)
@@ -174,6 +174,7 @@ void rt_acts_free(rt_acts *a)
 {
     rt_dev_free(a->d, &a->arena);
     rt_dev_free(a->d, &a->cache);
+    free(a->batched.item);
     free(a->stream);
     free(a->saved);
     free(a->kv);
@@ -186,13 +187,18 @@ void rt_acts_rows(rt_acts *a, int64_t n, int64_t s, const int32_t *token, const 
     if (n > a->shape.rows || s > a->shape.segments)
         rt_bug("a batch of %lld rows in %lld segments, planned for %lld in %lld", (long long)n,
                (long long)s, (long long)a->shape.rows, (long long)a->shape.segments);
-    lay_out(a, n, s);
-    const int64_t word = (int64_t)sizeof(int32_t);
-    rt_put(a->d, a->rows.token.data, token, n * word);
-    rt_put(a->d, a->rows.pos.data, pos, n * word);
-    rt_put(a->d, a->rows.offset.data, offset, (s + 1) * word);
-    if (a->shape.mode == RT_PLAN_DECODE)
-        rt_put(a->d, a->rows.page.data, page, rt_tensor_bytes(&a->rows.page));
+    rt_rows *r = &a->rows;
+    r->n = n;
+    r->s = s;
+    r->offset.dim[0] = s + 1;
+    rt_batched_rows(&a->batched, n);
+    rt_put(a->d, r->token.data, token, rt_tensor_bytes(&r->token));
+    rt_put(a->d, r->pos.data, pos, rt_tensor_bytes(&r->pos));
+    rt_put(a->d, r->offset.data, offset, rt_tensor_bytes(&r->offset));
+    if (a->shape.mode == RT_PLAN_DECODE) {
+        r->page.dim[0] = s;
+        rt_put(a->d, r->page.data, page, rt_tensor_bytes(&r->page));
+    }
     if (a->shape.mode == RT_PLAN_TRAIN)
         rt_zero(a->d, &a->dhidden);
 }
@@ -213,11 +219,17 @@ static rt_pass pass_of(const rt_model *m, const rt_acts *a, int64_t layer)
     return pass;
 }
 
+/* The residual stream that layer l reads. */
+static rt_tensor *stream(const rt_acts *a, int64_t l)
+{
+    return &a->stream[a->shape.mode == RT_PLAN_TRAIN ? l : 0];
+}
+
 static int block_forward(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l, rt_err *err)
 {
     rt_pass pass = pass_of(m, a, l);
-    return rt_block_forward(d, &m->cfg, l, &m->w.block[l], &a->saved[l], &a->stream[l + 1],
-                            &a->stream[l], &pass, err);
+    return rt_block_forward(d, &m->cfg, l, &m->w.block[l], &a->saved[l], stream(a, l + 1),
+                            stream(a, l), &pass, err);
 }
 
 int rt_model_embed(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err)
@@ -247,7 +259,7 @@ int rt_model_layer(rt_dev *d, const rt_model *m, rt_acts *a, int64_t layer, rt_e
 
 void rt_model_final(rt_dev *d, const rt_model *m, rt_acts *a)
 {
-    rt_rmsnorm_forward(d, &a->hidden, &a->hidden_rstd, &a->stream[m->cfg.layers], &m->w.final_norm,
+    rt_rmsnorm_forward(d, &a->hidden, &a->hidden_rstd, stream(a, m->cfg.layers), &m->w.final_norm,
                        (float)m->cfg.norm_eps);
 }
 
@@ -290,7 +302,7 @@ static int overflows(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l, float 
     int64_t n = rt_tensor_elements(&a->stream[0]), i = 0;
     if (rt_model_layer(d, m, a, l, err))
         return -1;
-    rt_download(d, host, a->stream[l + 1].data, n * (int64_t)sizeof *host);
+    rt_download(d, host, stream(a, l + 1)->data, n * (int64_t)sizeof *host);
     if (rt_sync(d, err))
         return -1;
     while (i < n && isfinite(host[i]))
@@ -335,8 +347,11 @@ static int layer_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts 
 {
     rt_pass pass = pass_of(m, a, l);
     if (a->shape.recompute) {
+        rt_tensor load = a->saved[l].ffn.load;
         a->saved[l].ffn.load.data = NULL; /* counted once, in forward */
-        if (block_forward(d, m, a, l, err))
+        int bad = block_forward(d, m, a, l, err);
+        a->saved[l].ffn.load = load;
+        if (bad)
             return -1;
     }
     return rt_block_backward(d, &m->cfg, l, &m->w.block[l], &dw->block[l], &a->saved[l], &a->grads,

@@ -54,14 +54,16 @@ typedef struct rt_acts {
     rt_dev *d;
     const rt_config *cfg;
     rt_arena arena, cache;
+    rt_batched_list batched; /* what has as many rows as the batch */
     rt_rows rows;
-    rt_tensor *stream;     /* (L+1) of (N,C); one buffer when not training */
+    rt_tensor *stream;     /* (L+1) of (N,C), or one for all layers when not training */
     rt_block_saved *saved; /* (L) */
     rt_block_saved grads;
     rt_tensor hidden, hidden_rstd; /* (N,C) (N) after the final norm */
     rt_tensor dhidden, dstream;    /* (N,C) */
     rt_tensor load;   /* (L,E) rows an expert received since it was last zeroed; TRAIN */
-    rt_tensor choice; /* (L,N,A) i32 chosen experts of routed layers; shape.choices */
+    rt_tensor choice; /* (L,N,A) i32 chosen experts of routed layers, N = shape.rows;
+                         shape.choices */
     rt_kv *kv;        /* (L) */
     rt_tensor index, head_in, dhead_in, logits; /* (M) (M,C) (M,C) (M,V) */
 } rt_acts;
@@ -74,9 +76,9 @@ void rt_acts_free(rt_acts *a);
 /* Pages that a sequence of n tokens lies in. */
 static inline int64_t rt_kv_pages(int64_t n) { return rt_ceil_div(n, RT_KV_PAGE); }
 
-/* Lay out the activations for n rows in s segments and upload them. Host arrays: token (n), pos
-   (n), offset (s+1), page (s, rt_kv_pages(longest)) where they are decoded. More than the plan is
-   rt_bug. */
+/* The batch is n rows in s segments: dimensions become theirs, no pointer moves, and they are
+   uploaded. Host arrays: token (n), pos (n), offset (s+1), page (s, rt_kv_pages(longest)) where
+   they are decoded. More than the plan is rt_bug. */
 void rt_acts_rows(rt_acts *a, int64_t n, int64_t s, const int32_t *token, const int32_t *pos,
                   const int32_t *offset, const int32_t *page);
 /* Page `from` of every layer's cache as page `to`. */
