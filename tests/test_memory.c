@@ -1,7 +1,8 @@
 /* test_memory.c: the plan is what is allocated, to the byte, and a step allocates nothing: every
    call of the C library's allocator is counted by replacing it in this program. The same for
    generation, and for the commands sample and score as a whole. Sanitizers replace
-   it themselves, so there the counting is off and only the code runs. */
+   it themselves, so there the counting is off and only the code runs. Beside it, on every device:
+   a step, a generated token batch and a scored pass wait for the device once. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 #include "distill/optimizer.h"
 #include "distill/step.h"
 #include "student/checkpoint.h"
+#include "student/measure.h"
+#include "teacher/scorer.h"
 #include "tests/suite.h"
 
 #include <sys/mman.h>
@@ -355,10 +358,70 @@ START_TEST(command_places_its_plan)
 }
 END_TEST
 
+/* ---- waits: the commands' own passes, seen by wrapping what runs them --------------------------
+ */
+
+int __real_rt_scorer_pass(rt_scorer *s, int64_t *texts, rt_err *e);
+int __wrap_rt_scorer_pass(rt_scorer *s, int64_t *texts, rt_err *e);
+int __real_rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
+                          rt_measured *out, rt_err *e);
+int __wrap_rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
+                          rt_measured *out, rt_err *e);
+
+static int64_t n_passes, n_waits;
+
+int __wrap_rt_scorer_pass(rt_scorer *s, int64_t *texts, rt_err *e)
+{
+    int64_t before = rt_dev_get(s->teacher.dev).waits;
+    int bad = __real_rt_scorer_pass(s, texts, e);
+    n_waits += rt_dev_get(s->teacher.dev).waits - before;
+    n_passes += *texts > 0;
+    return bad;
+}
+
+/* Passes of one document each, as the lengths below make them. */
+int __wrap_rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
+                          rt_measured *out, rt_err *e)
+{
+    int64_t before = rt_dev_get(ms->d).waits;
+    int bad = __real_rt_measure_run(ms, c, limit, label, out, e);
+    n_waits += rt_dev_get(ms->d).waits - before;
+    n_passes += rt_corpus_count(c);
+    return bad;
+}
+
+extern const rt_command rt_command_eval;
+
+START_TEST(scored_pass_waits_once)
+{
+    char *teacher = RT_SOURCE_DIR "/examples/reasoning/teacher";
+    char *score[] = { "--teacher",     teacher,    "--data",      "text.jsonl",
+                      "--out",         "a.traces", "--threads",   "2",
+                      "--pass-tokens", "60",       "--head-rows", "7" };
+    char *eval[] = { "--model",   teacher, "--archive",     "text.jsonl", "--reference", teacher,
+                     "--threads", "2",     "--pass-tokens", "2",          "--head-rows", "7" };
+    const rt_command *cmd = _i ? &rt_command_eval : &rt_command_score;
+    void *values = calloc(1, cmd->struct_bytes);
+    bool help = false;
+    FILE *f = fopen("text.jsonl", "w");
+    for (int i = 10; i < 30; i++)
+        fprintf(f, "{\"prompt\": \"What is %d + 7?\", \"response\": \"%d\"}\n", i, i + 7);
+    fclose(f);
+    n_passes = n_waits = 0;
+    OK(rt_options_parse(cmd, values, NULL, RT_COUNT(score), _i ? eval : score, &help, &err));
+    OK(cmd->run(values, &err));
+    ck_assert_int_ge(n_passes, 5);
+    ck_assert_int_eq(n_waits, n_passes);
+    rt_options_free(cmd, values);
+    free(values);
+}
+END_TEST
+
 int main(void)
 {
     const suite_test tests[] = { { plan_is_what_is_allocated, 6 },
                                  { generation_allocates_its_plan, 4 },
-                                 { command_places_its_plan, 2 } };
+                                 { command_places_its_plan, 2 },
+                                 { scored_pass_waits_once, 2 } };
     return suite_run("memory", NULL, tests, RT_COUNT(tests));
 }

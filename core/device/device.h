@@ -10,7 +10,8 @@
      - what fails late is said by the next rt_sync, and by every one after it;
      - giving memory back waits for what may use it.
    A wait costs more than the work waited for when it is small, so waits are counted: a training
-   step, a generated token batch and a scored pass of a resident model have one each. */
+   step, a generated token batch and a scored pass of a resident model have one each; a layer whose
+   weights are streamed has one when it is left, and one before for its routes. */
 #ifndef RT_DEVICE_H
 #define RT_DEVICE_H
 

@@ -432,7 +432,8 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
     rt_stream *s = ctx;
     int bad = 0;
     int64_t most = s->roomy ? s->size.a_layer : rt_max(1, s->slots / 2);
-    if (rt_sync(s->dev, err))
+    /* only what others are to be read over is waited for */
+    if (!s->roomy && s->freed < s->taken && s->taken < s->wants && rt_sync(s->dev, err))
         return -1;
     pthread_mutex_lock(&s->lock);
     s->freed = s->taken;
