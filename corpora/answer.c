@@ -63,6 +63,13 @@ void rt_answers_needs(const rt_answers *a, rt_needs *p)
     rt_needs_add(p, RT_NEEDS_GROWS, "host", "answers before their turn", a->o.waiting_bytes);
 }
 
+void rt_answers_cost(const rt_answers *a, int64_t n, int64_t prompts, rt_needs *p)
+{
+    int64_t each = rt_min(a->o.sampling->max_tokens, a->o.positions);
+    rt_generator_cost(a->generator, (double)prompts, (double)n * (double)each, p);
+    p->at_most = true;
+}
+
 const rt_generated *rt_answers_counts(const rt_answers *a)
 {
     return rt_generator_counts(a->generator);

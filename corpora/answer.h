@@ -63,6 +63,8 @@ typedef struct rt_answers rt_answers;
 int rt_answers_open(rt_answers **out, rt_dev *d, const rt_model *m, const rt_chat *chat,
                     const rt_answers_options *o, rt_err *err);
 void rt_answers_needs(const rt_answers *a, rt_needs *p);
+/* What so many answers take at most, to prompts of so many tokens together. */
+void rt_answers_cost(const rt_answers *a, int64_t n, int64_t prompts, rt_needs *p);
 int64_t rt_answers_longest(const rt_answers_options *o); /* tokens of a sequence */
 /* Questions [0, n). */
 int rt_answers_run(rt_answers *a, int64_t n, const rt_answers_io *io, rt_err *err);

@@ -9,7 +9,7 @@ static int64_t disk_of(const rt_needs *p)
     return rt_needs_sum(p, RT_NEEDS_DISK) + rt_needs_sum(p, RT_NEEDS_ABOUT);
 }
 
-/* What it took, or what the products of one that has not run take; < 0 = unknown. */
+/* What it took, or what one that has not run is expected to take; < 0 = unknown. */
 static double time_of(const rt_forecast *s)
 {
     return s->seconds >= 0 || s->needs.seconds <= 0 ? s->seconds : s->needs.seconds;
@@ -36,9 +36,10 @@ static void print_tables(const rt_forecast *stage, int n)
                s->planned ? rt_fmt_bytes(memory, sizeof memory, bytes) : "?",
                s->planned ? rt_fmt_bytes(disk, sizeof disk, disk_of(&s->needs)) : "?",
                time_of(s) < 0 ? "?" : rt_fmt_seconds(time, sizeof time, time_of(s)),
-               s->done                ? " (took)"
-               : s->needs.seconds > 0 ? " (products)"
-                                      : "");
+               s->done                 ? " (took)"
+               : s->needs.seconds <= 0 ? ""
+               : s->needs.at_most      ? " (at most)"
+                                       : " (expected)");
         most = rt_max(most, bytes);
         all += disk_of(&s->needs);
         seconds += time_of(s) > 0 ? time_of(s) : 0;

@@ -1,6 +1,6 @@
 /* forecast.h: what the stages of a recipe would take: memory and disk by name (each command's
-   plan), the seconds that a finished stage took, and those of another's products. Prints it.
-   Refuses: planning. */
+   plan), the seconds that a finished stage took, and those that another is expected to take. Prints
+   it. Refuses: planning. */
 #ifndef RT_FORECAST_H
 #define RT_FORECAST_H
 

@@ -99,7 +99,7 @@ extern const rt_command rt_command_train;
 /* What planning needs of a corpus, whether it can be opened or an earlier stage will write it. */
 typedef struct corpus_facts {
     rt_soft_config soft;
-    int64_t longest;
+    int64_t longest, tokens; /* of one that is not written yet at most */
 } corpus_facts;
 
 typedef struct training {
@@ -128,7 +128,9 @@ static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt
     for (int i = 0; i < paths->n; i++) {
         const rt_needs_output *later = rt_needs_find(plan, paths->item[i]);
         if (later) {
-            *facts = (corpus_facts){ later->soft, rt_min(later->longest, longest) };
+            int64_t n = limit ? rt_min(limit, later->samples) : later->samples;
+            longest = rt_min(later->longest, longest);
+            *facts = (corpus_facts){ later->soft, longest, n * longest };
             return 0;
         }
     }
@@ -141,7 +143,7 @@ static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt
         return -1;
     if (rt_corpus_open(c, (const char *const *)paths->item, paths->n, &o, err))
         return -1;
-    *facts = (corpus_facts){ rt_corpus_soft(*c), rt_corpus_longest(*c) };
+    *facts = (corpus_facts){ rt_corpus_soft(*c), rt_corpus_longest(*c), rt_corpus_tokens(*c) };
     return 0;
 }
 
@@ -550,6 +552,10 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
         rt_needs_arenas(p, &t.model.arenas);
         rt_trainer_needs(&t.trainer, p);
         rt_needs_arenas(p, &t.measure.arenas);
+        if (o->eval_data.n)
+            rt_needs_cost(p, t.dev, t.measure.cost,
+                          (double)rt_ceil_div(o->steps, o->eval_every) *
+                              (double)t.held_out_facts.tokens / (double)t.measure.batch.shape.rows);
         rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t.dev));
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
                      rt_model_save_bytes(&t.model, written_dtype(o)));

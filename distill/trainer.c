@@ -20,6 +20,10 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
     shape->waiting = rt_max(shape->rows, rt_min(set->batch_tokens, WAITING_MAX));
     rt_step_plan(&t->step, d, m, shape, &set->spec, set->vocab, set->longest, set->recompute);
     rt_optimizer_plan(&t->optimizer, &m->cfg, set->beta1, set->beta2, set->eps, set->weight_decay);
+    rt_dev_dry_begin(d);
+    rt_optimizer_sums(d, &t->optimizer, &t->step.grads);
+    rt_optimizer_update(d, &t->optimizer, &m->w, &t->step.grads, 0, 1, 1);
+    t->update = rt_dev_dry_end(d);
 }
 
 void rt_trainer_needs(const rt_trainer *t, rt_needs *p)
@@ -28,6 +32,7 @@ void rt_trainer_needs(const rt_trainer *t, rt_needs *p)
     rt_needs_arenas(p, &t->step.arenas);
     double rows = (double)(rt_ceil_div(t->set.shape.waiting, t->set.shape.rows) *
                            t->set.shape.rows);
+    rt_needs_cost(p, t->d, t->update, (double)t->set.steps);
     rt_needs_cost(p, t->d, t->step.cost, (double)t->set.steps * (double)t->set.batch_tokens / rows);
 }
 

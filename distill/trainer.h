@@ -38,6 +38,7 @@ typedef struct rt_trainer {
     rt_model *m;
     rt_step step;
     rt_optimizer optimizer;
+    rt_cost update; /* of the optimizer, a step */
     rt_position at;
 } rt_trainer;
 

@@ -461,14 +461,15 @@ static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, r
     rt_measure ms = { 0 };
     if (!later && open_documents(&c, e, err))
         return -1;
-    if (later)
-        plan_measure(&ms, e, later->soft,
-                     rt_min(later->longest, rt_min(e->o->max_length, e->positions)));
-    else
-        plan_measure(&ms, e, rt_corpus_soft(c), rt_corpus_longest(c));
     int64_t n = later ? later->samples : rt_corpus_count(c);
+    int64_t longest = later ? rt_min(later->longest, rt_min(e->o->max_length, e->positions))
+                            : rt_corpus_longest(c);
+    plan_measure(&ms, e, later ? later->soft : rt_corpus_soft(c), longest);
     need->units = later && e->o->limit ? rt_min(n, e->o->limit) : n;
     rt_needs_arenas(need, &ms.arenas);
+    int64_t tokens = later ? need->units * longest : rt_corpus_tokens(c);
+    rt_needs_cost(need, e->dev, ms.cost, (double)tokens / (double)ms.batch.shape.rows);
+    need->at_most = later;
     rt_measure_free(&ms);
     rt_corpus_close(c);
     return 0;
@@ -481,8 +482,13 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
     rt_needs part[2] = { { 0 }, { 0 } };
     rt_answers *answers = NULL;
     int bad = open_evaluation(&e, p, err) || (e.n_problems && open_answers(&answers, &e, err));
-    if (answers)
+    if (answers) {
+        int64_t prompts = 0;
+        for (int64_t i = 0; i < e.n_problems; i++)
+            prompts += e.problem[i].prompt.n;
         rt_answers_needs(answers, &part[0]);
+        rt_answers_cost(answers, e.n_problems, prompts, &part[0]);
+    }
     bad = bad || (e.o->data.n && plan_documents(&e, p, &part[1], err));
     if (!bad)
         rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file",
@@ -499,6 +505,9 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
     if (!bad)
         rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(e.dev));
     p->units = e.n_problems + part[1].units;
+    p->at_most = part[0].at_most || part[1].at_most;
+    for (int i = 0; i < 2 && !bad; i++)
+        rt_needs_cost(p, e.dev, part[i].cost, 1);
     rt_needs_free(&part[0]);
     rt_needs_free(&part[1]);
     rt_answers_close(answers);

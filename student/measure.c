@@ -93,7 +93,7 @@ void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_mode
     rt_dev_dry_begin(d);
     rt_batch_fill(&ms->batch);
     send_pass(ms);
-    rt_dev_dry_end(d);
+    ms->cost = rt_dev_dry_end(d);
     rt_batch_clear(&ms->batch);
     ms->batch.kept = ms->compared = 0;
 }

@@ -21,6 +21,7 @@ typedef struct rt_measure {
     rt_batch batch;
     rt_arena there, here; /* beside the batch */
     rt_arenas arenas;
+    rt_cost cost;          /* of a pass of batch.shape.rows, all of them learned */
     rt_tensor kl, agree;   /* (M) */
     float *h_kl, *h_agree; /* (rows), of which `compared` are on their way */
     int64_t compared;

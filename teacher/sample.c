@@ -417,6 +417,15 @@ static int run_sample(void *values, rt_err *err)
     return bad ? -1 : 0;
 }
 
+/* Of this part; samples of one prompt share it. */
+static int64_t prompt_tokens(const sampler *s)
+{
+    int64_t all = 0;
+    for (int64_t i = 0; i < s->work.n; i++)
+        all += s->work.item[i].n;
+    return s->mine < s->work.n ? all / s->manifest.parts : all;
+}
+
 static int plan_sample(void *values, rt_needs *p, rt_err *err)
 {
     sampler s = { .o = values };
@@ -426,6 +435,8 @@ static int plan_sample(void *values, rt_needs *p, rt_err *err)
     bad = bad || plan_generation(&s, s.mine, !s.o->a.plan, err);
     if (!bad)
         list_needs(&s, p);
+    if (!bad && !s.teacher.stream) /* that has its own forecast */
+        rt_answers_cost(s.answers, s.mine, prompt_tokens(&s), p);
     close_sampler(&s);
     return bad ? -1 : 0;
 }

@@ -361,6 +361,7 @@ static int plan_score(void *values, rt_needs *p, rt_err *err)
     bad = bad || rt_scorer_plan(&s, !later && !s.o->a.plan, err);
     if (!bad) {
         rt_scorer_needs(&s, p);
+        p->at_most = later;
         if (!s.teacher.stream) /* that has its own forecast */
             rt_needs_cost(p, s.teacher.dev, s.cost,
                           (double)rt_scorer_tokens(&s) / (double)s.acts.shape.rows);

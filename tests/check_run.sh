@@ -164,6 +164,8 @@ for name in 'weights weights' 'gradients gradients' 'moment 1 moment 1'; do
 done
 units=$(grep -o '"units":[0-9]*' before.json | grep -o '[0-9]*$' | tr '\n' ' ')
 [ "$units" = '80 12 1 120 ' ] || fail "units: $units"
+times=$(grep -oE '"seconds_(at_most|expected)":[0-9.]*[1-9]' before.json | grep -oE '[a-z]+_?most|expected' | tr '\n' ' ')
+[ "$times" = 'at_most expected at_most ' ] || fail "times of traces, student, judged: $times of $(cat before.json)"
 
 # --- a recipe that begins with a tokenizer: what can be planned is, and the rest is said
 cat >from-text.json <<'E'

@@ -96,7 +96,7 @@ static void run_case(rt_dev *d, const struct world *w, struct ops_buffers *r)
     struct ops_buffers none = { .in = { NULL } };
     rt_dev_dry_begin(d);
     w->c->kind->run(d, w->c, &none);
-    rt_dev_dry_end(d);
+    ck_assert_msg(rt_dev_dry_end(d).bytes > 0, "%s: costs nothing", w->c->name);
     ck_assert_int_eq(rt_dev_ready(d, &err), 0);
     w->c->kind->run(d, w->c, &b);
     for (int k = 0; k < OPS_IN; k++) {

@@ -71,10 +71,9 @@ int rt_sync(rt_dev *d, rt_err *err);
    plans. What they would need of workspace is remembered, the most of all dry runs, until
    rt_dev_ready takes it once: an operation that needs more than a dry run has shown is rt_bug. */
 
-/* Of products and attention, the rest is small beside them. */
 typedef struct rt_cost {
-    double flops; /* a fused multiply-add is two */
-    double bytes; /* of operands: weights in the form they lie in */
+    double flops; /* of products and attention; a fused multiply-add is two */
+    double bytes; /* that any operation reads or writes: weights in the form they lie in */
 } rt_cost;
 
 void rt_dev_dry_begin(rt_dev *d);

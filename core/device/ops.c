@@ -50,6 +50,22 @@ static void refuse(const char *op, const char *rule, const rt_tensor *const *t, 
             (d)->ops->name((d), __VA_ARGS__);                                                      \
     } while (0)
 
+static double sum_bytes(const rt_tensor *const *t, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += (double)rt_tensor_bytes(t[i]);
+    return sum;
+}
+
+/* Of a dry run: tensors that an operation reads or writes, one that is added to twice. */
+#define MOVES(d, ...)                                                                              \
+    do {                                                                                           \
+        const rt_tensor *const moved[] = { __VA_ARGS__ };                                          \
+        if ((d)->dry)                                                                              \
+            (d)->cost.bytes += sum_bytes(moved, RT_COUNT(moved));                                  \
+    } while (0)
+
 static double weight_bytes(const rt_tensor *w)
 {
     double rows = (double)rt_tensor_elements(w) / (double)rt_max(w->dim[w->rank - 1], 1);
@@ -68,13 +84,15 @@ static void note_product(rt_dev *d, int64_t rows, int64_t groups, int64_t n, int
     d->backend->need_product(d, groups, n, k);
 }
 
-/* Rows see half of the longest sequence. */
+/* How many keys a row sees: half of the longest sequence. */
+static double half_of_longest(const rt_rows *rows) { return 0.5 * (double)(rows->longest + 1); }
+
 static void note_attention(rt_dev *d, const rt_rows *rows, int64_t heads, int64_t dk, int64_t dv,
                            bool backward)
 {
     if (!d->dry)
         return;
-    double keys = 0.5 * (double)(rows->longest + 1);
+    double keys = half_of_longest(rows);
     d->cost.flops += (backward ? 5.0 : 2.0) * (double)rows->n * keys * (double)heads *
                      (double)(dk + dv);
     d->backend->need_attention(d, rows->longest, dk, dv, backward);
@@ -116,12 +134,14 @@ void rt_copy(rt_dev *d, rt_tensor *y, const rt_tensor *x)
 {
     HAVE(d, copy);
     NEED("copy", y->dtype == x->dtype && rt_tensor_same_shape(y, x), y, x);
+    MOVES(d, y, x);
     RUN(d, copy, y, x);
 }
 
 void rt_zero(rt_dev *d, rt_tensor *y)
 {
     HAVE(d, zero);
+    MOVES(d, y);
     RUN(d, zero, y);
 }
 
@@ -197,6 +217,7 @@ void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor
     HAVE(d, gather_rows);
     NEED("gather_rows", f32(y, 2) && x->rank == 2 && i32_n(index, y->dim[0]), y, x, index);
     NEED("gather_rows", y->dim[1] == x->dim[1], y, x, index);
+    MOVES(d, y, y, index);
     RUN(d, gather_rows, y, x, index);
 }
 
@@ -205,6 +226,7 @@ void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_t
     HAVE(d, scatter_add_rows);
     NEED("scatter_add_rows", f32(x, 2) && f32(y, 2) && i32_n(index, y->dim[0]), x, y, index);
     NEED("scatter_add_rows", x->dim[1] == y->dim[1], x, y, index);
+    MOVES(d, y, y, y, index);
     RUN(d, scatter_add_rows, x, y, index);
 }
 
@@ -223,6 +245,7 @@ void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tenso
 {
     HAVE(d, bias_forward);
     check_bias("bias_forward", y, b, offset);
+    MOVES(d, y, y);
     RUN(d, bias_forward, y, b, offset);
 }
 
@@ -230,6 +253,7 @@ void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_te
 {
     HAVE(d, bias_backward);
     check_bias("bias_backward", dy, db, offset);
+    MOVES(d, dy);
     RUN(d, bias_backward, db, dy, offset);
 }
 
@@ -240,6 +264,8 @@ void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, in
     NEED("copy_columns", x->dim[1] == y->dim[1] || x->dim[1] == 1, y, x);
     NEED("copy_columns", n >= 0 && y0 >= 0 && x0 >= 0 && y0 + n <= y->dim[2] && x0 + n <= x->dim[2],
          y, x);
+    if (d->dry)
+        d->cost.bytes += 8.0 * (double)y->dim[0] * (double)y->dim[1] * (double)n;
     RUN(d, copy_columns, y, y0, x, x0, n);
 }
 
@@ -255,6 +281,7 @@ void rt_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tenso
          w);
     NEED(op, f32_n(rstd, y->dim[0]) && f32_n(w, y->dim[1]), y, rstd, x, w);
     NEED(op, d->dry || y->data != x->data, y, rstd, x, w);
+    MOVES(d, y, x);
     RUN(d, rmsnorm_forward, y, rstd, x, w, eps);
 }
 
@@ -268,6 +295,7 @@ void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tenso
     NEED(op, dx->dim[1] >= dy->dim[1] && x->dim[1] >= dy->dim[1], dx, dw, dy, x, w, rstd);
     NEED(op, f32_n(dw, dy->dim[1]) && f32_n(w, dy->dim[1]) && f32_n(rstd, dy->dim[0]), dx, dw, dy,
          x, w, rstd);
+    MOVES(d, dx, dx, dy, x);
     RUN(d, rmsnorm_backward, dx, dw, dy, x, w, rstd, beta);
 }
 
@@ -278,6 +306,7 @@ void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *p
     NEED("rope", f32(x, 3) && f32(table, 2) && i32_n(pos, x->dim[0]), x, table, pos);
     NEED("rope", table->dim[1] % 2 == 0 && first >= 0 && first + table->dim[1] <= x->dim[2], x,
          table, pos);
+    MOVES(d, x, x);
     RUN(d, rope, x, table, pos, first, interleaved, backward);
 }
 
@@ -307,6 +336,7 @@ void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_te
     HAVE(d, attention_forward);
     check_attention("attention_forward", out, lse, q, k, v, rows, rule);
     note_attention(d, rows, q->dim[1], q->dim[2], v->dim[2], false);
+    MOVES(d, out, q, k, v);
     RUN(d, attention_forward, out, lse, q, k, v, rows, rule);
 }
 
@@ -321,6 +351,7 @@ void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *d
     NEED(op, f32_like(dq, q) && f32_like(dk, k) && f32_like(dv, v) && f32_like(dout, out), dq, dk,
          dv, dout);
     note_attention(d, rows, q->dim[1], q->dim[2], v->dim[2], true);
+    MOVES(d, dq, dk, dv, dout, out, q, k, v);
     RUN(d, attention_backward, dq, dk, dv, dout, out, lse, q, k, v, rows, rule);
 }
 
@@ -332,6 +363,7 @@ void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, cons
     NEED(op, f32(out, 3) && f32_like(dout, out) && f32_nk(lse, out->dim[0], out->dim[1]), dout, out,
          lse);
     NEED(op, f32_n(dsinks, out->dim[1]) && f32_n(sinks, out->dim[1]), dsinks, sinks, out);
+    MOVES(d, dout, out);
     RUN(d, sinks_backward, dsinks, dout, out, lse, sinks);
 }
 
@@ -357,6 +389,9 @@ void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, 
         NEED(op, f32(v, 3) && v->dim[0] == rows->n && v->dim[1] == kv->heads && v->dim[2] == kv->dv,
              k, v);
     check_pages(op, rows);
+    MOVES(d, k, k);
+    if (!kv->v_in_k)
+        MOVES(d, v, v);
     RUN(d, kv_append, kv, k, v, rows);
 }
 
@@ -380,6 +415,10 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
     NEED(op, q->dim[2] == kv->dk && out->dim[2] == kv->dv, out, q);
     check_pages(op, rows);
     note_attention(d, rows, q->dim[1], kv->dk, kv->dv, false);
+    MOVES(d, out, q);
+    if (d->dry) /* each row its own */
+        d->cost.bytes += 4.0 * (double)rows->n * half_of_longest(rows) * (double)kv->heads *
+                         (double)(kv->dk + (kv->v_in_k ? 0 : kv->dv));
     RUN(d, attention_cached, out, q, kv, rows, rule);
 }
 
@@ -400,6 +439,7 @@ void rt_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tenso
 {
     HAVE(d, mla_expand_forward);
     check_mla("mla_expand_forward", k, v, kvb, kr);
+    MOVES(d, k, v, kvb, kr);
     RUN(d, mla_expand_forward, k, v, kvb, kr);
 }
 
@@ -408,6 +448,7 @@ void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt
 {
     HAVE(d, mla_expand_backward);
     check_mla("mla_expand_backward", dk, dv, dkvb, dkr);
+    MOVES(d, dkvb, dkr, dk, dv);
     RUN(d, mla_expand_backward, dkvb, dkr, dk, dv);
 }
 
@@ -419,6 +460,7 @@ void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_
 {
     HAVE(d, swiglu_forward);
     NEED("swiglu_forward", f32_like(y, gate) && f32_like(gate, y) && f32_like(up, y), y, gate, up);
+    MOVES(d, y, gate, up);
     RUN(d, swiglu_forward, y, gate, up, rule);
 }
 
@@ -429,6 +471,7 @@ void rt_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_te
     HAVE(d, swiglu_backward);
     NEED(op, f32_like(dgate, dy) && f32_like(dup, dy) && f32_like(dy, dy), dgate, dup, dy);
     NEED(op, f32_like(gate, dy) && f32_like(up, dy), gate, up, dy);
+    MOVES(d, dgate, dup, dy, gate, up);
     RUN(d, swiglu_backward, dgate, dup, dy, gate, up, rule);
 }
 
@@ -453,6 +496,7 @@ void rt_route_forward(rt_dev *d, rt_tensor *idx, rt_tensor *weight, rt_tensor *s
     check_route("route_forward", idx, weight, score, logits, p);
     if (bias)
         NEED("route_forward", f32_n(bias, p->experts), bias);
+    MOVES(d, idx, weight, score, logits);
     RUN(d, route_forward, idx, weight, score, logits, bias, p);
 }
 
@@ -463,6 +507,7 @@ void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight,
     HAVE(d, route_backward);
     check_route("route_backward", idx, weight, score, dlogits, p);
     NEED("route_backward", f32_like(dweight, weight), dweight, weight);
+    MOVES(d, dlogits, dweight, idx, weight, score);
     RUN(d, route_backward, dlogits, dweight, idx, weight, score, p);
 }
 
@@ -475,6 +520,7 @@ void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot
     NEED(op, i32_n(row, idx->dim[0] * idx->dim[1]) && i32(offset, 1), offset, row, slot, idx);
     NEED(op, offset->dim[0] > 1 && offset->dim[0] <= RT_EXPERTS_MAX + 1, offset, row, slot, idx);
     NEED(op, rt_tensor_elements(idx) <= INT32_MAX, offset, row, slot, idx);
+    MOVES(d, row, slot, idx);
     RUN(d, route_sort, offset, row, slot, idx);
 }
 
@@ -506,6 +552,7 @@ void rt_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_t
 {
     HAVE(d, combine_forward);
     check_combine("combine_forward", y, ys, slot, weight);
+    MOVES(d, y, y, ys, slot, weight);
     RUN(d, combine_forward, y, ys, slot, weight);
 }
 
@@ -516,6 +563,7 @@ void rt_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt
     check_combine("combine_backward", dy, ys, slot, weight);
     NEED("combine_backward", f32_like(dys, ys) && f32_like(dweight, weight), dys, ys, dweight,
          weight);
+    MOVES(d, dys, dweight, dy, ys, slot, weight);
     RUN(d, combine_backward, dys, dweight, dy, ys, slot, weight);
 }
 
@@ -544,6 +592,9 @@ void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t
     NEED("loss", spec->jsd_beta >= 0.0f && spec->jsd_beta <= 1.0f, logits);
     check_targets("loss", t, logits->dim[0]);
     note_head(d, vocab);
+    MOVES(d, logits);
+    if (gradient)
+        MOVES(d, logits);
     RUN(d, loss, stats, logits, t, spec, vocab, scale, gradient);
 }
 
@@ -558,6 +609,7 @@ void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_te
     NEED("sample", isfinite(s->temperature) && s->temperature >= 0.0f && s->top_k >= 0, logits);
     NEED("sample", s->min_p >= 0.0f && s->min_p <= 1.0f, logits);
     note_head(d, vocab);
+    MOVES(d, logits);
     RUN(d, sample, token, logits, seed, index, s, vocab);
 }
 
@@ -588,6 +640,7 @@ void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_ten
     if (c->n_temperatures > 0)
         NEED(op, f32_nk(&out->logz, m, c->n_temperatures), &out->logz);
     note_head(d, vocab);
+    MOVES(d, logits);
     RUN(d, capture_rows, out, logits, token, seed, index, c, vocab);
 }
 
@@ -598,6 +651,7 @@ void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, 
     NEED("kl_rows", f32(p, 2) && f32(q, 2) && p->dim[0] == q->dim[0], kl, agree, p, q);
     NEED("kl_rows", f32_n(kl, p->dim[0]) && f32_n(agree, p->dim[0]), kl, agree, p, q);
     NEED("kl_rows", vocab > 0 && vocab <= p->dim[1] && vocab <= q->dim[1], kl, agree, p, q);
+    MOVES(d, p, q);
     RUN(d, kl_rows, kl, agree, p, q, vocab);
 }
 
@@ -609,6 +663,7 @@ void rt_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g)
     HAVE(d, sumsq);
     NEED("sumsq", g->dtype == RT_F32 && f32_n(partial, rt_ceil_div(rt_tensor_elements(g), 4096)),
          partial, g);
+    MOVES(d, g);
     RUN(d, sumsq, partial, g);
 }
 
@@ -618,5 +673,6 @@ void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt
     HAVE(d, adamw_step);
     NEED("adamw", f32_like(w, w) && f32_like(m, w) && f32_like(v, w) && f32_like(g, w), w, m, v, g);
     NEED("adamw", h->bias1 > 0.0f && h->bias2 > 0.0f, w);
+    MOVES(d, w, w, m, m, v, v, g);
     RUN(d, adamw_step, w, m, v, g, h);
 }

@@ -38,6 +38,7 @@ struct rt_generator {
     int32_t *token, *pos, *offset, *slot, *last,
         *page;           /* of a pass: rows, rows, S+1, S, S, S x table */
     int64_t rows, table; /* rows of a pass, pages of a sequence, at most */
+    rt_cost decode, prefill; /* a token of every sequence; what prompts beside them add */
     rt_generated counts;
 };
 
@@ -112,13 +113,13 @@ static void plan_host(void *ctx, rt_arena *a)
     }
 }
 
-/* A pass as large as any. */
-static void dry_run(rt_generator *g)
+/* A pass of so many rows in which every sequence chooses a token. */
+static rt_cost dry_run(rt_generator *g, int64_t rows)
 {
     rt_capture_buffers *cap = &g->cap;
     int64_t n = g->o.slots;
     rt_dev_dry_begin(g->d);
-    rt_acts_dry(&g->acts, g->m, g->rows, n);
+    rt_acts_dry(&g->acts, g->m, rows, n);
     rt_model_logits(g->d, g->m, &g->acts, NULL, n);
     rt_capture_upload(g->d, cap, n, false);
     rt_sample(g->d, &cap->token, &g->acts.logits, &cap->seed, &cap->index, &g->o.sampling,
@@ -126,7 +127,7 @@ static void dry_run(rt_generator *g)
     if (g->o.capture.head_max)
         rt_capture_run(g->d, cap, &g->acts.logits, n, g->o.vocab);
     rt_capture_clear(cap);
-    rt_dev_dry_end(g->d);
+    return rt_dev_dry_end(g->d);
 }
 
 rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_options *o)
@@ -146,8 +147,17 @@ rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_
     rt_acts_plan(&g->acts, &g->arenas, d, m, &shape);
     rt_capture_plan(&g->cap, &g->arenas, &o->capture, o->slots, o->slots);
     rt_arenas_add(&g->arenas, &g->host, "host", RT_ON_HOST, plan_host, g);
-    dry_run(g);
+    g->decode = dry_run(g, o->slots);
+    g->prefill = dry_run(g, g->rows); /* as large as any */
+    g->prefill.flops -= g->decode.flops;
+    g->prefill.bytes -= g->decode.bytes;
     return g;
+}
+
+void rt_generator_cost(const rt_generator *g, double prompts, double chosen, rt_needs *p)
+{
+    rt_needs_cost(p, g->d, g->decode, chosen / (double)g->o.slots);
+    rt_needs_cost(p, g->d, g->prefill, prompts / (double)rt_max(1, g->o.prefill_rows));
 }
 
 void rt_generator_needs(const rt_generator *g, rt_needs *p)

@@ -109,6 +109,8 @@ typedef struct rt_generator rt_generator;
 /* Plans memory (rt_generator_needs says how much); nothing is allocated before run. */
 rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_options *o);
 void rt_generator_needs(const rt_generator *g, rt_needs *p); /* without the device's workspace */
+/* What so many tokens of prompts, none of them shared, and chosen ones take. */
+void rt_generator_cost(const rt_generator *g, double prompts, double chosen, rt_needs *p);
 /* Until every sequence is done and next() has none. An interrupt (err.h) ends it with exit 130. */
 int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err);
 /* What the cache holds outlives a run. Between runs, and once the weights have changed: it holds

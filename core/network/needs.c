@@ -1,6 +1,5 @@
 #include "core/network/needs.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,7 +71,7 @@ void rt_needs_time(rt_needs *p)
         if (b->threads == p->threads)
             p->rate = b->rate;
     if (p->rate.flops > 0 || rt_dev_probe(&p->rate, NULL, p->threads, &ignored) == 0)
-        p->seconds = fmax(p->cost.flops / p->rate.flops, p->cost.bytes / p->rate.bytes);
+        p->seconds = p->cost.flops / p->rate.flops + p->cost.bytes / p->rate.bytes;
 }
 
 static int by_size(const void *pa, const void *pb)
@@ -99,8 +98,9 @@ void rt_needs_print(const rt_needs *p, FILE *f)
                     rt_fmt_bytes(text, sizeof text, rt_needs_sum(p, r->kind)));
     }
     if (p->seconds > 0)
-        fprintf(f, "  time    about %s for products and attention, at %.3g GFLOP/s and %.3g GB/s\n",
-                rt_fmt_seconds(text, sizeof text, p->seconds), p->rate.flops * 1e-9,
+        fprintf(f, "  time    about %s%s, at %.3g GFLOP/s and %.3g GB/s\n",
+                rt_fmt_seconds(text, sizeof text, p->seconds),
+                p->at_most ? " if all texts are as long as they may be" : "", p->rate.flops * 1e-9,
                 p->rate.bytes * 1e-9);
     if (rt_needs_sum(p, RT_NEEDS_GROWS))
         fputs("  \"grows\" follows the data and is not in the sum; neither are the program, its\n"
@@ -123,7 +123,7 @@ struct cJSON *rt_needs_json(const rt_needs *p)
         rt_json_put(json, KINDS[k], kind);
     }
     if (p->seconds > 0)
-        rt_json_put_num(json, "seconds_of_products", p->seconds);
+        rt_json_put_num(json, p->at_most ? "seconds_at_most" : "seconds_expected", p->seconds);
     rt_json_put_num(json, "units", (double)p->units);
     return json;
 }

@@ -2,8 +2,8 @@
    disk. A command's plan function (option.h) fills it; --plan prints it. Because the stages of a
    recipe are planned before any of them ran, a plan also says what it will leave (a model's
    description, an archive's settings), and the plans after it find that by its path. Time is what
-   the products and the attention of dry runs take at the speed of this machine, and nothing else.
-   Refuses: choosing. */
+   the operations of dry runs take at the speed of this machine: no files, no texts. Refuses:
+   choosing. */
 #ifndef RT_NEEDS_H
 #define RT_NEEDS_H
 
@@ -46,10 +46,11 @@ typedef struct rt_needs {
     int n;
     int64_t cap; /* private */
     int64_t units; /* what the work is counted in: samples, steps, problems and documents */
-    rt_cost cost;  /* of products and attention; 0 = not known */
+    rt_cost cost;  /* 0 = not known */
     rt_cost rate;  /* of the machine, once it was probed, with so many threads: */
     int threads;
     double seconds; /* what cost takes at that rate; 0 = not known */
+    bool at_most;   /* cost is of answers and samples as long as they may be */
     rt_needs_output output;
     const struct rt_needs *before; /* the stage planned before this one, or NULL */
 } rt_needs;
