@@ -29,7 +29,8 @@
 typedef struct train_options {
     char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts, *turns;
     rt_strlist data, eval_data, set;
-    int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup, seed, threads;
+    int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup, threads;
+    uint64_t seed;
     int64_t save_every, eval_every, eval_limit;
     double learning_rate, min_rate, hard_weight, temperature, jsd_beta;
     double beta1, beta2, eps, weight_decay, clip, balance_rate;
@@ -83,7 +84,7 @@ static const rt_option options[] = {
     OPT_CHOICE(O, recompute, "recompute", "none", "none|block",
                "block keeps only each block's input", RT_OPT_FREE),
     OPT_CHOICE(O, dtype, "dtype", "f32", "f32|bf16|f16", "of the written weights"),
-    OPT_INT(O, seed, "seed", "0", 0, 1e15, "of start and order"),
+    OPT_SEED(O, seed, "of start and order"),
     OPT_THREADS(O, threads),
     OPT_INT(O, save_every, "save-every", "200", 1, 1e9, "steps between checkpoints", RT_OPT_FREE),
     OPT_LIST(O, eval_data, "eval-data", "PATH",
@@ -206,7 +207,7 @@ static int place_model(training *t, rt_err *err)
         return rt_model_read(&t->model, t->dev, t->o->model, err);
     if (rt_model_place(&t->model, err))
         return -1;
-    return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, (uint64_t)t->o->seed, err);
+    return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, t->o->seed, err);
 }
 
 static void plan_steps(training *t, const rt_loss_spec *spec)
@@ -332,7 +333,7 @@ static int gather_documents(void *ctx, rt_position *at, const rt_document **docs
     t->n_docs = 0;
     while (tokens < t->o->batch_tokens) {
         int64_t epoch = at->document / count, place = at->document % count;
-        int64_t i = rt_corpus_shuffle(count, (uint64_t)t->o->seed, epoch, place);
+        int64_t i = rt_corpus_shuffle(count, t->o->seed, epoch, place);
         if (t->n_docs && tokens + rt_corpus_length(t->corpus, i) > t->o->batch_tokens)
             break;
         rt_document *doc = next_slot(t);

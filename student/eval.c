@@ -22,7 +22,8 @@ typedef struct eval_options {
     char *model, *reference, *out, *verify, *group, *verdicts;
     rt_strlist data, problems, set;
     rt_sampling_options sampling;
-    int64_t limit, max_length, batch, cache_tokens, pass_tokens, head_rows, seed, threads;
+    int64_t limit, max_length, batch, cache_tokens, pass_tokens, head_rows, threads;
+    uint64_t seed;
     bool plan, json, overwrite;
 } eval_options;
 
@@ -43,7 +44,7 @@ static const rt_option options[] = {
     OPT_INT(O, limit, "limit", "0", 0, 1e15, "problems and documents at most; 0 = all"),
     RT_CHAT_OPTION(O, set),
     RT_SAMPLING_OPTIONS(O, sampling, "0", "1", "512"),
-    OPT_INT(O, seed, "seed", "0", 0, 1e15, "of answers when they are drawn"),
+    OPT_SEED(O, seed, "of answers when they are drawn"),
     OPT_INT(O, max_length, "max-length", "4096", 2, 1e9,
             "longer documents are left out, and those beyond what the model was made for"),
     RT_ANSWER_OPTIONS(O, "64"),
@@ -165,8 +166,7 @@ static void ask(void *ctx, int64_t question, rt_question *q)
     const problem *p = &e->problem[question];
     *q = (rt_question){ .prompt = p->prompt.id,
                         .n_prompt = p->prompt.n,
-                        .seed = rt_hash64(&question, (int64_t)sizeof question,
-                                          (uint64_t)e->o->seed),
+                        .seed = rt_hash64(&question, (int64_t)sizeof question, e->o->seed),
                         .reference = p->answer,
                         .verify = p->verify };
 }

@@ -14,7 +14,8 @@ typedef struct generate_options {
     char *model, *prompt, *system;
     rt_strlist set;
     bool chat, raw, json;
-    int64_t context, seed, threads;
+    int64_t context, threads;
+    uint64_t seed;
     rt_sampling_options sampling;
 } generate_options;
 
@@ -28,7 +29,7 @@ static const rt_option options[] = {
     RT_CHAT_OPTION(O, set),
     RT_SAMPLING_OPTIONS(O, sampling, "0.6", "0.95", "1024"),
     OPT_INT(O, context, "context", "8192", 2, 1e7, "tokens of prompt and answer together"),
-    OPT_INT(O, seed, "seed", "0", 0, 1e15, "of the choice"),
+    OPT_SEED(O, seed, "of the choice; an archive keeps each sample's"),
     OPT_THREADS(O, threads),
     OPT_BOOL(O, json, "json", "false", "one JSON object an answer instead of the text",
              RT_OPT_FREE),
@@ -67,7 +68,7 @@ static int next_request(void *ctx, rt_request *r, rt_err *err)
                        .prompt = s->ids.id,
                        .n_prompt = s->n_prompt,
                        .max_new = rt_min(s->o->sampling.max_tokens, s->length - s->n_prompt),
-                       .seed = (uint64_t)s->o->seed + (uint64_t)s->turn };
+                       .seed = s->o->seed + (uint64_t)s->turn };
     return 1;
 }
 

@@ -178,8 +178,7 @@ static void ask(void *ctx, int64_t question, rt_question *q)
     const rt_work_item *item = item_of(s, index);
     *q = (rt_question){ .prompt = s->work.pool.id + item->at,
                         .n_prompt = item->n,
-                        .seed = rt_work_seed((uint64_t)s->o->a.seed, item->id,
-                                             index % s->o->samples),
+                        .seed = rt_work_seed(s->o->a.seed, item->id, index % s->o->samples),
                         .reference = item->answer,
                         .verify = item->verify };
 }
@@ -205,7 +204,7 @@ static int append_sample(void *ctx, const rt_answer *a, rt_err *err)
     t.verdict = a->verdict;
     t.rule = a->rule;
     t.reward = t.verdict == RT_CORRECT;
-    t.seed = rt_work_seed((uint64_t)s->o->a.seed, item->id, index % s->o->samples);
+    t.seed = rt_work_seed(s->o->a.seed, item->id, index % s->o->samples);
     t.tokens = a->token;
     t.n_tokens = a->n;
     t.prompt_tokens = t.soft_first = span.begin;

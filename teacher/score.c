@@ -162,7 +162,7 @@ static int load_record(rt_scorer *s, rt_score_text *t, int64_t i, rt_err *err)
         a->answer = t->response.answer.data;
     }
     a->finish = "given";
-    a->seed = rt_work_seed((uint64_t)s->o->a.seed, item->id, 0);
+    a->seed = rt_work_seed(s->o->a.seed, item->id, 0);
     a->tokens = ids;
     a->n_tokens = item->n;
     a->prompt_tokens = item->prompt;

@@ -106,7 +106,7 @@ int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_er
         return rt_usage(err, "--licence: one line, without control characters");
     snprintf(m->licence, sizeof m->licence, "%s", o->licence ? o->licence : "");
     m->samples_per_shard = o->samples_per_shard;
-    m->seed = (uint64_t)o->seed;
+    m->seed = o->seed;
     return read_capture(&m->capture, o, err) || read_shard(m, o->shard, err) ? -1 : 0;
 }
 

@@ -20,7 +20,8 @@ RT_BEGIN
 typedef struct rt_archive_options {
     char *teacher, *out, *licence, *shard;
     rt_strlist temperatures, set;
-    int64_t head_max, samples_per_shard, limit, seed, threads, memory;
+    int64_t head_max, samples_per_shard, limit, threads, memory;
+    uint64_t seed;
     double head_floor, tail_spacing;
     bool identity, plan, json;
 } rt_archive_options;
@@ -38,7 +39,7 @@ typedef struct rt_archive_options {
                   "tail mass that one draw stands for; 0 = no draws"),                             \
         OPT_LIST(S, a.temperatures, "temperatures", "LIST",                                        \
                  "keep the normaliser at these temperatures, \"1.5,2\""),                          \
-        RT_CHAT_OPTION(S, a.set), OPT_INT(S, a.seed, "seed", "0", 0, 1e15, "of every draw"),       \
+        RT_CHAT_OPTION(S, a.set), OPT_SEED(S, a.seed, "of every draw"),                            \
         OPT_INT(S, a.limit, "limit", "0", 0, 1e15, "take only the first N of the input; 0 = all"), \
         OPT_STR(S, a.shard, "shard", NULL, "I/N",                                                  \
                 "do part I (from 0) of N; else by the environment of a job array"),                \

@@ -37,8 +37,9 @@ peak() {
     echo "$name: exit $rc, $(awk -v a="$begun" -v b="$(date +%s.%N)" 'BEGIN {printf "%.1f", b - a}') s, most RssAnon $((most / 1024)) MiB; $(tail -n 1 "$name.err" | tr '\r' '\n' | tail -n 1)"
 }
 if [[ $parts == *resident* ]]; then
-    peak open "$retort" generate --model 8b --prompt a --max-tokens 1
-    peak open-again "$retort" generate --model 8b --prompt a --max-tokens 1
+    peak first-token "$retort" generate --model 8b --raw --prompt a --max-tokens 1
+    peak first-token-again "$retort" generate --model 8b --raw --prompt a --max-tokens 1
+    peak open "$retort" generate --model 8b --raw --prompt '' # which is refused once the model is open
     rm -rf texts.traces
     peak score "$retort" score --teacher 8b --data texts.jsonl --out texts.traces
     grep -E '^(positions|tokens)' score.out

@@ -201,6 +201,11 @@ cp out.txt greedy.txt
 expect 0 '' generate --model teacher --prompt '3+4?' --temperature 0 --json
 grep -q '"prompt_tokens":6,' out.txt || fail "generate --json: $(cat out.txt)"
 grep -qF "$(sed -n 's/.*"reasoning":"\([^"]*\)".*/\1/p' out.txt)" greedy.txt || fail "generate: $(cat out.txt greedy.txt)"
+# an archive's sample anew: its seed, of 64 bits, is what generate takes
+expect 0 '' archive show a.traces p7/1 --json
+grep -oE '"(seed|reasoning_content)":"[^"]*"' out.txt | sort | cut -d'"' -f4 >shown.txt
+expect 0 '' generate --model teacher --prompt '4+1?' --temperature 1.3 --top-p 1 --max-tokens 60 --seed "$(tail -1 shown.txt)" --json
+LC_ALL=C grep -aqF "\"reasoning\":\"$(head -1 shown.txt)\"" out.txt || fail "generate --seed: $(cat shown.txt out.txt)"
 [ "$(printf '2+3?\n\n4+4?\n' | "$retort" generate -q --model teacher --chat --json 2>err.txt | wc -l)" = 2 ] ||
     fail "a conversation of two questions: $(cat err.txt)"
 expect 0 '' logits --model "$here/golden/models/deepseek_q" --tokens "$here/golden/models/deepseek_q/tokens.npy" \

@@ -9,7 +9,8 @@
 
 typedef struct values {
     bool fresh, shuffle;
-    int64_t steps, seed;
+    int64_t steps;
+    uint64_t seed;
     double lr;
     char *model, *target, *out;
     rt_strlist data;
@@ -22,7 +23,7 @@ static const rt_option OPTIONS[] = {
     OPT_CHOICE(values, target, "target", "drawn", "drawn|bucket|renorm|reverse", "soft target"),
     OPT_FLOAT(values, lr, "learning-rate", "3e-4", 0, 1, "peak learning rate"),
     OPT_INT(values, steps, "steps", "100", 1, 1000000, "optimizer steps"),
-    OPT_INT(values, seed, "seed", "0", 0, 9.3e18, "seed of everything random"),
+    OPT_SEED(values, seed, "seed of everything random"),
     OPT_BOOL(values, fresh, "fresh", "false", "start again"),
     OPT_BOOL(values, shuffle, "shuffle", "true", "shuffle the samples"),
 };
@@ -80,7 +81,7 @@ START_TEST(precedence)
     ck_assert_int_eq(parse(&v, recipe, NULL, &err), 0);
     ck_assert(v.lr == 0.5 && v.steps == 200 && !v.shuffle && v.data.n == 2);
     ck_assert(!strcmp(v.data.item[1], "y") && !strcmp(v.model, "r") && !strcmp(v.target, "drawn"));
-    ck_assert_int_eq(v.seed, 9007199254740993); // beyond 2^53: from a string, exact
+    ck_assert_uint_eq(v.seed, 9007199254740993); // beyond 2^53: from a string, exact
     rt_options_free(&TRAIN, &v);
     ck_assert_int_eq(parse(&v, recipe, WORDS("--steps=7", "--data", "z", "--shuffle"), &err), 0);
     ck_assert(v.steps == 7 && v.lr == 0.5 && v.shuffle && v.data.n == 1);
@@ -155,6 +156,9 @@ START_TEST(mistakes)
         { NULL, { "--steps", "" }, "is not an integer" },
         { NULL, { "--steps", "99999999999999999999" }, "is out of bounds" },
         { NULL, { "--steps", "0" }, "--steps: 0 is out of bounds, it must be from 1 to 1000000" },
+        { NULL, { "--seed", "18446744073709551616" }, "from 0 to 18446744073709551615" },
+        { NULL, { "--seed", "-1" }, "is not an integer from 0 to" },
+        { NULL, { "--seed", " 1" }, "is not an integer from 0 to" },
         { NULL, { "--learning-rate", "nan" }, "is not a number" },
         { NULL, { "--learning-rate", "1.01" }, "--learning-rate: 1.01 is out of bounds" },
         { NULL, { "--learning-rate", "1e-3x" }, "is not a number" },
@@ -223,14 +227,14 @@ START_TEST(round_trip)
     rt_err err;
     rt_origin origin[RT_COUNT(OPTIONS)];
     bool help;
-    char **words = WORDS("--model", "a \"b\"", "--seed=9223372036854775807", "--learning-rate",
+    char **words = WORDS("--model", "a \"b\"", "--seed=18446744073709551615", "--learning-rate",
                          "0.1", "--data", "x", "--data", "y", "--fresh");
     ck_assert_int_eq(rt_options_parse_origins(&TRAIN, &v, NULL, 10, words, origin, &help, &err), 0);
     ck_assert(origin[0] == RT_FROM_FLAG && origin[2] == RT_FROM_DEFAULT);
     cJSON *json = rt_options_json(&TRAIN, &v);
     ck_assert_int_eq(rt_options_parse_origins(&TRAIN, &w, json, 0, NULL, origin, &help, &err), 0);
     ck_assert(origin[0] == RT_FROM_RECIPE && origin[2] == RT_FROM_DEFAULT); // null: not given
-    ck_assert(w.seed == INT64_MAX && w.lr == v.lr && w.fresh && w.data.n == 2 && !w.out);
+    ck_assert(w.seed == UINT64_MAX && w.lr == v.lr && w.fresh && w.data.n == 2 && !w.out);
     cJSON *again = rt_options_json(&TRAIN, &w);
     ck_assert(cJSON_Compare(json, again, true));
     cJSON_Delete(json);
@@ -242,7 +246,7 @@ END_TEST
 
 START_TEST(bytes)
 {
-    static const rt_option rows[] = { OPT_BYTES(values, seed, "memory", "0", 0, 1e15, "h") };
+    static const rt_option rows[] = { OPT_BYTES(values, steps, "memory", "0", 0, 1e15, "h") };
     rt_command cmd = { .name = "c",
                        .help = "h",
                        .options = rows,
@@ -268,7 +272,7 @@ START_TEST(bytes)
         int bad = rt_options_parse(&cmd, &v, NULL, 2, words, &help, &err);
         ck_assert_msg(bad == (ROWS[i].bytes < 0 ? -1 : 0), "%s: %s", ROWS[i].word,
                       bad ? err.text : "accepted");
-        ck_assert(bad || v.seed == ROWS[i].bytes);
+        ck_assert(bad || v.steps == ROWS[i].bytes);
         rt_options_free(&cmd, &v);
     }
 }
@@ -310,10 +314,10 @@ START_TEST(broken_tables)
         rt_option row;
         const char *says;
     } ROWS[] = {
-        { OPT_INT(values, seed, "a", "0", 1, 9, "h"), "out of bounds" },
-        { OPT_INT(values, seed, "a", "x", 1, 9, "h"), "not an integer" },
-        { OPT_INT(values, seed, "a", NULL, 1, 9, "h"), "a default" },
-        { OPT_INT(values, seed, "a", "1", 9, 1, "h"), "min <= max" },
+        { OPT_INT(values, steps, "a", "0", 1, 9, "h"), "out of bounds" },
+        { OPT_INT(values, steps, "a", "x", 1, 9, "h"), "not an integer" },
+        { OPT_INT(values, steps, "a", NULL, 1, 9, "h"), "a default" },
+        { OPT_INT(values, steps, "a", "1", 9, 1, "h"), "min <= max" },
         { OPT_BOOL(values, shuffle, "a", "yes", "h"), "not true or false" },
         { OPT_CHOICE(values, out, "a", "z", "x|y", "h"), "not one of" },
         { OPT_BOOL(values, shuffle, "a", "true", ""), "no help" },
@@ -323,11 +327,15 @@ START_TEST(broken_tables)
         { OPT_BOOL(values, shuffle, "A_b", "true", "h"), "no name" },
         { OPT_BOOL(values, fresh, "a", "true", "h"), "share a field" },
         { { .name = "a", .kind = RT_OPT_STR, .offset = sizeof(values), .help = "h" }, "outside" },
-        { { .name = "a", .kind = RT_OPT_STR, .offset = 32, .def = "x", .required = true,
+        { { .name = "a",
+            .kind = RT_OPT_STR,
+            .offset = 32,
+            .def = "x",
+            .required = true,
             .help = "h" },
           "required and has a default" },
         { OPT_STR(values, out, "a", NULL, "DIR", "h"), "needs the role" },
-        { OPT_INT(values, seed, "a", "0", 0, 9, "h", RT_OPT_INPUT), "cannot be a path" },
+        { OPT_INT(values, steps, "a", "0", 0, 9, "h", RT_OPT_INPUT), "cannot be a path" },
     };
     for (int i = 0; i < RT_COUNT(ROWS); i++) {
         rt_option rows[2] = { OPT_BOOL(values, fresh, "fresh", "false", "start again"),

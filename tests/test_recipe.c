@@ -74,7 +74,7 @@ static rt_hash flip(rt_work_of *w, const rt_option *o, void *at, char *text)
         *(bool *)at = !*(bool *)at;
         key = key_of(w);
         *(bool *)at = !*(bool *)at;
-    } else if (o->kind == RT_OPT_INT || o->kind == RT_OPT_BYTES) {
+    } else if (o->kind == RT_OPT_INT || o->kind == RT_OPT_BYTES || o->kind == RT_OPT_SEED) {
         *(int64_t *)at += 1;
         key = key_of(w);
         *(int64_t *)at -= 1;

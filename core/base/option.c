@@ -5,6 +5,7 @@
 #include "core/base/option.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +137,12 @@ static int set_bytes(const rt_option *o, int64_t *at, const char *text, const ch
     return 0;
 }
 
+static bool is_number(const rt_option *o)
+{
+    return o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT || o->kind == RT_OPT_BYTES ||
+           o->kind == RT_OPT_SEED;
+}
+
 // Parses text into the field. where: how the user gave it, "--steps" or "recipe key \"steps\"".
 static int set_value(const rt_option *o, void *values, const char *text, const char *where,
                      rt_err *err)
@@ -160,6 +167,17 @@ static int set_value(const rt_option *o, void *values, const char *text, const c
         if (check_bounds(o, (double)v, where, text, err))
             return -1;
         *(int64_t *)at = v;
+        return 0;
+    }
+    case RT_OPT_SEED: {
+        unsigned long long v = strtoull(text, &end, 10);
+        if (end == text || *end || text[strspn(text, "0123456789")])
+            return rt_usage(err, "%s: \"%s\" is not an integer from 0 to %llu", where, text,
+                            ULLONG_MAX);
+        if (errno)
+            return rt_usage(err, "%s: %s is out of bounds, it must be from 0 to %llu", where, text,
+                            ULLONG_MAX);
+        *(uint64_t *)at = v;
         return 0;
     }
     case RT_OPT_BYTES:
@@ -196,12 +214,12 @@ static int set_json(const rt_option *o, void *values, const cJSON *v, const char
                                           "a number",
                                           "a string",
                                           "a string or an array of strings",
-                                          "a number of bytes, or a string (\"2G\")" };
-    bool number = o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT || o->kind == RT_OPT_BYTES;
+                                          "a number of bytes, or a string (\"2G\")",
+                                          "an integer" };
     // Integers beyond 2^53 come as strings, because JSON numbers are doubles.
     bool fits = o->kind == RT_OPT_BOOL ? cJSON_IsBool(v)
-                : number ? cJSON_IsNumber(v) || (o->kind != RT_OPT_FLOAT && cJSON_IsString(v))
-                         : cJSON_IsString(v);
+                : is_number(o) ? cJSON_IsNumber(v) || (o->kind != RT_OPT_FLOAT && cJSON_IsString(v))
+                               : cJSON_IsString(v);
     if (o->kind == RT_OPT_LIST && cJSON_IsArray(v)) {
         for (const cJSON *c = v->child; c; c = c->next) {
             if (!cJSON_IsString(c))
@@ -461,6 +479,12 @@ cJSON *rt_options_json(const rt_command *cmd, const void *values)
                 rt_json_put_i64(json, key, v);
             else
                 rt_json_put_str(json, key, text);
+        } else if (o->kind == RT_OPT_SEED) {
+            uint64_t v = *(const uint64_t *)at;
+            if (v < 1ULL << 53)
+                rt_json_put_i64(json, key, (int64_t)v);
+            else
+                rt_json_put_u64(json, key, v);
         } else if (o->kind == RT_OPT_FLOAT) {
             rt_json_put_num(json, key, *(const double *)at);
         } else if (o->kind == RT_OPT_STR) {
@@ -502,8 +526,9 @@ const char *rt_option_path(const rt_option *o, const void *values, int k)
 
 static size_t field_bytes(const rt_option *o)
 {
-    static const size_t BYTES[] = { sizeof(bool),   sizeof(int64_t),    sizeof(double),
-                                    sizeof(char *), sizeof(rt_strlist), sizeof(int64_t) };
+    static const size_t BYTES[] = { sizeof(bool),    sizeof(int64_t),    sizeof(double),
+                                    sizeof(char *),  sizeof(rt_strlist), sizeof(int64_t),
+                                    sizeof(uint64_t) };
     return BYTES[o->kind];
 }
 
@@ -550,8 +575,7 @@ static int check_row(const rt_command *cmd, int i, void *scratch, rt_err *err)
         if (o->offset < b->offset + field_bytes(b) && b->offset < o->offset + field_bytes(o))
             return rt_fail(err, "%s: --%s and --%s share a field", at, o->name, b->name);
     }
-    bool number = o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT || o->kind == RT_OPT_BYTES;
-    if (number && (!(o->min <= o->max) || (!o->def && !o->required)))
+    if (is_number(o) && (!(o->min <= o->max) || (!o->def && !o->required)))
         return rt_fail(err, "%s: --%s needs min <= max and a default", at, o->name);
     if (check_role(cmd, o, err))
         return -1;

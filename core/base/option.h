@@ -19,6 +19,7 @@ typedef enum rt_opt_kind {
     RT_OPT_STR,   /* char * field, malloc'd or NULL; choices (if any) separated by '|' */
     RT_OPT_LIST,  /* rt_strlist field; flag may repeat; recipe takes an array or a string */
     RT_OPT_BYTES, /* int64_t field: bytes, or "1.5G" with K, M, G or T of 1024 each */
+    RT_OPT_SEED,  /* uint64_t field, every value of it */
 } rt_opt_kind;
 
 /* What an option means for the result, the bytes that a command leaves. Skipping and resuming
@@ -42,7 +43,7 @@ typedef struct rt_option {
     rt_opt_kind kind;
     size_t offset;        /* of the field in the command's struct */
     const char *def;      /* default as text; NULL = none (required when required is set) */
-    double min, max;      /* bounds for INT, FLOAT and BYTES */
+    double min, max;      /* bounds for numbers */
     const char *choices;  /* "a|b|c" for STR, else NULL */
     const char *arg;      /* "DIR", "FILE", "N" in help; only a "TEXT" may be empty */
     bool required;
@@ -63,6 +64,8 @@ typedef struct rt_option {
     RT_OPT_ROW(S, f, int64_t, RT_OPT_INT, name, def, min, max, NULL, "N", false, __VA_ARGS__)
 #define OPT_BYTES(S, f, name, def, min, max, ...)                                                  \
     RT_OPT_ROW(S, f, int64_t, RT_OPT_BYTES, name, def, min, max, NULL, "BYTES", false, __VA_ARGS__)
+#define OPT_SEED(S, f, ...)                                                                        \
+    RT_OPT_ROW(S, f, uint64_t, RT_OPT_SEED, "seed", "0", 0, 0x1p64, NULL, "N", false, __VA_ARGS__)
 #define OPT_FLOAT(S, f, name, def, min, max, ...) \
     RT_OPT_ROW(S, f, double, RT_OPT_FLOAT, name, def, min, max, NULL, "X", false, __VA_ARGS__)
 #define OPT_STR(S, f, name, def, arg, ...) \
