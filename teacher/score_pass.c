@@ -259,7 +259,8 @@ void rt_scorer_needs(const rt_scorer *s, rt_needs *p)
     rt_needs_arenas(p, &s->arenas);
     rt_teacher_needs(&s->teacher, p);
     rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of a pass",
-                 rt_soft_most(rows, rows * items) + RT_SCORE_TEXTS * rt_soft_most(0, 0));
+                 rt_soft_most(rows, rows * items) +
+                     rt_min(rows, RT_SCORE_TEXTS) * rt_soft_most(0, 0));
     rt_work_needs(&s->work, &s->o->a, &s->manifest, rt_ceil_div(s->count, s->manifest.parts),
                   s->longest, s->longest, p);
 }

@@ -9,7 +9,7 @@
 
 /* Pages of the program that are not touched yet, stacks, what the allocator keeps, JSON of a
  * sample. */
-#define ASIDE_BYTES ((int64_t)32 << 20)
+#define ASIDE_BYTES ((int64_t)16 << 20)
 
 /* Every token that ends a response in this model's way of talking ends generation, also where
    generation_config.json names fewer. */

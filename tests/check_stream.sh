@@ -146,7 +146,8 @@ expect 0 '' score --teacher bf16 --data one.jsonl --out mine.traces
 grep -q mine mine.traces.pass || fail "a file of the user's was taken away"
 
 # --- too little is refused with the least that works, and that works
-for command in "score --teacher bf16 --data texts.jsonl --limit 3" "sample --teacher bf16 --prompts texts.jsonl --limit 3 --max-tokens 8"; do
+for command in "score --data texts.jsonl" "sample --prompts texts.jsonl --max-tokens 8"; do
+    command+=" --teacher bf16 --limit 3 --threads 2"
     expect 1 'too little for .*: the least that works is --memory [0-9]+M' $command --out least.traces --memory 20M
     absent least.traces
     expect 0 'too little for .*: the least that works is --memory' $command --out least.traces --memory 20M --plan
@@ -154,6 +155,8 @@ for command in "score --teacher bf16 --data texts.jsonl --limit 3" "sample --tea
     expect 1 'the least that works' $command --out least.traces --memory $((least - 8))M
     expect 0 '' $command --out least.traces --memory ${least}M --json
     within $((least << 20)) "the least"
+    [ $((5 * $(value stream.peak_bytes))) -gt $((2 * least << 20)) ] || # not all of it is touched
+        fail "the least is ${least}M, taken were $(value stream.peak_bytes) bytes"
     rm -rf least.traces
 done
 
