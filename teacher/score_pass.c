@@ -113,7 +113,8 @@ static int take_rows(rt_scorer *s, rt_err *err)
     rt_capture_buffers *b = &s->capture;
     if (rt_sync(s->teacher.dev, err))
         return -1;
-    if (!rt_capture_finite(b))
+    s->hopeless = !rt_capture_finite(b);
+    if (s->hopeless)
         return rt_finite_fail(s->teacher.dev, &s->teacher.model, &s->acts, err);
     for (int64_t i = 0; i < b->n; i++)
         rt_capture_append(b, i, &s->text[s->wanted[i]].soft);
@@ -196,7 +197,7 @@ static int score_flight(rt_scorer *s, rt_err *err)
     int bad = rt_inflight_run(&s->fly, kept ? s->pass_path : NULL, &s->salt, err);
     for (int64_t b = 0; !bad && b < s->fly.batches; b++)
         bad = finish_batch(s, b, err);
-    rt_inflight_end(&s->fly, !bad);
+    rt_inflight_end(&s->fly, !bad || s->hopeless);
     return bad;
 }
 

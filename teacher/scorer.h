@@ -51,7 +51,7 @@ typedef struct rt_scorer {
     float *stream;             /* host (rows, C), for those */
     char *pass_path;           /* where a pass is kept, OUT.pass */
     rt_hash salt;              /* of the teacher, for that */
-    bool checkpoint;           /* passes are long */
+    bool checkpoint, hopeless; /* passes are long; this one would end the same way again */
     rt_score_text placed;      /* of a sample that stands in an archive of another plan */
     rt_bytes_map ids;          /* of the archive's samples, in their order; for those */
     rt_progress progress;

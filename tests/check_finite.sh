@@ -43,15 +43,17 @@ for case in "model.norm.weight $NAN NaN" "model.layers.1.mlp.up_proj.weight $INF
     expect "$says" generate -q --model m --prompt hi --max-tokens 3 --temperature 0
     expect "$says" sample -q --teacher m --prompts d.jsonl --out a.traces --max-tokens 3
     expect "$says" score -q --teacher m --data d.jsonl --out b.traces
+    : >c.traces.pass # as a pass that was killed leaves it: kept where going on can mend what ended it
+    expect "$says" score -q --teacher m --data d.jsonl --out c.traces --memory 200M
     expect "$says" eval -q --model m --archive d.jsonl --out e.json
     expect "$says" eval -q --model m --problems d.jsonl --max-tokens 3 --out e.json
     expect "m: $says" eval -q --model "$golden" --reference m --archive d.jsonl --out e.json
     expect "step 1: m: $says" train -q --model m --data d.jsonl --loss hard --out s --steps 2
     expect "$1.* is not finite" quantize -q --model m --type Q8_0 --out q.gguf
-    for out in l.npy e.json q.gguf s/config.json s/checkpoint.safetensors; do
+    for out in c.traces.pass l.npy e.json q.gguf s/config.json s/checkpoint.safetensors; do
         [ ! -e $out ] || { echo "$1: $out was written"; failed=1; }
     done
-    rm -rf a.traces b.traces s
+    rm -rf a.traces b.traces c.traces s
 done
 
 # Finite weights whose products overflow: the layer is named.
