@@ -24,16 +24,22 @@ static void kept(double *p, const float *z, int64_t n, const rt_sampling *s)
 /* --- samples ------------------------------------------------------------------------------------
  */
 
+/* m draws from one row of logits: alone at first, then ever more of them together, because a device
+   that waits and guards its memory takes longer for a call than for its rows. */
 static void draw(rt_dev *d, int32_t *token, const float *z, int64_t v, int64_t m,
                  const rt_sampling *s, uint64_t seed)
 {
-    rt_tensor logits = rt_tensor_2((void *)(uintptr_t)z, RT_F32, 1, v);
-    for (int64_t r = 0; r < m; r++) {
-        struct counters c = new_counters(1, seed, (int32_t)r);
-        rt_tensor t = rt_tensor_1(token + r, RT_I32, 1);
+    int64_t most = rt_max(1, rt_min(m, (1 << 20) / v));
+    rt_tensor all = new_rows(RT_F32, most, v);
+    for (int64_t r = 0; r < most; r++)
+        memcpy(rt_f32(&all) + r * v, z, (size_t)v * sizeof *z);
+    for (int64_t at = 0, n = 1; at < m; at += n, n = rt_min(rt_min(2 * n, most), m - at)) {
+        struct counters c = new_counters(n, seed, (int32_t)at);
+        rt_tensor t = rt_tensor_1(token + at, RT_I32, n), logits = rt_tensor_rows(&all, 0, n);
         sample_rows(d, &t, &logits, &c, s, v);
         free_counters(&c);
     }
+    free(all.data);
 }
 
 /* Pearson's statistic over classes of at least 5 expected draws; the rest is pooled. */
