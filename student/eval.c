@@ -209,6 +209,7 @@ static int answer_problems(evaluation *e, rt_err *err)
     rt_answers_io io = { .ctx = e, .ask = ask, .take = count };
     rt_answers *answers = NULL;
     rt_progress_begin(&e->progress, "answers", 0, e->n_problems);
+    e->progress.together = e->o->batch;
     int bad = open_answers(&answers, e, err) || rt_answers_run(answers, e->n_problems, &io, err);
     rt_answers_close(answers);
     rt_progress_end(&e->progress);

@@ -364,6 +364,7 @@ static int generate(sampler *s, rt_err *err)
     if (read_teacher(s, err))
         return -1;
     rt_progress_begin(&s->progress, "sample", s->progress.done, s->progress.total);
+    s->progress.together = s->batch;
     int bad = rt_answers_run(s->answers, s->n_todo, &io, err);
     rt_progress_end(&s->progress);
     if (bad && rt_interrupted()) {

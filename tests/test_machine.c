@@ -431,6 +431,30 @@ START_TEST(log_formats)
 }
 END_TEST
 
+/* The line that stands at the end, with so many of 600 done and 64 of them begun side by side. */
+static bool shows_eta(int64_t done)
+{
+    char text[400] = "";
+    rt_progress p;
+    FILE *f = tmpfile();
+    int kept = dup(2);
+    ck_assert(f && kept >= 0 && dup2(fileno(f), 2) == 2);
+    rt_progress_begin(&p, "answers", 100, 600);
+    p.together = 64;
+    rt_progress_update(&p, 100 + done, NULL);
+    rt_progress_end(&p);
+    dup2(kept, 2);
+    close(kept);
+    rewind(f);
+    ck_assert_msg(fgets(text, sizeof text, f) && strstr(text, "answers 1"), "%s", text);
+    fclose(f);
+    return strstr(text, "ETA") != NULL;
+}
+
+/* Of work done side by side the first ones done say little of the rest. */
+START_TEST(progress_eta) { ck_assert(!shows_eta(1) && !shows_eta(63) && shows_eta(64)); }
+END_TEST
+
 int main(void)
 {
     const suite_test tests[] = { { err_texts, 1 },       { process_signals, 1 },
@@ -438,6 +462,6 @@ int main(void)
                                  { paths_untold, 1 },    { file_directories, 1 },
                                  { json_traps, 1 },      { json_getters, 1 },
                                  { json_round_trip, 1 }, { soft_rows, 1 },
-                                 { log_formats, 1 } };
+                                 { log_formats, 1 },     { progress_eta, 1 } };
     return suite_run("machine", NULL, tests, RT_COUNT(tests));
 }

@@ -80,7 +80,7 @@ static void show(rt_progress *p, double now)
         n += snprintf(line + n, sizeof line - (size_t)n, " | %s", p->text);
     n += snprintf(line + n, sizeof line - (size_t)n, " | %s",
                   rt_fmt_bytes(bytes, sizeof bytes, rt_peak_rss_bytes()));
-    if (p->total > p->done && fresh > 0) {
+    if (p->total > p->done && fresh > 0 && fresh >= p->together) {
         double left = (now - p->begun) / (double)fresh * (double)(p->total - p->done);
         snprintf(line + n, sizeof line - (size_t)n, " | ETA %s",
                  rt_fmt_seconds(eta, sizeof eta, left));

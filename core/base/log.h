@@ -26,6 +26,7 @@ typedef struct rt_progress {
     int64_t total, done;
     double begun, shown;
     int64_t resumed_from; /* work not done by this process; excluded from the rate */
+    int64_t together;     /* begun side by side: the rate says nothing before so many are done */
     char text[200];       /* private: the caller's part of the last update */
     bool pending;         /* private: it has not been shown yet */
 } rt_progress;
