@@ -337,6 +337,7 @@ START_TEST(json_round_trip)
     }
     rt_json_put(json, "numbers", numbers);
     rt_json_put_str(json, "text \"\\\n\x01", "caf\xc3\xa9 \"\\/\b\f\n\r\t\x1f");
+    rt_json_put_str(json, "cut", "a\xc2 b\xff");
     rt_json_put_u64(json, "seed", UINT64_MAX);
     rt_json_put_i64(json, "safe", -9007199254740991);
     rt_json_put_num(json, "nan", NAN);
@@ -352,6 +353,7 @@ START_TEST(json_round_trip)
         ck_assert_msg(c->valuedouble == sent[i], "%.17g came back as %.17g", sent[i],
                       c->valuedouble);
     ck_assert(cJSON_IsNull(rt_json_find(back, "nan")));
+    ck_assert_str_eq(rt_json_find(back, "cut")->valuestring, "a\xef\xbf\xbd b\xef\xbf\xbd");
     ck_assert_str_eq(rt_json_find(back, "text \"\\\n\x01")->valuestring,
                      "caf\xc3\xa9 \"\\/\b\f\n\r\t\x1f");
     cJSON_Delete(json);

@@ -243,20 +243,27 @@ static void put_bytes(text_buf *b, const char *s, size_t n)
 
 static void put_text(text_buf *b, const char *s) { put_bytes(b, s, strlen(s)); }
 
+// A byte that is not UTF-8, which a model may say, is U+FFFD.
 static void put_quoted(text_buf *b, const char *s)
 {
     static const char SHORT[] = "\b\f\n\r\t\"\\", LETTER[] = "bfnrt\"\\";
     put_text(b, "\"");
     for (const char *run = s;; s++) {
         unsigned char c = (unsigned char)*s;
-        if (c >= 0x20 && c != '"' && c != '\\')
+        uint32_t cp;
+        int n = c < 0x80 ? 1 : rt_utf8_decode(s, (int64_t)strnlen(s, 4), &cp);
+        if (n > 0 && c >= 0x20 && c != '"' && c != '\\') {
+            s += n - 1;
             continue;
+        }
         put_bytes(b, run, (size_t)(s - run));
         if (c == 0)
             break;
         char escape[8];
         const char *known = strchr(SHORT, c);
-        if (known)
+        if (n <= 0)
+            snprintf(escape, sizeof escape, "\xEF\xBF\xBD");
+        else if (known)
             snprintf(escape, sizeof escape, "\\%c", LETTER[known - SHORT]);
         else
             snprintf(escape, sizeof escape, "\\u%04x", c);
