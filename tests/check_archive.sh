@@ -1,32 +1,15 @@
 #!/bin/bash
 # `retort archive` as a user meets it, and the archive as others meet it: unzip, libarchive and numpy.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1
 scratch=$2
 root=$PWD
 maker=$(dirname "$retort")/test_trace
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
-failed=0
 
-fail() {
-    echo "check_archive: $*"
-    failed=1
-}
 # expect CODE STDOUT-REGEX STDERR-REGEX arguments...; an empty regex means "nothing at all".
-expect() {
-    local code=$1 out=$2 err=$3 got
-    shift 3
-    "$retort" archive "$@" >out.txt 2>err.txt
-    got=$?
-    if [ $got != "$code" ] || ! matches "$out" out.txt || ! matches "$err" err.txt; then
-        fail "archive $*: exit $got, expected $code"
-        sed 's/^/  stdout: /' out.txt | head -5
-        sed 's/^/  stderr: /' err.txt | head -5
-    fi
-}
-matches() {
-    if [ -z "$1" ]; then [ ! -s "$2" ]; else grep -qE -- "$1" "$2"; fi
-}
+expect() { prints "$1" "$2" "$3" archive "${@:4}"; }
 
 export CK_FORK=no CK_VERBOSITY=silent
 "$maker" make a.traces 23 && "$maker" make b.traces 6 open || exit 1

@@ -2,12 +2,11 @@
 # 200 flipped bits in what retort wrote, then the commands that read it: each is an error of one line,
 # or the result is the one without the flip; a checkpoint falls back to the one before it.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 tool=$(dirname "$1")/test-tool golden=$PWD/tests/golden
 rm -rf "$dir" && mkdir -p "$dir"
 cd "$dir" || exit 1
 ln -s "$retort" retort && ln -s "$golden" golden && retort=./retort golden=golden # without the tree's folder, which may hold a space
-failed=0
-fail() { echo "check_damage: $*" >&2; failed=1; }
 cat >config.json <<'E'
 {"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 4, "num_attention_heads": 1, "num_key_value_heads": 1,
  "intermediate_size": 4, "rms_norm_eps": 1e-6, "max_position_embeddings": 64, "tie_word_embeddings": true, "rope_theta": 10000.0}

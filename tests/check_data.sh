@@ -2,30 +2,12 @@
 # What people put in and what becomes of it: records, ids, turns, sources and archives, through the
 # commands that read them. One clear line for whatever is wrong, and nothing lost without a word.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 scratch=$2
 here=$(cd "$(dirname "$0")" && pwd)
 teacher=$here/golden/student
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
-failed=0
 
-fail() {
-    echo "$*"
-    failed=1
-}
-
-# expect CODE STDERR-REGEX arguments...: exit code, and one line on stderr, or none.
-expect() {
-    local code=$1 err=$2 got
-    shift 2
-    "$retort" "$@" -q >out.txt 2>err.txt
-    got=$?
-    if [ $got != "$code" ] || [ "$(wc -l <err.txt)" -gt 1 ] ||
-        { [ -n "$err" ] && ! grep -qE -- "$err" err.txt; }; then
-        fail "retort $*: exit $got, expected $code ${err:+and \"$err\"}"
-        sed 's/^/  stdout: /' out.txt | head -5
-        sed 's/^/  stderr: /' err.txt | head -5
-    fi
-}
 score() { # DATA OUT [flags...]
     local data=$1 out=$2
     shift 2
@@ -150,7 +132,6 @@ done
 for i in $(seq 0 39); do echo "{\"id\":\"q $i\",\"prompt\":\"$((i % 7))+$((i % 5))?\",\"answer\":\"$((i % 7 + i % 5))\"}"; done >grow.jsonl
 head -25 grow.jsonl >first.jsonl
 (sed -n '26,40p' grow.jsonl && head -25 grow.jsonl) >other-order.jsonl
-same() { diff -r "$1" "$2" >diff.txt 2>&1 || fail "$3: $1 and $2 differ: $(head -3 diff.txt)"; }
 sample() { # CODE STDERR-REGEX OUT [flags...]
     local code=$1 err=$2 out=$3
     shift 3

@@ -6,13 +6,13 @@
 # --limit 8 (eval, score, and sample's choices) make it end. Each line runs twice: users do.
 # RETORT_REAL_MODEL=DIR|GGUF: also the example's first 100 problems with that model as the teacher.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 root=$PWD problems=$(dirname "$1")/reasoning-problems
 rm -rf "$dir" && mkdir -p "$dir" && cd "$dir" || exit 1
 # names without the tree's folder, which may hold a space: the rows below are split at spaces
 ln -s "$root/examples/reasoning" reasoning
 example=reasoning teacher=reasoning/teacher
-failed=0 lines=0
-fail() { echo "check_defaults: $*"; failed=1; }
+lines=0
 
 # try words...: twice, or once where a second time is rightly refused (once=yes). TIMES=1 shows seconds.
 once=

@@ -3,6 +3,7 @@
 # in one line that says so, exit 1, nothing is half-written, and the same command run again ends in the
 # bytes of an undisturbed run. Needs the strict device (RETORT_STRICT=ON), which can be told to fail.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2
 rm -rf "$dir" && mkdir -p "$dir"
 "$retort" doctor --json | grep -q '"strict"' || exit 0
@@ -10,8 +11,6 @@ teacher=$PWD/examples/reasoning/teacher student=$PWD/examples/reasoning/student-
 tokens=$PWD/tests/golden/example/tokens.npy
 cd "$dir" || exit 1
 cp "$tokens" ids.npy || exit 1
-failed=0
-fail() { echo "FAIL: $*" >&2; failed=1; }
 for i in $(seq 12); do echo "{\"id\": \"p$i\", \"prompt\": \"What is $i + 7?\", \"response\": \"$((i + 7))\"}"; done >text.jsonl
 
 run() { # NAME: the command, into out.NAME

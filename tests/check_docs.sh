@@ -4,13 +4,12 @@
 # command must succeed. Links between the pages lead somewhere. A retort line that is not run is one in
 # another fence (console: a transcript) or an indented block. PAGES="docs/a.md" runs only those.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1
 scratch=$2
 root=$PWD
 build=$(cd "$(dirname "$retort")" && pwd)
 rm -rf "$scratch" && mkdir -p "$scratch" && scratch=$(cd "$scratch" && pwd)
-failed=0
-fail() { echo "check_docs: $*"; failed=1; }
 
 # the blocks, each followed by its line number for the report
 blocks() { awk -v page="$1" '/^```sh$/ { on = 1; printf "at=%s:%d\n", page, NR; next } /^```/ { on = 0 } on' "$1"; }

@@ -2,11 +2,11 @@
 # Weights that are not finite: every command that computes with them ends with exit 1 and one line
 # that names the tensor, and leaves nothing under an output's name.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1
 scratch=$2
 golden=$PWD/tests/golden/student
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
-failed=0
 
 # poke FILE TENSOR HEX...: the first bytes of a tensor, by the offsets of the header
 poke() {

@@ -2,21 +2,16 @@
 # A GGUF wherever a model directory is taken: teacher, base of a student, its tokenizer, source of
 # quantization, and every command that reads a model. What comes out is what the directory gives.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1
 scratch=$2
 golden=$PWD/tests/golden/student
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
-failed=0
 
-fail() {
-    echo "check_gguf: $*"
-    failed=1
-}
 run() {
     "$retort" "$@" >out.txt 2>err.txt && return
     fail "retort $*: $(tail -1 err.txt)"
 }
-same() { cmp "$1" "$2" || fail "$1 and $2 differ"; }
 
 cp -r "$golden" model && chmod -R u+w model
 run quantize -q --model model --type F32 --out model.gguf

@@ -2,6 +2,7 @@
 # The arrows of the house, a table: which room may include which, and what a room shows to others. Also:
 # includes are written from the root, and every header stands on its own.
 set -u
+. "$(dirname "$0")/check.sh"
 scratch=$2
 rm -rf "$scratch" && mkdir -p "$scratch"
 
@@ -80,7 +81,6 @@ found=$(violations)
 if [ -n "$found" ]; then echo "$found"; exit 1; fi
 
 flags="-std=gnu11 -Wall -Wextra -Wpedantic -Werror -D_GNU_SOURCE -DRT_VERSION=\"0\" -I. -fsyntax-only"
-failed=0
 # core/device/cpu/isa_*.h is kernel text that isa.c includes once for each instruction set: no header;
 # core/device/cuda/ is C++.
 for header in $(find core corpora teacher student quant distill -name '*.h' -not -name 'isa_*' \

@@ -2,12 +2,11 @@
 # cmake --install into a folder with a space: the program, the manual page (whole, by groff where it is
 # there), and completion that a bash really completes by; zsh and fish read theirs where they are there.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1
 scratch=$2
 build=$(cd "$(dirname "$retort")" && pwd)
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
-failed=0
-fail() { echo "check_install: $*"; failed=1; }
 
 to="$PWD/a prefix"
 cmake --install "$build" --prefix "$to" >install.txt 2>&1 || { fail "cmake --install: $(tail -1 install.txt)"; exit 1; }

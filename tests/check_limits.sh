@@ -2,14 +2,13 @@
 # What the shell and the system may refuse or send: every limit ends in one line that names it, every
 # input that is no file in one line at once, and the first signal stops what is long.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems
 rm -rf "$dir" && mkdir -p "$dir"
 teacher=$PWD/examples/reasoning/teacher student=$PWD/examples/reasoning/student-config.json
 cd "$dir" || exit 1
 ln -s "$retort" retort && cp -r "$teacher" teacher && cp "$student" student.json || exit 1
 retort=./retort teacher=teacher student=student.json # without the tree's folder, which may hold a space
-failed=0
-fail() { echo "FAIL: $*" >&2; failed=1; }
 refused() { # CODE PATTERN COMMAND...: one line on stderr that says it
     local want=$1 pattern=$2 rc
     shift 2

@@ -4,14 +4,14 @@
 # run again, ends with the same bytes. A dozen of each command's; EVERY=1 takes them all, EVERY=4 START=3 the
 # third of four parts that take them all together.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems shim=$(dirname "$1")/fail_malloc.so
 [ -e "$shim" ] || { echo "no preloading under a sanitizer: skipped"; exit 0; }
 rm -rf "$dir" && mkdir -p "$dir"
 template=$PWD/examples/reasoning/chat_template.jinja
 cd "$dir" || exit 1
-failed=0 total=0
+total=0
 export OMP_NUM_THREADS=1
-fail() { echo "FAIL: $*" >&2; failed=1; }
 
 "$problems" --n 24 --seed 3 --form trace >traces.jsonl && "$problems" --n 3 --seed 4 --form problem >problems.jsonl || exit 1
 cat >moe.json <<'E'

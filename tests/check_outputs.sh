@@ -2,12 +2,11 @@
 # What a command may write where: never over an input or what somebody else made, whatever the spelling;
 # nothing finished is lost; damage is seen by `verify` and by every command that reads it.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 tool=$(dirname "$1")/test-tool golden=$PWD/tests/golden reasoning=$PWD/examples/reasoning/teacher
 rm -rf "$dir" && mkdir -p "$dir"
 cd "$dir" || exit 1
 ln -s "$retort" retort && retort=./retort # without the tree's folder, which may hold a space
-failed=0
-fail() { echo "check_outputs: $*" >&2; failed=1; }
 expect() { # EXIT PATTERN command...
     want=$1 pattern=$2
     shift 2

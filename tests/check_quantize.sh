@@ -3,17 +3,13 @@
 # computed from the originals, a trained student's F16 GGUF is the one transformers read and gives the
 # same greedy text, every type is readable and near, and bad input gets one clear line.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1
 scratch=$2
 tool=$(dirname "$retort")/test-tool
 models=$PWD/tests/golden/models
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
-failed=0
 
-fail() {
-    echo "check_quantize: $*"
-    failed=1
-}
 # expect CODE STDERR-REGEX arguments...
 expect() {
     local code=$1 err=$2 got

@@ -1,7 +1,8 @@
 # check_render.sh RETORT DIR: `retort render` as a user runs it: text on stdout and nothing else, one
 # line on stderr and the right exit code for what is wrong.
 set -u
-retort=$1 dir=$2 golden=$(dirname "$0")/golden failed=0
+. "$(dirname "$0")/check.sh"
+retort=$1 dir=$2 golden=$(dirname "$0")/golden
 rm -rf "$dir" && mkdir -p "$dir/model" || exit 1
 
 expect() { # expect NAME WANTED GOT

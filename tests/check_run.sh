@@ -3,12 +3,11 @@
 # with the same bytes in the archive, the student and the GGUF as one clean run. KILLS=30 for the long
 # form. Then: nothing is done twice, a changed value redoes what depends on it, --set and --fresh.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems kills_wanted=${KILLS:-6}
 rm -rf "$dir" && mkdir -p "$dir"
 template=$PWD/examples/reasoning/chat_template.jinja
 cd "$dir" || exit 1
-failed=0
-fail() { echo "FAIL: $*" >&2; failed=1; }
 
 "$problems" --n 400 --seed 3 --form trace >traces.jsonl &&
     "$problems" --n 40 --seed 4 --form problem >problems.jsonl &&

@@ -5,12 +5,12 @@
 # bytes of a run without faults. FAULTS=all for every call; CI takes some of each kind. PART=1/4
 # takes every fourth of them, from the first, so that several can run at once in folders of their own.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems fault=$(dirname "$1")/fault.so faults=${FAULTS:-12} part=${PART:-1/1}
 rm -rf "$dir" && mkdir -p "$dir"
 tests=$PWD/tests template=$PWD/examples/reasoning/chat_template.jinja
 cd "$dir" || exit 1
-dir=$PWD failed=0
-fail() { echo "FAIL: $*" >&2; failed=1; }
+dir=$PWD
 export OMP_NUM_THREADS=1
 . "$tests/run_small.sh"
 if ! LD_PRELOAD=$fault "$retort" --version >/dev/null 2>err.txt || [ -s err.txt ]; then

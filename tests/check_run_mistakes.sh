@@ -3,12 +3,12 @@
 # an unreadable record, another name. On a finished run folder a mistake costs nothing: one line, and every
 # finished output stays in its place; where work had begun, it is in old/ and the right settings bring it back.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems
 rm -rf "$dir" && mkdir -p "$dir"
 tests=$PWD/tests template=$PWD/examples/reasoning/chat_template.jinja
 cd "$dir" || exit 1
-dir=$PWD failed=0
-fail() { echo "FAIL: $*" >&2; failed=1; }
+dir=$PWD
 . "$tests/run_small.sh"
 run() { "$retort" -q run recipe.json "$@" >stdout 2>stderr; }
 run || { fail "a clean run: $(cat stderr)"; exit 1; }

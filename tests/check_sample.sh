@@ -3,33 +3,12 @@
 # trained here in seconds: the same bytes for any batch, thread count, division into parts and any
 # number of kills; one clear line for whatever is wrong. RETORT_KILLS=40 kills more often.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1
 scratch=$2
 here=$(cd "$(dirname "$0")" && pwd)
 kills=${RETORT_KILLS:-3}
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
-failed=0
-
-fail() {
-    echo "$*"
-    failed=1
-}
-
-# expect CODE STDERR-REGEX arguments...: exit code, and one line on stderr, or none.
-expect() {
-    local code=$1 err=$2 got
-    shift 2
-    "$retort" "$@" -q >out.txt 2>err.txt
-    got=$?
-    if [ $got != "$code" ] || [ "$(wc -l <err.txt)" -gt 1 ] ||
-        { [ -n "$err" ] && ! grep -qE -- "$err" err.txt; }; then
-        fail "retort $*: exit $got, expected $code"
-        sed 's/^/  stdout: /' out.txt | head -5
-        sed 's/^/  stderr: /' err.txt | head -5
-    fi
-}
-same() { diff -r "$1" "$2" >diff.txt 2>&1 || { fail "$3: $1 and $2 differ" && head -3 diff.txt; }; }
-absent() { [ ! -e "$1" ] || fail "$1 was left behind"; }
 
 # --- the teacher, its prompts, and the archive everything is compared with
 for i in $(seq 0 11); do
@@ -203,7 +182,7 @@ grep -q '"prompt_tokens":6,' out.txt || fail "generate --json: $(cat out.txt)"
 grep -qF "$(sed -n 's/.*"reasoning":"\([^"]*\)".*/\1/p' out.txt)" greedy.txt || fail "generate: $(cat out.txt greedy.txt)"
 # an archive's sample anew: its seed, of 64 bits, is what generate takes
 expect 0 '' archive show a.traces p7/1 --json
-grep -oE '"(seed|reasoning_content)":"[^"]*"' out.txt | sort | cut -d'"' -f4 >shown.txt
+LC_ALL=C grep -aoE '"(seed|reasoning_content)":"[^"]*"' out.txt | LC_ALL=C sort | LC_ALL=C cut -d'"' -f4 >shown.txt
 expect 0 '' generate --model teacher --prompt '4+1?' --temperature 1.3 --top-p 1 --max-tokens 60 --seed "$(tail -1 shown.txt)" --json
 LC_ALL=C grep -aqF "\"reasoning\":\"$(head -1 shown.txt)\"" out.txt || fail "generate --seed: $(cat shown.txt out.txt)"
 [ "$(printf '2+3?\n\n4+4?\n' | "$retort" generate -q --model teacher --chat --json 2>err.txt | wc -l)" = 2 ] ||

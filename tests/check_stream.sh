@@ -4,6 +4,7 @@
 # read once a pass and unrouted experts not; too little memory refused with the least that works.
 # RETORT_KILLS=20 kills more often.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1
 scratch=$2
 tools=$(dirname "$retort")
@@ -12,26 +13,7 @@ kills=${RETORT_KILLS:-3}
 export OMP_WAIT_POLICY=passive # tests share the cores
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
 export XDG_CACHE_HOME=$PWD/cache
-failed=0
 
-fail() {
-    echo "$*"
-    failed=1
-}
-expect() { # CODE STDERR-REGEX arguments...: exit code, and one line on stderr, or none
-    local code=$1 err=$2 got
-    shift 2
-    "$retort" "$@" -q >out.txt 2>err.txt
-    got=$?
-    if [ $got != "$code" ] || [ "$(wc -l <err.txt)" -gt 1 ] ||
-        { [ -n "$err" ] && ! grep -qE -- "$err" err.txt; }; then
-        fail "retort $*: exit $got, expected $code"
-        sed 's/^/  stdout: /' out.txt | head -5
-        sed 's/^/  stderr: /' err.txt | head -5
-    fi
-}
-same() { diff -r "$1" "$2" >diff.txt 2>&1 || { fail "$3: $1 and $2 differ" && head -3 diff.txt; }; }
-absent() { [ ! -e "$1" ] || fail "$1 was left behind"; }
 value() { "$tools/test-tool" json out.txt "$1" || fail "no $1 in $(cat out.txt)"; } # of the last --json
 within() { [ "$(value stream.peak_bytes)" -le "$1" ] || fail "$2: peak $(value stream.peak_bytes), allowed $1"; }
 

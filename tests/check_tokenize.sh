@@ -1,11 +1,11 @@
 #!/bin/bash
 # retort tokenize and retort tokenizer as a user meets them.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1
 scratch=$2
 golden=$PWD/tests/golden/tokenizers
 rm -rf "$scratch" && mkdir -p "$scratch" && cd "$scratch" || exit 1
-failed=0
 
 # expect CODE STDOUT STDERR-REGEX arguments...; stdin is in.txt
 expect() {

@@ -2,11 +2,11 @@
 # retort train as a user runs it: the same bytes whatever the threads, the memory mode and however
 # often it was killed; one clear line and exit 1 or 2 for what is wrong; nothing half-written.
 set -u
+. "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems
 rm -rf "$dir" && mkdir -p "$dir"
 cd "$dir" || exit 1
-failed=0 exec=
-fail() { echo "FAIL: $*" >&2; failed=1; }
+exec=
 
 "$problems" --n 400 --seed 3 --form trace >traces.jsonl &&
     "$retort" -q tokenizer --in traces.jsonl --out tok --vocab 400 --special '<|user|>' --special '<|assistant|>' \
