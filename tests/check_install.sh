@@ -57,6 +57,10 @@ offers 'models/two words.gguf' generate --model models/tw
 offers top.json run to
 offers top.json train --out x --config top
 offers train help tr
+offers verify archive ver
+offers --json archive --j
+offers top.json archive show top
+COMP_WORDS=(retort archive '') COMP_CWORD=2 && _retort && [[ " ${COMPREPLY[*]} " == *top.json* ]] && fail "archive offers a file for a verb"
 offers models train --out mo
 COMP_WORDS=(retort train --out '') COMP_CWORD=3 && _retort && [[ " ${COMPREPLY[*]} " == *top.json* ]] && fail "--out DIR offers a file"
 COMP_WORDS=(retort train --steps '') COMP_CWORD=3 && _retort && [ ${#COMPREPLY[@]} = 0 ] || fail "--steps offers ${COMPREPLY[*]}"

@@ -49,7 +49,13 @@ static void put_words(FILE *f, const char *choices)
 
 static void bash_flags(FILE *f, const rt_command *cmd)
 {
-    fprintf(f, "    %s) flags='", cmd->name);
+    fprintf(f, "    %s) ", cmd->name);
+    if (cmd->verbs) {
+        fputs("[ \"$COMP_CWORD\" = 2 ] && words='", f);
+        put_words(f, cmd->verbs);
+        fputs("'; ", f);
+    }
+    fputs("flags='", f);
     for (int i = 0; i < cmd->n_options; i++) {
         const rt_option *o = &cmd->options[i];
         bool on = o->kind == RT_OPT_BOOL && o->def && !strcmp(o->def, "true");
@@ -166,6 +172,11 @@ static void write_zsh(FILE *f, const rt_command *const *table, int n)
         fprintf(f, "        %s) _arguments $common", table[i]->name);
         for (int k = 0; k < table[i]->n_options; k++)
             zsh_option(f, &table[i]->options[k]);
+        if (table[i]->verbs) {
+            fputs(" \\\n            '1:verb:(", f);
+            put_words(f, table[i]->verbs);
+            fputs(")'", f);
+        }
         fputs(bare_of(table[i]) ? " \\\n            '*:path:_files' ;;\n" : " ;;\n", f);
     }
     fputs("        esac ;;\n    esac\n}\n_retort \"$@\"\n", f);
@@ -215,6 +226,16 @@ static void write_fish(FILE *f, const rt_command *const *table, int n)
         if (!bare_of(table[i]))
             fprintf(f, "complete -c retort -n '__fish_seen_subcommand_from %s' -f\n",
                     table[i]->name);
+        if (table[i]->verbs) {
+            fprintf(f,
+                    "complete -c retort -n '__fish_seen_subcommand_from %s; and not "
+                    "__fish_seen_subcommand_from ",
+                    table[i]->name);
+            put_words(f, table[i]->verbs);
+            fputs("' -f -a '", f);
+            put_words(f, table[i]->verbs);
+            fputs("'\n", f);
+        }
         for (int k = 0; k < table[i]->n_options; k++)
             fish_option(f, table[i], &table[i]->options[k]);
     }

@@ -473,13 +473,22 @@ static int run_export(const archive_options *o, char **path, int n, rt_err *err)
 
 // ---- the command ----
 
+#define EACH_VERB(X)                                                                               \
+    X(list, run_list)                                                                              \
+    X(show, run_show)                                                                              \
+    X(verify, run_care)                                                                            \
+    X(repair, run_care)                                                                            \
+    X(merge, run_merge)                                                                            \
+    X(stats, run_stats)                                                                            \
+    X(export, run_export)
+
 static const struct {
     const char *name;
     int (*run)(const archive_options *o, char **path, int n, rt_err *err);
 } VERBS[] = {
-    { "list", run_list },     { "show", run_show },   { "verify", run_care },
-    { "repair", run_care },   { "merge", run_merge }, { "stats", run_stats },
-    { "export", run_export },
+#define X(name, run) { #name, run },
+    EACH_VERB(X)
+#undef X
 };
 
 static int run_archive(void *options, rt_err *err)
@@ -510,6 +519,9 @@ const rt_command rt_command_archive = {
     .n_options = RT_COUNT(OPTIONS),
     .struct_bytes = sizeof(archive_options),
     .positional = "words",
+#define X(name, run) "|" #name
+    .verbs = EACH_VERB(X) + 1,
+#undef X
     .run = run_archive,
     .example = "retort archive stats A.traces",
 };
