@@ -202,6 +202,17 @@ static int plan_command(const rt_command *cmd, void *values, rt_err *err)
     return rc;
 }
 
+static int act(const rt_command *cmd, void *values, const rt_origin *origin, rt_err *err)
+{
+    if (cmd->settle)
+        cmd->settle(values);
+    if (rt_section_places(cmd, values, origin, err) ||
+        (cmd != &rt_command_run && rt_output_apart(cmd, values, err))) // it looks by itself
+        return -1;
+    return cmd->plan && is_set(cmd, values, "plan") ? plan_command(cmd, values, err)
+                                                    : cmd->run(values, err);
+}
+
 static int run_command(const rt_command *cmd, globals *g, int argc, char **argv, rt_err *err)
 {
     const char *name = g->section ? g->section : cmd->name;
@@ -230,10 +241,7 @@ static int run_command(const rt_command *cmd, globals *g, int argc, char **argv,
     else if (!rc && g->print_recipe)
         rt_section_print(cmd, name, values, origin);
     else if (!rc)
-        rc = rt_section_places(cmd, values, origin, err) ||
-             (cmd != &rt_command_run && rt_output_apart(cmd, values, err)) || // it looks by itself
-             (cmd->plan && is_set(cmd, values, "plan") ? plan_command(cmd, values, err)
-                                                       : cmd->run(values, err));
+        rc = act(cmd, values, origin, err);
     rt_options_free(cmd, values);
     free(rows);
     free(origin);

@@ -197,6 +197,8 @@ static int add_stage(rt_recipe *r, cJSON *section, const rt_command *const *comm
     cJSON_Delete(own);
     if (bad)
         return rt_wrap(err, "%s: stage %s", r->file, s->name);
+    if (s->command->settle)
+        s->command->settle(s->values);
     const rt_option *plan = rt_option_find(s->command, "plan");
     if (plan && *((const bool *)s->values + plan->offset))
         return rt_usage(err,

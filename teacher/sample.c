@@ -450,6 +450,7 @@ const rt_command rt_command_sample = {
     .struct_bytes = sizeof(sample_options),
     .resumes = "manifest.json",
     .run = run_sample,
+    .settle = rt_archive_settle,
     .plan = plan_sample,
     .example = "retort sample --teacher DIR --prompts prompts.jsonl --out A.traces",
 };

@@ -379,6 +379,7 @@ const rt_command rt_command_score = {
     .struct_bytes = sizeof(rt_score_options),
     .resumes = "manifest.json",
     .run = run_score,
+    .settle = rt_archive_settle,
     .plan = plan_score,
     .example = "retort score --teacher DIR --data texts.jsonl --out B.traces",
 };

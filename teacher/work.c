@@ -87,14 +87,23 @@ static int read_shard(rt_trace_manifest *m, const char *text, rt_err *err)
     int end = 0;
     if (text && (sscanf(text, "%lld/%lld%n", &part, &parts, &end) != 2 || text[end]))
         return rt_usage(err, "--shard %s: not of the form I/N, \"0/8\" to \"7/8\"", text);
-    if (!text && !shard_of_environment(&part, &parts))
-        return 0;
     if (part < 0 || part >= parts || parts > INT32_MAX)
         return rt_usage(err, "part %lld of %lld: parts count from 0 to %lld", part, parts,
                         parts - 1);
     m->part = (int32_t)part;
     m->parts = (int32_t)parts;
     return 0;
+}
+
+void rt_archive_settle(void *options)
+{
+    rt_archive_options *o = options;
+    char text[64];
+    long long part, parts;
+    if (o->shard || !shard_of_environment(&part, &parts))
+        return;
+    snprintf(text, sizeof text, "%lld/%lld", part, parts);
+    o->shard = rt_strdup(text);
 }
 
 int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_err *err)

@@ -56,6 +56,9 @@ typedef struct rt_archive_options {
         OPT_BOOL(S, a.plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),        \
         OPT_BOOL(S, a.json, "json", "false", "the table at the end as JSON", RT_OPT_FREE)
 
+/* The part that a job array's environment says, as if it were given: of a command whose struct
+   begins with its rt_archive_options. */
+void rt_archive_settle(void *options);
 /* Capture settings, part and parts, shard size, licence and seed into the manifest. */
 int rt_archive_settings(rt_trace_manifest *m, const rt_archive_options *o, rt_err *err);
 

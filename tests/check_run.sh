@@ -112,6 +112,12 @@ mv kept.gguf clean/student.gguf
 "$retort" -q run recipe.json --status --json >status.json || fail "--status"
 [ "$(grep -o '"state":"done"' status.json | wc -l)" = 4 ] || fail "status: $(cat status.json)"
 
+# --- a part of a job array is other work than the whole
+JOB_COMPLETION_INDEX=0 JOB_COMPLETIONS=2 dry
+grep -q '^traces .*shard' dry.txt || fail "a part of a job array: $(cat dry.txt)"
+dry
+unchanged "the whole again"
+
 # --- another spelling of the folder, another place of the folder: the same work
 for spelled in ./clean clean/ "$PWD/clean" clean/../clean; do
     dry --out "$spelled"
