@@ -23,6 +23,20 @@ static inline bool open_device_named(rt_dev **d, const char *name, const char *i
     return ok;
 }
 
+/* The next device of this build that this machine has, from *kind on; NULL past the last. */
+static inline const char *next_device(int *kind)
+{
+    for (const char *name; (name = rt_dev_name((*kind)++));) {
+        rt_err err = { 0 };
+        rt_dev *d;
+        if (rt_dev_open(&d, name, 1, &err) == 0) {
+            rt_dev_close(d);
+            return name;
+        }
+    }
+    return NULL;
+}
+
 static inline void *put_bytes(rt_dev *d, const void *host, int64_t bytes)
 {
     rt_err err = { 0 };

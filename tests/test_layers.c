@@ -275,10 +275,11 @@ START_TEST(same_bits)
     } modes[] = { { 1, false }, { 2, false }, { 3, false }, { 1, true }, { 2, true } };
     rt_config cfg = tiny(families[_i], false);
     uint64_t first[2] = { 0 }; /* of devices with bits of their own, and of those with the CPU's */
-    for (int i = 0; rt_dev_name(i); i++)
+    const char *name;
+    for (int i = 0; (name = next_device(&i));)
         for (int k = 0; k < RT_COUNT(modes); k++) {
             bench b;
-            open_bench(&b, &cfg, rt_dev_name(i), modes[k].threads, 64, modes[k].recompute);
+            open_bench(&b, &cfg, name, modes[k].threads, 64, modes[k].recompute);
             loss(&b);
             loss(&b); /* a step leaves nothing to the next */
             uint64_t h = hash_gradients(&b);
@@ -288,7 +289,7 @@ START_TEST(same_bits)
             if (*want == 0)
                 *want = h;
             else if (h != *want)
-                ck_abort_msg("%s on %s: %d threads%s: other bits", families[_i], rt_dev_name(i),
+                ck_abort_msg("%s on %s: %d threads%s: other bits", families[_i], name,
                              modes[k].threads, modes[k].recompute ? ", recompute" : "");
             close_bench(&b);
         }

@@ -32,10 +32,11 @@ static void open_devices(void)
     rt_err err = { .text = "" };
     while (n_devices > 0)
         rt_dev_close(devices[--n_devices]);
-    for (int kind = 0; rt_dev_name(kind); kind++)
+    const char *name;
+    for (int kind = 0; (name = next_device(&kind));)
         for (int i = 0; i < 9; i++) {
             rt_dev *d;
-            if (!open_device_named(&d, rt_dev_name(kind), isas[i / 3], 1 + i % 3)) {
+            if (!open_device_named(&d, name, isas[i / 3], 1 + i % 3)) {
                 ck_assert(i >= 3); /* scalar is everywhere */
                 continue;
             }

@@ -225,10 +225,11 @@ START_TEST(cases)
     make_world(&w, &ops_cases[_i]);
     check_exact(&w, "cpu", &first);
     check_exact(&w, NULL, &other);
-    for (int kind = 0; rt_dev_name(kind); kind++)
+    const char *name;
+    for (int kind = 0; (name = next_device(&kind));)
         for (int i = 0; i < RT_COUNT(isas); i++)
             for (int threads = 1; threads <= 3; threads++) {
-                if (!open_device_named(&d, rt_dev_name(kind), isas[i], threads))
+                if (!open_device_named(&d, name, isas[i], threads))
                     continue;
                 run_case(d, &w, &again);
                 check_same_bits(&w, rt_dev_get(d).cpu_bits ? &first : &other, &again, isas[i],
