@@ -29,7 +29,8 @@
 typedef struct train_options {
     char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts, *turns;
     rt_strlist data, eval_data, set;
-    int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup, threads;
+    int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup;
+    rt_dev_choice device;
     uint64_t seed;
     int64_t save_every, eval_every, eval_limit;
     double learning_rate, min_rate, hard_weight, temperature, jsd_beta;
@@ -85,7 +86,7 @@ static const rt_option options[] = {
                "block keeps only each block's input", RT_OPT_FREE),
     OPT_CHOICE(O, dtype, "dtype", "f32", "f32|bf16|f16", "of the written weights"),
     OPT_SEED(O, seed, "of start and order"),
-    OPT_THREADS(O, threads),
+    OPT_DEVICE(O, device),
     OPT_INT(O, save_every, "save-every", "200", 1, 1e9, "steps between checkpoints", RT_OPT_FREE),
     OPT_LIST(O, eval_data, "eval-data", "PATH",
              "held-out archive or JSONL, measured without learning", RT_OPT_MEASURE),
@@ -252,7 +253,7 @@ static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
     const train_options *o = t->o;
     rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta };
     rt_loss_spec spec;
-    if (rt_dev_open(&t->dev, NULL, (int)o->threads, err) || open_model(t, plan, err) ||
+    if (rt_dev_choose(&t->dev, &o->device, err) || open_model(t, plan, err) ||
         open_corpus(t, &t->corpus, &t->facts, &o->data, rt_objective_soft(&objective), o->limit,
                     plan, err))
         return -1;

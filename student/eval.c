@@ -22,7 +22,8 @@ typedef struct eval_options {
     char *model, *reference, *out, *verify, *group, *verdicts;
     rt_strlist data, problems, set;
     rt_sampling_options sampling;
-    int64_t limit, max_length, batch, cache_tokens, pass_tokens, head_rows, threads;
+    int64_t limit, max_length, batch, cache_tokens, pass_tokens, head_rows;
+    rt_dev_choice device;
     uint64_t seed;
     bool plan, json, overwrite;
 } eval_options;
@@ -51,7 +52,7 @@ static const rt_option options[] = {
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward pass; bounds memory", RT_OPT_FREE),
     OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head", RT_OPT_FREE),
-    OPT_THREADS(O, threads),
+    OPT_DEVICE(O, device),
     OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),
     OPT_BOOL(O, json, "json", "false", "results as JSON on stdout", RT_OPT_FREE),
 };
@@ -402,7 +403,7 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
         return rt_usage(err, "--reference needs --archive PATH: the text to compare on");
     int64_t positions = o->max_length;
     const rt_needs_output *later = rt_needs_find(plan, o->model);
-    if (rt_dev_open(&e->dev, NULL, (int)o->threads, err) ||
+    if (rt_dev_choose(&e->dev, &o->device, err) ||
         rt_chat_open(&e->chat, later ? later->tokenizer : o->model, err) ||
         rt_chat_set(&e->chat, &o->set, err))
         return -1;

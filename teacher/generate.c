@@ -14,7 +14,8 @@ typedef struct generate_options {
     char *model, *prompt, *system;
     rt_strlist set;
     bool chat, raw, json;
-    int64_t context, threads;
+    int64_t context;
+    rt_dev_choice device;
     uint64_t seed;
     rt_sampling_options sampling;
 } generate_options;
@@ -30,7 +31,7 @@ static const rt_option options[] = {
     RT_SAMPLING_OPTIONS(O, sampling, "0.6", "0.95", "1024"),
     OPT_INT(O, context, "context", "8192", 2, 1e7, "tokens of prompt and answer together"),
     OPT_SEED(O, seed, "of the choice; an archive keeps each sample's"),
-    OPT_THREADS(O, threads),
+    OPT_DEVICE(O, device),
     OPT_BOOL(O, json, "json", "false", "one JSON object an answer instead of the text",
              RT_OPT_FREE),
 };
@@ -264,7 +265,7 @@ static int open_speaker(speaker *s, rt_err *err)
     if (o->raw && (o->chat || o->system))
         return rt_usage(err, "--raw continues one --prompt: no --chat, no --system");
     if (rt_sampling_check(&o->sampling, err) ||
-        rt_teacher_open(&s->teacher, o->model, (int)o->threads, NULL, err) ||
+        rt_teacher_open(&s->teacher, o->model, &o->device, NULL, err) ||
         rt_chat_set(&s->teacher.chat, &o->set, err) ||
         rt_stops_open(&s->stops, s->teacher.chat.tokenizer, &o->sampling.stop, err))
         return -1;

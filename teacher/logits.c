@@ -15,7 +15,7 @@
 
 typedef struct logits_options {
     char *model, *tokens, *out, *experts;
-    int64_t threads;
+    rt_dev_choice device;
     bool overwrite;
 } logits_options;
 
@@ -27,7 +27,7 @@ static const rt_option options[] = {
     OPT_STR(O, experts, "experts", NULL, "OUT.npy",
             "also the chosen experts (layers with experts, T, A), i32 ascending", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
-    OPT_THREADS(O, threads),
+    OPT_DEVICE(O, device),
 };
 #undef O
 
@@ -194,7 +194,7 @@ static int run_logits(void *values, rt_err *err)
         return rt_usage(err, "--experts: a %s model has none", r.model.cfg.family->model_type);
     if (rt_output_file(r.o->out, RT_OUTPUT_NPY, r.o->overwrite, err) ||
         rt_output_file(experts, RT_OUTPUT_NPY, r.o->overwrite, err) ||
-        rt_dev_open(&r.dev, NULL, (int)r.o->threads, err))
+        rt_dev_choose(&r.dev, &r.o->device, err))
         return -1;
     int bad = read_tokens(&r, err) || forward(&r, err) || write_logits(&r, err) ||
               (experts && write_experts(&r, err));

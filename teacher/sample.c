@@ -403,7 +403,7 @@ static void close_sampler(sampler *s)
 
 static int open_sampler(sampler *s, const rt_needs *plan, rt_err *err)
 {
-    return rt_teacher_open(&s->teacher, s->o->a.teacher, (int)s->o->a.threads, plan, err) ||
+    return rt_teacher_open(&s->teacher, s->o->a.teacher, &s->o->a.device, plan, err) ||
                    rt_chat_set(&s->teacher.chat, &s->o->a.set, err) || read_prompts(s, err)
                ? -1
                : 0;

@@ -338,7 +338,7 @@ static void close_scorer(rt_scorer *s)
 
 static int open_scorer(rt_scorer *s, const rt_needs *plan, rt_err *err)
 {
-    return rt_teacher_open(&s->teacher, s->o->a.teacher, (int)s->o->a.threads, plan, err) ||
+    return rt_teacher_open(&s->teacher, s->o->a.teacher, &s->o->a.device, plan, err) ||
                    rt_chat_set(&s->teacher.chat, &s->o->a.set, err) || open_data(s, plan, err)
                ? -1
                : 0;

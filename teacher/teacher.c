@@ -20,7 +20,8 @@ static void add_stops(rt_config *c, const rt_reasoning *r)
             c->eos[c->n_eos++] = r->stop[i];
 }
 
-int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs *plan, rt_err *err)
+int rt_teacher_open(rt_teacher *t, const char *path, const rt_dev_choice *device,
+                    const rt_needs *plan, rt_err *err)
 {
     memset(t, 0, sizeof *t);
     t->path = path;
@@ -36,7 +37,7 @@ int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs
         *c = later->cfg;
     if ((!later && rt_model_config(c, path, err)) ||
         rt_chat_open(&t->chat, later ? later->tokenizer : path, err) ||
-        rt_dev_open(&t->dev, NULL, threads, err))
+        rt_dev_choose(&t->dev, device, err))
         return -1;
     t->vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     t->positions = rt_config_longest(c, INT64_MAX);

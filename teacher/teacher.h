@@ -26,7 +26,7 @@ typedef struct rt_teacher {
 
 /* Configuration and tokenizer, which must belong together. No weights yet. plan: a model that an
    earlier stage will leave serves as one that is there; NULL = none. */
-int rt_teacher_open(rt_teacher *t, const char *path, int threads, const rt_needs *plan,
+int rt_teacher_open(rt_teacher *t, const char *path, const rt_dev_choice *device, const rt_needs *plan,
                     rt_err *err);
 /* What the weights will take, and the rope table for sequences of `length`. */
 void rt_teacher_plan(rt_teacher *t, int64_t length, bool streamed);

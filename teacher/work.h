@@ -20,7 +20,8 @@ RT_BEGIN
 typedef struct rt_archive_options {
     char *teacher, *out, *licence, *shard;
     rt_strlist temperatures, set;
-    int64_t head_max, samples_per_shard, limit, threads, memory;
+    int64_t head_max, samples_per_shard, limit, memory;
+    rt_dev_choice device;
     uint64_t seed;
     double head_floor, tail_spacing;
     bool identity, plan, json;
@@ -52,7 +53,7 @@ typedef struct rt_archive_options {
         OPT_BOOL(S, a.identity, "identity", "true",                                                \
                  "know the teacher by its bytes, all read once; else by its config alone"),        \
         OPT_STR(S, a.licence, "licence", "", "TEXT", "under which the archive may be used"),       \
-        OPT_THREADS(S, a.threads),                                                                 \
+        OPT_DEVICE(S, a.device),                                                                   \
         OPT_BOOL(S, a.plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),        \
         OPT_BOOL(S, a.json, "json", "false", "the table at the end as JSON", RT_OPT_FREE)
 

@@ -166,6 +166,7 @@ END_TEST
 START_TEST(free_options)
 {
     static const char *const PROVED[] = { "threads",
+                                          "gpu-memory",
                                           "plan",
                                           "json",
                                           "batch",

@@ -81,7 +81,19 @@ int rt_dev_open(rt_dev **out, const char *name, int threads, rt_err *err)
     return 0;
 }
 
-void rt_dev_limit(rt_dev *d, int64_t bytes) { d->most = bytes; }
+int rt_dev_choose(rt_dev **d, const rt_dev_choice *c, rt_err *err)
+{
+    if (rt_dev_open(d, c->name, (int)c->threads, err))
+        return -1;
+    if (c->memory && (*d)->backend->maps_files) {
+        rt_dev_close(*d);
+        *d = NULL;
+        return rt_usage(err, "--gpu-memory bounds the memory of a GPU: give --device cuda too, or "
+                             "leave it out");
+    }
+    (*d)->most = c->memory;
+    return 0;
+}
 
 void rt_dev_close(rt_dev *d)
 {

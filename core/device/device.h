@@ -27,8 +27,13 @@ const char *rt_dev_name(int i);
 /* name: "cpu", "cuda", "cuda:1". threads 0 = all cores. Environment RETORT_ISA=scalar|avx2|avx512
    overrides the choice of a CPU's instructions. */
 int rt_dev_open(rt_dev **d, const char *name, int threads, rt_err *err);
-/* Before anything is taken: the most bytes of its memory that may be, 0 = all. */
-void rt_dev_limit(rt_dev *d, int64_t bytes);
+/* As the options of a command choose it (OPT_DEVICE). */
+typedef struct rt_dev_choice {
+    char *name; /* NULL = the first of this build */
+    int64_t threads;
+    int64_t memory; /* the most bytes of the device's memory that may be taken, 0 = all */
+} rt_dev_choice;
+int rt_dev_choose(rt_dev **d, const rt_dev_choice *c, rt_err *err);
 void rt_dev_close(rt_dev *d); /* accepts NULL */
 
 typedef struct rt_dev_facts {

@@ -60,6 +60,7 @@ void rt_needs_cost(rt_needs *p, rt_dev *d, rt_cost cost, double times)
     p->cost.flops += times * cost.flops;
     p->cost.bytes += times * cost.bytes;
     p->threads = rt_dev_get(d).threads;
+    p->device = rt_dev_get(d).name;
 }
 
 void rt_needs_time(rt_needs *p)
@@ -68,9 +69,9 @@ void rt_needs_time(rt_needs *p)
     if (p->cost.flops <= 0)
         return;
     for (const rt_needs *b = p->before; b && p->rate.flops <= 0; b = b->before)
-        if (b->threads == p->threads)
+        if (b->threads == p->threads && b->device == p->device)
             p->rate = b->rate;
-    if (p->rate.flops > 0 || rt_dev_probe(&p->rate, NULL, p->threads, &ignored) == 0)
+    if (p->rate.flops > 0 || rt_dev_probe(&p->rate, p->device, p->threads, &ignored) == 0)
         p->seconds = p->cost.flops / p->rate.flops + p->cost.bytes / p->rate.bytes;
 }
 

@@ -49,6 +49,7 @@ typedef struct rt_needs {
     rt_cost cost;  /* 0 = not known */
     rt_cost rate;  /* of the machine, once it was probed, with so many threads: */
     int threads;
+    const char *device; /* its name */
     double seconds; /* what cost takes at that rate; 0 = not known */
     bool at_most;   /* cost is of answers and samples as long as they may be */
     rt_needs_output output;
