@@ -73,10 +73,30 @@ static cJSON *processor(void)
     return json;
 }
 
+static void describe_gpu(rt_dev *d, const rt_dev_facts *f, char *text, size_t size)
+{
+    char all[32], left[32];
+    rt_dev_speed s = { 0 };
+    rt_err slow;
+    int n = snprintf(text, size, "%s, %s, %d multiprocessors, %s free of %s", f->chip, f->isa,
+                     f->threads, rt_fmt_bytes(left, sizeof left, f->free),
+                     rt_fmt_bytes(all, sizeof all, f->memory));
+    if (n < 0 || (size_t)n >= size)
+        return;
+    text += n, size -= (size_t)n;
+    if (rt_dev_measure(&s, d, &slow))
+        snprintf(text, size, "; not measured: %.200s", slow.text);
+    else
+        snprintf(text, size,
+                 "; copies %.1f GB/s there, %.1f back; products %.1f TFLOP/s in f32, %.1f in bf16; "
+                 "one row %.0f GB/s",
+                 s.up / 1e9, s.down / 1e9, s.f32 / 1e12, s.bf16 / 1e12, s.row / 1e9);
+}
+
 // Opens the backend, so what is reported is what a command would get (RETORT_ISA included).
 static int backends(cJSON **out, rt_err *err)
 {
-    char text[160];
+    char text[512];
     rt_dev *d;
     cJSON *json = rt_json_object();
     for (int i = 0; rt_dev_name(i); i++) {
@@ -90,7 +110,10 @@ static int backends(cJSON **out, rt_err *err)
             continue;
         }
         rt_dev_facts f = rt_dev_get(d);
-        snprintf(text, sizeof text, "%s, %d threads", f.isa, f.threads);
+        if (f.chip)
+            describe_gpu(d, &f, text, sizeof text);
+        else
+            snprintf(text, sizeof text, "%s, %d threads", f.isa, f.threads);
         rt_json_put_str(json, f.name, text);
         rt_dev_close(d);
     }

@@ -8,8 +8,12 @@
 #include "core/formats/gguf.h"
 
 /* Pages of the program that are not touched yet, stacks, what the allocator keeps, JSON of a
- * sample. */
+   sample; AddressSanitizer keeps what was freed. */
+#ifdef __SANITIZE_ADDRESS__
+#define ASIDE_BYTES ((int64_t)32 << 20)
+#else
 #define ASIDE_BYTES ((int64_t)16 << 20)
+#endif
 
 /* Every token that ends a response in this model's way of talking ends generation, also where
    generation_config.json names fewer. */

@@ -1,12 +1,17 @@
 #!/bin/bash
 # A device that is lost in the middle (a driver that dies, a card that falls off the bus): the command ends
 # in one line that says so, exit 1, nothing is half-written, and the same command run again ends in the
-# bytes of an undisturbed run. Needs the strict device (RETORT_STRICT=ON), which can be told to fail.
+# bytes of an undisturbed run. Needs a device that can be told to fail: the strict one (RETORT_STRICT=ON) or the
+# emulated GPU (RETORT_CUDA=EMULATE). There also: no driver, an old one, no such GPU, too little memory.
 set -u
 . "$(dirname "$0")/check.sh"
 retort=$1 dir=$2
 rm -rf "$dir" && mkdir -p "$dir"
-"$retort" doctor --json | grep -q '"strict"' || exit 0
+case $("$retort" doctor --json) in
+*'"strict"'*) emulated= fails=RETORT_STRICT_FAIL words='operation [0-9]* failed' ;;
+*'"emulated'*) emulated=yes fails=RETORT_EMULATE_FAIL words='device cuda:0 (emulated): .* failed: .*start the command again' ;;
+*) exit 0 ;;
+esac
 teacher=$PWD/examples/reasoning/teacher student=$PWD/examples/reasoning/student-config.json
 tokens=$PWD/tests/golden/example/tokens.npy
 cd "$dir" || exit 1
@@ -34,15 +39,39 @@ for name in score sample train eval logits generate; do
     mv out.$name whole.$name
     for at in 1 40 333 2500; do
         rm -rf out.$name
-        RETORT_STRICT_FAIL=$at run $name >stdout 2>stderr
+        export $fails=$at
+        run $name >stdout 2>stderr
         rc=$?
+        unset $fails
         if [ $rc = 0 ]; then # it had ended before
             same $name || fail "$name, failure at $at after the end: $(head -3 diff)"
             continue
         fi
-        [ $rc = 1 ] && [ "$(grep -c "operation $at failed" stderr)" = 1 ] || fail "$name, failure at $at: exit $rc: $(tail -3 stderr)"
+        [ $rc = 1 ] && [ "$(grep -c "$words" stderr)" = 1 ] || fail "$name, failure at $at: exit $rc: $(tail -3 stderr)"
         run $name >stdout 2>stderr || fail "$name, again after a failure at $at: $(cat stderr)"
         same $name || fail "$name, again after a failure at $at: other bytes: $(head -3 diff)"
     done
 done
+
+says() { # WHAT WORDS COMMAND...: exit 1 or 2, one line that holds the words
+    local what=$1 said=$2
+    shift 2
+    "$@" >stdout 2>stderr
+    rc=$?
+    [ $rc = 1 ] || [ $rc = 2 ] || fail "$what: exit $rc"
+    [ "$(grep -c "$said" stderr)" = 1 ] && [ "$(wc -l <stderr)" = 1 ] || fail "$what: it says: $(cat stderr)"
+}
+if [ -n "$emulated" ]; then
+    logits="$retort logits --model $teacher --tokens ids.npy --out out.logits"
+    says 'no driver' 'no NVIDIA driver is loaded' env RETORT_EMULATE_DRIVER=unloaded $logits
+    says 'an old driver' 'update the NVIDIA driver' env RETORT_EMULATE_DRIVER=old $logits
+    says 'no GPU' 'no GPU was found' env RETORT_EMULATE_DRIVER=none $logits
+    says 'no such GPU' 'there is 1: use cuda:0' $logits --device cuda:7
+    says 'no such device' 'use cuda or cpu' $logits --device gpu
+    says 'a bound on a CPU' 'bounds the memory of a GPU' $logits --device cpu --gpu-memory 1G
+    says 'a small GPU' 'are needed, device cuda has' env RETORT_EMULATE_MEMORY=1000000 $logits
+    says 'a small bound' 'are needed, device cuda has' $logits --gpu-memory 1M
+    rm -f out.logits
+    $logits --device cpu 2>stderr && $logits --device cuda:0 --gpu-memory 2G --overwrite 2>stderr || fail "logits: $(cat stderr)"
+fi
 exit $failed

@@ -1,6 +1,6 @@
 #!/bin/sh
-# run.sh: installs what is missing, builds Release, with AddressSanitizer and UndefinedBehaviorSanitizer, and
-# on the strict device, runs every test in all three, then those whose threads share data under
+# run.sh: installs what is missing, builds Release, with AddressSanitizer and UndefinedBehaviorSanitizer on the
+# emulated CUDA device, and on the strict device, runs every test in all three, then those whose threads share data under
 # ThreadSanitizer, and the fuzz targets for a minute. Arguments go to ctest instead of the choice of tests: tests/run.sh -R arena
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 install_packages
 build_tree build
-build_tree "build with sanitizers" -DRETORT_SANITIZE=ON # users have folders with spaces: no test may split one
+build_tree "build with sanitizers" -DRETORT_SANITIZE=ON -DRETORT_CUDA=EMULATE # users have folders with spaces: no test may split one
 build_tree build-strict -DRETORT_STRICT=ON -DRETORT_CUDA=OFF
 build_tree build-tsan -DRETORT_TSAN=ON -DRETORT_CUDA=OFF
 status=0

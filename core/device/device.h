@@ -38,11 +38,13 @@ void rt_dev_close(rt_dev *d); /* accepts NULL */
 
 typedef struct rt_dev_facts {
     const char *name; /* "cpu" */
-    const char *isa;  /* "avx512" | "avx2" | "scalar" */
+    const char *isa;  /* "avx512" | "avx2" | "scalar"; of a GPU, its architecture: "sm_89" */
+    const char *chip; /* of a GPU: "NVIDIA GeForce RTX 4090"; NULL of a CPU */
     int threads;
     bool cpu_bits;   /* its results are those of ops.h's contract, to the bit */
     bool maps_files; /* operations read mapped files where they lie */
     int64_t free;    /* bytes of memory that nobody has taken */
+    int64_t memory;  /* bytes of all its memory; 0 = that of the host */
     int64_t waits;   /* rt_sync calls, and puts that had to wait for room */
 } rt_dev_facts;
 
@@ -86,6 +88,13 @@ rt_cost rt_dev_dry_end(rt_dev *d);
 /* What a device of this name does in a second, measured on one of its own: flops of a wide product,
    bytes of a product of one row. */
 int rt_dev_probe(rt_cost *rate, const char *name, int threads, rt_err *err);
+/* The same more widely, for people, in a second or two; before anything was planned on d. */
+typedef struct rt_dev_speed {
+    double up, down;  /* bytes a second, to the device and back, from and to rt_dev_host_alloc */
+    double f32, bf16; /* flops a second of a wide product with weights of the type */
+    double row;       /* bytes of bf16 weights a second in a product of one row */
+} rt_dev_speed;
+int rt_dev_measure(rt_dev_speed *s, rt_dev *d, rt_err *err);
 int rt_dev_ready(rt_dev *d, rt_err *err);
 int64_t rt_dev_workspace(const rt_dev *d); /* bytes that rt_dev_ready will hold */
 

@@ -99,6 +99,7 @@ static int open_cuda(rt_dev *d, int index, int threads, rt_err *err)
         free(c);
         return -1;
     }
+    snprintf(c->isa, sizeof c->isa, "sm_%d%d", c->is.major, c->is.minor);
     (void)threads;
     rt_rows_ops(&c->ops);
     rt_cuda_matmul_ops(&c->ops);
@@ -132,7 +133,9 @@ static void close_cuda(rt_dev *d)
 static void facts(rt_dev *d, rt_dev_facts *f)
 {
     const struct rt_cuda *c = rt_cuda_of(d);
-    f->isa = c->is.name;
+    f->isa = c->isa;
+    f->chip = c->is.name;
+    f->memory = (int64_t)c->is.totalGlobalMem;
     f->threads = c->is.multiProcessorCount;
     f->cpu_bits = c->cpu != NULL;
     if (c->cpu)

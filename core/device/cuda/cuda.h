@@ -12,6 +12,7 @@ struct rt_cuda { /* rt_dev.state */
     rt_dev *cpu; /* emulation with a team of one: whose operations run; else NULL */
     cudaStream_t stream;
     cudaDeviceProp is;
+    char isa[16]; /* "sm_89" */
     int index;            /* of the device */
     int64_t rows_need;    /* bytes of workspace a team */
     int64_t product_need; /* bytes of products and attention, of all */

@@ -423,7 +423,7 @@ cudaError_t cudaGetDeviceCount(int *n)
     *n = 0;
     if (said("RETORT_EMULATE_DRIVER", "none"))
         return give(cudaErrorNoDevice);
-    if (said("RETORT_EMULATE_DRIVER", "old"))
+    if (said("RETORT_EMULATE_DRIVER", "old") || said("RETORT_EMULATE_DRIVER", "unloaded"))
         return give(cudaErrorInsufficientDriver);
     *n = 1;
     return cudaSuccess;
@@ -442,7 +442,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
     return cudaSuccess;
 }
 
-cudaError_t cudaDriverGetVersion(int *v) { return *v = 13000, cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int *v)
+{
+    *v = said("RETORT_EMULATE_DRIVER", "unloaded") ? 0
+         : said("RETORT_EMULATE_DRIVER", "old")    ? 11040
+                                                   : 13000;
+    return cudaSuccess;
+}
+
 cudaError_t cudaRuntimeGetVersion(int *v) { return *v = 13000, cudaSuccess; }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
