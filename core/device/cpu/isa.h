@@ -17,8 +17,9 @@ struct rt_isa_rows; /* core/device/cpu/rows.h: one rt_row_fn a row operation */
 /* Matrix products see b as panels of 32 columns, [k][32] f32, columns past the edge 0. */
 enum { RT_PANEL = 32, RT_K_BLOCK = 2048 /* of the numeric contract */ };
 
-/* The right operand before packing: element (k, n) is data[k * ld + n], or data[n * ld + k] when t.
-   Where there is a piece, rows of data are those of the piece from row0 on. */
+/* The right operand before packing: element (k, n) is data[k * ld + n], one of two that are
+   interleaved, or data[n * ld + k] when t. Where there is a piece, rows of data are those of the
+   piece from row0 on; what lies transposed was brought into the other form before (matmul.h). */
 struct rt_matrix {
     const void *data;
     rt_dtype dtype;
@@ -31,6 +32,7 @@ struct rt_matrix {
     int64_t number0;
     const uint8_t **ahead; /* NULL, or a place in what will be read: packing moves it on by as many
                               bytes as it reads, and the lines it passes are asked for */
+    int interleaved; /* of a plain dtype without t: 1: the even columns of data, 2: the odd ones */
 };
 
 /* What a chain of multiply-adds begins with, and what becomes of its end. */

@@ -216,10 +216,8 @@ static void attention_forward(const struct rt_attention_unit *u, float *scratch)
 {
     int64_t t = u->keys, padded = rt_align_up(t, RT_PANEL), wide = rt_align_up(u->dv, RT_PANEL);
     float *keys = scratch, *values = keys + padded * u->dk, *rest = values + wide * t;
-    struct rt_matrix k = { u->k, RT_F32, true, u->kv_heads * u->dk, t, NULL, 0, NULL, 0, NULL };
-    struct rt_matrix v = {
-        u->v, RT_F32, false, u->kv_heads * u->dv, u->dv, NULL, 0, NULL, 0, NULL
-    };
+    struct rt_matrix k = { u->k, RT_F32, true, u->kv_heads * u->dk, t, .row0 = 0 };
+    struct rt_matrix v = { u->v, RT_F32, false, u->kv_heads * u->dv, u->dv, .row0 = 0 };
     struct rt_attention_panels keys_at = { keys, NULL, padded, 0 },
                                values_at = { values, NULL, t, 0 };
     pack_panels(keys, u->dk * RT_PANEL, &k, 0, padded / RT_PANEL, 0, u->dk);
@@ -361,11 +359,9 @@ static void attention_backward(const struct rt_attention_unit *u, float *scratch
     };
     for (int i = 0; i < RT_COUNT(parts); scratch += floats[i++])
         *parts[i] = scratch;
-    struct rt_matrix k = { u->k, RT_F32, true, u->kv_heads * u->dk, t, NULL, 0, NULL, 0, NULL };
-    struct rt_matrix kn = {
-        u->k, RT_F32, false, u->kv_heads * u->dk, u->dk, NULL, 0, NULL, 0, NULL
-    };
-    struct rt_matrix v = { u->v, RT_F32, true, u->kv_heads * u->dv, t, NULL, 0, NULL, 0, NULL };
+    struct rt_matrix k = { u->k, RT_F32, true, u->kv_heads * u->dk, t, .row0 = 0 };
+    struct rt_matrix kn = { u->k, RT_F32, false, u->kv_heads * u->dk, u->dk, .row0 = 0 };
+    struct rt_matrix v = { u->v, RT_F32, true, u->kv_heads * u->dv, t, .row0 = 0 };
     pack_panels(g.keys, u->dk * RT_PANEL, &k, 0, padded / RT_PANEL, 0, u->dk);
     pack_panels(g.keys_n, t * RT_PANEL, &kn, 0, g.wide_k / RT_PANEL, 0, t);
     pack_panels(g.values, u->dv * RT_PANEL, &v, 0, padded / RT_PANEL, 0, u->dv);

@@ -4,6 +4,7 @@
      tile    up to ISA_TILE_ROWS rows of a over k: [k][m]
    A tile kernel keeps its m x 32 sums in registers over all of k, so an output element is one chain
    of fused multiply-adds whatever m is and wherever the tile lies. */
+#include "core/device/cpu/isa_columns.h"
 #include "core/device/cpu/isa_unpack.h"
 #include "core/device/cpu/simd.h"
 
@@ -209,6 +210,32 @@ static pair_fn *const isa_pairs[PAIR_ROWS + 1] = {
 #endif
 };
 
+enum { WIDEN = 256 /* elements widened at a time, a multiple of every block */, WIDEN_ROWS = 32 };
+
+/* n numbers of any alignment as f32 */
+static void widen(float *out, const uint8_t *p, rt_dtype dtype, int64_t n)
+{
+    if (dtype == RT_BF16) {
+        for (int64_t i = 0; i < n; i++) {
+            uint16_t h;
+            memcpy(&h, p + 2 * i, sizeof h);
+            uint32_t u = (uint32_t)h << 16;
+            memcpy(out + i, &u, sizeof u);
+        }
+        return;
+    }
+#if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
+    if (dtype == RT_F16) {
+        int64_t i = 0;
+        for (; i + 8 <= n; i += 8)
+            _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p + 2 * i))));
+        rt_decode_f32(out + i, p + 2 * i, dtype, n - i);
+        return;
+    }
+#endif
+    rt_decode_f32(out, p, dtype, n);
+}
+
 /* n elements of one row of b, from element `first`, as f32 */
 static void widen_row(float *out, const struct rt_matrix *b, int64_t row, int64_t first, int64_t n)
 {
@@ -216,30 +243,17 @@ static void widen_row(float *out, const struct rt_matrix *b, int64_t row, int64_
         rt_piece_decode(out, b->piece, b->row0 + row, first, n);
         return;
     }
-    const uint8_t *p = (const uint8_t *)b->data + rt_dtype_bytes(b->dtype, row * b->ld + first);
-    if (b->dtype == RT_BF16) {
-        const uint16_t *h = (const uint16_t *)(const void *)p;
-        for (int64_t i = 0; i < n; i++) {
-            uint32_t u = (uint32_t)h[i] << 16;
-            memcpy(out + i, &u, sizeof(u));
-        }
+    const uint8_t *p = b->data;
+    p += rt_dtype_bytes(b->dtype, row * b->ld + first * (b->interleaved ? 2 : 1));
+    if (!b->interleaved) {
+        widen(out, p, b->dtype, n);
         return;
     }
-#if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
-    if (b->dtype == RT_F16) {
-        const uint16_t *h = (const uint16_t *)(const void *)p;
-        int64_t i = 0;
-        for (; i + 8 <= n; i += 8)
-            _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(h + i))));
-        for (; i < n; i++)
-            out[i] = rt_f16_to_f32(h[i]);
-        return;
-    }
-#endif
-    rt_decode_f32(out, p, b->dtype, n);
+    float both[2 * WIDEN];
+    widen(both, p, b->dtype, 2 * n);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = both[2 * i + b->interleaved - 1];
 }
-
-enum { WIDEN = 256 /* elements widened at a time, a multiple of every block */, WIDEN_ROWS = 32 };
 
 /* out(k,32) rows 0 .. k = 32 columns (those past `columns` are 0), read along k from src(32,ld) */
 static void pack_panel_t(float *out, const float *src, int64_t ld, int64_t columns, int64_t k)
@@ -347,7 +361,13 @@ static int64_t dot_panels(float *sums, const float *x, const struct rt_matrix *b
                           int64_t count, int64_t k0, int64_t k1)
 {
     enum { SIDE = 4 };
-    int64_t steps = (k1 - k0) / UNPACK * UNPACK, bytes = 0;
+    int64_t steps = (k1 - k0) / UNPACK * UNPACK, bytes = 0, full = count;
+    const uint8_t *at;
+    const struct columns *plain = columns_begin(b, p0, &full, k0, &at);
+    if (plain && full == count) {
+        plain->dot(sums, x, at, rt_dtype_bytes(b->dtype, b->ld), count, k1 - k0);
+        return k1 - k0;
+    }
     if (!b->t || k0 % UNPACK)
         return 0;
     for (int64_t p = 0; p < count; p += SIDE) {
@@ -391,40 +411,32 @@ static void pack_panels_t(float *out, int64_t stride, const struct rt_matrix *b,
     }
 }
 
-/* out(k,32) = 32 columns of src(k,ld) */
-static void pack_panel_n(float *out, const float *src, int64_t ld, int64_t columns, int64_t k)
-{
-    for (int64_t step = 0; step < k; step++, src += ld, out += RT_PANEL) {
-        if (columns >= RT_PANEL) {
-            v16_store(out, v16_load(src));
-            v16_store(out + 16, v16_load(src + 16));
-            continue;
-        }
-        v16_store(out, v16_load_n(src, (int)rt_min(16, columns)));
-        v16_store(out + 16, v16_load_n(src + 16, (int)rt_max(0, columns - 16)));
-    }
-}
-
-/* 256 columns at a time, because blocks lie along n; few rows at a time, so that they stay in cache
-   while their panels are written one after the other. */
+/* Full panels of plain numbers as they lie. Else 256 columns at a time, because blocks lie along n;
+   few rows at a time, so that they stay in cache while their panels are written one after the
+   other. */
 static void pack_panels_n(float *out, int64_t stride, const struct rt_matrix *b, int64_t p0,
                           int64_t count, int64_t k0, int64_t k1)
 {
     float wide[WIDEN_ROWS * WIDEN];
+    int64_t done = count;
+    const uint8_t *at;
+    const struct columns *plain = columns_begin(b, p0, &done, k0, &at);
+    if (plain)
+        plain->pack(out, stride, at, rt_dtype_bytes(b->dtype, b->ld), done, k1 - k0);
     for (int64_t k = k0; k < k1; k += WIDEN_ROWS)
-        for (int64_t p = 0; p < count; p += WIDEN / RT_PANEL) {
-            int64_t n0 = (p0 + p) * RT_PANEL, columns = rt_min(WIDEN, b->n - n0);
-            int64_t rows = rt_min(WIDEN_ROWS, k1 - k), ld = b->ld;
-            const float *from = (const float *)b->data + k * ld + n0;
-            if (b->dtype != RT_F32 || b->piece) {
-                for (int64_t i = 0; i < rows; i++)
-                    widen_row(wide + i * WIDEN, b, k + i, n0, columns);
-                from = wide;
-                ld = WIDEN;
+        for (int64_t p = plain ? done : 0; p < count; p += WIDEN / RT_PANEL) {
+            int64_t n0 = (p0 + p) * RT_PANEL, rows = rt_min(WIDEN_ROWS, k1 - k);
+            int64_t columns = rt_min(rt_min(WIDEN, (count - p) * RT_PANEL), b->n - n0);
+            for (int64_t i = 0; i < rows; i++)
+                widen_row(wide + i * WIDEN, b, k + i, n0, columns);
+            for (int64_t n = 0; n < columns; n += RT_PANEL) {
+                float *to = out + (p + n / RT_PANEL) * stride + (k - k0) * RT_PANEL;
+                for (int64_t i = 0; i < rows; i++, to += RT_PANEL)
+                    for (int half = 0; half < 32; half += 16) {
+                        int left = (int)rt_max(0, rt_min(16, columns - n - half));
+                        v16_store(to + half, v16_load_n(wide + i * WIDEN + n + half, left));
+                    }
             }
-            for (int64_t n = 0; n < columns && p + n / RT_PANEL < count; n += RT_PANEL)
-                pack_panel_n(out + (p + n / RT_PANEL) * stride + (k - k0) * RT_PANEL, from + n, ld,
-                             columns - n, rows);
         }
 }
 

@@ -103,6 +103,10 @@ RT_V16_FN void v16_transpose(rt_v16 r[16])
 typedef __m512i rt_v16i;
 
 RT_V16_FN rt_v16i v16i_words(const uint32_t w[16]) { return _mm512_loadu_si512(w); }
+RT_V16_FN rt_v16i v16i_load_halves(const uint8_t *p) /* sixteen times 16 bits */
+{
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p));
+}
 RT_V16_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask)
 {
     return _mm512_and_si512(a, _mm512_set1_epi32((int)mask));
@@ -304,6 +308,11 @@ RT_V16_FN rt_v16i v16i_of(__m256i lo, __m256i hi)
 RT_V16_FN rt_v16i v16i_words(const uint32_t w[16])
 {
     return v16i_of(_mm256_loadu_si256((const void *)w), _mm256_loadu_si256((const void *)(w + 8)));
+}
+RT_V16_FN rt_v16i v16i_load_halves(const uint8_t *p)
+{
+    return v16i_of(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p)),
+                   _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)(p + 16))));
 }
 RT_V16_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask)
 {
@@ -527,6 +536,10 @@ RT_V16_FN void v16_transpose(rt_v16 r[16])
     return r
 
 RT_V16I_FN rt_v16i v16i_words(const uint32_t w[16]) { RT_V16I_LANES(w[i]); }
+RT_V16I_FN rt_v16i v16i_load_halves(const uint8_t *p)
+{
+    RT_V16I_LANES((uint32_t)(p[2 * i] | p[2 * i + 1] << 8));
+}
 RT_V16I_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask) { RT_V16I_LANES(a.v[i] & mask); }
 RT_V16I_FN rt_v16i v16i_or(rt_v16i a, rt_v16i b) { RT_V16I_LANES(a.v[i] | b.v[i]); }
 RT_V16I_FN rt_v16i v16i_shr(rt_v16i a, int n) { RT_V16I_LANES(a.v[i] >> n); }
