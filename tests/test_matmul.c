@@ -379,7 +379,7 @@ static struct lying lie(rt_code code, rt_dtype dtype, int64_t n, int64_t k, uint
     *p = (rt_piece){ .code = code, .dtype = dtype, .step = 1, .scale_rows = 1, .scale_cols = 32 };
     p->row_bytes = code == RT_CODE_MXFP4 || code == RT_CODE_INT4 ? k / 2 : rt_dtype_bytes(dtype, k);
     p->scale_dtype = code == RT_CODE_MXFP4 ? RT_F8_E8M0 : RT_F32;
-    if (code == RT_CODE_ROWS) { /* of a head of 14: one of two interleaved matrices, in turns */
+    if (code == RT_CODE_ROWS) { /* of a head of 14, interleaved: one of two interleaved matrices */
         p->first = 1;
         p->step = seed % 2 ? 2 : 1;
         p->pair = 14;
@@ -427,8 +427,9 @@ static void lie_there(rt_dev *d, struct there *t, const struct lying *w, int n)
 static const struct {
     rt_code code;
     rt_dtype dtype;
-} lyings[] = { { RT_CODE_ROWS, RT_BF16 },   { RT_CODE_ROWS, RT_Q4_1 }, { RT_CODE_ROWS, RT_F16 },
-               { RT_CODE_FP8, RT_F8_E4M3 }, { RT_CODE_MXFP4, RT_U8 },  { RT_CODE_INT4, RT_I32 } };
+} lyings[] = { { RT_CODE_ROWS, RT_BF16 }, { RT_CODE_ROWS, RT_Q4_1 },   { RT_CODE_ROWS, RT_F16 },
+               { RT_CODE_ROWS, RT_F32 },  { RT_CODE_FP8, RT_F8_E4M3 }, { RT_CODE_MXFP4, RT_U8 },
+               { RT_CODE_INT4, RT_I32 } };
 
 START_TEST(
     pieces) /* experts of a stack where each lies, then heads of one matrix, few and many rows */
@@ -502,6 +503,133 @@ START_TEST(
 }
 END_TEST
 
+/* Experts (E, K, what `lying` says) of which the weight is N columns: all of them, the second half,
+   the odd ones, the even ones. Plain numbers at an odd address. */
+static const rt_dtype across[] = { RT_F32, RT_F16, RT_BF16, RT_Q8_0, RT_Q4_K };
+
+START_TEST(transposed)
+{
+    rt_dtype dtype = across[_i / 4];
+    int lying = _i % 4, block = rt_dtype_get(dtype)->block;
+    if (block > 1 && lying > 1)
+        return;
+    int64_t n = block > 1 ? rt_max(block, 96) : 165, k = 70, wide = lying ? 2 * n : n;
+    int64_t first = lying == 1 ? n : lying == 2, step = lying > 1 ? 2 : 1;
+    static const int64_t rows[] = { 1, 2, 40, 150 };
+    for (int i = 0; i < RT_COUNT(rows); i++) {
+        int64_t m = rows[i], each = rt_dtype_bytes(dtype, k * wide), odd_byte = block == 1;
+        float *wf, *a = floats(EXPERTS * m * k, 1), *want = floats(EXPERTS * m * n, 3);
+        uint8_t *w = elements(dtype, EXPERTS * k * wide, 2, &wf);
+        uint8_t *moved = calloc(1, (size_t)(EXPERTS * each + 1));
+        memcpy(moved + odd_byte, w, (size_t)(EXPERTS * each));
+        int32_t offset[EXPERTS + 1] = { 0 };
+        for (int64_t e = 0; e < EXPERTS; e++) {
+            offset[e + 1] = (int32_t)((e + 1) * m);
+            chain(want + e * m * n, n, (struct view){ a + e * m * k, k, 1 },
+                  (struct view){ wf + e * k * wide + first, wide, step }, m, n, k, false);
+        }
+        for (int j = 0; j < n_devices; j++) {
+            rt_dev *d = devices[j];
+            float *c = floats(EXPERTS * m * n, 4);
+            rt_tensor ct = rt_tensor_2(c, RT_F32, EXPERTS * m, n);
+            rt_tensor at = rt_tensor_2(a, RT_F32, EXPERTS * m, k);
+            rt_tensor wt = rt_tensor_3(NULL, RT_F32, EXPERTS, n, k);
+            rt_tensor ot = rt_tensor_1(offset, RT_I32, EXPERTS + 1);
+            struct there t = send(d, &ct, &at, &wt, &ot, false);
+            uint8_t *data = move(d, &t, moved, EXPERTS * each + 1);
+            t.b.piece = t.piece = malloc(EXPERTS * sizeof *t.piece);
+            for (int64_t e = 0; e < EXPERTS; e++)
+                t.piece[e] = (rt_piece){ .code = RT_CODE_ROWS,
+                                         .dtype = dtype,
+                                         .data = data + odd_byte + e * each,
+                                         .row_bytes = rt_dtype_bytes(dtype, wide),
+                                         .first = first,
+                                         .step = step,
+                                         .transposed = k };
+            poison(d);
+            rt_matmul_grouped(d, &t.c, &t.a, false, &t.b, true, &t.offset, 0.0f);
+            receive(d, &ct, &t);
+            ck_assert_msg(differing(c, want, EXPERTS * m * n) == 0, "%s: %s, %d rows, lying %d",
+                          about(d), rt_dtype_get(dtype)->name, (int)m, lying);
+            free(c);
+        }
+        release(w, wf);
+        free(moved);
+        free(a);
+        free(want);
+    }
+}
+END_TEST
+
+/* kv_b of MLA in two parts: all heads at once, and each head's keys or values. */
+START_TEST(latent)
+{
+    enum { HEADS = 5, KEYS = 64, VALUES = 20, RANK = 96, EACH = KEYS + VALUES };
+    rt_dtype dtype = across[_i];
+    float *kf, *vf, *wf = malloc(sizeof *wf * HEADS * EACH * RANK);
+    uint8_t *k = elements(dtype, HEADS * RANK * KEYS, 2, &kf);
+    uint8_t *v = elements(RT_BF16, HEADS * VALUES * RANK, 5, &vf);
+    for (int h = 0; h < HEADS; h++)
+        for (int r = 0; r < EACH; r++)
+            for (int c = 0; c < RANK; c++)
+                wf[(h * EACH + r) * RANK + c] = r < KEYS ? kf[(h * RANK + c) * KEYS + r]
+                                                         : vf[(h * VALUES + r - KEYS) * RANK + c];
+    const rt_piece piece = { .code = RT_CODE_LATENT,
+                             .dtype = RT_BF16,
+                             .scale_dtype = dtype,
+                             .row_bytes = 2 * RANK,
+                             .step = 1,
+                             .transposed = RANK,
+                             .scale_rows = KEYS,
+                             .scale_cols = VALUES };
+    static const int64_t rows[] = { 1, 3, 150 };
+    for (int i = 0; i < RT_COUNT(rows) * 5; i++) { /* all; keys, values, each with tb and without */
+        int64_t m = rows[i / 5], w0 = i % 5 > 2 ? KEYS : 0, n = i % 5 > 2 ? VALUES : KEYS;
+        bool all = i % 5 == 0, tb = all || i % 5 % 2;
+        int64_t in = all ? RANK : HEADS * (tb ? RANK : n), out = HEADS * (all  ? EACH
+                                                                          : tb ? n
+                                                                               : RANK);
+        float *a = floats(m * in, 1), *want = floats(m * out, 3);
+        for (int h = 0; h < HEADS && !all; h++)
+            chain(want + h * (out / HEADS), out, (struct view){ a + h * (in / HEADS), in, 1 },
+                  (struct view){ wf + (h * EACH + w0) * RANK, tb ? 1 : RANK, tb ? RANK : 1 }, m,
+                  out / HEADS, in / HEADS, false);
+        if (all)
+            chain(want, out, (struct view){ a, in, 1 }, (struct view){ wf, 1, RANK }, m, out, in,
+                  true);
+        for (int j = 0; j < n_devices; j++) {
+            rt_dev *d = devices[j];
+            float *c = floats(m * out, 3);
+            rt_tensor ct = all ? rt_tensor_2(c, RT_F32, m, out)
+                               : rt_tensor_3(c, RT_F32, m, HEADS, out / HEADS);
+            rt_tensor at = all ? rt_tensor_2(a, RT_F32, m, in)
+                               : rt_tensor_3(a, RT_F32, m, HEADS, in / HEADS);
+            rt_tensor wt = all ? rt_tensor_2(NULL, RT_F32, HEADS * EACH, RANK)
+                               : rt_tensor_3(NULL, RT_F32, HEADS, EACH, RANK);
+            struct there t = send(d, &ct, &at, &wt, NULL, false);
+            t.b.piece = t.piece = malloc(sizeof piece);
+            *t.piece = piece;
+            t.piece->scale = move(d, &t, k, rt_dtype_bytes(dtype, HEADS * RANK * KEYS));
+            t.piece->data = move(d, &t, v, 2 * HEADS * VALUES * RANK);
+            poison(d);
+            if (all)
+                rt_matmul(d, &t.c, &t.a, false, &t.b, true, 1.0f);
+            else
+                rt_matmul_heads(d, &t.c, 0, &t.a, 0, &t.b, w0, n, tb);
+            receive(d, &ct, &t);
+            ck_assert_msg(differing(c, want, m * out) == 0, "%s: %s, %d rows, form %d", about(d),
+                          rt_dtype_get(dtype)->name, (int)m, i % 5);
+            free(c);
+        }
+        free(a);
+        free(want);
+    }
+    release(k, kf);
+    release(v, vf);
+    free(wf);
+}
+END_TEST
+
 /* --- the contract itself is a good sum
  * --------------------------------------------------------------- */
 
@@ -553,6 +681,8 @@ int main(void)
                                  { many_tiles, 2 },
                                  { every_dtype, RT_DTYPE_COUNT },
                                  { pieces, RT_COUNT(lyings) },
+                                 { transposed, 4 * RT_COUNT(across) },
+                                 { latent, RT_COUNT(across) - 1 },
                                  { empty, 1 },
                                  { grouped, 2 },
                                  { heads, 2 },

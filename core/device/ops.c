@@ -68,8 +68,8 @@ static double sum_bytes(const rt_tensor *const *t, int n)
 
 static double weight_bytes(const rt_tensor *w)
 {
-    double rows = (double)rt_tensor_elements(w) / (double)rt_max(w->dim[w->rank - 1], 1);
-    return w->piece ? rows * (double)w->piece->row_bytes : (double)rt_tensor_bytes(w);
+    int64_t cols = w->dim[w->rank - 1], rows = rt_tensor_elements(w) / rt_max(cols, 1);
+    return (double)(w->piece ? rt_piece_bytes(w->piece, rows, cols) : rt_tensor_bytes(w));
 }
 
 /* Of a dry run: `rows` rows times groups of matrices (k,n); of a stack, as many as have a row. */

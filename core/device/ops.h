@@ -160,7 +160,8 @@ void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, con
 /* Per head, for absorbed MLA. c(N,H,·)[.., c0 : c0+n_out] = a(N,H,·)[.., a0 : a0+n_in] · w_h +
    0, where w (H, rows, cols) any dtype, or one piece of all heads' rows, and w_h is its rows
    [w0, w0+n) of head h: with tb the sum runs over cols (n_out = n, n_in = cols), without over
-   rows (n_in = n, n_out = cols). */
+   rows (n_in = n, n_out = cols). Of a latent in two parts (piece.h) [w0, w0+n) are all its keys
+   or all its values. */
 void rt_matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
                      const rt_tensor *w, int64_t w0, int64_t n, bool tb);
 int64_t rt_panels_bytes(rt_dev *d, const rt_tensor *w);           /* w (O,I) or (E,O,I) */

@@ -1,5 +1,7 @@
 #include "core/device/piece.h"
 
+#include "core/base/err.h"
+
 int64_t rt_piece_row(const rt_piece *p, int64_t r)
 {
     if (p->pair) {
@@ -7,6 +9,37 @@ int64_t rt_piece_row(const rt_piece *p, int64_t r)
         r += in % half * 2 + in / half - in;
     }
     return p->first + r * p->step;
+}
+
+rt_extent rt_piece_data(const rt_piece *p, int64_t rows)
+{
+    if (p->code == RT_CODE_LATENT)
+        return (rt_extent){ 0,
+                            rows / (p->scale_rows + p->scale_cols) * p->scale_cols * p->row_bytes };
+    if (p->transposed)
+        return (rt_extent){ 0, p->transposed * p->row_bytes };
+    return (rt_extent){ p->first * p->row_bytes, ((rows - 1) * p->step + 1) * p->row_bytes };
+}
+
+rt_extent rt_piece_scales(const rt_piece *p, int64_t rows)
+{
+    if (p->code == RT_CODE_ROWS)
+        return (rt_extent){ 0, 0 };
+    if (p->code == RT_CODE_LATENT) {
+        int64_t keys = rows / (p->scale_rows + p->scale_cols) * p->scale_rows;
+        return (rt_extent){ 0, rt_dtype_bytes(p->scale_dtype, keys * p->transposed) };
+    }
+    int64_t first = p->first / p->scale_rows;
+    int64_t last = (p->first + (rows - 1) * p->step) / p->scale_rows;
+    int64_t each = rt_dtype_bytes(p->scale_dtype, p->scale_ld);
+    return (rt_extent){ first * each, (last - first + 1) * each };
+}
+
+int64_t rt_piece_bytes(const rt_piece *p, int64_t rows, int64_t cols)
+{
+    if (p->code == RT_CODE_LATENT)
+        return rt_piece_data(p, rows).n + rt_piece_scales(p, rows).n;
+    return p->transposed ? rt_dtype_bytes(p->dtype, rows * cols) : rows * p->row_bytes;
 }
 
 float rt_piece_scale(const rt_piece *p, int64_t r, int64_t at)
@@ -19,6 +52,8 @@ float rt_piece_scale(const rt_piece *p, int64_t r, int64_t at)
 
 void rt_piece_decode(float *out, const rt_piece *p, int64_t r, int64_t first, int64_t n)
 {
+    if (p->transposed)
+        rt_bug("a row of what lies transposed");
     int64_t row = rt_piece_row(p, r);
     const uint8_t *data = p->data + row * p->row_bytes;
     if (p->code == RT_CODE_ROWS) {

@@ -248,9 +248,64 @@ static struct rt_matrix matrix_of(const rt_tensor *b, bool t)
     return (struct rt_matrix){ b->data, dtype, t, columns, t ? rows : columns, .piece = b->piece };
 }
 
+/* One product a head: columns c0 on of c's rows of (heads, c_step) from columns a0 on of a's of
+   (heads, a_step); a_step 0: a is the same for all. */
+struct heads {
+    const rt_tensor *a, *c;
+    int64_t a0, a_step, c0, c_step, n;
+    bool add;
+};
+
+static void run_heads(rt_dev *d, const struct heads *h, const struct rt_matrix *b, int64_t k,
+                      int64_t b_step, int64_t piece_rows)
+{
+    struct product p = {
+        .a = rt_f32(h->a) + h->a0,
+        .lda = h->a->dim[h->a->rank - 1] * (h->a_step ? h->n : 1),
+        .m = h->a->dim[0],
+        .k = k,
+        .b = *b,
+        .c = rt_f32(h->c) + h->c0,
+        .ldc = h->c_step * h->n,
+        .add = h->add,
+    };
+    struct batch by_head = {
+        .first = p,
+        .groups = h->n,
+        .a_step = h->a_step,
+        .c_step = h->c_step,
+        .b_step = b_step,
+        .piece_rows = piece_rows,
+    };
+    run_batch(d, &by_head);
+}
+
+/* The same with the keys, or the values, of a latent. */
+static void run_latent(rt_dev *d, const struct heads *h, const rt_piece *w, bool keys, bool tb)
+{
+    int64_t rank = w->transposed, wide = keys ? w->scale_rows : rank;
+    int64_t high = keys ? rank : w->scale_cols;
+    struct rt_matrix b = { .data = keys ? w->scale : w->data,
+                           .dtype = keys ? w->scale_dtype : w->dtype,
+                           .t = tb != keys,
+                           .ld = wide };
+    b.n = b.t ? high : wide;
+    run_heads(d, h, &b, b.t ? wide : high, rt_dtype_bytes(b.dtype, wide * high), 0);
+}
+
 static void matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
                    bool tb, float beta)
 {
+    if (b->piece && b->piece->code == RT_CODE_LATENT) {
+        int64_t keys = b->piece->scale_rows, each = keys + b->piece->scale_cols;
+        struct heads h = {
+            .a = a, .c = c, .c_step = each, .n = c->dim[1] / each, .add = beta != 0.0f
+        };
+        run_latent(d, &h, b->piece, true, tb);
+        h.c0 = keys;
+        run_latent(d, &h, b->piece, false, tb);
+        return;
+    }
     struct product p = {
         .a = rt_f32(a),
         .lda = a->dim[1],
@@ -298,29 +353,22 @@ static void matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta,
 static void matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
                          const rt_tensor *w, int64_t w0, int64_t n, bool tb)
 {
-    int64_t heads = w->dim[0], rows = w->dim[1], cols = w->dim[2];
-    const uint8_t *data = w->data;
-    if (data)
-        data += rt_dtype_bytes(w->dtype, w0 * cols);
-    struct product p = {
-        .a = rt_f32(a) + a0,
-        .lda = heads * a->dim[2],
-        .m = a->dim[0],
-        .k = tb ? cols : n,
-        .b = { data, w->piece ? w->piece->dtype : w->dtype, tb, cols, tb ? n : cols,
-               .piece = w->piece, .row0 = w0 },
-        .c = rt_f32(c) + c0,
-        .ldc = heads * c->dim[2],
-    };
-    struct batch by_head = {
-        .first = p,
-        .groups = heads,
-        .a_step = a->dim[2],
-        .c_step = c->dim[2],
-        .b_step = rt_dtype_bytes(w->dtype, rows * cols),
-        .piece_rows = rows,
-    };
-    run_batch(d, &by_head);
+    int64_t rows = w->dim[1], cols = w->dim[2];
+    struct heads h = { a, c, a0, a->dim[2], c0, c->dim[2], w->dim[0], false };
+    if (w->piece && w->piece->code == RT_CODE_LATENT) {
+        bool keys = w0 == 0;
+        if (w0 != (keys ? 0 : w->piece->scale_rows) ||
+            n != (keys ? w->piece->scale_rows : w->piece->scale_cols))
+            rt_bug("matmul_heads: rows %lld + %lld of a latent", (long long)w0, (long long)n);
+        run_latent(d, &h, w->piece, keys, tb);
+        return;
+    }
+    struct rt_matrix b = matrix_of(w, tb);
+    b.n = tb ? n : cols;
+    b.row0 = w0;
+    if (b.data)
+        b.data = (const uint8_t *)b.data + rt_dtype_bytes(w->dtype, w0 * cols);
+    run_heads(d, &h, &b, tb ? cols : n, rt_dtype_bytes(w->dtype, rows * cols), rows);
 }
 
 /* --- weights packed once -------------------------------------------------------------------------

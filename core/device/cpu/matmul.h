@@ -55,6 +55,18 @@ struct walker {
     int64_t packed_group, packed_block, packed_k0;
 };
 
+/* A piece that lies transposed is a matrix in the other form. */
+static inline void lay_transposed(struct rt_matrix *b)
+{
+    const rt_piece *p = b->piece;
+    int64_t block = rt_dtype_get(p->dtype)->block;
+    b->data = p->data + rt_dtype_bytes(p->dtype, p->step == 2 ? 0 : p->first);
+    b->ld = p->row_bytes / rt_dtype_bytes(p->dtype, block) * block;
+    b->t = !b->t;
+    b->interleaved = p->step == 2 ? 1 + (int)p->first : 0;
+    b->piece = NULL;
+}
+
 static inline struct product product_at(const struct batch *b, int64_t g)
 {
     struct product p = b->first;
@@ -79,6 +91,8 @@ static inline struct product product_at(const struct batch *b, int64_t g)
         p.c += row * p.ldc;
     }
     p.b.data = data;
+    if (p.b.piece && p.b.piece->transposed)
+        lay_transposed(&p.b);
     return p;
 }
 

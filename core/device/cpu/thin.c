@@ -1,6 +1,7 @@
 /* thin.c: matrix products of few rows. All rows of a product fit beside the columns of a unit: its
    weights are widened a piece of k at a time into L1 and multiplied there, so that they are read
-   once, in their own bytes. Refuses: b that was packed before, and blocks that lie along n. */
+   once, in their own bytes. Refuses: b that was packed before, and blocks along n that are wider
+   than a panel. */
 #include "core/device/cpu/matmul.h"
 
 #include <string.h>
@@ -9,9 +10,9 @@ enum { THIN_BYTES = 256 << 10 /* weights of a unit, which lie in L2 when their t
 
 bool rt_cpu_is_thin(const struct run *r)
 {
-    const struct product *p = &r->batch.first;
-    bool blocks_along_n = !p->b.t && (p->b.piece || rt_dtype_get(p->b.dtype)->block > 1);
-    if (blocks_along_n || p->panels)
+    struct product p = product_at(&r->batch, 0);
+    bool blocks_along_n = !p.b.t && (p.b.piece || rt_dtype_get(p.b.dtype)->block > RT_PANEL);
+    if (blocks_along_n || p.panels)
         return false;
     for (int64_t g = 0; g < r->batch.groups; g++) {
         struct product one = product_at(&r->batch, g);
@@ -121,8 +122,8 @@ static void thin_units(void *ctx, int64_t unit, int member)
 
 void rt_cpu_run_thin(struct run *r, rt_dev *d, int threads)
 {
-    const struct rt_matrix *b = &r->batch.first.b;
-    int64_t panel = rt_max(1, RT_PANEL * (b->t ? row_bytes(b) : r->k_max * 4));
+    struct product first = product_at(&r->batch, 0);
+    int64_t panel = rt_max(1, RT_PANEL * (first.b.t ? row_bytes(&first.b) : r->k_max * 4));
     r->slot_panels = rt_max(1, rt_min(THIN_PANELS, THIN_BYTES / panel));
     r->slots = rt_ceil_div(r->panels, r->slot_panels);
     int64_t units = r->slots * r->batch.groups;

@@ -176,7 +176,7 @@ static void run_pieces(rt_dev *d, struct products *p, const rt_piece *piece, int
             if (q->code != l->code || q->dtype != l->dtype || q->row_bytes != l->row_bytes ||
                 q->step != l->step || q->pair != l->pair || q->scale_dtype != l->scale_dtype ||
                 q->scale_rows != l->scale_rows || q->scale_cols != l->scale_cols ||
-                q->scale_ld != l->scale_ld)
+                q->scale_ld != l->scale_ld || q->transposed != l->transposed)
                 break;
             p->b.at[p->count].data = q->data;
             p->b.at[p->count].scale = q->scale;

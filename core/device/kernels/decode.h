@@ -79,8 +79,12 @@ TEAM_FN float decode_element(rt_dtype t, const uint8_t *row, int64_t i)
     const uint8_t *p;
     uint32_t code;
     switch (t) {
-    case RT_F32:
-        return ((const float *)(const void *)row)[i];
+    case RT_F32: /* of a file: anywhere */
+        if ((uintptr_t)row % sizeof(float) == 0)
+            return ((const float *)(const void *)row)[i];
+        p = row + 4 * i;
+        return rt_float_of_bits((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+                                (uint32_t)p[3] << 24);
     case RT_F16:
         return decode_half(row + 2 * i);
     case RT_BF16:
@@ -136,9 +140,23 @@ TEAM_FN int64_t decode_row(const rt_piece *p, int64_t r)
     return p->first + r * p->step;
 }
 
-/* Element `at` of what is stored as row `row` (of decode_row). */
+/* Element `at` of row `row` of a latent in two parts. */
+TEAM_FN float decode_latent(const rt_piece *p, int64_t row, int64_t at)
+{
+    int64_t keys = p->scale_rows, values = p->scale_cols, rank = p->transposed;
+    int64_t head = row / (keys + values), in = row % (keys + values);
+    if (in < keys)
+        return decode_element(p->scale_dtype, p->scale, (head * rank + at) * keys + in);
+    return decode_element(p->dtype, p->data, (head * values + in - keys) * rank + at);
+}
+
+/* Element `at` of what is stored as row, or transposed as column, `row` (of decode_row). */
 TEAM_FN float decode_piece(const rt_piece *p, int64_t row, int64_t at)
 {
+    if (p->code == RT_CODE_LATENT)
+        return decode_latent(p, row, at);
+    if (p->transposed)
+        return decode_element(p->dtype, p->data + at * p->row_bytes, row);
     const uint8_t *data = p->data + row * p->row_bytes;
     if (p->code == RT_CODE_ROWS)
         return decode_element(p->dtype, data, at);

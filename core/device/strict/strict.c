@@ -297,9 +297,9 @@ static void look_piece(const struct item *it, const rt_tensor *t)
     int64_t n = t->rank == 3 ? t->dim[0] : 1;
     for (int64_t e = 0; e < n; e++) {
         const rt_piece *p = &t->piece[e];
-        look_inside(it, p->data + rt_piece_row(p, 0) * p->row_bytes, p->row_bytes);
+        look_inside(it, p->data + rt_piece_data(p, 1).first, p->row_bytes);
         if (p->code != RT_CODE_ROWS)
-            look_inside(it, p->scale + p->first / p->scale_rows * p->scale_ld, 1);
+            look_inside(it, p->scale + rt_piece_scales(p, 1).first, 1);
         if (it->what[0] == 'm' && strstr(it->what, "heads"))
             break; /* one piece of all heads */
     }
