@@ -190,7 +190,7 @@ static int open_model(training *t, const rt_needs *plan, rt_err *err)
         rt_model_plan_config(&t->model, t->dev, &cfg, NULL, false, o->max_length);
     }
     const rt_family *family = t->model.cfg.family;
-    if (family->names && family->names->in_turns)
+    if (family->names && family->names->interleaved)
         return rt_fail(err,
                        "%s: a %s model can teach, not learn: its fused experts are not written; "
                        "choose a student of another family",

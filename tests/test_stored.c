@@ -42,9 +42,10 @@ static void read_config(rt_config *cfg, rt_family *family, const char *dir)
     OK(rt_json_load(&json, path, &err));
     OK(rt_json_get_str(json, "model_type", &name, &err));
     snprintf(type, sizeof type, "%s", name);
-    static const rt_moe_names in_halves = { .in_turns = false }, in_turns = { .in_turns = true };
+    static const rt_moe_names in_halves = { .interleaved = false },
+                              interleaved = { .interleaved = true };
     *family = (rt_family){ .model_type = type,
-                           .names = strcmp(type, "gpt_oss") ? &in_halves : &in_turns };
+                           .names = strcmp(type, "gpt_oss") ? &in_halves : &interleaved };
     *cfg = (rt_config){ .family = family };
     OK(rt_quantization_parse(&cfg->quantization, json, path, &err));
     cJSON_Delete(json);

@@ -23,6 +23,7 @@ static const char *const MODELS[] = {
     "deepseek_yarn",
     "gpt_oss_mxfp4",
     "gpt_oss_full",
+    "gpt_oss_clamped",
     "llama_tied",
     "llama_scaled",
     "qwen3",
@@ -194,6 +195,16 @@ static int64_t matrices(const rt_model *m, bool layers)
     return sum;
 }
 
+/* No matrix of a layer is in memory but where it was read to. */
+static void check_streamed(const rt_model *m)
+{
+    for (int i = 0; i < m->w.params.n; i++) {
+        const rt_param *p = &m->w.params.item[i];
+        if (p->flags & RT_PARAM_PRODUCT)
+            ck_assert_msg(m->mapping->piece[i] && !p->slot->panels, "%s is held", p->name);
+    }
+}
+
 /* Layers that stay are read once, however many passes there are. */
 static void check_counts(bench *b, int64_t passes)
 {
@@ -227,6 +238,7 @@ static void check_model(const char *name)
                        (rt_plan_mode)mode, 2);
             float *got = logits_of(&b);
             same_bits(&b, got, want, name);
+            check_streamed(&b.model);
             check_counts(&b, mode == RT_PLAN_DECODE ? rt_ceil_div(b.n, 7) : 1);
             free(got);
             close_bench(&b);

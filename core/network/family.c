@@ -33,7 +33,7 @@ static const rt_moe_names oss_names = {
                 "mlp.experts.%d.down_proj.weight" },
     .expert_bias = { "mlp.experts.%d.gate_proj.bias", "mlp.experts.%d.up_proj.bias",
                      "mlp.experts.%d.down_proj.bias" },
-    .in_turns = true,
+    .interleaved = true,
 };
 
 #define FAMILY(type, class) .model_type = type, .architecture = class "ForCausalLM"

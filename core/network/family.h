@@ -50,7 +50,7 @@ typedef struct rt_moe_names {
     const char *router, *expert[3], *shared[3];
     const char *shared_gate; /* NULL = shared experts are added as they are */
     const char *router_bias, *expert_bias[3];
-    bool in_turns; /* where experts are fused, their gate and up rows alternate */
+    bool interleaved; /* where experts are fused, their gate and up rows alternate */
 } rt_moe_names;
 
 typedef struct rt_family {

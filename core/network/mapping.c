@@ -4,6 +4,8 @@
 
 #include "core/base/memory.h"
 
+enum { PACKED_PARAMETERS = 1 << 28 /* a GiB of f32 */ };
+
 void rt_mapping_close(rt_mapping *x)
 {
     for (int i = 0; x && i < x->n; i++) {
@@ -22,20 +24,20 @@ void rt_mapping_close(rt_mapping *x)
     free(x);
 }
 
-/* Products read any piece; a gather of rows wants them dense. f32 gains nothing where it lies, and
-   loses by not being packed, unless it is not to be held at all. Of a streamed embedding that is no
-   head too, rows are decoded on the host. */
-static bool may_stay(const rt_param *p, const rt_piece *piece, bool streamed)
+/* Products read any piece; a gather of rows wants them dense. f32 of a small model is packed: its
+   products of few rows take half the time. Of a streamed embedding that is no head too, rows are
+   decoded on the host. */
+static bool may_stay(const rt_mapping *x, const rt_param *p, const rt_piece *piece)
 {
     bool product = (p->flags & RT_PARAM_PRODUCT) != 0,
          rows = (p->flags & RT_PARAM_RAW) && p->layer < 0;
     bool plain = rt_dtype_get(piece->dtype)->block == 1; /* of those a gather reads whole words */
-    bool whole = piece->code == RT_CODE_ROWS && piece->step == 1 && !piece->pair && !piece->first;
+    bool whole = piece->code == RT_CODE_ROWS && piece->step == 1 && !piece->pair && !piece->first &&
+                 !piece->transposed;
     bool dense = whole && !(plain && (uintptr_t)piece->data % 4);
-    if (streamed && rows && !product)
+    if (x->streamed && rows && !product)
         return whole;
-    return (product || rows) && (!rows || dense) &&
-           !(product && piece->dtype == RT_F32 && !streamed);
+    return (rows ? dense : product) && !(product && piece->dtype == RT_F32 && x->packs_f32);
 }
 
 static void map_param(rt_mapping *x, const rt_config *cfg, const rt_param *p, int i)
@@ -45,48 +47,33 @@ static void map_param(rt_mapping *x, const rt_config *cfg, const rt_param *p, in
     rt_stored *stored = rt_alloc(n, sizeof *stored, "places of weights");
     rt_err ignored; /* what is missing is said when it is read */
     for (int64_t e = 0; e < n; e++) {
-        if (rt_store_find(&x->store, cfg, p, e, &stored[e], &ignored) ||
-            !rt_stored_piece(&stored[e], &piece[e]) || !may_stay(p, &piece[e], x->streamed)) {
+        bool found = rt_store_find(&x->store, cfg, p, e, &stored[e], &ignored) == 0;
+        if (found)
+            piece[e] = rt_stored_piece(&stored[e]);
+        if (!found || !may_stay(x, p, &piece[e])) {
             free(piece);
             free(stored);
             return;
         }
-        bytes += piece[e].row_bytes * stored[e].rows;
+        bytes += rt_piece_bytes(&piece[e], stored[e].rows, stored[e].cols);
     }
     x->piece[i] = piece;
     x->stored[i] = stored;
     x->bytes += bytes;
 }
 
-/* Rows first .. last of what a piece was cut from. */
-static void rows_of(const rt_piece *p, int64_t rows, int64_t *first, int64_t *last)
-{
-    *first = p->first;
-    *last = p->first + (rows - 1) * p->step;
-}
-
-static int64_t scale_row_bytes(const rt_piece *p)
-{
-    return rt_dtype_bytes(p->scale_dtype, p->scale_ld);
-}
-
 /* Weights of a device that cannot read files: which bytes they need there. */
 static void list_spans(rt_mapping *x, const rt_params *list)
 {
-    int64_t first, last;
     x->where = rt_alloc(rt_max(list->n, 1), sizeof(rt_piece *), "places of weights");
     for (int i = 0; i < x->n; i++)
         for (int64_t e = 0; x->piece[i] && e < rt_store_pieces(&list->item[i]); e++) {
             const rt_piece *p = &x->piece[i][e];
-            rows_of(p, x->stored[i][e].rows, &first, &last);
-            rt_spans_add(&x->spans, p->data + first * p->row_bytes,
-                         (last - first + 1) * p->row_bytes);
-            if (p->code == RT_CODE_ROWS)
-                continue;
-            first /= p->scale_rows;
-            last /= p->scale_rows;
-            rt_spans_add(&x->spans, p->scale + first * scale_row_bytes(p),
-                         (last - first + 1) * scale_row_bytes(p));
+            rt_extent data = rt_piece_data(p, x->stored[i][e].rows);
+            rt_extent scales = rt_piece_scales(p, x->stored[i][e].rows);
+            rt_spans_add(&x->spans, p->data + data.first, data.n);
+            if (scales.n)
+                rt_spans_add(&x->spans, p->scale + scales.first, scales.n);
         }
     rt_spans_settle(&x->spans);
 }
@@ -98,18 +85,18 @@ const rt_piece *rt_mapping_on_device(rt_mapping *x, int i, int64_t n)
         x->where[i] = rt_alloc(n, sizeof(rt_piece), "places of weights");
     for (int64_t e = 0; e < n; e++) {
         const rt_piece *p = &x->piece[i][e];
-        int64_t codes = p->first * p->row_bytes;
+        rt_extent data = rt_piece_data(p, x->stored[i][e].rows);
+        rt_extent scales = rt_piece_scales(p, x->stored[i][e].rows);
         rt_piece *to = &x->where[i][e];
         *to = *p;
-        to->data = rt_spans_find(&x->spans, p->data + codes);
+        to->data = rt_spans_find(&x->spans, p->data + data.first);
         if (to->data)
-            to->data -= codes;
-        if (p->code == RT_CODE_ROWS)
+            to->data -= data.first;
+        if (!scales.n)
             continue;
-        int64_t scales = p->first / p->scale_rows * scale_row_bytes(p);
-        to->scale = rt_spans_find(&x->spans, p->scale + scales);
+        to->scale = rt_spans_find(&x->spans, p->scale + scales.first);
         if (to->scale)
-            to->scale -= scales;
+            to->scale -= scales.first;
     }
     return x->where[i];
 }
@@ -124,6 +111,7 @@ rt_mapping *rt_mapping_open(const rt_config *cfg, const rt_params *list, const c
         return NULL;
     }
     x->streamed = streamed;
+    x->packs_f32 = !streamed && list->total <= PACKED_PARAMETERS;
     x->n = list->n;
     x->piece = rt_alloc(rt_max(list->n, 1), sizeof(rt_piece *), "places of weights");
     x->stored = rt_alloc(rt_max(list->n, 1), sizeof(rt_stored *), "places of weights");

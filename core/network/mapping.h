@@ -17,7 +17,7 @@ typedef struct rt_mapping {
     rt_spans spans;   /* for those */
     rt_stored **stored; /* the same as they lie in the map */
     int n;
-    bool streamed;
+    bool streamed, packs_f32;
     int64_t bytes;
 } rt_mapping;
 

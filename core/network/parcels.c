@@ -49,26 +49,22 @@ static void add_range(ranges *r, const uint8_t *data, int64_t bytes, bool scale)
     one->file = rt_parcels_place(r->all, data, &one->offset);
 }
 
-/* Matrix e of weight i. What lies before its first row is cut off, so that all of it is read. */
+/* Matrix e of weight i. What lies before its first row is cut off, so that all of it is read; what
+   lies transposed is read whole. */
 static void add_piece(ranges *r, int i, int64_t e)
 {
     rt_mapping *x = r->all->x;
     rt_piece *piece = &x->piece[i][e];
-    int64_t rows = (x->stored[i][e].rows - 1) * piece->step + 1;
+    rt_extent data = rt_piece_data(piece, x->stored[i][e].rows);
+    rt_extent scales = rt_piece_scales(piece, x->stored[i][e].rows);
     rt_grow(&r->p->spot, &r->cap_spots, r->p->n_spots + 1, sizeof *r->p->spot, "places of weights");
     r->p->spot[r->p->n_spots++] = (rt_spot){ piece, 0, -1 };
-    piece->data += piece->first * piece->row_bytes;
-    if (piece->code != RT_CODE_ROWS) {
-        int64_t skip = piece->first / piece->scale_rows * piece->scale_ld;
-        piece->scale += rt_dtype_bytes(piece->scale_dtype, skip);
-    }
-    piece->first = 0;
-    add_range(r, piece->data, rows * piece->row_bytes, false);
-    if (piece->code != RT_CODE_ROWS)
-        add_range(r, piece->scale,
-                  rt_dtype_bytes(piece->scale_dtype,
-                                 rt_stored_blocks(rows, piece->scale_rows) * piece->scale_ld),
-                  true);
+    piece->data += data.first;
+    piece->scale += scales.n ? scales.first : 0;
+    piece->first = piece->transposed ? piece->first : 0;
+    add_range(r, piece->data, data.n, false);
+    if (scales.n)
+        add_range(r, piece->scale, scales.n, true);
 }
 
 static int by_place(const void *pa, const void *pb)

@@ -285,11 +285,11 @@ static bool fused_name(const char *name, char *base, size_t size, expert_part *w
 }
 
 /* Rows of one part among those of the fused tensor. */
-static void place_part(rt_stored *out, expert_part which, bool in_turns)
+static void place_part(rt_stored *out, expert_part which, bool interleaved)
 {
     bool both = which != PART_DOWN;
-    out->step = both && in_turns ? 2 : 1;
-    out->first = which == PART_UP ? (in_turns ? 1 : out->rows) : 0;
+    out->step = both && interleaved ? 2 : 1;
+    out->first = which == PART_UP ? (interleaved ? 1 : out->rows) : 0;
 }
 
 static int find_blocks(rt_store *s, const char *base, int64_t experts, int64_t e, int64_t rows,
@@ -321,8 +321,8 @@ static int find_blocks(rt_store *s, const char *base, int64_t experts, int64_t e
 
 /* Which of the two orders the experts of this layer are in. One tensor alone may be square and fit
    both; gate_up_proj (2F by C) and down_proj (C by F) never are at once. */
-static bool fused_turned(rt_store *s, rt_stored *out, const char *base, expert_part which,
-                         int64_t rows, int64_t cols)
+static bool fused_transposed(rt_store *s, rt_stored *out, const char *base, expert_part which,
+                             int64_t rows, int64_t cols)
 {
     char other[192];
     if (rows != cols) {
@@ -344,7 +344,7 @@ static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int6
 {
     char base[168];
     expert_part which;
-    bool bias, in_turns = cfg->family->names->in_turns;
+    bool bias, interleaved = cfg->family->names->interleaved;
     if (!fused_name(p->name, base, sizeof base, &which, &bias))
         return 1;
     const rt_st_tensor *t = find(s, out, base, bias ? "_bias" : "");
@@ -354,7 +354,7 @@ static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int6
         out->cols = 1;
     }
     int64_t rows = which == PART_DOWN ? out->rows : 2 * out->rows;
-    place_part(out, which, in_turns);
+    place_part(out, which, interleaved);
     if (!t && !bias) {
         t = find(s, out, base, "_blocks");
         if (t)
@@ -362,15 +362,16 @@ static int find_fused(rt_store *s, const rt_config *cfg, const rt_param *p, int6
     }
     if (!t)
         return 1;
-    out->turned = !bias && fused_turned(s, out, base, which, rows, out->cols);
-    int64_t want[3] = { experts, out->turned ? out->cols : rows, out->turned ? rows : out->cols };
+    out->transposed = !bias && fused_transposed(s, out, base, which, rows, out->cols);
+    int64_t want[3] = { experts, out->transposed ? out->cols : rows,
+                        out->transposed ? rows : out->cols };
     snprintf(out->name, sizeof out->name, "%s", t->name);
     if (expect_shape(s, t, bias ? 2 : 3, want, err))
         return -1;
     if (!is_number(t->dtype))
         return not_weights(s, t->name, t->type, err);
     out->dtype = t->dtype;
-    out->width = out->turned ? rows : out->cols;
+    out->width = out->transposed ? rows : out->cols;
     out->data = t->data + rt_dtype_bytes(t->dtype, e * rows * out->cols);
     return 0;
 }
@@ -434,6 +435,7 @@ static int find_latent(rt_store *s, const rt_config *cfg, const rt_param *p,
     out->scale = k->data;
     out->scale_rows = cfg->nope_dim;
     out->scale_cols = cfg->v_dim;
+    out->width = cfg->kv_rank;
     return 0;
 }
 

@@ -7,11 +7,11 @@
      X                       any plain dtype, or a block dtype of GGUF
      X, X_scale_inv          e4m3 codes, one multiplier a block of rows x columns, ragged at ends
      X_packed, _scale, _shape   int4 of compressed-tensors: eight codes an int32, a scale a group
-     experts.gate_up_proj,   all experts in one tensor: (E,2F,C) (E,C,F) or turned (E,C,2F) (E,F,C);
-       experts.down_proj     gate before up, or row by row in turns (gpt_oss)
+     experts.gate_up_proj,   all experts in one tensor: (E,2F,C) (E,C,F) or transposed (E,C,2F)
+       experts.down_proj     (E,F,C); gate before up, or row by row interleaved (gpt_oss)
      ..._blocks, ..._scales  the same as MXFP4: (E,rows,C/32,16) codes, (E,rows,C/32) exponents
      blk.N.x                 GGUF's names; llama's query and key rows in Hugging Face's order
-     blk.N.attn_k_b, _v_b    kv_b in two, the keys turned
+     blk.N.attn_k_b, _v_b    kv_b in two, the keys transposed
      blk.N.ffn_gate_up_exps  (E,2F,C)
 
    Refuses: codes without their scale, scales that are not finite, zero points, activation order. */
@@ -55,7 +55,7 @@ typedef enum rt_stored_form {
 enum { RT_STORED_PARTS = 4 };
 
 /* One matrix (a vector is one row) as it lies in the map. Row r of it is row first + r * step of
-   the tensor, or column first + r * step when turned. */
+   the tensor, or column first + r * step when transposed. */
 typedef struct rt_stored {
     char name[176]; /* of the tensor with the codes, in messages */
     const char *path;
@@ -67,7 +67,7 @@ typedef struct rt_stored {
     const uint8_t *data, *scale;
     int64_t rows, cols;
     int64_t first, step, width; /* width: elements a row of the tensor has */
-    bool turned;
+    bool transposed;
     int64_t heads; /* whose rows stand in rotary pairs, as GGUF's llama keeps them; 0 = as here */
     int64_t scale_rows, scale_cols; /* weights under one scale; LATENT: nope, Dv */
 } rt_stored;
@@ -88,8 +88,8 @@ int rt_store_check(rt_store *s, const rt_config *cfg, const rt_params *list, rt_
 /* The bytes of every tensor that t is read from; each is read once and then known: after that,
    threads may read rows of it side by side. */
 int rt_stored_check(const rt_stored *t, rt_err *err);
-/* The same as products read it from the map; false when it is turned or in two parts. */
-bool rt_stored_piece(const rt_stored *t, rt_piece *piece);
+/* The same as products read it from the map. */
+rt_piece rt_stored_piece(const rt_stored *t);
 /* out (n, cols) = rows first .. first + n - 1 */
 int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_err *err);
 

@@ -1,6 +1,6 @@
 /* stored_rows.c: rows of a weight that stored.c found, as f32: codes under their scales, columns of
-   turned tensors, rows that stand in another order. Touches only the bytes of the rows asked for.
- */
+   transposed tensors, rows that stand in another order. Touches only the bytes of the rows asked
+   for. */
 #include <math.h>
 #include <string.h>
 #include <stdio.h>
@@ -9,28 +9,28 @@
 
 enum { CHUNK = 512, BLOCK_MAX = 256 }; /* elements decoded at a time to gather rows; of a block */
 
-bool rt_stored_piece(const rt_stored *t, rt_piece *p)
+rt_piece rt_stored_piece(const rt_stored *t)
 {
     static const rt_code codes[] = { [RT_STORED_PLAIN] = RT_CODE_ROWS,
                                      [RT_STORED_FP8] = RT_CODE_FP8,
                                      [RT_STORED_MXFP4] = RT_CODE_MXFP4,
-                                     [RT_STORED_INT4] = RT_CODE_INT4 };
-    if (t->turned || t->form == RT_STORED_LATENT)
-        return false;
-    *p = (rt_piece){ .code = codes[t->form],
-                     .dtype = t->dtype,
-                     .scale_dtype = t->scale_dtype,
-                     .data = t->data,
-                     .scale = t->scale,
-                     .row_bytes = rt_dtype_bytes(t->dtype, t->width),
-                     .first = t->first,
-                     .step = t->step,
-                     .pair = t->heads ? t->rows / t->heads : 0,
-                     .scale_rows = t->scale_rows,
-                     .scale_cols = t->scale_cols };
-    if (p->code != RT_CODE_ROWS)
-        p->scale_ld = rt_stored_blocks(t->cols, t->scale_cols);
-    return true;
+                                     [RT_STORED_INT4] = RT_CODE_INT4,
+                                     [RT_STORED_LATENT] = RT_CODE_LATENT };
+    rt_piece p = { .code = codes[t->form],
+                   .dtype = t->dtype,
+                   .scale_dtype = t->scale_dtype,
+                   .data = t->data,
+                   .scale = t->scale,
+                   .row_bytes = rt_dtype_bytes(t->dtype, t->width),
+                   .first = t->first,
+                   .step = t->step,
+                   .pair = t->heads ? t->rows / t->heads : 0,
+                   .transposed = t->transposed || t->form == RT_STORED_LATENT ? t->cols : 0,
+                   .scale_rows = t->scale_rows,
+                   .scale_cols = t->scale_cols };
+    if (p.code != RT_CODE_ROWS && p.code != RT_CODE_LATENT)
+        p.scale_ld = rt_stored_blocks(t->cols, t->scale_cols);
+    return p;
 }
 
 /* A row of codes under scales: all of them are numbers. */
@@ -56,7 +56,7 @@ static int check_row(const rt_stored *t, const rt_piece *p, const float *out, in
 
 /* Rows that are columns of the tensor: row by row of the tensor, a stretch of whole blocks that
    holds n of ours. */
-static void turned_rows(const rt_stored *t, float *out, int64_t first, int64_t n)
+static void transposed_rows(const rt_stored *t, float *out, int64_t first, int64_t n)
 {
     float part[CHUNK + 2 * BLOCK_MAX];
     int64_t each = CHUNK / t->step, block = rt_dtype_get(t->dtype)->block;
@@ -83,7 +83,7 @@ static int latent_rows(const rt_stored *t, float *out, int64_t first, int64_t n,
         int64_t take = rt_min(n, (key ? nope : nope + dv) - in);
         rt_stored part = { .path = t->path, .rows = key ? nope : dv, .cols = latent, .step = 1 };
         snprintf(part.name, sizeof part.name, "%s", t->name);
-        part.turned = key;
+        part.transposed = key;
         part.dtype = key ? t->scale_dtype : t->dtype;
         part.width = key ? nope : latent;
         part.data = (key ? t->scale : t->data) +
@@ -104,8 +104,8 @@ int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_
                (long long)n, (long long)t->rows);
     if (rt_stored_check(t, err))
         return -1;
-    if (t->turned) {
-        turned_rows(t, out, first, n);
+    if (t->transposed) {
+        transposed_rows(t, out, first, n);
         return 0;
     }
     if (t->form == RT_STORED_LATENT)
@@ -115,8 +115,7 @@ int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_
         rt_decode_f32(out, t->data + skip, t->dtype, n * t->cols);
         return 0;
     }
-    rt_piece piece;
-    rt_stored_piece(t, &piece);
+    rt_piece piece = rt_stored_piece(t);
     for (int64_t i = 0; i < n; i++, out += t->cols) {
         rt_piece_decode(out, &piece, first + i, 0, t->cols);
         if (piece.code != RT_CODE_ROWS && check_row(t, &piece, out, first + i, err))

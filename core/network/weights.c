@@ -126,7 +126,7 @@ static int check_mapped(const rt_model *m, const char *path, rt_err *err)
                 return -1;
             if (x->streamed)
                 rt_store_forget(&x->store);
-            done += x->piece[i][e].row_bytes * x->stored[i][e].rows;
+            done += rt_piece_bytes(&x->piece[i][e], x->stored[i][e].rows, x->stored[i][e].cols);
             if (x->bytes > (int64_t)256 << 20)
                 rt_progress_update(&progress, done >> 20, "%s", m->w.params.item[i].name);
         }

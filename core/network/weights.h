@@ -12,10 +12,10 @@ RT_BEGIN
 /* Registers the weights of cfg without memory. */
 void rt_model_init(rt_model *m, const rt_config *cfg);
 /* path: a model directory or a GGUF file. frozen: the matrices of products, and the embedding, stay
-   in the bytes of their file, which is mapped (rt_model_mapped says how many); those of f32, and
-   the few that lie turned or in two parts, are packed into panels. positions: length of the rope
-   table. On failure nothing is left to free. Opening is planning (m->arenas say what it takes, no
-   memory yet) and then reading; after a failed read the model is to be freed. */
+   in the bytes of their file, which is mapped (rt_model_mapped says how many), but for f32 of a
+   small model, which is packed into panels. positions: length of the rope table. On failure nothing
+   is left to free. Opening is planning (m->arenas say what it takes, no memory yet) and then
+   reading; after a failed read the model is to be freed. */
 int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err);
 /* The same by a description, which may differ from that of the file. path NULL, or not to be read:
