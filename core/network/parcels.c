@@ -135,6 +135,12 @@ void rt_parcel_free(rt_parcel *p)
 /* ---- reading ------------------------------------------------------------------------------------
  */
 
+uint8_t *rt_parcels_take(rt_arena *a, const char *name, int64_t bytes)
+{
+    uint8_t *p = rt_arena_take(a, name, bytes ? bytes + RT_DISK_BLOCK : 0);
+    return p ? p + (RT_DISK_BLOCK - (uintptr_t)p % RT_DISK_BLOCK) % RT_DISK_BLOCK : NULL;
+}
+
 static int open_file(rt_parcel_file *f, rt_err *err)
 {
     f->fd = f->direct ? open(f->path, O_RDONLY | O_CLOEXEC | O_DIRECT) : -1;

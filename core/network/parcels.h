@@ -57,6 +57,8 @@ void rt_parcel_point(const rt_parcel *p, const uint8_t *buffer);
 int rt_parcels_place(rt_parcels *all, const uint8_t *data, int64_t *offset);
 int rt_parcels_open(rt_parcels *all, rt_err *err);
 void rt_parcels_close(rt_parcels *all);
+/* Memory that reads may fill: on a block of the disk. */
+uint8_t *rt_parcels_take(rt_arena *a, const char *name, int64_t bytes);
 /* One read. *plain: in, whether direct reads were refused before; out, whether this one was not
  * direct. */
 int rt_parcels_read(const rt_parcels *all, const rt_read *r, uint8_t *buffer, bool *plain,

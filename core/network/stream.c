@@ -7,13 +7,9 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/network/parcels.h"
+#include "core/network/embedding.h"
 
-enum {
-    READERS = 4,
-    ROWS_BYTES = 1 << 20, /* of the embedding's rows at a time, when a row is shorter */
-    WIDE_ROWS = 64        /* of them on their way to the device */
-};
+enum { READERS = 4 };
 
 /* A parcel on its way into a buffer. */
 typedef struct load {
@@ -31,22 +27,19 @@ struct rt_stream {
     rt_arena near, away; /* away: of a device that does not read the host's memory */
     rt_arenas arenas;
     rt_stream_sizes size;
-    int64_t slots, row_bytes; /* row_bytes: of the embedding where its rows are read, else 0 */
+    int64_t slots;
     rt_parcel *own;           /* (L) */
     rt_parcel *expert;        /* (L,E) */
     int64_t holds;            /* leading layers that stay once they are read */
     load *kept;               /* (holds) their own weights */
     rt_parcel head;           /* held */
     rt_tensor *held;          /* the embedding that is the head too, or NULL */
-    const rt_stored *embed;
+    rt_embedding embed;
     rt_parcels all;
     struct buffers {
         uint8_t *own[2], *expert, *head, *kept;
     } host, sent;            /* the same where operations read the host's memory */
-    uint8_t *rows_at;        /* of the embedding, as they are stored */
-    float *wide;             /* (WIDE_ROWS, C) as f32 */
-    int32_t *offset, *token; /* token: private copy of a batch's */
-    int64_t cap_token;
+    int32_t *offset;
 
     pthread_t thread[READERS];
     int n_threads;
@@ -107,17 +100,10 @@ static void plan_outside(rt_stream *s)
             rt_parcel_make(&s->all, &s->head, list, i, i + 1, -1);
             s->held = p->flags & RT_PARAM_RAW ? p->slot : NULL;
         } else {
-            s->embed = &x->stored[i][0];
-            s->row_bytes = x->piece[i][0].row_bytes;
+            s->embed = (rt_embedding){ .all = &s->all, .stored = &x->stored[i][0] };
         }
     }
     s->size.resident = s->head.weights;
-}
-
-static uint8_t *take(rt_arena *a, const char *name, int64_t bytes)
-{
-    uint8_t *p = rt_arena_take(a, name, bytes ? bytes + RT_DISK_BLOCK : 0);
-    return p ? p + (RT_DISK_BLOCK - (uintptr_t)p % RT_DISK_BLOCK) % RT_DISK_BLOCK : NULL;
 }
 
 /* Bytes of the first n layers, experts included. */
@@ -135,22 +121,18 @@ static int64_t kept_bytes(const rt_stream *s, int64_t n)
 static void take_buffers(rt_stream *s, rt_arena *a, struct buffers *b)
 {
     for (int i = 0; i < 2; i++)
-        b->own[i] = take(a, "two layers", s->size.layer);
-    b->expert = take(a, "experts", s->slots * s->size.expert);
-    b->head = take(a, "head", s->head.bytes);
-    b->kept = take(a, "layers that stay", kept_bytes(s, s->holds));
+        b->own[i] = rt_parcels_take(a, "two layers", s->size.layer);
+    b->expert = rt_parcels_take(a, "experts", s->slots * s->size.expert);
+    b->head = rt_parcels_take(a, "head", s->head.bytes);
+    b->kept = rt_parcels_take(a, "layers that stay", kept_bytes(s, s->holds));
 }
 
 static void plan_near(void *ctx, rt_arena *a)
 {
     rt_stream *s = ctx;
-    int64_t e = s->size.a_layer, row = rt_align_up(s->row_bytes, RT_DISK_BLOCK),
-            wide = sizeof(float);
+    int64_t e = s->size.a_layer;
     take_buffers(s, a, &s->host);
-    s->rows_at = take(a, "rows of the embedding",
-                      s->row_bytes ? rt_max(ROWS_BYTES, row) + RT_DISK_BLOCK : 0);
-    s->wide = rt_arena_take(a, "rows of the embedding",
-                            s->row_bytes ? WIDE_ROWS * s->m->cfg.width * wide : 0);
+    rt_embedding_plan(&s->embed, a);
     s->offset = rt_arena_take(a, "routes", (e + 1) * (int64_t)sizeof *s->offset);
     s->want = rt_arena_take(a, "routes", e * (int64_t)sizeof *s->want);
     s->loaded = rt_arena_take(a, "routes", e * (int64_t)sizeof *s->loaded);
@@ -229,11 +211,11 @@ static void begin_read(rt_stream *s)
         s->read_since = rt_now();
 }
 
-static void end_read(rt_stream *s, const rt_read *p, bool plain)
+static void end_read(rt_stream *s, int64_t bytes, bool plain)
 {
     if (--s->reading == 0)
         s->count.read_s += rt_now() - s->read_since;
-    s->count.bytes += p->bytes;
+    s->count.bytes += bytes;
     s->count.plain |= plain;
 }
 
@@ -282,7 +264,7 @@ static void *read_loop(void *ctx)
         pthread_mutex_unlock(&s->lock);
         int bad = rt_parcels_read(&s->all, p, buffer, &plain, &err);
         pthread_mutex_lock(&s->lock);
-        end_read(s, p, plain);
+        end_read(s, p->bytes, plain);
         if (bad && !s->failed) {
             s->err = err;
             s->failed = true;
@@ -463,90 +445,21 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
     return bad ? -1 : 1;
 }
 
-/* ---- rows of the embedding ----------------------------------------------------------------------
- */
-
-static int by_token(const void *a, const void *b)
-{
-    const int32_t *x = a, *y = b;
-    return x[0] != y[0] ? (x[0] < y[0] ? -1 : 1) : (x[1] < y[1] ? -1 : x[1] > y[1]);
-}
-
-/* Rows of tokens [first, ...) that lie in one read of the buffer; how many (token, row) pairs. */
-static int64_t read_rows(rt_stream *s, const int32_t *pair, int64_t n, int64_t *skip, rt_err *err)
-{
-    int64_t most = rt_max(ROWS_BYTES, rt_align_up(s->row_bytes, RT_DISK_BLOCK));
-    int64_t offset, begin, end, i = 1, distinct = 1;
-    int file = rt_parcels_place(&s->all, s->embed->data + pair[0] * s->row_bytes, &offset);
-    begin = offset / RT_DISK_BLOCK * RT_DISK_BLOCK;
-    end = offset + s->row_bytes;
-    for (; i < n; i++) { /* as far as rows are neighbours on the disk */
-        int64_t to = offset + (pair[2 * i] - pair[0] + 1) * s->row_bytes;
-        if (to - s->row_bytes > rt_align_up(end, RT_DISK_BLOCK) + RT_DISK_BLOCK ||
-            to - begin > most)
-            break;
-        distinct += pair[2 * i] != pair[2 * i - 2];
-        end = to;
-    }
-    rt_read p = { file, begin, rt_align_up(end, RT_DISK_BLOCK) - begin, end - begin, 0 };
-    pthread_mutex_lock(&s->lock);
-    bool plain = s->count.plain;
-    begin_read(s);
-    pthread_mutex_unlock(&s->lock);
-    int bad = rt_parcels_read(&s->all, &p, s->rows_at, &plain, err);
-    pthread_mutex_lock(&s->lock);
-    end_read(s, &p, plain);
-    s->count.weights += distinct * s->row_bytes;
-    pthread_mutex_unlock(&s->lock);
-    *skip = offset - begin;
-    return bad ? -1 : i;
-}
-
-/* Rows [first, first + got) of the sorted pairs, which lie at skip of the buffer, to where they
-   belong. A row is widened once for all its places; the device may be late, so that a few are kept.
- */
-static int spread_rows(rt_stream *s, rt_tensor *y, const int32_t *pair, int64_t got, int64_t skip,
-                       int64_t *used, rt_err *err)
-{
-    int64_t width = y->dim[1];
-    float *row = s->wide;
-    for (int64_t k = 0; k < got; k++) {
-        if (k == 0 || pair[2 * k] != pair[2 * k - 2]) {
-            if (*used == WIDE_ROWS && rt_sync(s->dev, err))
-                return -1;
-            *used = *used % WIDE_ROWS + 1;
-            row = s->wide + (*used - 1) * width;
-            rt_decode_f32(row, s->rows_at + skip + (pair[2 * k] - pair[0]) * s->row_bytes,
-                          s->embed->dtype, width);
-        }
-        rt_upload(s->dev, rt_f32(y) + pair[2 * k + 1] * width, row, width * (int64_t)sizeof *row);
-    }
-    return 0;
-}
-
 static int embed(void *ctx, rt_dev *d, rt_tensor *y, const rt_tensor *token, rt_err *err)
 {
     rt_stream *s = ctx;
-    int64_t n = token->dim[0], skip = 0, used = 0, got;
-    rt_grow(&s->token, &s->cap_token, 3 * n, sizeof *s->token, "tokens of a pass");
-    int32_t *pair = s->token, *plain = s->token + 2 * n;
-    rt_download(d, plain, token->data, n * (int64_t)sizeof *plain);
-    if (rt_sync(d, err))
-        return -1;
-    for (int64_t i = 0; i < n; i++) {
-        pair[2 * i] = plain[i];
-        pair[2 * i + 1] = (int32_t)i;
-    }
-    qsort(pair, (size_t)n, 2 * sizeof *pair, by_token);
     double begun = rt_now();
-    s->since = s->since > 0 ? s->since : begun;
-    for (int64_t i = 0; i < n; i += got) {
-        got = read_rows(s, pair + 2 * i, n - i, &skip, err);
-        if (got < 0 || spread_rows(s, y, pair + 2 * i, got, skip, &used, err))
-            return -1;
-    }
+    pthread_mutex_lock(&s->lock);
+    begin_read(s);
+    pthread_mutex_unlock(&s->lock);
+    int bad = rt_embedding_rows(&s->embed, d, y, token, err);
+    pthread_mutex_lock(&s->lock);
+    end_read(s, s->embed.bytes, s->embed.plain);
+    s->count.weights += s->embed.weights;
     s->count.wait_s += rt_now() - begun;
-    return rt_sync(d, err);
+    s->since = s->since > 0 ? s->since : begun;
+    pthread_mutex_unlock(&s->lock);
+    return bad;
 }
 
 /* ---- life ---------------------------------------------------------------------------------------
@@ -588,17 +501,10 @@ static int start_threads(rt_stream *s, rt_err *err)
     return 0;
 }
 
-static int open_files(rt_stream *s, rt_err *err)
-{
-    int64_t offset;
-    if (s->embed) /* so that the list is whole before threads look at it */
-        rt_parcels_place(&s->all, s->embed->data, &offset);
-    return rt_parcels_open(&s->all, err);
-}
-
 int rt_stream_open(rt_stream *s, rt_err *err)
 {
-    if (rt_arenas_place(&s->arenas, s->dev, err) || open_files(s, err) || hold_head(s, err))
+    if (rt_arenas_place(&s->arenas, s->dev, err) || rt_parcels_open(&s->all, err) ||
+        hold_head(s, err))
         return -1;
     s->own_load[0].key = s->own_load[1].key = -1;
     for (int64_t l = 0; l < s->holds; l++)
@@ -608,7 +514,7 @@ int rt_stream_open(rt_stream *s, rt_err *err)
                              .key = l };
     s->visit = (rt_visit){ .ctx = s,
                            .offset = s->offset,
-                           .embed = s->embed ? embed : NULL,
+                           .embed = s->embed.stored ? embed : NULL,
                            .enter = enter,
                            .route = route,
                            .experts = next_experts,
@@ -636,7 +542,7 @@ void rt_stream_close(rt_stream *s)
         rt_parcel_free(&s->own[i]);
     rt_parcel_free(&s->head);
     rt_parcels_close(&s->all);
-    free(s->token);
+    rt_embedding_free(&s->embed);
     free(s->own);
     free(s->expert);
     rt_arenas_free(&s->arenas, s->dev);

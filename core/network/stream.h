@@ -3,8 +3,8 @@
    experts only those that have rows, one after the other while the ones before are multiplied.
    Reads are direct (O_DIRECT, large pieces, several at once), or plain where a file system refuses
    that, and then the pages are given back. Held from the start are the head, or an embedding that
-   is the head too; of any other embedding only the rows of a pass are read. Where operations do not
-   read the host's memory, what was read is sent to buffers of the device. Owns the buffers, the
+   is the head too; of any other only the rows of a pass are read (embedding.h). Where operations do
+   not read the host's memory, what was read is sent to buffers of the device. Owns the buffers, the
    reading threads and what they count; is the visitor of the model. Refuses: backward, and choosing
    how much memory to take. */
 #ifndef RT_STREAM_H
