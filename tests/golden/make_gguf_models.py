@@ -8,7 +8,7 @@ transformers computes for the Hugging Face checkpoints they were made from.
 
 make_models.py makes the checkpoint in a temporary folder. Here its tensors take the names that the
 `gguf` package's own map gives them, the forms llama.cpp's converter gives them (experts of a layer in
-one tensor; llama's query and key rows in rotary pairs; kv_b of MLA split, keys turned) and the keys that
+one tensor; llama's query and key rows in rotary pairs; kv_b of MLA split, keys transposed) and the keys that
 converter writes. Matrices are bf16 as on disk, or what FORMS says: blocks that decode to exactly the
 weights transformers ran with; the rest is f32."""
 import json, os, re, shutil, sys, tempfile

@@ -415,10 +415,10 @@ def check_gradients(name, model, tokens):
 def disk_names(grads):
     """transformers 5 keeps experts fused in memory; on disk and here they are one by one."""
     out = {}
-    turned = any("mlp.router" in key for key in grads)  # gpt-oss: (E, in, out), gate and up in turns
+    transposed = any("mlp.router" in key for key in grads)  # gpt-oss: (E, in, out), gate and up interleaved
     for key, g in grads.items():
         base, _, part = key.rpartition(".experts.")
-        if turned and base:
+        if transposed and base:
             rows = g.swapaxes(1, 2) if g.ndim == 3 else g
             kind = "bias" if part.endswith("_bias") else "weight"
             for e in range(g.shape[0]):

@@ -11,8 +11,8 @@ a stack over experts), as the formats' own code turns them into numbers.
              the weight, which DeepSeek-V3's own 576-row kv_a_proj_with_mqa does not); where blocks
              are whole, this script checks that both agree.
   deepseek   a tiny deepseek_v3 with small blocks and scales of every dtype, an MTP layer after the last
-  mxfp4      gpt-oss: transformers.integrations.mxfp4; gate and up rows in turns, biases
-  gpt_oss    the same layout after dequantization: bf16 (E,in,out), in turns
+  mxfp4      gpt-oss: transformers.integrations.mxfp4; gate and up rows interleaved, biases
+  gpt_oss    the same layout after dequantization: bf16 (E,in,out), interleaved
   fused_*    all experts in one tensor, (E,out,in) and (E,in,out), square ones among them
   int4*      compressed-tensors pack-quantized: its own packing and dequantization in f32 (in bf16,
              the dtype of the scales, it would round the products once more)"""
@@ -165,7 +165,7 @@ def make_gpt_oss():
 
 
 def make_fused():
-    """out: nn.Linear's order, as modules of transformers 5 hold experts; in: turned."""
+    """out: nn.Linear's order, as modules of transformers 5 hold experts; in: transposed."""
     stack, fused = part_names()
     for tag, E, F, C in (("", 2, 270, 3), ("_square_up", 2, 3, 6), ("_square_down", 2, 5, 5)):
         up, down = random(E, 2 * F, C), random(E, C, F)
