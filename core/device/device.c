@@ -67,6 +67,7 @@ static int refuse_name(const char *name, rt_err *err)
 int rt_dev_open(rt_dev **out, const char *name, int threads, rt_err *err)
 {
     int index = 0;
+    name = name ? name : getenv("RETORT_DEVICE");
     const rt_backend *b = name ? find_backend(name, &index) : backends[0];
     *out = NULL;
     if (!b)

@@ -24,8 +24,9 @@ typedef struct rt_dev rt_dev;
 /* Device i of this build, i = 0, 1, ... until NULL; the first is the one that NULL opens. */
 const char *rt_dev_name(int i);
 
-/* name: "cpu", "cuda", "cuda:1". threads 0 = all cores. Environment RETORT_ISA=scalar|avx2|avx512
-   overrides the choice of a CPU's instructions. */
+/* name: "cpu", "cuda", "cuda:1"; NULL: what environment RETORT_DEVICE names, else the first. threads
+   0 = all cores. Environment RETORT_ISA=scalar|avx2|avx512 overrides the choice of a CPU's
+   instructions. */
 int rt_dev_open(rt_dev **d, const char *name, int threads, rt_err *err);
 /* As the options of a command choose it (OPT_DEVICE). */
 typedef struct rt_dev_choice {
