@@ -274,118 +274,44 @@ static void pack_panel_t(float *out, const float *src, int64_t ld, int64_t colum
         }
 }
 
-/* Rows of b that are the columns of a panel, to be taken from the bytes they lie in. */
-struct reader {
-    unpack_fn *unpack;
-    dot_fn *dot;
-    const rt_piece *piece; /* with scales, or NULL */
-    const uint8_t *row[RT_PANEL];
-    int64_t number[RT_PANEL]; /* of the rows, as they are stored */
-    int64_t block;            /* of columns that scale belongs to */
-    float scale[RT_PANEL];
-};
-
-/* false: b's bytes are none of isa_unpack.h */
-static bool reader_begin(struct reader *r, const struct rt_matrix *b, int64_t n0, int64_t columns)
-{
-    const rt_piece *piece = b->piece;
-    bool scaled = piece && piece->code == RT_CODE_FP8;
-    r->unpack = taken[b->dtype].unpack;
-    r->dot = taken[b->dtype].dot;
-    if (!r->unpack || (scaled && piece->scale_cols % UNPACK) ||
-        (piece && !scaled && piece->code != RT_CODE_ROWS))
-        return false;
-    int64_t row_bytes = piece ? piece->row_bytes : rt_dtype_bytes(b->dtype, b->ld);
-    const uint8_t *data = piece ? piece->data : b->data;
-    for (int64_t i = 0; i < RT_PANEL; i++) { /* past the edge the last one again: never used */
-        int64_t n = n0 + rt_min(i, columns - 1);
-        r->number[i] = b->number ? b->number[n - b->number0]
-                       : piece   ? rt_piece_row(piece, b->row0 + n)
-                                 : n;
-        r->row[i] = data + r->number[i] * row_bytes;
-    }
-    r->piece = scaled ? piece : NULL;
-    r->block = -1;
-    return true;
-}
-
-/* Of the panel's rows in column k; NULL when they have none. */
-static const float *reader_scale(struct reader *r, int64_t k)
-{
-    const rt_piece *p = r->piece;
-    if (!p)
-        return NULL;
-    if (r->block == k / p->scale_cols)
-        return r->scale;
-    r->block = k / p->scale_cols;
-    for (int i = 0; i < RT_PANEL; i++)
-        r->scale[i] = i && r->number[i] / p->scale_rows == r->number[i - 1] / p->scale_rows
-                          ? r->scale[i - 1]
-                          : rt_piece_scale(p, r->number[i], k);
-    return r->scale;
-}
-
-static void look_ahead(const struct rt_matrix *b, int64_t bytes)
-{
-    if (!b->ahead)
-        return;
-    for (int64_t line = 0; line < bytes; line += 64)
-        __builtin_prefetch(*b->ahead + line, 0, 2);
-    *b->ahead += bytes;
-}
-
-/* Bytes of a panel's rows in UNPACK steps of k. */
-static int64_t panel_step(rt_dtype t) { return RT_PANEL * rt_dtype_bytes(t, 256) / (256 / UNPACK); }
-
-/* As many steps from k0 on as an unpack function can make; k0 + what it returns is where the others
-   begin. */
+/* As many steps from k0 on as are read as they lie; k0 + what it returns is where others begin. */
 static int64_t unpack_panel(float *out, const struct rt_matrix *b, int64_t n0, int64_t columns,
                             int64_t k0, int64_t k1)
 {
-    struct reader r;
-    int64_t steps = (k1 - k0) / UNPACK * UNPACK, bytes;
-    if (k0 % UNPACK || steps == 0 || !reader_begin(&r, b, n0, columns))
+    const struct taken *t = taken_of(b);
+    int64_t steps = t && k0 % t->step == 0 ? (k1 - k0) / t->step * t->step : 0;
+    if (steps == 0)
         return 0;
-    bytes = panel_step(b->dtype);
-    for (int64_t k = 0; k < steps; k += UNPACK) {
-        const float *scale = reader_scale(&r, k0 + k);
-        look_ahead(b, bytes);
-        r.unpack(out + k * RT_PANEL, r.row, k0 + k, scale);
-    }
+    struct reader r;
+    reader_begin(&r, b, n0, columns, GROUPS);
+    t->unpack(out, &r, k0, k0 + steps);
     return steps;
 }
 
 /* The chains of one row x over [k0, k1) and panels [p0, p0 + count), `sums` of them on; returns the
-   steps that were made. A chain waits for itself, so those of several panels go side by side. */
+   steps that were made. */
 static int64_t dot_panels(float *sums, const float *x, const struct rt_matrix *b, int64_t p0,
                           int64_t count, int64_t k0, int64_t k1)
 {
-    enum { SIDE = 4 };
-    int64_t steps = (k1 - k0) / UNPACK * UNPACK, bytes = 0, full = count;
     const uint8_t *at;
+    int64_t full = count;
     const struct columns *plain = columns_begin(b, p0, &full, k0, &at);
     if (plain && full == count) {
         plain->dot(sums, x, at, rt_dtype_bytes(b->dtype, b->ld), count, k1 - k0);
         return k1 - k0;
     }
-    if (!b->t || k0 % UNPACK)
+    const struct taken *t = b->t ? taken_of(b) : NULL;
+    int64_t steps = t && k0 % t->step == 0 ? (k1 - k0) / t->step * t->step : 0;
+    if (steps == 0)
         return 0;
-    for (int64_t p = 0; p < count; p += SIDE) {
-        struct reader r[SIDE];
-        int64_t side = rt_min(SIDE, count - p);
-        for (int64_t i = 0; i < side; i++) {
-            int64_t n0 = (p0 + p + i) * RT_PANEL;
-            if (!reader_begin(&r[i], b, n0, rt_min(RT_PANEL, b->n - n0)))
-                return 0;
-        }
-        bytes = panel_step(b->dtype);
-        for (int64_t k = 0; k < steps; k += UNPACK)
-            for (int64_t i = 0; i < side; i++) {
-                float *sum = sums + (p + i) * RT_PANEL;
-                const float *scale = reader_scale(&r[i], k0 + k);
-                look_ahead(b, bytes);
-                r[i].dot(sum, x + k, r[i].row, k0 + k, scale);
-            }
+    for (int64_t p = 0, side; p < count; p += side) {
+        struct reader r;
+        int64_t n0 = (p0 + p) * RT_PANEL;
+        side = rt_min(count - p, DOT_GROUPS / GROUPS);
+        if (side < DOT_GROUPS / GROUPS)
+            side = 1;
+        reader_begin(&r, b, n0, rt_min(side * RT_PANEL, b->n - n0), (int)side * GROUPS);
+        t->dot(sums + p * RT_PANEL, x, &r, k0, k0 + steps);
     }
     return steps;
 }

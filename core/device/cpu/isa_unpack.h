@@ -2,7 +2,7 @@
    an instruction set. Sixteen rows of the weight are sixteen lanes: their 32-bit words are turned
    into lanes once, and every code is then taken out of its word, so that a step of k costs a few
    instructions for 16 weights and no shuffle. The values are those of core/base/decode.c, bit for
-   bit. Refuses: formats that are not here (taken[] is NULL; isa_matmul.h widens their rows). */
+   bit. Refuses: formats that are not here (taken_of is NULL; isa_matmul.h widens their rows). */
 #include "core/device/cpu/simd.h"
 
 /* The scalar copy is for machines and sanitizers that have no time to unroll it sixteen lanes deep.
@@ -16,15 +16,23 @@
 #define TAKE_FN static __attribute__((noinline, unused))
 #endif
 
-enum { UNPACK = 32 /* elements of k an unpack function makes; k starts at a multiple */ };
+enum {
+    UNPACK = 32, /* elements of k of the smallest step; k starts at a multiple of a format's */
+    GROUPS = 2   /* sets of 16 rows in a panel */
+};
+#if defined(RT_ISA_avx512)
+enum { DOT_GROUPS = 4 }; /* chains side by side, each of which waits for itself */
+#else
+enum { DOT_GROUPS = 2 };
+#endif
 
-/* Where the elements of 32 rows go, k ascending in each: the columns of a panel at out, or the
-   chains of a product with one row, x, into sum. The rows are two sets of 16 (g), side by side
-   wherever the registers allow: a chain waits for itself. */
+/* Where the elements of sets of 16 rows (g) go, k ascending in each: the columns of a panel at out,
+   or the chains of a product with one row, x, into sum. */
 struct sink {
+    int groups;
     float *out;
     const float *x;
-    rt_v16 sum[2];
+    rt_v16 sum[DOT_GROUPS];
     const float *scale; /* of each row, that multiplies elements; or NULL */
 };
 
@@ -38,15 +46,8 @@ TAKE_FN void put(struct sink *o, int g, int64_t e, rt_v16 y)
         o->sum[g] = v16_fma(v16_set1(o->x[e]), y, o->sum[g]);
 }
 
-#define BOTH UNROLL(2) for (int g = 0; g < 2; g++)
-
-/* Code b of four in a word of bytes. */
-RT_V16_FN rt_v16i byte_of(rt_v16i w, int b) { return v16i_and(v16i_shr(w, 8 * b), 255); }
-RT_V16_FN rt_v16i int8_of(rt_v16i w, int b) { return v16i_sar(v16i_shl(w, 24 - 8 * b), 24); }
-RT_V16_FN rt_v16i nibble_of(rt_v16i w, int b, int high)
-{
-    return v16i_and(v16i_shr(w, 8 * b + 4 * high), 15);
-}
+#define EACH UNROLL(4) for (int g = 0; g < o->groups; g++)
+#define BYTES UNROLL(4) for (int b = 0; b < 4; b++)
 
 /* The 16 words at row[i] + at of every row: w[j] has word j of each. A line of a row is read whole:
    rows whose length is a power of two share a place in the cache, and would drive each other out.
@@ -58,10 +59,10 @@ TAKE_FN void words_of(rt_v16 w[16], const uint8_t *const row[16], int64_t at)
     v16_transpose(w);
 }
 
-TAKE_FN void take_f32(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_f32(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     for (int at = 0; at < UNPACK; at += 16)
-        for (int g = 0; g < 2; g++) {
+        for (int g = 0; g < o->groups; g++) {
             rt_v16 w[16];
             words_of(w, row + 16 * g, 4 * (k + at));
             for (int j = 0; j < 16; j++)
@@ -70,9 +71,9 @@ TAKE_FN void take_f32(struct sink *o, const uint8_t *const row[32], int64_t k)
 }
 
 /* Two numbers a word. */
-TAKE_FN void take_halves(struct sink *o, const uint8_t *const row[32], int64_t k, bool bf16)
+TAKE_FN void take_halves(struct sink *o, const uint8_t *const *row, int64_t k, bool bf16)
 {
-    for (int g = 0; g < 2; g++) {
+    for (int g = 0; g < o->groups; g++) {
         rt_v16 w[16];
         words_of(w, row + 16 * g, 2 * k);
         for (int j = 0; j < 16; j++) {
@@ -85,174 +86,213 @@ TAKE_FN void take_halves(struct sink *o, const uint8_t *const row[32], int64_t k
     }
 }
 
-TAKE_FN void take_bf16(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_bf16(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     take_halves(o, row, k, true);
 }
 
-TAKE_FN void take_f16(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_f16(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     take_halves(o, row, k, false);
 }
 
-/* Sign, 4 bits of exponent (bias 7), 3 of mantissa; all ones are not a number. */
-TAKE_FN rt_v16 number_of_e4m3(rt_v16i code)
+/* Byte b of a word: sign, 4 bits of exponent (bias 7), 3 of mantissa; all ones are not a number.
+   With the exponent moved to f32's, below 2^-6 the mantissa wants no leading one: less 2^-6 twice
+   the number is that, and is the larger above. */
+TAKE_FN rt_v16 number_of_e4m3(rt_v16i w, int b)
 {
-    rt_v16i size = v16i_and(code, 127);
-    rt_v16 number = v16_from_int(size), small = v16_mul(number, v16_set1(0x1p-9f));
-    /* exponent and mantissa in their places; below 8 is no exponent; 127 becomes infinity less
-     * itself */
-    rt_v16 y = v16_from_bits(v16i_add(v16i_shl(size, 20), 120u << 23));
-    y = v16_add(v16_where_ge(y, number, v16_set1(8)), v16_where_ge(small, v16_set1(7), number));
-    rt_v16 none = v16_where_ge(v16_set1(INFINITY), number, v16_set1(127));
-    y = v16_add(y, v16_sub(none, none));
-    return v16_from_bits(v16i_or(v16i_bits(y), v16i_shl(v16i_and(code, 128), 24)));
+    rt_v16i code = v16i_shl(w, 24 - 8 * b);
+    rt_v16 y = v16_from_bits(v16i_add(v16i_and(v16i_shr(code, 4), 127u << 20), 120u << 23));
+    rt_v16 small = v16_fma(y, v16_set1(2), v16_set1(-0x1p-6f));
+    small = v16_if_lt(y, v16_set1(480), small, v16_set1(NAN));
+    return v16_from_bits(v16i_or(v16i_bits(v16_min(y, small)), v16i_and(code, 0x80000000u)));
 }
 
-TAKE_FN void take_f8_e4m3(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_f8_e4m3(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     for (int at = 0; at < UNPACK; at += 16) {
-        rt_v16i w[2][4];
-        BOTH v16i_load4(w[g], row + 16 * g, k + at);
+        rt_v16i w[DOT_GROUPS][4];
+        EACH v16i_load4(w[g], row + 16 * g, k + at);
         for (int j = 0; j < 4; j++)
-            UNROLL(4)
-        for (int b = 0; b < 4; b++)
-            BOTH put(o, g, at + 4 * j + b, number_of_e4m3(byte_of(w[g][j], b)));
+            BYTES EACH put(o, g, at + 4 * j + b, number_of_e4m3(w[g][j], b));
     }
 }
 
-TAKE_FN void take_q8_0(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q8_0(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     int64_t at = k / 32 * 34;
-    rt_v16 d[2];
-    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at));
+    rt_v16 d[DOT_GROUPS];
+    EACH d[g] = v16_from_f16(v16i_load_first(row + 16 * g, at));
     for (int i = 0; i < 2; i++) {
-        rt_v16i w[2][4];
-        BOTH v16i_load4(w[g], row + 16 * g, at + 2 + 16 * i);
-        for (int j = 0; j < 4; j++)
-            UNROLL(4)
-        for (int b = 0; b < 4; b++)
-            BOTH put(o, g, 16 * i + 4 * j + b, v16_mul(d[g], v16_from_int(int8_of(w[g][j], b))));
-    }
-}
-
-/* 16 bytes at `at`: low nibbles are elements 0 - 15, high ones 16 - 31. With fifth bits (a word a
-   row, element j's at bit j), a value less, and m added where there is one. */
-TAKE_FN void take_nibbles(struct sink *o, const uint8_t *const row[32], int64_t at,
-                          const rt_v16 d[2], const rt_v16i *fifth, float less, const rt_v16 *m)
-{
-    rt_v16i w[2][4];
-    BOTH v16i_load4(w[g], row + 16 * g, at);
-    UNROLL(2)
-    for (int high = 0; high < 2; high++)
-        for (int j = 0; j < 4; j++)
-            UNROLL(4)
-    for (int b = 0; b < 4; b++) {
-        int e = 16 * high + 4 * j + b;
-        BOTH
-        {
-            rt_v16 y;
-            if (fifth) {
-                rt_v16i q = nibble_of(w[g][j], b, high);
-                y = v16_from_int(v16i_or(q, v16i_shl(v16i_and(v16i_shr(fifth[g], e), 1), 4)));
-                y = less != 0.0f ? v16_sub(y, v16_set1(less)) : y;
-            } else {
-                y = v16_nibble(w[g][j], 8 * b + 4 * high, less);
-            }
-            y = v16_mul(d[g], y);
-            put(o, g, e, m ? v16_add(y, m[g]) : y);
+        rt_v16i w[DOT_GROUPS][4];
+        EACH v16i_load4(w[g], row + 16 * g, at + 2 + 16 * i);
+        for (int j = 0; j < 4; j++) {
+            rt_v16i code[DOT_GROUPS];
+            EACH code[g] = v16i_xor(w[g][j], 0x80808080u); /* each more by 128 */
+            BYTES EACH put(o, g, 16 * i + 4 * j + b,
+                           v16_mul(d[g], v16_field(code[g], 8 * b, 8, 128)));
         }
     }
 }
 
-TAKE_FN void take_q4_0(struct sink *o, const uint8_t *const row[32], int64_t k)
+/* d times a code of at most 5 bits is exact in f32, as the product of 11 and 5 bits: one rounding
+   after m was added is the rounding of the sum alone. m NULL = nothing is added. */
+TAKE_FN rt_v16 scaled(rt_v16 d, rt_v16 code, const rt_v16 *m)
+{
+    return m ? v16_fma(d, code, *m) : v16_mul(d, code);
+}
+
+/* 16 bytes at `at`: low nibbles are elements 0 - 15, high ones 16 - 31; less a value, and m added
+   where there is one. */
+TAKE_FN void take_nibbles(struct sink *o, const uint8_t *const *row, int64_t at, const rt_v16 *d,
+                          float less, const rt_v16 *m)
+{
+    rt_v16i w[DOT_GROUPS][4];
+    EACH v16i_load4(w[g], row + 16 * g, at);
+    UNROLL(2)
+    for (int high = 0; high < 2; high++)
+        for (int j = 0; j < 4; j++)
+            BYTES EACH put(
+                o, g, 16 * high + 4 * j + b,
+                scaled(d[g], v16_nibble(w[g][j], 8 * b + 4 * high, less), m ? &m[g] : NULL));
+}
+
+/* The same with fifth bits, element j's at bit j of a word a row. */
+TAKE_FN void take_fives(struct sink *o, const uint8_t *const *row, int64_t at, const rt_v16 *d,
+                        const rt_v16i *fifth, float less, const rt_v16 *m)
+{
+    static const uint32_t spread[16] = { /* bit b as bit 4 of byte b */
+                                         0x00000000, 0x00000010, 0x00001000, 0x00001010,
+                                         0x00100000, 0x00100010, 0x00101000, 0x00101010,
+                                         0x10000000, 0x10000010, 0x10001000, 0x10001010,
+                                         0x10100000, 0x10100010, 0x10101000, 0x10101010
+    };
+    rt_v16i w[DOT_GROUPS][4];
+    EACH v16i_load4(w[g], row + 16 * g, at);
+    UNROLL(2)
+    for (int high = 0; high < 2; high++)
+        for (int j = 0; j < 4; j++) {
+            rt_v16i code[DOT_GROUPS];
+            EACH code[g] = v16i_mix(0x0f0f0f0f, v16i_shr(w[g][j], 4 * high),
+                                    v16i_lookup(spread, v16i_shr(fifth[g], 16 * high + 4 * j)));
+            BYTES EACH put(o, g, 16 * high + 4 * j + b,
+                           scaled(d[g], v16_field(code[g], 8 * b, 5, less), m ? &m[g] : NULL));
+        }
+}
+
+TAKE_FN void take_q4_0(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     int64_t at = k / 32 * 18;
-    rt_v16 d[2];
-    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at));
-    take_nibbles(o, row, at + 2, d, NULL, 8, NULL);
+    rt_v16 d[DOT_GROUPS];
+    EACH d[g] = v16_from_f16(v16i_load_first(row + 16 * g, at));
+    take_nibbles(o, row, at + 2, d, 8, NULL);
 }
 
 /* d in the low, m in the high half of a word */
-TAKE_FN void load_d_m(rt_v16 d[2], rt_v16 m[2], const uint8_t *const row[32], int64_t at)
+TAKE_FN void load_d_m(struct sink *o, rt_v16 *d, rt_v16 *m, const uint8_t *const *row, int64_t at)
 {
-    BOTH
+    EACH
     {
-        rt_v16i both = v16i_load1(row + 16 * g, at);
+        rt_v16i both = v16i_load_first(row + 16 * g, at);
         d[g] = v16_from_f16(v16i_and(both, 0xffff));
         m[g] = v16_from_f16(v16i_shr(both, 16));
     }
 }
 
-TAKE_FN void take_q4_1(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q4_1(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     int64_t at = k / 32 * 20;
-    rt_v16 d[2], m[2];
-    load_d_m(d, m, row, at);
-    take_nibbles(o, row, at + 4, d, NULL, 0, m);
+    rt_v16 d[DOT_GROUPS], m[DOT_GROUPS];
+    load_d_m(o, d, m, row, at);
+    take_nibbles(o, row, at + 4, d, 0, m);
 }
 
-TAKE_FN void take_q5_0(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q5_0(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     int64_t at = k / 32 * 22;
-    rt_v16 d[2];
-    rt_v16i fifth[2];
-    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at));
-    BOTH fifth[g] = v16i_load1(row + 16 * g, at + 2);
-    take_nibbles(o, row, at + 6, d, fifth, 16, NULL);
+    rt_v16 d[DOT_GROUPS];
+    rt_v16i fifth[DOT_GROUPS];
+    EACH d[g] = v16_from_f16(v16i_load_first(row + 16 * g, at));
+    EACH fifth[g] = v16i_load_first(row + 16 * g, at + 2);
+    take_fives(o, row, at + 6, d, fifth, 16, NULL);
 }
 
-TAKE_FN void take_q5_1(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q5_1(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     int64_t at = k / 32 * 24;
-    rt_v16 d[2], m[2];
-    rt_v16i fifth[2];
-    load_d_m(d, m, row, at);
-    BOTH fifth[g] = v16i_load1(row + 16 * g, at + 4);
-    take_nibbles(o, row, at + 8, d, fifth, 0, m);
+    rt_v16 d[DOT_GROUPS], m[DOT_GROUPS];
+    rt_v16i fifth[DOT_GROUPS];
+    load_d_m(o, d, m, row, at);
+    EACH fifth[g] = v16i_load_first(row + 16 * g, at + 4);
+    take_fives(o, row, at + 8, d, fifth, 0, m);
 }
 
 /* 16 bytes at `at`: a table's entries, low nibbles first. */
-TAKE_FN void take_table(struct sink *o, const uint8_t *const row[32], int64_t at, const rt_v16 d[2],
+TAKE_FN void take_table(struct sink *o, const uint8_t *const *row, int64_t at, const rt_v16 *d,
                         const float table[16])
 {
-    rt_v16i w[2][4];
-    BOTH v16i_load4(w[g], row + 16 * g, at);
+    rt_v16i w[DOT_GROUPS][4];
+    EACH v16i_load4(w[g], row + 16 * g, at);
+    UNROLL(2)
     for (int high = 0; high < 2; high++)
         for (int j = 0; j < 4; j++)
-            UNROLL(4)
-    for (int b = 0; b < 4; b++)
-        BOTH put(o, g, 16 * high + 4 * j + b,
-                 v16_mul(d[g], v16_lookup(table, nibble_of(w[g][j], b, high))));
+            BYTES EACH put(o, g, 16 * high + 4 * j + b,
+                           v16_mul(d[g], v16_lookup(table, v16i_shr(w[g][j], 8 * b + 4 * high))));
 }
 
-TAKE_FN void take_iq4_nl(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_iq4_nl(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     static const float table[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
                                      1,    13,   25,  38,  53,  69,  89,  113 };
     int64_t at = k / 32 * 18;
-    rt_v16 d[2];
-    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at));
+    rt_v16 d[DOT_GROUPS];
+    EACH d[g] = v16_from_f16(v16i_load_first(row + 16 * g, at));
     take_table(o, row, at + 2, d, table);
 }
 
-TAKE_FN void take_mxfp4(struct sink *o, const uint8_t *const row[32], int64_t k)
+/* 2^(e - 126 - less) in two steps, because numbers below 2^-126 are in reach */
+TAKE_FN rt_v16 power_of(rt_v16i e, uint32_t less)
+{
+    rt_v16i one = v16i_shr(e, 1), rest = v16i_shr(v16i_add(e, 1), 1);
+    return v16_mul(v16_from_bits(v16i_shl(v16i_add(one, 64 - less), 23)),
+                   v16_from_bits(v16i_shl(v16i_add(rest, 64), 23)));
+}
+
+TAKE_FN void take_mxfp4(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     static const float table[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
     int64_t at = k / 32 * 17;
-    float half[32]; /* of the scale: the table holds doubled numbers */
-    for (int i = 0; i < 32; i++) {
-        uint8_t e = row[i][at];
-        uint32_t bits = e ? (uint32_t)e << 23 : 0x00400000u;
-        memcpy(&half[i], &bits, 4);
-        half[i] = e == 255 ? 0x1p127f : half[i] * 0.5f;
-    }
-    rt_v16 d[2] = { v16_load(half), v16_load(half + 16) };
+    rt_v16 d[DOT_GROUPS]; /* half of the scale: the table holds doubled numbers */
+    EACH d[g] = power_of(v16i_and(v16i_load_first(row + 16 * g, at), 255), 2);
     take_table(o, row, at + 1, d, table);
 }
 
-/* Scale and minimum of sub-block j of 8, from the three words of six-bit numbers behind d and dmin.
- */
+/* Codes two a byte, the low one first, whose scales are elsewhere. */
+TAKE_FN void take_pairs(struct sink *o, const uint8_t *const *row, int64_t k, const float table[16])
+{
+    rt_v16i w[DOT_GROUPS][4];
+    EACH v16i_load4(w[g], row + 16 * g, k / 2);
+    for (int j = 0; j < 4; j++)
+        UNROLL(8)
+    for (int b = 0; b < 8; b++)
+        EACH put(o, g, 8 * j + b, v16_lookup(table, v16i_shr(w[g][j], 4 * b)));
+}
+
+TAKE_FN void take_e2m1(struct sink *o, const uint8_t *const *row, int64_t k)
+{
+    static const float table[16] = { 0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                     -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f };
+    take_pairs(o, row, k, table);
+}
+
+TAKE_FN void take_int4(struct sink *o, const uint8_t *const *row, int64_t k)
+{
+    static const float table[16] = { -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7 };
+    take_pairs(o, row, k, table);
+}
+
+/* Scale and minus minimum of sub-block j of 8, from the three words of six-bit numbers behind d and
+   dmin. */
 TAKE_FN void scales_of_k(rt_v16 *s, rt_v16 *m, const rt_v16i head[4], int j)
 {
     rt_v16i scale, min;
@@ -268,134 +308,275 @@ TAKE_FN void scales_of_k(rt_v16 *s, rt_v16 *m, const rt_v16i head[4], int j)
     }
     *s = v16_mul(v16_from_f16(v16i_and(head[0], 0xffff)), v16_from_int(scale));
     *m = v16_mul(v16_from_f16(v16i_shr(head[0], 16)), v16_from_int(min));
+    *m = v16_sub(v16_set1(-0.0f), *m);
 }
 
-/* Sub-block k / 32 of 8 in a super-block: four words of scales, then (q5: fifth bits[32],)
-   nibbles[128]. */
-TAKE_FN void take_q45_k(struct sink *o, const uint8_t *const row[32], int64_t k, bool five)
+/* Two of the 8 sub-blocks of a super-block, the low and the high halves of 32 bytes: four words of
+   scales, then (q5: fifth bits[32],) nibbles[128]. Scales have 17 bits, so that their products with
+   codes are exact, as above. */
+TAKE_FN void take_q45_k(struct sink *o, const uint8_t *const *row, int64_t k, bool five)
 {
     int64_t at = k / 256 * (five ? 176 : 144);
-    int j = (int)(k % 256 / 32), high = j % 2 * 4;
-    int64_t codes = at + (five ? 48 : 16) + j / 2 * 32;
-    rt_v16 s[2], m[2];
-    BOTH
+    int first = (int)(k % 256 / 32);
+    int64_t codes = at + (five ? 48 : 16) + first * 16;
+    rt_v16i head[DOT_GROUPS][4], w[DOT_GROUPS][8], bit[DOT_GROUPS][8];
+    EACH
     {
-        rt_v16i head[4];
-        v16i_load4(head, row + 16 * g, at);
-        scales_of_k(&s[g], &m[g], head, j);
+        v16i_load4(head[g], row + 16 * g, at);
+        v16i_load4(w[g], row + 16 * g, codes);
+        v16i_load4(w[g] + 4, row + 16 * g, codes + 16);
+        if (five) {
+            v16i_load4(bit[g], row + 16 * g, at + 16);
+            v16i_load4(bit[g] + 4, row + 16 * g, at + 32);
+        }
     }
-    for (int part = 0; part < 2; part++) {
-        rt_v16i w[2][4], bit[2][4];
-        BOTH v16i_load4(w[g], row + 16 * g, codes + 16 * part);
-        if (five)
-            BOTH v16i_load4(bit[g], row + 16 * g, at + 16 + 16 * part);
-        for (int n = 0; n < 4; n++) {
-            rt_v16i nibbles[2], fifth[2];
-            BOTH nibbles[g] = v16i_shr(w[g][n], high);
+    UNROLL(2)
+    for (int high = 0; high < 2; high++) {
+        rt_v16 s[DOT_GROUPS], m[DOT_GROUPS];
+        EACH scales_of_k(&s[g], &m[g], head[g], first + high);
+        for (int j = 0; j < 8; j++) {
+            rt_v16i code[DOT_GROUPS];
             if (five)
-                BOTH fifth[g] = v16i_shr(bit[g][n], j);
-            UNROLL(4)
-            for (int b = 0; b < 4; b++)
-                BOTH
-                {
-                    rt_v16i q = v16i_shr(nibbles[g], 8 * b);
-                    rt_v16 y = five ? v16_from_int(v16i_or(
-                                          v16i_and(q, 15),
-                                          v16i_shl(v16i_and(v16i_shr(fifth[g], 8 * b), 1), 4)))
-                                    : v16_nibble(nibbles[g], 8 * b, 0);
-                    put(o, g, 16 * part + 4 * n + b, v16_sub(v16_mul(s[g], y), m[g]));
-                }
+                EACH code[g] = v16i_mix(
+                    0x0f0f0f0f, v16i_shr(w[g][j], 4 * high),
+                    v16i_shl(v16i_and(v16i_shr(bit[g][j], first + high), 0x01010101), 4));
+            BYTES EACH put(o, g, 32 * high + 4 * j + b,
+                           v16_fma(s[g],
+                                   five ? v16_field(code[g], 8 * b, 5, 0)
+                                        : v16_nibble(w[g][j], 8 * b + 4 * high, 0),
+                                   m[g]));
         }
     }
 }
 
-TAKE_FN void take_q4_k(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q4_k(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     take_q45_k(o, row, k, false);
 }
 
-TAKE_FN void take_q5_k(struct sink *o, const uint8_t *const row[32], int64_t k)
+TAKE_FN void take_q5_k(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     take_q45_k(o, row, k, true);
 }
 
-/* A quarter of half a super-block: low nibbles[128], high bits[64], int8 scales[16], d. */
-TAKE_FN void take_q6_k(struct sink *o, const uint8_t *const row[32], int64_t k)
+/* Two of the 4 quarters of half a super-block, the low or the high halves of its bytes: low
+   nibbles[128], high bits[64], int8 scales[16], d. */
+TAKE_FN void take_q6_k(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     int64_t at = k / 256 * 210, half = k % 256 / 128;
-    int quarter = (int)(k % 128 / 32);
-    rt_v16 d[2], less = v16_set1(32);
-    rt_v16i scales[2];
-    BOTH d[g] = v16_from_f16(v16i_load_half(row + 16 * g, at + 208));
-    BOTH scales[g] = v16i_load_half(row + 16 * g, at + 192 + 8 * half + 2 * quarter);
-    for (int part = 0; part < 2; part++) {
-        rt_v16 s[2];
-        rt_v16i low[2][4], high[2][4];
-        BOTH s[g] = v16_mul(d[g], v16_from_int(int8_of(scales[g], part)));
-        BOTH v16i_load4(low[g], row + 16 * g, at + 64 * half + quarter % 2 * 32 + 16 * part);
-        BOTH v16i_load4(high[g], row + 16 * g, at + 128 + 32 * half + 16 * part);
-        for (int n = 0; n < 4; n++) {
-            rt_v16i nibbles[2], bits[2];
-            BOTH nibbles[g] = v16i_shr(low[g][n], quarter / 2 * 4);
-            BOTH bits[g] = v16i_shr(high[g][n], 2 * quarter);
-            UNROLL(4)
-            for (int b = 0; b < 4; b++)
-                BOTH
-                {
-                    rt_v16i q = v16i_or(v16i_and(v16i_shr(nibbles[g], 8 * b), 15),
-                                        v16i_shl(v16i_and(v16i_shr(bits[g], 8 * b), 3), 4));
-                    put(o, g, 16 * part + 4 * n + b, v16_mul(s[g], v16_sub(v16_from_int(q), less)));
-                }
+    int upper = (int)(k % 128 / 64);
+    rt_v16 d[DOT_GROUPS];
+    rt_v16i low[DOT_GROUPS][16], high[DOT_GROUPS][8], scales[DOT_GROUPS];
+    EACH
+    {
+        rt_v16i head[4];
+        const uint8_t *const *r = row + 16 * g;
+        d[g] = v16_from_f16(v16i_shr(v16i_load_last(r, at + 194), 16));
+        v16i_load4(head, r, at + 184 + 8 * half); /* the half's are the last two words */
+        scales[g] = upper ? head[3] : head[2];
+        for (int i = 0; i < 4; i++)
+            v16i_load4(low[g] + 4 * i, r, at + 64 * half + 16 * i);
+        for (int i = 0; i < 2; i++)
+            v16i_load4(high[g] + 4 * i, r, at + 128 + 32 * half + 16 * i);
+    }
+    for (int part = 0; part < 4; part++) {
+        rt_v16 s[DOT_GROUPS];
+        EACH s[g] = v16_mul(d[g], v16_from_int(v16i_sar(v16i_shl(scales[g], 24 - 8 * part), 24)));
+        int up = 2 * (part / 2 + 2 * upper); /* where the high bits are */
+        for (int j = 0; j < 4; j++) {
+            rt_v16i code[DOT_GROUPS];
+            EACH code[g] = v16i_mix(0x0f0f0f0f, v16i_shr(low[g][4 * part + j], 4 * upper),
+                                    v16i_shl(v16i_shr(high[g][part % 2 * 4 + j], up), 4));
+            BYTES EACH put(o, g, 16 * part + 4 * j + b,
+                           v16_mul(s[g], v16_field(code[g], 8 * b, 6, 32)));
         }
     }
 }
 
-/* Elements [k, k + 32) of 32 rows, whose first bytes are at row[i]: as columns of out(32,32), or
-   their chains with x(32) on from sum(32). scale(32) of the rows, where codes have one, or NULL. */
-typedef void unpack_fn(float *out, const uint8_t *const row[32], int64_t k, const float *scale);
-typedef void dot_fn(float *sum, const float *x, const uint8_t *const row[32], int64_t k,
-                    const float *scale);
+/* --- rows of the right operand -------------------------------------------------------------------
+ */
 
-#define TAKEN(name, scaled)                                                                        \
-    static void unpack_##name(float *out, const uint8_t *const row[32], int64_t k,                 \
-                              const float *scale)                                                  \
-    {                                                                                              \
-        struct sink o = { .out = out, .scale = (scaled) ? scale : NULL };                          \
-        take_##name(&o, row, k);                                                                   \
-    }                                                                                              \
-    static void dot_##name(float *sum, const float *x, const uint8_t *const row[32], int64_t k,    \
-                           const float *scale)                                                     \
-    {                                                                                              \
-        struct sink o = { .x = x, .sum = { v16_load(sum), v16_load(sum + 16) } };                  \
-        o.scale = (scaled) ? scale : NULL;                                                         \
-        take_##name(&o, row, k);                                                                   \
-        v16_store(sum, o.sum[0]);                                                                  \
-        v16_store(sum + 16, o.sum[1]);                                                             \
+/* Rows of b that are columns of panels, to be taken from the bytes they lie in, k ascending. */
+struct reader {
+    const struct rt_matrix *b;
+    const uint8_t *row[16 * DOT_GROUPS];
+    int groups;
+    int64_t step_bytes; /* of all rows in UNPACK steps of k */
+    /* where codes and scales lie apart: the piece, its row of scales of each row, those of columns
+       before `until` */
+    const rt_piece *scaled;
+    const uint8_t *scales[16 * DOT_GROUPS];
+    int64_t until;
+    float scale[16 * DOT_GROUPS];
+};
+
+/* Column k's scales of 16 rows. */
+RT_V16_FN rt_v16 load_scales(const uint8_t *const row[16], rt_dtype t, int64_t at)
+{
+    uint32_t w[16];
+    for (int i = 0; i < 16; i++) {
+        uint16_t half;
+        if (t == RT_F32)
+            memcpy(&w[i], row[i] + 4 * at, 4);
+        else if (t == RT_F8_E8M0)
+            w[i] = row[i][at];
+        else
+            w[i] = (memcpy(&half, row[i] + 2 * at, 2), half);
     }
-TAKEN(f32, false)
-TAKEN(f16, false)
-TAKEN(bf16, false)
-TAKEN(q8_0, false)
-TAKEN(q4_0, false)
-TAKEN(q4_1, false)
-TAKEN(q5_0, false)
-TAKEN(q5_1, false)
-TAKEN(q4_k, false)
-TAKEN(q5_k, false)
-TAKEN(q6_k, false)
-TAKEN(iq4_nl, false)
-TAKEN(mxfp4, false)
-TAKEN(f8_e4m3, true)
+    rt_v16i bits = v16i_words(w);
+    if (t == RT_F32)
+        return v16_from_bits(bits);
+    if (t == RT_F16)
+        return v16_from_f16(bits);
+    if (t == RT_BF16)
+        return v16_from_bits(v16i_shl(bits, 16));
+    rt_v16 y = power_of(bits, 1);
+    return v16_add(y, v16_sub(y, y)); /* 255 became infinite, and is not a number */
+}
 
-static const struct {
+/* Of every row in column k; codes without scales are as good as under ones. */
+static const float *reader_scale(struct reader *r, int64_t k)
+{
+    const rt_piece *p = r->scaled;
+    if (k < r->until)
+        return r->scale;
+    if (!p) {
+        for (int g = 0; g < r->groups; g++)
+            v16_store(r->scale + 16 * g, v16_set1(1));
+        r->until = INT64_MAX;
+        return r->scale;
+    }
+    r->until = (k / p->scale_cols + 1) * p->scale_cols;
+    for (int g = 0; g < r->groups; g++)
+        v16_store(r->scale + 16 * g,
+                  load_scales(r->scales + 16 * g, p->scale_dtype, k / p->scale_cols));
+    return r->scale;
+}
+
+static void look_ahead(const struct rt_matrix *b, int64_t bytes)
+{
+    if (!b->ahead)
+        return;
+    for (int64_t line = 0; line < bytes; line += 64)
+        __builtin_prefetch(*b->ahead + line, 0, 2);
+    *b->ahead += bytes;
+}
+
+/* Elements [k0, k1) of a reader's rows: as columns of a panel's out(k,32), or their chains with x
+   on from sum. */
+typedef void unpack_fn(float *out, struct reader *r, int64_t k0, int64_t k1);
+typedef void dot_fn(float *sum, const float *x, struct reader *r, int64_t k0, int64_t k1);
+
+typedef void take_fn(struct sink *o, const uint8_t *const *row, int64_t k);
+
+TAKE_FN void unpack_steps(float *out, struct reader *r, int64_t k0, int64_t k1, take_fn *take,
+                          int step, bool scaled)
+{
+    struct sink o = { .groups = GROUPS, .out = out };
+    for (int64_t k = k0; k < k1; k += step, o.out += step * RT_PANEL) {
+        o.scale = scaled ? reader_scale(r, k) : NULL;
+        look_ahead(r->b, r->step_bytes * (step / UNPACK));
+        take(&o, r->row, k);
+    }
+}
+
+TAKE_FN void dot_steps(float *sum, const float *x, struct reader *r, int64_t k0, int64_t k1,
+                       take_fn *take, int step, bool scaled, int groups)
+{
+    struct sink s = { .groups = groups, .x = x }, *o = &s;
+    EACH s.sum[g] = v16_load(sum + 16 * g);
+    for (int64_t k = k0; k < k1; k += step, s.x += step) {
+        s.scale = scaled ? reader_scale(r, k) : NULL;
+        look_ahead(r->b, r->step_bytes * (step / UNPACK));
+        take(o, r->row, k);
+    }
+    EACH v16_store(sum + 16 * g, s.sum[g]);
+}
+
+/* What is read in steps of k. */
+struct taken {
     unpack_fn *unpack;
     dot_fn *dot;
-} taken[RT_DTYPE_COUNT] = {
-    [RT_F32] = { unpack_f32, dot_f32 },       [RT_F16] = { unpack_f16, dot_f16 },
-    [RT_BF16] = { unpack_bf16, dot_bf16 },    [RT_Q8_0] = { unpack_q8_0, dot_q8_0 },
-    [RT_Q4_0] = { unpack_q4_0, dot_q4_0 },    [RT_Q4_1] = { unpack_q4_1, dot_q4_1 },
-    [RT_Q5_0] = { unpack_q5_0, dot_q5_0 },    [RT_Q5_1] = { unpack_q5_1, dot_q5_1 },
-    [RT_Q4_K] = { unpack_q4_k, dot_q4_k },    [RT_Q5_K] = { unpack_q5_k, dot_q5_k },
-    [RT_Q6_K] = { unpack_q6_k, dot_q6_k },    [RT_IQ4_NL] = { unpack_iq4_nl, dot_iq4_nl },
-    [RT_MXFP4] = { unpack_mxfp4, dot_mxfp4 }, [RT_F8_E4M3] = { unpack_f8_e4m3, dot_f8_e4m3 },
+    int step;
 };
+
+#define TAKEN(name, step, scaled)                                                                  \
+    static void unpack_##name(float *out, struct reader *r, int64_t k0, int64_t k1)                \
+    {                                                                                              \
+        unpack_steps(out, r, k0, k1, take_##name, step, scaled);                                   \
+    }                                                                                              \
+    static void dot_##name(float *sum, const float *x, struct reader *r, int64_t k0, int64_t k1)   \
+    {                                                                                              \
+        if (r->groups == GROUPS)                                                                   \
+            dot_steps(sum, x, r, k0, k1, take_##name, step, scaled, GROUPS);                       \
+        else                                                                                       \
+            dot_steps(sum, x, r, k0, k1, take_##name, step, scaled, DOT_GROUPS);                   \
+    }                                                                                              \
+    static const struct taken taken_##name = { unpack_##name, dot_##name, step };
+TAKEN(f32, UNPACK, false)
+TAKEN(f16, UNPACK, false)
+TAKEN(bf16, UNPACK, false)
+TAKEN(q8_0, UNPACK, false)
+TAKEN(q4_0, UNPACK, false)
+TAKEN(q4_1, UNPACK, false)
+TAKEN(q5_0, UNPACK, false)
+TAKEN(q5_1, UNPACK, false)
+TAKEN(q4_k, 2 * UNPACK, false)
+TAKEN(q5_k, 2 * UNPACK, false)
+TAKEN(q6_k, 2 * UNPACK, false)
+TAKEN(iq4_nl, UNPACK, false)
+TAKEN(mxfp4, UNPACK, false)
+TAKEN(f8_e4m3, UNPACK, true)
+TAKEN(e2m1, UNPACK, true)
+TAKEN(int4, UNPACK, true)
+
+static const struct taken *const taken_rows[RT_DTYPE_COUNT] = {
+    [RT_F32] = &taken_f32,     [RT_F16] = &taken_f16,         [RT_BF16] = &taken_bf16,
+    [RT_Q8_0] = &taken_q8_0,   [RT_Q4_0] = &taken_q4_0,       [RT_Q4_1] = &taken_q4_1,
+    [RT_Q5_0] = &taken_q5_0,   [RT_Q5_1] = &taken_q5_1,       [RT_Q4_K] = &taken_q4_k,
+    [RT_Q5_K] = &taken_q5_k,   [RT_Q6_K] = &taken_q6_k,       [RT_IQ4_NL] = &taken_iq4_nl,
+    [RT_MXFP4] = &taken_mxfp4, [RT_F8_E4M3] = &taken_f8_e4m3,
+};
+static const struct taken *const taken_codes[] = {
+    [RT_CODE_FP8] = &taken_f8_e4m3,
+    [RT_CODE_MXFP4] = &taken_e2m1,
+    [RT_CODE_INT4] = &taken_int4,
+};
+
+/* How b's bytes are read; NULL when no step of k of theirs is known here. */
+static const struct taken *taken_of(const struct rt_matrix *b)
+{
+    const rt_piece *p = b->piece;
+    if (!p || p->code == RT_CODE_ROWS)
+        return taken_rows[b->dtype];
+    bool whole = p->scale_cols % UNPACK == 0 || p->scale_cols >= b->ld;
+    bool known = p->scale_dtype == RT_F32 || p->scale_dtype == RT_F16 ||
+                 p->scale_dtype == RT_BF16 || p->scale_dtype == RT_F8_E8M0;
+    return whole && known ? taken_codes[p->code] : NULL;
+}
+
+/* Columns [n0, n0 + columns) of b; past them the last one again, which is never used. */
+static void reader_begin(struct reader *r, const struct rt_matrix *b, int64_t n0, int64_t columns,
+                         int groups)
+{
+    const rt_piece *p = b->piece;
+    int64_t row_bytes = p ? p->row_bytes : rt_dtype_bytes(b->dtype, b->ld);
+    const uint8_t *data = p ? p->data : b->data;
+    bool in_order = !p || (p->step == 1 && !p->pair);
+    r->b = b;
+    r->groups = groups;
+    r->scaled = p && p->code != RT_CODE_ROWS ? p : NULL;
+    r->until = 0;
+    r->step_bytes = 16 * groups * row_bytes * UNPACK / b->ld;
+    int64_t scale_bytes = r->scaled ? rt_dtype_bytes(p->scale_dtype, p->scale_ld) : 0;
+    for (int64_t i = 0; i < 16 * groups; i++) {
+        int64_t n = n0 + rt_min(i, columns - 1);
+        if (b->number)
+            n = b->number[n - b->number0];
+        else if (p)
+            n = in_order ? p->first + b->row0 + n : rt_piece_row(p, b->row0 + n);
+        r->row[i] = data + n * row_bytes;
+        if (r->scaled)
+            r->scales[i] = p->scale + (p->scale_rows == 1 ? n : n / p->scale_rows) * scale_bytes;
+    }
+}

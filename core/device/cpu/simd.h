@@ -112,6 +112,10 @@ RT_V16_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask)
     return _mm512_and_si512(a, _mm512_set1_epi32((int)mask));
 }
 RT_V16_FN rt_v16i v16i_or(rt_v16i a, rt_v16i b) { return _mm512_or_si512(a, b); }
+RT_V16_FN rt_v16i v16i_xor(rt_v16i a, uint32_t mask)
+{
+    return _mm512_xor_si512(a, _mm512_set1_epi32((int)mask));
+}
 RT_V16_FN rt_v16i v16i_shr(rt_v16i a, int n) { return _mm512_srli_epi32(a, (unsigned)n); }
 RT_V16_FN rt_v16i v16i_shl(rt_v16i a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }
 RT_V16_FN rt_v16i v16i_sar(rt_v16i a, int n) { return _mm512_srai_epi32(a, (unsigned)n); }
@@ -124,31 +128,40 @@ RT_V16_FN rt_v16i v16i_bits(rt_v16 a) { return _mm512_castps_si512(a); }
 RT_V16_FN rt_v16 v16_from_bits(rt_v16i a) { return _mm512_castsi512_ps(a); }
 /* of the low halves */
 RT_V16_FN rt_v16 v16_from_f16(rt_v16i a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); }
-/* table[a], a from 0 to 15 */
+/* (a & mask) | b */
+RT_V16_FN rt_v16i v16i_and_or(rt_v16i a, uint32_t mask, uint32_t b)
+{
+    return _mm512_ternarylogic_epi32(a, _mm512_set1_epi32((int)mask), _mm512_set1_epi32((int)b),
+                                     0xea);
+}
+/* the bits of a where mask has ones, of b elsewhere */
+RT_V16_FN rt_v16i v16i_mix(uint32_t mask, rt_v16i a, rt_v16i b)
+{
+    return _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)mask), a, b, 0xca);
+}
+/* table[the low four bits of a] */
 RT_V16_FN rt_v16 v16_lookup(const float table[16], rt_v16i a)
 {
     return _mm512_permutexvar_ps(a, _mm512_loadu_ps(table));
 }
-/* The four bits of a from bit `at` on, less `less` (a small whole number, so exactly). A permutation
-   looks at four bits only, so a table of the sixteen numbers costs one instruction where a mask, a
-   conversion and a subtraction would cost three. */
-RT_V16_FN rt_v16 v16_nibble(rt_v16i a, int at, float less)
+/* 16 bytes at `at` of rows i, i + 4, i + 8, i + 12. There are more rows than registers for their
+   addresses: hidden from the compiler, which would keep all it ever loaded, they are loaded where
+   they are used. */
+RT_V16_FN __m512i load_quarters(const uint8_t *const row[16], int i, int64_t at)
 {
-    const rt_v16 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return _mm512_permutexvar_ps(v16i_shr(a, at), _mm512_sub_ps(numbers, _mm512_set1_ps(less)));
+    __asm__("" : "+r"(row));
+    __m512i z = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(row[i] + at)));
+    z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(row[i + 4] + at)), 1);
+    z = _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(row[i + 8] + at)), 2);
+    return _mm512_inserti32x4(z, _mm_loadu_si128((const void *)(row[i + 12] + at)), 3);
 }
-#define RT_V16_NIBBLE 1
 /* out[j] = word j of the 16 bytes at row[i] + at, for the rows i */
 RT_V16_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t at)
 {
     __m512i z[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        z[i] = _mm512_castsi128_si512(_mm_loadu_si128((const void *)(row[i] + at)));
-        z[i] = _mm512_inserti32x4(z[i], _mm_loadu_si128((const void *)(row[i + 4] + at)), 1);
-        z[i] = _mm512_inserti32x4(z[i], _mm_loadu_si128((const void *)(row[i + 8] + at)), 2);
-        z[i] = _mm512_inserti32x4(z[i], _mm_loadu_si128((const void *)(row[i + 12] + at)), 3);
-    }
+    for (int i = 0; i < 4; i++)
+        z[i] = load_quarters(row, i, at);
     __m512i a = _mm512_unpacklo_epi32(z[0], z[1]), b = _mm512_unpackhi_epi32(z[0], z[1]);
     __m512i c = _mm512_unpacklo_epi32(z[2], z[3]), d = _mm512_unpackhi_epi32(z[2], z[3]);
     out[0] = _mm512_unpacklo_epi64(a, c);
@@ -323,6 +336,20 @@ RT_V16_FN rt_v16i v16i_or(rt_v16i a, rt_v16i b)
 {
     return v16i_of(_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi));
 }
+RT_V16_FN rt_v16i v16i_xor(rt_v16i a, uint32_t mask)
+{
+    __m256i m = _mm256_set1_epi32((int)mask);
+    return v16i_of(_mm256_xor_si256(a.lo, m), _mm256_xor_si256(a.hi, m));
+}
+RT_V16_FN rt_v16i v16i_and_or(rt_v16i a, uint32_t mask, uint32_t b)
+{
+    return v16i_or(v16i_and(a, mask),
+                   v16i_of(_mm256_set1_epi32((int)b), _mm256_set1_epi32((int)b)));
+}
+RT_V16_FN rt_v16i v16i_mix(uint32_t mask, rt_v16i a, rt_v16i b)
+{
+    return v16i_or(v16i_and(a, mask), v16i_and(b, ~mask));
+}
 RT_V16_FN rt_v16i v16i_add(rt_v16i a, uint32_t b)
 {
     __m256i x = _mm256_set1_epi32((int)b);
@@ -375,6 +402,7 @@ RT_V16_FN rt_v16 v16_lookup(const float table[16], rt_v16i a)
 RT_V16_FN void load4_8(__m256i out[4], const uint8_t *const row[8], int64_t at)
 {
     __m256i z[4];
+    __asm__("" : "+r"(row)); /* addresses are loaded where they are used: too many to keep */
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
         z[i] = _mm256_inserti128_si256(
@@ -541,6 +569,7 @@ RT_V16I_FN rt_v16i v16i_load_halves(const uint8_t *p)
     RT_V16I_LANES((uint32_t)(p[2 * i] | p[2 * i + 1] << 8));
 }
 RT_V16I_FN rt_v16i v16i_and(rt_v16i a, uint32_t mask) { RT_V16I_LANES(a.v[i] & mask); }
+RT_V16I_FN rt_v16i v16i_xor(rt_v16i a, uint32_t mask) { RT_V16I_LANES(a.v[i] ^ mask); }
 RT_V16I_FN rt_v16i v16i_or(rt_v16i a, rt_v16i b) { RT_V16I_LANES(a.v[i] | b.v[i]); }
 RT_V16I_FN rt_v16i v16i_shr(rt_v16i a, int n) { RT_V16I_LANES(a.v[i] >> n); }
 RT_V16I_FN rt_v16i v16i_shl(rt_v16i a, int n) { RT_V16I_LANES(a.v[i] << n); }
@@ -560,7 +589,11 @@ RT_V16I_FN rt_v16 v16_from_bits(rt_v16i a)
     return r;
 }
 RT_V16I_FN rt_v16 v16_from_f16(rt_v16i a) { RT_V16_LANES(rt_f16_to_f32((uint16_t)a.v[i])); }
-RT_V16I_FN rt_v16 v16_lookup(const float table[16], rt_v16i a) { RT_V16_LANES(table[a.v[i]]); }
+RT_V16I_FN rt_v16i v16i_mix(uint32_t mask, rt_v16i a, rt_v16i b)
+{
+    RT_V16I_LANES((a.v[i] & mask) | (b.v[i] & ~mask));
+}
+RT_V16I_FN rt_v16 v16_lookup(const float table[16], rt_v16i a) { RT_V16_LANES(table[a.v[i] & 15]); }
 RT_V16I_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t at)
 {
     for (int i = 0; i < 16; i++)
@@ -569,31 +602,52 @@ RT_V16I_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t
 }
 #endif
 
-#ifndef RT_V16_NIBBLE
+/* The `bits` bits of a from bit `at` on, less `less`: a small whole number, so exactly. Where they
+   lie they are the last bits of a float whose exponent gives them their worth, so that a number
+   costs a mask and a subtraction; those too high for that come down together. */
+RT_V16_FN rt_v16 v16_field(rt_v16i a, int at, int bits, float less)
+{
+    uint32_t mask = (1u << bits) - 1;
+#if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
+    int down = at + bits <= 23 ? 0 : at >= 16 ? 16 : 8, place = at - down;
+    rt_v16 y = v16_from_bits(
+        v16i_and_or(v16i_shr(a, down), mask << place, (uint32_t)(127 + 23 - place) << 23));
+    return v16_sub(y, v16_set1((float)(1 << (23 - place)) + less));
+#else
+    return v16_sub(v16_from_int(v16i_and(v16i_shr(a, at), mask)), v16_set1(less));
+#endif
+}
+
+/* The four bits of a from bit `at` on, less `less`: a permutation looks at four bits only. */
 RT_V16_FN rt_v16 v16_nibble(rt_v16i a, int at, float less)
 {
-    rt_v16 number = v16_from_int(v16i_and(v16i_shr(a, at), 15));
-    return less != 0.0f ? v16_sub(number, v16_set1(less)) : number;
-}
+#if defined(RT_ISA_avx512)
+    const rt_v16 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_permutexvar_ps(v16i_shr(a, at), _mm512_sub_ps(numbers, _mm512_set1_ps(less)));
+#else
+    return v16_field(a, at, 4, less);
 #endif
-
-/* 32 bits at row[i] + at of every row, or 16 */
-RT_V16_FN rt_v16i v16i_load1(const uint8_t *const row[16], int64_t at)
-{
-    uint32_t w[16];
-    for (int i = 0; i < 16; i++)
-        memcpy(&w[i], row[i] + at, 4);
-    return v16i_words(w);
 }
-RT_V16_FN rt_v16i v16i_load_half(const uint8_t *const row[16], int64_t at)
+
+RT_V16_FN rt_v16i v16i_lookup(const uint32_t table[16], rt_v16i a)
 {
-    uint32_t w[16];
-    for (int i = 0; i < 16; i++) {
-        uint16_t h;
-        memcpy(&h, row[i] + at, 2);
-        w[i] = h;
-    }
-    return v16i_words(w);
+    float t[16];
+    memcpy(t, table, sizeof t);
+    return v16i_bits(v16_lookup(t, a));
+}
+
+/* The first or the last word of the 16 bytes at row[i] + at, for the rows i */
+RT_V16_FN rt_v16i v16i_load_first(const uint8_t *const row[16], int64_t at)
+{
+    rt_v16i w[4];
+    v16i_load4(w, row, at);
+    return w[0];
+}
+RT_V16_FN rt_v16i v16i_load_last(const uint8_t *const row[16], int64_t at)
+{
+    rt_v16i w[4];
+    v16i_load4(w, row, at);
+    return w[3];
 }
 
 /* 64 bytes of any alignment and meaning, which are only moved */

@@ -64,7 +64,7 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
         p->b.ahead = &ahead;
     }
     int64_t number[THIN_PANELS * RT_PANEL];
-    if (p->b.t && piece) {
+    if (p->b.t && piece && (piece->step != 1 || piece->pair)) {
         p->b.number0 = panel0 * RT_PANEL;
         p->b.number = number;
         for (int64_t i = 0; i < count * RT_PANEL; i++)
