@@ -146,7 +146,7 @@ void rt_cpu_walkers_begin(const rt_dev *d, int threads)
     for (int i = 0; i < threads; i++) {
         struct walker *w = walker_of(d, i);
         memset(w, 0, sizeof *w);
-        w->packed_group = w->packed_k0 = -1;
+        w->packed_group = w->packed_k0 = w->next_unit = -1;
         w->tiles = (float *)(void *)w + WALKER_FLOATS;
     }
 }

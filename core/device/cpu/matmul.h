@@ -53,6 +53,7 @@ struct walker {
     struct product p;
     int64_t group, base, units; /* units [base, base + units) belong to p */
     int64_t packed_group, packed_block, packed_k0;
+    int64_t next_unit; /* of few rows: the one after the last, whose weights were asked for */
 };
 
 /* A piece that lies transposed is a matrix in the other form. */

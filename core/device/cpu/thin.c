@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+enum { DOT_PANELS = 2 };
 enum { THIN_BYTES = 256 << 10 /* weights of a unit, which lie in L2 when their turn comes */ };
 
 bool rt_cpu_is_thin(const struct run *r)
@@ -55,14 +56,16 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
     const rt_piece *piece = p->b.piece;
     const uint8_t *ahead = piece ? piece->data : p->b.data;
     if (p->b.t && (!piece || piece->step == 1)) {
-        int64_t bytes = count * RT_PANEL * row_bytes(&p->b);
+        int64_t reach = p->m == 1 ? rt_min(count, DOT_PANELS) : count;
+        int64_t bytes = reach * RT_PANEL * row_bytes(&p->b);
         ahead += ((piece ? piece->first + p->b.row0 : 0) + panel0 * RT_PANEL) * row_bytes(&p->b);
-        if (w->packed_group < 0) /* nobody asked for a thread's first unit */
+        if (unit != w->next_unit) /* nobody asked for it */
             for (int64_t line = 0; line < bytes; line += 64)
                 __builtin_prefetch(ahead + line, 0, 2);
         ahead += bytes;
         p->b.ahead = &ahead;
     }
+    w->next_unit = unit + 1;
     int64_t number[THIN_PANELS * RT_PANEL];
     if (p->b.t && piece && (piece->step != 1 || piece->pair)) {
         p->b.number0 = panel0 * RT_PANEL;
