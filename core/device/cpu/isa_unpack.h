@@ -110,12 +110,10 @@ TAKE_FN rt_v16 number_of_e4m3(rt_v16i w, int b)
 
 TAKE_FN void take_f8_e4m3(struct sink *o, const uint8_t *const *row, int64_t k)
 {
-    for (int at = 0; at < UNPACK; at += 16) {
-        rt_v16i w[DOT_GROUPS][4];
-        EACH v16i_load4(w[g], row + 16 * g, k + at);
-        for (int j = 0; j < 4; j++)
-            BYTES EACH put(o, g, at + 4 * j + b, number_of_e4m3(w[g][j], b));
-    }
+    rt_v16i w[DOT_GROUPS][8];
+    EACH v16i_load8(w[g], row + 16 * g, k);
+    for (int j = 0; j < 8; j++)
+        BYTES EACH put(o, g, 4 * j + b, number_of_e4m3(w[g][j], b));
 }
 
 TAKE_FN void take_q8_0(struct sink *o, const uint8_t *const *row, int64_t k)
@@ -123,15 +121,12 @@ TAKE_FN void take_q8_0(struct sink *o, const uint8_t *const *row, int64_t k)
     int64_t at = k / 32 * 34;
     rt_v16 d[DOT_GROUPS];
     EACH d[g] = v16_from_f16(v16i_load_first(row + 16 * g, at));
-    for (int i = 0; i < 2; i++) {
-        rt_v16i w[DOT_GROUPS][4];
-        EACH v16i_load4(w[g], row + 16 * g, at + 2 + 16 * i);
-        for (int j = 0; j < 4; j++) {
-            rt_v16i code[DOT_GROUPS];
-            EACH code[g] = v16i_xor(w[g][j], 0x80808080u); /* each more by 128 */
-            BYTES EACH put(o, g, 16 * i + 4 * j + b,
-                           v16_mul(d[g], v16_field(code[g], 8 * b, 8, 128)));
-        }
+    rt_v16i w[DOT_GROUPS][8];
+    EACH v16i_load8(w[g], row + 16 * g, at + 2);
+    for (int j = 0; j < 8; j++) {
+        rt_v16i code[DOT_GROUPS];
+        EACH code[g] = v16i_xor(w[g][j], 0x80808080u); /* each more by 128 */
+        BYTES EACH put(o, g, 4 * j + b, v16_mul(d[g], v16_field(code[g], 8 * b, 8, 128)));
     }
 }
 
@@ -323,12 +318,9 @@ TAKE_FN void take_q45_k(struct sink *o, const uint8_t *const *row, int64_t k, bo
     EACH
     {
         v16i_load4(head[g], row + 16 * g, at);
-        v16i_load4(w[g], row + 16 * g, codes);
-        v16i_load4(w[g] + 4, row + 16 * g, codes + 16);
-        if (five) {
-            v16i_load4(bit[g], row + 16 * g, at + 16);
-            v16i_load4(bit[g] + 4, row + 16 * g, at + 32);
-        }
+        v16i_load8(w[g], row + 16 * g, codes);
+        if (five)
+            v16i_load8(bit[g], row + 16 * g, at + 16);
     }
     UNROLL(2)
     for (int high = 0; high < 2; high++) {
@@ -374,10 +366,9 @@ TAKE_FN void take_q6_k(struct sink *o, const uint8_t *const *row, int64_t k)
         d[g] = v16_from_f16(v16i_shr(v16i_load_last(r, at + 194), 16));
         v16i_load4(head, r, at + 184 + 8 * half); /* the half's are the last two words */
         scales[g] = upper ? head[3] : head[2];
-        for (int i = 0; i < 4; i++)
-            v16i_load4(low[g] + 4 * i, r, at + 64 * half + 16 * i);
-        for (int i = 0; i < 2; i++)
-            v16i_load4(high[g] + 4 * i, r, at + 128 + 32 * half + 16 * i);
+        v16i_load8(low[g], r, at + 64 * half);
+        v16i_load8(low[g] + 8, r, at + 64 * half + 32);
+        v16i_load8(high[g], r, at + 128 + 32 * half);
     }
     for (int part = 0; part < 4; part++) {
         rt_v16 s[DOT_GROUPS];
@@ -569,14 +560,18 @@ static void reader_begin(struct reader *r, const struct rt_matrix *b, int64_t n0
     r->until = 0;
     r->step_bytes = 16 * groups * row_bytes * UNPACK / b->ld;
     int64_t scale_bytes = r->scaled ? rt_dtype_bytes(p->scale_dtype, p->scale_ld) : 0;
-    for (int64_t i = 0; i < 16 * groups; i++) {
-        int64_t n = n0 + rt_min(i, columns - 1);
-        if (b->number)
-            n = b->number[n - b->number0];
-        else if (p)
-            n = in_order ? p->first + b->row0 + n : rt_piece_row(p, b->row0 + n);
-        r->row[i] = data + n * row_bytes;
+    int64_t n = p && in_order ? p->first + b->row0 + n0 : n0;
+    for (int64_t i = 0; i < columns; i++) {
+        int64_t at = in_order    ? n + i
+                     : b->number ? b->number[n + i - b->number0]
+                                 : rt_piece_row(p, b->row0 + n + i);
+        r->row[i] = data + at * row_bytes;
         if (r->scaled)
-            r->scales[i] = p->scale + (p->scale_rows == 1 ? n : n / p->scale_rows) * scale_bytes;
+            r->scales[i] = p->scale + (p->scale_rows == 1 ? at : at / p->scale_rows) * scale_bytes;
+    }
+    for (int64_t i = columns; i < 16 * groups; i++) {
+        r->row[i] = r->row[columns - 1];
+        if (r->scaled)
+            r->scales[i] = r->scales[columns - 1];
     }
 }

@@ -169,6 +169,36 @@ RT_V16_FN void v16i_load4(rt_v16i out[4], const uint8_t *const row[16], int64_t 
     out[2] = _mm512_unpacklo_epi64(b, d);
     out[3] = _mm512_unpackhi_epi64(b, d);
 }
+/* The same for 8 words and 32 bytes: half the loads. */
+RT_V16_FN void v16i_load8(rt_v16i out[8], const uint8_t *const row[16], int64_t at)
+{
+    __m512i z[8], t[8];
+    __asm__("" : "+r"(row));
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) { /* rows i and i + 4 of both halves of the sixteen */
+        const uint8_t *const *r = row + i / 4 * 8 + i % 4;
+        z[i] = _mm512_inserti64x4(
+            _mm512_castsi256_si512(_mm256_loadu_si256((const void *)(r[0] + at))),
+            _mm256_loadu_si256((const void *)(r[4] + at)), 1);
+    }
+#pragma GCC unroll 2
+    for (int h = 0; h < 8; h += 4) {
+        __m512i a = _mm512_unpacklo_epi32(z[h], z[h + 1]),
+                b = _mm512_unpackhi_epi32(z[h], z[h + 1]),
+                c = _mm512_unpacklo_epi32(z[h + 2], z[h + 3]),
+                d = _mm512_unpackhi_epi32(z[h + 2], z[h + 3]);
+        t[h] = _mm512_unpacklo_epi64(a, c);
+        t[h + 1] = _mm512_unpackhi_epi64(a, c);
+        t[h + 2] = _mm512_unpacklo_epi64(b, d);
+        t[h + 3] = _mm512_unpackhi_epi64(b, d);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        out[j] = _mm512_shuffle_i32x4(t[j], t[j + 4], 0x88);
+        out[j + 4] = _mm512_shuffle_i32x4(t[j], t[j + 4], 0xdd);
+    }
+}
+#define RT_V16_LOAD8 1
 
 #elif defined(RT_ISA_avx2)
 
@@ -635,6 +665,14 @@ RT_V16_FN rt_v16i v16i_lookup(const uint32_t table[16], rt_v16i a)
     memcpy(t, table, sizeof t);
     return v16i_bits(v16_lookup(t, a));
 }
+
+#ifndef RT_V16_LOAD8
+RT_V16_FN void v16i_load8(rt_v16i out[8], const uint8_t *const row[16], int64_t at)
+{
+    v16i_load4(out, row, at);
+    v16i_load4(out + 4, row, at + 16);
+}
+#endif
 
 /* The first or the last word of the 16 bytes at row[i] + at, for the rows i */
 RT_V16_FN rt_v16i v16i_load_first(const uint8_t *const row[16], int64_t at)
