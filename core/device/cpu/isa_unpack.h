@@ -59,6 +59,22 @@ TAKE_FN void words_of(rt_v16 w[16], const uint8_t *const row[16], int64_t at)
     v16_transpose(w);
 }
 
+/* w[0 .. n) = the n words at row[i] + at of every row, n >= 4 */
+TAKE_FN void words_at(rt_v16i *w, const uint8_t *const row[16], int64_t at, int n)
+{
+    int j = 0;
+    rt_v16i last[4];
+    for (; j + 8 <= n; j += 8)
+        v16i_load8(w + j, row, at + 4 * j);
+    for (; j + 4 <= n; j += 4)
+        v16i_load4(w + j, row, at + 4 * j);
+    if (j == n)
+        return;
+    v16i_load4(last, row, at + 4 * (n - 4)); /* nothing past the last is read */
+    for (; j < n; j++)
+        w[j] = last[j - (n - 4)];
+}
+
 TAKE_FN void take_f32(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     for (int at = 0; at < UNPACK; at += 16)
@@ -137,13 +153,11 @@ TAKE_FN rt_v16 scaled(rt_v16 d, rt_v16 code, const rt_v16 *m)
     return m ? v16_fma(d, code, *m) : v16_mul(d, code);
 }
 
-/* 16 bytes at `at`: low nibbles are elements 0 - 15, high ones 16 - 31; less a value, and m added
-   where there is one. */
-TAKE_FN void take_nibbles(struct sink *o, const uint8_t *const *row, int64_t at, const rt_v16 *d,
-                          float less, const rt_v16 *m)
+/* Four words of a row: low nibbles are elements 0 - 15, high ones 16 - 31; less a
+   value, and m added where there is one. */
+TAKE_FN void take_nibbles(struct sink *o, rt_v16i (*w)[4], const rt_v16 *d, float less,
+                          const rt_v16 *m)
 {
-    rt_v16i w[DOT_GROUPS][4];
-    EACH v16i_load4(w[g], row + 16 * g, at);
     UNROLL(2)
     for (int high = 0; high < 2; high++)
         for (int j = 0; j < 4; j++)
@@ -153,7 +167,7 @@ TAKE_FN void take_nibbles(struct sink *o, const uint8_t *const *row, int64_t at,
 }
 
 /* The same with fifth bits, element j's at bit j of a word a row. */
-TAKE_FN void take_fives(struct sink *o, const uint8_t *const *row, int64_t at, const rt_v16 *d,
+TAKE_FN void take_fives(struct sink *o, const rt_v16i *w, int ld, const rt_v16 *d,
                         const rt_v16i *fifth, float less, const rt_v16 *m)
 {
     static const uint32_t spread[16] = { /* bit b as bit 4 of byte b */
@@ -162,13 +176,11 @@ TAKE_FN void take_fives(struct sink *o, const uint8_t *const *row, int64_t at, c
                                          0x10000000, 0x10000010, 0x10001000, 0x10001010,
                                          0x10100000, 0x10100010, 0x10101000, 0x10101010
     };
-    rt_v16i w[DOT_GROUPS][4];
-    EACH v16i_load4(w[g], row + 16 * g, at);
     UNROLL(2)
     for (int high = 0; high < 2; high++)
         for (int j = 0; j < 4; j++) {
             rt_v16i code[DOT_GROUPS];
-            EACH code[g] = v16i_mix(0x0f0f0f0f, v16i_shr(w[g][j], 4 * high),
+            EACH code[g] = v16i_mix(0x0f0f0f0f, v16i_shr(w[g * ld + j], 4 * high),
                                     v16i_lookup(spread, v16i_shr(fifth[g], 16 * high + 4 * j)));
             BYTES EACH put(o, g, 16 * high + 4 * j + b,
                            scaled(d[g], v16_field(code[g], 8 * b, 5, less), m ? &m[g] : NULL));
@@ -179,47 +191,54 @@ TAKE_FN void take_q4_0(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     int64_t at = k / 32 * 18;
     rt_v16 d[DOT_GROUPS];
+    rt_v16i w[DOT_GROUPS][4];
     EACH d[g] = v16_from_f16(v16i_load_first(row + 16 * g, at));
-    take_nibbles(o, row, at + 2, d, 8, NULL);
+    EACH v16i_load4(w[g], row + 16 * g, at + 2);
+    take_nibbles(o, w, d, 8, NULL);
 }
 
 /* d in the low, m in the high half of a word */
-TAKE_FN void load_d_m(struct sink *o, rt_v16 *d, rt_v16 *m, const uint8_t *const *row, int64_t at)
+TAKE_FN void split_d_m(rt_v16 *d, rt_v16 *m, rt_v16i both)
 {
-    EACH
-    {
-        rt_v16i both = v16i_load_first(row + 16 * g, at);
-        d[g] = v16_from_f16(v16i_and(both, 0xffff));
-        m[g] = v16_from_f16(v16i_shr(both, 16));
-    }
+    *d = v16_from_f16(v16i_and(both, 0xffff));
+    *m = v16_from_f16(v16i_shr(both, 16));
 }
 
 TAKE_FN void take_q4_1(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     int64_t at = k / 32 * 20;
     rt_v16 d[DOT_GROUPS], m[DOT_GROUPS];
-    load_d_m(o, d, m, row, at);
-    take_nibbles(o, row, at + 4, d, 0, m);
+    rt_v16i w[DOT_GROUPS][4];
+    EACH split_d_m(&d[g], &m[g], v16i_load_first(row + 16 * g, at));
+    EACH v16i_load4(w[g], row + 16 * g, at + 4);
+    take_nibbles(o, w, d, 0, m);
 }
 
 TAKE_FN void take_q5_0(struct sink *o, const uint8_t *const *row, int64_t k)
 {
     int64_t at = k / 32 * 22;
     rt_v16 d[DOT_GROUPS];
-    rt_v16i fifth[DOT_GROUPS];
+    rt_v16i fifth[DOT_GROUPS], w[DOT_GROUPS][5];
     EACH d[g] = v16_from_f16(v16i_load_first(row + 16 * g, at));
-    EACH fifth[g] = v16i_load_first(row + 16 * g, at + 2);
-    take_fives(o, row, at + 6, d, fifth, 16, NULL);
+    EACH
+    {
+        words_at(w[g], row + 16 * g, at + 2, 5);
+        fifth[g] = w[g][0];
+    }
+    take_fives(o, &w[0][1], 5, d, fifth, 16, NULL);
 }
 
 TAKE_FN void take_q5_1(struct sink *o, const uint8_t *const *row, int64_t k)
 {
-    int64_t at = k / 32 * 24;
     rt_v16 d[DOT_GROUPS], m[DOT_GROUPS];
-    rt_v16i fifth[DOT_GROUPS];
-    load_d_m(o, d, m, row, at);
-    EACH fifth[g] = v16i_load_first(row + 16 * g, at + 4);
-    take_fives(o, row, at + 8, d, fifth, 0, m);
+    rt_v16i fifth[DOT_GROUPS], w[DOT_GROUPS][6];
+    EACH
+    {
+        words_at(w[g], row + 16 * g, k / 32 * 24, 6);
+        split_d_m(&d[g], &m[g], w[g][0]);
+        fifth[g] = w[g][1];
+    }
+    take_fives(o, &w[0][2], 6, d, fifth, 0, m);
 }
 
 /* 16 bytes at `at`: a table's entries, low nibbles first. */
