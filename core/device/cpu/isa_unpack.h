@@ -34,10 +34,15 @@ struct sink {
     const float *x;
     rt_v16 sum[DOT_GROUPS];
     const float *scale; /* of each row, that multiplies elements; or NULL */
+    const uint8_t *line, *ahead; /* of what will be read: the lines before `ahead` are asked for */
+    int64_t ahead_step;          /* bytes of four elements of all rows */
 };
 
 TAKE_FN void put(struct sink *o, int g, int64_t e, rt_v16 y)
 {
+    if (g == 0 && (e & 3) == 0) /* evenly: many at once would hold up other loads */
+        for (o->ahead += o->ahead_step; o->line < o->ahead; o->line += 64)
+            __builtin_prefetch(o->line, 0, 2);
     if (o->scale)
         y = v16_mul(y, v16_load(o->scale + 16 * g));
     if (o->out)
@@ -121,7 +126,7 @@ TAKE_FN rt_v16 number_of_e4m3(rt_v16i w, int b)
     rt_v16 y = v16_from_bits(v16i_add(v16i_and(v16i_shr(code, 4), 127u << 20), 120u << 23));
     rt_v16 small = v16_fma(y, v16_set1(2), v16_set1(-0x1p-6f));
     small = v16_if_lt(y, v16_set1(480), small, v16_set1(NAN));
-    return v16_from_bits(v16i_or(v16i_bits(v16_min(y, small)), v16i_and(code, 0x80000000u)));
+    return v16_from_bits(v16i_mix(0x80000000u, code, v16i_bits(v16_min(y, small))));
 }
 
 TAKE_FN void take_f8_e4m3(struct sink *o, const uint8_t *const *row, int64_t k)
@@ -370,12 +375,11 @@ TAKE_FN void take_q5_k(struct sink *o, const uint8_t *const *row, int64_t k)
     take_q45_k(o, row, k, true);
 }
 
-/* Two of the 4 quarters of half a super-block, the low or the high halves of its bytes: low
-   nibbles[128], high bits[64], int8 scales[16], d. */
-TAKE_FN void take_q6_k(struct sink *o, const uint8_t *const *row, int64_t k)
+/* Two of the 4 quarters of half a super-block, the low (upper 0) or the high halves of its bytes:
+   low nibbles[128], high bits[64], int8 scales[16], d. */
+TAKE_FN void take_q6_k_quarters(struct sink *o, const uint8_t *const *row, int64_t k, int upper)
 {
     int64_t at = k / 256 * 210, half = k % 256 / 128;
-    int upper = (int)(k % 128 / 64);
     rt_v16 d[DOT_GROUPS];
     rt_v16i low[DOT_GROUPS][16], high[DOT_GROUPS][8], scales[DOT_GROUPS];
     EACH
@@ -384,23 +388,36 @@ TAKE_FN void take_q6_k(struct sink *o, const uint8_t *const *row, int64_t k)
         const uint8_t *const *r = row + 16 * g;
         d[g] = v16_from_f16(v16i_shr(v16i_load_last(r, at + 194), 16));
         v16i_load4(head, r, at + 184 + 8 * half); /* the half's are the last two words */
-        scales[g] = upper ? head[3] : head[2];
-        v16i_load8(low[g], r, at + 64 * half);
-        v16i_load8(low[g] + 8, r, at + 64 * half + 32);
-        v16i_load8(high[g], r, at + 128 + 32 * half);
+        scales[g] = head[2 + upper];
+        words_at(low[g], r, at + 64 * half, 16);
+        words_at(high[g], r, at + 128 + 32 * half, 8);
     }
-    for (int part = 0; part < 4; part++) {
+    UNROLL(4)
+    for (int part = 0; part < 4; part++) { /* 16 elements with a scale of their own */
         rt_v16 s[DOT_GROUPS];
         EACH s[g] = v16_mul(d[g], v16_from_int(v16i_sar(v16i_shl(scales[g], 24 - 8 * part), 24)));
-        int up = 2 * (part / 2 + 2 * upper); /* where the high bits are */
+        UNROLL(1) /* or the code leaves its cache */
         for (int j = 0; j < 4; j++) {
             rt_v16i code[DOT_GROUPS];
-            EACH code[g] = v16i_mix(0x0f0f0f0f, v16i_shr(low[g][4 * part + j], 4 * upper),
-                                    v16i_shl(v16i_shr(high[g][part % 2 * 4 + j], up), 4));
+            EACH
+            {
+                rt_v16i bits = high[g][part % 2 * 4 + j]; /* two, to come above four */
+                int from = 2 * (2 * upper + part / 2);
+                bits = from < 4 ? v16i_shl(bits, 4 - from) : v16i_shr(bits, from - 4);
+                code[g] = v16i_mix(0x0f0f0f0f, v16i_shr(low[g][4 * part + j], 4 * upper), bits);
+            }
             BYTES EACH put(o, g, 16 * part + 4 * j + b,
                            v16_mul(s[g], v16_field(code[g], 8 * b, 6, 32)));
         }
     }
+}
+
+TAKE_FN void take_q6_k(struct sink *o, const uint8_t *const *row, int64_t k)
+{
+    if (k % 128)
+        take_q6_k_quarters(o, row, k, 1);
+    else
+        take_q6_k_quarters(o, row, k, 0);
 }
 
 /* --- rows of the right operand -------------------------------------------------------------------
@@ -463,13 +480,18 @@ static const float *reader_scale(struct reader *r, int64_t k)
     return r->scale;
 }
 
-static void look_ahead(const struct rt_matrix *b, int64_t bytes)
+RT_V16_FN void begin_ahead(struct sink *o, const struct reader *r)
 {
-    if (!b->ahead)
+    if (!r->b->ahead)
         return;
-    for (int64_t line = 0; line < bytes; line += 64)
-        __builtin_prefetch(*b->ahead + line, 0, 2);
-    *b->ahead += bytes;
+    o->line = o->ahead = *r->b->ahead;
+    o->ahead_step = r->step_bytes / (UNPACK / 4);
+}
+
+RT_V16_FN void end_ahead(const struct sink *o, const struct reader *r)
+{
+    if (r->b->ahead)
+        *r->b->ahead = o->ahead;
 }
 
 /* Elements [k0, k1) of a reader's rows: as columns of a panel's out(k,32), or their chains with x
@@ -483,23 +505,25 @@ TAKE_FN void unpack_steps(float *out, struct reader *r, int64_t k0, int64_t k1, 
                           int step, bool scaled)
 {
     struct sink o = { .groups = GROUPS, .out = out };
+    begin_ahead(&o, r);
     for (int64_t k = k0; k < k1; k += step, o.out += step * RT_PANEL) {
         o.scale = scaled ? reader_scale(r, k) : NULL;
-        look_ahead(r->b, r->step_bytes * (step / UNPACK));
         take(&o, r->row, k);
     }
+    end_ahead(&o, r);
 }
 
 TAKE_FN void dot_steps(float *sum, const float *x, struct reader *r, int64_t k0, int64_t k1,
                        take_fn *take, int step, bool scaled, int groups)
 {
     struct sink s = { .groups = groups, .x = x }, *o = &s;
+    begin_ahead(o, r);
     EACH s.sum[g] = v16_load(sum + 16 * g);
     for (int64_t k = k0; k < k1; k += step, s.x += step) {
         s.scale = scaled ? reader_scale(r, k) : NULL;
-        look_ahead(r->b, r->step_bytes * (step / UNPACK));
         take(o, r->row, k);
     }
+    end_ahead(o, r);
     EACH v16_store(sum + 16 * g, s.sum[g]);
 }
 
