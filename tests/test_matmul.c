@@ -258,6 +258,38 @@ START_TEST(every_dtype)
 }
 END_TEST
 
+START_TEST(every_byte) /* as exponent of a block, as 8-bit code, whatever number it is or is not */
+{
+    enum { N = 256, K = 32, M = 3 };
+    static const rt_dtype dtypes[] = { RT_MXFP4, RT_F8_E4M3 };
+    int64_t row = rt_dtype_bytes(dtypes[_i], K);
+    uint8_t *b = calloc(N, (size_t)row);
+    float decoded[N * K], a[M * K] = { 0 }, c[M * N];
+    for (int n = 0; n < N; n++) {
+        b[n * row] = (uint8_t)n;
+        b[n * row + 1] = 1;
+    }
+    rt_decode_f32(decoded, b, dtypes[_i], N * K);
+    for (int m = 0; m < M; m++)
+        a[m * K] = 1.0f; /* of every row of b its first element */
+    for (int i = 0; i < n_devices; i++)
+        for (int m = 1; m <= M; m += M - 1) {
+            rt_dev *d = devices[i];
+            rt_tensor ct = rt_tensor_2(c, RT_F32, m, N), at = rt_tensor_2(a, RT_F32, m, K);
+            rt_tensor bt = rt_tensor_2(b, dtypes[_i], N, K);
+            struct there t = send(d, &ct, &at, &bt, NULL, false);
+            rt_matmul(d, &t.c, &t.a, false, &t.b, true, 0.0f);
+            receive(d, &ct, &t);
+            for (int j = 0; j < m * N; j++) {
+                float want = decoded[j % N * K];
+                ck_assert_msg(isnan(want) ? isnan(c[j]) : c[j] == want, "%s: %s, byte %d", about(d),
+                              rt_dtype_get(dtypes[_i])->name, j % N);
+            }
+        }
+    free(b);
+}
+END_TEST
+
 START_TEST(empty) /* no rows: nothing; no k: 0 or what was there */
 {
     check_product(0, 5, 7, false, true, RT_F32, false, false);
@@ -372,13 +404,14 @@ struct lying {
     int64_t n, k, data_bytes, scale_bytes;
 };
 
-static struct lying lie(rt_code code, rt_dtype dtype, int64_t n, int64_t k, uint64_t seed)
+static struct lying lie(rt_code code, rt_dtype dtype, rt_dtype scale, int64_t n, int64_t k,
+                        uint64_t seed)
 {
     struct lying x = { .n = n, .k = k };
     rt_piece *p = &x.piece;
     *p = (rt_piece){ .code = code, .dtype = dtype, .step = 1, .scale_rows = 1, .scale_cols = 32 };
     p->row_bytes = code == RT_CODE_MXFP4 || code == RT_CODE_INT4 ? k / 2 : rt_dtype_bytes(dtype, k);
-    p->scale_dtype = code == RT_CODE_MXFP4 ? RT_F8_E8M0 : RT_F32;
+    p->scale_dtype = scale;
     if (code == RT_CODE_ROWS) { /* of a head of 14, interleaved: one of two interleaved matrices */
         p->first = 1;
         p->step = seed % 2 ? 2 : 1;
@@ -400,8 +433,15 @@ static struct lying lie(rt_code code, rt_dtype dtype, int64_t n, int64_t k, uint
     }
     for (int64_t i = 0; i < scales; i++) {
         float s = 0.25f + rt_rng_uniform(seed + 1, RT_RNG_DATA, (uint64_t)i);
-        if (p->scale_dtype == RT_F32)
+        uint32_t bits;
+        uint16_t half = rt_f32_to_f16(s);
+        memcpy(&bits, &s, 4);
+        if (scale == RT_BF16)
+            half = (uint16_t)(bits >> 16);
+        if (scale == RT_F32)
             memcpy(x.scale + 4 * i, &s, 4);
+        else if (scale != RT_F8_E8M0)
+            memcpy(x.scale + 2 * i, &half, 2);
         else
             x.scale[i] = (uint8_t)(120 + rt_rng_below(seed, RT_RNG_DATA, (uint64_t)i, 16));
     }
@@ -426,10 +466,12 @@ static void lie_there(rt_dev *d, struct there *t, const struct lying *w, int n)
 
 static const struct {
     rt_code code;
-    rt_dtype dtype;
-} lyings[] = { { RT_CODE_ROWS, RT_BF16 }, { RT_CODE_ROWS, RT_Q4_1 },   { RT_CODE_ROWS, RT_F16 },
-               { RT_CODE_ROWS, RT_F32 },  { RT_CODE_FP8, RT_F8_E4M3 }, { RT_CODE_MXFP4, RT_U8 },
-               { RT_CODE_INT4, RT_I32 } };
+    rt_dtype dtype, scale;
+} lyings[] = { { RT_CODE_ROWS, RT_BF16, RT_F32 },   { RT_CODE_ROWS, RT_Q4_1, RT_F32 },
+               { RT_CODE_ROWS, RT_F16, RT_F32 },    { RT_CODE_ROWS, RT_F32, RT_F32 },
+               { RT_CODE_FP8, RT_F8_E4M3, RT_F32 }, { RT_CODE_FP8, RT_F8_E4M3, RT_F16 },
+               { RT_CODE_MXFP4, RT_U8, RT_F8_E8M0 }, { RT_CODE_INT4, RT_I32, RT_F32 },
+               { RT_CODE_INT4, RT_I32, RT_BF16 } };
 
 START_TEST(
     pieces) /* experts of a stack where each lies, then heads of one matrix, few and many rows */
@@ -442,7 +484,7 @@ START_TEST(
     float *wf = malloc(sizeof *wf * EXPERTS * N * K), *a = floats(300 * K, 1),
           *want = floats(300 * N, 3);
     for (int e = 0; e < EXPERTS; e++) {
-        w[e] = lie(lyings[_i].code, lyings[_i].dtype, N, K, (uint64_t)e + 10);
+        w[e] = lie(lyings[_i].code, lyings[_i].dtype, lyings[_i].scale, N, K, (uint64_t)e + 10);
         piece[e] = w[e].piece;
         for (int64_t r = 0; r < N; r++)
             rt_piece_decode(wf + (e * N + r) * K, &piece[e], r, 0, K);
@@ -683,6 +725,7 @@ int main(void)
                                  { pieces, RT_COUNT(lyings) },
                                  { transposed, 4 * RT_COUNT(across) },
                                  { latent, RT_COUNT(across) - 1 },
+                                 { every_byte, 2 },
                                  { empty, 1 },
                                  { grouped, 2 },
                                  { heads, 2 },
