@@ -127,40 +127,76 @@ static void print_products(rt_dev *one, rt_dev *all)
         }
 }
 
-/* Weights of n rows in the bytes of a checkpoint: what they hold does not change how long it takes.
- */
-static struct timing time_stored(rt_dev *d, int64_t m, int64_t n, int64_t k, rt_dtype t)
+/* What weights can be in a checkpoint: rows of a dtype, or codes under scales. */
+static const struct form {
+    const char *name;
+    rt_dtype dtype;
+    rt_code code;
+    rt_dtype scale;
+    int64_t rows, columns; /* that a scale belongs to */
+} forms[] = { { "F32", RT_F32, 0, 0, 0, 0 },
+              { "BF16", RT_BF16, 0, 0, 0, 0 },
+              { "F16", RT_F16, 0, 0, 0, 0 },
+              { "Q8_0", RT_Q8_0, 0, 0, 0, 0 },
+              { "Q4_0", RT_Q4_0, 0, 0, 0, 0 },
+              { "Q4_1", RT_Q4_1, 0, 0, 0, 0 },
+              { "Q5_1", RT_Q5_1, 0, 0, 0, 0 },
+              { "Q4_K", RT_Q4_K, 0, 0, 0, 0 },
+              { "Q5_K", RT_Q5_K, 0, 0, 0, 0 },
+              { "Q6_K", RT_Q6_K, 0, 0, 0, 0 },
+              { "MXFP4", RT_MXFP4, 0, 0, 0, 0 },
+              { "fp8+scales", RT_F8_E4M3, RT_CODE_FP8, RT_F32, 128, 128 },
+              { "fp4+scales", RT_U8, RT_CODE_MXFP4, RT_F8_E8M0, 1, 32 },
+              { "int4+scales", RT_I32, RT_CODE_INT4, RT_BF16, 1, 32 } };
+
+/* What the weights hold does not change how long it takes. */
+static struct timing time_stored(rt_dev *d, int64_t m, int64_t n, int64_t k, const struct form *f)
 {
-    float *a = floats(m * k, 1), *c = floats(m * n, 3);
-    uint8_t *b = rt_memory_alloc(rt_dtype_bytes(t, n * k), false);
+    bool nibbles = f->code == RT_CODE_MXFP4 || f->code == RT_CODE_INT4;
+    int64_t row_bytes = nibbles ? k / 2 : rt_dtype_bytes(f->dtype, k);
+    float *a = floats(m * k, 1), *c = floats(m * n, 3), *scale = floats(n * k / 4, 4);
+    uint8_t *b = rt_memory_alloc(row_bytes * n, false);
+    rt_piece piece = { .code = f->code,
+                       .dtype = f->dtype,
+                       .scale_dtype = f->scale,
+                       .data = b,
+                       .scale = (const uint8_t *)scale,
+                       .row_bytes = row_bytes,
+                       .step = 1,
+                       .scale_rows = f->rows,
+                       .scale_cols = f->columns };
     struct product p = { .d = d, .tb = true };
     p.c = rt_tensor_2(c, RT_F32, m, n);
     p.a = rt_tensor_2(a, RT_F32, m, k);
-    p.b = rt_tensor_2(b, t, n, k);
-    memset(b, 0x31, (size_t)rt_dtype_bytes(t, n * k));
+    p.b = rt_tensor_2(b, f->dtype, n, k);
+    if (f->code) {
+        piece.scale_ld = rt_ceil_div(k, f->columns);
+        p.b = rt_tensor_2(NULL, RT_F32, n, k);
+        p.b.piece = &piece;
+    }
+    memset(b, 0x31, (size_t)(row_bytes * n));
     struct timing time = measure(run_product, &p, d, 2.0 * (double)m * (double)n * (double)k);
     rt_memory_free(a);
     rt_memory_free(b);
     rt_memory_free(c);
+    rt_memory_free(scale);
     return time;
 }
 
 static void print_stored(rt_dev *one, rt_dev *all)
 {
-    static const rt_dtype types[] = { RT_F32,  RT_BF16, RT_F16,  RT_Q8_0,  RT_Q4_0,   RT_Q4_1,
-                                      RT_Q4_K, RT_Q5_K, RT_Q6_K, RT_MXFP4, RT_F8_E4M3 };
     static const int64_t rows[] = { 1, 2, 4, 16, 64, 512 };
     const int64_t n = getenv("BN") ? atoi(getenv("BN")) : 4096,
                   k = getenv("BK") ? atoi(getenv("BK")) : 2048;
-    printf("\n%-10s %6s %22s %22s\n", "as stored", "rows", "1 thread", "all threads");
-    for (int t = 0; t < RT_COUNT(types); t++)
+    printf("\n%-12s %6s %20s %22s\n", "as stored", "rows", "1 thread", "all threads");
+    for (int t = 0; t < RT_COUNT(forms); t++)
         for (int i = 0; i < RT_COUNT(rows); i++) {
-            struct timing t1 = time_stored(one, rows[i], n, k, types[t]);
-            struct timing tn = time_stored(all, rows[i], n, k, types[t]);
+            struct timing t1 = time_stored(one, rows[i], n, k, &forms[t]);
+            struct timing tn = time_stored(all, rows[i], n, k, &forms[t]);
             double weights = (double)(n * k);
-            printf("%-10s %6d %7.1f%% %7.2f Gw/s %7.1f%% %7.2f Gw/s\n",
-                   rt_dtype_get(types[t])->name, (int)rows[i], 100 * t1.share,
-                   weights / t1.seconds * 1e-9, 100 * tn.share, weights / tn.seconds * 1e-9);
+            printf("%-12s %6d %7.1f%% %7.2f Gw/s %7.1f%% %7.2f Gw/s\n", forms[t].name, (int)rows[i],
+                   100 * t1.share, weights / t1.seconds * 1e-9, 100 * tn.share,
+                   weights / tn.seconds * 1e-9);
             fflush(stdout);
         }
 }

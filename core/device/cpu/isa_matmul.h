@@ -385,6 +385,10 @@ RT_V16_FN void store_row(float *out, int64_t step, int64_t m, int64_t k, rt_v16 
 /* out(k,m): column i is the k floats at row[i] */
 static void pack_rows(float *out, const float *const *row, int64_t m, int64_t k)
 {
+    if (m == 1) {
+        memcpy(out, row[0], (size_t)k * sizeof *out);
+        return;
+    }
     if (m <= 3) {
         for (int64_t i = 0; i < m; i++)
             for (int64_t step = 0; step < k; step++)

@@ -6,8 +6,10 @@
 
 #include <string.h>
 
-enum { DOT_PANELS = 2 };
-enum { THIN_BYTES = 256 << 10 /* weights of a unit, which lie in L2 when their turn comes */ };
+enum {
+    THIN_BYTES = 256 << 10, /* weights of a unit, which lie in L2 when their turn comes */
+    DOT_PANELS = 2          /* panels that a product of one row reads side by side, at most */
+};
 
 bool rt_cpu_is_thin(const struct run *r)
 {
@@ -44,7 +46,8 @@ static int64_t row_bytes(const struct rt_matrix *b)
 }
 
 /* Panels [unit * slot_panels, ...) of one product, over all of k. The rows of a unit lie one after
-   the other; while they are read here and there, those of the next are asked for in their order. */
+   the other; while they are read here and there, those of the next (of one row's product, those
+   read side by side next) are asked for in their order. */
 static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
 {
     struct run r = *base;
@@ -65,7 +68,7 @@ static void thin_unit(const struct run *base, struct walker *w, int64_t unit)
         ahead += bytes;
         p->b.ahead = &ahead;
     }
-    w->next_unit = unit + 1;
+    w->next_unit = panel0 + count < r.panels ? unit + 1 : -1; /* another matrix lies elsewhere */
     int64_t number[THIN_PANELS * RT_PANEL];
     if (p->b.t && piece && (piece->step != 1 || piece->pair)) {
         p->b.number0 = panel0 * RT_PANEL;
@@ -128,6 +131,8 @@ void rt_cpu_run_thin(struct run *r, rt_dev *d, int threads)
     struct product first = product_at(&r->batch, 0);
     int64_t panel = rt_max(1, RT_PANEL * (first.b.t ? row_bytes(&first.b) : r->k_max * 4));
     r->slot_panels = rt_max(1, rt_min(THIN_PANELS, THIN_BYTES / panel));
+    if (r->slot_panels > DOT_PANELS) /* whole readers */
+        r->slot_panels -= r->slot_panels % DOT_PANELS;
     r->slots = rt_ceil_div(r->panels, r->slot_panels);
     int64_t units = r->slots * r->batch.groups;
     struct thin_job job = { r, d, units, rt_max(1, rt_min(8, units / (threads * 4))) };
