@@ -1,8 +1,9 @@
 /* isa_unpack.h: weights in the bytes of checkpoints as columns of a panel, included by isa.c once
    an instruction set. Sixteen rows of the weight are sixteen lanes: their 32-bit words are turned
    into lanes once, and every code is then taken out of its word, so that a step of k costs a few
-   instructions for 16 weights and no shuffle. The values are those of core/base/decode.c, bit for
-   bit. Refuses: formats that are not here (taken_of is NULL; isa_matmul.h widens their rows). */
+   instructions for 16 weights and no shuffle. The values are those of core/base/decode.c and
+   core/device/piece.c, bit for bit. Refuses: formats that are not here (taken_of is NULL;
+   isa_matmul.h widens their rows). */
 #include "core/device/cpu/simd.h"
 
 /* The scalar copy is for machines and sanitizers that have no time to unroll it sixteen lanes deep.
@@ -480,6 +481,7 @@ static const float *reader_scale(struct reader *r, int64_t k)
     return r->scale;
 }
 
+/* The matrix's place in what will be read, for the while of a call. */
 RT_V16_FN void begin_ahead(struct sink *o, const struct reader *r)
 {
     if (!r->b->ahead)
