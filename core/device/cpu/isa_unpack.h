@@ -125,7 +125,7 @@ TAKE_FN rt_v16 number_of_e4m3(rt_v16i w, int b)
 {
     rt_v16i code = v16i_shl(w, 24 - 8 * b);
     rt_v16 y = v16_from_bits(v16i_add(v16i_and(v16i_shr(code, 4), 127u << 20), 120u << 23));
-    rt_v16 small = v16_fma(y, v16_set1(2), v16_set1(-0x1p-6f));
+    rt_v16 small = v16_exact_fma(y, v16_set1(2), v16_set1(-0x1p-6f));
     small = v16_if_lt(y, v16_set1(480), small, v16_set1(NAN));
     return v16_from_bits(v16i_mix(0x80000000u, code, v16i_bits(v16_min(y, small))));
 }
@@ -156,7 +156,7 @@ TAKE_FN void take_q8_0(struct sink *o, const uint8_t *const *row, int64_t k)
    after m was added is the rounding of the sum alone. m NULL = nothing is added. */
 TAKE_FN rt_v16 scaled(rt_v16 d, rt_v16 code, const rt_v16 *m)
 {
-    return m ? v16_fma(d, code, *m) : v16_mul(d, code);
+    return m ? v16_exact_fma(d, code, *m) : v16_mul(d, code);
 }
 
 /* Four words of a row: low nibbles are elements 0 - 15, high ones 16 - 31; less a
@@ -358,10 +358,10 @@ TAKE_FN void take_q45_k(struct sink *o, const uint8_t *const *row, int64_t k, bo
                     0x0f0f0f0f, v16i_shr(w[g][j], 4 * high),
                     v16i_shl(v16i_and(v16i_shr(bit[g][j], first + high), 0x01010101), 4));
             BYTES EACH put(o, g, 32 * high + 4 * j + b,
-                           v16_fma(s[g],
-                                   five ? v16_field(code[g], 8 * b, 5, 0)
-                                        : v16_nibble(w[g][j], 8 * b + 4 * high, 0),
-                                   m[g]));
+                           v16_exact_fma(s[g],
+                                         five ? v16_field(code[g], 8 * b, 5, 0)
+                                              : v16_nibble(w[g][j], 8 * b + 4 * high, 0),
+                                         m[g]));
         }
     }
 }

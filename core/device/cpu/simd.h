@@ -648,6 +648,16 @@ RT_V16_FN rt_v16 v16_field(rt_v16i a, int at, int bits, float less)
 #endif
 }
 
+/* a b + c where a b is exact, so that the sum is rounded once however it is made. */
+RT_V16_FN rt_v16 v16_exact_fma(rt_v16 a, rt_v16 b, rt_v16 c)
+{
+#if defined(RT_ISA_avx512) || defined(RT_ISA_avx2)
+    return v16_fma(a, b, c);
+#else
+    return v16_add(v16_mul(a, b), c); /* fmaf of the oldest machines is a long function */
+#endif
+}
+
 /* The four bits of a from bit `at` on, less `less`: a permutation looks at four bits only. */
 RT_V16_FN rt_v16 v16_nibble(rt_v16i a, int at, float less)
 {
