@@ -253,7 +253,7 @@ static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
     const train_options *o = t->o;
     rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta };
     rt_loss_spec spec;
-    if (rt_dev_choose(&t->dev, &o->device, err) || open_model(t, plan, err) ||
+    if (rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err) ||
         open_corpus(t, &t->corpus, &t->facts, &o->data, rt_objective_soft(&objective), o->limit,
                     plan, err))
         return -1;

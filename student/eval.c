@@ -403,7 +403,7 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
         return rt_usage(err, "--reference needs --archive PATH: the text to compare on");
     int64_t positions = o->max_length;
     const rt_needs_output *later = rt_needs_find(plan, o->model);
-    if (rt_dev_choose(&e->dev, &o->device, err) ||
+    if (rt_dev_choose(&e->dev, &o->device, plan != NULL, err) ||
         rt_chat_open(&e->chat, later ? later->tokenizer : o->model, err) ||
         rt_chat_set(&e->chat, &o->set, err))
         return -1;

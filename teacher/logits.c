@@ -194,7 +194,7 @@ static int run_logits(void *values, rt_err *err)
         return rt_usage(err, "--experts: a %s model has none", r.model.cfg.family->model_type);
     if (rt_output_file(r.o->out, RT_OUTPUT_NPY, r.o->overwrite, err) ||
         rt_output_file(experts, RT_OUTPUT_NPY, r.o->overwrite, err) ||
-        rt_dev_choose(&r.dev, &r.o->device, err))
+        rt_dev_choose(&r.dev, &r.o->device, false, err))
         return -1;
     int bad = read_tokens(&r, err) || forward(&r, err) || write_logits(&r, err) ||
               (experts && write_experts(&r, err));

@@ -41,7 +41,7 @@ int rt_teacher_open(rt_teacher *t, const char *path, const rt_dev_choice *device
         *c = later->cfg;
     if ((!later && rt_model_config(c, path, err)) ||
         rt_chat_open(&t->chat, later ? later->tokenizer : path, err) ||
-        rt_dev_choose(&t->dev, device, err))
+        rt_dev_choose(&t->dev, device, plan != NULL, err))
         return -1;
     t->vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     t->positions = rt_config_longest(c, INT64_MAX);

@@ -30,7 +30,7 @@ typedef struct rt_backend {
     const char *name;
     bool maps_files; /* its memory is the host's, and so is a mapped file */
     bool late;       /* calls may return before their work is done */
-    /* Sets d->ops and d->state. index: of several devices of the kind. */
+    /* Sets d->ops and d->state. index: of several devices of the kind. d->dry: nothing will run. */
     int (*open)(rt_dev *d, int index, int threads, rt_err *err);
     void (*close)(rt_dev *d);
     void (*facts)(rt_dev *d, rt_dev_facts *f); /* fills what it knows better */

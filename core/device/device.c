@@ -64,7 +64,7 @@ static int refuse_name(const char *name, rt_err *err)
     return rt_usage(err, "device %s: not in this build: use %s", name, names);
 }
 
-int rt_dev_open(rt_dev **out, const char *name, int threads, rt_err *err)
+static int open_device(rt_dev **out, const char *name, int threads, bool dry, rt_err *err)
 {
     int index = 0;
     name = name ? name : getenv("RETORT_DEVICE");
@@ -74,17 +74,24 @@ int rt_dev_open(rt_dev **out, const char *name, int threads, rt_err *err)
         return refuse_name(name, err);
     rt_dev *d = rt_alloc(1, sizeof *d, "a device");
     d->backend = b;
+    d->dry = dry;
     if (b->open(d, index, threads, err)) {
         free(d);
         return -1;
     }
+    d->dry = false;
     *out = d;
     return 0;
 }
 
-int rt_dev_choose(rt_dev **d, const rt_dev_choice *c, rt_err *err)
+int rt_dev_open(rt_dev **d, const char *name, int threads, rt_err *err)
 {
-    if (rt_dev_open(d, c->name, (int)c->threads, err))
+    return open_device(d, name, threads, false, err);
+}
+
+int rt_dev_choose(rt_dev **d, const rt_dev_choice *c, bool dry, rt_err *err)
+{
+    if (open_device(d, c->name, (int)c->threads, dry, err))
         return -1;
     if (c->memory && (*d)->backend->maps_files) {
         rt_dev_close(*d);

@@ -21,6 +21,11 @@ RT_BEGIN
 
 typedef struct rt_dev rt_dev;
 
+typedef struct rt_cost {
+    double flops; /* of products and attention; a fused multiply-add is two */
+    double bytes; /* that any operation reads or writes: weights in the form they lie in */
+} rt_cost;
+
 /* Device i of this build, i = 0, 1, ... until NULL; the first is the one that NULL opens. */
 const char *rt_dev_name(int i);
 
@@ -34,7 +39,9 @@ typedef struct rt_dev_choice {
     int64_t threads;
     int64_t memory; /* the most bytes of the device's memory that may be taken, 0 = all */
 } rt_dev_choice;
-int rt_dev_choose(rt_dev **d, const rt_dev_choice *c, rt_err *err);
+/* dry: for dry runs alone. A GPU that is not there is then taken to be a GeForce RTX 4090, so that
+   work can be planned on a machine without one. */
+int rt_dev_choose(rt_dev **d, const rt_dev_choice *c, bool dry, rt_err *err);
 void rt_dev_close(rt_dev *d); /* accepts NULL */
 
 typedef struct rt_dev_facts {
@@ -46,6 +53,7 @@ typedef struct rt_dev_facts {
     bool maps_files; /* operations read mapped files where they lie */
     int64_t free;    /* bytes of memory that nobody has taken */
     int64_t memory;  /* bytes of all its memory; 0 = that of the host */
+    rt_cost rate;    /* of a GPU that is not there (rt_dev_choose); 0 = rt_dev_probe finds it */
     int64_t waits;   /* rt_sync calls, and puts that had to wait for room */
 } rt_dev_facts;
 
@@ -79,10 +87,6 @@ int rt_sync(rt_dev *d, rt_err *err);
    plans. What they would need of workspace is remembered, the most of all dry runs, until
    rt_dev_ready takes it once: an operation that needs more than a dry run has shown is rt_bug. */
 
-typedef struct rt_cost {
-    double flops; /* of products and attention; a fused multiply-add is two */
-    double bytes; /* that any operation reads or writes: weights in the form they lie in */
-} rt_cost;
 
 void rt_dev_dry_begin(rt_dev *d);
 rt_cost rt_dev_dry_end(rt_dev *d);

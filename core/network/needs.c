@@ -61,6 +61,7 @@ void rt_needs_cost(rt_needs *p, rt_dev *d, rt_cost cost, double times)
     p->cost.bytes += times * cost.bytes;
     p->threads = rt_dev_get(d).threads;
     p->device = rt_dev_get(d).name;
+    p->rate = rt_dev_get(d).rate;
 }
 
 void rt_needs_time(rt_needs *p)

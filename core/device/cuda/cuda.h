@@ -9,6 +9,7 @@
 
 struct rt_cuda { /* rt_dev.state */
     rt_ops ops;  /* rt_dev.ops: filled once by the rt_cuda_*_ops below */
+    bool absent; /* planned for, and not there */
     rt_dev *cpu; /* emulation with a team of one: whose operations run; else NULL */
     cudaStream_t stream;
     cudaDeviceProp is;
@@ -28,8 +29,8 @@ static inline struct rt_cuda *rt_cuda_of(const rt_dev *d) { return (struct rt_cu
 bool rt_cuda_ok(rt_dev *d, cudaError_t e, const char *what);
 /* After a launch: `what` is what went wrong if it did. */
 void rt_cuda_launched(rt_dev *d, const char *what);
-/* Blocks worth having at once. */
-int64_t rt_cuda_blocks(const rt_dev *d);
+/* Blocks worth having at once when each has so many bytes of workspace. */
+int64_t rt_cuda_blocks(const rt_dev *d, int64_t scratch);
 /* `bytes` of the workspace that no other operation uses until this one has run. */
 uint8_t *rt_cuda_scratch(rt_dev *d, int64_t bytes);
 

@@ -290,26 +290,41 @@ bool release(unsigned first, unsigned end, state where)
     return true;
 }
 
+/* A warp runs until all of it waits for the block or has ended; true when it did anything. */
+bool run_warp(unsigned first, bool backwards)
+{
+    unsigned n = std::min(32u, ranks - first);
+    bool any = false, ran = true;
+    while (ran) {
+        ran = false;
+        for (unsigned i = 0; i < n; i++) {
+            fiber *f = fibers[first + (backwards ? n - 1 - i : i)];
+            if (f->is == READY) {
+                resume(f);
+                ran = true;
+            }
+        }
+        ran = release(first, first + n, AT_WARP) || ran;
+        any = any || ran;
+    }
+    return any;
+}
+
+/* Warp after warp, each as far ahead of the others as barriers let it. */
 void run_fibers(void)
 {
     bool backwards = said("RETORT_EMULATE_ORDER", "backwards");
+    unsigned warps = (ranks + 31) / 32;
     for (;;) {
-        unsigned ran = 0, ended = 0;
-        for (unsigned i = 0; i < ranks; i++) {
-            fiber *f = fibers[backwards ? ranks - 1 - i : i];
-            if (f->is == READY) {
-                resume(f);
-                ran++;
-            }
-        }
-        for (unsigned w = 0; w < ranks; w += 32)
-            ran += release(w, std::min(w + 32, ranks), AT_WARP);
-        ran += release(0, ranks, AT_BLOCK);
+        bool ran = false;
+        unsigned ended = 0;
+        for (unsigned w = 0; w < warps; w++)
+            ran = run_warp(32 * (backwards ? warps - 1 - w : w), backwards) || ran;
         for (unsigned i = 0; i < ranks; i++)
             ended += fibers[i]->is == ENDED;
         if (ended == ranks)
             return;
-        if (!ran)
+        if (!release(0, ranks, AT_BLOCK) && !ran)
             fault("threads wait for each other at different barriers");
     }
 }

@@ -1,0 +1,75 @@
+#!/bin/bash
+# mutants.sh FOLDER: faults planted one at a time in the CUDA device's source, each of which a test on the emulated
+# device must see: barriers left out, rows and masks off by one, wrong strides and directions, buffers reused too
+# early. Prints a table: fault, test, what it said. Exit 1 when one lived. Half an hour on two cores; not part of CI.
+set -u
+cd "$(dirname "$0")/../.."
+folder=$1
+mkdir -p "$folder"
+git ls-files -z | xargs -0 cp --parents -t "$folder"
+cd "$folder" || exit 2
+export CK_FORK=no
+cmake -S . -B build -G Ninja -DRETORT_CUDA=EMULATE >cmake.log 2>&1 || { tail cmake.log; exit 2; }
+targets="test_ops test_matmul test_attention test_capture test_strict test_layers"
+ninja -C build $targets >ninja.log 2>&1 || { tail ninja.log; exit 2; }
+
+lived=0
+try() { # NAME FILE PERL TEST TEAM [ORDER]
+    local name=$1 file=$2 change=$3 test=$4 team=$5 order=${6:-late} saw
+    cp "$file" original
+    perl -0pi -e "$change" "$file"
+    if cmp -s original "$file"; then
+        echo "| $name | the change does not apply | |"
+        lived=1
+        return
+    fi
+    if ! ninja -C build "$test" >ninja.log 2>&1; then
+        saw="does not compile: $(grep -m1 error ninja.log | cut -c1-80)"
+        lived=1
+    elif RETORT_EMULATE_TEAM=$team RETORT_EMULATE_ORDER=$order timeout 300 "build/$test" >said 2>&1; then
+        saw="LIVED"
+        lived=1
+    else
+        saw=$(grep -m1 -E ':F:|:E:|device cuda' said | sed 's/.*_[a-z]*\.[ch]:[0-9]*:F://; s/|/\//g' | cut -c1-110)
+        [ -n "$saw" ] || saw="exit $(tail -n 1 said | cut -c1-80)"
+    fi
+    echo "| $name | $test, team of $team | $saw |"
+    cp original "$file"
+    touch "$file"
+}
+
+k=core/device/kernels c=core/device/cuda
+echo "| fault | test | seen |"
+echo "|---|---|---|"
+try "sum: no barrier before the warps' results are read" $k/team.h 's/(part\[threadIdx\.x \/ 32\] = x;\n    )team_sync\(\);\n(    return warp_sum)/$1\n$2/' test_ops 64
+try "sum: results overwritten while a warp still reads them" $k/team.h 's/(x = warp_sum\(x\);\n    )team_sync\(\);/$1/' test_ops 64 backwards
+try "maximum: no barrier before the warps' results are read" $k/team.h 's/(part\[threadIdx\.x \/ 32\] = x;\n    )team_sync\(\);\n(    return warp_max)/$1\n$2/' test_capture 64
+try "shuffle of half a warp only" $k/team.h 's/(float warp_sum\(float x\)\n\{\n    for \(int step = )16/${1}8/' test_ops 32
+try "shuffle from a rank that is not there" $k/team.h 's/\(threadIdx\.x \^ \(unsigned\)step\) < blockDim\.x \? y : none/y/' test_ops 3
+try "search keeps the last hit, not the lowest" $k/team.h 's/atomicMin\(found, \(unsigned long long\)i\);/found[0] = (unsigned long long)i;/' test_ops 3
+try "search: start not awaited" $k/team.h 's/(found\[0\] = \(unsigned long long\)n;\n    )team_sync\(\);/$1/' test_ops 3 backwards
+try "norm: last column left out" $k/norm.h 's/(for \(int64_t i = team_rank\(\); i < c); (i \+= team_size\(\)\)\n        y\[i\] = x\[i\] \* rstd)/$1 - 1; $2/' test_ops 3
+try "norm: rows of wider inputs at the wrong stride" $k/norm.h 's/team_row\(&a->x, unit, a->x\.dim\[1\]\)/team_row(&a->x, unit, c)/' test_ops 3
+try "rope: backward turns forward" $k/norm.h 's/a->backward \? -1\.0f : 1\.0f/1.0f/' test_ops 3
+try "gather: the next row" $k/data.h 's/team_i32\(&a->index\)\[unit\] \* c;/(team_i32(&a->index)[unit] + 1) * c;/' test_ops 3
+try "loss: head zeroed without a barrier before the sum" $k/loss.h 's/(et\[r\.id\[i\]\] = 0\.0f;\n        )team_sync\(\);/$1/' test_ops 32 backwards
+try "loss: items corrected before the row is scaled" $k/loss.h 's/(z\[j\] = 0\.0f;\n    )team_sync\(\);(\n    \/\* the head lost)/$1$2/' test_ops 32 backwards
+try "router: choice struck out too late" $k/route.h 's/(choice\[e\] = -INFINITY;\n        \}\n        )team_sync\(\);(\n    \}\n    if)/$1$2/' test_ops 32 backwards
+try "router's sort: counts of a rank at the wrong stride" $k/route.h 's/count \+ rank \* experts;/count + rank * (experts - 1);/' test_ops 32
+try "capture: chunk's best written by every lane" $k/capture.h 's/most = warp_max\(most\);\n        if \(lane == 0\)\n            r/r/' test_capture 32
+try "capture: sums read before all chunks are made" $k/capture.h 's/(r->part\[c\] = m;\n    \}\n    )team_sync\(\);/$1/' test_capture 64 backwards
+try "team kernels: a block skips units" $c/kernels.cu 's/i \+= gridDim\.x\)/i += gridDim.x + 1)/' test_ops 32
+try "team kernels: blocks share their workspace" $c/kernels.cu 's/scratch \+ blockIdx\.x \* scratch_floats/scratch/' test_ops 32
+try "attention: a row sees the next key" $c/attention.cu 's/: row - v\.row0\) \+ 1;/: row - v.row0) + 2;/' test_attention 32
+try "attention: no window" $c/attention.cu 's/v\.end - p->window : 0;/0 : 0;/' test_attention 32
+try "attention: segments run together" $c/attention.cu 's/v\.row0 = p->offset\[s\];/v.row0 = 0;/' test_attention 32
+try "attention: weights overwritten while values are added" $c/attention.cu 's/(out\[i\] = o;\n        \}\n        )team_sync\(\);/$1/' test_attention 32 backwards
+try "attention: a page too far" $c/attention.cu 's/v->page\[t \/ RT_KV_PAGE\] \* page_floats\(p\) \+\n           \(head/v->page[t \/ RT_KV_PAGE + 1] * page_floats(p) +\n           (head/' test_attention 32
+try "product: tile read before it is whole" $c/matmul.cu 's/(: 0\.0f;\n        \}\n        )__syncthreads\(\);/$1/' test_matmul 32
+try "product: tile overwritten while it is read" $c/matmul.cu 's/(sum\[i\]\[j\]\);\n        \}\n        )__syncthreads\(\);/$1/' test_matmul 32
+try "product: rows beyond the matrix written" $c/matmul.cu 's/if \(m < t->m && n < p->n\)/if (n < p->n)/' test_matmul 32
+try "product: an expert's rows from the stack's first" $c/matmul.cu 's/out->row0 = p->offset\[g\] - p->offset\[0\];/out->row0 = p->offset[g];/' test_matmul 32
+try "copies in the wrong direction" $c/cuda.cu 's/bytes, cudaMemcpyHostToDevice, "a copy to/bytes, cudaMemcpyDeviceToHost, "a copy to/' test_ops 1
+try "a wait that does not wait" $c/cuda.cu 's/cudaError_t e = cudaStreamSynchronize\(c->stream\);/cudaError_t e = cudaSuccess;/' test_ops 1
+try "staged bytes reused before they were read" core/device/device.c 's/\(void\)rt_sync\(d, &later\);/d->stage_used = 0;/; s/if \(room > d->stage_size - d->stage_used\) \{/if (d->stage_used > 0) {/' test_strict 1
+exit $lived
