@@ -26,6 +26,14 @@ typedef struct rt_ops {
 #undef ENTRY
 } rt_ops;
 
+/* What attention of a dry run is planned for. */
+typedef struct rt_attention_shape {
+    int64_t rows, longest; /* longest: keys that a row may see */
+    int64_t heads, kv_heads, dk, dv;
+    int64_t pages; /* of a sequence's table; 0: keys are rows of the batch */
+    bool backward;
+} rt_attention_shape;
+
 typedef struct rt_backend {
     const char *name;
     bool maps_files; /* its memory is the host's, and so is a mapped file */
@@ -42,9 +50,9 @@ typedef struct rt_backend {
     void (*download)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     int (*sync)(rt_dev *d, rt_err *err);
     /* What an operation of a dry run needs of workspace: a product of `groups` matrices b (k,n);
-       attention of segments of at most `longest` keys; rows of a head. */
+       attention; rows of a head. */
     void (*need_product)(rt_dev *d, int64_t groups, int64_t n, int64_t k);
-    void (*need_attention)(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward);
+    void (*need_attention)(rt_dev *d, const rt_attention_shape *s);
     void (*need_rows)(rt_dev *d, int64_t bytes); /* of a team, to itself */
     /* A team kernel over `units` units of about `cost` floats touched; each team at work has
        `scratch` bytes of the workspace. enum rt_kernel and struct rt_args_<args>:

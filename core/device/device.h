@@ -50,6 +50,7 @@ typedef struct rt_dev_facts {
     const char *chip; /* of a GPU: "NVIDIA GeForce RTX 4090"; NULL of a CPU */
     int threads;
     bool cpu_bits;   /* its results are those of ops.h's contract, to the bit */
+    bool bf16;       /* products and attention round their operands to bf16 */
     bool maps_files; /* operations read mapped files where they lie */
     int64_t free;    /* bytes of memory that nobody has taken */
     int64_t memory;  /* bytes of all its memory; 0 = that of the host */

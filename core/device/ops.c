@@ -85,17 +85,15 @@ static void note_product(rt_dev *d, int64_t rows, int64_t groups, int64_t n, int
 }
 
 /* How many keys a row sees: half of the longest sequence. */
-static double half_of_longest(const rt_rows *rows) { return 0.5 * (double)(rows->longest + 1); }
+static double half_of(int64_t longest) { return 0.5 * (double)(longest + 1); }
 
-static void note_attention(rt_dev *d, const rt_rows *rows, int64_t heads, int64_t dk, int64_t dv,
-                           bool backward)
+static void note_attention(rt_dev *d, const rt_attention_shape *s)
 {
     if (!d->dry)
         return;
-    double keys = half_of_longest(rows);
-    d->cost.flops += (backward ? 5.0 : 2.0) * (double)rows->n * keys * (double)heads *
-                     (double)(dk + dv);
-    d->backend->need_attention(d, rows->longest, dk, dv, backward);
+    d->cost.flops += (s->backward ? 5.0 : 2.0) * (double)s->rows * half_of(s->longest) *
+                     (double)s->heads * (double)(s->dk + s->dv);
+    d->backend->need_attention(d, s);
 }
 
 static void note_head(rt_dev *d, int64_t vocab)
@@ -313,6 +311,17 @@ void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *p
 /* --- attention ---------------------------------------------------------------------------------
  */
 
+static rt_attention_shape shape_of(const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
+                                   const rt_rows *rows)
+{
+    return (rt_attention_shape){ .rows = rows->n,
+                                 .longest = rows->longest,
+                                 .heads = q->dim[1],
+                                 .kv_heads = k->dim[1],
+                                 .dk = q->dim[2],
+                                 .dv = v->dim[2] };
+}
+
 static void check_attention(const char *op, const rt_tensor *out, const rt_tensor *lse,
                             const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
                             const rt_rows *rows, const rt_attention_rule *rule)
@@ -335,7 +344,8 @@ void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_te
 {
     HAVE(d, attention_forward);
     check_attention("attention_forward", out, lse, q, k, v, rows, rule);
-    note_attention(d, rows, q->dim[1], q->dim[2], v->dim[2], false);
+    rt_attention_shape s = shape_of(q, k, v, rows);
+    note_attention(d, &s);
     MOVES(d, out, q, k, v);
     RUN(d, attention_forward, out, lse, q, k, v, rows, rule);
 }
@@ -350,7 +360,9 @@ void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *d
     check_attention(op, out, lse, q, k, v, rows, rule);
     NEED(op, f32_like(dq, q) && f32_like(dk, k) && f32_like(dv, v) && f32_like(dout, out), dq, dk,
          dv, dout);
-    note_attention(d, rows, q->dim[1], q->dim[2], v->dim[2], true);
+    rt_attention_shape s = shape_of(q, k, v, rows);
+    s.backward = true;
+    note_attention(d, &s);
     MOVES(d, dq, dk, dv, dout, out, q, k, v);
     RUN(d, attention_backward, dq, dk, dv, dout, out, lse, q, k, v, rows, rule);
 }
@@ -414,10 +426,17 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
     NEED(op, q->dim[1] == out->dim[1] && q->dim[1] % kv->heads == 0, out, q);
     NEED(op, q->dim[2] == kv->dk && out->dim[2] == kv->dv, out, q);
     check_pages(op, rows);
-    note_attention(d, rows, q->dim[1], kv->dk, kv->dv, false);
+    rt_attention_shape s = { .rows = rows->n,
+                             .longest = rows->longest,
+                             .heads = q->dim[1],
+                             .kv_heads = kv->heads,
+                             .dk = kv->dk,
+                             .dv = kv->dv,
+                             .pages = rows->page.dim[1] };
+    note_attention(d, &s);
     MOVES(d, out, q);
     if (d->dry) /* each row its own */
-        d->cost.bytes += 4.0 * (double)rows->n * half_of_longest(rows) * (double)kv->heads *
+        d->cost.bytes += 4.0 * (double)rows->n * half_of(rows->longest) * (double)kv->heads *
                          (double)(kv->dk + (kv->v_in_k ? 0 : kv->dv));
     RUN(d, attention_cached, out, q, kv, rows, rule);
 }

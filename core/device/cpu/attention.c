@@ -24,9 +24,10 @@ static int64_t unit_floats(int64_t t, int64_t dk, int64_t dv, bool backward)
     return backward ? rt_max(forward, back) : forward;
 }
 
-void rt_cpu_need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward)
+void rt_cpu_need_attention(rt_dev *d, const rt_attention_shape *s)
 {
-    rt_cpu_need_rows(d, unit_floats(longest, dk, dv, backward) * (int64_t)sizeof(float));
+    rt_cpu_need_rows(d,
+                     unit_floats(s->longest, s->dk, s->dv, s->backward) * (int64_t)sizeof(float));
 }
 
 enum {

@@ -1,81 +1,11 @@
-/* attention.cu: attention forward, backward and over the paged cache, for any head width: a block
-   works on one query row and head (forward, dq) or one key row and head (dk, dv), which reads its
-   keys in tiles; softmax is made online. No atomics: every output has one
-   writer, so two runs give the same bits. Owns the layout of the cache: [page][head][token][Dk],
-   then, when values are not columns of the keys, [page][head][token][Dv] behind all keys of the page.
- */
-#include "core/device/cuda/cuda.h"
-
-#include "core/device/kernels/team.h"
+/* attention.cu: attention in f32 for any head width: forward, backward and over the paged cache; a
+   block works on one query row and head (forward, dq) or one key row and head (dk, dv), which reads
+   its keys in tiles; softmax is made online. No atomics: every output has one writer, so two runs
+   give the same bits. Chooses who computes: a device that rounds to bf16 gives what the forms of
+   attention_flash.cu, attention_flash_back.cu and attention_paged.cu hold to them. */
+#include "core/device/cuda/attention.h"
 
 enum { THREADS = 128, WIDTH_MAX = 640 /* of a head */, KEYS = 128 /* of a tile */ };
-
-struct attention {
-    const float *q, *k, *v;
-    float *out, *lse; /* lse NULL over a cache */
-    const float *dout;
-    float *dq, *dk, *dv;
-    const int32_t *offset, *pos, *page; /* page NULL: keys are rows */
-    const float *sinks;
-    int64_t n, segments, heads, kv_heads, width_k, width_v, window, pages;
-    const float *cache;
-    bool v_in_k;
-    float scale;
-};
-
-TEAM_FN int64_t segment_of(const struct attention *p, int64_t row)
-{
-    int64_t low = 0, high = p->segments;
-    while (high - low > 1) {
-        int64_t middle = low + (high - low) / 2;
-        *(p->offset[middle] <= row ? &low : &high) = middle;
-    }
-    return low;
-}
-
-/* Keys [first, end) that a row sees, counted from its segment's first row or, over a cache, from
-   its sequence's first token; row0 is the former. */
-struct view {
-    int64_t first, end, row0;
-    const int32_t *page;
-};
-
-TEAM_FN struct view view_of(const struct attention *p, int64_t row)
-{
-    struct view v;
-    int64_t s = segment_of(p, row);
-    v.row0 = p->offset[s];
-    v.page = p->page ? p->page + s * p->pages : NULL;
-    v.end = (p->page ? p->pos[row] : row - v.row0) + 1;
-    v.first = p->window && v.end > p->window ? v.end - p->window : 0;
-    return v;
-}
-
-/* A page holds the keys of all heads, then their values. */
-TEAM_FN int64_t page_floats(const struct attention *p)
-{
-    return RT_KV_PAGE * p->kv_heads * (p->width_k + (p->v_in_k ? 0 : p->width_v));
-}
-
-TEAM_FN const float *key_at(const struct attention *p, const struct view *v, int64_t t, int64_t head)
-{
-    if (!v->page)
-        return p->k + ((v->row0 + t) * p->kv_heads + head) * p->width_k;
-    return p->cache + v->page[t / RT_KV_PAGE] * page_floats(p) +
-           (head * RT_KV_PAGE + t % RT_KV_PAGE) * p->width_k;
-}
-
-TEAM_FN const float *value_at(const struct attention *p, const struct view *v, int64_t t,
-                              int64_t head)
-{
-    if (!v->page)
-        return p->v + ((v->row0 + t) * p->kv_heads + head) * p->width_v;
-    if (p->v_in_k)
-        return key_at(p, v, t, head);
-    return p->cache + v->page[t / RT_KV_PAGE] * page_floats(p) +
-           RT_KV_PAGE * p->kv_heads * p->width_k +
-           (head * RT_KV_PAGE + t % RT_KV_PAGE) * p->width_v;
-}
 
 TEAM_FN float dot_rows(const float *x, const float *y, int64_t n)
 {
@@ -261,7 +191,7 @@ static void attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const r
 {
     struct attention p = base_of(q, k->dim[1], v->dim[2], rows, rule);
     p.k = rt_f32(k), p.v = rt_f32(v), p.out = rt_f32(out), p.lse = rt_f32(lse);
-    if (p.n)
+    if (p.n && !(rt_cuda_of(d)->bf16 && rt_flash_forward(d, &p)))
         LAUNCH(attention_forward_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
                rt_cuda_of(d)->stream, p);
     rt_cuda_launched(d, "attention");
@@ -275,12 +205,12 @@ static void attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tenso
     struct attention p = base_of(q, k->dim[1], v->dim[2], rows, rule);
     p.k = rt_f32(k), p.v = rt_f32(v), p.out = rt_f32(out), p.lse = rt_f32(lse);
     p.dout = rt_f32(dout), p.dq = rt_f32(dq), p.dk = rt_f32(dk), p.dv = rt_f32(dv);
-    if (!p.n)
-        return;
-    LAUNCH(attention_backward_q_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
-           rt_cuda_of(d)->stream, p);
-    LAUNCH(attention_backward_k_kernel, dim3((unsigned)p.n, (unsigned)p.kv_heads), threads(), 0,
-           rt_cuda_of(d)->stream, p);
+    if (p.n && !(rt_cuda_of(d)->bf16 && rt_flash_backward(d, &p))) {
+        LAUNCH(attention_backward_q_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
+               rt_cuda_of(d)->stream, p);
+        LAUNCH(attention_backward_k_kernel, dim3((unsigned)p.n, (unsigned)p.kv_heads), threads(), 0,
+               rt_cuda_of(d)->stream, p);
+    }
     rt_cuda_launched(d, "attention's gradient");
 }
 
@@ -290,7 +220,7 @@ static void attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, cons
     struct attention p = base_of(q, kv->heads, kv->dv, rows, rule), c = cache_of(kv, rows);
     p.pos = c.pos, p.page = c.page, p.pages = c.pages, p.cache = c.cache, p.v_in_k = c.v_in_k;
     p.out = rt_f32(out);
-    if (p.n)
+    if (p.n && !(rt_cuda_of(d)->bf16 && rt_paged_attention(d, &p)))
         LAUNCH(attention_forward_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
                rt_cuda_of(d)->stream, p);
     rt_cuda_launched(d, "attention over the cache");
@@ -326,9 +256,11 @@ static void kv_copy(rt_dev *d, rt_kv *kv, int64_t to, int64_t from)
         d->ops->copy(d, &y, &x);
 }
 
-void rt_cuda_need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward)
+void rt_cuda_need_attention(rt_dev *d, const rt_attention_shape *s)
 {
-    (void)d, (void)longest, (void)dk, (void)dv, (void)backward;
+    struct rt_cuda *c = rt_cuda_of(d);
+    if (c->bf16)
+        c->product_need = rt_max(c->product_need, s->pages ? rt_paged_bytes(s) : rt_flash_bytes(s));
 }
 
 void rt_cuda_attention_ops(rt_ops *ops)

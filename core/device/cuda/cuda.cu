@@ -105,11 +105,33 @@ static void zero_tensor(rt_dev *d, rt_tensor *y);
 static int64_t panels_bytes(rt_dev *d, const rt_tensor *w);
 static void pack_weight(rt_dev *d, void *panels, const rt_tensor *w);
 
+/* RETORT_CUDA_PRECISION=f32|bf16, for tests. Tensor cores are what the device is for, parity with
+   the CPU what its emulation is for. */
+static int choose_precision(struct rt_cuda *c, rt_err *err)
+{
+    const char *p = getenv("RETORT_CUDA_PRECISION");
+#ifdef RT_EMULATE
+    c->bf16 = false;
+#else
+    c->bf16 = true;
+#endif
+    if (!p || !*p)
+        return 0;
+    c->bf16 = !strcmp(p, "bf16");
+    if (!c->bf16 && strcmp(p, "f32"))
+        return rt_usage(err, "RETORT_CUDA_PRECISION=%s: use f32 or bf16", p);
+    return 0;
+}
+
 static int open_cuda(rt_dev *d, int index, int threads, rt_err *err)
 {
     struct rt_cuda *c = (struct rt_cuda *)rt_alloc(1, sizeof *c, "device cuda");
     d->state = c;
     c->index = index;
+    if (choose_precision(c, err)) {
+        free(c);
+        return -1;
+    }
     if (choose(c, err)) {
         if (!d->dry || c->is.major) {
             free(c);
@@ -161,6 +183,7 @@ static void facts(rt_dev *d, rt_dev_facts *f)
     f->cpu_bits = c->cpu != NULL;
     if (c->cpu)
         c->cpu->backend->facts(c->cpu, f);
+    f->bf16 = c->bf16 && !c->cpu;
     f->free = free_bytes(c);
     if (c->absent)
         f->rate = SUPPOSED_RATE;
@@ -286,12 +309,12 @@ static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
         c->cpu->backend->need_product(c->cpu, groups, n, k);
 }
 
-static void need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward)
+static void need_attention(rt_dev *d, const rt_attention_shape *s)
 {
     struct rt_cuda *c = rt_cuda_of(d);
-    rt_cuda_need_attention(d, longest, dk, dv, backward);
+    rt_cuda_need_attention(d, s);
     if (c->cpu)
-        c->cpu->backend->need_attention(c->cpu, longest, dk, dv, backward);
+        c->cpu->backend->need_attention(c->cpu, s);
 }
 
 static int64_t workspace(const rt_dev *d)

@@ -545,9 +545,9 @@ static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
     rt_backend_cpu.need_product(cpu_of(d), groups, n, k);
 }
 
-static void need_attention(rt_dev *d, int64_t longest, int64_t dk, int64_t dv, bool backward)
+static void need_attention(rt_dev *d, const rt_attention_shape *s)
 {
-    rt_backend_cpu.need_attention(cpu_of(d), longest, dk, dv, backward);
+    rt_backend_cpu.need_attention(cpu_of(d), s);
 }
 
 static void need_rows(rt_dev *d, int64_t bytes) { rt_backend_cpu.need_rows(cpu_of(d), bytes); }
