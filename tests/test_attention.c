@@ -406,16 +406,16 @@ static rt_kv new_cache(bench *b)
     return kv;
 }
 
-/* Keep n rows from `row` on of the one segment, then attend. */
-static void decode_rows(bench *b, rt_kv *kv, int32_t *page, int64_t row, int64_t n)
+/* Keep n rows from `row` on, of s segments with tables of pages, then attend. */
+static void decode_rows(bench *b, rt_kv *kv, int64_t s, int32_t *offset, int32_t *page, int64_t row,
+                        int64_t n)
 {
-    int32_t offset[] = { 0, (int32_t)n };
     rt_rows rows = { .n = n,
-                     .s = 1,
+                     .s = s,
                      .token = rt_tensor_rows(&b->rows.token, row, n),
                      .pos = rt_tensor_rows(&b->rows.pos, row, n),
-                     .offset = rt_tensor_1(offset, RT_I32, 2),
-                     .page = rt_tensor_2(page, RT_I32, 1, TABLE) };
+                     .offset = rt_tensor_1(offset, RT_I32, s + 1),
+                     .page = rt_tensor_2(page, RT_I32, s, TABLE) };
     rt_tensor host[] = { rt_tensor_rows(&b->q, row, n), rt_tensor_rows(&b->k, row, n),
                          rt_tensor_rows(&b->v, row, n), rt_tensor_rows(&b->out, row, n), b->sinks };
     rt_tensor t[RT_COUNT(host)];
@@ -447,7 +447,8 @@ static void decode(bench *b, const shape *s, int which, int64_t chunk)
         rt_kv_copy(b->d, &kv, spare, *last);
         *last = spare;
         spare = left;
-        decode_rows(b, &kv, page, row, rt_min(chunk, b->n - row));
+        int32_t offset[] = { 0, (int32_t)rt_min(chunk, b->n - row) };
+        decode_rows(b, &kv, 1, offset, page, row, offset[1]);
     }
     rt_dev_release(b->d, kv.data);
 }
@@ -477,6 +478,32 @@ static void decoded(const shape *s, const int *segments, int n_segments, const i
     close_bench(&whole);
 }
 
+/* All segments in one call, each with pages of its own. */
+START_TEST(cached_together)
+{
+    enum { PAGES = 3 };
+    int32_t page[SEGMENTS * TABLE];
+    bench whole, b;
+    open_bench(&b, &shapes[_i], all_segments, SEGMENTS, 2);
+    open_bench(&whole, &shapes[_i], all_segments, SEGMENTS, 2);
+    rt_kv kv = new_cache(&b);
+    for (int i = 0; i < SEGMENTS * TABLE; i++) /* past the last: not read */
+        page[i] = i % TABLE < PAGES ? (i / TABLE * PAGES + i % TABLE) * 8 % TABLE : -1;
+    decode_rows(&b, &kv, SEGMENTS, rt_i32(&b.rows.offset), page, 0, b.n);
+    if (b.bf16) {
+        reference r = naive(&whole);
+        compare("cached", &b.out, r.out, tolerance(&b, "out"));
+        free_reference(&r);
+    } else {
+        forward(&whole);
+        same("cached", &whole.out, 0, &b.out, 0, b.n);
+    }
+    rt_dev_release(b.d, kv.data);
+    close_bench(&b);
+    close_bench(&whole);
+}
+END_TEST
+
 START_TEST(cached)
 {
     static const int chunks[] = { 1, 2, 13, 40, 131 };
@@ -501,6 +528,7 @@ int main(void)
     const suite_test tests[] = { { against_f64, WHOLE },
                                  { same_bits, WHOLE },
                                  { cached, RT_COUNT(shapes) },
+                                 { cached_together, RT_COUNT(shapes) },
                                  { cached_long, RT_COUNT(shapes) } };
     return suite_run("attention", NULL, tests, RT_COUNT(tests));
 }

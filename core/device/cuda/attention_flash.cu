@@ -68,7 +68,7 @@ static __global__ void __launch_bounds__(THREADS) flash_forward_kernel(const str
         load_tile<DV, KEYS, THREADS>(v, values + key * kv_heads * DV, kv_heads * DV, t.n - key);
         copy_commit();
         add_dots<DK, KEYS>(s, q, warp_row, k);
-        bool all = key + KEYS - 1 <= row && row + 15 - key < p.window;
+        bool all = sees_all(&p, row, key, KEYS);
         UNROLL
         for (int n = 0; n < KEYS / 8; n++)
             UNROLL

@@ -57,11 +57,12 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_q_kernel(con
         float s[KEYS / 8][4] = {}, ds[KEYS / 8][4] = {};
         add_dots<DK, KEYS>(s, q, warp_row, k);
         add_dots<DV, KEYS>(ds, dout, warp_row, v);
+        bool all = sees_all(&p, row, key, KEYS);
         UNROLL
         for (int n = 0; n < KEYS / 8; n++)
             UNROLL
             for (int i = 0; i < 4; i++) {
-                bool in = sees(&p, row + lane / 4 + i / 2 * 8, key + n * 8 + lane % 4 * 2 + i % 2);
+                bool in = all || sees(&p, row + lane / 4 + i / 2 * 8, key + n * 8 + lane % 4 * 2 + i % 2);
                 float w = in ? exp2_fast(fmaf(s[n][i], p.scale2, -lse2[i / 2])) : 0.0f;
                 ds[n][i] = w * (ds[n][i] - delta[i / 2]);
             }
@@ -114,6 +115,7 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_k_kernel(con
         float w[ROWS / 8][4] = {}, ds[ROWS / 8][4] = {};
         add_dots<DK, ROWS>(w, k, warp_key, q);
         add_dots<DV, ROWS>(ds, v, warp_key, dout);
+        bool all = key + 15 <= row && row + ROWS - 1 - key < p.window;
         UNROLL
         for (int n = 0; n < ROWS / 8; n++)
             UNROLL
@@ -123,7 +125,7 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_k_kernel(con
                 UNROLL
                 for (int i2 = j; i2 < 4; i2 += 2) {
                     float x = exp2_fast(fmaf(w[n][i2], p.scale2, -l));
-                    w[n][i2] = sees(&p, r, key + lane / 4 + i2 / 2 * 8) ? x : 0.0f;
+                    w[n][i2] = all || sees(&p, r, key + lane / 4 + i2 / 2 * 8) ? x : 0.0f;
                     ds[n][i2] = w[n][i2] * (ds[n][i2] - d);
                 }
             }

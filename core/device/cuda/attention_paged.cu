@@ -108,9 +108,10 @@ template <int NV>
 static __global__ void __launch_bounds__(THREADS, 1) paged_split_kernel(const struct paged p)
 {
     BLOCK_DYNAMIC(uint16_t, q);
-    BLOCK_SHARED(float, score, ROWS * PITCH_S);
+    BLOCK_SHARED(float2, score_pairs, ROWS * PITCH_S / 2);
     BLOCK_SHARED(uint4, weight_words, ROWS * PITCH_W / 8);
     BLOCK_SHARED(float, back, ROWS);
+    float *score = (float *)(void *)score_pairs;
     uint16_t *weight = (uint16_t *)(void *)weight_words;
     const int pitch_k = p.wide_k + 8, pitch_v = p.a.v_in_k ? pitch_k : p.wide_v + 8;
     uint16_t *k = q + ROWS * pitch_k, *v = p.a.v_in_k ? k : k + KEYS * pitch_k;

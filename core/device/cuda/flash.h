@@ -194,6 +194,11 @@ LANES_FN bool sees(const struct flash *p, int row, int key)
 {
     return key <= row && row - key < p->window;
 }
+/* Every of a warp's 16 rows from `row` every of the keys. */
+LANES_FN bool sees_all(const struct flash *p, int row, int key, int keys)
+{
+    return key + keys - 1 <= row && row + 15 - key < p->window;
+}
 
 /* --- launches ------------------------------------------------------------------------------------
  */
