@@ -37,6 +37,12 @@ static inline const char *next_device(int *kind)
     return NULL;
 }
 
+/* Products and attention round their operands to bf16. */
+static inline bool rounds_to_bf16(rt_dev *d)
+{
+    return rt_dev_get(d).bf16;
+}
+
 static inline void *put_bytes(rt_dev *d, const void *host, int64_t bytes)
 {
     rt_err err = { 0 };

@@ -150,6 +150,8 @@ static int open_cuda(rt_dev *d, int index, int threads, rt_err *err)
     c->ops.panels_bytes = panels_bytes;
     c->ops.pack_weight = pack_weight;
     d->ops = &c->ops;
+    if (c->bf16)
+        rt_cuda_blas_open(d);
 #ifdef RT_EMULATE
     if (emu_team() == 1)
         rt_cuda_emulated_ops(&c->ops);
@@ -166,6 +168,7 @@ static void close_cuda(rt_dev *d)
     struct rt_cuda *c = rt_cuda_of(d);
     if (!c->absent) {
         (void)cudaStreamSynchronize(c->stream);
+        rt_cuda_blas_close(d);
         rt_dev_release(d, c->scratch);
         (void)cudaStreamDestroy(c->stream);
     }

@@ -15,7 +15,8 @@ struct rt_cuda { /* rt_dev.state */
     cudaDeviceProp is;
     char isa[16]; /* "sm_89" */
     int index;            /* of the device */
-    bool bf16;            /* products and attention round their operands to bf16 */
+    bool bf16;            /* products and attention round operands to bf16; else f32 throughout */
+    struct rt_cuda_blas *blas; /* matmul_blas.cu's, or NULL */
     int64_t rows_need;    /* bytes of workspace a team */
     int64_t product_need; /* bytes of products and attention, of all */
     int64_t scratch_size;
@@ -37,6 +38,8 @@ uint8_t *rt_cuda_scratch(rt_dev *d, int64_t bytes);
 
 void rt_cuda_matmul_ops(rt_ops *ops);    /* matmul.cu */
 void rt_cuda_attention_ops(rt_ops *ops); /* attention.cu */
+void rt_cuda_blas_open(rt_dev *d); /* matmul_blas.cu; where it is missing others do its work */
+void rt_cuda_blas_close(rt_dev *d);
 void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k);
 void rt_cuda_need_attention(rt_dev *d, const rt_attention_shape *s);
 /* kernels.cu: team kernel number `kernel` on so many blocks, each with scratch_floats of scratch. */

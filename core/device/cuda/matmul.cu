@@ -1,86 +1,14 @@
-/* matmul.cu: matrix products: plain, grouped by expert, by head, from weights in any form. A block
-   makes a tile of one product, a thread 4 x 4 of its elements, in the order of the CPU's contract
-   (ops.h), so that the bits are the CPU's. */
-#include "core/device/cuda/cuda.h"
-
-#include "core/device/kernels/decode.h"
+/* matmul.cu: matrix products: plain, grouped by expert, by head, from weights in any form. Says
+   which kernel makes one, and holds that of f32: a block makes a tile of one product, a thread 4 x 4
+   of its elements, in the order of the CPU's contract (ops.h), so that the bits are the CPU's. Where
+   products round to bf16 (struct rt_cuda) there are three others: of few rows, in f32 from the codes
+   (matmul_vector.cu), on tensor cores (matmul_tile.cu), and cuBLASLt for many rows by plain weights
+   (matmul_blas.cu). Each gives a row the same bits whatever rows come with it; which one it is
+   depends on their number. */
+#include "core/device/cuda/matmul.h"
 
 enum { K_BLOCK = 2048 }; /* of the CPU's contract: sums of blocks of k are added in order */
 enum { TILE = 64, INNER = 16, EACH = 4, THREADS = TILE / EACH * (TILE / EACH) };
-enum { TABLE = 96 }; /* matrices of a stack that one launch may name: arguments are at most 4 KiB */
-
-/* The matrices of a product's right operand: as `like`, but where they begin. */
-struct matrices {
-    rt_piece like;
-    int64_t each; /* bytes between two when there is no table */
-    bool table;
-    struct {
-        const uint8_t *data, *scale;
-        int64_t first;
-    } at[TABLE];
-};
-
-/* Products g of [first, first + count); c(M,N) = a·b + (add) c. offset: rows of a and c, or, with
-   ta, of a and b, belong to product g from offset[g] - offset[0] on. */
-struct products {
-    const float *a;
-    int64_t lda, a_step;
-    bool ta, tb, add;
-    int64_t b_step_rows, b_row0; /* of heads: rows of one piece between two products, the first */
-    float *c;
-    int64_t ldc, c_step;
-    int64_t m, n, k;
-    int64_t first, count;
-    const int32_t *offset;
-    struct matrices b;
-};
-
-struct tile { /* of product g: rows [m0, m0 + TILE) of [a0, a0 + m) */
-    int64_t g, m0, m, k, row0, b_row0;
-};
-
-/* The t-th tile of rows over all products; false past the last. */
-TEAM_FN bool find_tile(const struct products *p, int64_t t, struct tile *out)
-{
-    out->k = p->k;
-    out->m = p->m;
-    out->row0 = out->b_row0 = 0;
-    if (!p->offset || p->ta) {
-        int64_t tiles = rt_ceil_div(p->m, TILE);
-        out->g = p->first + t / tiles;
-        out->m0 = t % tiles * TILE;
-        if (p->offset) {
-            out->row0 = out->b_row0 = p->offset[out->g] - p->offset[0];
-            out->k = p->offset[out->g + 1] - p->offset[out->g];
-        }
-        return out->g < p->first + p->count;
-    }
-    for (int64_t g = p->first; g < p->first + p->count; g++) {
-        int64_t m = p->offset[g + 1] - p->offset[g], tiles = rt_ceil_div(m, TILE);
-        if (t < tiles) {
-            out->g = g;
-            out->m = m;
-            out->m0 = t * TILE;
-            out->row0 = p->offset[g] - p->offset[0];
-            return true;
-        }
-        t -= tiles;
-    }
-    return false;
-}
-
-TEAM_FN rt_piece matrix_of_product(const struct products *p, int64_t g)
-{
-    rt_piece b = p->b.like;
-    if (p->b.table) {
-        b.data = p->b.at[g - p->first].data;
-        b.scale = p->b.at[g - p->first].scale;
-        b.first = p->b.at[g - p->first].first;
-    } else {
-        b.data += g * p->b.each;
-    }
-    return b;
-}
 
 /* c = sum, or += sum, where the tile lies inside; sum = 0. */
 TEAM_FN void put_tile(const struct products *p, const struct tile *t, float *c, int64_t n0,
@@ -103,10 +31,10 @@ static __global__ void __launch_bounds__(THREADS) product_kernel(const struct pr
     BLOCK_SHARED(float, as, INNER * (TILE + 1));
     BLOCK_SHARED(float, bs, INNER * (TILE + 1));
     struct tile t;
-    if (!find_tile(&p, blockIdx.y, &t)) /* the whole block */
+    if (!find_tile(&p, blockIdx.y, TILE, &t)) /* the whole block */
         return;
     const rt_piece b = matrix_of_product(&p, t.g);
-    int64_t n0 = (int64_t)blockIdx.x * TILE, b_first = p.b_row0 + t.g * p.b_step_rows + t.b_row0;
+    int64_t n0 = (int64_t)blockIdx.x * TILE, b_first = first_row_of_b(&p, &t);
     const float *a = p.a + t.g * p.a_step + t.row0 * p.lda;
     float *c = p.c + t.g * p.c_step + (p.ta ? 0 : t.row0 * p.ldc);
     int tx = threadIdx.x % (TILE / EACH), ty = threadIdx.x / (TILE / EACH);
@@ -154,10 +82,14 @@ static __global__ void __launch_bounds__(THREADS) product_kernel(const struct pr
 /* rows: of all the products together, or each one's where they have no offset. */
 static void run(rt_dev *d, const struct products *p, int64_t rows)
 {
-    int64_t tiles = p->offset && !p->ta ? rt_ceil_div(rows, TILE) + p->count
-                                        : rt_ceil_div(p->m, TILE) * p->count;
+    int64_t tiles = rt_cuda_tiles_of_rows(p, rows, TILE);
     if (tiles <= 0 || p->n <= 0)
         return;
+    if (rt_cuda_of(d)->bf16) {
+        if (!rt_cuda_product_vector(d, p, rows) && !rt_cuda_product_blas(d, p))
+            rt_cuda_product_tile(d, p, rows);
+        return;
+    }
     const struct products args = *p;
     dim3 grid((unsigned)rt_ceil_div(p->n, TILE), (unsigned)tiles);
     LAUNCH(product_kernel, grid, THREADS, 0, rt_cuda_of(d)->stream, args);
@@ -245,11 +177,6 @@ static void matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a
     p.c = rt_f32(c) + c0, p.ldc = heads * c->dim[2], p.c_step = c->dim[2];
     p.m = a->dim[0], p.n = tb ? n : cols, p.k = tb ? cols : n, p.count = heads;
     run(d, &p, p.m);
-}
-
-void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
-{
-    (void)d, (void)groups, (void)n, (void)k;
 }
 
 void rt_cuda_matmul_ops(rt_ops *ops)

@@ -1,0 +1,319 @@
+/* matmul_blas.cu: large products by plain weights (f32, bf16) through cuBLASLt, which is loaded
+   when a device opens: where it is missing, or RETORT_CUDA_BLAS=0 says so, matmul_tile.cu does its work.
+   Operands that are f32 are rounded to bf16 in the workspace, a slice of rows of a and of columns of
+   c at a time, so that the workspace does not depend on how many rows there will be.
+     The same bits in every batch: split-K is masked out, and a shape's algorithm is the one chosen
+   for a full slice of rows, however few there are. Its workspace is ours. Refuses: products whose
+   operands are not on 16 bytes, and few rows. */
+#include "core/device/cuda/matmul.h"
+
+#ifdef RT_EMULATE
+
+void rt_cuda_blas_open(rt_dev *d) { (void)d; }
+void rt_cuda_blas_close(rt_dev *d) { (void)d; }
+void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
+{
+    (void)d, (void)groups, (void)n, (void)k;
+}
+bool rt_cuda_product_blas(rt_dev *d, const struct products *p) { return (void)d, (void)p, false; }
+
+#else
+
+#include <cublasLt.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/memory.h"
+#include "core/device/cuda/mma.h"
+
+enum {
+    ROWS = 2048,    /* of a slice: enough that rounding it hides behind its product */
+    COLUMNS = 4096, /* of a slice of c, when b has to be rounded too */
+    LEAST = 256,    /* rows, columns and k: below, a tile kernel is as good */
+    SHAPES = 64,
+    THREADS = 256
+};
+static const int64_t OWN = (int64_t)32 << 20; /* of workspace, as the library advises for sm_90 */
+
+#define CALLS(X)                                                                                   \
+    X(Create)                                                                                      \
+    X(Destroy)                                                                                     \
+    X(Matmul)                                                                                      \
+    X(MatmulAlgoCheck)                                                                             \
+    X(MatmulAlgoGetHeuristic)                                                                      \
+    X(MatmulDescCreate)                                                                            \
+    X(MatmulDescDestroy)                                                                           \
+    X(MatmulDescSetAttribute)                                                                      \
+    X(MatmulPreferenceCreate)                                                                      \
+    X(MatmulPreferenceDestroy)                                                                     \
+    X(MatmulPreferenceSetAttribute)                                                                \
+    X(MatrixLayoutCreate)                                                                          \
+    X(MatrixLayoutDestroy)
+
+/* A product of slices, row-major: c(m,n) = a b + beta c, both in bf16. */
+struct shape {
+    int64_t m, n, k, lda, ldb, ldc;
+    bool ta, tb, add;
+};
+
+struct rt_cuda_blas {
+    void *library;
+    cublasLtHandle_t handle;
+#define ENTRY(name) decltype(&cublasLt##name) name;
+    CALLS(ENTRY)
+#undef ENTRY
+    struct {
+        struct shape shape; /* m is ROWS */
+        cublasLtMatmulAlgo_t algo;
+        bool known;
+    } chosen[SHAPES];
+    int next;
+};
+
+void rt_cuda_blas_close(rt_dev *d)
+{
+    struct rt_cuda_blas *l = rt_cuda_of(d)->blas;
+    if (!l)
+        return;
+    if (l->handle)
+        (void)l->Destroy(l->handle);
+    if (l->library)
+        dlclose(l->library);
+    free(l);
+    rt_cuda_of(d)->blas = NULL;
+}
+
+void rt_cuda_blas_open(rt_dev *d)
+{
+    const char *said = getenv("RETORT_CUDA_BLAS");
+    if (said && strcmp(said, "0") == 0)
+        return;
+    struct rt_cuda_blas *l = (struct rt_cuda_blas *)rt_alloc(1, sizeof *l, "cuBLASLt");
+    rt_cuda_of(d)->blas = l;
+    /* of the toolkit that compiled this: another may mean other things by the same names */
+    char name[32];
+    snprintf(name, sizeof name, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
+    l->library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    bool whole = l->library != NULL;
+#define ENTRY(name)                                                                                \
+    whole = whole && (l->name = (decltype(l->name))dlsym(l->library, "cublasLt" #name)) != NULL;
+    CALLS(ENTRY)
+#undef ENTRY
+    if (!whole || l->Create(&l->handle) != CUBLAS_STATUS_SUCCESS)
+        rt_cuda_blas_close(d);
+}
+
+/* --- one slice ------------------------------------------------------------------------------------
+   The library counts columns first, so it is told c' = b' a': its A is our b, its rows are our
+   columns. */
+
+struct call {
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t a, b, c;
+};
+
+static void end_call(const struct rt_cuda_blas *l, struct call *x)
+{
+    if (x->desc)
+        (void)l->MatmulDescDestroy(x->desc);
+    for (cublasLtMatrixLayout_t m : { x->a, x->b, x->c })
+        if (m)
+            (void)l->MatrixLayoutDestroy(m);
+}
+
+static bool begin_call(const struct rt_cuda_blas *l, struct call *x, const struct shape *s)
+{
+    const cublasOperation_t turned = CUBLAS_OP_T;
+    const uint64_t m = (uint64_t)s->m, n = (uint64_t)s->n, k = (uint64_t)s->k;
+    auto turn = [&](cublasLtMatmulDescAttributes_t which) {
+        return l->MatmulDescSetAttribute(x->desc, which, &turned, sizeof turned);
+    };
+    bool ok =
+        l->MatmulDescCreate(&x->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS;
+    ok = ok && (!s->tb || turn(CUBLASLT_MATMUL_DESC_TRANSA) == CUBLAS_STATUS_SUCCESS);
+    ok = ok && (!s->ta || turn(CUBLASLT_MATMUL_DESC_TRANSB) == CUBLAS_STATUS_SUCCESS);
+    auto lay = [&](cublasLtMatrixLayout_t *to, cudaDataType type, uint64_t rows, uint64_t columns,
+                   int64_t ld) {
+        ok = ok && l->MatrixLayoutCreate(to, type, rows, columns, ld) == CUBLAS_STATUS_SUCCESS;
+    };
+    lay(&x->a, CUDA_R_16BF, s->tb ? k : n, s->tb ? n : k, s->ldb);
+    lay(&x->b, CUDA_R_16BF, s->ta ? m : k, s->ta ? k : m, s->lda);
+    lay(&x->c, CUDA_R_32F, n, m, s->ldc);
+    if (!ok)
+        end_call(l, x);
+    return ok;
+}
+
+static bool ask(const struct rt_cuda_blas *l, const struct shape *s, cublasLtMatmulAlgo_t *algo)
+{
+    struct call x = {};
+    cublasLtMatmulPreference_t how = NULL;
+    cublasLtMatmulHeuristicResult_t best;
+    const uint64_t own = (uint64_t)OWN;
+    const uint32_t whole = CUBLASLT_REDUCTION_SCHEME_NONE, on = 16;
+    int found = 0;
+    if (!begin_call(l, &x, s))
+        return false;
+    bool ok = l->MatmulPreferenceCreate(&how) == CUBLAS_STATUS_SUCCESS;
+    auto want = [&](cublasLtMatmulPreferenceAttributes_t name, const void *value, size_t bytes) {
+        ok = ok &&
+             l->MatmulPreferenceSetAttribute(how, name, value, bytes) == CUBLAS_STATUS_SUCCESS;
+    };
+    want(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &own, sizeof own);
+    want(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &whole, sizeof whole);
+    want(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &on, sizeof on);
+    want(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &on, sizeof on);
+    want(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &on, sizeof on);
+    want(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &on, sizeof on);
+    ok = ok && l->MatmulAlgoGetHeuristic(l->handle, x.desc, x.a, x.b, x.c, x.c, how, 1, &best,
+                                         &found) == CUBLAS_STATUS_SUCCESS;
+    ok = ok && found == 1 && best.state == CUBLAS_STATUS_SUCCESS;
+    if (ok)
+        *algo = best.algo;
+    if (how)
+        (void)l->MatmulPreferenceDestroy(how);
+    end_call(l, &x);
+    return ok;
+}
+
+/* The algorithm of a shape: as for a full slice of rows. NULL = none. */
+static const cublasLtMatmulAlgo_t *algorithm(struct rt_cuda_blas *l, struct shape s)
+{
+    s.m = ROWS;
+    s.lda = s.ta ? s.m : s.k; /* a slice lies by itself */
+    int i = 0;
+    for (; i < SHAPES; i++) {
+        const struct shape *o = &l->chosen[i].shape;
+        if (o->m == s.m && o->n == s.n && o->k == s.k && o->lda == s.lda && o->ldb == s.ldb &&
+            o->ldc == s.ldc && o->ta == s.ta && o->tb == s.tb && o->add == s.add)
+            break;
+    }
+    if (i == SHAPES) {
+        i = l->next;
+        l->next = (l->next + 1) % SHAPES;
+        l->chosen[i].shape = s;
+        l->chosen[i].known = ask(l, &s, &l->chosen[i].algo);
+    }
+    return l->chosen[i].known ? &l->chosen[i].algo : NULL;
+}
+
+/* Whether the shape's algorithm takes this many rows. */
+static bool fits(struct rt_cuda_blas *l, const struct shape *s)
+{
+    const cublasLtMatmulAlgo_t *algo = algorithm(l, *s);
+    struct call x = {};
+    cublasLtMatmulHeuristicResult_t r;
+    if (!algo || !begin_call(l, &x, s))
+        return false;
+    bool ok = l->MatmulAlgoCheck(l->handle, x.desc, x.a, x.b, x.c, x.c, algo, &r) ==
+                  CUBLAS_STATUS_SUCCESS &&
+              r.state == CUBLAS_STATUS_SUCCESS && r.workspaceSize <= (size_t)OWN;
+    end_call(l, &x);
+    return ok;
+}
+
+static void multiply(rt_dev *d, const struct shape *s, float *c, const void *a, const void *b,
+                     void *own)
+{
+    struct rt_cuda_blas *l = rt_cuda_of(d)->blas;
+    const float alpha = 1.0f, beta = s->add ? 1.0f : 0.0f;
+    const cublasLtMatmulAlgo_t *algo = algorithm(l, *s);
+    struct call x = {};
+    bool begun = algo && begin_call(l, &x, s);
+    bool ok = begun &&
+              l->Matmul(l->handle, x.desc, &alpha, b, x.a, a, x.b, &beta, c, x.c, c, x.c, algo, own,
+                        (size_t)OWN, rt_cuda_of(d)->stream) == CUBLAS_STATUS_SUCCESS;
+    if (begun)
+        end_call(l, &x);
+    (void)rt_cuda_ok(d, ok ? cudaGetLastError() : cudaErrorUnknown, "a product of cuBLASLt");
+}
+
+/* --- rounding ------------------------------------------------------------------------------------- */
+
+/* to (rows, columns) bf16 = from, whose rows are ld apart; columns a multiple of 8. */
+static __global__ void __launch_bounds__(THREADS)
+    round_kernel(uint4 *to, const float *from, int64_t ld, int64_t rows, int64_t columns)
+{
+    int64_t across = columns / 8, all = rows * across;
+    for (int64_t i = blockIdx.x * (int64_t)THREADS + threadIdx.x; i < all;
+         i += gridDim.x * (int64_t)THREADS) {
+        const float4 *x = (const float4 *)(const void *)(from + i / across * ld + i % across * 8);
+        float4 u = x[0], v = x[1];
+        to[i] = make_uint4(bf16_pair(u.x, u.y), bf16_pair(u.z, u.w), bf16_pair(v.x, v.y),
+                           bf16_pair(v.z, v.w));
+    }
+}
+
+static void round_rows(rt_dev *d, void *to, const float *from, int64_t ld, int64_t rows,
+                       int64_t columns)
+{
+    int64_t blocks = rt_min(rt_ceil_div(rows * columns / 8, THREADS), rt_cuda_blocks(d));
+    LAUNCH(round_kernel, (unsigned)blocks, THREADS, 0, rt_cuda_of(d)->stream, (uint4 *)to, from, ld,
+           rows, columns);
+    rt_cuda_launched(d, "rounding");
+}
+
+/* --- products ------------------------------------------------------------------------------------- */
+
+static int64_t bytes_of_a(int64_t k) { return rt_align_up((int64_t)ROWS * k * 2, 256); }
+static int64_t bytes_of_b(int64_t n, int64_t k)
+{
+    return rt_align_up(rt_min(n, COLUMNS) * k * 2, 256);
+}
+
+void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    if (c->blas && groups == 1 && n >= LEAST && k >= LEAST)
+        c->product_need = rt_max(c->product_need, OWN + bytes_of_a(k) + bytes_of_b(n, k));
+}
+
+bool rt_cuda_product_blas(rt_dev *d, const struct products *p)
+{
+    struct rt_cuda_blas *l = rt_cuda_of(d)->blas;
+    const rt_piece *b = &p->b.like;
+    const int form = decode_form(b), size = form == RT_F32 ? 4 : 2;
+    if (!l || p->offset || p->count != 1 || p->b.table || (form != RT_F32 && form != RT_BF16) ||
+        b->step != 1 || b->pair || p->m < LEAST || p->n < LEAST || p->k < LEAST)
+        return false;
+    if ((p->ta ? p->m : p->k) % 8 || (p->tb ? p->k : p->n) % 8 || p->lda % 4 || p->ldc % 4 ||
+        b->row_bytes % 16 || ((uintptr_t)p->a | (uintptr_t)p->c | (uintptr_t)b->data) % 16)
+        return false;
+    const int64_t ldb = b->row_bytes / size, step_n = form == RT_F32 ? (int64_t)COLUMNS : p->n;
+    const uint8_t *first = b->data + (b->first + p->b_row0) * b->row_bytes;
+    uint8_t *own = rt_cuda_scratch(d, OWN + bytes_of_a(p->k) + bytes_of_b(p->n, p->k));
+    uint8_t *a16 = own + OWN, *b16 = a16 + bytes_of_a(p->k);
+    for (int run = 0; run < 2; run++) /* nothing is begun that cannot be ended */
+        for (int64_t n0 = 0, n; n0 < p->n; n0 += n) {
+            n = rt_min(step_n, p->n - n0);
+            const uint8_t *bs = first + (p->tb ? n0 * b->row_bytes : n0 * size);
+            if (run && form == RT_F32)
+                round_rows(d, b16, (const float *)(const void *)bs, ldb, p->tb ? n : p->k,
+                           p->tb ? p->k : n);
+            for (int64_t m0 = 0, m; m0 < p->m; m0 += m) {
+                m = rt_min(ROWS, p->m - m0);
+                const struct shape s = { .m = m,
+                                         .n = n,
+                                         .k = p->k,
+                                         .lda = p->ta ? m : p->k,
+                                         .ldb = form == RT_BF16 ? ldb : p->tb ? p->k : n,
+                                         .ldc = p->ldc,
+                                         .ta = p->ta,
+                                         .tb = p->tb,
+                                         .add = p->add };
+                if (!run && !fits(l, &s))
+                    return false;
+                if (!run)
+                    continue;
+                if (n0 == 0 || p->m > ROWS)
+                    round_rows(d, a16, p->a + m0 * (p->ta ? 1 : p->lda), p->lda, p->ta ? p->k : m,
+                               p->ta ? m : p->k);
+                multiply(d, &s, p->c + m0 * p->ldc + n0, a16, form == RT_BF16 ? bs : b16, own);
+            }
+        }
+    return true;
+}
+
+#endif
