@@ -1,10 +1,10 @@
 /* matmul.cu: matrix products: plain, grouped by expert, by head, from weights in any form. Says
-   which kernel makes one, and holds that of f32: a block makes a tile of one product, a thread 4 x 4
-   of its elements, in the order of the CPU's contract (ops.h), so that the bits are the CPU's. Where
-   products round to bf16 (struct rt_cuda) there are three others: of few rows, in f32 from the codes
-   (matmul_vector.cu), on tensor cores (matmul_tile.cu), and cuBLASLt for many rows by plain weights
-   (matmul_blas.cu). Each gives a row the same bits whatever rows come with it; which one it is
-   depends on their number. */
+   which kernel makes one, and holds that of f32: a block makes a tile of one product, a thread 4 x
+   4 of its elements, in the order of the CPU's contract (ops.h), so that the bits are the CPU's.
+   Where products round to bf16 (struct rt_cuda) there are three others: of few rows, in f32 from
+   the codes (matmul_vector.cu), on tensor cores (matmul_tile.cu), and cuBLASLt for many rows by
+   plain weights (matmul_blas.cu). Each gives a row the same bits whatever rows come with it; which
+   one it is depends on their number. */
 #include "core/device/cuda/matmul.h"
 
 enum { K_BLOCK = 2048 }; /* of the CPU's contract: sums of blocks of k are added in order */

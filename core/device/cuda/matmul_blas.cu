@@ -1,7 +1,7 @@
 /* matmul_blas.cu: large products by plain weights (f32, bf16) through cuBLASLt, which is loaded
-   when a device opens: where it is missing, or RETORT_CUDA_BLAS=0 says so, matmul_tile.cu does its work.
-   Operands that are f32 are rounded to bf16 in the workspace, a slice of rows of a and of columns of
-   c at a time, so that the workspace does not depend on how many rows there will be.
+   when a device opens: where it is missing, or RETORT_CUDA_BLAS=0 says so, matmul_tile.cu does its
+   work. Operands that are f32 are rounded to bf16 in the workspace, a slice of rows of a and of
+   columns of c at a time, so that the workspace does not depend on how many rows there will be.
      The same bits in every batch: split-K is masked out, and a shape's algorithm is the one chosen
    for a full slice of rows, however few there are. Its workspace is ours. Refuses: products whose
    operands are not on 16 bytes, and few rows. */
@@ -105,7 +105,7 @@ void rt_cuda_blas_open(rt_dev *d)
         rt_cuda_blas_close(d);
 }
 
-/* --- one slice ------------------------------------------------------------------------------------
+/* --- one slice -----------------------------------------------------------------------------------
    The library counts columns first, so it is told c' = b' a': its A is our b, its rows are our
    columns. */
 
@@ -230,7 +230,7 @@ static void multiply(rt_dev *d, const struct shape *s, float *c, const void *a, 
     (void)rt_cuda_ok(d, ok ? cudaGetLastError() : cudaErrorUnknown, "a product of cuBLASLt");
 }
 
-/* --- rounding ------------------------------------------------------------------------------------- */
+/* --- rounding --------------------------------------------------------------------------------- */
 
 /* to (rows, columns) bf16 = from, whose rows are ld apart; columns a multiple of 8. */
 static __global__ void __launch_bounds__(THREADS)
@@ -255,7 +255,7 @@ static void round_rows(rt_dev *d, void *to, const float *from, int64_t ld, int64
     rt_cuda_launched(d, "rounding");
 }
 
-/* --- products ------------------------------------------------------------------------------------- */
+/* --- products --------------------------------------------------------------------------------- */
 
 static int64_t bytes_of_a(int64_t k) { return rt_align_up((int64_t)ROWS * k * 2, 256); }
 static int64_t bytes_of_b(int64_t n, int64_t k)

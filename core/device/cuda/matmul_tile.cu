@@ -1,14 +1,15 @@
 /* matmul_tile.cu: matrix products on tensor cores: operands rounded to bf16 on the way into shared
    memory, sums in f32 in ascending steps of 16 of k, so that an element has the same bits whatever
-   tile it falls into and whatever rows come with it. A block makes a tile of 128 x 128 elements, or
-   of 64 x 64 where there are few; a warp 64 x 32 or 32 x 32 of it. While it multiplies 32 of k, the
-   next 32 are under way.
+   tile it falls into and whatever rows come with it. A block makes a tile of 128 x 128 elements,
+   or of 64 x 64 where there are few; a warp 64 x 32 or 32 x 32 of it. While it multiplies 32 of k,
+   the next 32 are under way.
      In shared memory an operand lies as it does in memory, along k or across; ldmatrix turns it.
    Rows are 16 bytes longer than what they hold: 80 bytes along k, 272 or 144 across, so that the
-   eight rows that a phase of ldmatrix reads begin in banks 0 20 8 28 16 4 24 12 (along) or 0 4 8 ..
-   28 (across), none twice. Two stages of two operands are 40 KiB and a thread has 128 registers: 
-   two blocks a multiprocessor on sm_89 and sm_90, one multiplies while the other decodes. (Codes
-   across k in large tiles, the dx of a quantized weight, want 205 registers: one block.)
+   eight rows that a phase of ldmatrix reads begin in banks 0 20 8 28 16 4 24 12 (along) or 0 4 8
+   .. 28 (across), none twice. Two stages of two operands are 40 KiB and a thread has 128
+   registers: two blocks a multiprocessor on sm_89 and sm_90, one multiplies while the other
+   decodes. (Codes across k in large tiles, the dx of a quantized weight, want 205 registers: one
+   block.)
      Weights are decoded by runs of 16, one a thread and step; a line of 128 bytes serves the seven
    steps of k that its 4-bit codes cover, out of the L1 cache. Refuses: deciding when it runs, and
    splitting k. */
@@ -133,7 +134,8 @@ static __global__ void __launch_bounds__(TILE * 2, TILE == 64 ? 4 : WAY == RUNS 
             part_b::put(bs + stage * part_b::BYTES, vb);
         else
             part_b::decode(bs + stage * part_b::BYTES, &b, form, WAY == ELEMENTS,
-                           b_first + (TB ? n0 : k), TB ? left_n : left, TB ? k : n0, TB ? left : left_n);
+                           b_first + (TB ? n0 : k), TB ? left_n : left,
+                           TB ? k : n0, TB ? left : left_n);
     };
 
     if (k_end > 0) {
@@ -152,7 +154,8 @@ static __global__ void __launch_bounds__(TILE * 2, TILE == 64 ? 4 : WAY == RUNS 
             UNROLL for (int i = 0; i < MM; i++) {
                 int m = m_warp + i * 16;
                 if (TA)
-                    load_matrices_t(fa[i], sa + 2 * ((kk + lane / 16 * 8 + lane % 8) * part_a::STRIDE +
+                    load_matrices_t(fa[i], sa + 2 * ((kk + lane / 16 * 8 + lane % 8) *
+                                                         part_a::STRIDE +
                                                      m + lane / 8 % 2 * 8));
                 else
                     load_matrices(fa[i], sa + 2 * ((m + lane % 16) * part_a::STRIDE + kk +
@@ -187,7 +190,7 @@ static __global__ void __launch_bounds__(TILE * 2, TILE == 64 ? 4 : WAY == RUNS 
             }
 }
 
-/* --- launches ------------------------------------------------------------------------------------- */
+/* --- launches --------------------------------------------------------------------------------- */
 
 template <int TILE, bool TA, bool TB, way WAY>
 static void launch(rt_dev *d, const struct products *p, int64_t rows)

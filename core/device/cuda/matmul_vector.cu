@@ -2,15 +2,16 @@
    from the codes themselves: decoding, where time is the bytes of the weights. A warp makes the
    elements of EACH rows of weights for all rows of a: a lane takes 32 codes of each at a time (two
    runs that share bytes: 16 bytes of 4-bit codes, one load where the block allows it), and lanes
-   neighbouring ones. x waits in shared memory, in the order in which lanes take it. Sums are chains
-   over a lane's runs, then shuffles: neither the other rows of a nor of b change them. Experts
-   without rows cost a look at their offsets.
+   neighbouring ones. x waits in shared memory, in the order in which lanes take it. Sums are
+   chains over a lane's runs, then shuffles: neither the other rows of a nor of b change them.
+   Experts without rows cost a look at their offsets.
      Bytes under way: a lane asks for EACH 16 bytes and their scales before it needs the first, and
-   the loop over units is unrolled twice, so the 16 warps of two blocks (what 40 KiB of shared memory
-   each allow on sm_89, and 128 registers on sm_90) hold 16 x 32 x 2 x 2 x 16 = 32 KiB of q4_K a
-   multiprocessor; 1 TB/s at 600 ns over 128 of them want 5 KiB, 4.8 TB/s at 700 ns over 132 want 25.
-   Instructions of a code of q4_K and one row: 1.5 to cut it out, 1 to make it a float, 1 to
-   multiply, 0.3 of scales: 128 lanes do 33 codes a clock; the memory of sm_90 brings 38, of sm_89 6.
+   the loop over units is unrolled twice, so the 16 warps of two blocks (what 40 KiB of shared
+   memory each allow on sm_89, and 128 registers on sm_90) hold 16 x 32 x 2 x 2 x 16 = 32 KiB of
+   q4_K a multiprocessor; 1 TB/s at 600 ns over 128 of them want 5 KiB, 4.8 TB/s at 700 ns over 132
+   want 25. Instructions of a code of q4_K and one row: 1.5 to cut it out, 1 to make it a float, 1
+   to multiply, 0.3 of scales: 128 lanes do 33 codes a clock; the memory of sm_90 brings 38, of
+   sm_89 6.
      A run of x is 20 floats: 16, their sum (what a minimum is multiplied by), and 3 that put the
    eight lanes of a 16-byte phase into different banks (0 20 8 28 16 4 24 12). */
 #include "core/device/cuda/matmul.h"
@@ -128,7 +129,7 @@ static __global__ void __launch_bounds__(WARPS * 32, 2)
     }
 }
 
-/* --- launches ------------------------------------------------------------------------------------- */
+/* --- launches --------------------------------------------------------------------------------- */
 
 template <int FORM> static void launch(rt_dev *d, const struct products *p, int64_t rows)
 {

@@ -255,7 +255,7 @@ static inline int decode_align(int form)
 static inline bool decode_has_runs(const rt_piece *p)
 {
     int align = decode_align(decode_form(p));
-    return align && (uintptr_t)p->data % (align < 4 ? 4 : (unsigned)align) == 0 &&
+    return align && !p->transposed && (uintptr_t)p->data % (align < 4 ? 4 : (unsigned)align) == 0 &&
            p->row_bytes % align == 0 &&
            (p->code == RT_CODE_ROWS || p->scale_cols % DECODE_RUN == 0);
 }
