@@ -62,16 +62,21 @@ says() { # WHAT WORDS COMMAND...: exit 1 or 2, one line that holds the words
     [ "$(grep -c "$said" stderr)" = 1 ] && [ "$(wc -l <stderr)" = 1 ] || fail "$what: it says: $(cat stderr)"
 }
 if [ -n "$emulated" ]; then
-    logits="$retort logits --model $teacher --tokens ids.npy --out out.logits"
-    says 'no driver' 'no NVIDIA driver is loaded' env RETORT_EMULATE_DRIVER=unloaded $logits
-    says 'an old driver' 'update the NVIDIA driver' env RETORT_EMULATE_DRIVER=old $logits
-    says 'no GPU' 'no GPU was found' env RETORT_EMULATE_DRIVER=none $logits
-    says 'no such GPU' 'there is 1: use cuda:0' $logits --device cuda:7
-    says 'no such device' 'use cuda or cpu' $logits --device gpu
-    says 'a bound on a CPU' 'bounds the memory of a GPU' $logits --device cpu --gpu-memory 1G
-    says 'a small GPU' 'are needed, device cuda has' env RETORT_EMULATE_MEMORY=1000000 $logits
-    says 'a small bound' 'are needed, device cuda has' $logits --gpu-memory 1M
+    logits() { "$retort" logits --model "$teacher" --tokens ids.npy --out out.logits "$@"; }
+    with() { # SETTING ARGUMENT...: logits under it
+        local setting=$1
+        shift
+        (export "$setting" && logits "$@")
+    }
+    says 'no driver' 'no NVIDIA driver is loaded' with RETORT_EMULATE_DRIVER=unloaded
+    says 'an old driver' 'update the NVIDIA driver' with RETORT_EMULATE_DRIVER=old
+    says 'no GPU' 'no GPU was found' with RETORT_EMULATE_DRIVER=none
+    says 'no such GPU' 'there is 1: use cuda:0' logits --device cuda:7
+    says 'no such device' 'use cuda or cpu' logits --device gpu
+    says 'a bound on a CPU' 'bounds the memory of a GPU' logits --device cpu --gpu-memory 1G
+    says 'a small GPU' 'are needed, device cuda has' with RETORT_EMULATE_MEMORY=1000000
+    says 'a small bound' 'are needed, device cuda has' logits --gpu-memory 1M
     rm -f out.logits
-    $logits --device cpu 2>stderr && $logits --device cuda:0 --gpu-memory 2G --overwrite 2>stderr || fail "logits: $(cat stderr)"
+    logits --device cpu 2>stderr && logits --device cuda:0 --gpu-memory 2G --overwrite 2>stderr || fail "logits: $(cat stderr)"
 fi
 exit $failed

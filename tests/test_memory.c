@@ -28,7 +28,8 @@ static int64_t grown[512];           /* sizes asked of realloc */
 static int n_grown;
 static bool counting;
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(RT_STRICT_DEVICE)
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
+    !defined(RT_STRICT_DEVICE) && !defined(RT_EMULATE)
 #define COUNTED 1
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);

@@ -211,7 +211,8 @@ void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, 
 /* All of page `from` as page `to`: the copy that a sequence goes on in. */
 void rt_kv_copy(rt_dev *d, rt_kv *kv, int64_t to, int64_t from);
 /* As attention_forward over the cached keys of the row's segment up to pos (its own included): the
-   same bits as attention_forward on the whole sequence, whatever pages it lies in. */
+   same bits as attention_forward on the whole sequence, whatever pages it lies in; of a device that
+   rounds operands to bf16 (device.h), the same bits however the sequence is cut into calls. */
 void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
                          const rt_rows *rows, const rt_attention_rule *rule);
 /* MLA, expanded: kvb(N,H,Dn+Dv), kr(N,R+P) whose last P columns are the shared rope key ->

@@ -1,9 +1,10 @@
 /* attention_flash.cu: attention forward on tensor cores (Dao, FlashAttention-2), and the copies in
    bf16 that it and its gradients read: made once a call, so that a tile is moved by cp.async with
-   half the bytes each of the many times it is read. A block makes 64 query rows of a head, a warp 16
-   of them with their softmax to itself; keys and values come a tile at a time, the values while the
-   scores are made, the next keys while the values are summed: one buffer each, and two blocks find
-   room where heads are 128 wide. Tiles do not cross segments, so that a row's bits do not depend on
+   half the bytes each of the many times it is read. A block makes 64 query rows of a head, a warp
+   16 of them with their softmax to itself; keys and values come a tile at a time, the values while
+   the scores are made, the next keys while the values are summed: one buffer each. Of 100 KB
+   shared, that is 4, 2, 2, 1, 1 blocks for the forms' 24, 36, 48, 64, 64 KB; a second buffer would
+   make it one for heads of 128. Tiles do not cross segments, so that a row's bits do not depend on
    the batch. */
 #include "core/device/cuda/flash.h"
 
@@ -72,11 +73,11 @@ static __global__ void __launch_bounds__(THREADS) flash_forward_kernel(const str
         UNROLL
         for (int n = 0; n < KEYS / 8; n++)
             UNROLL
-            for (int i = 0; i < 4; i++) {
-                bool in = all || sees(&p, row + lane / 4 + i / 2 * 8,
-                                      key + n * 8 + lane % 4 * 2 + i % 2);
-                s[n][i] = in ? s[n][i] * p.scale2 : -INFINITY;
-            }
+        for (int i = 0; i < 4; i++) {
+            bool in = all ||
+                      sees(&p, row + lane / 4 + i / 2 * 8, key + n * 8 + lane % 4 * 2 + i % 2);
+            s[n][i] = in ? s[n][i] * p.scale2 : -INFINITY;
+        }
         soften<DV, KEYS>(s, o, max, sum);
         copy_wait<0>();
         __syncthreads(); /* values are there, keys are done with */
@@ -101,12 +102,13 @@ static __global__ void __launch_bounds__(THREADS) flash_forward_kernel(const str
                  p.a.width_v, t.n - row, 0, o, by);
 }
 
-/* --- copies --------------------------------------------------------------------------------------- */
+/* --- copies ---------------------------------------------------------------------------------------- */
 
 enum { COPY_THREADS = 256 };
 
 /* y(rows,width) bf16 = x(rows,from) f32, 0 past it; a thread makes 8 */
-static __global__ void flash_copy_kernel(uint16_t *y, const float *x, int64_t rows, int width, int from)
+static __global__ void flash_copy_kernel(uint16_t *y, const float *x, int64_t rows, int width,
+                                         int from)
 {
     int64_t i = (int64_t)blockIdx.x * COPY_THREADS + threadIdx.x;
     int64_t row = i / (width / 8);
@@ -116,16 +118,16 @@ static __global__ void flash_copy_kernel(uint16_t *y, const float *x, int64_t ro
     const float *at = x + row * from + column;
     float f[8];
     if (from % 4 == 0 && column + 8 <= from) { /* rows begin on 16 bytes */
-        const float4 a = ((const float4 *)(const void *)at)[0], b = ((const float4 *)(const void *)at)[1];
+        const float4 a = ((const float4 *)(const void *)at)[0],
+                     b = ((const float4 *)(const void *)at)[1];
         f[0] = a.x, f[1] = a.y, f[2] = a.z, f[3] = a.w;
         f[4] = b.x, f[5] = b.y, f[6] = b.z, f[7] = b.w;
     } else {
         for (int j = 0; j < 8; j++)
             f[j] = column + j < from ? at[j] : 0.0f;
     }
-    *(uint4 *)(void *)(y + row * width + column) =
-        make_uint4(bf16_pair(f[0], f[1]), bf16_pair(f[2], f[3]), bf16_pair(f[4], f[5]),
-                   bf16_pair(f[6], f[7]));
+    *(uint4 *)(void *)(y + row * width + column) = make_uint4(
+        bf16_pair(f[0], f[1]), bf16_pair(f[2], f[3]), bf16_pair(f[4], f[5]), bf16_pair(f[6], f[7]));
 }
 
 /* warp: a row and a head. delta = bf16(dout) . out, as the gradient's own products see dout */
@@ -136,7 +138,8 @@ static __global__ void flash_stats_kernel(const struct attention p, float *lse2,
     if (at >= p.n * p.heads) /* the whole warp */
         return;
     for (int64_t i = threadIdx.x % 32; i < p.width_v; i += 32)
-        sum = fmaf(bf16_value(bf16_bits(p.dout[at * p.width_v + i])), p.out[at * p.width_v + i], sum);
+        sum = fmaf(bf16_value(bf16_bits(p.dout[at * p.width_v + i])), p.out[at * p.width_v + i],
+                   sum);
     sum = warp_sum(sum);
     if (threadIdx.x % 32 == 0) {
         int64_t to = at % p.heads * p.n + at / p.heads;
@@ -145,7 +148,7 @@ static __global__ void flash_stats_kernel(const struct attention p, float *lse2,
     }
 }
 
-/* --- launches ------------------------------------------------------------------------------------- */
+/* --- launches -------------------------------------------------------------------------------------- */
 
 static const struct {
     int dk, dv;
@@ -188,12 +191,12 @@ int64_t rt_flash_bytes(const rt_attention_shape *s)
     return form < 0 ? 0 : copies_of(form, s->rows, s->heads, s->kv_heads, s->backward).all;
 }
 
-static const uint16_t *copy_rows(rt_dev *d, uint8_t *to, const float *x, int64_t rows, int64_t width,
-                                 int64_t from)
+static const uint16_t *copy_rows(rt_dev *d, uint8_t *to, const float *x, int64_t rows,
+                                 int64_t width, int64_t from)
 {
     uint16_t *y = (uint16_t *)(void *)to;
-    LAUNCH(flash_copy_kernel, (unsigned)rt_ceil_div(rows * (width / 8), COPY_THREADS), COPY_THREADS, 0,
-           rt_cuda_of(d)->stream, y, x, rows, (int)width, (int)from);
+    LAUNCH(flash_copy_kernel, (unsigned)rt_ceil_div(rows * (width / 8), COPY_THREADS), COPY_THREADS,
+           0, rt_cuda_of(d)->stream, y, x, rows, (int)width, (int)from);
     return y;
 }
 
@@ -217,8 +220,8 @@ int rt_flash_begin(rt_dev *d, struct flash *p, const struct attention *a)
     const struct attention args = *a;
     float *lse2 = (float *)(void *)(to + c.lse2), *delta = (float *)(void *)(to + c.delta);
     p->lse2 = lse2, p->delta = delta;
-    LAUNCH(flash_stats_kernel, (unsigned)rt_ceil_div(rows * a->heads, COPY_THREADS / 32), COPY_THREADS,
-           0, rt_cuda_of(d)->stream, args, lse2, delta);
+    LAUNCH(flash_stats_kernel, (unsigned)rt_ceil_div(rows * a->heads, COPY_THREADS / 32),
+           COPY_THREADS, 0, rt_cuda_of(d)->stream, args, lse2, delta);
     return form;
 }
 
@@ -228,9 +231,7 @@ template <int DK, int DV, int KEYS> static void forward(rt_dev *d, const struct 
     const int bytes = (ROWS * DK + KEYS * (DK + DV)) * 2;
     auto flash_forward = flash_forward_kernel<DK, DV, KEYS>;
     dim3 grid((unsigned)p.a.heads, flash_slots(&p.a, ROWS));
-    (void)rt_cuda_ok(d, cudaFuncSetAttribute(flash_forward, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             bytes),
-                     "attention");
+    ask_shared(d, flash_forward, bytes);
     LAUNCH(flash_forward, grid, THREADS, bytes, rt_cuda_of(d)->stream, p);
 }
 

@@ -1,9 +1,11 @@
 /* attention_flash_back.cu: gradients of attention on tensor cores, in two kernels that mirror each
-   other: dq by tiles of query rows over the keys, dk and dv by tiles of keys over the query rows and
-   the heads of the group, in this order. Scores are made twice, 7 products instead of 5; in return
-   every output has one writer, without atomics. A warp has 16 rows to itself: scores, their gradients
-   and outputs stay in its registers. What streams by has two buffers: the next is on its way while
-   one is worked on. */
+   other: dq by tiles of query rows over the keys, dk and dv by tiles of keys over the query rows
+   and the heads of the group, in this order. Scores are made twice, 7 products instead of 5; in
+   return every output has one writer, without atomics. A warp has 16 rows to itself: scores, their
+   gradients and outputs stay in its registers, which is what bounds the forms: dk and dv of 128
+   columns are 128 floats a thread, and with them 248 registers (nvcc 13, sm_89), 255 where keys are
+   192 wide; of 256 columns a block makes half. What streams by has two buffers: the next is on its
+   way while one is worked on; 48, 72, 96, 60, 96 KB of shared memory. */
 #include "core/device/cuda/flash.h"
 
 /* ROWS rows of x (DK wide) and y (DV), which begin `row` rows on, as the next group. */
@@ -61,11 +63,12 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_q_kernel(con
         UNROLL
         for (int n = 0; n < KEYS / 8; n++)
             UNROLL
-            for (int i = 0; i < 4; i++) {
-                bool in = all || sees(&p, row + lane / 4 + i / 2 * 8, key + n * 8 + lane % 4 * 2 + i % 2);
-                float w = in ? exp2_fast(fmaf(s[n][i], p.scale2, -lse2[i / 2])) : 0.0f;
-                ds[n][i] = w * (ds[n][i] - delta[i / 2]);
-            }
+        for (int i = 0; i < 4; i++) {
+            bool in = all ||
+                      sees(&p, row + lane / 4 + i / 2 * 8, key + n * 8 + lane % 4 * 2 + i % 2);
+            float w = in ? exp2_fast(fmaf(s[n][i], p.scale2, -lse2[i / 2])) : 0.0f;
+            ds[n][i] = w * (ds[n][i] - delta[i / 2]);
+        }
         add_weighted<DK, KEYS, DK>(dq, ds, k, 0);
     }
     const float by[2] = { p.a.scale, p.a.scale };
@@ -103,7 +106,8 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_k_kernel(con
             int64_t h = kv * group + (i + 1) / tiles;
             int r = t.at + (i + 1) % tiles * ROWS;
             load_stage<DK, DV, ROWS, THREADS>(other, p.q + (t.first * heads + h) * DK,
-                                              p.dout + (t.first * heads + h) * DV, r, heads, t.n - r);
+                                              p.dout + (t.first * heads + h) * DV, r, heads,
+                                              t.n - r);
         }
         const uint16_t *q = stage, *dout = stage + ROWS * DK;
         stage = other, other = (uint16_t *)q;
@@ -111,24 +115,24 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_k_kernel(con
         int row = t.at + i % tiles * ROWS;
         if (i < 0 || row + ROWS - 1 < key || row - (key + 15) >= p.window) /* the whole warp */
             continue;
-        const float *lse2 = p.lse2 + head * p.a.n + t.first, *delta = p.delta + head * p.a.n + t.first;
+        const float *lse2 = p.lse2 + head * p.a.n + t.first,
+                    *delta = p.delta + head * p.a.n + t.first;
         float w[ROWS / 8][4] = {}, ds[ROWS / 8][4] = {};
         add_dots<DK, ROWS>(w, k, warp_key, q);
         add_dots<DV, ROWS>(ds, v, warp_key, dout);
-        bool all = key + 15 <= row && row + ROWS - 1 - key < p.window;
         UNROLL
         for (int n = 0; n < ROWS / 8; n++)
             UNROLL
-            for (int j = 0; j < 2; j++) {
-                int r = row + n * 8 + lane % 4 * 2 + j;
-                float l = r < t.n ? lse2[r] : INFINITY, d = r < t.n ? delta[r] : 0.0f;
-                UNROLL
-                for (int i2 = j; i2 < 4; i2 += 2) {
-                    float x = exp2_fast(fmaf(w[n][i2], p.scale2, -l));
-                    w[n][i2] = all || sees(&p, r, key + lane / 4 + i2 / 2 * 8) ? x : 0.0f;
-                    ds[n][i2] = w[n][i2] * (ds[n][i2] - d);
-                }
+        for (int j = 0; j < 2; j++) {
+            int r = row + n * 8 + lane % 4 * 2 + j;
+            float l = r < t.n ? lse2[r] : INFINITY, d = r < t.n ? delta[r] : 0.0f;
+            UNROLL
+            for (int i2 = j; i2 < 4; i2 += 2) {
+                float x = exp2_fast(fmaf(w[n][i2], p.scale2, -l));
+                w[n][i2] = sees(&p, r, key + lane / 4 + i2 / 2 * 8) ? x : 0.0f;
+                ds[n][i2] = w[n][i2] * (ds[n][i2] - d);
             }
+        }
         add_weighted<DV, ROWS, PART_V>(dv, w, dout, column_v);
         add_weighted<DK, ROWS, PART_K>(dk, ds, q, column_k);
     }
@@ -140,16 +144,14 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_k_kernel(con
                      column_v, dv, one);
 }
 
-/* --- launches ------------------------------------------------------------------------------------- */
+/* --- launches -------------------------------------------------------------------------------------- */
 
 template <typename K>
 static void launch(rt_dev *d, K *flash_backward, dim3 grid, unsigned threads, int bytes,
                    const struct flash *from)
 {
     const struct flash p = *from;
-    (void)rt_cuda_ok(d, cudaFuncSetAttribute(flash_backward, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             bytes),
-                     "attention's gradient");
+    ask_shared(d, flash_backward, bytes);
     LAUNCH(flash_backward, grid, threads, bytes, rt_cuda_of(d)->stream, p);
 }
 

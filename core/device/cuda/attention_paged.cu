@@ -1,9 +1,9 @@
-/* attention_paged.cu: attention over the paged cache on tensor cores, of one new row a sequence or of
-   many. The cache is f32 and is rounded to bf16 on its way into shared memory, which is what a block
-   waits for: so 16 pairs of a row and a head of one group share what is read of it (a group's heads
-   on one row when decoding, all heads of MLA over its latent), and the keys of a sequence are split
-   over blocks, SPLIT a block. Splits lie where positions say, and a second kernel joins them in
-   ascending order: a row's bits depend neither on the batch nor on how a sequence was cut into
+/* attention_paged.cu: attention over the paged cache on tensor cores, of one new row a sequence or
+   of many. The cache is f32 and is rounded to bf16 on its way into shared memory, which is what a
+   block waits for: so 16 pairs of a row and a head of one group share what is read of it (a group's
+   heads on one row when decoding, all heads of MLA over its latent), and the keys of a sequence are
+   split over blocks, SPLIT a block. Splits lie where positions say, and a second kernel joins them
+   in ascending order: a row's bits depend neither on the batch nor on how a sequence was cut into
    calls. A warp makes the scores of 8 of a page's keys, then its share of the columns. */
 #include "core/device/cuda/flash.h"
 
@@ -17,7 +17,8 @@ enum {
     PITCH_W = KEYS + 8, /* of weights: 8 rows of ldmatrix in different banks, as all pitches here */
     SHARED_MAX = 99 << 10
 };
-static const int64_t PART_BYTES = (int64_t)64 << 20; /* of splits; more only for one row of a batch */
+/* Of splits; more only for one row of a batch. */
+static const int64_t PART_BYTES = (int64_t)64 << 20;
 
 struct paged {
     struct attention a;
@@ -33,7 +34,7 @@ LANES_FN int64_t part_of(const struct paged *p, int64_t row, int64_t head, int s
     return ((row - p->row0) * p->a.heads + head) * p->splits + split;
 }
 
-struct pairs { /* of rows of one segment and heads of one group, row by row */
+struct pairs {                    /* of rows of one segment and heads of one group, row by row */
     int64_t segment, row0, first; /* pair `first` counts from row row0 */
     int n;
 };
@@ -83,8 +84,8 @@ LANES_FN void fill_tile(uint16_t *tile, int pitch, int wide, int width, int rows
                 f.z = c + 2 < width ? x[c + 2] : 0.0f;
                 f.w = c + 3 < width ? x[c + 3] : 0.0f;
             }
-            *(uint2 *)(void *)(tile + row * pitch + c) =
-                make_uint2(bf16_pair(f.x, f.y), bf16_pair(f.z, f.w));
+            *(uint2 *)(void *)(tile + row * pitch + c) = make_uint2(bf16_pair(f.x, f.y),
+                                                                    bf16_pair(f.z, f.w));
         }
     }
 }
@@ -208,8 +209,8 @@ static __global__ void __launch_bounds__(THREADS, 1) paged_split_kernel(const st
         int64_t at = t.first + lane / 4 + 8 * i;
         if (lane / 4 + 8 * i >= t.n)
             continue;
-        float *out = p.out + part_of(&p, t.row0 + at / group, kv * group + at % group, split) *
-                                 p.a.width_v;
+        float *out = p.out +
+                     part_of(&p, t.row0 + at / group, kv * group + at % group, split) * p.a.width_v;
         UNROLL
         for (int n = 0; n < NV; n++)
             for (int j = 0; j < 2; j++) {
@@ -242,7 +243,7 @@ static __global__ void paged_join_kernel(const struct paged p)
     }
 }
 
-/* --- launches ------------------------------------------------------------------------------------- */
+/* --- launches -------------------------------------------------------------------------------------- */
 
 /* Blocks of 8 columns of values a warp; 0 = no form. */
 static int columns_of(int64_t dv)
@@ -289,9 +290,7 @@ template <int NV> static void launch(rt_dev *d, const struct paged *from)
     const int64_t pairs = p.rows * (p.a.heads / p.a.kv_heads);
     auto paged_split = paged_split_kernel<NV>;
     dim3 grid((unsigned)(pairs / ROWS + p.a.segments), (unsigned)p.a.kv_heads, (unsigned)p.splits);
-    (void)rt_cuda_ok(d, cudaFuncSetAttribute(paged_split, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             (int)bytes),
-                     "attention over the cache");
+    ask_shared(d, paged_split, bytes);
     LAUNCH(paged_split, grid, THREADS, (size_t)bytes, rt_cuda_of(d)->stream, p);
 }
 

@@ -200,8 +200,16 @@ LANES_FN bool sees_all(const struct flash *p, int row, int key, int keys)
     return key + keys - 1 <= row && row + 15 - key < p->window;
 }
 
-/* --- launches ------------------------------------------------------------------------------------
+/* --- launches -----------------------------------------------------------------------------------
  */
+
+/* More than 48 KB of dynamic shared memory is had by asking. */
+template <typename K> static void ask_shared(rt_dev *d, K *kernel, int64_t bytes)
+{
+    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         (int)bytes);
+    (void)rt_cuda_ok(d, e, "attention");
+}
 
 /* Puts the copies of q, k, v and, for gradients, of dout into the workspace, and fills p; the
    form's number, -1 = none. */

@@ -117,6 +117,16 @@ static inline bool rt_cuda_has_runs(const struct products *p)
     return true;
 }
 
+/* Weights are rows of f32, one after another, on 4 bytes. */
+static inline bool rt_cuda_is_plain(const struct products *p)
+{
+    const rt_piece *b = &p->b.like;
+    uintptr_t at = (uintptr_t)b->data | (uintptr_t)b->row_bytes;
+    for (int64_t i = 0; p->b.table && i < p->count; i++)
+        at |= (uintptr_t)p->b.at[i].data;
+    return decode_form(b) == RT_F32 && b->step == 1 && !b->pair && !b->transposed && at % 4 == 0;
+}
+
 /* Rows of a may be read 16 bytes at a time. */
 static inline bool rt_cuda_has_quads(const struct products *p)
 {

@@ -276,7 +276,7 @@ bool rt_cuda_product_blas(rt_dev *d, const struct products *p)
     const rt_piece *b = &p->b.like;
     const int form = decode_form(b), size = form == RT_F32 ? 4 : 2;
     if (!l || p->offset || p->count != 1 || p->b.table || (form != RT_F32 && form != RT_BF16) ||
-        b->step != 1 || b->pair || p->m < LEAST || p->n < LEAST || p->k < LEAST)
+        b->step != 1 || b->pair || b->transposed || p->m < LEAST || p->n < LEAST || p->k < LEAST)
         return false;
     if ((p->ta ? p->m : p->k) % 8 || (p->tb ? p->k : p->n) % 8 || p->lda % 4 || p->ldc % 4 ||
         b->row_bytes % 16 || ((uintptr_t)p->a | (uintptr_t)p->c | (uintptr_t)b->data) % 16)

@@ -220,11 +220,10 @@ static void launch_turned(rt_dev *d, const struct products *p, int64_t rows)
 /* Small tiles where large ones would leave a part of the GPU without work, or be mostly empty. */
 void rt_cuda_product_tile(rt_dev *d, const struct products *p, int64_t rows)
 {
-    const rt_piece *b = &p->b.like;
     int64_t each = p->offset && !p->ta ? rt_ceil_div(rows, p->count) : p->m;
     int64_t large = rt_cuda_tiles_of_rows(p, rows, 128) * rt_ceil_div(p->n, 128);
     bool small = each <= 64 || p->n <= 64 || large < rt_cuda_of(d)->is.multiProcessorCount;
-    if (decode_form(b) == RT_F32 && b->step == 1 && !b->pair)
+    if (rt_cuda_is_plain(p))
         (small ? launch_turned<64, PLAIN> : launch_turned<128, PLAIN>)(d, p, rows);
     else if (!p->ta && (p->tb ? p->k : p->n) % DECODE_RUN == 0 && rt_cuda_has_runs(p))
         (small ? launch_turned<64, RUNS> : launch_turned<128, RUNS>)(d, p, rows);
