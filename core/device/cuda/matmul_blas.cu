@@ -249,7 +249,7 @@ static __global__ void __launch_bounds__(THREADS)
 static void round_rows(rt_dev *d, void *to, const float *from, int64_t ld, int64_t rows,
                        int64_t columns)
 {
-    int64_t blocks = rt_min(rt_ceil_div(rows * columns / 8, THREADS), rt_cuda_blocks(d));
+    int64_t blocks = rt_min(rt_ceil_div(rows * columns / 8, THREADS), rt_cuda_blocks(d, 0));
     LAUNCH(round_kernel, (unsigned)blocks, THREADS, 0, rt_cuda_of(d)->stream, (uint4 *)to, from, ld,
            rows, columns);
     rt_cuda_launched(d, "rounding");
