@@ -16,7 +16,7 @@ int rt_arenas_place(rt_arenas *l, rt_dev *d, rt_err *err)
         const rt_arenas_item *one = &l->item[i];
         if (one->arena->base)
             continue;
-        if (one->where == RT_ON_HOST ? rt_arena_place(one->arena, err)
+        if (one->where == RT_ON_HOST ? rt_dev_place_host(d, one->arena, err)
                                      : rt_dev_place(d, one->arena, err))
             return -1;
         one->plan(one->ctx, one->arena);

@@ -193,10 +193,24 @@ int rt_dev_place(rt_dev *d, rt_arena *a, rt_err *err)
     return 0;
 }
 
+int rt_dev_place_host(rt_dev *d, rt_arena *a, rt_err *err)
+{
+    void *base = d->backend->host_alloc && !a->sparse ? d->backend->host_alloc(d, a->high) : NULL;
+    if (!base)
+        return rt_arena_place(a, err);
+    rt_arena_adopt(a, base);
+    return 0;
+}
+
 void rt_dev_free(rt_dev *d, rt_arena *a)
 {
-    if (a->adopted)
+    bool there = false;
+    for (int64_t i = 0; a->adopted && i < d->n_blocks; i++)
+        there = there || d->block[i].p == a->base;
+    if (there)
         rt_dev_release(d, a->base);
+    else if (a->adopted)
+        rt_dev_host_release(d, a->base);
     rt_arena_free(a);
 }
 

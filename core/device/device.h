@@ -65,7 +65,10 @@ rt_dev_facts rt_dev_get(rt_dev *d);
 /* After measuring: `high` bytes of device memory for the arena. What fresh memory holds is not
    said: what is read before an operation wrote it is to be zeroed (rt_zero). */
 int rt_dev_place(rt_dev *d, rt_arena *a, rt_err *err);
-void rt_dev_free(rt_dev *d, rt_arena *a);
+/* The same in memory of rt_dev_host_alloc, or any of the host's where there is none or too little:
+   transfers are slower then, nothing else. */
+int rt_dev_place_host(rt_dev *d, rt_arena *a, rt_err *err);
+void rt_dev_free(rt_dev *d, rt_arena *a); /* of either kind */
 /* 64-byte aligned; NULL = none left. */
 void *rt_dev_alloc(rt_dev *d, int64_t bytes);
 void rt_dev_release(rt_dev *d, void *p); /* accepts NULL */
