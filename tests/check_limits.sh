@@ -113,7 +113,7 @@ rc=$?
 exec 3>&-
 
 # --- a model's file that is cut short while it is read where it lies (not by a device with its own memory)
-if ! "$retort" doctor --json | grep -q '"strict"'; then
+if ! "$retort" doctor --json | grep -qE '"(strict"|emulated)'; then
     cp -r "$teacher" cut
     "$retort" generate --model cut --chat --max-tokens 3 <pipe >stdout 2>stderr & pid=$!
     exec 3>pipe

@@ -107,6 +107,12 @@ template <typename T> cudaError_t cudaFuncSetAttribute(T *, cudaFuncAttribute, i
 
 void emu_launch(cudaStream_t s, const char *name, dim3 grid, dim3 block, size_t shared,
                 std::function<void()> kernel);
+template <typename F, typename... A>
+void emu_launch_with(cudaStream_t s, const char *name, dim3 grid, dim3 block, size_t shared,
+                     F kernel, A... args)
+{
+    emu_launch(s, name, grid, block, shared, [=] { kernel(args...); });
+}
 /* Host code in a stream, with device memory open to it: in place of a library or of a kernel. */
 void emu_call(cudaStream_t s, const char *name, std::function<void()> call);
 int emu_team(void); /* RETORT_EMULATE_TEAM */

@@ -8,9 +8,9 @@
 
 #include "core/device/cuda/emulate.h"
 
-/* The arguments are copied, the kernel runs when its stream does. */
+/* The arguments are worked out and copied now, the kernel runs when its stream does. */
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                           \
-    emu_launch(stream, #kernel, grid, block, shared, [=] { kernel(__VA_ARGS__); })
+    emu_launch_with(stream, #kernel, grid, block, shared, kernel, __VA_ARGS__)
 /* Memory of a block: of its own size to the byte, NaN until it is written. */
 #define BLOCK_SHARED(type, name, count)                                                            \
     static char name##_site;                                                                       \
