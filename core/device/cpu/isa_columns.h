@@ -3,7 +3,7 @@
    sixteen lanes as they lie, so that a step of k is a load, and of halves a shift or two. Rows are
    far apart, where no hardware sees them coming: those some steps ahead are asked for. Refuses:
    blocks, a last panel that is not full (isa_matmul.h widens their rows). */
-#include "core/device/cpu/simd.h"
+#include "core/device/cpu/simd_words.h"
 
 enum { COLUMN_AHEAD = 128 /* steps of k */ };
 
