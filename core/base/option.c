@@ -1,8 +1,8 @@
 /* option.c: one table per command, read three ways: defaults, recipe section, flags. All values,
-   wherever they come from, pass through set_value, so bounds and choices are checked once.
+   wherever they come from, pass through rt_option_set, so bounds and choices are checked once.
    Refuses: abbreviations, environment variables, options that are not in a table, and an empty text
    where a name belongs, which is what an unset shell variable leaves. help.c shows the tables. */
-#include "core/base/option.h"
+#include "core/base/option_inside.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -16,7 +16,7 @@
 #include "core/base/suggest.h"
 #include "core/base/utf8.h"
 
-enum { NAME_MAX_BYTES = 64, HINT_BYTES = 160 };
+enum { HINT_BYTES = 160 };
 
 static void *field(void *values, const rt_option *o) { return (char *)values + o->offset; }
 
@@ -53,7 +53,7 @@ static void list_clear(rt_strlist *list)
     *list = (rt_strlist){ 0 };
 }
 
-static void clear_value(const rt_option *o, void *values)
+void rt_option_clear(const rt_option *o, void *values)
 {
     void *at = field(values, o);
     if (o->kind == RT_OPT_LIST)
@@ -137,15 +137,14 @@ static int set_bytes(const rt_option *o, int64_t *at, const char *text, const ch
     return 0;
 }
 
-static bool is_number(const rt_option *o)
+bool rt_option_is_number(const rt_option *o)
 {
     return o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT || o->kind == RT_OPT_BYTES ||
            o->kind == RT_OPT_SEED;
 }
 
 // Parses text into the field. where: how the user gave it, "--steps" or "recipe key \"steps\"".
-static int set_value(const rt_option *o, void *values, const char *text, const char *where,
-                     rt_err *err)
+int rt_option_set(const rt_option *o, void *values, const char *text, const char *where, rt_err *err)
 {
     void *at = field(values, o);
     char *end = NULL;
@@ -218,13 +217,14 @@ static int set_json(const rt_option *o, void *values, const cJSON *v, const char
                                           "an integer" };
     // Integers beyond 2^53 come as strings, because JSON numbers are doubles.
     bool fits = o->kind == RT_OPT_BOOL ? cJSON_IsBool(v)
-                : is_number(o) ? cJSON_IsNumber(v) || (o->kind != RT_OPT_FLOAT && cJSON_IsString(v))
-                               : cJSON_IsString(v);
+                : rt_option_is_number(o)
+                    ? cJSON_IsNumber(v) || (o->kind != RT_OPT_FLOAT && cJSON_IsString(v))
+                    : cJSON_IsString(v);
     if (o->kind == RT_OPT_LIST && cJSON_IsArray(v)) {
         for (const cJSON *c = v->child; c; c = c->next) {
             if (!cJSON_IsString(c))
                 return rt_usage(err, "%s: every item must be a string", where);
-            if (set_value(o, values, c->valuestring, where, err))
+            if (rt_option_set(o, values, c->valuestring, where, err))
                 return -1;
         }
         return 0;
@@ -232,9 +232,9 @@ static int set_json(const rt_option *o, void *values, const cJSON *v, const char
     if (!fits)
         return rt_usage(err, "%s: must be %s", where, WANTED[o->kind]);
     if (cJSON_IsString(v))
-        return set_value(o, values, v->valuestring, where, err);
+        return rt_option_set(o, values, v->valuestring, where, err);
     char *text = rt_json_text(v);
-    int rc = set_value(o, values, text, where, err);
+    int rc = rt_option_set(o, values, text, where, err);
     free(text);
     return rc;
 }
@@ -246,7 +246,7 @@ static void set_defaults(const rt_command *cmd, void *values)
     rt_err err;
     for (int i = 0; i < cmd->n_options; i++) {
         const rt_option *o = &cmd->options[i];
-        if (o->def && set_value(o, values, o->def, o->name, &err))
+        if (o->def && rt_option_set(o, values, o->def, o->name, &err))
             rt_bug("option table of %s: default of %s", cmd->name, err.text);
     }
 }
@@ -341,7 +341,7 @@ static int set_flag(const rt_command *cmd, void *values, const rt_option *o, con
     else if (o->kind != RT_OPT_LIST && *from == RT_FROM_FLAG)
         rt_info("note: %s is given twice; the last one counts", where);
     *from = RT_FROM_FLAG;
-    return set_value(o, values, text, where, err);
+    return rt_option_set(o, values, text, where, err);
 }
 
 // One "--flag", "--flag=value", "--flag value" or "--no-flag" at argv[*i]; advances past its value.
@@ -457,7 +457,7 @@ int rt_options_parse(const rt_command *cmd, void *values, const cJSON *section, 
 void rt_options_free(const rt_command *cmd, void *values)
 {
     for (int i = 0; i < cmd->n_options; i++)
-        clear_value(&cmd->options[i], values);
+        rt_option_clear(&cmd->options[i], values);
 }
 
 // --------------------------------------------------------------------------------- showing
@@ -520,83 +520,4 @@ const char *rt_option_path(const rt_option *o, const void *values, int k)
     if (o->kind == RT_OPT_LIST)
         return k < ((const rt_strlist *)at)->n ? ((const rt_strlist *)at)->item[k] : NULL;
     return k == 0 && o->kind == RT_OPT_STR ? *(char *const *)at : NULL;
-}
-
-// --------------------------------------------------------------------------------- checking
-
-static size_t field_bytes(const rt_option *o)
-{
-    static const size_t BYTES[] = { sizeof(bool),    sizeof(int64_t),    sizeof(double),
-                                    sizeof(char *),  sizeof(rt_strlist), sizeof(int64_t),
-                                    sizeof(uint64_t) };
-    return BYTES[o->kind];
-}
-
-/* Whether the word that stands for the value in help says that it is a path. */
-static bool says_path(const char *arg)
-{
-    static const char *const WORDS[] = { "DIR",  "FILE",    "PATH", "GGUF",
-                                         ".npy", ".traces", ".gguf" };
-    for (int i = 0; arg && i < RT_COUNT(WORDS); i++)
-        if (strstr(arg, WORDS[i]))
-            return true;
-    return false;
-}
-
-static int check_role(const rt_command *cmd, const rt_option *o, rt_err *err)
-{
-    bool path = o->role != RT_OPT_RESULT && o->role != RT_OPT_FREE;
-    bool text = (o->kind == RT_OPT_STR && !o->choices) || o->kind == RT_OPT_LIST;
-    if (path && !text)
-        return rt_fail(err, "%s: --%s cannot be a path", cmd->name, o->name);
-    if (text && says_path(o->arg) && !path)
-        return rt_fail(err, "%s: --%s %s needs the role of an input or output", cmd->name, o->name,
-                       o->arg);
-    return 0;
-}
-
-static int check_row(const rt_command *cmd, int i, void *scratch, rt_err *err)
-{
-    const rt_option *o = &cmd->options[i];
-    const char *at = cmd->name;
-    if (!o->name || !o->name[0] || strlen(o->name) >= NAME_MAX_BYTES ||
-        o->name[strspn(o->name, "abcdefghijklmnopqrstuvwxyz0123456789-")])
-        return rt_fail(err, "%s: row %d: \"%s\" is no name", at, i, o->name ? o->name : "");
-    if (!o->help || !o->help[0])
-        return rt_fail(err, "%s: --%s has no help", at, o->name);
-    if (!strcmp(o->name, "help") || !strcmp(o->name, "version") || !strncmp(o->name, "no-", 3))
-        return rt_fail(err, "%s: --%s is reserved", at, o->name);
-    if (o->offset + field_bytes(o) > cmd->struct_bytes)
-        return rt_fail(err, "%s: --%s lies outside its struct", at, o->name);
-    for (int k = 0; k < i; k++) {
-        const rt_option *b = &cmd->options[k];
-        if (!strcmp(o->name, b->name))
-            return rt_fail(err, "%s: --%s occurs twice", at, o->name);
-        if (o->offset < b->offset + field_bytes(b) && b->offset < o->offset + field_bytes(o))
-            return rt_fail(err, "%s: --%s and --%s share a field", at, o->name, b->name);
-    }
-    if (is_number(o) && (!(o->min <= o->max) || (!o->def && !o->required)))
-        return rt_fail(err, "%s: --%s needs min <= max and a default", at, o->name);
-    if (check_role(cmd, o, err))
-        return -1;
-    if (o->required && o->def)
-        return rt_fail(err, "%s: --%s is required and has a default", at, o->name);
-    int rc = o->def ? set_value(o, scratch, o->def, o->name, err) : 0;
-    clear_value(o, scratch);
-    return rc;
-}
-
-int rt_options_check(const rt_command *cmd, rt_err *err)
-{
-    if (!cmd->name || !cmd->help || !cmd->help[0] || !cmd->run)
-        return rt_fail(err, "command %s: name, help or run is missing", cmd->name ? cmd->name : "");
-    void *scratch = rt_alloc(1, (int64_t)cmd->struct_bytes, "options");
-    int rc = 0;
-    for (int i = 0; !rc && i < cmd->n_options; i++)
-        rc = check_row(cmd, i, scratch, err);
-    free(scratch);
-    if (!rc && cmd->positional && !rt_option_find(cmd, cmd->positional))
-        rc = rt_fail(err, "%s: no option is called \"%s\" as its positional says", cmd->name,
-                     cmd->positional);
-    return rc;
 }

@@ -1,7 +1,9 @@
 /* ops.c: calls the operations of a backend's table. Each rt_<op> checks shapes, dtypes and scalars
    against the contract of ops.h once, for every backend, and refuses a mistake with rt_bug: the
-   operation, the rule that failed and the shapes that were given. Never looks into tensor data. */
+   operation, the rule that failed and the shapes that were given. In a dry run nothing runs and
+   cost.c counts. Never looks into tensor data. */
 #include "core/device/backend.h"
+#include "core/device/cost.h"
 
 #include "core/device/kernels/route.h"
 #include "core/device/kernels/softmax.h"
@@ -50,57 +52,13 @@ static void refuse(const char *op, const char *rule, const rt_tensor *const *t, 
             (d)->ops->name((d), __VA_ARGS__);                                                      \
     } while (0)
 
-static double sum_bytes(const rt_tensor *const *t, int n)
-{
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += (double)rt_tensor_bytes(t[i]);
-    return sum;
-}
-
 /* Of a dry run: tensors that an operation reads or writes, one that is added to twice. */
 #define MOVES(d, ...)                                                                              \
     do {                                                                                           \
         const rt_tensor *const moved[] = { __VA_ARGS__ };                                          \
         if ((d)->dry)                                                                              \
-            (d)->cost.bytes += sum_bytes(moved, RT_COUNT(moved));                                  \
+            rt_cost_moves(d, moved, RT_COUNT(moved));                                              \
     } while (0)
-
-static double weight_bytes(const rt_tensor *w)
-{
-    int64_t cols = w->dim[w->rank - 1], rows = rt_tensor_elements(w) / rt_max(cols, 1);
-    return (double)(w->piece ? rt_piece_bytes(w->piece, rows, cols) : rt_tensor_bytes(w));
-}
-
-/* Of a dry run: `rows` rows times groups of matrices (k,n); of a stack, as many as have a row. */
-static void note_product(rt_dev *d, int64_t rows, int64_t groups, int64_t n, int64_t k,
-                         const rt_tensor *b)
-{
-    if (!d->dry)
-        return;
-    double share = groups > rows ? (double)rows / (double)groups : 1;
-    d->cost.flops += 2.0 * (double)rows * (double)n * (double)k;
-    d->cost.bytes += weight_bytes(b) * share + 4.0 * (double)rows * (double)(n + k);
-    d->backend->need_product(d, groups, n, k);
-}
-
-/* How many keys a row sees: half of the longest sequence. */
-static double half_of(int64_t longest) { return 0.5 * (double)(longest + 1); }
-
-static void note_attention(rt_dev *d, const rt_attention_shape *s)
-{
-    if (!d->dry)
-        return;
-    d->cost.flops += (s->backward ? 5.0 : 2.0) * (double)s->rows * half_of(s->longest) *
-                     (double)s->heads * (double)(s->dk + s->dv);
-    d->backend->need_attention(d, s);
-}
-
-static void note_head(rt_dev *d, int64_t vocab)
-{
-    if (d->dry)
-        d->backend->need_rows(d, rt_rows_head_bytes(vocab));
-}
 
 static bool is(const rt_tensor *t, rt_dtype dtype, int rank)
 {
@@ -151,7 +109,7 @@ void rt_matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_te
     NEED("matmul", a->dim[ta] == c->dim[0] && b->dim[!tb] == c->dim[1], c, a, b);
     NEED("matmul", a->dim[!ta] == b->dim[tb], c, a, b);
     NEED("matmul", beta == 0.0f || beta == 1.0f, c, a, b);
-    note_product(d, c->dim[0], 1, c->dim[1], a->dim[!ta], b);
+    rt_cost_product(d, c->dim[0], 1, c->dim[1], a->dim[!ta], b);
     RUN(d, matmul, c, a, ta, b, tb, beta);
 }
 
@@ -173,9 +131,9 @@ void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, con
              offset);
     }
     if (ta) /* of as many matrices, each over its rows: together over all */
-        note_product(d, c->dim[1], 1, b->dim[1], a->dim[0], b);
+        rt_cost_product(d, c->dim[1], 1, b->dim[1], a->dim[0], b);
     else
-        note_product(d, a->dim[0], offset->dim[0] - 1, c->dim[1], a->dim[1], b);
+        rt_cost_product(d, a->dim[0], offset->dim[0] - 1, c->dim[1], a->dim[1], b);
     RUN(d, matmul_grouped, c, a, ta, b, tb, offset, beta);
 }
 
@@ -189,7 +147,7 @@ void rt_matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, in
     NEED(op, c0 >= 0 && a0 >= 0 && w0 >= 0 && n > 0 && w0 + n <= w->dim[1], c, a, w);
     NEED(op, c0 + (tb ? n : w->dim[2]) <= c->dim[2] && a0 + (tb ? w->dim[2] : n) <= a->dim[2], c, a,
          w);
-    note_product(d, c->dim[0] * c->dim[1], c->dim[1], tb ? n : w->dim[2], tb ? w->dim[2] : n, w);
+    rt_cost_product(d, c->dim[0] * c->dim[1], c->dim[1], tb ? n : w->dim[2], tb ? w->dim[2] : n, w);
     RUN(d, matmul_heads, c, c0, a, a0, w, w0, n, tb);
 }
 
@@ -345,7 +303,7 @@ void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_te
     HAVE(d, attention_forward);
     check_attention("attention_forward", out, lse, q, k, v, rows, rule);
     rt_attention_shape s = shape_of(q, k, v, rows);
-    note_attention(d, &s);
+    rt_cost_attention(d, &s);
     MOVES(d, out, q, k, v);
     RUN(d, attention_forward, out, lse, q, k, v, rows, rule);
 }
@@ -362,7 +320,7 @@ void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *d
          dv, dout);
     rt_attention_shape s = shape_of(q, k, v, rows);
     s.backward = true;
-    note_attention(d, &s);
+    rt_cost_attention(d, &s);
     MOVES(d, dq, dk, dv, dout, out, q, k, v);
     RUN(d, attention_backward, dq, dk, dv, dout, out, lse, q, k, v, rows, rule);
 }
@@ -433,11 +391,9 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
                              .dk = kv->dk,
                              .dv = kv->dv,
                              .pages = rows->page.dim[1] };
-    note_attention(d, &s);
+    rt_cost_attention(d, &s);
+    rt_cost_cache(d, &s, kv->v_in_k);
     MOVES(d, out, q);
-    if (d->dry) /* each row its own */
-        d->cost.bytes += 4.0 * (double)rows->n * half_of(rows->longest) * (double)kv->heads *
-                         (double)(kv->dk + (kv->v_in_k ? 0 : kv->dv));
     RUN(d, attention_cached, out, q, kv, rows, rule);
 }
 
@@ -610,7 +566,7 @@ void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t
     NEED("loss", spec->drawn == 0.0f || spec->temperature == 1.0f, logits);
     NEED("loss", spec->jsd_beta >= 0.0f && spec->jsd_beta <= 1.0f, logits);
     check_targets("loss", t, logits->dim[0]);
-    note_head(d, vocab);
+    rt_cost_head(d, vocab);
     MOVES(d, logits);
     if (gradient)
         MOVES(d, logits);
@@ -627,7 +583,7 @@ void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_te
     NEED("sample", vocab > 0 && vocab <= logits->dim[1] && vocab <= RT_VOCAB_MAX, logits);
     NEED("sample", isfinite(s->temperature) && s->temperature >= 0.0f && s->top_k >= 0, logits);
     NEED("sample", s->min_p >= 0.0f && s->min_p <= 1.0f, logits);
-    note_head(d, vocab);
+    rt_cost_head(d, vocab);
     MOVES(d, logits);
     RUN(d, sample, token, logits, seed, index, s, vocab);
 }
@@ -658,7 +614,7 @@ void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_ten
              &out->draw_id);
     if (c->n_temperatures > 0)
         NEED(op, f32_nk(&out->logz, m, c->n_temperatures), &out->logz);
-    note_head(d, vocab);
+    rt_cost_head(d, vocab);
     MOVES(d, logits);
     RUN(d, capture_rows, out, logits, token, seed, index, c, vocab);
 }

@@ -1,5 +1,5 @@
 /* piece.h: one matrix of weights in the bytes of a checkpoint: where a row of it lies, and what its
-   codes mean under their scales. The one place that joins codes and scales. Refuses: finding them
+   codes mean under their scales: what kernels that read them faster are held to. Refuses: finding them
    (core/network/stored.h), vouching that they are numbers. */
 #ifndef RT_PIECE_H
 #define RT_PIECE_H

@@ -176,7 +176,7 @@ TEAM_FN float decode_piece(const rt_piece *p, int64_t row, int64_t at)
     if (p->code == RT_CODE_ROWS)
         return decode_element(p->dtype, data, at);
     if (p->code == RT_CODE_MXFP4) {
-        uint32_t code = data[at / 2] >> (at % 2 * 4) & 15u;
+        uint32_t code = (uint32_t)(data[at / 2] >> (at % 2 * 4)) & 15u;
         float size = 0.5f * (float)decode_e2m1(code);
         return decode_e8m0(p->scale[row * p->scale_ld + at / 32]) * (code & 8u ? -size : size);
     }
