@@ -200,7 +200,8 @@ static const uint16_t *copy_rows(rt_dev *d, uint8_t *to, const float *x, int64_t
     return y;
 }
 
-int rt_flash_begin(rt_dev *d, struct flash *p, const struct attention *a)
+/* The form's number, -1 = none; fills p. */
+static int begin(rt_dev *d, struct flash *p, const struct attention *a)
 {
     int form = form_of(a->width_k, a->width_v);
     if (form < 0)
@@ -225,6 +226,15 @@ int rt_flash_begin(rt_dev *d, struct flash *p, const struct attention *a)
     return form;
 }
 
+bool rt_flash_run(rt_dev *d, const struct attention *a, rt_flash_form *const *form)
+{
+    struct flash p = {};
+    int i = begin(d, &p, a);
+    if (i >= 0)
+        form[i](d, &p);
+    return i >= 0;
+}
+
 template <int DK, int DV, int KEYS> static void forward(rt_dev *d, const struct flash *from)
 {
     const struct flash p = *from;
@@ -237,15 +247,10 @@ template <int DK, int DV, int KEYS> static void forward(rt_dev *d, const struct 
 
 bool rt_flash_forward(rt_dev *d, const struct attention *a)
 {
-    typedef void form_fn(rt_dev *, const struct flash *);
-    static form_fn *const run[] = {
+    static rt_flash_form *const form[] = {
 #define FORM(DK, DV, KEYS, ...) forward<DK, DV, KEYS>,
         FLASH_FORMS(FORM)
 #undef FORM
     };
-    struct flash p = {};
-    int form = rt_flash_begin(d, &p, a);
-    if (form >= 0)
-        run[form](d, &p);
-    return form >= 0;
+    return rt_flash_run(d, a, form);
 }

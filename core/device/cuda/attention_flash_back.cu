@@ -168,15 +168,10 @@ static void backward(rt_dev *d, const struct flash *p)
 
 bool rt_flash_backward(rt_dev *d, const struct attention *a)
 {
-    typedef void form_fn(rt_dev *, const struct flash *);
-    static form_fn *const run[] = {
+    static rt_flash_form *const form[] = {
 #define FORM(DK, DV, KEYS, ...) backward<DK, DV, __VA_ARGS__>,
         FLASH_FORMS(FORM)
 #undef FORM
     };
-    struct flash p = {};
-    int form = rt_flash_begin(d, &p, a);
-    if (form >= 0)
-        run[form](d, &p);
-    return form >= 0;
+    return rt_flash_run(d, a, form);
 }

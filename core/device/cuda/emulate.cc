@@ -1,4 +1,4 @@
-/* emulate.cc: the runtime of emulate.h: memory, streams as lists of closures, events, failures. All of
+/* emulate.cc: the runtime of emulate.h: memory, streams as lists of closures, failures. All of
    it runs on the thread that waits. What happens inside a launch: emulate_block.cc. */
 #include "core/device/cuda/emulate_inside.h"
 
@@ -142,7 +142,7 @@ bool alive(void)
 
 } // namespace
 
-/* --- streams and events: seen by name only ------------------------------------------------------- */
+/* --- streams: seen by name only ------------------------------------------------------- */
 
 struct emu_task {
     std::string name;
@@ -151,11 +151,6 @@ struct emu_task {
 
 struct emu_stream {
     std::deque<emu_task> queue;
-};
-
-struct emu_event {
-    emu_stream *stream;
-    long recorded, done;
 };
 
 namespace {
@@ -184,16 +179,6 @@ void add(emu_stream *s, const char *name, std::function<void()> run)
     s->queue.push_back(emu_task{ name, run });
     if (emu_said("RETORT_EMULATE_ORDER", "eager"))
         run_stream(s);
-}
-
-void reach(emu_event *e, long target)
-{
-    opened memory;
-    while (e->done < target) {
-        if (e->stream->queue.empty())
-            emu_fault("a wait for an event that nothing records");
-        run_one(e->stream);
-    }
 }
 
 } // namespace
@@ -372,42 +357,6 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     run_stream(s);
-    return give(sticky);
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
-{
-    long target = e->recorded;
-    if (target)
-        add(s, "wait", [=] { reach(e, target); });
-    return give(sticky);
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
-{
-    *e = new emu_event();
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t e)
-{
-    for (emu_stream *s : streams)
-        run_stream(s);
-    delete e;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
-{
-    long n = ++e->recorded;
-    e->stream = s;
-    add(s, "record", [=] { e->done = n; });
-    return give(sticky);
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t e)
-{
-    reach(e, e->recorded);
     return give(sticky);
 }
 

@@ -59,14 +59,12 @@ enum cudaError_t {
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
-    cudaErrorNotReady = 600,
     cudaErrorIllegalAddress = 700
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0 };
+enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 typedef struct emu_stream *cudaStream_t;
-typedef struct emu_event *cudaEvent_t;
 
 struct cudaDeviceProp {
     char name[256];
@@ -90,11 +88,6 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t s);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);
-cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags = 0);
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
-cudaError_t cudaEventDestroy(cudaEvent_t e);
-cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
-cudaError_t cudaEventSynchronize(cudaEvent_t e);
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t e);
 const char *cudaGetErrorName(cudaError_t e);
@@ -142,35 +135,12 @@ template <typename T> T __shfl_sync(unsigned, T x, int from)
 {
     return emu_shuffle(x, (unsigned)from % 32);
 }
-template <typename T> T __shfl_down_sync(unsigned, T x, unsigned step)
-{
-    unsigned lane = threadIdx.x % 32;
-    return emu_shuffle(x, lane + step < 32 ? lane + step : lane);
-}
-template <typename T> T __shfl_up_sync(unsigned, T x, unsigned step)
-{
-    unsigned lane = threadIdx.x % 32;
-    return emu_shuffle(x, lane >= step ? lane - step : lane);
-}
-unsigned __ballot_sync(unsigned mask, int yes);
 
 /* Fibers change places at barriers only. */
 template <typename T> T atomicMin(T *p, T x)
 {
     T old = *p;
     *p = x < old ? x : old;
-    return old;
-}
-template <typename T> T atomicMax(T *p, T x)
-{
-    T old = *p;
-    *p = x > old ? x : old;
-    return old;
-}
-template <typename T> T atomicAdd(T *p, T x)
-{
-    T old = *p;
-    *p = old + x;
     return old;
 }
 

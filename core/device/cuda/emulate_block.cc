@@ -289,17 +289,6 @@ uint32_t emu_exchange(uint32_t bits, unsigned from)
     return bits;
 }
 
-unsigned __ballot_sync(unsigned, int yes)
-{
-    unsigned warp = current->rank / 32 * 32, all = 0;
-    slots[current->rank] = yes != 0;
-    wait_at(AT_WARP, 4);
-    for (unsigned i = warp; i < std::min(warp + 32, ranks); i++)
-        all |= slots[i] << (i - warp);
-    wait_at(AT_WARP, 5);
-    return all;
-}
-
 namespace {
 
 struct fragment {

@@ -211,8 +211,9 @@ template <typename K> static void ask_shared(rt_dev *d, K *kernel, int64_t bytes
     (void)rt_cuda_ok(d, e, "attention");
 }
 
-/* Puts the copies of q, k, v and, for gradients, of dout into the workspace, and fills p; the
-   form's number, -1 = none. */
-int rt_flash_begin(rt_dev *d, struct flash *p, const struct attention *a);
+/* Puts the copies of q, k, v and, for gradients, of dout into the workspace, and calls the form of
+   the heads' widths out of a table in the order of FLASH_FORMS; false where there is none. */
+typedef void rt_flash_form(rt_dev *d, const struct flash *p);
+bool rt_flash_run(rt_dev *d, const struct attention *a, rt_flash_form *const *form);
 
 #endif
