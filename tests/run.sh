@@ -6,8 +6,11 @@ set -eu
 cd "$(dirname "$0")/.."
 . tests/setup.sh
 
+RETORT_PACKAGES="$RETORT_PACKAGES g++" # of the emulated CUDA device alone
 install_packages
-build_tree build
+cuda=AUTO
+command -v nvcc >/dev/null && cuda=ON # where warnings are errors
+build_tree build -DRETORT_CUDA=$cuda
 build_tree "build with sanitizers" -DRETORT_SANITIZE=ON -DRETORT_CUDA=EMULATE # users have folders with spaces: no test may split one
 build_tree build-strict -DRETORT_STRICT=ON -DRETORT_CUDA=OFF
 build_tree build-tsan -DRETORT_TSAN=ON -DRETORT_CUDA=OFF
