@@ -279,6 +279,9 @@ cudaError_t cudaFree(void *p)
 
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
 {
+    *p = NULL;
+    if (bytes > (size_t)1 << 40) /* more than any host has, which a sanitizer would stop at */
+        return give(cudaErrorMemoryAllocation);
     *p = aligned_alloc(PAGE, (std::max(bytes, (size_t)1) + PAGE - 1) / PAGE * PAGE);
     return give(*p ? cudaSuccess : cudaErrorMemoryAllocation);
 }
