@@ -21,6 +21,7 @@
 #define RT_THREADS_MAX 1024 /* of a device; the bound of --threads */
 #define RT_VOCAB_MAX (1 << 20) /* ids: a row of logits in the chunks of softmax.h */
 #define RT_EXPERTS_MAX 1024 /* of a layer: what a team's shared memory holds (route.h) */
+#define RT_CHOICES_MAX 256  /* experts of a token, likewise */
 
 #ifdef __CUDACC__
 #define RT_BOTH __host__ __device__ static inline

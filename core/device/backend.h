@@ -11,7 +11,7 @@ RT_BEGIN
 #define RT_OPS(X)                                                                                  \
     X(copy)                                                                                        \
     X(zero) X(matmul) X(matmul_grouped) X(matmul_heads) X(panels_bytes) X(pack_weight)             \
-        X(gather_rows) X(scatter_add_rows) X(bias_forward) X(bias_backward) X(rmsnorm_forward)     \
+        X(gather_rows) X(scatter_add_rows) X(unpermute_rows) X(bias_forward) X(bias_backward) X(rmsnorm_forward)     \
             X(rmsnorm_backward) X(rope) X(attention_forward) X(attention_backward)                 \
                 X(sinks_backward) X(kv_bytes) X(kv_append) X(kv_copy) X(attention_cached)          \
                     X(mla_expand_forward) X(mla_expand_backward) X(copy_columns) X(swiglu_forward) \
@@ -56,9 +56,10 @@ typedef struct rt_backend {
     void (*need_rows)(rt_dev *d, int64_t bytes); /* of a team, to itself */
     /* A team kernel over `units` units of about `cost` floats touched; each team at work has
        `scratch` bytes of the workspace. enum rt_kernel and struct rt_args_<args>:
-       core/device/kernels/list.h. A unit's result does not depend on who runs it. */
-    void (*launch)(rt_dev *d, int kernel, const void *args, int64_t units, int64_t cost,
-                   int64_t scratch);
+       core/device/kernels/list.h; act: the dtype of activations among them. A unit's result does
+       not depend on who runs it. */
+    void (*launch)(rt_dev *d, int kernel, rt_dtype act, const void *args, int64_t units,
+                   int64_t cost, int64_t scratch);
     int64_t (*teams)(rt_dev *d, int64_t columns); /* worth having for sums over rows */
     __typeof__(rt_dev_ready) *ready;
     __typeof__(rt_dev_workspace) *workspace;
@@ -76,6 +77,7 @@ extern const rt_backend rt_backend_strict; /* core/device/strict/strict.c */
 struct rt_dev {
     const rt_backend *backend;
     const rt_ops *ops;
+    rt_dtype act;       /* of activations, beside f32 which every device takes */
     void *state;        /* the backend's own */
     const void *caller; /* return address of the running checked call */
     uint8_t *stage;     /* copies of what rt_put was given */

@@ -74,6 +74,7 @@ static int open_device(rt_dev **out, const char *name, int threads, bool dry, rt
         return refuse_name(name, err);
     rt_dev *d = rt_alloc(1, sizeof *d, "a device");
     d->backend = b;
+    d->act = RT_F32;
     d->dry = dry;
     if (b->open(d, index, threads, err)) {
         free(d);
@@ -117,6 +118,7 @@ rt_dev_facts rt_dev_get(rt_dev *d)
 {
     rt_dev_facts f = { .name = d->backend->name,
                        .cpu_bits = true,
+                       .act = d->act,
                        .maps_files = d->backend->maps_files,
                        .waits = d->waits };
     d->backend->facts(d, &f);

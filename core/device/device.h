@@ -16,6 +16,7 @@
 #define RT_DEVICE_H
 
 #include "core/base/arena.h"
+#include "core/base/dtype.h"
 
 RT_BEGIN
 
@@ -51,6 +52,7 @@ typedef struct rt_dev_facts {
     int threads;
     bool cpu_bits;   /* its results are those of ops.h's contract, to the bit */
     bool bf16;       /* products and attention round their operands to bf16 */
+    rt_dtype act;    /* what activations and their gradients are best kept in: f32 or bf16 */
     bool maps_files; /* operations read mapped files where they lie */
     int64_t free;    /* bytes of memory that nobody has taken */
     int64_t memory;  /* bytes of all its memory; 0 = that of the host */

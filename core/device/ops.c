@@ -66,11 +66,18 @@ static bool is(const rt_tensor *t, rt_dtype dtype, int rank)
 }
 static bool f32(const rt_tensor *t, int rank) { return is(t, RT_F32, rank); }
 static bool i32(const rt_tensor *t, int rank) { return is(t, RT_I32, rank); }
-/* f32 of any rank with the shape of t */
-static bool f32_like(const rt_tensor *a, const rt_tensor *t)
+/* activations of this device */
+static bool is_act(const rt_dev *d, const rt_tensor *t, int rank)
 {
-    return a->dtype == RT_F32 && rt_tensor_same_shape(a, t);
+    return (t->dtype == RT_F32 || t->dtype == d->act) && t->rank == rank;
 }
+/* what t is, in shape and dtype */
+static bool like(const rt_tensor *a, const rt_tensor *t)
+{
+    return a->dtype == t->dtype && rt_tensor_same_shape(a, t);
+}
+/* of its dtype */
+static bool as(const rt_tensor *a, const rt_tensor *t) { return a->dtype == t->dtype; }
 /* vectors of n */
 static bool f32_n(const rt_tensor *t, int64_t n) { return f32(t, 1) && t->dim[0] == n; }
 static bool i32_n(const rt_tensor *t, int64_t n) { return i32(t, 1) && t->dim[0] == n; }
@@ -105,7 +112,7 @@ void rt_matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_te
                float beta)
 {
     HAVE(d, matmul);
-    NEED("matmul", f32(c, 2) && f32(a, 2) && b->rank == 2, c, a, b);
+    NEED("matmul", is_act(d, c, 2) && is_act(d, a, 2) && b->rank == 2, c, a, b);
     NEED("matmul", a->dim[ta] == c->dim[0] && b->dim[!tb] == c->dim[1], c, a, b);
     NEED("matmul", a->dim[!ta] == b->dim[tb], c, a, b);
     NEED("matmul", beta == 0.0f || beta == 1.0f, c, a, b);
@@ -118,14 +125,14 @@ void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, con
 {
     const char *op = "matmul_grouped";
     HAVE(d, matmul_grouped);
-    NEED(op, i32(offset, 1) && a->dtype == RT_F32 && c->dtype == RT_F32, c, a, b, offset);
+    NEED(op, i32(offset, 1) && is_act(d, a, 2) && is_act(d, c, ta ? 3 : 2), c, a, b, offset);
     NEED(op, beta == 0.0f || beta == 1.0f, c, a, b, offset);
     if (ta) {
-        NEED(op, c->rank == 3 && a->rank == 2 && f32(b, 2) && !tb, c, a, b, offset);
+        NEED(op, is_act(d, b, 2) && !tb, c, a, b, offset);
         NEED(op, offset->dim[0] == c->dim[0] + 1 && a->dim[0] == b->dim[0], c, a, b, offset);
         NEED(op, c->dim[1] == a->dim[1] && c->dim[2] == b->dim[1], c, a, b, offset);
     } else {
-        NEED(op, c->rank == 2 && a->rank == 2 && b->rank == 3, c, a, b, offset);
+        NEED(op, b->rank == 3, c, a, b, offset);
         NEED(op, offset->dim[0] == b->dim[0] + 1 && a->dim[0] == c->dim[0], c, a, b, offset);
         NEED(op, c->dim[1] == b->dim[tb ? 1 : 2] && a->dim[1] == b->dim[tb ? 2 : 1], c, a, b,
              offset);
@@ -142,7 +149,7 @@ void rt_matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, in
 {
     const char *op = "matmul_heads";
     HAVE(d, matmul_heads);
-    NEED(op, f32(c, 3) && f32(a, 3) && w->rank == 3, c, a, w);
+    NEED(op, is_act(d, c, 3) && is_act(d, a, 3) && w->rank == 3, c, a, w);
     NEED(op, c->dim[0] == a->dim[0] && c->dim[1] == a->dim[1] && c->dim[1] == w->dim[0], c, a, w);
     NEED(op, c0 >= 0 && a0 >= 0 && w0 >= 0 && n > 0 && w0 + n <= w->dim[1], c, a, w);
     NEED(op, c0 + (tb ? n : w->dim[2]) <= c->dim[2] && a0 + (tb ? w->dim[2] : n) <= a->dim[2], c, a,
@@ -171,7 +178,7 @@ void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w)
 void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *index)
 {
     HAVE(d, gather_rows);
-    NEED("gather_rows", f32(y, 2) && x->rank == 2 && i32_n(index, y->dim[0]), y, x, index);
+    NEED("gather_rows", is_act(d, y, 2) && x->rank == 2 && i32_n(index, y->dim[0]), y, x, index);
     NEED("gather_rows", y->dim[1] == x->dim[1], y, x, index);
     MOVES(d, y, y, index);
     RUN(d, gather_rows, y, x, index);
@@ -180,17 +187,18 @@ void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor
 void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index)
 {
     HAVE(d, scatter_add_rows);
-    NEED("scatter_add_rows", f32(x, 2) && f32(y, 2) && i32_n(index, y->dim[0]), x, y, index);
+    NEED("scatter_add_rows", f32(x, 2) || as(x, y), x, y, index);
+    NEED("scatter_add_rows", x->rank == 2 && is_act(d, y, 2) && i32_n(index, y->dim[0]), x, y, index);
     NEED("scatter_add_rows", x->dim[1] == y->dim[1], x, y, index);
     MOVES(d, y, y, y, index);
     RUN(d, scatter_add_rows, x, y, index);
 }
 
 /* One row b, or a row an expert of sorted rows. */
-static void check_bias(const char *op, const rt_tensor *y, const rt_tensor *b,
+static void check_bias(const rt_dev *d, const char *op, const rt_tensor *y, const rt_tensor *b,
                        const rt_tensor *offset)
 {
-    NEED(op, f32(y, 2), y);
+    NEED(op, is_act(d, y, 2), y);
     if (offset)
         NEED(op, f32_nk(b, offset->dim[0] - 1, y->dim[1]) && offset->dtype == RT_I32, y, b, offset);
     else
@@ -200,7 +208,7 @@ static void check_bias(const char *op, const rt_tensor *y, const rt_tensor *b,
 void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset)
 {
     HAVE(d, bias_forward);
-    check_bias("bias_forward", y, b, offset);
+    check_bias(d, "bias_forward", y, b, offset);
     MOVES(d, y, y);
     RUN(d, bias_forward, y, b, offset);
 }
@@ -208,7 +216,7 @@ void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tenso
 void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_tensor *offset)
 {
     HAVE(d, bias_backward);
-    check_bias("bias_backward", dy, db, offset);
+    check_bias(d, "bias_backward", dy, db, offset);
     MOVES(d, dy);
     RUN(d, bias_backward, db, dy, offset);
 }
@@ -216,12 +224,12 @@ void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_te
 void rt_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0, int64_t n)
 {
     HAVE(d, copy_columns);
-    NEED("copy_columns", f32(y, 3) && f32(x, 3) && y->dim[0] == x->dim[0], y, x);
+    NEED("copy_columns", is_act(d, y, 3) && as(x, y) && x->rank == 3 && y->dim[0] == x->dim[0], y, x);
     NEED("copy_columns", x->dim[1] == y->dim[1] || x->dim[1] == 1, y, x);
     NEED("copy_columns", n >= 0 && y0 >= 0 && x0 >= 0 && y0 + n <= y->dim[2] && x0 + n <= x->dim[2],
          y, x);
     if (d->dry)
-        d->cost.bytes += 8.0 * (double)y->dim[0] * (double)y->dim[1] * (double)n;
+        d->cost.bytes += 2.0 * (double)rt_dtype_bytes(y->dtype, 1) * (double)y->dim[0] * (double)y->dim[1] * (double)n;
     RUN(d, copy_columns, y, y0, x, x0, n);
 }
 
@@ -233,8 +241,8 @@ void rt_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tenso
 {
     const char *op = "rmsnorm_forward";
     HAVE(d, rmsnorm_forward);
-    NEED(op, f32(y, 2) && f32(x, 2) && y->dim[0] == x->dim[0] && y->dim[1] <= x->dim[1], y, rstd, x,
-         w);
+    NEED(op, is_act(d, y, 2) && as(x, y) && x->rank == 2, y, rstd, x, w);
+    NEED(op, y->dim[0] == x->dim[0] && y->dim[1] <= x->dim[1], y, rstd, x, w);
     NEED(op, f32_n(rstd, y->dim[0]) && f32_n(w, y->dim[1]), y, rstd, x, w);
     NEED(op, d->dry || y->data != x->data, y, rstd, x, w);
     MOVES(d, y, x);
@@ -246,7 +254,8 @@ void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tenso
 {
     const char *op = "rmsnorm_backward";
     HAVE(d, rmsnorm_backward);
-    NEED(op, f32(dx, 2) && f32(dy, 2) && f32(x, 2), dx, dw, dy, x, w, rstd);
+    NEED(op, is_act(d, dx, 2) && as(dy, dx) && as(x, dx), dx, dw, dy, x, w, rstd);
+    NEED(op, dy->rank == 2 && x->rank == 2, dx, dw, dy, x, w, rstd);
     NEED(op, dx->dim[0] == dy->dim[0] && x->dim[0] == dy->dim[0], dx, dw, dy, x, w, rstd);
     NEED(op, dx->dim[1] >= dy->dim[1] && x->dim[1] >= dy->dim[1], dx, dw, dy, x, w, rstd);
     NEED(op, f32_n(dw, dy->dim[1]) && f32_n(w, dy->dim[1]) && f32_n(rstd, dy->dim[0]), dx, dw, dy,
@@ -259,7 +268,7 @@ void rt_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *p
              bool interleaved, bool backward)
 {
     HAVE(d, rope);
-    NEED("rope", f32(x, 3) && f32(table, 2) && i32_n(pos, x->dim[0]), x, table, pos);
+    NEED("rope", is_act(d, x, 3) && f32(table, 2) && i32_n(pos, x->dim[0]), x, table, pos);
     NEED("rope", table->dim[1] % 2 == 0 && first >= 0 && first + table->dim[1] <= x->dim[2], x,
          table, pos);
     MOVES(d, x, x);
@@ -280,12 +289,13 @@ static rt_attention_shape shape_of(const rt_tensor *q, const rt_tensor *k, const
                                  .dv = v->dim[2] };
 }
 
-static void check_attention(const char *op, const rt_tensor *out, const rt_tensor *lse,
+static void check_attention(const rt_dev *d, const char *op, const rt_tensor *out, const rt_tensor *lse,
                             const rt_tensor *q, const rt_tensor *k, const rt_tensor *v,
                             const rt_rows *rows, const rt_attention_rule *rule)
 {
     NEED(op, !rule->sinks || f32_n(rule->sinks, q->dim[1]), rule->sinks, q);
-    NEED(op, f32(q, 3) && f32(k, 3) && f32(v, 3) && f32(out, 3), out, lse, q, k, v);
+    NEED(op, is_act(d, q, 3) && as(k, q) && as(v, q) && as(out, q), out, lse, q, k, v);
+    NEED(op, k->rank == 3 && v->rank == 3 && out->rank == 3, out, lse, q, k, v);
     NEED(op, q->dim[0] == rows->n && k->dim[0] == rows->n && v->dim[0] == rows->n, out, lse, q, k,
          v);
     NEED(op, k->dim[1] > 0 && q->dim[1] % k->dim[1] == 0 && v->dim[1] == k->dim[1], out, lse, q, k,
@@ -301,7 +311,7 @@ void rt_attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_te
                           const rt_attention_rule *rule)
 {
     HAVE(d, attention_forward);
-    check_attention("attention_forward", out, lse, q, k, v, rows, rule);
+    check_attention(d, "attention_forward", out, lse, q, k, v, rows, rule);
     rt_attention_shape s = shape_of(q, k, v, rows);
     rt_cost_attention(d, &s);
     MOVES(d, out, q, k, v);
@@ -315,9 +325,8 @@ void rt_attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tensor *d
 {
     const char *op = "attention_backward";
     HAVE(d, attention_backward);
-    check_attention(op, out, lse, q, k, v, rows, rule);
-    NEED(op, f32_like(dq, q) && f32_like(dk, k) && f32_like(dv, v) && f32_like(dout, out), dq, dk,
-         dv, dout);
+    check_attention(d, op, out, lse, q, k, v, rows, rule);
+    NEED(op, like(dq, q) && like(dk, k) && like(dv, v) && like(dout, out), dq, dk, dv, dout);
     rt_attention_shape s = shape_of(q, k, v, rows);
     s.backward = true;
     rt_cost_attention(d, &s);
@@ -330,7 +339,7 @@ void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, cons
 {
     const char *op = "sinks_backward";
     HAVE(d, sinks_backward);
-    NEED(op, f32(out, 3) && f32_like(dout, out) && f32_nk(lse, out->dim[0], out->dim[1]), dout, out,
+    NEED(op, is_act(d, out, 3) && like(dout, out) && f32_nk(lse, out->dim[0], out->dim[1]), dout, out,
          lse);
     NEED(op, f32_n(dsinks, out->dim[1]) && f32_n(sinks, out->dim[1]), dsinks, sinks, out);
     MOVES(d, dout, out);
@@ -354,9 +363,10 @@ void rt_kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v, 
 {
     const char *op = "kv_append";
     HAVE(d, kv_append);
-    NEED(op, f32(k, 3) && k->dim[0] == rows->n && k->dim[1] == kv->heads && k->dim[2] == kv->dk, k);
+    NEED(op, is_act(d, k, 3) && k->dim[0] == rows->n && k->dim[1] == kv->heads && k->dim[2] == kv->dk, k);
     if (!kv->v_in_k)
-        NEED(op, f32(v, 3) && v->dim[0] == rows->n && v->dim[1] == kv->heads && v->dim[2] == kv->dv,
+        NEED(op, as(v, k) && v->rank == 3 && v->dim[0] == rows->n && v->dim[1] == kv->heads &&
+                     v->dim[2] == kv->dv,
              k, v);
     check_pages(op, rows);
     MOVES(d, k, k);
@@ -380,7 +390,7 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
     const char *op = "attention_cached";
     HAVE(d, attention_cached);
     NEED(op, !rule->sinks || f32_n(rule->sinks, q->dim[1]), rule->sinks, q);
-    NEED(op, f32(out, 3) && f32(q, 3) && q->dim[0] == rows->n && out->dim[0] == rows->n, out, q);
+    NEED(op, is_act(d, out, 3) && as(q, out) && q->rank == 3 && q->dim[0] == rows->n && out->dim[0] == rows->n, out, q);
     NEED(op, q->dim[1] == out->dim[1] && q->dim[1] % kv->heads == 0, out, q);
     NEED(op, q->dim[2] == kv->dk && out->dim[2] == kv->dv, out, q);
     check_pages(op, rows);
@@ -397,10 +407,11 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
     RUN(d, attention_cached, out, q, kv, rows, rule);
 }
 
-static void check_mla(const char *op, const rt_tensor *k, const rt_tensor *v, const rt_tensor *kvb,
+static void check_mla(const rt_dev *d, const char *op, const rt_tensor *k, const rt_tensor *v, const rt_tensor *kvb,
                       const rt_tensor *kr)
 {
-    NEED(op, f32(k, 3) && f32(v, 3) && f32(kvb, 3) && f32(kr, 2), k, v, kvb, kr);
+    NEED(op, is_act(d, k, 3) && as(v, k) && as(kvb, k) && as(kr, k), k, v, kvb, kr);
+    NEED(op, v->rank == 3 && kvb->rank == 3 && kr->rank == 2, k, v, kvb, kr);
     NEED(op, k->dim[0] == v->dim[0] && k->dim[0] == kvb->dim[0] && k->dim[0] == kr->dim[0], k, v,
          kvb, kr);
     NEED(op, k->dim[1] == v->dim[1] && k->dim[1] == kvb->dim[1], k, v, kvb, kr);
@@ -413,7 +424,7 @@ void rt_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tenso
                            const rt_tensor *kr)
 {
     HAVE(d, mla_expand_forward);
-    check_mla("mla_expand_forward", k, v, kvb, kr);
+    check_mla(d, "mla_expand_forward", k, v, kvb, kr);
     MOVES(d, k, v, kvb, kr);
     RUN(d, mla_expand_forward, k, v, kvb, kr);
 }
@@ -422,7 +433,7 @@ void rt_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt
                             const rt_tensor *dv)
 {
     HAVE(d, mla_expand_backward);
-    check_mla("mla_expand_backward", dk, dv, dkvb, dkr);
+    check_mla(d, "mla_expand_backward", dk, dv, dkvb, dkr);
     MOVES(d, dkvb, dkr, dk, dv);
     RUN(d, mla_expand_backward, dkvb, dkr, dk, dv);
 }
@@ -434,7 +445,7 @@ void rt_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_
                        const rt_swiglu_rule *rule)
 {
     HAVE(d, swiglu_forward);
-    NEED("swiglu_forward", f32_like(y, gate) && f32_like(gate, y) && f32_like(up, y), y, gate, up);
+    NEED("swiglu_forward", is_act(d, y, y->rank) && like(gate, y) && like(up, y), y, gate, up);
     MOVES(d, y, gate, up);
     RUN(d, swiglu_forward, y, gate, up, rule);
 }
@@ -444,8 +455,8 @@ void rt_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_te
 {
     const char *op = "swiglu_backward";
     HAVE(d, swiglu_backward);
-    NEED(op, f32_like(dgate, dy) && f32_like(dup, dy) && f32_like(dy, dy), dgate, dup, dy);
-    NEED(op, f32_like(gate, dy) && f32_like(up, dy), gate, up, dy);
+    NEED(op, is_act(d, dy, dy->rank) && like(dgate, dy) && like(dup, dy), dgate, dup, dy);
+    NEED(op, like(gate, dy) && like(up, dy), gate, up, dy);
     MOVES(d, dgate, dup, dy, gate, up);
     RUN(d, swiglu_backward, dgate, dup, dy, gate, up, rule);
 }
@@ -481,7 +492,7 @@ void rt_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *dweight,
 {
     HAVE(d, route_backward);
     check_route("route_backward", idx, weight, score, dlogits, p);
-    NEED("route_backward", f32_like(dweight, weight), dweight, weight);
+    NEED("route_backward", like(dweight, weight), dweight, weight);
     MOVES(d, dlogits, dweight, idx, weight, score);
     RUN(d, route_backward, dlogits, dweight, idx, weight, score, p);
 }
@@ -513,10 +524,22 @@ void rt_route_load(rt_dev *d, rt_tensor *load, const rt_tensor *offset)
     RUN(d, route_load, load, offset);
 }
 
-static void check_combine(const char *op, const rt_tensor *y, const rt_tensor *ys,
+void rt_unpermute_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *slot)
+{
+    HAVE(d, unpermute_rows);
+    NEED("unpermute_rows", is_act(d, x, 2) && as(y, x) && y->rank == 2 && i32(slot, 2), x, y, slot);
+    NEED("unpermute_rows", slot->dim[0] == x->dim[0] && y->dim[1] == x->dim[1], x, y, slot);
+    NEED("unpermute_rows", y->dim[0] == x->dim[0] * slot->dim[1], x, y, slot);
+    NEED("unpermute_rows", slot->dim[1] <= RT_CHOICES_MAX, x, y, slot);
+    MOVES(d, x, x, y, slot);
+    RUN(d, unpermute_rows, x, y, slot);
+}
+
+static void check_combine(const rt_dev *d, const char *op, const rt_tensor *y, const rt_tensor *ys,
                           const rt_tensor *slot, const rt_tensor *weight)
 {
-    NEED(op, f32(y, 2) && f32(ys, 2) && i32(slot, 2) && f32(weight, 2), y, ys, slot, weight);
+    NEED(op, is_act(d, y, 2) && as(ys, y) && ys->rank == 2, y, ys, slot, weight);
+    NEED(op, i32(slot, 2) && f32(weight, 2), y, ys, slot, weight);
     NEED(op, slot->dim[0] == y->dim[0] && rt_tensor_same_shape(slot, weight), y, ys, slot, weight);
     NEED(op, ys->dim[0] == y->dim[0] * slot->dim[1] && ys->dim[1] == y->dim[1], y, ys, slot,
          weight);
@@ -526,7 +549,7 @@ void rt_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, const rt_t
                         const rt_tensor *weight)
 {
     HAVE(d, combine_forward);
-    check_combine("combine_forward", y, ys, slot, weight);
+    check_combine(d, "combine_forward", y, ys, slot, weight);
     MOVES(d, y, y, ys, slot, weight);
     RUN(d, combine_forward, y, ys, slot, weight);
 }
@@ -535,8 +558,8 @@ void rt_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt
                          const rt_tensor *ys, const rt_tensor *slot, const rt_tensor *weight)
 {
     HAVE(d, combine_backward);
-    check_combine("combine_backward", dy, ys, slot, weight);
-    NEED("combine_backward", f32_like(dys, ys) && f32_like(dweight, weight), dys, ys, dweight,
+    check_combine(d, "combine_backward", dy, ys, slot, weight);
+    NEED("combine_backward", like(dys, ys) && like(dweight, weight), dys, ys, dweight,
          weight);
     MOVES(d, dys, dweight, dy, ys, slot, weight);
     RUN(d, combine_backward, dys, dweight, dy, ys, slot, weight);
@@ -646,7 +669,7 @@ void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt
                    const rt_adamw *h)
 {
     HAVE(d, adamw_step);
-    NEED("adamw", f32_like(w, w) && f32_like(m, w) && f32_like(v, w) && f32_like(g, w), w, m, v, g);
+    NEED("adamw", w->dtype == RT_F32 && like(m, w) && like(v, w) && like(g, w), w, m, v, g);
     NEED("adamw", h->bias1 > 0.0f && h->bias2 > 0.0f, w);
     MOVES(d, w, w, m, m, v, v, g);
     RUN(d, adamw_step, w, m, v, g, h);

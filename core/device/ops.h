@@ -1,8 +1,10 @@
 /* ops.h: the operations of a device. Each states shapes, whether it overwrites (=) or accumulates
    (+=), and what may alias. ops.c checks shapes, dtypes and scalars once, for every backend: a
    mistake is rt_bug naming the operation and the shapes. When they run: device.h. Letters:
-   tensor.h. Activations, statistics, losses and gradients are f32; weights may be any dtype of
-   tensor.h where an argument says "any". Argument order: device, outputs, saved statistics, inputs,
+   tensor.h. Activations and their gradients are f32 or what the device keeps them in
+   (rt_dev_facts.act), all of an operation the same; arithmetic is f32, each element rounded once when
+   it is stored. Statistics, routes, logits, losses and gradients of weights are f32; weights may be
+   any dtype of tensor.h where an argument says "any". Argument order: device, outputs, saved statistics, inputs,
    scalars. A batch is ragged rows.
 
    NUMERIC CONTRACT OF THE CPU BACKEND. The same bits for scalar, AVX2 and AVX-512 code, for any
@@ -146,7 +148,8 @@ void rt_zero(rt_dev *d, rt_tensor *y);
 
 /* --- matrix products --------------------------------------------------------------------- */
 /* c(M,N) = a·b + beta c. a is (M,K), or (K,M) when ta; b is (K,N), or (N,K) when tb.
-   b any dtype, or a weight with a piece when tb (tensor.h); beta 0 or 1. Forward: (y, x, 0, w,
+   a and c activations or f32, each by itself; b any dtype, or a weight with a piece when tb
+   (tensor.h); beta 0 or 1. Forward: (y, x, 0, w,
    1); dx: (dx, dy, 0, w, 0); dw: (dw, dy, 1, x, 0). b.panels, when set, was made by pack_weight
    for (b, tb) = (w, 1) and is used instead of b. */
 void rt_matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b, bool tb,
@@ -170,8 +173,10 @@ void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w); /* for tb = 1 
 /* --- rows -------------------------------------------------------------------------------- */
 void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x,
                     const rt_tensor *index); /* y(M,C) = x[index], x any */
-void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y,
-                         const rt_tensor *index); /* x[index[i]] += y[i], ascending i */
+/* x[index[i]] += y[i], ascending i; x f32 or as y */
+void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index);
+/* x(N,C) += sum of y(N*A,C)[slot[n,a]], ascending slot: what each row's choices give back */
+void rt_unpermute_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *slot);
 /* y(N,C) += b(C); or rows sorted by expert, offset (E+1), which count from offset[0]: y += b(E,C)
    of the row's expert. offset NULL = one b. */
 void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);

@@ -5,11 +5,13 @@
 #include "core/device/kernels/list.h"
 
 /* kernel `name` over n units of about `cost` floats each */
-#define RUN(d, name, args, n, cost)                                                                \
-    (d)->backend->launch((d), RT_KERNEL_##name, (args), (n), (cost), 0)
+#define RUN(d, name, args, n, cost) RUN_WITH(d, name, args, n, cost, 0)
 /* the same, and a team has `bytes` of its own */
 #define RUN_WITH(d, name, args, n, cost, bytes)                                                    \
-    (d)->backend->launch((d), RT_KERNEL_##name, (args), (n), (cost), (bytes))
+    (d)->backend->launch((d), RT_KERNEL_##name, RT_F32, (args), (n), (cost), (bytes))
+/* with activations as the tensor is */
+#define RUN_AS(d, name, like, args, n, cost)                                                       \
+    (d)->backend->launch((d), RT_KERNEL_##name, (like)->dtype, (args), (n), (cost), 0)
 
 enum { EXP_COST = 8 }; /* of an exponential, in floats touched */
 
@@ -45,7 +47,7 @@ static void run_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x, const r
     check_range(d, "gather_rows", index, 0, x->dim[0]);
     bool plain = x->dtype == RT_F32 || x->dtype == RT_F16 || x->dtype == RT_BF16;
     if (plain || !d->backend->maps_files) {
-        RUN(d, gather_rows, &a, n, c);
+        RUN_AS(d, gather_rows, y, &a, n, c);
         return;
     }
     for (int64_t i = 0; i < n; i++)
@@ -59,13 +61,20 @@ static void run_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y,
     int64_t block = column_block(d, y->dim[1]);
     struct rt_args_scatter_add_rows a = { *x, *y, *index, block };
     check_range(d, "scatter_add_rows", index, 0, x->dim[0]);
-    RUN(d, scatter_add_rows, &a, rt_ceil_div(y->dim[1], block), y->dim[0] * block);
+    RUN_AS(d, scatter_add_rows, y, &a, rt_ceil_div(y->dim[1], block), y->dim[0] * block);
+}
+
+static void run_unpermute_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *slot)
+{
+    struct rt_args_unpermute_rows a = { *x, *y, *slot };
+    check_range(d, "unpermute_rows", slot, 0, y->dim[0]);
+    RUN_AS(d, unpermute_rows, x, &a, x->dim[0], slot->dim[1] * x->dim[1]);
 }
 
 static void run_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset)
 {
     struct rt_args_bias a = { *y, *b, offset ? *offset : (rt_tensor){ 0 }, 0 };
-    RUN(d, bias_forward, &a, y->dim[0], y->dim[1]);
+    RUN_AS(d, bias_forward, y, &a, y->dim[0], y->dim[1]);
 }
 
 static void run_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy,
@@ -73,7 +82,7 @@ static void run_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy,
 {
     int64_t block = column_block(d, dy->dim[1]), experts = offset ? offset->dim[0] - 1 : 1;
     struct rt_args_bias a = { *dy, *db, offset ? *offset : (rt_tensor){ 0 }, block };
-    RUN(d, bias_backward, &a, experts * rt_ceil_div(dy->dim[1], block),
+    RUN_AS(d, bias_backward, dy, &a, experts * rt_ceil_div(dy->dim[1], block),
         rt_ceil_div(dy->dim[0], experts) * block);
 }
 
@@ -81,21 +90,21 @@ static void run_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tenso
                              int64_t n)
 {
     struct rt_args_copy_columns a = { *y, *x, y0, x0, n };
-    RUN(d, copy_columns, &a, y->dim[0], y->dim[1] * n);
+    RUN_AS(d, copy_columns, y, &a, y->dim[0], y->dim[1] * n);
 }
 
 static void run_mla_expand_forward(rt_dev *d, rt_tensor *k, rt_tensor *v, const rt_tensor *kvb,
                                    const rt_tensor *kr)
 {
     struct rt_args_mla_expand_forward a = { *k, *v, *kvb, *kr };
-    RUN(d, mla_expand_forward, &a, k->dim[0], k->dim[1] * (k->dim[2] + v->dim[2]));
+    RUN_AS(d, mla_expand_forward, k, &a, k->dim[0], k->dim[1] * (k->dim[2] + v->dim[2]));
 }
 
 static void run_mla_expand_backward(rt_dev *d, rt_tensor *dkvb, rt_tensor *dkr, const rt_tensor *dk,
                                     const rt_tensor *dv)
 {
     struct rt_args_mla_expand_backward a = { *dkvb, *dkr, *dk, *dv };
-    RUN(d, mla_expand_backward, &a, dk->dim[0], dk->dim[1] * (dk->dim[2] + dv->dim[2]));
+    RUN_AS(d, mla_expand_backward, dk, &a, dk->dim[0], dk->dim[1] * (dk->dim[2] + dv->dim[2]));
 }
 
 /* --- norm, rope, feed-forward ------------------------------------------------------------------
@@ -105,7 +114,7 @@ static void run_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const 
                                 const rt_tensor *w, float eps)
 {
     struct rt_args_rmsnorm_forward a = { *y, *rstd, *x, *w, eps };
-    RUN(d, rmsnorm_forward, &a, y->dim[0], 2 * y->dim[1]);
+    RUN_AS(d, rmsnorm_forward, y, &a, y->dim[0], 2 * y->dim[1]);
 }
 
 static void run_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tensor *dy,
@@ -115,8 +124,8 @@ static void run_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const 
     int64_t n = dy->dim[0], c = dy->dim[1], block = column_block(d, c);
     struct rt_args_rmsnorm_backward a = { *dx, *dw, *dy, *x, *w, *rstd, beta, block };
     /* dw first: dx may overwrite dy */
-    RUN(d, rmsnorm_backward_w, &a, rt_ceil_div(c, block), 2 * n * block);
-    RUN(d, rmsnorm_backward, &a, n, 3 * c);
+    RUN_AS(d, rmsnorm_backward_w, dy, &a, rt_ceil_div(c, block), 2 * n * block);
+    RUN_AS(d, rmsnorm_backward, dy, &a, n, 3 * c);
 }
 
 static void run_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_tensor *pos,
@@ -124,21 +133,21 @@ static void run_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_t
 {
     struct rt_args_rope a = { *x, *table, *pos, first, interleaved, backward };
     check_range(d, "rope", pos, 0, table->dim[0]);
-    RUN(d, rope, &a, x->dim[0], x->dim[1] * table->dim[1]);
+    RUN_AS(d, rope, x, &a, x->dim[0], x->dim[1] * table->dim[1]);
 }
 
 static void run_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout,
                                const rt_tensor *out, const rt_tensor *lse, const rt_tensor *sinks)
 {
     struct rt_args_sinks_backward a = { *dsinks, *dout, *out, *lse, *sinks };
-    RUN(d, sinks_backward, &a, sinks->dim[0], out->dim[0] * (2 * out->dim[2] + EXP_COST));
+    RUN_AS(d, sinks_backward, out, &a, sinks->dim[0], out->dim[0] * (2 * out->dim[2] + EXP_COST));
 }
 
 static void run_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
                                const rt_swiglu_rule *rule)
 {
     struct rt_args_swiglu_forward a = { *y, *gate, *up, *rule };
-    RUN(d, swiglu_forward, &a, flat_blocks(y), EXP_COST * RT_FLAT_BLOCK);
+    RUN_AS(d, swiglu_forward, y, &a, flat_blocks(y), EXP_COST * RT_FLAT_BLOCK);
 }
 
 static void run_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, const rt_tensor *dy,
@@ -146,7 +155,7 @@ static void run_swiglu_backward(rt_dev *d, rt_tensor *dgate, rt_tensor *dup, con
                                 const rt_swiglu_rule *rule)
 {
     struct rt_args_swiglu_backward a = { *dgate, *dup, *dy, *gate, *up, *rule };
-    RUN(d, swiglu_backward, &a, flat_blocks(dy), EXP_COST * RT_FLAT_BLOCK);
+    RUN_AS(d, swiglu_backward, dy, &a, flat_blocks(dy), EXP_COST * RT_FLAT_BLOCK);
 }
 
 /* --- router ------------------------------------------------------------------------------------
@@ -194,7 +203,7 @@ static void run_combine_forward(rt_dev *d, rt_tensor *y, const rt_tensor *ys, co
                                 const rt_tensor *weight)
 {
     struct rt_args_combine_forward a = { *y, *ys, *slot, *weight };
-    RUN(d, combine_forward, &a, y->dim[0], slot->dim[1] * y->dim[1]);
+    RUN_AS(d, combine_forward, y, &a, y->dim[0], slot->dim[1] * y->dim[1]);
 }
 
 static void run_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, const rt_tensor *dy,
@@ -202,7 +211,7 @@ static void run_combine_backward(rt_dev *d, rt_tensor *dys, rt_tensor *dweight, 
                                  const rt_tensor *weight)
 {
     struct rt_args_combine_backward a = { *dys, *dweight, *dy, *ys, *slot, *weight };
-    RUN(d, combine_backward, &a, dy->dim[0], 2 * slot->dim[1] * dy->dim[1]);
+    RUN_AS(d, combine_backward, dy, &a, dy->dim[0], 2 * slot->dim[1] * dy->dim[1]);
 }
 
 /* --- head --------------------------------------------------------------------------------------
@@ -287,6 +296,7 @@ void rt_rows_ops(rt_ops *ops)
 {
     ops->gather_rows = run_gather_rows;
     ops->scatter_add_rows = run_scatter_add_rows;
+    ops->unpermute_rows = run_unpermute_rows;
     ops->bias_forward = run_bias_forward;
     ops->bias_backward = run_bias_backward;
     ops->copy_columns = run_copy_columns;

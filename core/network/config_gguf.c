@@ -32,7 +32,7 @@ static const rt_config_key keys[] = {
     KEY("attention.layer_norm_rms_epsilon", RT_KEY_FLOAT, norm_eps, RT_KEYS_ALL, true, 0, 1),
     KEY("rope.freq_base", RT_KEY_FLOAT, rope_theta, RT_KEYS_ALL, false, 1e-3, 1e12),
     KEY("attention.sliding_window", RT_KEY_INT, window, RT_KEYS_WINDOW, false, 0, 1 << 30),
-    KEY("expert_used_count", RT_KEY_INT, active, RT_KEYS_MOE, true, 1, 256),
+    KEY("expert_used_count", RT_KEY_INT, active, RT_KEYS_MOE, true, 1, RT_CHOICES_MAX),
     KEY("expert_feed_forward_length", RT_KEY_INT, expert_width, RT_KEYS_MOE, false, 1, DIM),
     KEY("expert_shared_feed_forward_length", RT_KEY_INT, shared_width, RT_KEYS_SHARED, false, 1,
         DIM),

@@ -27,7 +27,7 @@ const rt_config_key rt_config_keys[] = {
         DIM),
     KEY("n_routed_experts", RT_KEY_INT, experts, RT_KEYS_DEEP, true, 0, 1, RT_EXPERTS_MAX),
     KEY("num_experts", RT_KEY_INT, experts, RT_KEYS_QMOE, true, 0, 1, RT_EXPERTS_MAX),
-    KEY("num_experts_per_tok", RT_KEY_INT, active, RT_KEYS_MOE, true, 0, 1, 256),
+    KEY("num_experts_per_tok", RT_KEY_INT, active, RT_KEYS_MOE, true, 0, 1, RT_CHOICES_MAX),
     KEY("n_shared_experts", RT_KEY_INT, shared, RT_KEYS_DEEP, false, 0, 0, 256),
     KEY("n_group", RT_KEY_INT, groups, RT_KEYS_DEEP, false, 1, 1, 256),
     KEY("topk_group", RT_KEY_INT, groups_kept, RT_KEYS_DEEP, false, 1, 1, 256),

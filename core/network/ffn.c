@@ -264,7 +264,7 @@ static int routed_backward(rt_dev *d, const rt_config *c, int64_t layer, const r
         mlp_backward(d, &w->shared, &dw->shared, &s->shared, &ds->shared, dx, dy, x, NULL, 1.0f);
     if (experts_backward(d, &w->routed, &dw->routed, s, ds, layer, v, err))
         return -1;
-    rt_scatter_add_rows(d, dx, &ds->xs, &s->row);
+    rt_unpermute_rows(d, dx, &ds->xs, &s->slot);
     return 0;
 }
 

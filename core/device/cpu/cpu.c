@@ -170,12 +170,13 @@ static void rows_unit(void *ctx, int64_t unit, int member)
           rt_cpu_scratch(j->d, member, 0));
 }
 
-static void launch(rt_dev *d, int kernel, const void *args, int64_t n, int64_t cost,
+static void launch(rt_dev *d, int kernel, rt_dtype dtype, const void *args, int64_t n, int64_t cost,
                    int64_t scratch)
 {
     enum { RANGES = 4 }; /* a thread: who comes late leaves less to wait for */
     rt_row_fn *fn = rt_cpu_isa(d)->rows->kernel[kernel];
     int threads = (int)rt_min(n, rt_cpu_threads(d, n * cost));
+    (void)dtype; /* of activations: f32 */
     uint8_t *own = rt_cpu_scratch(d, 0, scratch);
     if (threads <= 1) {
         fn(args, 0, n, own);

@@ -150,11 +150,15 @@ static int open_cuda(rt_dev *d, int index, int threads, rt_err *err)
     c->ops.panels_bytes = panels_bytes;
     c->ops.pack_weight = pack_weight;
     d->ops = &c->ops;
-    if (c->bf16)
+    if (c->bf16) {
+        d->act = RT_BF16;
         rt_cuda_blas_open(d);
+    }
 #ifdef RT_EMULATE
-    if (emu_team() == 1)
+    if (emu_team() == 1) {
+        d->act = RT_F32;
         rt_cuda_emulated_ops(&c->ops);
+    }
     if (emu_team() == 1 && rt_dev_open(&c->cpu, "cpu", threads, err)) {
         free(c);
         return -1;
@@ -357,15 +361,16 @@ uint8_t *rt_cuda_scratch(rt_dev *d, int64_t bytes)
     return c->scratch;
 }
 
-static void launch(rt_dev *d, int kernel, const void *args, int64_t units, int64_t cost,
-                   int64_t scratch)
+static void launch(rt_dev *d, int kernel, rt_dtype act, const void *args, int64_t units,
+                   int64_t cost, int64_t scratch)
 {
     (void)cost;
     if (units <= 0)
         return;
     int64_t blocks = rt_min(units, rt_cuda_blocks(d, scratch)), each = rt_align_up(scratch, 256);
     uint8_t *own = rt_cuda_scratch(d, each * blocks);
-    rt_cuda_launch_team(d, kernel, args, units, blocks, (float *)(void *)own, each / 4);
+    (act == RT_F32 ? rt_cuda_launch_f32 : rt_cuda_launch_bf16)(d, kernel, args, units, blocks,
+                                                               (float *)(void *)own, each / 4);
 }
 
 static int64_t teams(rt_dev *d, int64_t columns)

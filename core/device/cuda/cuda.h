@@ -42,9 +42,11 @@ void rt_cuda_blas_open(rt_dev *d); /* matmul_blas.cu; where it is missing others
 void rt_cuda_blas_close(rt_dev *d);
 void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k);
 void rt_cuda_need_attention(rt_dev *d, const rt_attention_shape *s);
-/* kernels.cu: team kernel number `kernel` on so many blocks, each with scratch_floats of scratch. */
-void rt_cuda_launch_team(rt_dev *d, int kernel, const void *args, int64_t units, int64_t blocks,
-                         float *scratch, int64_t scratch_floats);
+/* kernels.cu, kernels_bf16.cu: team kernel number `kernel` on so many blocks, each with
+   scratch_floats of scratch, activations f32 and bf16. */
+typedef void rt_cuda_launch_fn(rt_dev *d, int kernel, const void *args, int64_t units,
+                               int64_t blocks, float *scratch, int64_t scratch_floats);
+rt_cuda_launch_fn rt_cuda_launch_f32, rt_cuda_launch_bf16;
 
 #ifdef RT_EMULATE
 /* emulate_ops.cc: every operation as the CPU does it, in the stream, for its bits. */

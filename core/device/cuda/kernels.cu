@@ -1,8 +1,16 @@
 /* kernels.cu: every team kernel (kernels/list.h) as a CUDA kernel: a block is a team, blocks walk
-   the units with a grid stride. */
+   the units with a grid stride. Activations are f32, or bf16 where kernels_bf16.cu includes it. */
 #include "core/device/cuda/cuda.h"
 
 #include "core/device/kernels/list.h"
+
+#ifdef RT_ACT_BF16
+#define KERNELS RT_KERNELS_ACT
+#define LAUNCH_TEAM rt_cuda_launch_bf16
+#else
+#define KERNELS RT_KERNELS
+#define LAUNCH_TEAM rt_cuda_launch_f32
+#endif
 
 enum { TEAM = 128 }; /* threads; a multiple of a warp, and at least route.h's sorters */
 
@@ -29,19 +37,19 @@ static int team(void)
         const struct rt_args_##arguments args = *(const struct rt_args_##arguments *)given;        \
         LAUNCH(name##_kernel, blocks, team(), 0, stream, args, n, scratch, floats);                \
     }
-RT_KERNELS(KERNEL)
+KERNELS(KERNEL)
 
 static const struct {
     const char *name;
     void (*launch)(cudaStream_t, const void *, int64_t, unsigned, float *, int64_t);
-} kernels[RT_KERNEL_COUNT] = {
+} kernels[] = { /* the activations' come first in enum rt_kernel */
 #define ENTRY(name, arguments) { #name, launch_##name },
-    RT_KERNELS(ENTRY)
+    KERNELS(ENTRY)
 #undef ENTRY
 };
 
-void rt_cuda_launch_team(rt_dev *d, int kernel, const void *args, int64_t units, int64_t blocks,
-                         float *scratch, int64_t scratch_floats)
+void LAUNCH_TEAM(rt_dev *d, int kernel, const void *args, int64_t units, int64_t blocks,
+                 float *scratch, int64_t scratch_floats)
 {
     kernels[kernel].launch(rt_cuda_of(d)->stream, args, units, (unsigned)blocks, scratch,
                            scratch_floats);

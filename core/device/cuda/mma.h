@@ -12,13 +12,6 @@
 
 #include "core/device/kernels/team.h"
 
-/* Rounded to nearest even; NaN stays NaN. */
-LANES_FN uint32_t bf16_bits(float x)
-{
-    uint32_t u = rt_bits_of_float(x);
-    return x != x ? 0x7fc0u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
-}
-LANES_FN float bf16_value(uint32_t bits) { return rt_float_of_bits(bits << 16); }
 LANES_FN uint32_t bf16_pair(float low, float high)
 {
 #ifdef RT_EMULATE

@@ -19,7 +19,7 @@ struct rt_args_gather_rows {
 TEAM_FN void rt_gather_rows_unit(const struct rt_args_gather_rows *a, int64_t unit, float *scratch)
 {
     int64_t c = a->y.dim[1], at = team_i32(&a->index)[unit] * c;
-    float *__restrict__ y = team_row(&a->y, unit, c);
+    act *__restrict__ y = act_row(&a->y, unit, c);
     (void)scratch;
     if (a->x.dtype == RT_F32) {
         const float *x = (const float *)a->x.data + at;
@@ -50,10 +50,46 @@ TEAM_FN void rt_scatter_add_rows_unit(const struct rt_args_scatter_add_rows *a, 
     const int32_t *index = team_i32(&a->index);
     (void)scratch;
     for (int64_t r = 0; r < m; r++) {
-        float *__restrict__ x = team_row(&a->x, index[r], c) + begin;
-        const float *__restrict__ y = team_row(&a->y, r, c) + begin;
-        for (int64_t i = team_rank(); i < width; i += team_size())
-            x[i] += y[i];
+        const act *__restrict__ y = act_row(&a->y, r, c) + begin;
+        if (a->x.dtype == RT_F32) {
+            float *__restrict__ x = team_row(&a->x, index[r], c) + begin;
+            for (int64_t i = team_rank(); i < width; i += team_size())
+                x[i] += y[i];
+        } else {
+            act *__restrict__ x = act_row(&a->x, index[r], c) + begin;
+            for (int64_t i = team_rank(); i < width; i += team_size())
+                x[i] += y[i];
+        }
+    }
+}
+
+struct rt_args_unpermute_rows {
+    rt_tensor x, y, slot; /* (N,C) (N*A,C) (N,A) */
+};
+
+/* unit: row */
+TEAM_FN void rt_unpermute_rows_unit(const struct rt_args_unpermute_rows *a, int64_t unit,
+                                    float *scratch)
+{
+    TEAM_SHARED(int32_t, order, RT_CHOICES_MAX);
+    int64_t c = a->x.dim[1], active = a->slot.dim[1];
+    const int32_t *slot = team_i32(&a->slot) + unit * active;
+    act *__restrict__ x = act_row(&a->x, unit, c);
+    (void)scratch;
+    team_sync(); /* the unit before may still read */
+    if (team_rank() == 0)
+        for (int64_t k = 0; k < active; k++) {
+            int64_t at = k;
+            for (; at > 0 && order[at - 1] > slot[k]; at--)
+                order[at] = order[at - 1];
+            order[at] = slot[k];
+        }
+    team_sync();
+    for (int64_t i = lanes_first(); i < c; i += lanes_step()) {
+        lanes sum = lanes_load(x + i, c - i, 0.0f);
+        for (int64_t k = 0; k < active; k++)
+            sum = lanes_add(sum, lanes_load(act_row(&a->y, order[k], c) + i, c - i, 0.0f));
+        lanes_store(x + i, sum, c - i);
     }
 }
 
@@ -81,7 +117,7 @@ TEAM_FN void rt_bias_forward_unit(const struct rt_args_bias *a, int64_t unit, fl
 {
     int64_t c = a->y.dim[1];
     int64_t e = a->offset.data ? bias_expert(&a->offset, unit + team_i32(&a->offset)[0]) : 0;
-    float *__restrict__ y = team_row(&a->y, unit, c);
+    act *__restrict__ y = act_row(&a->y, unit, c);
     const float *__restrict__ b = team_row(&a->b, e, c);
     (void)scratch;
     for (int64_t i = team_rank(); i < c; i += team_size())
@@ -98,7 +134,7 @@ TEAM_FN void rt_bias_backward_unit(const struct rt_args_bias *a, int64_t unit, f
     float *__restrict__ db = team_row(&a->b, e, c) + begin;
     (void)scratch;
     for (int64_t r = first; r < last; r++) {
-        const float *__restrict__ dy = team_row(&a->y, r, c) + begin;
+        const act *__restrict__ dy = act_row(&a->y, r, c) + begin;
         for (int64_t i = team_rank(); i < width; i += team_size())
             db[i] += dy[i];
     }
@@ -116,8 +152,8 @@ TEAM_FN void rt_copy_columns_unit(const struct rt_args_copy_columns *a, int64_t 
     int64_t heads = a->y.dim[1], dy = a->y.dim[2], hx = a->x.dim[1], dx = a->x.dim[2];
     (void)scratch;
     for (int64_t h = 0; h < heads; h++) {
-        float *__restrict__ y = team_row(&a->y, unit * heads + h, dy) + a->y0;
-        const float *__restrict__ x = team_row(&a->x, unit * hx + (hx > 1 ? h : 0), dx) + a->x0;
+        act *__restrict__ y = act_row(&a->y, unit * heads + h, dy) + a->y0;
+        const act *__restrict__ x = act_row(&a->x, unit * hx + (hx > 1 ? h : 0), dx) + a->x0;
         for (int64_t i = team_rank(); i < a->n; i += team_size())
             y[i] = x[i];
     }
@@ -132,12 +168,12 @@ TEAM_FN void rt_mla_expand_forward_unit(const struct rt_args_mla_expand_forward 
                                         float *scratch)
 {
     int64_t heads = a->k.dim[1], dk = a->k.dim[2], dv = a->v.dim[2], dn = a->kvb.dim[2] - dv;
-    const float *rope = team_row(&a->kr, unit + 1, a->kr.dim[1]) - (dk - dn);
+    const act *rope = act_row(&a->kr, unit + 1, a->kr.dim[1]) - (dk - dn);
     (void)scratch;
     for (int64_t h = 0; h < heads; h++) {
-        float *__restrict__ k = team_row(&a->k, unit * heads + h, dk);
-        float *__restrict__ v = team_row(&a->v, unit * heads + h, dv);
-        const float *__restrict__ kvb = team_row(&a->kvb, unit * heads + h, dn + dv);
+        act *__restrict__ k = act_row(&a->k, unit * heads + h, dk);
+        act *__restrict__ v = act_row(&a->v, unit * heads + h, dv);
+        const act *__restrict__ kvb = act_row(&a->kvb, unit * heads + h, dn + dv);
         for (int64_t i = team_rank(); i < dn; i += team_size())
             k[i] = kvb[i];
         for (int64_t i = team_rank(); i < dk - dn; i += team_size())
@@ -157,18 +193,20 @@ TEAM_FN void rt_mla_expand_backward_unit(const struct rt_args_mla_expand_backwar
 {
     int64_t heads = a->dk.dim[1], dk = a->dk.dim[2], dv = a->dv.dim[2];
     int64_t dn = a->dkvb.dim[2] - dv, p = dk - dn;
-    float *__restrict__ rope = team_row(&a->dkr, unit + 1, a->dkr.dim[1]) - p;
+    act *__restrict__ rope = act_row(&a->dkr, unit + 1, a->dkr.dim[1]) - p;
     (void)scratch;
-    for (int64_t i = team_rank(); i < p; i += team_size())
-        rope[i] = 0.0f;
+    for (int64_t i = lanes_first(); i < p; i += lanes_step()) {
+        lanes sum = lanes_set(0.0f);
+        for (int64_t h = 0; h < heads; h++)
+            sum = lanes_add(sum, lanes_load(act_row(&a->dk, unit * heads + h, dk) + dn + i, p - i, 0.0f));
+        lanes_store(rope + i, sum, p - i);
+    }
     for (int64_t h = 0; h < heads; h++) {
-        const float *__restrict__ k = team_row(&a->dk, unit * heads + h, dk);
-        const float *__restrict__ v = team_row(&a->dv, unit * heads + h, dv);
-        float *__restrict__ kvb = team_row(&a->dkvb, unit * heads + h, dn + dv);
+        const act *__restrict__ k = act_row(&a->dk, unit * heads + h, dk);
+        const act *__restrict__ v = act_row(&a->dv, unit * heads + h, dv);
+        act *__restrict__ kvb = act_row(&a->dkvb, unit * heads + h, dn + dv);
         for (int64_t i = team_rank(); i < dn; i += team_size())
             kvb[i] = k[i];
-        for (int64_t i = team_rank(); i < p; i += team_size())
-            rope[i] += k[dn + i];
         for (int64_t i = team_rank(); i < dv; i += team_size())
             kvb[dn + i] = v[i];
     }

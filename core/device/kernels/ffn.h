@@ -23,8 +23,8 @@ TEAM_FN void rt_swiglu_forward_unit(const struct rt_args_swiglu_forward *a, int6
 {
     int64_t begin = unit * RT_FLAT_BLOCK;
     int64_t n = rt_min(RT_FLAT_BLOCK, team_elements(&a->y) - begin);
-    float *y = team_f32(&a->y) + begin;
-    const float *gate = team_f32(&a->gate) + begin, *up = team_f32(&a->up) + begin;
+    act *y = team_act(&a->y) + begin;
+    const act *gate = team_act(&a->gate) + begin, *up = team_act(&a->up) + begin;
     float alpha = a->rule.alpha, limit = a->rule.limit, shift = a->rule.shift, back = 1.0f / alpha;
     (void)scratch;
     for (int64_t i = team_rank(); i < n; i += team_size()) {
@@ -45,9 +45,9 @@ TEAM_FN void rt_swiglu_backward_unit(const struct rt_args_swiglu_backward *a, in
 {
     int64_t begin = unit * RT_FLAT_BLOCK;
     int64_t n = rt_min(RT_FLAT_BLOCK, team_elements(&a->dy) - begin);
-    float *dgate = team_f32(&a->dgate) + begin, *dup = team_f32(&a->dup) + begin;
-    const float *dy = team_f32(&a->dy) + begin;
-    const float *gate = team_f32(&a->gate) + begin, *up = team_f32(&a->up) + begin;
+    act *dgate = team_act(&a->dgate) + begin, *dup = team_act(&a->dup) + begin;
+    const act *dy = team_act(&a->dy) + begin;
+    const act *gate = team_act(&a->gate) + begin, *up = team_act(&a->up) + begin;
     float alpha = a->rule.alpha, limit = a->rule.limit, shift = a->rule.shift;
     (void)scratch;
     for (int64_t i = team_rank(); i < n; i += team_size()) {

@@ -12,9 +12,11 @@
 #include "core/device/kernels/optim.h"
 #include "core/device/kernels/route.h"
 
-#define RT_KERNELS(X)                                                                              \
+/* over activations; and all */
+#define RT_KERNELS_ACT(X)                                                                          \
     X(gather_rows, gather_rows)                                                                    \
     X(scatter_add_rows, scatter_add_rows)                                                          \
+    X(unpermute_rows, unpermute_rows)                                                              \
     X(bias_forward, bias)                                                                          \
     X(bias_backward, bias)                                                                         \
     X(rmsnorm_forward, rmsnorm_forward)                                                            \
@@ -27,13 +29,16 @@
     X(sinks_backward, sinks_backward)                                                              \
     X(swiglu_forward, swiglu_forward)                                                              \
     X(swiglu_backward, swiglu_backward)                                                            \
+    X(combine_forward, combine_forward)                                                            \
+    X(combine_backward, combine_backward)
+
+#define RT_KERNELS(X)                                                                              \
+    RT_KERNELS_ACT(X)                                                                              \
     X(route_forward, route_forward)                                                                \
     X(route_backward, route_backward)                                                              \
     X(route_sort, route_sort)                                                                      \
     X(route_balance, route_balance)                                                                \
     X(route_load, route_load)                                                                      \
-    X(combine_forward, combine_forward)                                                            \
-    X(combine_backward, combine_backward)                                                          \
     X(loss, loss)                                                                                  \
     X(sample, sample)                                                                              \
     X(capture, capture)                                                                            \

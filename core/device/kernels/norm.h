@@ -15,8 +15,8 @@ TEAM_FN void rt_rmsnorm_forward_unit(const struct rt_args_rmsnorm_forward *a, in
                                      float *scratch)
 {
     int64_t c = a->y.dim[1];
-    float *__restrict__ y = team_row(&a->y, unit, c);
-    const float *__restrict__ x = team_row(&a->x, unit, a->x.dim[1]);
+    act *__restrict__ y = act_row(&a->y, unit, c);
+    const act *__restrict__ x = act_row(&a->x, unit, a->x.dim[1]);
     const float *__restrict__ w = team_f32(&a->w);
     float rstd = 1.0f / sqrtf(team_dot(x, x, c) / (float)c + a->eps);
     (void)scratch;
@@ -37,9 +37,9 @@ TEAM_FN void rt_rmsnorm_backward_unit(const struct rt_args_rmsnorm_backward *a, 
                                       float *scratch)
 {
     int64_t c = a->dy.dim[1];
-    float *__restrict__ dx = team_row(&a->dx, unit, a->dx.dim[1]);
-    const float *__restrict__ dy = team_row(&a->dy, unit, c);
-    const float *__restrict__ x = team_row(&a->x, unit, a->x.dim[1]);
+    act *__restrict__ dx = act_row(&a->dx, unit, a->dx.dim[1]);
+    const act *__restrict__ dy = act_row(&a->dy, unit, c);
+    const act *__restrict__ x = act_row(&a->x, unit, a->x.dim[1]);
     const float *__restrict__ w = team_f32(&a->w);
     float rstd = team_f32(&a->rstd)[unit];
     double sum = 0.0;
@@ -72,8 +72,8 @@ TEAM_FN void rt_rmsnorm_backward_w_unit(const struct rt_args_rmsnorm_backward *a
     float *__restrict__ dw = team_f32(&a->dw) + begin;
     (void)scratch;
     for (int64_t r = 0; r < n; r++) {
-        const float *__restrict__ dy = team_row(&a->dy, r, c) + begin;
-        const float *__restrict__ x = team_row(&a->x, r, a->x.dim[1]) + begin;
+        const act *__restrict__ dy = act_row(&a->dy, r, c) + begin;
+        const act *__restrict__ x = act_row(&a->x, r, a->x.dim[1]) + begin;
         float rstd = team_f32(&a->rstd)[r];
         for (int64_t i = team_rank(); i < width; i += team_size())
             dw[i] = fmaf(dy[i], x[i] * rstd, dw[i]);
@@ -95,7 +95,7 @@ TEAM_FN void rt_rope_unit(const struct rt_args_rope *a, int64_t unit, float *scr
     float sign = a->backward ? -1.0f : 1.0f;
     (void)scratch;
     for (int64_t h = 0; h < heads; h++) {
-        float *x = team_row(&a->x, unit * heads + h, d) + a->first;
+        act *x = act_row(&a->x, unit * heads + h, d) + a->first;
         if (a->interleaved) {
             for (int64_t i = team_rank(); i < half; i += team_size()) {
                 float even = x[2 * i], odd = x[2 * i + 1], s = sign * sine[i];
@@ -103,7 +103,7 @@ TEAM_FN void rt_rope_unit(const struct rt_args_rope *a, int64_t unit, float *scr
                 x[2 * i + 1] = fmaf(odd, cosine[i], even * s);
             }
         } else {
-            float *__restrict__ lo = x, *__restrict__ hi = x + half;
+            act *__restrict__ lo = x, *__restrict__ hi = x + half;
             for (int64_t i = team_rank(); i < half; i += team_size()) {
                 float a0 = lo[i], a1 = hi[i], s = sign * sine[i];
                 lo[i] = fmaf(a0, cosine[i], -(a1 * s));
@@ -128,7 +128,7 @@ TEAM_FN void rt_sinks_backward_unit(const struct rt_args_sinks_backward *a, int6
     for (int64_t r = 0; r < n; r++) {
         int64_t at = r * heads + unit;
         float p = rt_expf(sink - team_f32(&a->lse)[at]);
-        sum = fmaf(-p, team_dot(team_row(&a->dout, at, dv), team_row(&a->out, at, dv), dv), sum);
+        sum = fmaf(-p, team_dot(act_row(&a->dout, at, dv), act_row(&a->out, at, dv), dv), sum);
     }
     team_sync();
     if (team_rank() == 0)

@@ -223,13 +223,16 @@ TEAM_FN void rt_combine_forward_unit(const struct rt_args_combine_forward *a, in
                                      float *scratch)
 {
     int64_t c = a->y.dim[1], active = a->slot.dim[1];
-    float *__restrict__ y = team_row(&a->y, unit, c);
+    const int32_t *slot = team_i32(&a->slot) + unit * active;
+    const float *weight = team_f32(&a->weight) + unit * active;
+    act *__restrict__ y = act_row(&a->y, unit, c);
     (void)scratch;
-    for (int64_t k = 0; k < active; k++) {
-        const float *__restrict__ ys = team_row(&a->ys, team_i32(&a->slot)[unit * active + k], c);
-        float w = team_f32(&a->weight)[unit * active + k];
-        for (int64_t i = team_rank(); i < c; i += team_size())
-            y[i] = fmaf(w, ys[i], y[i]);
+    for (int64_t i = lanes_first(); i < c; i += lanes_step()) {
+        lanes sum = lanes_load(y + i, c - i, 0.0f);
+        for (int64_t k = 0; k < active; k++)
+            sum = lanes_fma(lanes_set(weight[k]),
+                            lanes_load(act_row(&a->ys, slot[k], c) + i, c - i, 0.0f), sum);
+        lanes_store(y + i, sum, c - i);
     }
 }
 
@@ -242,13 +245,13 @@ TEAM_FN void rt_combine_backward_unit(const struct rt_args_combine_backward *a, 
                                       float *scratch)
 {
     int64_t c = a->dy.dim[1], active = a->slot.dim[1];
-    const float *__restrict__ dy = team_row(&a->dy, unit, c);
+    const act *__restrict__ dy = act_row(&a->dy, unit, c);
     (void)scratch;
     for (int64_t k = 0; k < active; k++) {
         int64_t slot = team_i32(&a->slot)[unit * active + k];
-        float *__restrict__ dys = team_row(&a->dys, slot, c);
+        act *__restrict__ dys = act_row(&a->dys, slot, c);
         float w = team_f32(&a->weight)[unit * active + k];
-        float dot = team_dot(dy, team_row(&a->ys, slot, c), c);
+        float dot = team_dot(dy, act_row(&a->ys, slot, c), c);
         if (team_rank() == 0)
             team_f32(&a->dweight)[unit * active + k] = dot;
         for (int64_t i = team_rank(); i < c; i += team_size())

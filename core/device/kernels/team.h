@@ -4,8 +4,9 @@
      for (i = team_rank(); i < n; i += team_size())       elements, gcc vectorizes
      for (i = lanes_first(); i < n; i += lanes_step())    sums, through lanes_load .. team_sum_lanes
    are each other's equals. Every rank of a team takes the same branches around team_sync and the
-   functions that hold one (team_*). solo_* functions are for one rank alone. Plain C11 that is
-   C++17 too. Holds no operation. */
+   functions that hold one (team_*). solo_* functions are for one rank alone. Activations are of
+   type act: float, or bf16 where a GPU's kernels are compiled a second time for them (RT_ACT_BF16).
+   Plain C11 that is C++17 too. Holds no operation. */
 #ifndef RT_KERNELS_TEAM_H
 #define RT_KERNELS_TEAM_H
 
@@ -24,6 +25,30 @@ enum { TEAM_LANES = 1 };
 #define TEAM_BLOCK (INT64_C(128) * team_size())
 typedef float lanes;
 
+/* Rounded to nearest even; NaN stays NaN. */
+LANES_FN uint32_t bf16_bits(float x)
+{
+    uint32_t u = rt_bits_of_float(x);
+    return x != x ? 0x7fc0u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+}
+LANES_FN float bf16_value(uint32_t bits) { return rt_float_of_bits(bits << 16); }
+
+#ifdef RT_ACT_BF16
+/* An activation as it is stored: what arithmetic sees is a float. */
+struct act {
+    uint16_t bits;
+    __device__ operator float() const { return bf16_value(bits); }
+    __device__ act &operator=(float x)
+    {
+        bits = (uint16_t)bf16_bits(x);
+        return *this;
+    }
+    __device__ act &operator+=(float x) { return *this = float(*this) + x; }
+};
+#else
+typedef float act;
+#endif
+
 LANES_FN int64_t team_rank(void) { return threadIdx.x; }
 LANES_FN int64_t team_size(void) { return blockDim.x; }
 LANES_FN void team_sync(void) { __syncthreads(); }
@@ -35,6 +60,17 @@ LANES_FN void lanes_store(float *p, lanes x, int64_t left)
     if (left > 0)
         *p = x;
 }
+#ifdef RT_ACT_BF16
+LANES_FN lanes lanes_load(const act *p, int64_t left, float fill)
+{
+    return left > 0 ? float(*p) : fill;
+}
+LANES_FN void lanes_store(act *p, lanes x, int64_t left)
+{
+    if (left > 0)
+        *p = x;
+}
+#endif
 LANES_FN lanes lanes_add(lanes a, lanes b) { return a + b; }
 LANES_FN lanes lanes_sub(lanes a, lanes b) { return a - b; }
 LANES_FN lanes lanes_mul(lanes a, lanes b) { return a * b; }
@@ -118,6 +154,7 @@ TEAM_FN int64_t team_find(const float *x, int64_t n, float value)
 enum { TEAM_LANES = 16 };
 #define TEAM_BLOCK INT64_C(2048)
 typedef rt_v16 lanes;
+typedef float act;
 
 LANES_FN int64_t team_rank(void) { return 0; }
 LANES_FN int64_t team_size(void) { return 1; }
@@ -185,6 +222,11 @@ LANES_FN int64_t team_elements(const rt_tensor *t)
 {
     return t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3];
 }
+LANES_FN act *team_act(const rt_tensor *t) { return (act *)t->data; }
+LANES_FN act *act_row(const rt_tensor *t, int64_t i, int64_t width)
+{
+    return (act *)t->data + i * width;
+}
 /* row i of a tensor whose rows are its outermost dimension, f32 */
 LANES_FN float *team_row(const rt_tensor *t, int64_t i, int64_t width)
 {
@@ -206,7 +248,7 @@ TEAM_FN float team_sum(const float *x, int64_t n)
     return (float)sum;
 }
 
-TEAM_FN float team_dot(const float *x, const float *y, int64_t n)
+TEAM_FN float team_dot(const act *x, const act *y, int64_t n)
 {
     double sum = 0.0;
     for (int64_t b = 0; b < n; b += TEAM_BLOCK) {

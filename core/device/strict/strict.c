@@ -455,6 +455,7 @@ LATE(matmul_heads, OUT(c), V(int64_t, c0), ANY(a1), V(int64_t, a0), IN(w), V(int
 LATE(pack_weight, V(void *, panels), IN(w))
 LATE(gather_rows, OUT(y), ANY(x), IN(index))
 LATE(scatter_add_rows, ADD(x), IN(y), IN(index))
+LATE(unpermute_rows, ADD(x), IN(y), IN(slot))
 LATE(bias_forward, ADD(y), IN(b), IN(offset))
 LATE(bias_backward, ADD(db), IN(dy), IN(offset))
 LATE(rmsnorm_forward, OUT(y), OUT(rstd), IN(x), IN(w), V(float, eps))
