@@ -22,11 +22,13 @@ struct ops_case;
 struct ops_buffers { /* device memory in run, f64 or host copies elsewhere */
     float *in[OPS_IN], *din[OPS_IN], *out[OPS_OUT], *dout[OPS_OUT];
     int32_t *i[OPS_INT];
+    rt_dtype act; /* of the activations among them */
 };
 
 struct ops_shape {
     int64_t in[OPS_IN], out[OPS_OUT], i[OPS_INT];
     enum ops_fill fill[OPS_IN];
+    bool in_act[OPS_IN], out_act[OPS_OUT]; /* activations, as their gradients are; else f32 */
 };
 
 struct ops_kind {
@@ -58,14 +60,15 @@ static void rmsnorm_shape(const int64_t *p, struct ops_shape *s)
 {
     s->in[0] = p[0] * p[2], s->in[1] = p[1];
     s->out[0] = p[0] * p[1], s->out[1] = p[0];
+    s->in_act[0] = s->out_act[0] = true;
     s->fill[0] = p[3] ? ADDS : OVERWRITES, s->fill[1] = ADDS;
 }
 
 static void rmsnorm_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
     int64_t n = c->p[0], w = c->p[1], ld = c->p[2];
-    rt_tensor x = rt_tensor_2(b->in[0], RT_F32, n, ld), dx = rt_tensor_2(b->din[0], RT_F32, n, ld);
-    rt_tensor y = rt_tensor_2(b->out[0], RT_F32, n, w), dy = rt_tensor_2(b->dout[0], RT_F32, n, w);
+    rt_tensor x = rt_tensor_2(b->in[0], b->act, n, ld), dx = rt_tensor_2(b->din[0], b->act, n, ld);
+    rt_tensor y = rt_tensor_2(b->out[0], b->act, n, w), dy = rt_tensor_2(b->dout[0], b->act, n, w);
     rt_tensor g = rt_tensor_1(b->in[1], RT_F32, w), dg = rt_tensor_1(b->din[1], RT_F32, w);
     rt_tensor rstd = rt_tensor_1(b->out[1], RT_F32, n);
     rt_rmsnorm_forward(d, &y, &rstd, &x, &g, 1e-3f);
@@ -105,6 +108,7 @@ static void rope_shape(const int64_t *p, struct ops_shape *s)
     s->in[0] = s->out[0] = p[0] * p[1] * p[2];
     s->in[1] = p[6] * p[4];
     s->i[0] = p[0];
+    s->in_act[0] = s->out_act[0] = true;
     s->fill[0] = OVERWRITES;
 }
 
@@ -122,7 +126,7 @@ static void rope_fill(const struct ops_case *c, struct ops_buffers *b)
 
 static void rope_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
-    rt_tensor x = rt_tensor_3(b->in[0], RT_F32, c->p[0], c->p[1], c->p[2]), y = x, dx = x, dy = x;
+    rt_tensor x = rt_tensor_3(b->in[0], b->act, c->p[0], c->p[1], c->p[2]), y = x, dx = x, dy = x;
     rt_tensor table = rt_tensor_2(b->in[1], RT_F32, c->p[6], c->p[4]);
     rt_tensor pos = rt_tensor_1(b->i[0], RT_I32, c->p[0]);
     y.data = b->out[0], dx.data = b->din[0], dy.data = b->dout[0];
@@ -158,16 +162,17 @@ static void mla_shape(const int64_t *p, struct ops_shape *s)
 {
     s->in[0] = p[0] * p[1] * (p[2] + p[3]), s->in[1] = p[0] * (p[4] + p[5]);
     s->out[0] = p[0] * p[1] * (p[2] + p[5]), s->out[1] = p[0] * p[1] * p[3];
+    s->in_act[0] = s->in_act[1] = s->out_act[0] = s->out_act[1] = true;
     s->fill[0] = OVERWRITES, s->fill[1] = STARTS_AT_ZERO;
 }
 
 static void mla_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
     int64_t n = c->p[0], h = c->p[1], dn = c->p[2], dv = c->p[3], r = c->p[4], p = c->p[5];
-    rt_tensor kvb = rt_tensor_3(b->in[0], RT_F32, n, h, dn + dv), dkvb = kvb;
-    rt_tensor kr = rt_tensor_2(b->in[1], RT_F32, n, r + p), dkr = kr;
-    rt_tensor k = rt_tensor_3(b->out[0], RT_F32, n, h, dn + p), dk = k;
-    rt_tensor v = rt_tensor_3(b->out[1], RT_F32, n, h, dv), dvt = v;
+    rt_tensor kvb = rt_tensor_3(b->in[0], b->act, n, h, dn + dv), dkvb = kvb;
+    rt_tensor kr = rt_tensor_2(b->in[1], b->act, n, r + p), dkr = kr;
+    rt_tensor k = rt_tensor_3(b->out[0], b->act, n, h, dn + p), dk = k;
+    rt_tensor v = rt_tensor_3(b->out[1], b->act, n, h, dv), dvt = v;
     dkvb.data = b->din[0], dkr.data = b->din[1], dk.data = b->dout[0], dvt.data = b->dout[1];
     rt_mla_expand_forward(d, &k, &v, &kvb, &kr);
     rt_mla_expand_backward(d, &dkvb, &dkr, &dk, &dvt);
@@ -196,13 +201,14 @@ static const struct ops_kind kind_mla = { mla_shape, NULL, mla_run, mla_referenc
 static void columns_shape(const int64_t *p, struct ops_shape *s)
 {
     s->in[0] = p[0] * p[4] * 9, s->in[1] = s->out[0] = p[0] * p[1] * p[2];
+    s->in_act[0] = s->in_act[1] = s->out_act[0] = true;
 }
 
 /* out = in1, its columns replaced */
 static void columns_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
-    rt_tensor x = rt_tensor_3(b->in[0], RT_F32, c->p[0], c->p[4], 9);
-    rt_tensor base = rt_tensor_3(b->in[1], RT_F32, c->p[0], c->p[1], c->p[2]), y = base;
+    rt_tensor x = rt_tensor_3(b->in[0], b->act, c->p[0], c->p[4], 9);
+    rt_tensor base = rt_tensor_3(b->in[1], b->act, c->p[0], c->p[1], c->p[2]), y = base;
     y.data = b->out[0];
     rt_copy(d, &y, &base);
     rt_copy_columns(d, &y, c->p[3], &x, c->p[5], c->p[6]);
@@ -230,6 +236,7 @@ static void gather_shape(const int64_t *p, struct ops_shape *s)
 {
     s->in[0] = p[2] * p[1], s->out[0] = p[0] * p[1];
     s->i[0] = p[0];
+    s->out_act[0] = true; /* in and its gradient are an embedding */
     s->fill[0] = ADDS;
 }
 
@@ -242,7 +249,7 @@ static void gather_fill(const struct ops_case *c, struct ops_buffers *b)
 static void gather_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
     rt_tensor x = rt_tensor_2(b->in[0], RT_F32, c->p[2], c->p[1]), dx = x;
-    rt_tensor y = rt_tensor_2(b->out[0], RT_F32, c->p[0], c->p[1]), dy = y;
+    rt_tensor y = rt_tensor_2(b->out[0], b->act, c->p[0], c->p[1]), dy = y;
     rt_tensor index = rt_tensor_1(b->i[0], RT_I32, c->p[0]);
     dx.data = b->din[0], dy.data = b->dout[0];
     rt_gather_rows(d, &y, &x, &index);
@@ -267,6 +274,7 @@ static void bias_shape(const int64_t *p, struct ops_shape *s)
 {
     s->in[0] = s->out[0] = p[0] * p[1], s->in[1] = rt_max(1, p[2]) * p[1];
     s->i[0] = p[2] + 1;
+    s->in_act[0] = s->out_act[0] = true;
     s->fill[1] = ADDS;
 }
 
@@ -281,7 +289,7 @@ static void bias_fill(const struct ops_case *c, struct ops_buffers *b)
 
 static void bias_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
-    rt_tensor x = rt_tensor_2(b->in[0], RT_F32, c->p[0], c->p[1]), y = x, dy = x;
+    rt_tensor x = rt_tensor_2(b->in[0], b->act, c->p[0], c->p[1]), y = x, dy = x;
     rt_tensor bias = rt_tensor_1(b->in[1], RT_F32, c->p[1]), dbias;
     rt_tensor offset = rt_tensor_1(b->i[0], RT_I32, c->p[2] + 1);
     if (c->p[2])
@@ -314,6 +322,7 @@ static const struct ops_kind kind_bias = { bias_shape, bias_fill, bias_run, bias
 static void swiglu_shape(const int64_t *p, struct ops_shape *s)
 {
     s->in[0] = s->in[1] = s->out[0] = p[0] * p[1];
+    s->in_act[0] = s->in_act[1] = s->out_act[0] = true;
     s->fill[0] = s->fill[1] = OVERWRITES;
 }
 
@@ -330,7 +339,7 @@ static rt_swiglu_rule swiglu_rule(const struct ops_case *c)
 
 static void swiglu_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
-    rt_tensor gate = rt_tensor_2(b->in[0], RT_F32, c->p[0], c->p[1]), up = gate, y = gate,
+    rt_tensor gate = rt_tensor_2(b->in[0], b->act, c->p[0], c->p[1]), up = gate, y = gate,
               dy = gate;
     rt_tensor dgate = gate, dup = gate;
     up.data = b->in[1], y.data = b->out[0], dy.data = b->dout[0];
@@ -368,6 +377,7 @@ static void combine_shape(const int64_t *p, struct ops_shape *s)
 {
     s->in[0] = p[0] * p[1] * p[2], s->in[1] = p[0] * p[1], s->in[2] = s->out[0] = p[0] * p[2];
     s->i[0] = p[0] * p[1];
+    s->in_act[0] = s->in_act[2] = s->out_act[0] = true;
     s->fill[0] = s->fill[1] = OVERWRITES;
 }
 
@@ -387,9 +397,9 @@ static void combine_fill(const struct ops_case *c, struct ops_buffers *b)
 static void combine_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
     int64_t n = c->p[0], a = c->p[1], w = c->p[2];
-    rt_tensor ys = rt_tensor_2(b->in[0], RT_F32, n * a, w), dys = ys;
+    rt_tensor ys = rt_tensor_2(b->in[0], b->act, n * a, w), dys = ys;
     rt_tensor weight = rt_tensor_2(b->in[1], RT_F32, n, a), dweight = weight;
-    rt_tensor base = rt_tensor_2(b->in[2], RT_F32, n, w), y = base, dy = base;
+    rt_tensor base = rt_tensor_2(b->in[2], b->act, n, w), y = base, dy = base;
     rt_tensor slot = rt_tensor_2(b->i[0], RT_I32, n, a);
     y.data = b->out[0], dy.data = b->dout[0], dys.data = b->din[0], dweight.data = b->din[1];
     rt_copy(d, &y, &base);
@@ -410,6 +420,41 @@ static void combine_reference(const struct ops_case *c, double *const *in, int32
 
 static const struct ops_kind kind_combine = { combine_shape, combine_fill, combine_run,
                                               combine_reference };
+
+/* --- unpermute: p = N, A, C --------------------------------------------------------------------
+ */
+
+static void unpermute_shape(const int64_t *p, struct ops_shape *s)
+{
+    s->in[0] = p[0] * p[1] * p[2], s->in[1] = s->out[0] = p[0] * p[2];
+    s->in_act[0] = s->in_act[1] = s->out_act[0] = true;
+    s->i[0] = p[0] * p[1];
+}
+
+static void unpermute_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
+{
+    int64_t n = c->p[0], a = c->p[1], w = c->p[2];
+    rt_tensor ys = rt_tensor_2(b->in[0], b->act, n * a, w);
+    rt_tensor base = rt_tensor_2(b->in[1], b->act, n, w), x = base;
+    rt_tensor slot = rt_tensor_2(b->i[0], RT_I32, n, a);
+    x.data = b->out[0];
+    rt_copy(d, &x, &base);
+    rt_unpermute_rows(d, &x, &ys, &slot);
+}
+
+static void unpermute_reference(const struct ops_case *c, double *const *in, int32_t *const *idx,
+                                double **out)
+{
+    int64_t a = c->p[1], w = c->p[2];
+    for (int64_t i = 0; i < c->p[0] * w; i++) {
+        out[0][i] = in[1][i];
+        for (int64_t k = i / w * a; k < (i / w + 1) * a; k++)
+            out[0][i] += in[0][idx[0][k] * w + i % w];
+    }
+}
+
+static const struct ops_kind kind_unpermute = { unpermute_shape, combine_fill, unpermute_run,
+                                                unpermute_reference };
 
 /* --- route: p = N, E, A, groups, kept, sigmoid, normalize; scale 2.5 ----------------------------
  */

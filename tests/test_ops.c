@@ -22,7 +22,14 @@ struct world {
 
 static float *floats(int64_t n) { return calloc((size_t)rt_max(n, 1), sizeof(float)); }
 
-static void make_world(struct world *w, const struct ops_case *c)
+static void round_to(rt_dtype act, float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n && act == RT_BF16; i++)
+        x[i] = rt_bf16_to_f32(rt_f32_to_bf16(x[i]));
+}
+
+/* act: what activations are to be kept in without loss */
+static void make_world(struct world *w, const struct ops_case *c, rt_dtype act)
 {
     uint64_t seed = (uint64_t)(c - ops_cases) + 100;
     memset(w, 0, sizeof *w);
@@ -49,6 +56,15 @@ static void make_world(struct world *w, const struct ops_case *c)
         w->host.i[k] = calloc((size_t)rt_max(w->shape.i[k], 1), sizeof(int32_t));
     if (c->kind->fill)
         c->kind->fill(c, &w->host);
+    w->host.act = act;
+    for (int k = 0; k < OPS_IN; k++)
+        if (w->shape.in_act[k]) {
+            round_to(act, w->host.in[k], w->shape.in[k]);
+            round_to(act, w->host.din[k], w->shape.in[k]);
+        }
+    for (int k = 0; k < OPS_OUT; k++)
+        if (w->shape.out_act[k])
+            round_to(act, w->host.dout[k], w->shape.out[k]);
 }
 
 static void free_buffers(struct ops_buffers *b)
@@ -74,38 +90,74 @@ static void *receive(rt_dev *d, void *from, int64_t n)
     return p;
 }
 
+/* The same of floats that lie there as act. */
+static void *send_as(rt_dev *d, rt_dtype act, const float *from, int64_t n)
+{
+    if (act == RT_F32)
+        return send(d, from, n);
+    uint16_t *bits = calloc((size_t)rt_max(n, 1), sizeof *bits);
+    for (int64_t i = 0; i < n; i++)
+        bits[i] = rt_f32_to_bf16(from[i]);
+    void *p = put_bytes(d, bits, n * (int64_t)sizeof *bits);
+    free(bits);
+    return p;
+}
+
+static float *receive_as(rt_dev *d, rt_dtype act, void *from, int64_t n)
+{
+    if (act == RT_F32)
+        return receive(d, from, n);
+    float *p = floats(n);
+    uint16_t *bits = calloc((size_t)rt_max(n, 1), sizeof *bits);
+    get_bytes(d, bits, from, n * (int64_t)sizeof *bits);
+    rt_dev_release(d, from);
+    for (int64_t i = 0; i < n; i++)
+        p[i] = rt_bf16_to_f32(bits[i]);
+    free(bits);
+    return p;
+}
+
+static rt_dtype dtype_in(const struct world *w, int k)
+{
+    return w->shape.in_act[k] ? w->host.act : RT_F32;
+}
+static rt_dtype dtype_out(const struct world *w, int k)
+{
+    return w->shape.out_act[k] ? w->host.act : RT_F32;
+}
+
 static void run_case(rt_dev *d, const struct world *w, struct ops_buffers *r)
 {
-    struct ops_buffers b;
+    struct ops_buffers b = { .act = w->host.act };
     rt_err err = { 0 };
     memset(r, 0, sizeof *r);
     for (int k = 0; k < OPS_IN; k++) {
-        b.in[k] = send(d, w->host.in[k], w->shape.in[k]);
-        b.din[k] = send(d, w->host.din[k], w->shape.in[k]);
+        b.in[k] = send_as(d, dtype_in(w, k), w->host.in[k], w->shape.in[k]);
+        b.din[k] = send_as(d, dtype_in(w, k), w->host.din[k], w->shape.in[k]);
     }
     for (int k = 0; k < OPS_OUT; k++) {
         float *nan = floats(w->shape.out[k]);
         for (int64_t i = 0; i < w->shape.out[k]; i++)
             nan[i] = NAN;
-        b.out[k] = send(d, nan, w->shape.out[k]);
-        b.dout[k] = send(d, w->host.dout[k], w->shape.out[k]);
+        b.out[k] = send_as(d, dtype_out(w, k), nan, w->shape.out[k]);
+        b.dout[k] = send_as(d, dtype_out(w, k), w->host.dout[k], w->shape.out[k]);
         free(nan);
     }
     for (int k = 0; k < OPS_INT; k++)
         b.i[k] = send(d, w->host.i[k], w->shape.i[k]);
-    struct ops_buffers none = { .in = { NULL } };
+    struct ops_buffers none = { .act = w->host.act };
     rt_dev_dry_begin(d);
     w->c->kind->run(d, w->c, &none);
     ck_assert_msg(rt_dev_dry_end(d).bytes > 0, "%s: costs nothing", w->c->name);
     ck_assert_int_eq(rt_dev_ready(d, &err), 0);
     w->c->kind->run(d, w->c, &b);
     for (int k = 0; k < OPS_IN; k++) {
-        r->in[k] = receive(d, b.in[k], w->shape.in[k]);
-        r->din[k] = receive(d, b.din[k], w->shape.in[k]);
+        r->in[k] = receive_as(d, dtype_in(w, k), b.in[k], w->shape.in[k]);
+        r->din[k] = receive_as(d, dtype_in(w, k), b.din[k], w->shape.in[k]);
     }
     for (int k = 0; k < OPS_OUT; k++) {
-        r->out[k] = receive(d, b.out[k], w->shape.out[k]);
-        r->dout[k] = receive(d, b.dout[k], w->shape.out[k]);
+        r->out[k] = receive_as(d, dtype_out(w, k), b.out[k], w->shape.out[k]);
+        r->dout[k] = receive_as(d, dtype_out(w, k), b.dout[k], w->shape.out[k]);
     }
     for (int k = 0; k < OPS_INT; k++)
         r->i[k] = receive(d, b.i[k], w->shape.i[k]);
@@ -149,13 +201,14 @@ static double exact_loss(struct exact *e, const struct world *w)
 }
 
 static void compare(const char *name, const char *what, int k, const float *got, const double *want,
-                    int64_t n, double tolerance)
+                    int64_t n, double tolerance, rt_dtype act)
 {
+    double rounding = act == RT_BF16 ? 1.001 / 256.0 : 0.0; /* half a step of 8 bits, once */
     double largest = 1e-30;
     for (int64_t i = 0; i < n; i++)
         largest = fmax(largest, fabs(want[i]));
     for (int64_t i = 0; i < n; i++)
-        if (!(fabs((double)got[i] - want[i]) <= tolerance * largest))
+        if (!(fabs((double)got[i] - want[i]) <= tolerance * largest + rounding * fabs(want[i])))
             ck_abort_msg("%s: %s %d element %lld is %.9g, f64 says %.9g (largest %.3g)", name, what,
                          k, (long long)i, (double)got[i], want[i], largest);
 }
@@ -179,7 +232,8 @@ static void check_gradients(const struct world *w, struct exact *e, const struct
             want[i] += fill == ADDS ? (double)w->host.din[k][i] : 0.0;
             e->in[k][i] = x;
         }
-        compare(w->c->name, "gradient", k, r->din[k], want, n, 10.0 * w->c->tolerance);
+        compare(w->c->name, "gradient", k, r->din[k], want, n, 10.0 * w->c->tolerance,
+                dtype_in(w, k));
         free(want);
     }
 }
@@ -212,7 +266,8 @@ static void check_exact(const struct world *w, const char *name, struct ops_buff
     make_exact(&e, w);
     exact_loss(&e, w);
     for (int k = 0; k < OPS_OUT; k++)
-        compare(w->c->name, "output", k, r->out[k], e.out[k], w->shape.out[k], tolerance);
+        compare(w->c->name, "output", k, r->out[k], e.out[k], w->shape.out[k], tolerance,
+                dtype_out(w, k));
     check_gradients(w, &e, r);
     free_exact(&e);
 }
@@ -222,7 +277,7 @@ START_TEST(cases)
     struct world w;
     struct ops_buffers first, other, again;
     rt_dev *d;
-    make_world(&w, &ops_cases[_i]);
+    make_world(&w, &ops_cases[_i], RT_F32);
     check_exact(&w, "cpu", &first);
     check_exact(&w, NULL, &other);
     const char *name;
@@ -240,6 +295,31 @@ START_TEST(cases)
     free_buffers(&first);
     free_buffers(&other);
     free_buffers(&w.host);
+}
+END_TEST
+
+/* The same with activations as a device prefers them: each element within one rounding of f64, what is
+   f32 as exact as ever, and the same bits twice. */
+START_TEST(cases_in_bf16)
+{
+    const char *name;
+    for (int kind = 0; (name = next_device(&kind));) {
+        struct world w;
+        struct ops_buffers first, again;
+        rt_dev *d;
+        ck_assert(open_device_named(&d, name, NULL, 1));
+        rt_dtype act = rt_dev_get(d).act;
+        if (act != RT_F32) {
+            make_world(&w, &ops_cases[_i], act);
+            check_exact(&w, name, &first);
+            run_case(d, &w, &again);
+            check_same_bits(&w, &first, &again, name, 1);
+            free_buffers(&first);
+            free_buffers(&again);
+            free_buffers(&w.host);
+        }
+        rt_dev_close(d);
+    }
 }
 END_TEST
 
@@ -526,6 +606,7 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = { { cases, RT_COUNT(ops_cases) },
+                                 { cases_in_bf16, RT_COUNT(ops_cases) },
                                  { router_order, RT_COUNT(routes) },
                                  { router_sort_and_balance, 1 },
                                  { gather_dtypes, RT_COUNT(gathered) },
