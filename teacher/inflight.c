@@ -46,9 +46,9 @@ static void lay_rows(rt_inflight *f, const rt_inflight_batch *b)
     rt_acts_rows(f->acts, b->rows, b->texts, f->token, f->pos, f->offset, NULL);
 }
 
-static int64_t stream_bytes(const rt_inflight *f, const rt_inflight_batch *b)
+static int64_t stream_bytes(const rt_inflight *f, int64_t rows)
 {
-    return b->rows * f->teacher->model.cfg.width * (int64_t)sizeof *f->stream;
+    return rt_dtype_bytes(f->acts->stream[0].dtype, rows * f->teacher->model.cfg.width);
 }
 
 static int load(void *ctx, int64_t layer, int64_t batch, rt_err *err)
@@ -62,7 +62,7 @@ static int load(void *ctx, int64_t layer, int64_t batch, rt_err *err)
         return 0;
     if (rt_residual_get(&f->residual, layer, b->row, b->rows, f->stream, err))
         return -1;
-    rt_upload(f->teacher->dev, f->acts->stream[0].data, f->stream, stream_bytes(f, b));
+    rt_upload(f->teacher->dev, f->acts->stream[0].data, f->stream, stream_bytes(f, b->rows));
     return 0;
 }
 
@@ -72,7 +72,7 @@ static int keep(void *ctx, int64_t layer, int64_t batch, rt_err *err)
     const rt_inflight_batch *b = &f->batch[batch];
     if (rt_sync(f->teacher->dev, err)) /* what load() sent has been read */
         return -1;
-    rt_download(f->teacher->dev, f->stream, f->acts->stream[0].data, stream_bytes(f, b));
+    rt_download(f->teacher->dev, f->stream, f->acts->stream[0].data, stream_bytes(f, b->rows));
     return rt_sync(f->teacher->dev, err) ||
                    rt_residual_put(&f->residual, layer, b->row, b->rows, f->stream, err)
                ? -1
@@ -110,7 +110,7 @@ int rt_inflight_run(rt_inflight *f, const char *path, const rt_hash *salt, rt_er
         return rt_model_pass(f->teacher->dev, m, f->acts, err);
     }
     rt_hash key = key_of(f, salt);
-    if (rt_residual_open(&f->residual, path, &key, f->rows, m->cfg.width, err))
+    if (rt_residual_open(&f->residual, path, &key, f->rows, stream_bytes(f, 1), err))
         return -1;
     if (f->residual.layer)
         rt_info("%s: a pass of %lld tokens goes on at layer %lld of %lld", path, (long long)f->rows,

@@ -23,7 +23,7 @@ typedef struct rt_inflight {
     rt_teacher *teacher;
     rt_acts *acts;
     int32_t *token, *pos, *offset; /* borrowed: of a batch (rows) (rows) (texts + 1) */
-    float *stream;                 /* borrowed: (rows, C) */
+    void *stream;                  /* borrowed: (rows, C) as activations are */
     int64_t texts_most;
     rt_inflight_text *text;
     rt_inflight_batch *batch;

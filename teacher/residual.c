@@ -14,7 +14,7 @@ enum { HEAD = 4096 }; /* two of them, then the rows */
 /* Numbers are the machine's own: the file is of this run and its continuation. */
 typedef struct head {
     char magic[8];
-    int64_t rows, width, layer;
+    int64_t rows, row_bytes, layer;
     rt_hash key, sum, own; /* of the rows; of what stands before it */
 } head;
 
@@ -52,7 +52,7 @@ int64_t rt_residual_rows(const char *path)
 
 static int64_t place(const rt_residual *r, int64_t layer, int64_t row)
 {
-    return 2 * HEAD + (layer % 2 * r->rows + row) * r->width * (int64_t)sizeof(float);
+    return 2 * HEAD + (layer % 2 * r->rows + row) * r->row_bytes;
 }
 
 static int move(const rt_residual *r, bool write, char *data, int64_t bytes, int64_t at,
@@ -100,16 +100,16 @@ static int64_t find_layer(const rt_residual *r)
     head h;
     int64_t layer = 0;
     for (int i = 0; i < 2; i++)
-        if (read_head(r->fd, i, &h) && h.rows == r->rows && h.width == r->width &&
+        if (read_head(r->fd, i, &h) && h.rows == r->rows && h.row_bytes == r->row_bytes &&
             !memcmp(h.key.hex, r->key.hex, sizeof h.key.hex) && h.layer > layer && rows_fit(r, &h))
             layer = h.layer;
     return layer;
 }
 
 int rt_residual_open(rt_residual *r, const char *path, const rt_hash *key, int64_t rows,
-                     int64_t width, rt_err *err)
+                     int64_t row_bytes, rt_err *err)
 {
-    *r = (rt_residual){ .path = rt_strdup(path), .rows = rows, .width = width, .key = *key };
+    *r = (rt_residual){ .path = rt_strdup(path), .rows = rows, .row_bytes = row_bytes, .key = *key };
     r->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (r->fd < 0)
         return rt_fail(err, "%s: cannot open: %s", path, rt_errno_text(errno));
@@ -121,19 +121,19 @@ int rt_residual_open(rt_residual *r, const char *path, const rt_hash *key, int64
     return 0;
 }
 
-int rt_residual_put(rt_residual *r, int64_t layer, int64_t first, int64_t n, const float *x,
+int rt_residual_put(rt_residual *r, int64_t layer, int64_t first, int64_t n, const void *x,
                     rt_err *err)
 {
     if (first == 0)
         rt_hasher_begin(&r->hasher);
-    rt_hasher_add(&r->hasher, x, n * r->width * (int64_t)sizeof *x);
-    return move(r, true, (char *)(uintptr_t)x, n * r->width * (int64_t)sizeof *x,
+    rt_hasher_add(&r->hasher, x, n * r->row_bytes);
+    return move(r, true, (char *)(uintptr_t)x, n * r->row_bytes,
                 place(r, layer, first), err);
 }
 
-int rt_residual_get(rt_residual *r, int64_t layer, int64_t first, int64_t n, float *x, rt_err *err)
+int rt_residual_get(rt_residual *r, int64_t layer, int64_t first, int64_t n, void *x, rt_err *err)
 {
-    return move(r, false, (char *)x, n * r->width * (int64_t)sizeof *x, place(r, layer, first),
+    return move(r, false, x, n * r->row_bytes, place(r, layer, first),
                 err);
 }
 
@@ -143,7 +143,7 @@ int rt_residual_commit(rt_residual *r, int64_t layer, rt_err *err)
     memset(&h, 0, sizeof h);
     memcpy(h.magic, MAGIC, sizeof MAGIC);
     h.rows = r->rows;
-    h.width = r->width;
+    h.row_bytes = r->row_bytes;
     h.layer = layer;
     h.key = r->key;
     h.sum = rt_hasher_end(&r->hasher);

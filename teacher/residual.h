@@ -14,7 +14,7 @@ RT_BEGIN
 typedef struct rt_residual {
     char *path;
     int fd;
-    int64_t rows, width, layer; /* layer: whose input is complete; 0 = none */
+    int64_t rows, row_bytes, layer; /* layer: whose input is complete; 0 = none */
     rt_hash key;
     rt_hasher hasher; /* private: of the layer being put */
 } rt_residual;
@@ -23,11 +23,11 @@ typedef struct rt_residual {
 int64_t rt_residual_rows(const char *path);
 /* key: of all that the rows' numbers depend on. r->layer says where to go on. */
 int rt_residual_open(rt_residual *r, const char *path, const rt_hash *key, int64_t rows,
-                     int64_t width, rt_err *err);
-/* f32 (n, width) of rows [first, first + n) of the input of `layer`; put ascends from row 0. */
-int rt_residual_put(rt_residual *r, int64_t layer, int64_t first, int64_t n, const float *x,
+                     int64_t row_bytes, rt_err *err);
+/* Rows [first, first + n) of the input of `layer`; put ascends from row 0. */
+int rt_residual_put(rt_residual *r, int64_t layer, int64_t first, int64_t n, const void *x,
                     rt_err *err);
-int rt_residual_get(rt_residual *r, int64_t layer, int64_t first, int64_t n, float *x, rt_err *err);
+int rt_residual_get(rt_residual *r, int64_t layer, int64_t first, int64_t n, void *x, rt_err *err);
 /* The input of `layer` is whole: on disk before this returns. */
 int rt_residual_commit(rt_residual *r, int64_t layer, rt_err *err);
 void rt_residual_close(rt_residual *r, bool remove); /* accepts a zeroed r */

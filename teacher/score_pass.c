@@ -230,7 +230,8 @@ static void plan_host(void *ctx, rt_arena *a)
     s->wanted = rt_arena_take(a, "pass", rows * word);
     if (s->teacher.stream)
         s->stream = rt_arena_take(a, "pass between layers",
-                                  rows * s->teacher.model.cfg.width * (int64_t)sizeof(float));
+                                  rt_dtype_bytes(rt_dev_get(s->teacher.dev).act,
+                                                 rows * s->teacher.model.cfg.width));
 }
 
 static void free_rows(rt_scorer *s)

@@ -48,7 +48,7 @@ typedef struct rt_scorer {
     int64_t learned;
     int64_t head_rows, flight; /* rows of a chunk of the head; of a pass over streamed weights */
     rt_inflight fly;           /* of streamed weights */
-    float *stream;             /* host (rows, C), for those */
+    void *stream;              /* host (rows, C) as activations are, for those */
     char *pass_path;           /* where a pass is kept, OUT.pass */
     rt_hash salt;              /* of the teacher, for that */
     bool checkpoint, hopeless; /* passes are long; this one would end the same way again */

@@ -649,12 +649,12 @@ static void fill_rows(float *x, int64_t n, float from)
 /* A pass that is killed goes on at the last layer that was whole, with its numbers. */
 START_TEST(residual)
 {
-    enum { ROWS = 7, WIDTH = 5, ALL = ROWS * WIDTH };
+    enum { ROWS = 7, WIDTH = 5, ALL = ROWS * WIDTH, ROW_BYTES = WIDTH * sizeof(float) };
     rt_residual r;
     rt_hash key = rt_hash_bytes("a", 1), other = rt_hash_bytes("b", 1);
     float x[ALL], y[ALL];
     ck_assert_int_eq(rt_residual_rows("p"), 0);
-    OK(rt_residual_open(&r, "p", &key, ROWS, WIDTH, &err));
+    OK(rt_residual_open(&r, "p", &key, ROWS, ROW_BYTES, &err));
     ck_assert_int_eq(r.layer, 0);
     for (int64_t layer = 1; layer <= 3; layer++) {
         fill_rows(x, ALL, (float)(100 * layer));
@@ -665,7 +665,7 @@ START_TEST(residual)
     }
     rt_residual_close(&r, false); /* killed before layer 3 was whole */
     ck_assert_int_eq(rt_residual_rows("p"), ROWS);
-    OK(rt_residual_open(&r, "p", &key, ROWS, WIDTH, &err));
+    OK(rt_residual_open(&r, "p", &key, ROWS, ROW_BYTES, &err));
     ck_assert_int_eq(r.layer, 2);
     fill_rows(x, ALL, 200);
     OK(rt_residual_get(&r, 2, 0, ROWS, y, &err));
@@ -675,16 +675,16 @@ START_TEST(residual)
     rt_residual_close(&r, false);
     int fd = open("p", O_RDWR); /* layer 2's head is torn: layer 1's rows are layer 3's by now */
     ck_assert(fd >= 0 && pwrite(fd, "?", 1, 12) == 1 && close(fd) == 0);
-    OK(rt_residual_open(&r, "p", &key, ROWS, WIDTH, &err));
+    OK(rt_residual_open(&r, "p", &key, ROWS, ROW_BYTES, &err));
     ck_assert_int_eq(r.layer, 0);
     fill_rows(x, ALL, 1);
     OK(rt_residual_put(&r, 1, 0, ROWS, x, &err) || rt_residual_commit(&r, 1, &err));
     rt_residual_close(&r, false);
-    OK(rt_residual_open(&r, "p", &other, ROWS, WIDTH, &err)); /* other rows: begun anew */
+    OK(rt_residual_open(&r, "p", &other, ROWS, ROW_BYTES, &err)); /* other rows: begun anew */
     ck_assert_int_eq(r.layer, 0);
     rt_residual_close(&r, true);
     ck_assert_int_eq(access("p", F_OK), -1);
-    ck_assert_int_eq(rt_residual_open(&r, "no/p", &key, ROWS, WIDTH, &err), -1);
+    ck_assert_int_eq(rt_residual_open(&r, "no/p", &key, ROWS, ROW_BYTES, &err), -1);
     rt_residual_close(&r, false);
 }
 END_TEST

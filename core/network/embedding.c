@@ -26,7 +26,7 @@ void rt_embedding_plan(rt_embedding *e, rt_arena *a)
     int64_t width = e->stored->cols * (int64_t)sizeof *e->wide, offset;
     rt_parcels_place(e->all, e->stored->data, &offset); /* so that its file is opened, too */
     e->block = rt_parcels_take(a, "rows of the embedding", block_bytes(e) + RT_DISK_BLOCK);
-    e->wide = rt_arena_take(a, "rows of the embedding", WIDE_ROWS * width);
+    e->wide = rt_arena_take(a, "rows of the embedding", (1 + WIDE_ROWS) * width);
 }
 
 void rt_embedding_free(rt_embedding *e) { free(e->token); }
@@ -62,24 +62,33 @@ static int64_t read_rows(rt_embedding *e, const int32_t *pair, int64_t n, int64_
     return i;
 }
 
+/* A stored row as activations; wide: (width), for what is between. */
+static void put_row(void *to, rt_dtype act, float *wide, rt_dtype stored, const uint8_t *from,
+                    int64_t width)
+{
+    rt_decode_f32(act == RT_F32 ? to : wide, from, stored, width);
+    for (int64_t i = 0; i < width && act == RT_BF16; i++)
+        ((uint16_t *)to)[i] = rt_f32_to_bf16(wide[i]);
+}
+
 /* Rows [first, first + got) of the sorted pairs, which lie at skip of the block, to where they
-   belong. A row is widened once for all its places; the device may be late, so that a few are kept.
- */
+   belong. A row becomes activations once for all its places; the device may be late, so that a few
+   are kept. */
 static int spread_rows(rt_embedding *e, rt_dev *d, rt_tensor *y, const int32_t *pair, int64_t got,
                        int64_t skip, int64_t *used, rt_err *err)
 {
-    int64_t width = y->dim[1];
-    float *row = e->wide;
+    int64_t width = y->dim[1], bytes = rt_dtype_bytes(y->dtype, width);
+    void *row = e->wide;
     for (int64_t k = 0; k < got; k++) {
         if (k == 0 || pair[2 * k] != pair[2 * k - 2]) {
             if (*used == WIDE_ROWS && rt_sync(d, err))
                 return -1;
             *used = *used % WIDE_ROWS + 1;
-            row = e->wide + (*used - 1) * width;
-            rt_decode_f32(row, e->block + skip + (pair[2 * k] - pair[0]) * row_bytes(e),
-                          e->stored->dtype, width);
+            row = e->wide + *used * width;
+            put_row(row, y->dtype, e->wide, e->stored->dtype,
+                    e->block + skip + (pair[2 * k] - pair[0]) * row_bytes(e), width);
         }
-        rt_upload(d, rt_f32(y) + pair[2 * k + 1] * width, row, width * (int64_t)sizeof *row);
+        rt_upload(d, (uint8_t *)y->data + pair[2 * k + 1] * bytes, row, bytes);
     }
     return 0;
 }

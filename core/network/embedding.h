@@ -1,5 +1,5 @@
 /* embedding.h: rows of an embedding that is streamed: those of a pass's tokens are read from its
-   checkpoint, neighbours on the disk together and each once, and widened on the host. Owns the
+   checkpoint, neighbours on the disk together and each once, and made activations on the host. Owns the
    buffers of one such read. Refuses: an embedding that is the head too, which is held (stream.h).
  */
 #ifndef RT_EMBEDDING_H
@@ -15,7 +15,7 @@ typedef struct rt_embedding {
     int64_t bytes, weights;  /* read for the last pass; of them of weights */
     bool plain;              /* a direct read was refused */
     uint8_t *block;          /* rows as they are stored */
-    float *wide;             /* a few of them as f32 */
+    float *wide;             /* one as f32, a few as activations */
     int32_t *token;          /* private copy of a batch's */
     int64_t cap_token;
 } rt_embedding;

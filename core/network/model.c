@@ -297,27 +297,35 @@ int rt_model_fly(rt_dev *d, const rt_model *m, rt_acts *a, const rt_flight *f, r
 }
 
 /* -1, or 1 as soon as a number of the layer's output is not finite. */
-static int overflows(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l, float *host, rt_err *err)
+static int overflows(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l, uint8_t *host,
+                     float *row, rt_err *err)
 {
-    int64_t n = rt_tensor_elements(&a->stream[0]), i = 0;
+    const rt_tensor *x = stream(a, l + 1);
+    int64_t width = x->dim[1], each = rt_dtype_bytes(x->dtype, width);
     if (rt_model_layer(d, m, a, l, err))
         return -1;
-    rt_download(d, host, stream(a, l + 1)->data, n * (int64_t)sizeof *host);
+    rt_download(d, host, x->data, rt_tensor_bytes(x));
     if (rt_sync(d, err))
         return -1;
-    while (i < n && isfinite(host[i]))
-        i++;
-    return i < n;
+    for (int64_t r = 0; r < x->dim[0]; r++) {
+        rt_decode_f32(row, host + r * each, x->dtype, width);
+        for (int64_t i = 0; i < width; i++)
+            if (!isfinite(row[i]))
+                return 1;
+    }
+    return 0;
 }
 
 int64_t rt_model_overflow(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err)
 {
-    int64_t n = rt_tensor_elements(&a->stream[0]), layer = 0;
-    float *host = rt_alloc(n, sizeof *host, "the activations of a layer");
+    int64_t layer = 0;
+    uint8_t *host = rt_alloc(rt_tensor_bytes(&a->stream[0]), 1, "the activations of a layer");
+    float *row = rt_alloc(m->cfg.width, sizeof *row, "a row of activations");
     int found = rt_model_embed(d, m, a, err);
     for (; !found && layer < m->cfg.layers; layer += !found)
-        found = overflows(d, m, a, layer, host, err);
+        found = overflows(d, m, a, layer, host, row, err);
     free(host);
+    free(row);
     return found < 0 ? -1 : layer;
 }
 
