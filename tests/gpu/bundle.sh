@@ -1,13 +1,13 @@
 #!/bin/bash
 # bundle.sh BUILD FILE.tar.gz: what tests/gpu/run.sh needs on a machine that has a GPU and none of our libraries:
-# the program, the tests of operations and the bench of a build with nvcc, stripped, and every shared library they
+# the program, the tests of operations and the benches of a build with nvcc, stripped, and every shared library they
 # use, the C library too. Under 60 MiB.
 set -eu
 cd "$(dirname "$0")/../.."
 build=$1 file=$2 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir -p "$folder/bin" "$folder/lib"
-for program in retort test_ops test_matmul test_attention test_capture test_layers bench_device; do
+for program in retort test_ops test_matmul test_attention test_capture test_layers bench_device bench_generate bench_step test-tool; do
     strip -o "$folder/bin/$program" "$build/$program"
 done
 for program in "$folder"/bin/*; do

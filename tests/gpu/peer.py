@@ -1,5 +1,6 @@
 # peer.py: the rows of bench_device from PyTorch on the same GPU, a JSON object a line: bf16 products,
-# scaled_dot_product_attention (flash), copies from pinned memory, fused AdamW. Needs torch with CUDA.
+# scaled_dot_product_attention (flash), copies from pinned memory, the head of a distillation step with a sparse
+# target and a tail bucket (eager, and compiled under a name of its own), fused AdamW. Needs torch with CUDA.
 import json, statistics, sys, time
 import torch
 
@@ -53,6 +54,45 @@ for h, g, dk, dv in ((32, 8, 64, 64), (32, 8, 128, 128), (16, 16, 192, 128), (16
     out = attend()
     measure(f"attention backward {dk}/{dv}", lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True),
             2.5 * flops, 1e12, "TFLOP/s")
+
+
+def kd(logits, ids, logp, tail):
+    logq = logits.float()
+    logq = logq - torch.logsumexp(logq, 1, keepdim=True)
+    head = logq.gather(1, ids)
+    rest = torch.log1p(-torch.exp(head).sum(1).clamp(max=1 - 1e-6))
+    p = torch.exp(logp)
+    return (p * (logp - head)).sum() + (torch.exp(tail) * (tail - rest)).sum()
+
+
+def dense(x, w, ids, logp, tail):
+    return (x @ w.t()).sum()
+
+
+def distilled(x, w, ids, logp, tail):
+    return kd(x @ w.t(), ids, logp, tail)
+
+
+for v in (128256, 248320):
+    w = (bf16(v, 4096) * 0.05).requires_grad_()
+    for n in (1024, 8192, 32768):
+        x = bf16(n, 4096).requires_grad_()
+        ids = torch.stack([torch.randperm(v, device=dev)[:64] for _ in range(16)]).repeat(n // 16, 1)
+        logp = torch.log_softmax(torch.rand(n, 65, device=dev), 1)
+        for name, fn in (("dense", dense), ("kd", distilled), ("kd compiled", torch.compile(distilled))):
+            try:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+                held = torch.cuda.memory_allocated()
+                step = lambda: torch.autograd.grad(fn(x, w, ids, logp[:, :64], logp[:, 64]), (x, w))
+                measure(f"head {name} {n // 1024}k x {v // 1000}k", step, 6.0 * n * v * 4096, 1e12, "TFLOP/s")
+                if name == "kd":
+                    beside = (torch.cuda.max_memory_allocated() - held - w.numel() * 2) / 1e9
+                    print(json.dumps({"name": f"head bytes {n // 1024}k x {v // 1000}k beside weights", "seconds": 0,
+                                      "rate": round(beside, 3), "unit": "GB"}), flush=True)
+            except Exception as e:
+                print(f"head {name} {n} x {v}: {type(e).__name__}", file=sys.stderr)
+    del w, x
 p = torch.nn.Parameter(torch.rand(4096, 14336, device=dev))
 p.grad = torch.rand_like(p)
 adamw = torch.optim.AdamW([p], lr=1e-5, fused=True)

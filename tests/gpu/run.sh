@@ -3,7 +3,8 @@
 # with float64 and with the CPU, a model's logits and training beside the CPU's, two runs with the same bits, the
 # sanitizers of CUDA on small cases, lack of memory, then the speeds beside PyTorch's. Prints one table, writes
 # OUT/results.json (device, driver, clocks, commit), says which part failed; exit 1 when one did. Needs the driver;
-# compute-sanitizer, python3 with numpy and torch are used when they are there. Under 9 minutes.
+# compute-sanitizer, python3 with numpy and torch are used when they are there. Under 9 minutes without the decoding
+# of an 8B model, which makes one on disk first; PARTS, a regular expression, chooses parts by their names.
 set -u
 cd "$(dirname "$0")/../.."
 out=${2:-gpu-results} scratch=$(mktemp -d)
@@ -25,6 +26,7 @@ rows=() failed=0
 part() { # NAME SECONDS COMMAND...: a row of the table
     local name=$1 limit=$2 begun=$SECONDS rc
     shift 2
+    [[ $name =~ ${PARTS:-.} ]] || return 0
     (timeout "$limit" bash -c "$(declare -f run); $(declare -p bundle driver blas loader scratch); $*") >"$out/${name// /_}.log" 2>&1
     rc=$?
     [ $rc = 0 ] || failed=1
@@ -60,8 +62,13 @@ if command -v compute-sanitizer >/dev/null; then
         part "$tool" 100 "compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \"\$loader\" --library-path \"\$bundle/lib:\$driver:\${blas:-/none}\" \$bundle/bin/retort logits --model $teacher --tokens tests/golden/example/tokens.npy --out \$scratch/s.npy --overwrite --device cuda"
     done
 fi
-part "speeds" 120 "run bench_device --device cuda >$out/speeds.jsonl"
-command -v python3 >/dev/null && python3 -c 'import torch' 2>/dev/null && part "speeds of PyTorch" 120 "python3 tests/gpu/peer.py >$out/peer.jsonl"
+part "speeds" 240 "run bench_device --device cuda >$out/speeds.jsonl"
+part "a step of 25M beside two cores" 60 "run bench_step && RETORT_DEVICE=cpu run bench_step 2"
+# Qwen3-8B's shape: 16 GB of random bf16 weights on this machine's disk, 5 GB as Q4_K_M
+part "decoding 8B in Q4_K_M" 300 "mkdir -p \$scratch/8b && cp examples/reasoning/teacher/tokenizer*.json \$scratch/8b && sed -n '/^{\"model_type\": \"qwen3\"/,/^J\$/p' tests/big.sh | sed '\$d' >\$scratch/8b/config.json &&
+    run test-tool random \$scratch/8b/config.json \$scratch/8b/model.safetensors && run retort quantize --model \$scratch/8b --type Q4_K_M --out \$scratch/8b.gguf &&
+    rm -rf \$scratch/8b && run bench_generate \$scratch/8b.gguf 0 16 128"
+command -v python3 >/dev/null && python3 -c 'import torch' 2>/dev/null && part "speeds of PyTorch" 240 "python3 tests/gpu/peer.py >$out/peer.jsonl"
 {
     printf '{"device": "%s", "commit": "%s", "date": "%s",\n "parts": [%s],\n' "$describe" "$(cat "$bundle/commit")" "$(date -u +%FT%TZ)" "$(IFS=,; echo "${rows[*]}")"
     printf ' "speeds": [%s],\n' "$(paste -sd, "$out/speeds.jsonl" 2>/dev/null)"
