@@ -27,6 +27,7 @@
     X(score)     \
     X(archive)   \
     X(train)     \
+    X(merge_adapter) \
     X(eval)      \
     X(quantize)  \
     X(generate)  \

@@ -481,3 +481,25 @@ void rt_response_free(rt_response *r)
     rt_text_free(&r->reasoning);
     rt_text_free(&r->answer);
 }
+
+int rt_chat_save(const rt_chat *c, const char *from, const char *to, rt_err *err)
+{
+    if (rt_gguf_is(from))
+        return rt_tokenizer_save(c->tokenizer, to, err);
+    static const char *const names[] = { "tokenizer.json", "tokenizer_config.json",
+                                         "chat_template.jinja", "special_tokens_map.json" };
+    for (int i = 0; i < RT_COUNT(names); i++) {
+        char *a = rt_path_join(from, names[i]), *b = rt_path_join(to, names[i]), *data = NULL;
+        int64_t bytes = 0;
+        int bad = 0;
+        if (rt_path_exists(a))
+            bad = rt_file_read(&data, &bytes, a, RT_JSON_MAX_BYTES, err) ||
+                  rt_file_write(b, data, bytes, err);
+        free(data);
+        free(a);
+        free(b);
+        if (bad)
+            return -1;
+    }
+    return 0;
+}

@@ -25,6 +25,8 @@ typedef struct rt_chat {
 /* path: model directory or .gguf */
 int rt_chat_open(rt_chat *c, const char *path, rt_err *err);
 void rt_chat_close(rt_chat *c); /* accepts a zeroed chat */
+/* The files it was opened from at `from`, into dir; a GGUF's vocabulary becomes files. */
+int rt_chat_save(const rt_chat *c, const char *from, const char *dir, rt_err *err);
 
 /* The option of every command that writes prompts; S holds an rt_strlist there. */
 #define RT_CHAT_OPTION(S, set)                                                                     \

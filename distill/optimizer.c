@@ -23,14 +23,15 @@ static void plan_here(void *ctx, rt_arena *a)
     o->host = rt_arena_take(a, "norm", o->blocks * (int64_t)sizeof *o->host);
 }
 
-void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, double beta2,
-                       double eps, double decay)
+void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, const rt_weights *w, double beta1,
+                       double beta2, double eps, double decay)
 {
     memset(o, 0, sizeof *o);
-    rt_weights_plan(&o->m, &o->arenas, cfg, "moment 1");
-    rt_weights_plan(&o->v, &o->arenas, cfg, "moment 2");
-    for (int i = 0; i < o->m.params.n; i++)
-        o->blocks += blocks_of(&o->m.params.item[i]);
+    rt_weights_plan_like(&o->m, &o->arenas, cfg, w, "moment 1");
+    rt_weights_plan_like(&o->v, &o->arenas, cfg, w, "moment 2");
+    const rt_params *list = rt_weights_learned(&o->m);
+    for (int i = 0; i < list->n; i++)
+        o->blocks += blocks_of(&list->item[i]);
     rt_arenas_add(&o->arenas, &o->there, "optimizer", RT_ON_DEVICE, plan_there, o);
     rt_arenas_add(&o->arenas, &o->here, "host", RT_ON_HOST, plan_here, o);
     o->beta1 = beta1;
@@ -43,9 +44,10 @@ int rt_optimizer_place(rt_optimizer *o, rt_dev *d, rt_err *err)
 {
     if (rt_arenas_place(&o->arenas, d, err))
         return -1;
-    for (int i = 0; i < o->m.params.n; i++) {
-        rt_zero(d, o->m.params.item[i].slot);
-        rt_zero(d, o->v.params.item[i].slot);
+    const rt_params *m = rt_weights_learned(&o->m), *v = rt_weights_learned(&o->v);
+    for (int i = 0; i < m->n; i++) {
+        rt_zero(d, m->item[i].slot);
+        rt_zero(d, v->item[i].slot);
     }
     return 0;
 }
@@ -60,9 +62,10 @@ void rt_optimizer_free(rt_optimizer *o, rt_dev *d)
 
 void rt_optimizer_sums(rt_dev *d, rt_optimizer *o, const rt_weights *grads)
 {
+    const rt_params *list = rt_weights_learned(grads);
     int64_t at = 0;
-    for (int i = 0; i < grads->params.n; i++) {
-        const rt_param *p = &grads->params.item[i];
+    for (int i = 0; i < list->n; i++) {
+        const rt_param *p = &list->item[i];
         rt_tensor part = rt_tensor_rows(&o->partial, at, blocks_of(p));
         at += part.dim[0];
         if (part.dim[0])
@@ -89,12 +92,13 @@ void rt_optimizer_update(rt_dev *d, rt_optimizer *o, rt_weights *w, const rt_wei
                    .bias1 = (float)(1 - pow(o->beta1, (double)step)),
                    .bias2 = (float)(1 - pow(o->beta2, (double)step)),
                    .grad_scale = (float)scale };
-    for (int i = 0; i < w->params.n; i++) {
-        const rt_param *p = &w->params.item[i];
+    const rt_params *list = rt_weights_learned(w), *m = rt_weights_learned(&o->m),
+                    *v = rt_weights_learned(&o->v), *g = rt_weights_learned(grads);
+    for (int i = 0; i < list->n; i++) {
+        const rt_param *p = &list->item[i];
         if (p->flags & RT_PARAM_FIXED)
             continue;
         h.decay = p->flags & RT_PARAM_DECAY ? (float)o->decay : 0.0f;
-        rt_adamw_step(d, p->slot, o->m.params.item[i].slot, o->v.params.item[i].slot,
-                      grads->params.item[i].slot, &h);
+        rt_adamw_step(d, p->slot, m->item[i].slot, v->item[i].slot, g->item[i].slot, &h);
     }
 }

@@ -1,4 +1,4 @@
-/* optimizer.h: AdamW over the registry of weights (arXiv 1711.05101), in f32: first and second
+/* optimizer.h: AdamW over the registry of what is learned (arXiv 1711.05101), in f32: first and second
    moments are two more placements of the same list. Clipping by the global norm of the gradient.
    Refuses: schedules, deciding whether a gradient is good. */
 #ifndef RT_OPTIMIZER_H
@@ -18,8 +18,9 @@ typedef struct rt_optimizer {
     double beta1, beta2, eps, decay;
 } rt_optimizer;
 
-void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, double beta1, double beta2,
-                       double eps, double decay);
+/* For what w learns (rt_weights_learned). */
+void rt_optimizer_plan(rt_optimizer *o, const rt_config *cfg, const rt_weights *w, double beta1,
+                       double beta2, double eps, double decay);
 int rt_optimizer_place(rt_optimizer *o, rt_dev *d, rt_err *err);
 void rt_optimizer_free(rt_optimizer *o, rt_dev *d);
 

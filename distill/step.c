@@ -58,7 +58,7 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
     s->spec = *spec;
     s->vocab = vocab;
     rt_acts_plan(&s->acts, &s->arenas, d, m, &pass);
-    rt_weights_plan(&s->grads, &s->arenas, &m->cfg, "gradients");
+    rt_weights_plan_like(&s->grads, &s->arenas, &m->cfg, &m->w, "gradients");
     rt_batch_plan(&s->batch, &s->arenas, shape);
     dry_run(s);
 }
@@ -78,8 +78,9 @@ void rt_step_free(rt_step *s)
 
 static void zero_gradients(rt_step *s)
 {
-    for (int i = 0; i < s->grads.params.n; i++)
-        rt_zero(s->d, s->grads.params.item[i].slot);
+    const rt_params *list = rt_weights_learned(&s->grads);
+    for (int i = 0; i < list->n; i++)
+        rt_zero(s->d, list->item[i].slot);
     if (s->acts.load.data)
         rt_zero(s->d, &s->acts.load);
 }
@@ -111,7 +112,7 @@ const rt_totals *rt_step_totals(rt_step *s)
 void rt_step_balance(rt_step *s, double rate)
 {
     const rt_config *c = &s->m->cfg;
-    if (!s->acts.load.data || c->family->scoring != RT_ROUTE_SIGMOID || rate == 0)
+    if (!s->acts.load.data || s->m->frozen || c->family->scoring != RT_ROUTE_SIGMOID || rate == 0)
         return;
     for (int64_t l = 0; l < c->layers; l++) {
         if (!rt_config_routed(c, l))

@@ -1,7 +1,7 @@
 /* train.c: the command `retort train`: what is learned from what, in which order, when it is
    measured and saved, and what is said of it; a step is trainer.h's.
-   Trains a model with hard labels or from an archive's soft targets; the output is a Hugging Face
-   directory. Killed at any moment and started again, it ends with the same bytes.
+   Trains a model, or adapters beside one that stays as it is, with hard labels or from an archive's
+   soft targets; the output is a Hugging Face directory, of adapters one in PEFT's layout. Killed at any moment and started again, it ends with the same bytes.
    Refuses: sampling, quantizing; choosing a student's shape (its config.json says it). */
 #include <errno.h>
 #include <math.h>
@@ -15,8 +15,8 @@
 #include "core/base/memory.h"
 #include "core/base/option.h"
 #include "core/base/path.h"
-#include "core/formats/gguf.h"
 #include "core/formats/output.h"
+#include "core/network/adapter_file.h"
 #include "core/network/weights.h"
 #include "corpora/integrity.h"
 #include "distill/metrics.h"
@@ -28,6 +28,7 @@
 
 typedef struct train_options {
     char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts, *turns;
+    rt_adapter_spec lora;
     rt_strlist data, eval_data, set;
     int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup;
     rt_dev_choice device;
@@ -62,6 +63,14 @@ static const rt_option options[] = {
             "are finished"),
     RT_TURNS_OPTION(O, turns),
     RT_CHAT_OPTION(O, set),
+    OPT_INT(O, lora.rank, "lora-rank", "0", 0, RT_ADAPTER_RANK_MAX,
+            "learn low-rank adapters of this rank beside --model, which stays in the bytes of its "
+            "file; 0 = learn the model itself"),
+    OPT_FLOAT(O, lora.alpha, "lora-alpha", "32", 0.001, 1e6, "their strength: times alpha / rank"),
+    OPT_STR(O, lora.targets, "lora-targets", "all", "LIST",
+            "layers that get one: all (but routers), or names like q_proj,v_proj"),
+    OPT_BOOL(O, lora.rank_stabilized, "lora-stabilized", "false",
+             "times alpha / sqrt(rank) instead"),
     OPT_INT(O, steps, "steps", "1000", 1, 1e9, "optimizer steps"),
     OPT_INT(O, batch_tokens, "batch-tokens", "8192", 2, 1e9, "tokens of a step (whole documents)"),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
@@ -163,11 +172,19 @@ static int open_model(training *t, const rt_needs *plan, rt_err *err)
     const char *speaks = o->tokenizer ? o->tokenizer : o->model;
     const rt_needs_output *voice = rt_needs_find(plan, speaks);
     const rt_needs_output *base = rt_needs_find(plan, o->model);
+    if (o->lora.rank && !o->model)
+        return rt_usage(err, "--lora-rank adapts a trained model: give --model DIR|GGUF, not --config");
     if (rt_chat_open(&t->chat, voice ? voice->tokenizer : speaks, err) ||
         rt_chat_set(&t->chat, &o->set, err))
         return -1;
     int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
-    if (base) {
+    if (base && o->lora.rank)
+        return rt_fail(err, "%s: is not there yet: adapters are planned beside a model that is",
+                       o->model);
+    if (o->lora.rank) {
+        if (rt_model_plan_adapted(&t->model, t->dev, o->model, &o->lora, o->max_length, err))
+            return -1;
+    } else if (base) {
         rt_model_plan_config(&t->model, t->dev, &base->cfg, NULL, false, o->max_length);
     } else if (o->model) {
         if (rt_model_plan(&t->model, t->dev, o->model, false, o->max_length, err))
@@ -190,7 +207,7 @@ static int open_model(training *t, const rt_needs *plan, rt_err *err)
         rt_model_plan_config(&t->model, t->dev, &cfg, NULL, false, o->max_length);
     }
     const rt_family *family = t->model.cfg.family;
-    if (family->names && family->names->interleaved)
+    if (family->names && family->names->interleaved && !o->lora.rank)
         return rt_fail(err,
                        "%s: a %s model can teach, not learn: its fused experts are not written; "
                        "choose a student of another family",
@@ -205,7 +222,11 @@ static int open_model(training *t, const rt_needs *plan, rt_err *err)
 static int place_model(training *t, rt_err *err)
 {
     if (t->o->model)
-        return rt_model_read(&t->model, t->dev, t->o->model, err);
+        return rt_model_read(&t->model, t->dev, t->o->model, err) ||
+                       (t->model.w.adapters &&
+                        rt_adapters_init(t->model.w.adapters, t->dev, t->o->seed, err))
+                   ? -1
+                   : 0;
     if (rt_model_place(&t->model, err))
         return -1;
     return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, t->o->seed, err);
@@ -220,6 +241,12 @@ static void plan_steps(training *t, const rt_loss_spec *spec)
                              .soft = t->facts.soft,
                              .temperature = o->temperature };
     shape.rows = rt_max(o->pass_tokens, t->facts.longest);
+    if (t->model.w.adapters) {
+        const rt_config *c = &t->model.cfg;
+        int64_t rows = rt_max(shape.rows, t->held_out_facts.longest);
+        rt_adapters_plan(t->model.w.adapters, &t->model.arenas, t->dev,
+                         rows * (c->family->routed ? c->active : 1));
+    }
     if (strcmp(o->loss, "hard") == 0)
         shape.soft.head_max = 0;
     rt_trainer_settings set = { .shape = shape,
@@ -417,29 +444,6 @@ static int train(training *t, rt_err *err)
 /* ---- the command --------------------------------------------------------------------------------
  */
 
-/* Tokenizer files go with the model they belong to; a GGUF's vocabulary becomes files. */
-static int put_tokenizer(const training *t, const char *from, const char *to, rt_err *err)
-{
-    if (rt_gguf_is(from))
-        return rt_tokenizer_save(t->chat.tokenizer, to, err);
-    static const char *const names[] = { "tokenizer.json", "tokenizer_config.json",
-                                         "chat_template.jinja", "special_tokens_map.json" };
-    for (int i = 0; i < RT_COUNT(names); i++) {
-        char *a = rt_path_join(from, names[i]), *b = rt_path_join(to, names[i]), *data = NULL;
-        int64_t bytes = 0;
-        int bad = 0;
-        if (rt_path_exists(a))
-            bad = rt_file_read(&data, &bytes, a, RT_JSON_MAX_BYTES, err) ||
-                  rt_file_write(b, data, bytes, err);
-        free(data);
-        free(a);
-        free(b);
-        if (bad)
-            return -1;
-    }
-    return 0;
-}
-
 /* The settings that made the model; the data by its hash, not by a path of this machine. */
 static cJSON *settings(const training *t)
 {
@@ -455,21 +459,31 @@ static rt_dtype written_dtype(const train_options *o)
     return strcmp(o->dtype, "bf16") == 0 ? RT_BF16 : strcmp(o->dtype, "f16") == 0 ? RT_F16 : RT_F32;
 }
 
+static int save_learned(const training *t, rt_err *err)
+{
+    const train_options *o = t->o;
+    const rt_adapters *a = t->model.w.adapters;
+    return a ? rt_adapter_save(o->out, t->dev, a, o->model, written_dtype(o), err)
+             : rt_model_save(&t->model, t->dev, o->out, written_dtype(o), err);
+}
+
+static int64_t learned(const training *t) { return rt_weights_learned(&t->model.w)->total; }
+
 static int finish(training *t, rt_err *err)
 {
     const train_options *o = t->o;
     cJSON *options_json = settings(t);
     rt_card card = { .cfg = &t->model.cfg,
-                     .parameters = t->model.w.params.total,
+                     .parameters = learned(t),
                      .command = "train",
+                     .base = t->model.w.adapters ? o->model : NULL,
                      .identity = t->identity,
                      .options = options_json,
                      .steps = t->trainer.at.step,
                      .tokens = t->trainer.at.tokens };
-    int bad = put_tokenizer(t, o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
+    int bad = rt_chat_save(&t->chat, o->tokenizer ? o->tokenizer : o->model, o->out, err) ||
               rt_card_write(o->out, &card, err) ||
-              rt_model_save(&t->model, t->dev, o->out, written_dtype(o), err) ||
-              rt_card_list(o->out, &card, err);
+              save_learned(t, err) || rt_card_list(o->out, &card, err);
     cJSON_Delete(options_json);
     return bad ? -1 : rt_checkpoint_remove(o->out, err);
 }
@@ -529,8 +543,13 @@ static int run_train(void *values, rt_err *err)
     char parameters[32], tokens[32];
     int bad = open_trainer(&t, NULL, err);
     if (!bad) {
-        rt_info("%s parameters, %lld documents, %s tokens",
-                rt_fmt_count(parameters, sizeof parameters, (double)t.model.w.params.total),
+        if (t.model.w.adapters)
+            rt_info("adapters of rank %lld in %d layers, beside %s parameters that stay",
+                    (long long)t.o->lora.rank, t.model.w.adapters->layers,
+                    rt_fmt_count(parameters, sizeof parameters, (double)t.model.w.params.total));
+        rt_info("%s parameters%s, %lld documents, %s tokens",
+                rt_fmt_count(parameters, sizeof parameters, (double)learned(&t)),
+                t.model.w.adapters ? " learned" : "",
                 (long long)rt_corpus_count(t.corpus),
                 rt_fmt_count(tokens, sizeof tokens, (double)rt_corpus_tokens(t.corpus)));
         int done = open_output(&t, err);
@@ -560,7 +579,9 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
                               (double)t.held_out_facts.tokens / (double)t.measure.batch.shape.rows);
         rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t.dev));
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
-                     rt_model_save_bytes(&t.model, written_dtype(o)));
+                     t.model.w.adapters
+                         ? rt_adapter_save_bytes(t.model.w.adapters, written_dtype(o))
+                         : rt_model_save_bytes(&t.model, written_dtype(o)));
         /* the last two, and the next while it is written */
         int64_t checkpoints = rt_min(3, (o->steps - 1) / o->save_every);
         if (checkpoints > 0)

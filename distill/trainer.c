@@ -19,7 +19,8 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
     rt_batch_shape *shape = &t->set.shape;
     shape->waiting = rt_max(shape->rows, rt_min(set->batch_tokens, WAITING_MAX));
     rt_step_plan(&t->step, d, m, shape, &set->spec, set->vocab, set->longest, set->recompute);
-    rt_optimizer_plan(&t->optimizer, &m->cfg, set->beta1, set->beta2, set->eps, set->weight_decay);
+    rt_optimizer_plan(&t->optimizer, &m->cfg, &m->w, set->beta1, set->beta2, set->eps,
+                      set->weight_decay);
     rt_dev_dry_begin(d);
     rt_optimizer_sums(d, &t->optimizer, &t->step.grads);
     rt_optimizer_update(d, &t->optimizer, &m->w, &t->step.grads, 0, 1, 1);

@@ -50,7 +50,8 @@ typedef struct rt_stepped {
 } rt_stepped;
 
 /* Plans; nothing is allocated before rt_trainer_place, which zeroes the moments. m is the caller's,
-   with weights of f32 that are placed when the first step is made. */
+   with weights of f32, or adapters beside frozen ones, that are placed when the first step is made.
+   */
 void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_settings *set);
 void rt_trainer_needs(const rt_trainer *t, rt_needs *p); /* without the model's own */
 int rt_trainer_place(rt_trainer *t, rt_err *err);

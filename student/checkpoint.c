@@ -17,9 +17,10 @@ static const char POSITION[] = "position";
 
 static int64_t largest(const rt_weights *w)
 {
+    const rt_params *list = rt_weights_learned(w);
     int64_t most = 1;
-    for (int i = 0; i < w->params.n; i++)
-        most = rt_max(most, rt_tensor_bytes(w->params.item[i].slot));
+    for (int i = 0; i < list->n; i++)
+        most = rt_max(most, rt_tensor_bytes(list->item[i].slot));
     return most;
 }
 
@@ -32,12 +33,13 @@ static void declare(rt_safetensors_writer *out, const char *path, const rt_weigh
 {
     char name[160];
     const int64_t position_bytes = sizeof(rt_position);
+    const rt_params *list = rt_weights_learned(w);
     rt_safetensors_writer_init(out, path, 0);
     for (int k = 0; k < RT_COUNT(PREFIX); k++)
-        for (int i = 0; i < w->params.n; i++) {
-            state_name(name, sizeof name, k, &w->params.item[i]);
-            rt_safetensors_writer_add(out, name, RT_F32, w->params.item[i].slot->rank,
-                                      w->params.item[i].slot->dim);
+        for (int i = 0; i < list->n; i++) {
+            state_name(name, sizeof name, k, &list->item[i]);
+            rt_safetensors_writer_add(out, name, RT_F32, list->item[i].slot->rank,
+                                      list->item[i].slot->dim);
         }
     rt_safetensors_writer_add(out, POSITION, RT_U8, 1, &position_bytes);
 }
@@ -57,8 +59,8 @@ static int write_state(rt_safetensors_writer *out, rt_dev *d, const rt_weights *
     void *host = rt_alloc(largest(part[0]), 1, "a tensor");
     int bad = rt_safetensors_writer_begin(out, err);
     for (int k = 0; !bad && k < RT_COUNT(PREFIX); k++)
-        for (int i = 0; !bad && i < part[k]->params.n; i++) {
-            const rt_tensor *t = part[k]->params.item[i].slot;
+        for (int i = 0; !bad && i < rt_weights_learned(part[k])->n; i++) {
+            const rt_tensor *t = rt_weights_learned(part[k])->item[i].slot;
             rt_download(d, host, t->data, rt_tensor_bytes(t));
             bad = rt_sync(d, err) || rt_safetensors_writer_push(out, host, rt_tensor_bytes(t), err);
         }
@@ -140,9 +142,10 @@ static int load_state(const rt_safetensors *st, const char *path, rt_dev *d,
 {
     char name[160];
     for (int k = 0; k < 3; k++)
-        for (int i = 0; i < part[k]->params.n; i++) {
-            const rt_tensor *t = part[k]->params.item[i].slot;
-            state_name(name, sizeof name, k, &part[0]->params.item[i]);
+        for (int i = 0; i < rt_weights_learned(part[k])->n; i++) {
+            const rt_param *p = &rt_weights_learned(part[k])->item[i];
+            const rt_tensor *t = p->slot;
+            state_name(name, sizeof name, k, p);
             const rt_st_tensor *s = rt_safetensors_find(st, name);
             if (!s || s->dtype != RT_F32 || s->bytes != rt_tensor_bytes(t))
                 return rt_fail(

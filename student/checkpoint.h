@@ -1,4 +1,4 @@
-/* checkpoint.h: a training run's state as one safetensors file in the run's directory: weights,
+/* checkpoint.h: a training run's state as one safetensors file in the run's directory: what it learns,
    moments and position, each with a checksum. Two are kept, the last and the one before it, so that
    a damaged file costs some steps and not the run. Resuming gives the same bytes as never having
    stopped: draws and order are functions of counters, so the position is all there is beside the

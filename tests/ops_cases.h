@@ -45,6 +45,8 @@ static const struct ops_case ops_cases[] = {
     CASE(unpermute, 3e-7, 5, 3, 7),
     CASE(unpermute, 3e-7, 300, 4, 131),
     CASE(unpermute, 3e-7, 3, 256, 17),
+    CASE(scale, 2e-7, 13),
+    CASE(scale, 2e-7, 9001),
     CASE(route, 5e-7, 13, 11, 3, 1, 1, 0, 0),
     CASE(route, 5e-7, 13, 11, 3, 1, 1, 0, 1),
     CASE(route, 5e-7, 13, 11, 3, 1, 1, 1, 0),

@@ -456,6 +456,35 @@ static void unpermute_reference(const struct ops_case *c, double *const *in, int
 static const struct ops_kind kind_unpermute = { unpermute_shape, combine_fill, unpermute_run,
                                                 unpermute_reference };
 
+/* --- scale: p = elements -----------------------------------------------------------------------
+ */
+
+static void scale_shape(const int64_t *p, struct ops_shape *s)
+{
+    s->in[0] = s->out[0] = p[0];
+    s->in_act[0] = s->out_act[0] = true;
+    s->fill[0] = OVERWRITES;
+}
+
+static void scale_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
+{
+    rt_tensor x = rt_tensor_1(b->in[0], b->act, c->p[0]), y = x, dx = x, dy = x;
+    y.data = b->out[0], dx.data = b->din[0], dy.data = b->dout[0];
+    rt_scale(d, &y, &x, 1.75f);
+    rt_copy(d, &dx, &dy);
+    rt_scale(d, &dx, &dx, 1.75f);
+}
+
+static void scale_reference(const struct ops_case *c, double *const *in, int32_t *const *idx,
+                            double **out)
+{
+    (void)idx;
+    for (int64_t i = 0; i < c->p[0]; i++)
+        out[0][i] = 1.75 * in[0][i];
+}
+
+static const struct ops_kind kind_scale = { scale_shape, NULL, scale_run, scale_reference };
+
 /* --- route: p = N, E, A, groups, kept, sigmoid, normalize; scale 2.5 ----------------------------
  */
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/base/rng.h"
+#include "core/network/linear.h"
 #include "core/network/weights.h"
 #include "distill/step.h"
 #include "tests/device.h"
@@ -82,15 +83,8 @@ static rt_config tiny(const char *family, bool tied)
     return c;
 }
 
-/* device NULL: the first of this build */
-static void open_bench(bench *b, const rt_config *cfg, const char *device, int threads,
-                       int64_t rows, bool recompute)
+static void open_step(bench *b, int64_t rows, bool recompute)
 {
-    memset(b, 0, sizeof *b);
-    OK(rt_dev_open(&b->dev, device, threads, &err));
-    rt_model_plan_config(&b->model, b->dev, cfg, NULL, false, 64);
-    OK(rt_model_place(&b->model, &err));
-    OK(rt_params_init(&b->model.w.params, b->dev, cfg, 7, &err));
     rt_batch_shape shape = {
         .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1, .waiting = rows
     };
@@ -107,6 +101,41 @@ static void open_bench(bench *b, const rt_config *cfg, const char *device, int t
             .token = b->token[i], .n = n, .span = &b->span[i], .n_spans = 1
         };
     }
+}
+
+/* device NULL: the first of this build */
+static void open_bench(bench *b, const rt_config *cfg, const char *device, int threads,
+                       int64_t rows, bool recompute)
+{
+    memset(b, 0, sizeof *b);
+    OK(rt_dev_open(&b->dev, device, threads, &err));
+    rt_model_plan_config(&b->model, b->dev, cfg, NULL, false, 64);
+    OK(rt_model_place(&b->model, &err));
+    OK(rt_params_init(&b->model.w.params, b->dev, cfg, 7, &err));
+    open_step(b, rows, recompute);
+}
+
+/* Adapters beside the model at path, neither of their matrices zero. */
+static void open_adapted(bench *b, const char *path, int threads, bool recompute)
+{
+    const rt_adapter_spec spec = { 3, 5.0, threads > 1, "all" };
+    memset(b, 0, sizeof *b);
+    OK(rt_dev_open(&b->dev, NULL, threads, &err));
+    OK(rt_model_plan_adapted(&b->model, b->dev, path, &spec, 64, &err));
+    rt_adapters *a = b->model.w.adapters;
+    rt_adapters_plan(a, &b->model.arenas, b->dev, 64 * rt_max(b->model.cfg.active, 1));
+    OK(rt_model_read(&b->model, b->dev, path, &err));
+    OK(rt_adapters_init(a, b->dev, 5, &err));
+    for (int i = 1; i < a->params.n; i += 2) {
+        const rt_tensor *up = a->params.item[i].slot;
+        float *host = malloc((size_t)rt_tensor_bytes(up));
+        for (int64_t k = 0; k < rt_tensor_elements(up); k++)
+            host[k] = 0.4f * rt_rng_uniform(9, RT_RNG_DATA, ((uint64_t)i << 32) + (uint64_t)k) - 0.2f;
+        rt_upload(b->dev, up->data, host, rt_tensor_bytes(up));
+        OK(rt_sync(b->dev, &err));
+        free(host);
+    }
+    open_step(b, 64, recompute);
 }
 
 static void close_bench(bench *b)
@@ -325,10 +354,159 @@ START_TEST(passes)
 }
 END_TEST
 
+/* (rows,cols) = s a(rows,n) b(n,cols), each step of ta a column of a. */
+static void multiply(double *c, const float *a, bool ta, const float *b, bool tb, int64_t rows,
+                     int64_t n, int64_t cols, double s)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) {
+            double sum = 0;
+            for (int64_t k = 0; k < n; k++)
+                sum += (double)a[ta ? k * rows + i : i * n + k] *
+                       (double)b[tb ? j * n + k : k * cols + j];
+            c[i * cols + j] = s * sum;
+        }
+}
+
+static void compare(const bench *b, const char *name, const float *got, const double *want,
+                    int64_t n)
+{
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        error += pow((double)got[i] - want[i], 2);
+        size += pow(want[i], 2);
+    }
+    if (!(size > 1e-16) || sqrt(error) > 2e-5 * sqrt(size))
+        ck_abort_msg("%s: %s: %.3g of %.3g", b->model.cfg.family->model_type, name, sqrt(error),
+                     sqrt(size));
+}
+
+/* The weights of `whole` become w + s up down of the adapters of b, in f64. */
+static void merge(bench *whole, const bench *b)
+{
+    const rt_params *list = &whole->model.w.params;
+    for (int i = 0; i < list->n; i++) {
+        const rt_param *p = &b->model.w.params.item[i];
+        if (!(p->flags & RT_PARAM_LINEAR) || !rt_linear_of(p)->adapters)
+            continue;
+        const rt_linear *l = rt_linear_of(p);
+        int64_t r = 3, in = l->down.dim[l->down.rank - 1], out = l->up.dim[l->up.rank - 2];
+        float *w = copy_of(whole, list->item[i].slot), *down = copy_of(b, &l->down),
+              *up = copy_of(b, &l->up);
+        double *add = malloc((size_t)(out * in) * sizeof *add);
+        for (int64_t e = 0; e < rt_max(p->experts, 1); e++) {
+            multiply(add, up + e * out * r, false, down + e * r * in, false, out, r, in,
+                     (double)b->model.w.adapters->scale);
+            for (int64_t k = 0; k < out * in; k++)
+                w[e * out * in + k] = (float)((double)w[e * out * in + k] + add[k]);
+        }
+        rt_upload(whole->dev, list->item[i].slot->data, w, rt_tensor_bytes(list->item[i].slot));
+        OK(rt_sync(whole->dev, &err));
+        free(w), free(down), free(up), free(add);
+    }
+}
+
+/* d up = s dW downᵀ, d down = s upᵀ dW, where dW is what the whole model's gradient is. */
+static void check_adapters(const bench *whole, const bench *b)
+{
+    int at = 0, layers = 0;
+    for (int i = 0; i < whole->model.w.params.n; i++) {
+        const rt_param *p = &b->model.w.params.item[i];
+        if (!(p->flags & RT_PARAM_LINEAR) || !rt_linear_of(p)->adapters)
+            continue;
+        const rt_linear *l = rt_linear_of(p);
+        const rt_params *learned = rt_weights_learned(&b->step.grads);
+        int64_t r = 3, in = l->down.dim[l->down.rank - 1], out = l->up.dim[l->up.rank - 2];
+        int64_t matrices = rt_max(p->experts, 1);
+        double s = (double)b->model.w.adapters->scale;
+        float *dw = copy_of(whole, whole->step.grads.params.item[i].slot),
+              *down = copy_of(b, &l->down), *up = copy_of(b, &l->up),
+              *ddown = copy_of(b, learned->item[at].slot),
+              *dup = copy_of(b, learned->item[at + 1].slot);
+        double *want = malloc((size_t)(matrices * r * rt_max(in, out)) * sizeof *want);
+        for (int64_t e = 0; e < matrices; e++)
+            multiply(want + e * r * in, up + e * out * r, true, dw + e * out * in, false, r, out,
+                     in, s);
+        compare(b, learned->item[at].name, ddown, want, matrices * r * in);
+        for (int64_t e = 0; e < matrices; e++)
+            multiply(want + e * out * r, dw + e * out * in, false, down + e * r * in, true, out,
+                     in, r, s);
+        compare(b, learned->item[at + 1].name, dup, want, matrices * r * out);
+        free(dw), free(down), free(up), free(ddown), free(dup), free(want);
+        at += 2;
+        layers++;
+    }
+    ck_assert_int_eq(layers, b->model.w.adapters->layers);
+    ck_assert_int_eq(at, rt_weights_learned(&b->step.grads)->n);
+    ck_assert(layers > 0);
+}
+
+/* What is adapted has the loss of the merged model, and its gradients are those of the merged weights
+   through up and down; the frozen weights lie in their file. Bits do not depend on threads or
+   recompute. */
+START_TEST(adapters)
+{
+    static const char *const families[] = { "llama",    "qwen3",       "mixtral", "deepseek_v3",
+                                            "glm4_moe", "deepseek_v2", "olmoe" };
+    rt_config cfg = tiny(families[_i], families[_i][0] == 'l');
+    if (!strcmp(families[_i], "mixtral") || !strcmp(families[_i], "olmoe")) {
+        cfg.expert_width = cfg.ffn_width; /* one key says both */
+        cfg.shared = 0;
+    }
+    bench whole, b, again;
+    open_bench(&whole, &cfg, NULL, 1, 64, false);
+    OK(rt_model_save(&whole.model, whole.dev, "base", RT_F32, &err));
+    for (int stable = 0; stable < 2; stable++) {
+        open_adapted(&b, "base", 1 + stable, false);
+        ck_assert(b.model.w.adapters->scale > (stable ? 2.0f : 1.0f));
+        bench merged = { .dev = NULL };
+        OK(rt_dev_open(&merged.dev, NULL, 1, &err) ||
+           rt_model_open(&merged.model, merged.dev, "base", false, 64, &err));
+        open_step(&merged, 64, false);
+        merge(&merged, &b);
+        double want = loss(&merged), got = loss(&b);
+        ck_assert_double_eq_tol(want, got, 1e-5);
+        check_adapters(&merged, &b);
+        close_bench(&merged);
+        if (rt_dev_get(b.dev).cpu_bits && stable) {
+            open_adapted(&again, "base", 3, true);
+            loss(&again);
+            const rt_params *x = rt_weights_learned(&b.step.grads),
+                            *y = rt_weights_learned(&again.step.grads);
+            for (int i = 0; i < x->n; i++)
+                ck_assert_msg(hash_of(&b, x->item[i].slot, 0) ==
+                                  hash_of(&again, y->item[i].slot, 0),
+                              "%s: other bits with recompute", x->item[i].name);
+            close_bench(&again);
+        }
+        close_bench(&b);
+    }
+    close_bench(&whole);
+}
+END_TEST
+
+START_TEST(adapters_refused)
+{
+    rt_config cfg = tiny("llama", false);
+    bench b;
+    rt_model m;
+    rt_adapter_spec spec = { 3, 5.0, false, "q_proj,nothing" };
+    open_bench(&b, &cfg, NULL, 1, 64, false);
+    OK(rt_model_save(&b.model, b.dev, "base", RT_F32, &err));
+    FAILS(rt_model_plan_adapted(&m, b.dev, "base", &spec, 64, &err), "no linear layer is called nothing");
+    spec.targets = "embed_tokens";
+    FAILS(rt_model_plan_adapted(&m, b.dev, "base", &spec, 64, &err), "called embed_tokens");
+    spec.targets = "";
+    FAILS(rt_model_plan_adapted(&m, b.dev, "base", &spec, 64, &err), "no layer is named");
+    close_bench(&b);
+}
+END_TEST
+
 int main(void)
 {
     const suite_test tests[] = {
-        { gradients, 13 }, { mla_dense, 1 }, { same_bits, 4 }, { passes, 1 }
+        { gradients, 13 }, { mla_dense, 1 }, { same_bits, 4 }, { passes, 1 }, { adapters, 7 },
+        { adapters_refused, 1 }
     };
     return suite_run("layers", NULL, tests, RT_COUNT(tests));
 }

@@ -567,6 +567,35 @@ START_TEST(
             free(c);
         }
     }
+    for (int form = 0; form < 2; form++) { /* gradients go through the same weights */
+        int32_t offset[EXPERTS + 1];
+        memcpy(offset, form ? many : few, sizeof offset);
+        int64_t rows = offset[EXPERTS];
+        float *wide = floats(rows * K, 3);
+        struct near *far = nears(wide, rows * K);
+        for (int e = 0; e < EXPERTS; e++)
+            chain(wide + offset[e] * K, far + offset[e] * K, K,
+                  (struct view){ a + offset[e] * N, N, 1 },
+                  (struct view){ wf + (int64_t)e * N * K, K, 1 }, offset[e + 1] - offset[e], K, N,
+                  false);
+        for (int i = 0; i < n_devices; i++) {
+            rt_dev *d = devices[i];
+            float *c = floats(rows * K, 4);
+            rt_tensor ct = rt_tensor_2(c, RT_F32, rows, K), at = rt_tensor_2(a, RT_F32, rows, N);
+            rt_tensor wt = rt_tensor_3(NULL, RT_F32, EXPERTS, N, K);
+            rt_tensor ot = rt_tensor_1(offset, RT_I32, EXPERTS + 1);
+            struct there t = send(d, &ct, &at, &wt, &ot, false);
+            lie_there(d, &t, w, EXPERTS);
+            poison(d);
+            rt_matmul_grouped(d, &t.c, &t.a, false, &t.b, false, &t.offset, 0.0f);
+            receive(d, &ct, &t);
+            ck_assert_msg(wrong(d, c, wide, far, rows * K, N, false) == 0, "%s: gradient",
+                          about(d));
+            free(c);
+        }
+        free(wide);
+        free(far);
+    }
     for (int tb = 0; tb < 2;
          tb++) { /* (19, HEADS, .) with heads of 14 rows, of which 8 from the 6th */
         int64_t in = tb ? K : PART, out = tb ? PART : K, rows = 19;

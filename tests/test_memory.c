@@ -144,7 +144,7 @@ static void plan(bench *b, const rt_config *cfg, bool recompute)
                              .soft = { .head_max = 4, .tail_spacing = 0.125f } };
     const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
     rt_step_plan(&b->step, b->dev, &b->model, &shape, &spec, VOCAB, LENGTH, recompute);
-    rt_optimizer_plan(&b->optimizer, cfg, 0.9, 0.98, 1e-8, 0.05);
+    rt_optimizer_plan(&b->optimizer, cfg, &b->model.w, 0.9, 0.98, 1e-8, 0.05);
 }
 
 static int64_t planned(const bench *b)

@@ -22,6 +22,7 @@
 #define RT_VOCAB_MAX (1 << 20) /* ids: a row of logits in the chunks of softmax.h */
 #define RT_EXPERTS_MAX 1024 /* of a layer: what a team's shared memory holds (route.h) */
 #define RT_CHOICES_MAX 256  /* experts of a token, likewise */
+#define RT_ADAPTER_RANK_MAX 4096
 
 #ifdef __CUDACC__
 #define RT_BOTH __host__ __device__ static inline

@@ -87,3 +87,16 @@ uint16_t rt_f32_to_f16(float f)
     mag += 0xfffu + ((mag >> 13) & 1u); // carries into the exponent, up to infinity
     return (uint16_t)(sign | (mag >> 13));
 }
+
+void rt_encode_f32(void *out, const float *x, int64_t n, rt_dtype t)
+{
+    uint16_t *half = out;
+    if (t == RT_F32) {
+        memcpy(out, x, (size_t)n * sizeof *x);
+        return;
+    }
+    if (t != RT_BF16 && t != RT_F16)
+        rt_bug("rt_encode_f32: as %s", rt_dtype_get(t)->name);
+    for (int64_t i = 0; i < n; i++)
+        half[i] = t == RT_BF16 ? rt_f32_to_bf16(x[i]) : rt_f32_to_f16(x[i]);
+}

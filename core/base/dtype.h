@@ -34,6 +34,8 @@ uint16_t rt_f32_to_f16(float f);
 /* Decode n elements (a multiple of the block) of any dtype to f32. core/base/decode.c; the block
    layouts are facts of GGUF (ggml-common.h). Encoding them well is quant/. */
 void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n);
+/* As f32, bf16 or f16, each rounded to nearest even. */
+void rt_encode_f32(void *out, const float *x, int64_t n, rt_dtype t);
 /* One group of a row whose codes and scales are tensors of their own, as safetensors keep them.
    Codes lie two a byte, the low half first. mxfp4: 32 E2M1 codes under 2^(exponent - 127);
    int4: n codes from code `first` on, each minus 8, times scale. */

@@ -11,7 +11,7 @@ RT_BEGIN
 #define RT_OPS(X)                                                                                  \
     X(copy)                                                                                        \
     X(zero) X(matmul) X(matmul_grouped) X(matmul_heads) X(panels_bytes) X(pack_weight)             \
-        X(gather_rows) X(scatter_add_rows) X(unpermute_rows) X(bias_forward) X(bias_backward) X(rmsnorm_forward)     \
+        X(gather_rows) X(scatter_add_rows) X(unpermute_rows) X(scale) X(bias_forward) X(bias_backward) X(rmsnorm_forward)     \
             X(rmsnorm_backward) X(rope) X(attention_forward) X(attention_backward)                 \
                 X(sinks_backward) X(kv_bytes) X(kv_append) X(kv_copy) X(attention_cached)          \
                     X(mla_expand_forward) X(mla_expand_backward) X(copy_columns) X(swiglu_forward) \

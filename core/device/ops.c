@@ -194,6 +194,14 @@ void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_t
     RUN(d, scatter_add_rows, x, y, index);
 }
 
+void rt_scale(rt_dev *d, rt_tensor *y, const rt_tensor *x, float s)
+{
+    HAVE(d, scale);
+    NEED("scale", is_act(d, y, y->rank) && like(x, y), y, x);
+    MOVES(d, y, x);
+    RUN(d, scale, y, x, s);
+}
+
 /* One row b, or a row an expert of sorted rows. */
 static void check_bias(const rt_dev *d, const char *op, const rt_tensor *y, const rt_tensor *b,
                        const rt_tensor *offset)
@@ -258,8 +266,8 @@ void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tenso
     NEED(op, dy->rank == 2 && x->rank == 2, dx, dw, dy, x, w, rstd);
     NEED(op, dx->dim[0] == dy->dim[0] && x->dim[0] == dy->dim[0], dx, dw, dy, x, w, rstd);
     NEED(op, dx->dim[1] >= dy->dim[1] && x->dim[1] >= dy->dim[1], dx, dw, dy, x, w, rstd);
-    NEED(op, f32_n(dw, dy->dim[1]) && f32_n(w, dy->dim[1]) && f32_n(rstd, dy->dim[0]), dx, dw, dy,
-         x, w, rstd);
+    NEED(op, !dw->rank || f32_n(dw, dy->dim[1]), dx, dw, dy, x, w, rstd);
+    NEED(op, f32_n(w, dy->dim[1]) && f32_n(rstd, dy->dim[0]), dx, dw, dy, x, w, rstd);
     MOVES(d, dx, dx, dy, x);
     RUN(d, rmsnorm_backward, dx, dw, dy, x, w, rstd, beta);
 }

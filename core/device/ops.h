@@ -148,7 +148,7 @@ void rt_zero(rt_dev *d, rt_tensor *y);
 
 /* --- matrix products --------------------------------------------------------------------- */
 /* c(M,N) = a·b + beta c. a is (M,K), or (K,M) when ta; b is (K,N), or (N,K) when tb.
-   a and c activations or f32, each by itself; b any dtype, or a weight with a piece when tb
+   a and c activations or f32, each by itself; b any dtype, or a weight with a piece
    (tensor.h); beta 0 or 1. Forward: (y, x, 0, w,
    1); dx: (dx, dy, 0, w, 0); dw: (dw, dy, 1, x, 0). b.panels, when set, was made by pack_weight
    for (b, tb) = (w, 1) and is used instead of b. */
@@ -177,6 +177,7 @@ void rt_gather_rows(rt_dev *d, rt_tensor *y, const rt_tensor *x,
 void rt_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *index);
 /* x(N,C) += sum of y(N*A,C)[slot[n,a]], ascending slot: what each row's choices give back */
 void rt_unpermute_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *slot);
+void rt_scale(rt_dev *d, rt_tensor *y, const rt_tensor *x, float s); /* y = s x; y may be x */
 /* y(N,C) += b(C); or rows sorted by expert, offset (E+1), which count from offset[0]: y += b(E,C)
    of the row's expert. offset NULL = one b. */
 void rt_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset);
@@ -188,7 +189,8 @@ void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_te
    ld_x >= C: x rows may be the first C columns of wider rows (MLA latent). y may not alias x. */
 void rt_rmsnorm_forward(rt_dev *d, rt_tensor *y, rt_tensor *rstd, const rt_tensor *x,
                         const rt_tensor *w, float eps);
-/* dx(N,C) = beta dx + ..., dw(C) += ...; x and dx may be wider than C (first C columns). */
+/* dx(N,C) = beta dx + ..., dw(C) += ..., or dw of rank 0: it is not wanted; x and dx may be wider
+   than C (first C columns). */
 void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tensor *dy,
                          const rt_tensor *x, const rt_tensor *w, const rt_tensor *rstd, float beta);
 /* In place on x (N,H,D), columns [first, first+P): pair (i, i+P/2), or (2i, 2i+1) when interleaved,

@@ -71,6 +71,12 @@ static void run_unpermute_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, cons
     RUN_AS(d, unpermute_rows, x, &a, x->dim[0], slot->dim[1] * x->dim[1]);
 }
 
+static void run_scale(rt_dev *d, rt_tensor *y, const rt_tensor *x, float s)
+{
+    struct rt_args_scale a = { *y, *x, s };
+    RUN_AS(d, scale, y, &a, flat_blocks(y), 2 * RT_FLAT_BLOCK);
+}
+
 static void run_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset)
 {
     struct rt_args_bias a = { *y, *b, offset ? *offset : (rt_tensor){ 0 }, 0 };
@@ -124,7 +130,8 @@ static void run_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const 
     int64_t n = dy->dim[0], c = dy->dim[1], block = column_block(d, c);
     struct rt_args_rmsnorm_backward a = { *dx, *dw, *dy, *x, *w, *rstd, beta, block };
     /* dw first: dx may overwrite dy */
-    RUN_AS(d, rmsnorm_backward_w, dy, &a, rt_ceil_div(c, block), 2 * n * block);
+    if (dw->rank)
+        RUN_AS(d, rmsnorm_backward_w, dy, &a, rt_ceil_div(c, block), 2 * n * block);
     RUN_AS(d, rmsnorm_backward, dy, &a, n, 3 * c);
 }
 
@@ -297,6 +304,7 @@ void rt_rows_ops(rt_ops *ops)
     ops->gather_rows = run_gather_rows;
     ops->scatter_add_rows = run_scatter_add_rows;
     ops->unpermute_rows = run_unpermute_rows;
+    ops->scale = run_scale;
     ops->bias_forward = run_bias_forward;
     ops->bias_backward = run_bias_backward;
     ops->copy_columns = run_copy_columns;

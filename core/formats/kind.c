@@ -29,6 +29,8 @@ static const char *kind_of_folder(const char *dir)
     if (has(dir, "config.json") && (has(dir, "model.safetensors") || has(dir, "tokenizer.json") ||
                                     has(dir, "model.safetensors.index.json")))
         return "a model directory";
+    if (has(dir, "adapter_config.json"))
+        return "an adapter";
     if (has(dir, "tokenizer.json"))
         return "a tokenizer's directory";
     return has(dir, "stages") && has(dir, "lock") ? "the folder of a run" : NULL;

@@ -65,8 +65,9 @@ static int check_checkpoint(const rt_model *m, float *host, rt_err *err)
 
 static int check_device(rt_dev *d, const rt_model *m, float *host, rt_err *err)
 {
-    for (int i = 0; i < m->w.params.n; i++) {
-        const rt_param *p = &m->w.params.item[i];
+    const rt_params *list = rt_weights_learned(&m->w);
+    for (int i = 0; i < list->n; i++) {
+        const rt_param *p = &list->item[i];
         int64_t n = rt_tensor_elements(p->slot);
         for (int64_t at = 0; at < n; at += CHUNK_ELEMENTS) {
             int64_t part = rt_min(CHUNK_ELEMENTS, n - at), bad;
@@ -88,9 +89,10 @@ int rt_finite_weights(rt_dev *d, const rt_model *m, rt_err *err)
         most = rt_max(most, t->dim[t->rank - 1]);
     }
     float *host = rt_alloc(most, sizeof *host, "rows of a weight");
-    int bad = m->frozen ? check_checkpoint(m, host, err) : check_device(d, m, host, err);
+    int bad = (m->frozen && check_checkpoint(m, host, err)) ||
+              ((!m->frozen || m->w.adapters) && check_device(d, m, host, err));
     free(host);
-    return bad;
+    return bad ? -1 : 0;
 }
 
 int rt_finite_fail(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err)

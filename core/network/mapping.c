@@ -102,7 +102,7 @@ const rt_piece *rt_mapping_on_device(rt_mapping *x, int i, int64_t n)
 }
 
 rt_mapping *rt_mapping_open(const rt_config *cfg, const rt_params *list, const char *path,
-                            bool streamed, bool maps_files)
+                            bool streamed, bool packs_f32, bool maps_files)
 {
     rt_err ignored;
     rt_mapping *x = rt_alloc(1, sizeof *x, "a checkpoint");
@@ -111,7 +111,7 @@ rt_mapping *rt_mapping_open(const rt_config *cfg, const rt_params *list, const c
         return NULL;
     }
     x->streamed = streamed;
-    x->packs_f32 = !streamed && list->total <= PACKED_PARAMETERS;
+    x->packs_f32 = packs_f32 && !streamed && list->total <= PACKED_PARAMETERS;
     x->n = list->n;
     x->piece = rt_alloc(rt_max(list->n, 1), sizeof(rt_piece *), "places of weights");
     x->stored = rt_alloc(rt_max(list->n, 1), sizeof(rt_stored *), "places of weights");

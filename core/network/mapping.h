@@ -23,7 +23,7 @@ typedef struct rt_mapping {
 
 /* NULL when there is no checkpoint that opens: reading the model says why. */
 rt_mapping *rt_mapping_open(const rt_config *cfg, const rt_params *list, const char *path,
-                            bool streamed, bool maps_files);
+                            bool streamed, bool packs_f32, bool maps_files);
 const rt_piece *rt_mapping_on_device(rt_mapping *x, int i, int64_t n); /* x->where of weight i */
 void rt_mapping_close(rt_mapping *x);                                  /* accepts NULL */
 

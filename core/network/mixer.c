@@ -27,6 +27,6 @@ void rt_mixer_attention_backward(rt_dev *d, const rt_config *c, const rt_mixer_w
     rt_linear_backward(d, &w->o, &dw->o, &ds->out, dy, &s->out, NULL, 0.0f);
     rt_attention_backward(d, &ds->q, &ds->k, &ds->v, &ds->out, &s->out, &s->lse, &s->q, &s->k,
                           &s->v, pass->rows, &rule);
-    if (rule.sinks)
+    if (rule.sinks && dw->sinks.rank)
         rt_sinks_backward(d, &dw->sinks, &ds->out, &s->out, &s->lse, rule.sinks);
 }

@@ -28,8 +28,8 @@ static void params(rt_params *p, const rt_config *c, rt_mixer_w *w)
                  RT_INIT_ONES, 0, r, 0, 0);
     /* read by head, too */
     rt_param_add(p, &w->kv_b.w, "self_attn.kv_b_proj.weight", "attn_kv_b", RT_INIT_NORMAL,
-                 RT_PARAM_DECAY | RT_PARAM_PRODUCT | RT_PARAM_RAW, h * (c->nope_dim + c->v_dim), r,
-                 0);
+                 RT_PARAM_DECAY | RT_PARAM_PRODUCT | RT_PARAM_RAW | RT_PARAM_LINEAR,
+                 h * (c->nope_dim + c->v_dim), r, 0);
     rt_linear_weight(p, &w->o, "self_attn.o_proj.weight", "attn_output", RT_INIT_OUTPUT, 0,
                      c->width, h * c->v_dim);
     if (rt_config_output_bias(c))
@@ -98,6 +98,8 @@ static void absorbed_forward(rt_dev *d, const rt_config *c, const rt_mixer_w *w,
                              const rt_pass *pass)
 {
     rt_tensor kv_b = kv_b_heads(c, &w->kv_b.w), latent = s->kv;
+    if (w->kv_b.adapters)
+        rt_bug("MLA: decoding through adapters that are not merged");
     rt_tensor kv_n = rt_tensor_3(s->kv_n.data, s->kv_n.dtype, s->kv_n.dim[0], 1, c->kv_rank);
     rt_copy_columns(d, &latent, 0, &kv_n, 0,
                     c->kv_rank); /* the cache holds the normalised latent */

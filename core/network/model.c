@@ -43,8 +43,31 @@ void rt_weights_plan(rt_weights *w, rt_arenas *l, const rt_config *c, const char
     rt_arenas_add(l, &w->arena, label, RT_ON_DEVICE, rt_params_plan, &w->params);
 }
 
+const rt_params *rt_weights_learned(const rt_weights *w)
+{
+    return w->adapters ? &w->adapters->params : &w->params;
+}
+
+void rt_weights_plan_like(rt_weights *g, rt_arenas *l, const rt_config *c, const rt_weights *w,
+                          const char *label)
+{
+    rt_err ignored; /* its layers have been found before */
+    if (!w->adapters) {
+        rt_weights_plan(g, l, c, label);
+        return;
+    }
+    rt_weights_init(g, c);
+    if (rt_adapters_new(&g->adapters, &g->params, &w->adapters->spec, &ignored))
+        rt_bug("adapters of %s: %s", label, ignored.text);
+    for (int i = 0; i < g->params.n; i++)
+        *g->params.item[i].slot = (rt_tensor){ .rank = 0 };
+    rt_params_free(&g->params);
+    rt_arenas_add(l, &g->arena, label, RT_ON_DEVICE, rt_params_plan, &g->adapters->params);
+}
+
 void rt_weights_free(rt_dev *d, rt_weights *w)
 {
+    rt_adapters_free(d, w->adapters);
     rt_dev_free(d, &w->arena);
     rt_params_free(&w->params);
     free(w->block);
@@ -344,7 +367,8 @@ void rt_model_logits(rt_dev *d, const rt_model *m, rt_acts *a, const int32_t *in
 void rt_model_logits_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a)
 {
     a->dhead_in.dim[0] = a->logits.dim[0];
-    rt_matmul(d, head_of(&m->cfg, dw), &a->logits, true, &a->head_in, false, 1.0f);
+    if (head_of(&m->cfg, dw)->rank)
+        rt_matmul(d, head_of(&m->cfg, dw), &a->logits, true, &a->head_in, false, 1.0f);
     rt_matmul(d, &a->dhead_in, &a->logits, false, m->cfg.tied ? &m->w.embed : &m->w.head, false,
               0.0f);
     rt_scatter_add_rows(d, &a->dhidden, &a->dhead_in, &a->index);
@@ -374,6 +398,7 @@ int rt_model_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a, 
     for (int64_t l = c->layers - 1; l >= 0; l--)
         if (enter(m, l, err) || layer_backward(d, m, dw, a, l, err) || leave(m, l, err))
             return -1;
-    rt_scatter_add_rows(d, &dw->embed, &a->dstream, &a->rows.token);
+    if (dw->embed.rank)
+        rt_scatter_add_rows(d, &dw->embed, &a->dstream, &a->rows.token);
     return 0;
 }

@@ -6,6 +6,7 @@
 #define RT_MODEL_H
 
 #include "core/device/arenas.h"
+#include "core/network/adapter.h"
 #include "core/network/block.h"
 
 RT_BEGIN
@@ -15,6 +16,7 @@ typedef struct rt_weights {
     rt_params params;
     rt_tensor embed, final_norm, head; /* (V,C) (C) (V,C); head is embed's when tied */
     rt_block_w *block;                 /* (L) */
+    rt_adapters *adapters;             /* what learns beside frozen weights, or NULL */
     rt_arena arena;
 } rt_weights;
 
@@ -22,6 +24,11 @@ typedef struct rt_weights {
 void rt_weights_init(rt_weights *w, const rt_config *cfg);
 /* And plans f32 memory for all of them, which the list places. label: of the arena, "gradients". */
 void rt_weights_plan(rt_weights *w, rt_arenas *l, const rt_config *cfg, const char *label);
+/* The same for what w learns: all of them, or its adapters alone. Every other tensor has rank 0. */
+void rt_weights_plan_like(rt_weights *g, rt_arenas *l, const rt_config *cfg, const rt_weights *w,
+                          const char *label);
+/* What is learned; and the placement's list of it. */
+const rt_params *rt_weights_learned(const rt_weights *w);
 void rt_weights_free(rt_dev *d, rt_weights *w);
 
 typedef struct rt_model {
@@ -34,6 +41,7 @@ typedef struct rt_model {
     char *path;  /* where the weights were read, NULL = made at random */
     int64_t file_bytes; /* of the files that hold them */
     bool frozen;        /* no gradients; what weights.h says of memory */
+    bool backward;      /* frozen, and yet gradients pass through it to adapters */
     struct rt_mapping *mapping; /* of weights that stay in their file: mapping.h */
     const rt_visit *visit;      /* reads weights as a pass needs them (stream.h); NULL: all are
                                    resident */

@@ -23,7 +23,8 @@ enum rt_param_flags {
         2,              /* right operand of a matrix product: frozen models read it where it lies */
     RT_PARAM_RAW = 4,   /* read other than through a product, too */
     RT_PARAM_FIXED = 8, /* no gradient (router selection bias) */
-    RT_PARAM_BIAS = 16  /* GGUF calls it ".bias", not ".weight" */
+    RT_PARAM_BIAS = 16, /* GGUF calls it ".bias", not ".weight" */
+    RT_PARAM_LINEAR = 32 /* the w of an rt_linear */
 };
 
 typedef struct rt_param {

@@ -585,3 +585,13 @@ int rt_store_check(rt_store *s, const rt_config *cfg, const rt_params *list, rt_
                 s->path, (long long)beyond, (long long)cfg->layers);
     return 0;
 }
+
+int rt_store_rows(rt_store *s, const rt_config *c, const rt_param *p, float *host, rt_err *err)
+{
+    rt_stored t;
+    for (int64_t e = 0; e < rt_store_pieces(p); e++)
+        if (rt_store_find(s, c, p, e, &t, err) ||
+            rt_stored_rows(&t, host + e * t.rows * t.cols, 0, t.rows, err))
+            return -1;
+    return 0;
+}

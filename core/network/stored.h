@@ -92,6 +92,8 @@ int rt_stored_check(const rt_stored *t, rt_err *err);
 rt_piece rt_stored_piece(const rt_stored *t);
 /* out (n, cols) = rows first .. first + n - 1 */
 int rt_stored_rows(const rt_stored *t, float *out, int64_t first, int64_t n, rt_err *err);
+/* One weight of the registry, all experts of a stack, as f32 rows in host. */
+int rt_store_rows(rt_store *s, const rt_config *c, const rt_param *p, float *host, rt_err *err);
 
 RT_END
 

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/formats/kind.h"
+#include "core/network/adapter_file.h"
 #include "core/network/mapping.h"
 
 void rt_model_init(rt_model *m, const rt_config *cfg)
@@ -16,20 +17,6 @@ void rt_model_init(rt_model *m, const rt_config *cfg)
     memset(m, 0, sizeof *m);
     m->cfg = *cfg;
     rt_weights_init(&m->w, &m->cfg);
-}
-
-/* ---- reading ------------------------------------------------------------------------------------
- */
-
-/* One weight, all experts of a stack, as f32 rows in host. */
-static int read_param(rt_store *s, const rt_config *c, const rt_param *p, float *host, rt_err *err)
-{
-    rt_stored t;
-    for (int64_t e = 0; e < rt_store_pieces(p); e++)
-        if (rt_store_find(s, c, p, e, &t, err) ||
-            rt_stored_rows(&t, host + e * t.rows * t.cols, 0, t.rows, err))
-            return -1;
-    return 0;
 }
 
 /* ---- placing ------------------------------------------------------------------------------------
@@ -73,9 +60,9 @@ static void plan_frozen(void *ctx, rt_arena *a)
         }
         if (piece)
             continue;
-        if (!product || rows)
+        if (!product || rows || m->backward)
             t->data = rt_arena_take(a, "weights", rt_tensor_bytes(t));
-        if (product)
+        if (product && !m->backward) /* gradients go through rows */
             t->panels = rt_arena_take(a, "weights.panels", rt_panels_bytes(m->d, t));
     }
 }
@@ -160,7 +147,7 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
             continue;
         int64_t bytes = rt_tensor_bytes(p->slot);
         bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->path)
-                               : read_param(s, &m->cfg, p, host, err);
+                               : rt_store_rows(s, &m->cfg, p, host, err);
         if (!bad && p->slot->data)
             rt_upload(d, p->slot->data, host, bytes);
         if (!bad && p->slot->panels) {
@@ -224,6 +211,10 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
         char *config = rt_path_join(path, "config.json");
         bool there = rt_path_exists(config);
         free(config);
+        if (!there && rt_adapter_is(path))
+            return rt_fail(err, "%s: an adapter, not a model: retort merge-adapter makes one of it and "
+                                "its base",
+                           path);
         if (!there)
             return rt_kind_fail(path, "a model", "it has no config.json", err);
         return rt_config_load(cfg, path, err) || settle_head(cfg, path, err) ? -1 : 0;
@@ -237,14 +228,15 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
 }
 
 static void plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path, bool frozen,
-                        bool streamed, int64_t positions)
+                        bool streamed, bool backward, int64_t positions)
 {
     rt_model_init(m, cfg);
     m->d = d;
     m->frozen = frozen;
+    m->backward = backward;
     m->path = path ? rt_strdup(path) : NULL;
     if (frozen && path)
-        m->mapping = rt_mapping_open(&m->cfg, &m->w.params, m->path, streamed,
+        m->mapping = rt_mapping_open(&m->cfg, &m->w.params, m->path, streamed, !backward,
                                      rt_dev_get(d).maps_files);
     m->rope.dim[0] = positions;
     rt_arenas_add(&m->arenas, &m->w.arena, "weights", RT_ON_DEVICE,
@@ -255,13 +247,13 @@ static void plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char
 void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
                           bool frozen, int64_t positions)
 {
-    plan_config(m, d, cfg, path, frozen, false, positions);
+    plan_config(m, d, cfg, path, frozen, false, false, positions);
 }
 
 void rt_model_plan_streamed(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
                             int64_t positions)
 {
-    plan_config(m, d, cfg, path, true, true, positions);
+    plan_config(m, d, cfg, path, true, true, false, positions);
 }
 
 int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
@@ -273,6 +265,20 @@ int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t
         return -1;
     rt_model_plan_config(m, d, &cfg, path, frozen, positions);
     return 0;
+}
+
+int rt_model_plan_adapted(rt_model *m, rt_dev *d, const char *path, const rt_adapter_spec *spec,
+                          int64_t positions, rt_err *err)
+{
+    rt_config cfg;
+    memset(m, 0, sizeof *m);
+    if (rt_model_config(&cfg, path, err))
+        return -1;
+    plan_config(m, d, &cfg, path, true, false, true, positions);
+    if (rt_adapters_new(&m->w.adapters, &m->w.params, spec, err) == 0)
+        return 0;
+    rt_model_free(d, m);
+    return -1;
 }
 
 int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
@@ -420,17 +426,6 @@ static rt_dtype stored_dtype(const rt_param *p, rt_dtype dtype)
     return p->flags & RT_PARAM_FIXED ? RT_F32 : dtype;
 }
 
-static void encode(void *out, const float *x, int64_t n, rt_dtype dtype)
-{
-    if (dtype == RT_F32) {
-        memcpy(out, x, (size_t)n * sizeof *x);
-        return;
-    }
-    uint16_t *h = out;
-    for (int64_t i = 0; i < n; i++)
-        h[i] = dtype == RT_BF16 ? rt_f32_to_bf16(x[i]) : rt_f32_to_f16(x[i]);
-}
-
 static void declare(rt_safetensors_writer *w, const rt_param *p, rt_dtype dtype)
 {
     char name[160];
@@ -462,24 +457,24 @@ int64_t rt_model_save_bytes(const rt_model *m, rt_dtype dtype)
     return bytes;
 }
 
-static int save_weights(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err)
+static int save_weights(const rt_model *m, const char *dir, rt_dtype dtype, rt_weight_rows *rows,
+                        void *ctx, rt_err *err)
 {
     rt_safetensors_writer w;
     const rt_params *list = &m->w.params;
     int64_t most = 0;
     declare_all(&w, m, dir, dtype);
     for (int i = 0; i < list->n; i++)
-        most = rt_max(most, rt_tensor_bytes(list->item[i].slot));
+        most = rt_max(most, rt_tensor_elements(list->item[i].slot) * (int64_t)sizeof(float));
     float *host = rt_alloc(most, 1, "a tensor");
     void *out = rt_alloc(most, 1, "a tensor");
     int bad = rt_safetensors_writer_begin(&w, err);
     for (int i = 0; !bad && i < list->n; i++) {
-        const rt_tensor *t = list->item[i].slot;
         rt_dtype as = stored_dtype(&list->item[i], dtype);
-        int64_t n = rt_tensor_elements(t);
-        rt_download(d, host, t->data, rt_tensor_bytes(t));
-        bad = rt_sync(d, err);
-        encode(out, host, n, as);
+        int64_t n = rt_tensor_elements(list->item[i].slot);
+        bad = rt_interrupted() ? rt_fail_interrupted(err, "writing", dir) : rows(ctx, i, host, err);
+        if (!bad)
+            rt_encode_f32(out, host, n, as);
         bad = bad || rt_safetensors_writer_push(&w, out, rt_dtype_bytes(as, n), err);
     }
     free(host);
@@ -506,11 +501,10 @@ static int save_generation_config(const rt_config *c, const char *dir, rt_err *e
     return bad;
 }
 
-int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err)
+int rt_model_save_rows(const rt_model *m, const char *dir, rt_dtype dtype, rt_weight_rows *rows,
+                       void *ctx, rt_err *err)
 {
-    if (m->frozen)
-        rt_bug("saving frozen weights: their rows are gone");
-    if (rt_dir_make(dir, err) || save_weights(m, d, dir, dtype, err) ||
+    if (rt_dir_make(dir, err) || save_weights(m, dir, dtype, rows, ctx, err) ||
         save_generation_config(&m->cfg, dir, err))
         return -1;
     const char *name = dtype == RT_F32 ? "float32" : dtype == RT_BF16 ? "bfloat16" : "float16";
@@ -521,4 +515,25 @@ int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype,
     free(path);
     cJSON_Delete(json);
     return bad;
+}
+
+struct resident {
+    const rt_model *m;
+    rt_dev *d;
+};
+
+static int resident_rows(void *ctx, int i, float *host, rt_err *err)
+{
+    const struct resident *r = ctx;
+    const rt_tensor *t = r->m->w.params.item[i].slot;
+    rt_download(r->d, host, t->data, rt_tensor_bytes(t));
+    return rt_sync(r->d, err);
+}
+
+int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err)
+{
+    struct resident r = { m, d };
+    if (m->frozen)
+        rt_bug("saving frozen weights: their rows are gone");
+    return rt_model_save_rows(m, dir, dtype, resident_rows, &r, err);
 }

@@ -18,6 +18,9 @@ void rt_model_init(rt_model *m, const rt_config *cfg);
    reading; after a failed read the model is to be freed. */
 int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
                   rt_err *err);
+/* Frozen, for adapters to learn beside it (w.adapters, whose own memory rt_adapters_plan plans). */
+int rt_model_plan_adapted(rt_model *m, rt_dev *d, const char *path, const rt_adapter_spec *spec,
+                          int64_t positions, rt_err *err);
 /* The same by a description, which may differ from that of the file. path NULL, or not to be read:
    the checkpoint is not there yet or never will be, and all weights are counted as f32. */
 void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
@@ -42,6 +45,10 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err);
 /* config.json, generation_config.json and model.safetensors into dir, weights as dtype (F32, BF16,
    F16); deterministic bytes. Fixed f32 tensors (router bias) stay f32. */
 int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err);
+/* The same of weights that come one by one: rows puts all of weight i of the registry into host. */
+typedef int rt_weight_rows(void *ctx, int i, float *host, rt_err *err);
+int rt_model_save_rows(const rt_model *m, const char *dir, rt_dtype dtype, rt_weight_rows *rows,
+                       void *ctx, rt_err *err);
 /* Of the safetensors that save would write; the weights need no memory yet. */
 int64_t rt_model_save_bytes(const rt_model *m, rt_dtype dtype);
 /* Hash over names, shapes and stored bytes of a model at path: the archive's "which teacher was

@@ -63,7 +63,7 @@ int main(int argc, char **argv)
     rt_model_plan_config(&model, dev, &cfg, NULL, false, LENGTH);
     const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
     rt_step_plan(&step, dev, &model, &shape, &spec, VOCAB, LENGTH, false);
-    rt_optimizer_plan(&optimizer, &cfg, 0.9, 0.98, 1e-8, 0.05);
+    rt_optimizer_plan(&optimizer, &cfg, &model.w, 0.9, 0.98, 1e-8, 0.05);
     if (rt_model_place(&model, &err) || rt_step_place(&step, &err) ||
         rt_optimizer_place(&optimizer, dev, &err) || rt_dev_ready(dev, &err) ||
         rt_params_init(&model.w.params, dev, &cfg, 1, &err))

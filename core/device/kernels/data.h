@@ -93,6 +93,23 @@ TEAM_FN void rt_unpermute_rows_unit(const struct rt_args_unpermute_rows *a, int6
     }
 }
 
+struct rt_args_scale {
+    rt_tensor y, x; /* of one shape */
+    float s;
+};
+
+/* unit: block of elements */
+TEAM_FN void rt_scale_unit(const struct rt_args_scale *a, int64_t unit, float *scratch)
+{
+    int64_t begin = unit * RT_FLAT_BLOCK;
+    int64_t n = rt_min(RT_FLAT_BLOCK, team_elements(&a->y) - begin);
+    act *y = team_act(&a->y) + begin;
+    const act *x = team_act(&a->x) + begin;
+    (void)scratch;
+    for (int64_t i = team_rank(); i < n; i += team_size())
+        y[i] = a->s * x[i];
+}
+
 struct rt_args_bias {
     rt_tensor y;      /* (N,C), dy in backward */
     rt_tensor b;      /* (C) or (E,C), db in backward */

@@ -17,6 +17,7 @@
     X(gather_rows, gather_rows)                                                                    \
     X(scatter_add_rows, scatter_add_rows)                                                          \
     X(unpermute_rows, unpermute_rows)                                                              \
+    X(scale, scale)                                                                                \
     X(bias_forward, bias)                                                                          \
     X(bias_backward, bias)                                                                         \
     X(rmsnorm_forward, rmsnorm_forward)                                                            \

@@ -1,0 +1,149 @@
+#include "core/network/adapter.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/memory.h"
+#include "core/base/rng.h"
+#include "core/network/linear.h"
+
+/* "model.layers.0.self_attn.q_proj.weight" -> "q_proj" (n characters). */
+static const char *projection(const rt_param *p, int *n)
+{
+    const char *end = strrchr(p->name, '.'), *begin = end;
+    while (begin > p->name && begin[-1] != '.')
+        begin--;
+    *n = (int)(end - begin);
+    return begin;
+}
+
+/* Whether the name of its projection stands in the list; all are meant to be all but routers. */
+static bool is_target(const char *targets, const rt_param *p)
+{
+    int n;
+    const char *name = projection(p, &n);
+    if (!(p->flags & RT_PARAM_LINEAR))
+        return false;
+    if (!strcmp(targets, "all"))
+        return !strstr(p->gguf, "ffn_gate_inp");
+    for (const char *at = targets; *at;) {
+        int length = (int)strcspn(at, ",");
+        if (length == n && !strncmp(at, name, (size_t)n))
+            return true;
+        at += length + (at[length] == ',');
+    }
+    return false;
+}
+
+/* Every name of the list is some layer's. */
+static int check_targets(const rt_params *of, const char *targets, rt_err *err)
+{
+    bool all = !strcmp(targets, "all"), any = false;
+    for (const char *at = targets; *at && !all;) {
+        int length = (int)strcspn(at, ","), n;
+        bool found = false;
+        for (int i = 0; i < of->n && !found; i++) {
+            const char *name = projection(&of->item[i], &n);
+            found = of->item[i].flags & RT_PARAM_LINEAR && n == length &&
+                    !strncmp(name, at, (size_t)n);
+        }
+        if (!found)
+            return rt_usage(err, "adapters: no linear layer is called %.*s: use all, or names like q_proj",
+                            length, at);
+        any = true;
+        at += length + (at[length] == ',');
+    }
+    return all || any ? 0 : rt_usage(err, "adapters: no layer is named: use all, or names like q_proj");
+}
+
+static void add(rt_adapters *a, const rt_param *p, rt_tensor *slot, char side, int64_t out,
+                int64_t in)
+{
+    char name[sizeof p->name + 16];
+    int stem = (int)(strrchr(p->name, '.') - p->name);
+    snprintf(name, sizeof name, "%.*s.lora_%c.weight", stem, p->name, side);
+    a->params.layer = -1; /* the name is whole */
+    if (p->experts)
+        rt_param_add(&a->params, slot, name, NULL, RT_INIT_ZEROS, RT_PARAM_DECAY, p->experts, out,
+                     in);
+    else
+        rt_param_add(&a->params, slot, name, NULL, RT_INIT_ZEROS, RT_PARAM_DECAY, out, in, 0);
+    a->params.item[a->params.n - 1].layer = p->layer;
+}
+
+int rt_adapters_new(rt_adapters **out, rt_params *of, const rt_adapter_spec *spec, rt_err *err)
+{
+    *out = NULL;
+    if (check_targets(of, spec->targets, err))
+        return -1;
+    rt_adapters *a = rt_alloc(1, sizeof *a, "adapters");
+    a->spec = *spec;
+    a->spec.targets = rt_strdup(spec->targets);
+    double rank = (double)spec->rank;
+    a->scale = (float)(spec->alpha / (spec->rank_stabilized ? sqrt(rank) : rank));
+    for (int i = 0; i < of->n; i++) {
+        const rt_param *p = &of->item[i];
+        if (!is_target(a->spec.targets, p))
+            continue;
+        rt_linear *l = rt_linear_of(p);
+        int64_t in = l->w.dim[l->w.rank - 1], wide = l->w.dim[l->w.rank - 2];
+        add(a, p, &l->down, 'A', spec->rank, in);
+        add(a, p, &l->up, 'B', wide, spec->rank);
+        l->adapters = a;
+        a->layers++;
+    }
+    *out = a;
+    return 0;
+}
+
+void rt_adapters_free(rt_dev *d, rt_adapters *a)
+{
+    if (!a)
+        return;
+    rt_dev_free(d, &a->arena);
+    rt_dev_free(d, &a->scratch);
+    rt_params_free(&a->params);
+    free(a->spec.targets);
+    free(a);
+}
+
+static void plan_scratch(void *ctx, rt_arena *arena)
+{
+    rt_adapters *a = ctx;
+    a->inner = rt_plan_2(arena, "adapters.inner", a->act, a->rows, a->spec.rank);
+    a->dinner = rt_plan_2(arena, "adapters.inner", a->act, a->rows, a->spec.rank);
+}
+
+void rt_adapters_plan(rt_adapters *a, rt_arenas *l, rt_dev *d, int64_t rows)
+{
+    a->rows = rows;
+    a->act = rt_dev_get(d).act;
+    rt_arenas_add(l, &a->arena, "adapters", RT_ON_DEVICE, rt_params_plan, &a->params);
+    rt_arenas_add(l, &a->scratch, "adapters", RT_ON_DEVICE, plan_scratch, a);
+}
+
+int rt_adapters_init(rt_adapters *a, rt_dev *d, uint64_t seed, rt_err *err)
+{
+    int64_t most = 0;
+    int bad = 0;
+    for (int i = 0; i < a->params.n; i++)
+        most = rt_max(most, rt_tensor_elements(a->params.item[i].slot));
+    float *host = rt_alloc(most, sizeof *host, "initial adapters");
+    for (int i = 0; !bad && i < a->params.n; i += 2) { /* down, up */
+        const rt_tensor *down = a->params.item[i].slot;
+        rt_tensor *up = a->params.item[i + 1].slot;
+        int64_t n = rt_tensor_elements(down);
+        float bound = 1.0f / sqrtf((float)down->dim[down->rank - 1]);
+        for (int64_t j = 0; j < n; j++)
+            host[j] = bound * (2.0f * rt_rng_uniform(seed, RT_RNG_INIT,
+                                                     ((uint64_t)i << 40) + (uint64_t)j) -
+                               1.0f);
+        rt_upload(d, down->data, host, n * (int64_t)sizeof *host);
+        rt_zero(d, up);
+        bad = rt_sync(d, err); /* host is filled again */
+    }
+    free(host);
+    return bad ? -1 : 0;
+}
