@@ -1,0 +1,89 @@
+#!/bin/bash
+# retort train --lora-rank and merge-adapter as a user runs them: adapters beside a model of f32 and of 4 bits, the
+# same bytes whatever the threads, the memory mode and however often it was killed; the merged model measures as the
+# adapted one did; the layout of PEFT in both directions; one clear line for what is wrong.
+set -u
+. "$(dirname "$0")/check.sh"
+retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems
+rm -rf "$dir" && mkdir -p "$dir"
+teacher=$PWD/examples/reasoning/teacher student=$PWD/examples/reasoning/student-config.json
+cd "$dir" || exit 1
+exec=
+
+"$problems" --n 60 --seed 3 --form trace >traces.jsonl && head -n 20 traces.jsonl >held.jsonl || exit 1
+"$retort" -q train --config "$student" --tokenizer "$teacher" --data traces.jsonl --loss hard --out base --steps 4 --batch-tokens 600 \
+    --pass-tokens 300 --warmup 1 && "$retort" -q quantize --model base --type Q4_0 --out four.gguf || exit 1
+adapt() { # MODEL OUT [flags...]
+    local model=$1 out=$2
+    shift 2
+    $exec "$retort" -q train --model "$model" --data traces.jsonl --loss hard --out "$out" --lora-rank 4 --lora-alpha 8 --steps 8 \
+        --batch-tokens 600 --pass-tokens 300 --max-length 256 --save-every 2 --warmup 2 --learning-rate 2e-3 "$@"
+}
+bytes() { (cd "$1" && sha256sum adapter_config.json adapter_model.safetensors README.md tokenizer.json); }
+ce() { sed -n 's/.*"eval_ce":\([0-9.]*\).*/\1/p' "$1/metrics.jsonl" | tail -n 1; }
+perplexity() { "$retort" eval --model "$1" --archive held.jsonl 2>/dev/null | sed -n 's/^perplexity *//p'; }
+near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN {exit !(a > 0 && b > 0 && (a - b) / b < t && (b - a) / b < t)}'; }
+
+for model in "$teacher" base four.gguf; do
+    rm -rf clean one killed merged
+    adapt "$model" clean --eval-data held.jsonl || fail "$model: adapting"
+    [ -e clean/checkpoint.safetensors ] && fail "$model: the checkpoint of a finished run was left behind"
+    adapt "$model" one --threads 1 --recompute block --eval-data held.jsonl
+    for file in adapter_config.json adapter_model.safetensors; do
+        cmp -s clean/$file one/$file || fail "$model: one thread and recompute: other bytes in $file"
+    done
+    kills=0
+    while [ $kills -lt 3 ]; do
+        (exec=exec; adapt "$model" killed --eval-data held.jsonl) & pid=$!
+        sleep "0.$((RANDOM % 9 + 1))"
+        kill -9 $pid 2>/dev/null
+        if wait $pid 2>/dev/null; then break; else kills=$((kills + 1)); fi
+    done
+    adapt "$model" killed --eval-data held.jsonl || fail "$model: the run after $kills kills"
+    [ "$(bytes killed)" = "$(bytes clean)" ] || fail "$model: after $kills kills: other bytes"
+    prints 0 '' 'with the adapters of' merge-adapter --model "$model" --adapter clean --out merged --dtype f32
+    before=$(perplexity "$model") after=$(perplexity merged)
+    awk -v a="$before" -v b="$after" 'BEGIN {exit !(b > 0 && b <= a)}' || fail "$model: nothing was learned: $before, $after"
+    near "$(awk -v c="$(ce clean)" 'BEGIN {print exp(c)}')" "$after" 1e-3 || fail "$model: adapted $(ce clean), merged $after"
+    "$retort" -q verify merged >/dev/null || fail "$model: merged does not verify"
+    "$retort" -q verify clean >/dev/null || fail "$model: the adapter does not verify"
+done
+
+# PEFT's own words: what it writes beside, and a list of names
+sed 's/"use_rslora"/"lora_bias": false, "modules_to_save": null, "rank_pattern": {}, "init_lora_weights": true, "use_rslora"/' \
+    clean/adapter_config.json >config.json
+cp -r clean peft && mv config.json peft/adapter_config.json
+prints 0 '' 'with the adapters' merge-adapter --model four.gguf --adapter peft --out merged2 --dtype f32
+cmp -s merged/model.safetensors merged2/model.safetensors || fail "PEFT's keys change the model"
+adapt "$teacher" some --lora-targets q_proj,o_proj --lora-stabilized || fail "some targets"
+[ "$(python3 -c 'import json; print(len(json.load(open("some/adapter_config.json"))["target_modules"]))' 2>/dev/null || echo 2)" = 2 ] ||
+    fail "targets of the file"
+
+spoil() { # SED-EXPRESSION: a copy of the adapter whose config says something else
+    rm -rf bad && cp -r clean bad && sed -i "$1" bad/adapter_config.json
+}
+merge="merge-adapter --model four.gguf --out wrong --adapter"
+spoil 's/"LORA"/"IA3"/' && expect 1 'peft_type IA3: only LORA' $merge bad
+spoil 's/"bias": "none"/"bias": "all"/' && expect 1 'bias "all"' $merge bad
+spoil 's/"fan_in_fan_out": false/"use_dora": true/' && expect 1 'use_dora is not supported' $merge bad
+spoil 's/"r": 4/"r": 5/' && expect 1 'is not \(5, .*another model' $merge bad
+spoil 's/"r": 4/"r": 0/' && expect 1 '"r" must be' $merge bad
+spoil 's/"q_proj"/"q.*"/' && expect 1 'names of projections' $merge bad
+spoil 's/"q_proj"/"nothing"/' && expect 2 'no linear layer is called nothing' $merge bad
+spoil 's/"q_proj",//' && expect 1 'of which the model takes' $merge bad
+rm -rf bad && cp -r clean bad && truncate -s -7 bad/adapter_model.safetensors && expect 1 'adapter_model.safetensors' $merge bad
+rm -rf bad && cp -r clean bad && printf x | dd of=bad/adapter_model.safetensors bs=1 seek=9000 conv=notrunc 2>/dev/null &&
+    expect 1 'adapter_model.safetensors' $merge bad
+expect 1 'adapter_config.json' $merge "$teacher"
+expect 1 'an adapter, not a model: retort merge-adapter' generate --model clean --prompt a
+expect 2 'give --model' train --config "$teacher/config.json" --tokenizer "$teacher" --data traces.jsonl --loss hard --out wrong --lora-rank 4
+expect 2 'called qproj' train --model four.gguf --data traces.jsonl --loss hard --out wrong --lora-rank 4 --lora-targets qproj
+expect 2 'is the same as' merge-adapter --model four.gguf --adapter clean --out clean
+absent wrong/model.safetensors
+
+# its plan is what it takes: four bits and adapters, not a gradient of every weight
+"$retort" train --model four.gguf --data traces.jsonl --loss hard --out planned --lora-rank 4 --plan >plan.txt 2>/dev/null ||
+    fail "the plan of adapters"
+grep -q '^  memory  adapters' plan.txt || fail "the plan names no adapters"
+absent planned
+exit $failed
