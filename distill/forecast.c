@@ -15,10 +15,17 @@ static double time_of(const rt_forecast *s)
     return s->seconds >= 0 || s->needs.seconds <= 0 ? s->seconds : s->needs.seconds;
 }
 
+/* A column of bytes; unknown where nothing was planned. */
+static void print_bytes(bool known, int64_t bytes)
+{
+    char text[32];
+    printf(" %12s", known ? rt_fmt_bytes(text, sizeof text, bytes) : "?");
+}
+
 static void print_tables(const rt_forecast *stage, int n)
 {
-    char memory[32], disk[32], time[32];
-    int64_t most = 0, all = 0;
+    char time[32];
+    int64_t most = 0, most_device = 0, all = 0;
     double seconds = 0;
     for (int i = 0; i < n; i++) {
         const rt_forecast *s = &stage[i];
@@ -27,26 +34,32 @@ static void print_tables(const rt_forecast *stage, int n)
         rt_needs_print(&s->needs, stdout);
         if (s->why[0])
             printf("  not planned: %s\n", s->why);
+        most_device = rt_max(most_device, rt_needs_sum(&s->needs, RT_NEEDS_DEVICE));
     }
-    printf("%-24s %12s %12s %12s\n", "", "memory", "disk", "time");
+    printf("%-24s %12s%s %12s %12s\n", "", "memory", most_device ? "       device" : "", "disk",
+           "time");
     for (int i = 0; i < n; i++) {
         const rt_forecast *s = &stage[i];
-        int64_t bytes = rt_needs_sum(&s->needs, RT_NEEDS_MEMORY);
-        printf("%-24s %12s %12s %12s%s\n", s->name,
-               s->planned ? rt_fmt_bytes(memory, sizeof memory, bytes) : "?",
-               s->planned ? rt_fmt_bytes(disk, sizeof disk, disk_of(&s->needs)) : "?",
-               time_of(s) < 0 ? "?" : rt_fmt_seconds(time, sizeof time, time_of(s)),
+        printf("%-24s", s->name);
+        print_bytes(s->planned, rt_needs_host(&s->needs));
+        if (most_device)
+            print_bytes(s->planned, rt_needs_sum(&s->needs, RT_NEEDS_DEVICE));
+        print_bytes(s->planned, disk_of(&s->needs));
+        printf(" %12s%s\n", time_of(s) < 0 ? "?" : rt_fmt_seconds(time, sizeof time, time_of(s)),
                s->done                 ? " (took)"
                : s->needs.seconds <= 0 ? ""
                : s->needs.at_most      ? " (at most)"
                                        : " (expected)");
-        most = rt_max(most, bytes);
+        most = rt_max(most, rt_needs_host(&s->needs));
         all += disk_of(&s->needs);
         seconds += time_of(s) > 0 ? time_of(s) : 0;
     }
-    printf("%-24s %12s %12s %12s\n", "most, sum, sum of known",
-           rt_fmt_bytes(memory, sizeof memory, most), rt_fmt_bytes(disk, sizeof disk, all),
-           rt_fmt_seconds(time, sizeof time, seconds));
+    printf("%-24s", "most, sum, sum of known");
+    print_bytes(true, most);
+    if (most_device)
+        print_bytes(true, most_device);
+    print_bytes(true, all);
+    printf(" %12s\n", rt_fmt_seconds(time, sizeof time, seconds));
 }
 
 static void print_json(const rt_forecast *stage, int n)

@@ -570,14 +570,14 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
     const train_options *o = t.o;
     int bad = open_trainer(&t, p, err);
     if (!bad) {
-        rt_needs_arenas(p, &t.model.arenas);
+        rt_needs_arenas(p, t.dev, &t.model.arenas);
         rt_trainer_needs(&t.trainer, p);
-        rt_needs_arenas(p, &t.measure.arenas);
+        rt_needs_arenas(p, t.dev, &t.measure.arenas);
         if (o->eval_data.n)
             rt_needs_cost(p, t.dev, t.measure.cost,
                           (double)rt_ceil_div(o->steps, o->eval_every) *
                               (double)t.held_out_facts.tokens / (double)t.measure.batch.shape.rows);
-        rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t.dev));
+        rt_needs_workspace(p, t.dev);
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
                      t.model.w.adapters
                          ? rt_adapter_save_bytes(t.model.w.adapters, written_dtype(o))

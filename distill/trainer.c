@@ -29,8 +29,8 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
 
 void rt_trainer_needs(const rt_trainer *t, rt_needs *p)
 {
-    rt_needs_arenas(p, &t->optimizer.arenas);
-    rt_needs_arenas(p, &t->step.arenas);
+    rt_needs_arenas(p, t->d, &t->optimizer.arenas);
+    rt_needs_arenas(p, t->d, &t->step.arenas);
     double rows = (double)(rt_ceil_div(t->set.shape.waiting, t->set.shape.rows) *
                            t->set.shape.rows);
     rt_needs_cost(p, t->d, t->update, (double)t->set.steps);

@@ -468,7 +468,7 @@ static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, r
                             : rt_corpus_longest(c);
     plan_measure(&ms, e, later ? later->soft : rt_corpus_soft(c), longest);
     need->units = later && e->o->limit ? rt_min(n, e->o->limit) : n;
-    rt_needs_arenas(need, &ms.arenas);
+    rt_needs_arenas(need, e->dev, &ms.arenas);
     int64_t tokens = later ? need->units * longest : rt_corpus_tokens(c);
     rt_needs_cost(need, e->dev, ms.cost, (double)tokens / (double)ms.batch.shape.rows);
     need->at_most = later;
@@ -477,7 +477,8 @@ static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, r
     return 0;
 }
 
-/* Answers come first and are freed before documents: only the larger of the two counts. */
+/* Answers come first and are freed before documents: only the larger of the two counts, of the
+   host's memory and of the device's. */
 static int plan_eval(void *values, rt_needs *p, rt_err *err)
 {
     evaluation e = { .o = values };
@@ -495,17 +496,18 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
     if (!bad)
         rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file",
                      rt_model_mapped(&e.model) + rt_model_mapped(&e.reference));
-    rt_needs_arenas(p, &e.model.arenas);
-    rt_needs_arenas(p, &e.reference.arenas);
-    const rt_needs *most = rt_needs_sum(&part[0], RT_NEEDS_MEMORY) >
-                                   rt_needs_sum(&part[1], RT_NEEDS_MEMORY)
-                               ? &part[0]
-                               : &part[1];
-    for (int i = 0; !bad && i < most->n; i++)
-        rt_needs_add(p, most->row[i].kind, most->row[i].label, most->row[i].name,
-                     most->row[i].bytes);
+    rt_needs_arenas(p, e.dev, &e.model.arenas);
+    rt_needs_arenas(p, e.dev, &e.reference.arenas);
+    int device = rt_needs_sum(&part[1], RT_NEEDS_DEVICE) >= rt_needs_sum(&part[0], RT_NEEDS_DEVICE);
+    int host = rt_needs_host(&part[1]) >= rt_needs_host(&part[0]);
+    for (int k = 0; k < 2 && !bad; k++)
+        for (int i = 0; i < part[k].n; i++) {
+            const rt_needs_row *r = &part[k].row[i];
+            if (k == (r->kind == RT_NEEDS_DEVICE ? device : host))
+                rt_needs_add(p, r->kind, r->label, r->name, r->bytes);
+        }
     if (!bad)
-        rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(e.dev));
+        rt_needs_workspace(p, e.dev);
     p->units = e.n_problems + part[1].units;
     p->at_most = part[0].at_most || part[1].at_most;
     for (int i = 0; i < 2 && !bad; i++)

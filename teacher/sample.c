@@ -253,7 +253,7 @@ static void list_needs(const sampler *s, rt_needs *p)
     rt_answers_options a = answers_options(s, s->mine);
     rt_teacher_needs(&s->teacher, p);
     rt_answers_needs(s->answers, p);
-    rt_needs_arenas(p, &s->arenas);
+    rt_needs_arenas(p, s->teacher.dev, &s->arenas);
     rt_work_needs(&s->work, &s->o->a, &s->manifest, s->mine, rt_answers_longest(&a),
                   s->o->sampling.max_tokens, p);
 }
@@ -269,51 +269,60 @@ static int plan_answers(sampler *s, int64_t batch, int64_t prefill, rt_err *err)
                            err);
 }
 
-/* Bytes of this process then, with buffers for so many experts; -1: failed. */
+/* Bytes left then (rt_streaming_left), with buffers for so many experts. */
 static int64_t measure(sampler *s, int64_t batch, int64_t prefill, int64_t experts, rt_err *err)
 {
     rt_needs needs = { 0 };
     if (plan_answers(s, batch, prefill, err))
-        return -1;
+        return INT64_MIN;
     rt_stream_slots(s->teacher.stream, experts);
     list_needs(s, &needs);
-    int64_t bytes = rt_streaming_bytes(&needs);
+    int64_t left = rt_streaming_left(&needs, s->o->a.memory);
     rt_needs_free(&needs);
-    return bytes;
+    return left;
+}
+
+/* What was measured last is the least, and too much. */
+static int refuse_least(const sampler *s, bool plan, rt_err *err)
+{
+    char what[80];
+    rt_needs needs = { 0 };
+    rt_answers_options a = answers_options(s, 1);
+    list_needs(s, &needs);
+    snprintf(what, sizeof what, "a sequence of up to %lld tokens",
+             (long long)rt_answers_longest(&a));
+    int bad = rt_streaming_refuse(&needs, s->o->a.memory, what, plan, err);
+    rt_needs_free(&needs);
+    return bad;
 }
 
 /* What --memory is spent on: as many sequences as wanted and possible, then prompt tokens, then
    buffers for experts, then answers that wait for others, and layers that stay. */
 static int fit(sampler *s, int64_t batch, bool refuse, rt_err *err)
 {
-    char what[80];
-    int64_t memory = s->o->a.memory, e = rt_stream_size(s->teacher.stream)->a_layer;
+    int64_t e = rt_stream_size(s->teacher.stream)->a_layer;
     int64_t prefill = s->o->prefill_tokens, few = rt_min(prefill, PREFILL_MIN), low = 1;
-    int64_t ahead = EXPERTS_AHEAD, least;
-    rt_answers_options a = answers_options(s, 1);
+    int64_t ahead = EXPERTS_AHEAD, left;
     s->waiting = WAITING_MIN;
-    if ((least = measure(s, 1, few, 2, err)) < 0)
+    left = measure(s, 1, few, 2, err);
+    if (left == INT64_MIN || (left < 0 && refuse_least(s, !refuse, err)))
         return -1;
-    snprintf(what, sizeof what, "a sequence of up to %lld tokens",
-             (long long)rt_answers_longest(&a));
-    if (least > memory && rt_streaming_refuse(memory, least, what, !refuse, err))
-        return -1;
-    if (measure(s, 1, few, ahead, err) > memory)
+    if (measure(s, 1, few, ahead, err) < 0)
         ahead = 2;
     while (low < batch) {
         int64_t mid = low + (batch - low + 1) / 2;
-        if (measure(s, mid, few, ahead, err) <= memory)
+        if (measure(s, mid, few, ahead, err) >= 0)
             low = mid;
         else
             batch = mid - 1;
     }
-    while (prefill > few && measure(s, low, prefill, ahead, err) > memory)
+    while (prefill > few && measure(s, low, prefill, ahead, err) < 0)
         prefill = rt_max(few, prefill / 2);
-    while (ahead < e && measure(s, low, prefill, ahead + 1, err) <= memory)
+    while (ahead < e && measure(s, low, prefill, ahead + 1, err) >= 0)
         ahead++;
-    int64_t left = memory - measure(s, low, prefill, ahead, err);
+    left = measure(s, low, prefill, ahead, err);
     s->waiting = rt_max(WAITING_MIN, rt_min(WAITING_MOST, left / 8));
-    left = memory - measure(s, low, prefill, ahead, err);
+    left = measure(s, low, prefill, ahead, err);
     rt_stream_hold(s->teacher.stream, left - HOLD_ASIDE);
     return 0;
 }

@@ -258,7 +258,7 @@ static void plan_rows(rt_scorer *s, int64_t rows)
 void rt_scorer_needs(const rt_scorer *s, rt_needs *p)
 {
     int64_t rows = s->acts.shape.rows, items = s->manifest.capture.head_max + s->capture.draws;
-    rt_needs_arenas(p, &s->arenas);
+    rt_needs_arenas(p, s->teacher.dev, &s->arenas);
     rt_teacher_needs(&s->teacher, p);
     rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of a pass",
                  rt_soft_most(rows, rows * items) +
@@ -270,16 +270,28 @@ void rt_scorer_needs(const rt_scorer *s, rt_needs *p)
 /* ---- what --memory is spent on ------------------------------------------------------------------
  */
 
-/* Bytes of this process with so many rows a batch and buffers for experts. */
+/* Bytes left (rt_streaming_left) with so many rows a batch and buffers for experts. */
 static int64_t measure(rt_scorer *s, int64_t rows, int64_t slots)
 {
     rt_needs needs = { 0 };
     plan_rows(s, rows);
     rt_stream_slots(s->teacher.stream, slots);
     rt_scorer_needs(s, &needs);
-    int64_t bytes = rt_streaming_bytes(&needs);
+    int64_t left = rt_streaming_left(&needs, s->o->a.memory);
     rt_needs_free(&needs);
-    return bytes;
+    return left;
+}
+
+/* What was measured last is the least, and too much. */
+static int refuse_least(const rt_scorer *s, bool plan, rt_err *err)
+{
+    char what[64];
+    rt_needs needs = { 0 };
+    rt_scorer_needs(s, &needs);
+    snprintf(what, sizeof what, "texts of up to %lld tokens", (long long)s->longest);
+    int bad = rt_streaming_refuse(&needs, s->o->a.memory, what, plan, err);
+    rt_needs_free(&needs);
+    return bad;
 }
 
 /* The most rows from `low`, which fits, to `high`. */
@@ -287,7 +299,7 @@ static int64_t most_rows(rt_scorer *s, int64_t low, int64_t high, int64_t slots)
 {
     while (low < high) {
         int64_t mid = low + (high - low + 1) / 2;
-        if (measure(s, mid, slots) <= s->o->a.memory)
+        if (measure(s, mid, slots) >= 0)
             low = mid;
         else
             high = mid - 1;
@@ -300,31 +312,29 @@ static int64_t most_rows(rt_scorer *s, int64_t low, int64_t high, int64_t slots)
  */
 static int fit(rt_scorer *s, bool refuse, rt_err *err)
 {
-    char what[64];
-    int64_t memory = s->o->a.memory, e = rt_stream_size(s->teacher.stream)->a_layer;
+    int64_t e = rt_stream_size(s->teacher.stream)->a_layer;
     int64_t want = s->o->pass_tokens ? s->o->pass_tokens : FLIGHT_TOKENS;
     want = rt_max(s->longest, rt_min(want, rt_scorer_tokens(s)));
-    int64_t least = measure(s, s->longest, 2);
-    if (least > memory && s->head_rows > HEAD_ROWS_MIN) {
+    int64_t left = measure(s, s->longest, 2);
+    if (left < 0 && s->head_rows > HEAD_ROWS_MIN) {
         s->head_rows = HEAD_ROWS_MIN;
-        least = measure(s, s->longest, 2);
+        left = measure(s, s->longest, 2);
     }
-    snprintf(what, sizeof what, "texts of up to %lld tokens", (long long)s->longest);
-    if (least > memory && rt_streaming_refuse(memory, least, what, !refuse, err))
+    if (left < 0 && refuse_least(s, !refuse, err))
         return -1;
-    int64_t slots = measure(s, s->longest, EXPERTS_AHEAD) <= memory ? EXPERTS_AHEAD : 2;
+    int64_t slots = measure(s, s->longest, EXPERTS_AHEAD) >= 0 ? EXPERTS_AHEAD : 2;
     int64_t rows = most_rows(s, s->longest, want, slots), all = rt_max(s->longest, BATCH_MIN);
-    bool holds = !e || measure(s, rt_min(all, want), e) <= memory;
+    bool holds = !e || measure(s, rt_min(all, want), e) >= 0;
     if (rows < want && holds) {
         slots = e;
         rows = most_rows(s, rt_min(all, want), want, slots);
         s->flight = want;
     } else {
         s->flight = rows;
-        while (slots < e && measure(s, rows, slots + 1) <= memory)
+        while (slots < e && measure(s, rows, slots + 1) >= 0)
             slots++;
     }
-    int64_t left = memory - measure(s, rows, slots);
+    left = measure(s, rows, slots);
     if (s->flight < rt_scorer_tokens(s)) /* there will be other passes */
         rt_stream_hold(s->teacher.stream, left - HOLD_ASIDE);
     return 0;

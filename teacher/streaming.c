@@ -8,20 +8,36 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 
-int64_t rt_streaming_bytes(const rt_needs *needs)
+/* Of the host's memory. */
+static int64_t process_bytes(const rt_needs *needs)
 {
-    return rt_needs_sum(needs, RT_NEEDS_MEMORY) + rt_needs_sum(needs, RT_NEEDS_GROWS);
+    return rt_needs_host(needs) + rt_needs_sum(needs, RT_NEEDS_GROWS);
 }
 
-int rt_streaming_refuse(int64_t memory, int64_t least, const char *what, bool plan, rt_err *err)
+int64_t rt_streaming_left(const rt_needs *needs, int64_t memory)
+{
+    int64_t left = memory - process_bytes(needs);
+    return needs->room ? rt_min(left, needs->room - rt_needs_sum(needs, RT_NEEDS_DEVICE)) : left;
+}
+
+int rt_streaming_refuse(const rt_needs *needs, int64_t memory, const char *what, bool plan,
+                        rt_err *err)
 {
     char given[32], need[32];
+    int64_t least = process_bytes(needs), there = rt_needs_sum(needs, RT_NEEDS_DEVICE);
     int64_t mib = rt_ceil_div(least, 1 << 20) + 4; /* a process is not as large the next time */
-    rt_fail(err,
-            "--memory %lldM (%s) is too little for %s: the least that works is --memory %lldM "
-            "(%s); --plan says what it is for",
-            (long long)(memory >> 20), rt_fmt_bytes(given, sizeof given, memory), what,
-            (long long)mib, rt_fmt_bytes(need, sizeof need, mib << 20));
+    if (least <= memory)
+        rt_fail(err,
+                "%s of the GPU's memory are too little for %s: %s are the least; --plan says "
+                "what for",
+                rt_fmt_bytes(given, sizeof given, needs->room), what,
+                rt_fmt_bytes(need, sizeof need, there));
+    else
+        rt_fail(err,
+                "--memory %lldM (%s) is too little for %s: the least that works is --memory %lldM "
+                "(%s); --plan says what it is for",
+                (long long)(memory >> 20), rt_fmt_bytes(given, sizeof given, memory), what,
+                (long long)mib, rt_fmt_bytes(need, sizeof need, mib << 20));
     if (plan)
         rt_warn("%s", err->text);
     return plan ? 0 : -1;

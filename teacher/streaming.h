@@ -9,12 +9,13 @@
 
 RT_BEGIN
 
-/* Bytes of this process when everything in `needs` is held, the process as it is included
-   (rt_teacher_needs). */
-int64_t rt_streaming_bytes(const rt_needs *needs);
-/* Not even the smallest plan fits: -1, or a warning and 0 where that plan is only shown. least:
-   what it takes. what: "texts of 812 tokens". */
-int rt_streaming_refuse(int64_t memory, int64_t least, const char *what, bool plan, rt_err *err);
+/* Bytes of --memory that are left when everything in `needs` is held, the process as it is included
+   (rt_teacher_needs); or those that a GPU has left, when they are fewer. < 0: too little. */
+int64_t rt_streaming_left(const rt_needs *needs, int64_t memory);
+/* Not even the smallest plan, `needs`, fits: -1, or a warning and 0 where that plan is only shown.
+   what: "texts of 812 tokens". */
+int rt_streaming_refuse(const rt_needs *needs, int64_t memory, const char *what, bool plan,
+                        rt_err *err);
 
 typedef struct rt_streaming_speed {
     double disk;  /* bytes a second */

@@ -166,7 +166,7 @@ int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *m
 void rt_teacher_needs(const rt_teacher *t, rt_needs *p)
 {
     int64_t most = rt_model_reading(&t->model);
-    rt_needs_arenas(p, &t->model.arenas);
+    rt_needs_arenas(p, t->dev, &t->model.arenas);
     if (t->stream) {
         const rt_stream_sizes *z = rt_stream_size(t->stream);
         rt_stream_needs(t->stream, p);
@@ -176,6 +176,6 @@ void rt_teacher_needs(const rt_teacher *t, rt_needs *p)
     } else {
         rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file", rt_model_mapped(&t->model));
     }
-    rt_needs_add(p, RT_NEEDS_MEMORY, "workspace", "operations", rt_dev_workspace(t->dev));
+    rt_needs_workspace(p, t->dev);
     rt_needs_add(p, RT_NEEDS_GROWS, "weights", "two tensors, while reading", 2 * most);
 }

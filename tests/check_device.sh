@@ -18,15 +18,17 @@ cd "$dir" || exit 1
 cp "$tokens" ids.npy || exit 1
 for i in $(seq 12); do echo "{\"id\": \"p$i\", \"prompt\": \"What is $i + 7?\", \"response\": \"$((i + 7))\"}"; done >text.jsonl
 
-run() { # NAME: the command, into out.NAME
-    case $1 in
-    sample) "$retort" sample --teacher "$teacher" --prompts text.jsonl --max-tokens 12 --out out.sample ;;
-    score) "$retort" score --teacher "$teacher" --data text.jsonl --out out.score ;;
+run() { # NAME [FLAG...]: the command, into out.NAME
+    local name=$1
+    shift
+    case $name in
+    sample) "$retort" sample --teacher "$teacher" --prompts text.jsonl --max-tokens 12 --out out.sample "$@" ;;
+    score) "$retort" score --teacher "$teacher" --data text.jsonl --out out.score "$@" ;;
     train) "$retort" train --config "$student" --tokenizer "$teacher" --data whole.score --steps 6 --warmup 2 \
-        --save-every 2 --batch-tokens 200 --pass-tokens 200 --max-length 128 --out out.train ;;
-    eval) "$retort" eval --model "$teacher" --archive whole.score --json >out.eval ;;
-    logits) "$retort" logits --model "$teacher" --tokens ids.npy --out out.logits ;;
-    generate) "$retort" generate --model "$teacher" --prompt "2 + 3" --max-tokens 5 >out.generate ;;
+        --save-every 2 --batch-tokens 200 --pass-tokens 200 --max-length 128 --out out.train "$@" ;;
+    eval) "$retort" eval --model "$teacher" --archive whole.score --json "$@" >out.eval ;;
+    logits) "$retort" logits --model "$teacher" --tokens ids.npy --out out.logits "$@" ;;
+    generate) "$retort" generate --model "$teacher" --prompt "2 + 3" --max-tokens 5 "$@" >out.generate ;;
     esac
 }
 
@@ -76,6 +78,19 @@ if [ -n "$emulated" ]; then
     says 'a bound on a CPU' 'bounds the memory of a GPU' logits --device cpu --gpu-memory 1G
     says 'a small GPU' 'are needed, device cuda has' with RETORT_EMULATE_MEMORY=1000000
     says 'a small bound' 'are needed, device cuda has' logits --gpu-memory 1M
+    # what --plan says of the GPU's memory is what is taken: so much is enough, and less is not
+    export RETORT_EMULATE_TEAM=3 # whose workspace is the device's
+    for name in score sample train eval; do
+        rm -rf out.$name
+        run $name --plan >stdout 2>stderr
+        [ $name != eval ] || mv out.eval stdout # which is JSON
+        device=$(grep -oE '"device":\{"bytes":[0-9]+|^ +device +all +[0-9]+' stdout | grep -oE '[0-9]+$')
+        [ "${device:-0}" -gt 0 ] || { fail "$name --plan: no memory of the device: $(cat stdout stderr)"; continue; }
+        run $name --gpu-memory "$device" >stdout 2>stderr || fail "$name within its plan: $(cat stderr)"
+        rm -rf out.$name
+        says "$name within less than its plan" 'device cuda' run $name -q --gpu-memory $((device - 1))
+    done
+    unset RETORT_EMULATE_TEAM
     rm -f out.logits
     logits --device cpu 2>stderr && logits --device cuda:0 --gpu-memory 2G --overwrite 2>stderr || fail "logits: $(cat stderr)"
 fi

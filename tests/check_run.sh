@@ -148,9 +148,9 @@ cmp -s <(grep -v '"model"' free/eval/quantized.json) <(grep -v '"model"' clean/e
 "$retort" -q run recipe.json --plan >plan.txt || fail "--plan"
 grep -q '^judged .*(took)' plan.txt || fail "no table: $(cat plan.txt)"
 ls -d none* 2>/dev/null && fail "a plan left something behind"
-# plan FILE STAGE KIND KEY: a number of a stage's plan. One line a stage: from "memory" to its name.
+# plan FILE STAGE KIND[|KIND] KEY: a number of a stage's plan. One line a stage: from "memory" to its name.
 plan() {
-    sed 's/{"memory"/\n{"memory"/g' "$1" | grep "\"stage\":\"$2\"" | grep -o "\"$3\":{[^}]*" |
+    sed 's/{"memory"/\n{"memory"/g' "$1" | grep "\"stage\":\"$2\"" | grep -oE "\"($3)\":\{[^}]*" |
         grep -o "\"$4\":[0-9]*" | head -1 | grep -o '[0-9]*$'
 }
 [ "$(grep -o '"done":false' before.json | wc -l)" = 4 ] || fail "before: $(cat before.json)"
@@ -163,8 +163,8 @@ grep -q '"why"' before.json after.json && fail "a stage was not planned: $(cat b
 archive=$(cat clean/a.traces/* | wc -c) about=$(plan before.json traces about bytes)
 [ "$about" -gt $((archive / 2)) ] && [ "$about" -lt $((archive * 20)) ] || fail "the archive's bytes: $about, $archive"
 for name in 'weights weights' 'gradients gradients' 'moment 1 moment 1'; do
-    [ "$(plan before.json student memory "$name")" -gt 0 ] &&
-        [ "$(plan before.json student memory "$name")" = "$(plan after.json student memory "$name")" ] ||
+    [ "$(plan before.json student 'memory|device' "$name")" -gt 0 ] &&
+        [ "$(plan before.json student 'memory|device' "$name")" = "$(plan after.json student 'memory|device' "$name")" ] ||
         fail "memory of $name"
 done
 units=$(grep -o '"units":[0-9]*' before.json | grep -o '[0-9]*$' | tr '\n' ' ')

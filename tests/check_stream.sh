@@ -82,6 +82,7 @@ fi
 
 # --- several batches, kept between layers in a file that a killed run goes on with
 batches="--teacher fp8 --data texts.jsonl --memory 150M"
+[ "$emulated" = 0 ] || batches+=" --gpu-memory 52M"
 "$retort" score $batches --out k.traces >out.txt 2>err.txt &
 pid=$!
 while [ ! -s k.traces.pass ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
@@ -153,7 +154,7 @@ grep -qE 'streaming within 200 MiB: .* a pass of [0-9]+ tokens, 1 pass;' err.txt
 grep -qE 'forecast: .* tokens/s, .* hours \(.*\) for [0-9]+ tokens, an archive of about' err.txt || fail "forecast: $(cat err.txt)"
 grep -qE '^weights read, bytes +[0-9]+' out.txt || fail "account: $(cat out.txt)"
 expect 0 '' score --teacher fp8 --data texts.jsonl --out none.traces --memory 200M --plan
-grep -qE '^  memory +stream +two layers' out.txt && grep -qE '^  file +weights +read a pass' out.txt || fail "--plan: $(cat out.txt)"
+grep -qE '^  (memory|pinned) +stream +two layers' out.txt && grep -qE '^  file +weights +read a pass' out.txt || fail "--plan: $(cat out.txt)"
 absent none.traces
 
 # --- known by its bytes, which are read once; or not, and then the archive says so

@@ -65,8 +65,10 @@ START_TEST(arena_measure_equals_place)
         rt_arena_release(&a, 0);
     }
     rt_needs p = { 0 };
+    rt_dev *cpu;
+    ck_assert_int_eq(rt_dev_open(&cpu, "cpu", 1, &err), 0);
     const rt_arenas list = { .item = { { .arena = &a } }, .n = 1 };
-    rt_needs_arenas(&p, &list);
+    rt_needs_arenas(&p, cpu, &list);
     rt_needs_add(&p, RT_NEEDS_GROWS, "data", "not in the sum", 1 << 30);
     rt_needs_add(&p, RT_NEEDS_MEMORY, "activations", "twice", 64);
     rt_needs_add(&p, RT_NEEDS_MEMORY, "activations", "twice", 64);
@@ -95,6 +97,7 @@ START_TEST(arena_measure_equals_place)
     ck_assert(row_sum == a.size + 128 && all == row_sum);
     fclose(f);
     rt_needs_free(&p);
+    rt_dev_close(cpu);
     rt_arena_free(&a);
 }
 END_TEST

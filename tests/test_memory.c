@@ -149,7 +149,7 @@ static void plan(bench *b, const rt_config *cfg, bool recompute)
 
 static int64_t planned(const bench *b)
 {
-    return rt_dev_workspace(b->dev) + rt_arenas_bytes(&b->model.arenas) +
+    return rt_dev_workspace(b->dev) + rt_dev_stage(b->dev) + rt_arenas_bytes(&b->model.arenas) +
            rt_arenas_bytes(&b->step.arenas) + rt_arenas_bytes(&b->optimizer.arenas);
 }
 

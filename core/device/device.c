@@ -312,4 +312,5 @@ int rt_dev_ready(rt_dev *d, rt_err *err)
     return d->backend->ready(d, err);
 }
 
-int64_t rt_dev_workspace(const rt_dev *d) { return d->stage_need + d->backend->workspace(d); }
+int64_t rt_dev_workspace(const rt_dev *d) { return d->backend->workspace(d); }
+int64_t rt_dev_stage(const rt_dev *d) { return d->stage_need; }

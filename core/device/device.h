@@ -107,7 +107,9 @@ typedef struct rt_dev_speed {
 } rt_dev_speed;
 int rt_dev_measure(rt_dev_speed *s, rt_dev *d, rt_err *err);
 int rt_dev_ready(rt_dev *d, rt_err *err);
-int64_t rt_dev_workspace(const rt_dev *d); /* bytes that rt_dev_ready will hold */
+/* Bytes that rt_dev_ready will hold: of the device's memory, and of the host's for what is put. */
+int64_t rt_dev_workspace(const rt_dev *d);
+int64_t rt_dev_stage(const rt_dev *d);
 
 RT_END
 

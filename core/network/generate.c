@@ -163,7 +163,7 @@ void rt_generator_cost(const rt_generator *g, double prompts, double chosen, rt_
 void rt_generator_needs(const rt_generator *g, rt_needs *p)
 {
     int64_t rows = g->o.length, items = rows * (g->cap.cfg.head_max + g->cap.draws);
-    rt_needs_arenas(p, &g->arenas);
+    rt_needs_arenas(p, g->d, &g->arenas);
     if (g->o.capture.head_max)
         rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of running sequences",
                      g->o.slots * rt_soft_most(rows, items));

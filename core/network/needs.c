@@ -7,7 +7,9 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 
-static const char *const KINDS[] = { "memory", "file", "grows", "disk", "about" };
+static const char *const KINDS[] = {
+    "memory", "pinned", "device", "file", "grows", "disk", "about"
+};
 
 void rt_needs_free(rt_needs *p)
 {
@@ -29,13 +31,31 @@ void rt_needs_add(rt_needs *p, rt_needs_kind kind, const char *label, const char
     p->row[p->n++] = (rt_needs_row){ kind, label, name, bytes };
 }
 
-void rt_needs_arenas(rt_needs *p, const rt_arenas *l)
+static rt_needs_kind kind_of(rt_dev *d, rt_arena_where where, bool sparse)
+{
+    if (!rt_dev_get(d).memory || (where == RT_ON_HOST && sparse))
+        return RT_NEEDS_MEMORY;
+    return where == RT_ON_HOST ? RT_NEEDS_PINNED : RT_NEEDS_DEVICE;
+}
+
+void rt_needs_arenas(rt_needs *p, rt_dev *d, const rt_arenas *l)
 {
     for (int i = 0; i < l->n; i++) {
         const rt_arena *a = l->item[i].arena;
+        rt_needs_kind kind = kind_of(d, l->item[i].where, a->sparse);
         for (int k = 0; k < a->n_slots; k++)
-            rt_needs_add(p, RT_NEEDS_MEMORY, a->label, a->slot[k].name, a->slot[k].bytes);
+            rt_needs_add(p, kind, a->label, a->slot[k].name, a->slot[k].bytes);
     }
+}
+
+void rt_needs_workspace(rt_needs *p, rt_dev *d)
+{
+    rt_needs_add(p, kind_of(d, RT_ON_DEVICE, false), "workspace", "operations",
+                 rt_dev_workspace(d));
+    if (rt_dev_stage(d))
+        rt_needs_add(p, kind_of(d, RT_ON_HOST, false), "workspace", "on the way to the device",
+                     rt_dev_stage(d));
+    p->room = rt_dev_get(d).memory ? rt_dev_get(d).free : 0;
 }
 
 int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind)
@@ -45,6 +65,12 @@ int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind)
         if (p->row[i].kind == kind && !rt_add_ok(sum, p->row[i].bytes, &sum))
             return INT64_MAX;
     return sum;
+}
+
+int64_t rt_needs_host(const rt_needs *p)
+{
+    int64_t sum = 0, pinned = rt_needs_sum(p, RT_NEEDS_PINNED);
+    return rt_add_ok(rt_needs_sum(p, RT_NEEDS_MEMORY), pinned, &sum) ? sum : INT64_MAX;
 }
 
 const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path)
@@ -86,7 +112,7 @@ static int by_size(const void *pa, const void *pb)
 
 void rt_needs_print(const rt_needs *p, FILE *f)
 {
-    char text[32];
+    char text[32], room[32];
     if (p->n)
         qsort(p->row, (size_t)p->n, sizeof *p->row, by_size);
     for (int i = 0; i < p->n; i++) {
@@ -94,10 +120,12 @@ void rt_needs_print(const rt_needs *p, FILE *f)
         fprintf(f, "  %-7s %-12s %-28s %16lld  %s\n", KINDS[r->kind], r->label, r->name,
                 (long long)r->bytes, rt_fmt_bytes(text, sizeof text, r->bytes));
         bool last = i + 1 == p->n || r[1].kind != r->kind;
-        if (last && (r->kind == RT_NEEDS_MEMORY || r->kind == RT_NEEDS_DISK))
-            fprintf(f, "  %-7s %-41s %16lld  %s\n", KINDS[r->kind], "all",
+        if (last && (r->kind <= RT_NEEDS_DEVICE || r->kind == RT_NEEDS_DISK))
+            fprintf(f, "  %-7s %-41s %16lld  %s%s%s\n", KINDS[r->kind], "all",
                     (long long)rt_needs_sum(p, r->kind),
-                    rt_fmt_bytes(text, sizeof text, rt_needs_sum(p, r->kind)));
+                    rt_fmt_bytes(text, sizeof text, rt_needs_sum(p, r->kind)),
+                    r->kind == RT_NEEDS_DEVICE ? " of " : "",
+                    r->kind == RT_NEEDS_DEVICE ? rt_fmt_bytes(room, sizeof room, p->room) : "");
     }
     if (p->seconds > 0)
         fprintf(f, "  time    about %s%s, at %.3g GFLOP/s and %.3g GB/s\n",
@@ -115,6 +143,8 @@ struct cJSON *rt_needs_json(const rt_needs *p)
     cJSON *json = rt_json_object();
     char name[96];
     for (int k = 0; k < RT_NEEDS_KINDS; k++) {
+        if ((k == RT_NEEDS_PINNED || k == RT_NEEDS_DEVICE) && !rt_needs_sum(p, (rt_needs_kind)k))
+            continue;
         cJSON *kind = rt_json_object();
         rt_json_put_num(kind, "bytes", (double)rt_needs_sum(p, (rt_needs_kind)k));
         for (int i = 0; i < p->n; i++) {

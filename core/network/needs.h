@@ -16,7 +16,9 @@
 RT_BEGIN
 
 typedef enum rt_needs_kind {
-    RT_NEEDS_MEMORY, /* allocated together, exact: these rows add up to the total */
+    RT_NEEDS_MEMORY, /* of the host, allocated together, exact: these rows add up to the total */
+    RT_NEEDS_PINNED, /* the same where the system may not page it out: what a GPU copies from */
+    RT_NEEDS_DEVICE, /* the same of a GPU's own memory; of a device that has none, the host's */
     RT_NEEDS_FILE,   /* read where it lies: the system gives the memory to whom it likes; no part of
                         the total */
     RT_NEEDS_GROWS,  /* memory that follows the data: a bound or an estimate, not in the total */
@@ -50,6 +52,7 @@ typedef struct rt_needs {
     rt_cost rate;  /* of the machine, once it was probed, with so many threads: */
     int threads;
     const char *device; /* its name */
+    int64_t room;       /* bytes that a device with memory of its own has left, else 0 */
     double seconds; /* what cost takes at that rate; 0 = not known */
     bool at_most;   /* cost is of answers and samples as long as they may be */
     rt_needs_output output;
@@ -60,8 +63,10 @@ void rt_needs_free(rt_needs *p);
 /* Rows of equal kind, label and name are one row. label and name must outlive the plan. */
 void rt_needs_add(rt_needs *p, rt_needs_kind kind, const char *label, const char *name,
                   int64_t bytes);
-void rt_needs_arenas(rt_needs *p, const rt_arenas *l);
+void rt_needs_arenas(rt_needs *p, rt_dev *d, const rt_arenas *l);
+void rt_needs_workspace(rt_needs *p, rt_dev *d); /* after the dry runs; and what room there is */
 int64_t rt_needs_sum(const rt_needs *p, rt_needs_kind kind);
+int64_t rt_needs_host(const rt_needs *p); /* memory of the host, pinned or not */
 /* What an earlier stage will leave at path; NULL when something stands there that will
    not be made anew, or nothing will. */
 const rt_needs_output *rt_needs_find(const rt_needs *p, const char *path);
@@ -71,8 +76,8 @@ void rt_needs_cost(rt_needs *p, rt_dev *d, rt_cost cost, double times);
 void rt_needs_time(rt_needs *p);
 /* Rows "kind  label  name  bytes", largest first within a kind, and their sums. */
 void rt_needs_print(const rt_needs *p, FILE *f);
-struct cJSON *
-rt_needs_json(const rt_needs *p); /* {"memory": {"bytes", "LABEL NAME": bytes}, ...} */
+/* {"memory": {"bytes", "LABEL NAME": bytes}, ...}; "pinned", "device" where there are such */
+struct cJSON *rt_needs_json(const rt_needs *p);
 
 RT_END
 

@@ -153,7 +153,7 @@ static void measure_buffers(rt_stream *s)
     rt_arenas_free(&s->arenas, s->dev);
     rt_arenas_add(&s->arenas, &s->near, "stream", RT_ON_HOST, plan_near, s);
     if (!rt_dev_get(s->dev).maps_files)
-        rt_arenas_add(&s->arenas, &s->away, "stream, device", RT_ON_DEVICE, plan_away, s);
+        rt_arenas_add(&s->arenas, &s->away, "stream", RT_ON_DEVICE, plan_away, s);
 }
 
 rt_stream *rt_stream_plan(rt_model *m, rt_dev *d)
@@ -200,7 +200,7 @@ double rt_stream_held(const rt_stream *s)
 
 const rt_stream_sizes *rt_stream_size(const rt_stream *s) { return &s->size; }
 int64_t rt_stream_bytes(const rt_stream *s) { return rt_arenas_bytes(&s->arenas); }
-void rt_stream_needs(const rt_stream *s, rt_needs *p) { rt_needs_arenas(p, &s->arenas); }
+void rt_stream_needs(const rt_stream *s, rt_needs *p) { rt_needs_arenas(p, s->dev, &s->arenas); }
 
 /* ---- reading ------------------------------------------------------------------------------------
  */
