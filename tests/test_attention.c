@@ -164,6 +164,7 @@ static void open_bench(bench *b, const shape *s, const int *segments, int n_segm
     if (backward)
         rt_attention_backward(b->d, &b->dq, &b->dk, &b->dv, &b->dout, &b->out, &b->lse, &b->q,
                               &b->k, &b->v, &b->rows, &b->rule);
+    rt_sinks_backward(b->d, &b->dsinks, &b->dout, &b->out, &b->lse, &b->sinks);
     rt_dev_dry_end(b->d);
     ck_assert_int_eq(rt_dev_ready(b->d, &err), 0);
 }

@@ -393,7 +393,8 @@ END_TEST
 
 START_TEST(router_sort_and_balance)
 {
-    enum { N = 301, A = 3, E = 13 };
+    enum { N = 701, A = 3, E = 13 };
+    rt_err err;
     int32_t idx[N * A], offset[E + 1] = { 0 }, row[N * A] = { 0 }, slot[N * A] = { 0 };
     float load[E], bias[E] = { 0 };
     rt_dev *d;
@@ -409,6 +410,10 @@ START_TEST(router_sort_and_balance)
     ck_assert(open_device_named(&d, NULL, isas[0], 2));
     rt_tensor di = put_tensor(d, &ti), off = put_tensor(d, &to), dr = put_tensor(d, &tr);
     rt_tensor ds = put_tensor(d, &ts), dl = put_tensor(d, &tl), db = put_tensor(d, &tb);
+    rt_dev_dry_begin(d);
+    rt_route_sort(d, &off, &dr, &ds, &di);
+    rt_dev_dry_end(d);
+    ck_assert_int_eq(rt_dev_ready(d, &err), 0);
     rt_route_sort(d, &off, &dr, &ds, &di);
     rt_route_load(d, &dl, &off);
     rt_route_balance(d, &db, &dl, 0.25f);
@@ -435,6 +440,58 @@ START_TEST(router_sort_and_balance)
     }
     ck_assert(load[4] == 5.0f);
     rt_dev_close(d);
+}
+END_TEST
+
+/* --- the gradient of sinks -----------------------------------------------------------------------
+ */
+
+START_TEST(sinks)
+{
+    enum { N = 301, H = 3, D = 5 };
+    const char *name;
+    float dout[N * H * D], out[N * H * D], lse[N * H], sink[H] = { 0.5f, -1.0f, 2.0f };
+    double want[H] = { 0.25, 0.25, 0.25 };
+    uint64_t at = 0;
+    for (int i = 0; i < N * H * D; i++) {
+        dout[i] = 2.0f * rt_rng_uniform(3, RT_RNG_DATA, at++) - 1.0f;
+        out[i] = 2.0f * rt_rng_uniform(3, RT_RNG_DATA, at++) - 1.0f;
+    }
+    for (int i = 0; i < N * H; i++) {
+        lse[i] = 2.0f * rt_rng_uniform(3, RT_RNG_DATA, at++);
+        double dot = 0.0;
+        for (int k = 0; k < D; k++)
+            dot += (double)dout[i * D + k] * (double)out[i * D + k];
+        want[i % H] -= exp((double)sink[i % H] - (double)lse[i]) * dot;
+    }
+    for (int kind = 0; (name = next_device(&kind));) {
+        rt_dev *d;
+        rt_err err;
+        float got[2][H];
+        ck_assert(open_device_named(&d, name, NULL, 2));
+        for (int k = 0; k < 2; k++) {
+            for (int h = 0; h < H; h++)
+                got[k][h] = 0.25f;
+            rt_tensor host[] = { rt_tensor_1(got[k], RT_F32, H), rt_tensor_3(dout, RT_F32, N, H, D),
+                                 rt_tensor_3(out, RT_F32, N, H, D), rt_tensor_2(lse, RT_F32, N, H),
+                                 rt_tensor_1(sink, RT_F32, H) };
+            rt_tensor t[RT_COUNT(host)];
+            for (int i = 0; i < RT_COUNT(host); i++)
+                t[i] = put_tensor(d, &host[i]);
+            rt_dev_dry_begin(d);
+            rt_sinks_backward(d, &t[0], &t[1], &t[2], &t[3], &t[4]);
+            rt_dev_dry_end(d);
+            ck_assert_int_eq(rt_dev_ready(d, &err), 0);
+            rt_sinks_backward(d, &t[0], &t[1], &t[2], &t[3], &t[4]);
+            for (int i = 0; i < RT_COUNT(host); i++)
+                get_tensor(d, &host[i], &t[i]);
+        }
+        for (int h = 0; h < H; h++)
+            ck_assert_msg(fabs((double)got[0][h] - want[h]) < 1e-5, "%s: head %d is %.9g, not %.9g",
+                          name, h, (double)got[0][h], want[h]);
+        ck_assert(!memcmp(got[0], got[1], sizeof got[0]));
+        rt_dev_close(d);
+    }
 }
 END_TEST
 
@@ -609,6 +666,7 @@ int main(void)
                                  { cases_in_bf16, RT_COUNT(ops_cases) },
                                  { router_order, RT_COUNT(routes) },
                                  { router_sort_and_balance, 1 },
+                                 { sinks, 1 },
                                  { gather_dtypes, RT_COUNT(gathered) },
                                  { refused, RT_COUNT(refusals) } };
     return suite_run("ops", NULL, tests, RT_COUNT(tests));

@@ -54,6 +54,7 @@ typedef struct rt_backend {
     void (*need_product)(rt_dev *d, int64_t groups, int64_t n, int64_t k);
     void (*need_attention)(rt_dev *d, const rt_attention_shape *s);
     void (*need_rows)(rt_dev *d, int64_t bytes); /* of a team, to itself */
+    void (*need_shared)(rt_dev *d, int64_t bytes); /* of the launches of one operation; or NULL */
     /* A team kernel over `units` units of about `cost` floats touched; each team at work has
        `scratch` bytes of the workspace. enum rt_kernel and struct rt_args_<args>:
        core/device/kernels/list.h; act: the dtype of activations among them. A unit's result does
@@ -61,14 +62,21 @@ typedef struct rt_backend {
     void (*launch)(rt_dev *d, int kernel, rt_dtype act, const void *args, int64_t units,
                    int64_t cost, int64_t scratch);
     int64_t (*teams)(rt_dev *d, int64_t columns); /* worth having for sums over rows */
+    /* Workspace that the launches of one operation share, none of which has scratch. Who has it
+       cuts sums over rows and the router's sort into parts for many teams; NULL: they are not cut.
+     */
+    void *(*shared)(rt_dev *d, int64_t bytes);
     __typeof__(rt_dev_ready) *ready;
     __typeof__(rt_dev_workspace) *workspace;
 } rt_backend;
 
 /* The entries whose bodies are team kernels (core/device/rows.c), the same for every backend that
-   has a launch, and what a row of logits needs of a team's workspace. */
+   has a launch; what a row of logits needs of a team's workspace, and parts of sums and of the sort
+   of what is shared. */
 void rt_rows_ops(rt_ops *ops);
 int64_t rt_rows_head_bytes(int64_t vocab);
+int64_t rt_rows_parts_bytes(int64_t rows, int64_t groups, int64_t columns);
+int64_t rt_rows_sort_bytes(int64_t choices, int64_t experts);
 
 extern const rt_backend rt_backend_cpu;    /* core/device/cpu/cpu.c */
 extern const rt_backend rt_backend_cuda;   /* core/device/cuda/cuda.cu */

@@ -49,3 +49,15 @@ void rt_cost_head(rt_dev *d, int64_t vocab)
     if (d->dry)
         d->backend->need_rows(d, rt_rows_head_bytes(vocab));
 }
+
+void rt_cost_parts(rt_dev *d, int64_t rows, int64_t groups, int64_t columns)
+{
+    if (d->dry && d->backend->need_shared)
+        d->backend->need_shared(d, rt_rows_parts_bytes(rows, groups, columns));
+}
+
+void rt_cost_sort(rt_dev *d, int64_t choices, int64_t experts)
+{
+    if (d->dry && d->backend->need_shared)
+        d->backend->need_shared(d, rt_rows_sort_bytes(choices, experts));
+}

@@ -16,5 +16,8 @@ void rt_cost_attention(rt_dev *d, const rt_attention_shape *s);
 /* The cached keys and values that the rows read, each its own. */
 void rt_cost_cache(rt_dev *d, const rt_attention_shape *s, bool v_in_k);
 void rt_cost_head(rt_dev *d, int64_t vocab); /* workspace of a row of logits */
+/* Workspace of sums over rows, of so many groups of them; and of the router's sort. */
+void rt_cost_parts(rt_dev *d, int64_t rows, int64_t groups, int64_t columns);
+void rt_cost_sort(rt_dev *d, int64_t choices, int64_t experts);
 
 #endif

@@ -226,6 +226,7 @@ void rt_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy, const rt_te
     HAVE(d, bias_backward);
     check_bias(d, "bias_backward", dy, db, offset);
     MOVES(d, dy);
+    rt_cost_parts(d, dy->dim[0], offset ? offset->dim[0] - 1 : 1, dy->dim[1]);
     RUN(d, bias_backward, db, dy, offset);
 }
 
@@ -269,6 +270,7 @@ void rt_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const rt_tenso
     NEED(op, !dw->rank || f32_n(dw, dy->dim[1]), dx, dw, dy, x, w, rstd);
     NEED(op, f32_n(w, dy->dim[1]) && f32_n(rstd, dy->dim[0]), dx, dw, dy, x, w, rstd);
     MOVES(d, dx, dx, dy, x);
+    rt_cost_parts(d, dy->dim[0], 1, dy->dim[1]);
     RUN(d, rmsnorm_backward, dx, dw, dy, x, w, rstd, beta);
 }
 
@@ -351,6 +353,7 @@ void rt_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout, cons
          lse);
     NEED(op, f32_n(dsinks, out->dim[1]) && f32_n(sinks, out->dim[1]), dsinks, sinks, out);
     MOVES(d, dout, out);
+    rt_cost_parts(d, out->dim[0], 1, out->dim[1]);
     RUN(d, sinks_backward, dsinks, dout, out, lse, sinks);
 }
 
@@ -515,6 +518,7 @@ void rt_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot
     NEED(op, offset->dim[0] > 1 && offset->dim[0] <= RT_EXPERTS_MAX + 1, offset, row, slot, idx);
     NEED(op, rt_tensor_elements(idx) <= INT32_MAX, offset, row, slot, idx);
     MOVES(d, row, slot, idx);
+    rt_cost_sort(d, rt_tensor_elements(idx), offset->dim[0] - 1);
     RUN(d, route_sort, offset, row, slot, idx);
 }
 

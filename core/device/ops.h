@@ -22,7 +22,12 @@
    row;
      - exp, log, sin and tanh are our own polynomials made of fused multiply-adds (math.h);
      - threads and tiles split outputs, never a sum.
-   Compiled with -ffp-contract=off; every fused multiply-add is written out. */
+   Compiled with -ffp-contract=off; every fused multiply-add is written out.
+
+   A GPU's results depend on shapes and data alone, too: not on who runs what, nor on how many run.
+   Of sums over rows scatter_add is the CPU's chain; the others are chains from 0 over parts of 128
+   rows, or of the next power of two whose square is not below the number of rows, counted from the
+   first row; the parts are added in order to what the sum held. */
 #ifndef RT_OPS_H
 #define RT_OPS_H
 

@@ -27,6 +27,42 @@ static int64_t column_block(rt_dev *d, int64_t columns)
                        RT_CACHE_LINE / (int64_t)sizeof(float));
 }
 
+/* --- sums over rows in parts --------------------------------------------------------------------
+ */
+
+/* Rows of a part: about as many as there are parts, so that neither chain is long. */
+static int64_t part_rows(int64_t rows)
+{
+    int64_t part = 128;
+    while (part * part < rows)
+        part *= 2;
+    return part;
+}
+
+int64_t rt_rows_parts_bytes(int64_t rows, int64_t groups, int64_t columns)
+{
+    return (rt_ceil_div(rows, part_rows(rows)) + groups - 1) * columns * (int64_t)sizeof(float);
+}
+
+static struct rt_parts parts_of(rt_dev *d, int64_t rows, int64_t groups, int64_t columns)
+{
+    if (!d->backend->shared)
+        return (struct rt_parts){ NULL, rt_max(rows, 1) };
+    return (struct rt_parts){ d->backend->shared(d, rt_rows_parts_bytes(rows, groups, columns)),
+                              part_rows(rows) };
+}
+
+/* What the parts come to, where there are any. */
+static void add_parts(rt_dev *d, const struct rt_parts *parts, rt_tensor *sum,
+                      const rt_tensor *offset, int64_t rows)
+{
+    int64_t columns = sum->dim[sum->rank - 1], block = column_block(d, columns);
+    struct rt_args_sum_parts a = { *sum, offset ? *offset : (rt_tensor){ 0 }, *parts, rows, block };
+    if (parts->at)
+        RUN(d, sum_parts, &a, (offset ? offset->dim[0] - 1 : 1) * rt_ceil_div(columns, block),
+            block);
+}
+
 static void check_range(rt_dev *d, const char *op, const rt_tensor *index, int64_t low, int64_t end)
 {
     const int32_t *v = rt_i32(index);
@@ -61,7 +97,8 @@ static void run_scatter_add_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y,
     int64_t block = column_block(d, y->dim[1]);
     struct rt_args_scatter_add_rows a = { *x, *y, *index, block };
     check_range(d, "scatter_add_rows", index, 0, x->dim[0]);
-    RUN_AS(d, scatter_add_rows, y, &a, rt_ceil_div(y->dim[1], block), y->dim[0] * block);
+    RUN_AS(d, scatter_add_rows, y, &a,
+           d->backend->shared ? y->dim[0] : rt_ceil_div(y->dim[1], block), y->dim[0] * block);
 }
 
 static void run_unpermute_rows(rt_dev *d, rt_tensor *x, const rt_tensor *y, const rt_tensor *slot)
@@ -79,17 +116,19 @@ static void run_scale(rt_dev *d, rt_tensor *y, const rt_tensor *x, float s)
 
 static void run_bias_forward(rt_dev *d, rt_tensor *y, const rt_tensor *b, const rt_tensor *offset)
 {
-    struct rt_args_bias a = { *y, *b, offset ? *offset : (rt_tensor){ 0 }, 0 };
+    struct rt_args_bias a = { .y = *y, .b = *b, .offset = offset ? *offset : (rt_tensor){ 0 } };
     RUN_AS(d, bias_forward, y, &a, y->dim[0], y->dim[1]);
 }
 
 static void run_bias_backward(rt_dev *d, rt_tensor *db, const rt_tensor *dy,
                               const rt_tensor *offset)
 {
-    int64_t block = column_block(d, dy->dim[1]), experts = offset ? offset->dim[0] - 1 : 1;
-    struct rt_args_bias a = { *dy, *db, offset ? *offset : (rt_tensor){ 0 }, block };
-    RUN_AS(d, bias_backward, dy, &a, experts * rt_ceil_div(dy->dim[1], block),
-        rt_ceil_div(dy->dim[0], experts) * block);
+    int64_t n = dy->dim[0], c = dy->dim[1], block = column_block(d, c);
+    struct rt_parts parts = parts_of(d, n, offset ? offset->dim[0] - 1 : 1, c);
+    struct rt_args_bias a = { *dy, *db, offset ? *offset : (rt_tensor){ 0 }, block, parts };
+    RUN_AS(d, bias_backward, dy, &a, rt_ceil_div(n, parts.rows) * rt_ceil_div(c, block),
+           rt_min(n, parts.rows) * block);
+    add_parts(d, &parts, db, offset, n);
 }
 
 static void run_copy_columns(rt_dev *d, rt_tensor *y, int64_t y0, const rt_tensor *x, int64_t x0,
@@ -128,10 +167,14 @@ static void run_rmsnorm_backward(rt_dev *d, rt_tensor *dx, rt_tensor *dw, const 
                                  float beta)
 {
     int64_t n = dy->dim[0], c = dy->dim[1], block = column_block(d, c);
-    struct rt_args_rmsnorm_backward a = { *dx, *dw, *dy, *x, *w, *rstd, beta, block };
+    struct rt_parts parts = parts_of(d, n, 1, c);
+    struct rt_args_rmsnorm_backward a = { *dx, *dw, *dy, *x, *w, *rstd, beta, block, parts };
     /* dw first: dx may overwrite dy */
-    if (dw->rank)
-        RUN_AS(d, rmsnorm_backward_w, dy, &a, rt_ceil_div(c, block), 2 * n * block);
+    if (dw->rank) {
+        RUN_AS(d, rmsnorm_backward_w, dy, &a, rt_ceil_div(n, parts.rows) * rt_ceil_div(c, block),
+               2 * rt_min(n, parts.rows) * block);
+        add_parts(d, &parts, dw, NULL, n);
+    }
     RUN_AS(d, rmsnorm_backward, dy, &a, n, 3 * c);
 }
 
@@ -146,8 +189,12 @@ static void run_rope(rt_dev *d, rt_tensor *x, const rt_tensor *table, const rt_t
 static void run_sinks_backward(rt_dev *d, rt_tensor *dsinks, const rt_tensor *dout,
                                const rt_tensor *out, const rt_tensor *lse, const rt_tensor *sinks)
 {
-    struct rt_args_sinks_backward a = { *dsinks, *dout, *out, *lse, *sinks };
-    RUN_AS(d, sinks_backward, out, &a, sinks->dim[0], out->dim[0] * (2 * out->dim[2] + EXP_COST));
+    int64_t n = out->dim[0], heads = out->dim[1];
+    struct rt_parts parts = parts_of(d, n, 1, heads);
+    struct rt_args_sinks_backward a = { *dsinks, *dout, *out, *lse, *sinks, parts };
+    RUN_AS(d, sinks_backward, out, &a, rt_ceil_div(n, parts.rows) * heads,
+           rt_min(n, parts.rows) * (2 * out->dim[2] + EXP_COST));
+    add_parts(d, &parts, dsinks, NULL, n);
 }
 
 static void run_swiglu_forward(rt_dev *d, rt_tensor *y, const rt_tensor *gate, const rt_tensor *up,
@@ -186,12 +233,25 @@ static void run_route_backward(rt_dev *d, rt_tensor *dlogits, const rt_tensor *d
     RUN(d, route_backward, &a, idx->dim[0], p->experts + EXP_COST * p->active);
 }
 
+int64_t rt_rows_sort_bytes(int64_t choices, int64_t experts)
+{
+    return rt_ceil_div(choices, RT_SORT_RUN) * experts * (int64_t)sizeof(int32_t);
+}
+
 static void run_route_sort(rt_dev *d, rt_tensor *offset, rt_tensor *row, rt_tensor *slot,
                            const rt_tensor *idx)
 {
-    struct rt_args_route_sort a = { *offset, *row, *slot, *idx };
-    check_range(d, "route_sort", idx, 0, offset->dim[0] - 1);
-    RUN(d, route_sort, &a, 1, 1);
+    int64_t n = rt_tensor_elements(idx), experts = offset->dim[0] - 1;
+    struct rt_args_route_sort a = { *offset, *row, *slot, *idx, rt_i32(offset), rt_max(n, 1), 1 };
+    check_range(d, "route_sort", idx, 0, experts);
+    if (d->backend->shared && n > 0) {
+        a.count = d->backend->shared(d, rt_rows_sort_bytes(n, experts));
+        a.run = RT_SORT_RUN;
+        a.runs = rt_ceil_div(n, a.run);
+    }
+    RUN(d, route_count, &a, a.runs, a.run);
+    RUN(d, route_offsets, &a, 1, 1);
+    RUN(d, route_place, &a, a.runs, a.run);
 }
 
 static void run_route_balance(rt_dev *d, rt_tensor *bias, const rt_tensor *load, float rate)

@@ -55,7 +55,12 @@ try "gather: the next row" $k/data.h 's/team_i32\(&a->index\)\[unit\] \* c;/(tea
 try "loss: head zeroed without a barrier before the sum" $k/loss.h 's/(et\[r\.id\[i\]\] = 0\.0f;\n        )team_sync\(\);/$1/' test_ops 32 backwards
 try "loss: items corrected before the row is scaled" $k/loss.h 's/(z\[j\] = 0\.0f;\n    )team_sync\(\);(\n    \/\* the head lost)/$1$2/' test_ops 32 backwards
 try "router: choice struck out too late" $k/route.h 's/(choice\[e\] = -INFINITY;\n        \}\n        )team_sync\(\);(\n    \}\n    if)/$1$2/' test_ops 32 backwards
-try "router's sort: counts of a rank at the wrong stride" $k/route.h 's/count \+ rank \* experts;/count + rank * (experts - 1);/' test_ops 32
+try "router's sort: counts of a run at the wrong stride" $k/route.h 's/a->count \+ unit \* \(a->offset\.dim\[0\] - 1\)/a->count + unit * (a->offset.dim[0] - 2)/' test_ops 32
+try "router's sort: places read before the experts' beginnings are known" $k/route.h 's/(offset\[experts\] = total;\n    \}\n    )team_sync\(\);/$1/' test_ops 32 backwards
+try "sums over rows: a part is not begun at 0" $k/data.h 's/at\[i\] = 0\.0f;/at[i] = at[i];/' test_ops 32
+try "sums over rows: the last part is left out" $k/data.h 's/\(last - 1\) \/ a->parts\.rows \+ 1/(last - 1) \/ a->parts.rows/' test_ops 32
+try "bias: experts share a part's row" $k/data.h 's/part \+ e, c, begin, width/part, c, begin, width/' test_ops 32
+try "scatter: rows of an id added by each of them" $k/data.h 's/\(votes & 1\) && i < unit/(votes \& 1) \&\& i < 0/' test_ops 32
 try "capture: chunk's best written by every lane" $k/capture.h 's/most = warp_max\(most\);\n        if \(lane == 0\)\n            r/r/' test_capture 32
 try "capture: sums read before all chunks are made" $k/capture.h 's/(r->part\[c\] = m;\n    \}\n    )team_sync\(\);/$1/' test_capture 64 backwards
 try "team kernels: a block skips units" $c/kernels.cu 's/i \+= gridDim\.x\)/i += gridDim.x + 1)/' test_ops 32

@@ -308,6 +308,12 @@ static void need_rows(rt_dev *d, int64_t bytes)
         c->cpu->backend->need_rows(c->cpu, bytes);
 }
 
+static void need_shared(rt_dev *d, int64_t bytes)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    c->product_need = rt_max(c->product_need, bytes);
+}
+
 static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
 {
     struct rt_cuda *c = rt_cuda_of(d);
@@ -373,6 +379,8 @@ static void launch(rt_dev *d, int kernel, rt_dtype act, const void *args, int64_
                                                                (float *)(void *)own, each / 4);
 }
 
+static void *shared(rt_dev *d, int64_t bytes) { return rt_cuda_scratch(d, bytes); }
+
 static int64_t teams(rt_dev *d, int64_t columns)
 {
     (void)d;
@@ -396,8 +404,10 @@ const rt_backend rt_backend_cuda = {
     .need_product = need_product,
     .need_attention = need_attention,
     .need_rows = need_rows,
+    .need_shared = need_shared,
     .launch = launch,
     .teams = teams,
+    .shared = shared,
     .ready = ready,
     .workspace = workspace,
 };

@@ -18,7 +18,7 @@ struct rt_cuda { /* rt_dev.state */
     bool bf16;            /* products and attention round operands to bf16; else f32 throughout */
     struct rt_cuda_blas *blas; /* matmul_blas.cu's, or NULL */
     int64_t rows_need;    /* bytes of workspace a team */
-    int64_t product_need; /* bytes of products and attention, of all */
+    int64_t product_need; /* bytes of an operation: products, attention, sums over rows, sorts */
     int64_t scratch_size;
     uint8_t *scratch;
     cudaError_t lost;      /* the first failure, for ever */

@@ -136,6 +136,14 @@ template <typename T> T __shfl_sync(unsigned, T x, int from)
     return emu_shuffle(x, (unsigned)from % 32);
 }
 
+inline unsigned __ballot_sync(unsigned, int yes)
+{
+    unsigned votes = 0;
+    for (unsigned lane = 0; lane < 32; lane++) /* of a lane that is not there: NaN */
+        votes |= (unsigned)(emu_exchange(yes != 0, lane) == 1) << lane;
+    return votes;
+}
+
 /* Fibers change places at barriers only. */
 template <typename T> T atomicMin(T *p, T x)
 {

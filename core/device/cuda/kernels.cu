@@ -12,7 +12,7 @@
 #define LAUNCH_TEAM rt_cuda_launch_f32
 #endif
 
-enum { TEAM = 128 }; /* threads; a multiple of a warp, and at least route.h's sorters */
+enum { TEAM = 128 }; /* threads; a multiple of a warp */
 
 static int team(void)
 {

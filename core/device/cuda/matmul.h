@@ -46,7 +46,14 @@ struct tile { /* of product g: rows [m0, m0 + height) of m that begin at row0 */
     int64_t g, m0, m, k, row0, b_row0;
 };
 
-/* The t-th tile of `height` rows over all products; false past the last. */
+/* Rows of product g begin at row0 of all rows: its tiles are numbered from row0 / height + g on,
+   which leaves each product numbers enough, one too many at most, and is found by halving. */
+TEAM_FN int64_t first_tile(const struct products *p, int64_t g, int64_t height)
+{
+    return (p->offset[g] - p->offset[p->first]) / height + g - p->first;
+}
+
+/* Tile number t of `height` rows; false where there is none. */
 TEAM_FN bool find_tile(const struct products *p, int64_t t, int64_t height, struct tile *out)
 {
     out->k = p->k;
@@ -62,18 +69,19 @@ TEAM_FN bool find_tile(const struct products *p, int64_t t, int64_t height, stru
         }
         return out->g < p->first + p->count;
     }
-    for (int64_t g = p->first; g < p->first + p->count; g++) {
-        int64_t m = p->offset[g + 1] - p->offset[g], tiles = rt_ceil_div(m, height);
-        if (t < tiles) {
-            out->g = g;
-            out->m = m;
-            out->m0 = t * height;
-            out->row0 = p->offset[g] - p->offset[0];
-            return true;
-        }
-        t -= tiles;
+    int64_t g = p->first, end = p->first + p->count; /* the last whose tiles begin at or before t */
+    while (end - g > 1) {
+        int64_t middle = g + (end - g) / 2;
+        if (first_tile(p, middle, height) <= t)
+            g = middle;
+        else
+            end = middle;
     }
-    return false;
+    out->g = g;
+    out->m = p->offset[g + 1] - p->offset[g];
+    out->m0 = (t - first_tile(p, g, height)) * height;
+    out->row0 = p->offset[g] - p->offset[0];
+    return out->m0 < out->m;
 }
 
 TEAM_FN rt_piece matrix_of_product(const struct products *p, int64_t g)

@@ -10,6 +10,52 @@
    wide as the backend likes: their bits do not depend on it. */
 enum { RT_FLAT_BLOCK = 4096 };
 
+/* Sums over rows: one chain a column, which continues what the sum held; or, so that many teams
+   have work, chains from 0 over `rows` rows each, which sum_parts adds in order. Part p of expert e
+   is row p + e of `at`: as rows go on either grows, so that no two meet. */
+struct rt_parts {
+    float *at; /* (·,C) of the workspace, or NULL: one chain */
+    int64_t rows;
+};
+
+/* Where a part of columns [begin, begin + width) is added up: 0, or the sum itself. */
+TEAM_FN float *part_begin(const struct rt_parts *p, float *sum, int64_t part, int64_t c,
+                          int64_t begin, int64_t width)
+{
+    if (!p->at)
+        return sum + begin;
+    float *at = p->at + part * c + begin;
+    for (int64_t i = team_rank(); i < width; i += team_size())
+        at[i] = 0.0f;
+    return at;
+}
+
+struct rt_args_sum_parts {
+    rt_tensor sum;    /* (C) or (E,C) */
+    rt_tensor offset; /* (E+1) where there are experts */
+    struct rt_parts parts;
+    int64_t n, block; /* rows that were added up; columns a unit */
+};
+
+/* unit: block of columns of one expert */
+TEAM_FN void rt_sum_parts_unit(const struct rt_args_sum_parts *a, int64_t unit, float *scratch)
+{
+    int64_t c = a->sum.dim[a->sum.rank - 1], blocks = rt_ceil_div(c, a->block), e = unit / blocks;
+    int64_t begin = unit % blocks * a->block, width = rt_min(a->block, c - begin);
+    const int32_t *rows = a->offset.data ? team_i32(&a->offset) : NULL;
+    int64_t first = rows ? rows[e] - rows[0] : 0, last = rows ? rows[e + 1] - rows[0] : a->n;
+    int64_t from = first / a->parts.rows, to = last > first ? (last - 1) / a->parts.rows + 1 : from;
+    float *__restrict__ sum = team_row(&a->sum, e, c) + begin;
+    (void)scratch;
+    for (int64_t i = team_rank(); i < width; i += team_size()) {
+        const float *__restrict__ part = a->parts.at + e * c + begin + i;
+        float x = sum[i];
+        for (int64_t p = from; p < to; p++)
+            x += part[p * c];
+        sum[i] = x;
+    }
+}
+
 struct rt_args_gather_rows {
     rt_tensor y, x, index; /* (M,C) (·,C) (M) */
     int64_t row_bytes;     /* of x */
@@ -41,27 +87,55 @@ struct rt_args_scatter_add_rows {
     int64_t block;         /* columns a unit */
 };
 
-/* unit: block of columns; every column is a chain over ascending rows of y */
+/* Columns of row r of y added to those of its row of x. */
+TEAM_FN void scatter_row(const struct rt_args_scatter_add_rows *a, int64_t r, int64_t begin,
+                         int64_t width)
+{
+    int64_t c = a->y.dim[1], to = team_i32(&a->index)[r];
+    const act *__restrict__ y = act_row(&a->y, r, c) + begin;
+    if (a->x.dtype == RT_F32) {
+        float *__restrict__ x = team_row(&a->x, to, c) + begin;
+        for (int64_t i = team_rank(); i < width; i += team_size())
+            x[i] += y[i];
+    } else {
+        act *__restrict__ x = act_row(&a->x, to, c) + begin;
+        for (int64_t i = team_rank(); i < width; i += team_size())
+            x[i] += y[i];
+    }
+}
+
+/* Every element of x is a chain over ascending rows of y. */
+#ifdef RT_TEAM_THREADS
+/* unit: row of y. Of the rows that go to one row of x the first adds them all: each warp looks
+   through the index by itself. */
 TEAM_FN void rt_scatter_add_rows_unit(const struct rt_args_scatter_add_rows *a, int64_t unit,
                                       float *scratch)
 {
-    int64_t m = a->y.dim[0], c = a->y.dim[1];
-    int64_t begin = unit * a->block, width = rt_min(a->block, c - begin);
     const int32_t *index = team_i32(&a->index);
+    int lane = threadIdx.x % 32, lanes_here = rt_min(32, (int)blockDim.x - (int)threadIdx.x + lane);
     (void)scratch;
-    for (int64_t r = 0; r < m; r++) {
-        const act *__restrict__ y = act_row(&a->y, r, c) + begin;
-        if (a->x.dtype == RT_F32) {
-            float *__restrict__ x = team_row(&a->x, index[r], c) + begin;
-            for (int64_t i = team_rank(); i < width; i += team_size())
-                x[i] += y[i];
-        } else {
-            act *__restrict__ x = act_row(&a->x, index[r], c) + begin;
-            for (int64_t i = team_rank(); i < width; i += team_size())
-                x[i] += y[i];
+    for (int64_t r = 0; r < a->y.dim[0]; r += lanes_here) {
+        bool same = r + lane < a->y.dim[0] && index[r + lane] == index[unit];
+        unsigned votes = __ballot_sync(0xffffffffu, same);
+        for (int64_t i = r; votes; i++, votes >>= 1) {
+            if ((votes & 1) && i < unit)
+                return;
+            if (votes & 1)
+                scatter_row(a, i, 0, a->y.dim[1]);
         }
     }
 }
+#else
+/* unit: block of columns */
+TEAM_FN void rt_scatter_add_rows_unit(const struct rt_args_scatter_add_rows *a, int64_t unit,
+                                      float *scratch)
+{
+    int64_t begin = unit * a->block, width = rt_min(a->block, a->y.dim[1] - begin);
+    (void)scratch;
+    for (int64_t r = 0; r < a->y.dim[0]; r++)
+        scatter_row(a, r, begin, width);
+}
+#endif
 
 struct rt_args_unpermute_rows {
     rt_tensor x, y, slot; /* (N,C) (N*A,C) (N,A) */
@@ -115,6 +189,7 @@ struct rt_args_bias {
     rt_tensor b;      /* (C) or (E,C), db in backward */
     rt_tensor offset; /* (E+1) where there are experts */
     int64_t block;    /* columns a unit of backward */
+    struct rt_parts parts;
 };
 
 /* The expert of a row: the last one that begins at or before it. */
@@ -124,7 +199,10 @@ TEAM_FN int64_t bias_expert(const rt_tensor *offset, int64_t row)
     const int32_t *begin = team_i32(offset);
     while (high - low > 1) {
         int64_t middle = low + (high - low) / 2;
-        *(begin[middle] <= row ? &low : &high) = middle;
+        if (begin[middle] <= row)
+            low = middle;
+        else
+            high = middle;
     }
     return low;
 }
@@ -141,19 +219,25 @@ TEAM_FN void rt_bias_forward_unit(const struct rt_args_bias *a, int64_t unit, fl
         y[i] += b[i];
 }
 
-/* unit: block of columns of one expert; every column is a chain over ascending rows */
+/* unit: block of columns of a part of the rows */
 TEAM_FN void rt_bias_backward_unit(const struct rt_args_bias *a, int64_t unit, float *scratch)
 {
-    int64_t c = a->y.dim[1], blocks = rt_ceil_div(c, a->block), e = unit / blocks;
+    int64_t c = a->y.dim[1], blocks = rt_ceil_div(c, a->block), part = unit / blocks;
     int64_t begin = unit % blocks * a->block, width = rt_min(a->block, c - begin);
+    int64_t r = part * a->parts.rows, last = rt_min(r + a->parts.rows, a->y.dim[0]);
     const int32_t *rows = a->offset.data ? team_i32(&a->offset) : NULL;
-    int64_t first = rows ? rows[e] - rows[0] : 0, last = rows ? rows[e + 1] - rows[0] : a->y.dim[0];
-    float *__restrict__ db = team_row(&a->b, e, c) + begin;
     (void)scratch;
-    for (int64_t r = first; r < last; r++) {
-        const act *__restrict__ dy = act_row(&a->y, r, c) + begin;
-        for (int64_t i = team_rank(); i < width; i += team_size())
-            db[i] += dy[i];
+    if (rows)
+        last = rt_min(last, rows[a->offset.dim[0] - 1] - rows[0]);
+    for (int64_t e = rows ? bias_expert(&a->offset, r + rows[0]) : 0; r < last; e++) {
+        int64_t end = rows ? rt_min(last, rows[e + 1] - rows[0]) : last;
+        float *__restrict__ db = part_begin(&a->parts, team_row(&a->b, e, c), part + e, c, begin,
+                                            width);
+        for (; r < end; r++) {
+            const act *__restrict__ dy = act_row(&a->y, r, c) + begin;
+            for (int64_t i = team_rank(); i < width; i += team_size())
+                db[i] += dy[i];
+        }
     }
 }
 

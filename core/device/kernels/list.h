@@ -35,9 +35,12 @@
 
 #define RT_KERNELS(X)                                                                              \
     RT_KERNELS_ACT(X)                                                                              \
+    X(sum_parts, sum_parts)                                                                        \
     X(route_forward, route_forward)                                                                \
     X(route_backward, route_backward)                                                              \
-    X(route_sort, route_sort)                                                                      \
+    X(route_count, route_sort)                                                                     \
+    X(route_offsets, route_sort)                                                                   \
+    X(route_place, route_sort)                                                                     \
     X(route_balance, route_balance)                                                                \
     X(route_load, route_load)                                                                      \
     X(loss, loss)                                                                                  \

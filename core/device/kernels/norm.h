@@ -30,6 +30,7 @@ struct rt_args_rmsnorm_backward {
     rt_tensor dx, dw, dy, x, w, rstd; /* (N,>=C) (C) (N,C) (N,>=C) (C) (N) */
     float beta;
     int64_t block; /* columns a unit of dw */
+    struct rt_parts parts;
 };
 
 /* unit: row. With g = dy w and h = x rstd: dx = rstd (g - h mean(g h)) + beta dx */
@@ -63,15 +64,16 @@ TEAM_FN void rt_rmsnorm_backward_unit(const struct rt_args_rmsnorm_backward *a, 
             dx[i] = fmaf(rstd, fmaf(-back, x[i], dy[i] * w[i]), a->beta * dx[i]);
 }
 
-/* unit: block of columns; dw is a chain over ascending rows that continues what dw held */
+/* unit: block of columns of a part of the rows */
 TEAM_FN void rt_rmsnorm_backward_w_unit(const struct rt_args_rmsnorm_backward *a, int64_t unit,
                                         float *scratch)
 {
-    int64_t n = a->dy.dim[0], c = a->dy.dim[1];
-    int64_t begin = unit * a->block, width = rt_min(a->block, c - begin);
-    float *__restrict__ dw = team_f32(&a->dw) + begin;
+    int64_t c = a->dy.dim[1], blocks = rt_ceil_div(c, a->block), part = unit / blocks;
+    int64_t begin = unit % blocks * a->block, width = rt_min(a->block, c - begin);
+    int64_t first = part * a->parts.rows, last = rt_min(first + a->parts.rows, a->dy.dim[0]);
+    float *__restrict__ dw = part_begin(&a->parts, team_f32(&a->dw), part, c, begin, width);
     (void)scratch;
-    for (int64_t r = 0; r < n; r++) {
+    for (int64_t r = first; r < last; r++) {
         const act *__restrict__ dy = act_row(&a->dy, r, c) + begin;
         const act *__restrict__ x = act_row(&a->x, r, a->x.dim[1]) + begin;
         float rstd = team_f32(&a->rstd)[r];
@@ -115,24 +117,26 @@ TEAM_FN void rt_rope_unit(const struct rt_args_rope *a, int64_t unit, float *scr
 
 struct rt_args_sinks_backward {
     rt_tensor dsinks, dout, out, lse, sinks; /* (H) (N,H,Dv) (N,H,Dv) (N,H) (H) */
+    struct rt_parts parts;
 };
 
-/* unit: head. A sink's weight is p = exp(sink - lse) and its value 0, so that its share of the
-   gradient is -p dout . out; a chain over ascending rows. */
+/* unit: head of a part of the rows. A sink's weight is p = exp(sink - lse) and its value 0, so that
+   its share of the gradient is -p dout . out. */
 TEAM_FN void rt_sinks_backward_unit(const struct rt_args_sinks_backward *a, int64_t unit,
                                     float *scratch)
 {
-    int64_t n = a->out.dim[0], heads = a->out.dim[1], dv = a->out.dim[2];
-    float sink = team_f32(&a->sinks)[unit], sum = team_f32(&a->dsinks)[unit];
+    int64_t heads = a->out.dim[1], dv = a->out.dim[2], part = unit / heads, h = unit % heads;
+    int64_t first = part * a->parts.rows, last = rt_min(first + a->parts.rows, a->out.dim[0]);
+    float sink = team_f32(&a->sinks)[h], sum = a->parts.at ? 0.0f : team_f32(&a->dsinks)[h];
     (void)scratch;
-    for (int64_t r = 0; r < n; r++) {
-        int64_t at = r * heads + unit;
+    for (int64_t r = first; r < last; r++) {
+        int64_t at = r * heads + h;
         float p = rt_expf(sink - team_f32(&a->lse)[at]);
         sum = fmaf(-p, team_dot(act_row(&a->dout, at, dv), act_row(&a->out, at, dv), dv), sum);
     }
     team_sync();
     if (team_rank() == 0)
-        team_f32(&a->dsinks)[unit] = sum;
+        *(a->parts.at ? a->parts.at + unit : team_f32(&a->dsinks) + h) = sum;
 }
 
 #endif

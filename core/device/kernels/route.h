@@ -138,47 +138,91 @@ TEAM_FN void rt_route_backward_unit(const struct rt_args_route_backward *a, int6
     }
 }
 
+/* A counting sort in three kernels: runs of choices are counted apart, the counts become places,
+   each run goes to its own. So choices keep their order inside an expert. */
+enum { RT_SORT_RUN = 512 };
+
 struct rt_args_route_sort {
     rt_tensor offset, row, slot, idx; /* (E+1) (N*A) (N,A) (N,A) */
+    int32_t *count;                   /* (runs,E): then where an expert's choices of a run begin */
+    int64_t run, runs;
 };
 
-/* unit: the whole sort. Ranks below SORTERS each own a run of choices; counting by
-   (expert, rank) keeps the order of choices inside an expert. */
-TEAM_FN void rt_route_sort_unit(const struct rt_args_route_sort *a, int64_t unit, float *scratch)
+/* A rank has experts to itself: the choices of others are not its. */
+TEAM_FN void route_mine(const struct rt_args_route_sort *a, int64_t *low, int64_t *high)
 {
-    enum { SORTERS = TEAM_LANES > 1 ? 1 : 8 };
-    TEAM_SHARED(int32_t, count, SORTERS * RT_EXPERTS_MAX); /* [rank][expert] */
-    int64_t experts = a->offset.dim[0] - 1, active = a->idx.dim[1], n = a->idx.dim[0] * active;
-    int64_t sorters = rt_min(SORTERS, team_size()), rank = team_rank();
-    int64_t begin = n * rank / sorters, end = n * (rank + 1) / sorters;
-    const int32_t *idx = team_i32(&a->idx);
-    int32_t *offset = team_i32(&a->offset), *row = team_i32(&a->row), *slot = team_i32(&a->slot);
-    int32_t *mine = count + rank * experts;
+    int64_t experts = a->offset.dim[0] - 1;
+    *low = experts * team_rank() / team_size();
+    *high = experts * (team_rank() + 1) / team_size();
+}
+
+/* unit: run */
+TEAM_FN void rt_route_count_unit(const struct rt_args_route_sort *a, int64_t unit, float *scratch)
+{
+    int64_t low, high, end = rt_min((unit + 1) * a->run, team_elements(&a->idx));
+    const int32_t *__restrict__ idx = team_i32(&a->idx);
+    int32_t *__restrict__ count = a->count + unit * (a->offset.dim[0] - 1);
+    (void)scratch;
+    route_mine(a, &low, &high);
+    for (int64_t e = low; e < high; e++)
+        count[e] = 0;
+    for (int64_t i = unit * a->run; i < end; i++)
+        if (idx[i] >= low && idx[i] < high)
+            count[idx[i]]++;
+}
+
+/* unit: all runs. The one run of a single count may lie where the offsets go. */
+TEAM_FN void rt_route_offsets_unit(const struct rt_args_route_sort *a, int64_t unit, float *scratch)
+{
+    TEAM_SHARED(int32_t, begin, RT_EXPERTS_MAX);
+    int64_t low, high, experts = a->offset.dim[0] - 1;
+    int32_t *offset = team_i32(&a->offset), *count = a->count;
     (void)unit, (void)scratch;
-    if (rank < sorters) {
-        for (int64_t e = 0; e < experts; e++)
-            mine[e] = 0;
-        for (int64_t i = begin; i < end; i++)
-            mine[idx[i]]++;
+    route_mine(a, &low, &high);
+    for (int64_t e = low; e < high; e++) {
+        int32_t n = 0;
+        for (int64_t b = 0; b < a->runs; b++)
+            n += count[b * experts + e];
+        begin[e] = n;
     }
     team_sync();
-    if (rank == 0) {
+    if (team_rank() == 0) {
         int32_t total = 0;
         for (int64_t e = 0; e < experts; e++) {
-            offset[e] = total;
-            for (int64_t r = 0; r < sorters; r++) {
-                int32_t here = count[r * experts + e];
-                count[r * experts + e] = total;
-                total += here;
-            }
+            int32_t n = begin[e];
+            begin[e] = offset[e] = total;
+            total += n;
         }
         offset[experts] = total;
     }
     team_sync();
-    if (rank < sorters)
-        for (int64_t i = begin; i < end; i++) {
-            slot[i] = mine[idx[i]]++;
-            row[slot[i]] = (int32_t)(i / active);
+    for (int64_t e = low; e < high; e++) {
+        int32_t at = begin[e];
+        for (int64_t b = 0; b < a->runs; b++) {
+            int32_t n = count[b * experts + e];
+            count[b * experts + e] = at;
+            at += n;
+        }
+    }
+}
+
+/* unit: run */
+TEAM_FN void rt_route_place_unit(const struct rt_args_route_sort *a, int64_t unit, float *scratch)
+{
+    TEAM_SHARED(int32_t, at, RT_EXPERTS_MAX);
+    int64_t low, high, experts = a->offset.dim[0] - 1, active = a->idx.dim[1];
+    int64_t end = rt_min((unit + 1) * a->run, team_elements(&a->idx));
+    const int32_t *__restrict__ idx = team_i32(&a->idx);
+    int32_t *__restrict__ row = team_i32(&a->row), *__restrict__ slot = team_i32(&a->slot);
+    (void)scratch;
+    route_mine(a, &low, &high);
+    for (int64_t e = low; e < high; e++)
+        at[e] = a->count[unit * experts + e];
+    for (int64_t i = unit * a->run; i < end; i++)
+        if (idx[i] >= low && idx[i] < high) {
+            int32_t s = at[idx[i]]++;
+            slot[i] = s;
+            row[s] = (int32_t)(i / active);
         }
 }
 
