@@ -2,7 +2,8 @@
    output element equals, bit for bit, a scalar chain of fused multiply-adds over ascending k in
    blocks of 2048, on every instruction set this machine has, with 1, 2 and 3 threads, for any
    number of rows. A device that rounds operands to bf16 is held to f64 within what that rounding
-   may do, and to the same bits for a row whatever rows come with it. */
+   may do, and to the same bits for a row whatever rows come with it; where it keeps activations in
+   bf16, the cases run on those too. */
 #include "core/base/rng.h"
 #include "core/device/cpu/cpu.h"
 #include "tests/device.h"
@@ -18,6 +19,26 @@ enum { DEVICES_MAX = 18, K_BLOCK = 2048 };
 static rt_dev *devices[DEVICES_MAX];
 static int n_devices;
 static bool rounding; /* one of them rounds operands to bf16 */
+static bool halves;   /* and keeps activations in it */
+
+/* What activations of the running case are kept in. */
+static struct {
+    rt_dtype a, c;
+} kept = { RT_F32, RT_F32 };
+
+/* Pass 0 of a case, which comes last: on f32; pass 1: on a mixture with bf16 that `which` chooses.
+   False: nobody takes it. */
+static bool keep(int pass, int64_t which)
+{
+    static const rt_dtype mixture[][2] = { { RT_BF16, RT_BF16 },
+                                           { RT_BF16, RT_F32 },
+                                           { RT_F32, RT_BF16 } };
+    kept.a = pass ? mixture[which % 3][0] : RT_F32;
+    kept.c = pass ? mixture[which % 3][1] : RT_F32;
+    return !pass || halves;
+}
+static bool in_half(void) { return kept.a == RT_BF16 || kept.c == RT_BF16; }
+static bool takes(rt_dev *d) { return !in_half() || rt_dev_get(d).act == RT_BF16; }
 
 /* Of a message: which device. */
 static const char *about(rt_dev *d)
@@ -51,18 +72,40 @@ static void open_devices(void)
             ck_assert_msg(rt_dev_ready(d, &err) == 0, "%s", err.text);
             devices[n_devices++] = d;
             rounding = rounding || rounds_to_bf16(d);
+            halves = halves || rt_dev_get(d).act == RT_BF16;
+            if (!rt_dev_get(d).cpu_bits)
+                break; /* a GPU's instructions and threads are not ours to choose */
         }
 }
 
 /* --- data ----------------------------------------------------------------------------------------
  */
 
+/* Nearest, ties to even. */
+static uint16_t half_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return isnan(x) ? 0x7fc0 : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+static float of_half(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+/* Numbers of bf16 where activations are. */
 static float *floats(int64_t n, uint64_t seed)
 {
     float *p = malloc((size_t)rt_max(n, 1) * sizeof(float));
     ck_assert_ptr_nonnull(p);
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
         p[i] = rt_rng_uniform(seed, RT_RNG_DATA, (uint64_t)i) * 2.0f - 1.0f;
+        if (in_half())
+            p[i] = of_half(half_of(p[i]));
+    }
     return p;
 }
 
@@ -74,6 +117,12 @@ static void *elements(rt_dtype t, int64_t n, uint64_t seed, float **decoded)
         return *decoded = floats(n, seed);
     int64_t bytes = rt_dtype_bytes(t, n);
     uint8_t *p = malloc((size_t)bytes);
+    if (t == RT_BF16 && in_half()) { /* activations too */
+        *decoded = floats(n, seed);
+        for (int64_t i = 0; i < n; i++)
+            ((uint16_t *)(void *)p)[i] = half_of((*decoded)[i]);
+        return p;
+    }
     *decoded = malloc((size_t)n * sizeof(float));
     ck_assert(p && *decoded);
     for (int64_t i = 0; i < bytes; i++)
@@ -146,17 +195,25 @@ static int64_t differing(const float *a, const float *b, int64_t n)
 /* How many of n elements are not what the device owes: bits, or, where it rounds, f64 within
      2^-7 (1 + 2^-9)  both factors of a product rounded to 8 bits, and
      k 2^-22          sums of k products in f32, two roundings each, tensor cores cut instead;
-   of few rows by weights in f32, (k/32 + 40) 2^-21: the chain of a lane and what joins them, times
-   eight for minima that cancel in a weight. Relative to the sizes of the products. */
+   the first not where both are numbers of bf16 (floats, and b as rows of these). Of few rows by
+   weights in f32, (k/32 + 40) 2^-21: the chain of a lane and what joins them, times eight for
+   minima that cancel in a weight. Relative to the sizes of the products. A c of bf16 is rounded
+   once: 2^-8 of itself. */
 static int64_t wrong(rt_dev *d, const float *got, const float *want, const struct near *near,
-                     int64_t n, int64_t k, bool few)
+                     int64_t n, int64_t k, rt_dtype b, bool few)
 {
     if (!rounds_to_bf16(d))
         return differing(got, want, n);
-    double bound = few ? (double)(k / 32 + 40) * 0x1p-21 : 0x1p-7 + 0x1p-16 + (double)k * 0x1p-22;
+    bool exact = in_half() && (b == RT_F32 || b == RT_BF16);
+    double bound = few ? (double)(k / 32 + 40) * 0x1p-21
+                       : (exact ? 0x1p-22 : 0x1p-7 + 0x1p-16) + (double)k * 0x1p-22;
     int64_t bad = 0;
-    for (int64_t i = 0; i < n; i++)
-        bad += !(fabs((double)got[i] - near[i].value) <= bound * near[i].size);
+    for (int64_t i = 0; i < n; i++) {
+        double far = bound * near[i].size, value = fabs(near[i].value);
+        if (kept.c == RT_BF16)
+            far += 0x1p-8 * (value + far) + 0x1p-134; /* and what is subnormal */
+        bad += !(fabs((double)got[i] - near[i].value) <= far);
+    }
     return bad;
 }
 
@@ -191,10 +248,29 @@ static void *move(rt_dev *d, struct there *t, const void *host, int64_t bytes)
     return t->moved[t->n++] = put_bytes(d, host, bytes);
 }
 
+/* f32 of the host as `dtype` there. */
+static rt_tensor put_as(rt_dev *d, const rt_tensor *host, rt_dtype dtype)
+{
+    if (dtype == RT_F32)
+        return put_tensor(d, host);
+    int64_t n = rt_tensor_elements(host);
+    uint16_t *half = malloc((size_t)rt_max(n, 1) * sizeof *half);
+    for (int64_t i = 0; i < n; i++)
+        half[i] = half_of(((const float *)host->data)[i]);
+    rt_tensor t = *host;
+    t.dtype = dtype;
+    t.data = half;
+    t = put_tensor(d, &t);
+    free(half);
+    return t;
+}
+
 static struct there send(rt_dev *d, const rt_tensor *c, const rt_tensor *a, const rt_tensor *b,
                          const rt_tensor *offset, bool packed)
 {
-    struct there t = { .c = put_tensor(d, c), .a = put_tensor(d, a), .b = put_tensor(d, b) };
+    struct there t = { .c = put_as(d, c, kept.c),
+                       .a = put_as(d, a, kept.a),
+                       .b = put_tensor(d, b) };
     if (offset)
         t.offset = put_tensor(d, offset);
     if (packed) {
@@ -208,7 +284,17 @@ static struct there send(rt_dev *d, const rt_tensor *c, const rt_tensor *a, cons
 
 static void receive(rt_dev *d, rt_tensor *c, struct there *t)
 {
-    get_tensor(d, c, &t->c);
+    int64_t n = rt_tensor_elements(c);
+    if (t->c.dtype == RT_F32) {
+        get_tensor(d, c, &t->c);
+    } else {
+        uint16_t *half = malloc((size_t)rt_max(n, 1) * sizeof *half);
+        get_bytes(d, half, t->c.data, rt_tensor_bytes(&t->c));
+        for (int64_t i = 0; i < n; i++)
+            ((float *)c->data)[i] = of_half(half[i]);
+        free(half);
+        drop_tensor(d, &t->c);
+    }
     drop_tensor(d, &t->a);
     drop_tensor(d, &t->b);
     drop_tensor(d, &t->offset);
@@ -219,8 +305,8 @@ static void receive(rt_dev *d, rt_tensor *c, struct there *t)
 
 /* c = a b + beta c on every device against the chain; the scalar device only when asked, it is
  * slow. */
-static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_dtype dtype,
-                          bool add, bool packed)
+static void check_kept(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_dtype dtype, bool add,
+                       bool packed)
 {
     float *bf, *a = floats(m * k, 1), *before = floats(m * n, 3), *want = floats(m * n, 3);
     void *b = elements(dtype, n * k, 2, &bf);
@@ -229,6 +315,8 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_
     chain(want, near, n, va, vb, m, n, k, add);
     for (int i = 0; i < n_devices; i++) {
         rt_dev *d = devices[i];
+        if (!takes(d))
+            continue;
         float *c = malloc((size_t)(m * n) * sizeof(float));
         memcpy(c, before, (size_t)(m * n) * sizeof(float));
         rt_tensor tc = rt_tensor_2(c, RT_F32, m, n);
@@ -238,9 +326,10 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_
         poison(d);
         rt_matmul(d, &t.c, &t.a, ta, &t.b, tb, add ? 1.0f : 0.0f);
         receive(d, &tc, &t);
-        int64_t bad = wrong(d, c, want, near, m * n, k, !ta && tb && m <= 8 && k % 32 == 0);
-        ck_assert_msg(bad == 0, "%s: (%d,%d,%d) ta %d tb %d %s beta %d: %d bits differ", about(d),
-                      (int)m, (int)n, (int)k, ta, tb, rt_dtype_get(dtype)->name, add, (int)bad);
+        int64_t bad = wrong(d, c, want, near, m * n, k, dtype, !ta && tb && m <= 8 && k % 32 == 0);
+        ck_assert_msg(bad == 0, "%s: (%d,%d,%d) %s ta %d %s tb %d to %s beta %d: %d bits differ",
+                      about(d), (int)m, (int)n, (int)k, rt_dtype_get(kept.a)->name, ta,
+                      rt_dtype_get(dtype)->name, tb, rt_dtype_get(kept.c)->name, add, (int)bad);
         free(c);
     }
     release(b, bf);
@@ -248,6 +337,14 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_
     free(before);
     free(want);
     free(near);
+}
+
+static void check_product(int64_t m, int64_t n, int64_t k, bool ta, bool tb, rt_dtype dtype,
+                          bool add, bool packed)
+{
+    for (int pass = 2; pass-- > 0;)
+        if (keep(pass, m + n / 3 + k / 9 + 2 * ta + tb))
+            check_kept(m, n, k, ta, tb, dtype, add, packed);
 }
 
 static const int64_t odd[] = { 1, 5, 7, 11, 13, 31, 32, 33, 47, 64, 65, 100 };
@@ -335,6 +432,23 @@ START_TEST(every_byte) /* as exponent of a block, as 8-bit code, whatever number
 }
 END_TEST
 
+/* Both operands bf16: on 16 bytes, or a number off; k less than, more than and no multiple of 32.
+ */
+START_TEST(two_halves)
+{
+    static const int64_t sizes[][3] = { { 9, 8, 8 },     { 16, 24, 16 },   { 72, 40, 40 },
+                                        { 64, 64, 32 },  { 65, 72, 104 },  { 136, 136, 200 },
+                                        { 304, 72, 64 }, { 40, 200, 72 },  { 33, 70, 45 },
+                                        { 24, 36, 68 },  { 130, 260, 96 }, { 12, 8, 2056 } };
+    int64_t m = sizes[_i][0], n = sizes[_i][1], k = sizes[_i][2];
+    for (int form = 0; form < 4; form++)
+        for (int kind = 0; kind < 3; kind++)
+            if (keep(1, kind))
+                check_kept(m, n, k, form & 1, form & 2, RT_BF16, kind != 1 || form & 1, false);
+    keep(0, 0);
+}
+END_TEST
+
 START_TEST(empty) /* no rows: nothing; no k: 0 or what was there */
 {
     check_product(0, 5, 7, false, true, RT_F32, false, false);
@@ -374,6 +488,8 @@ static void check_grouped(bool ta, bool tb, rt_dtype dtype, bool add, bool packe
     rt_tensor ot = rt_tensor_1(offset, RT_I32, EXPERTS + 1);
     for (int i = 0; i < n_devices; i++) {
         rt_dev *d = devices[i];
+        if (!takes(d))
+            continue;
         float *c = malloc((size_t)size * sizeof(float));
         memcpy(c, before, (size_t)size * sizeof(float));
         rt_tensor ct = ta ? rt_tensor_3(c, RT_F32, EXPERTS, k, n) : rt_tensor_2(c, RT_F32, rows, n);
@@ -381,9 +497,10 @@ static void check_grouped(bool ta, bool tb, rt_dtype dtype, bool add, bool packe
         poison(d);
         rt_matmul_grouped(d, &t.c, &t.a, ta, &t.b, tb, &t.offset, add ? 1.0f : 0.0f);
         receive(d, &ct, &t);
-        int64_t bad = wrong(d, c, want, near, size, ta ? rows : k, false);
-        ck_assert_msg(bad == 0, "%s: grouped ta %d tb %d: %d bits differ", about(d), ta, tb,
-                      (int)bad);
+        int64_t bad = wrong(d, c, want, near, size, ta ? rows : k, dtype, false);
+        ck_assert_msg(bad == 0, "%s: grouped %s ta %d %s tb %d to %s: %d bits differ", about(d),
+                      rt_dtype_get(kept.a)->name, ta, rt_dtype_get(dtype)->name, tb,
+                      rt_dtype_get(kept.c)->name, (int)bad);
         free(c);
     }
     release(b, bf);
@@ -395,18 +512,28 @@ static void check_grouped(bool ta, bool tb, rt_dtype dtype, bool add, bool packe
 
 START_TEST(grouped)
 {
-    check_grouped(false, true, RT_F32, _i, false, 70, 45);
-    check_grouped(false, false, RT_F32, _i, false, 45, 70);
-    check_grouped(true, false, RT_F32, _i, false, 70, 45);
-    check_grouped(false, true, RT_F32, _i, true, 70, 45);
-    check_grouped(false, true, RT_BF16, _i, false, 33, 45);
-    check_grouped(false, true, RT_Q8_0, _i, true, 33, 64);
-    check_grouped(false, false, RT_Q4_K, _i, false, 512, 9);
+    for (int kind = 4; kind-- > 0;) {
+        if (!keep(kind > 0, kind))
+            continue;
+        check_grouped(false, true, RT_F32, _i, false, 70, 45);
+        check_grouped(false, false, RT_F32, _i, false, 45, 70);
+        check_grouped(true, false, RT_F32, _i, false, 70, 45);
+        check_grouped(false, true, RT_F32, _i, true, 70, 45);
+        check_grouped(false, true, RT_BF16, _i, false, 33, 45);
+        check_grouped(false, true, RT_Q8_0, _i, true, 33, 64);
+        check_grouped(false, false, RT_Q4_K, _i, false, 512, 9);
+        if (kind == 0)
+            continue;
+        check_grouped(true, false, RT_BF16, _i, false, 72, 40);
+        check_grouped(true, false, RT_BF16, _i, false, 70, 45);
+        check_grouped(false, true, RT_BF16, _i, false, 72, 40);
+        check_grouped(false, false, RT_BF16, _i, false, 136, 72);
+    }
 }
 END_TEST
 
-/* c(N,H,cw)[.., 3 : 3+out] = a(N,H,aw)[.., 2 : 2+in] · w_h, everything else of c untouched */
-static void check_heads(bool tb, rt_dtype t)
+/* c(N,H,cw)[.., c0 : c0+out] = a(N,H,aw)[.., a0 : a0+in] · w_h, everything else of c untouched */
+static void check_heads(bool tb, rt_dtype t, int64_t c0, int64_t a0)
 {
     enum { ROWS = 19, HEADS = 5, W0 = 4, N = 37, W_ROWS = 50, COLS = 64, WIDE = 80 };
     int64_t in = tb ? COLS : N, out = tb ? N : COLS, total = ROWS * HEADS * WIDE;
@@ -414,22 +541,25 @@ static void check_heads(bool tb, rt_dtype t)
     void *w = elements(t, HEADS * W_ROWS * COLS, 2, &wf);
     struct near *near = nears(want, total);
     for (int64_t h = 0; h < HEADS; h++)
-        chain(want + h * WIDE + 3, near + h * WIDE + 3, HEADS * WIDE,
-              (struct view){ a + h * WIDE + 2, HEADS * WIDE, 1 },
+        chain(want + h * WIDE + c0, near + h * WIDE + c0, HEADS * WIDE,
+              (struct view){ a + h * WIDE + a0, HEADS * WIDE, 1 },
               (struct view){ wf + (h * W_ROWS + W0) * COLS, tb ? 1 : COLS, tb ? COLS : 1 }, ROWS,
               out, in, false);
     for (int i = 0; i < n_devices; i++) {
         rt_dev *d = devices[i];
+        if (!takes(d))
+            continue;
         float *c = floats(total, 3);
         rt_tensor ct = rt_tensor_3(c, RT_F32, ROWS, HEADS, WIDE);
         rt_tensor at = rt_tensor_3(a, RT_F32, ROWS, HEADS, WIDE);
         rt_tensor wt = rt_tensor_3(w, t, HEADS, W_ROWS, COLS);
         struct there x = send(d, &ct, &at, &wt, NULL, false);
         poison(d);
-        rt_matmul_heads(d, &x.c, 3, &x.a, 2, &x.b, W0, N, tb);
+        rt_matmul_heads(d, &x.c, c0, &x.a, a0, &x.b, W0, N, tb);
         receive(d, &ct, &x);
-        ck_assert_msg(wrong(d, c, want, near, total, in, false) == 0, "%s: heads tb %d", about(d),
-                      tb);
+        ck_assert_msg(wrong(d, c, want, near, total, in, t, false) == 0,
+                      "%s: heads %s tb %d %s to %s", about(d), rt_dtype_get(kept.a)->name, tb,
+                      rt_dtype_get(t)->name, rt_dtype_get(kept.c)->name);
         free(c);
     }
     release(w, wf);
@@ -440,9 +570,15 @@ static void check_heads(bool tb, rt_dtype t)
 
 START_TEST(heads)
 {
-    check_heads(_i, RT_F32);
-    check_heads(_i, RT_BF16);
-    check_heads(_i, RT_Q8_0);
+    for (int kind = 4; kind-- > 0;) {
+        if (!keep(kind > 0, kind))
+            continue;
+        check_heads(_i, RT_F32, 3, 2);
+        check_heads(_i, RT_BF16, 3, 2);
+        check_heads(_i, RT_Q8_0, 3, 2);
+        if (kind)
+            check_heads(_i, RT_BF16, 8, 16);
+    }
 }
 END_TEST
 
@@ -525,8 +661,8 @@ static const struct {
                { RT_CODE_MXFP4, RT_U8, RT_F8_E8M0 }, { RT_CODE_INT4, RT_I32, RT_F32 },
                { RT_CODE_INT4, RT_I32, RT_BF16 } };
 
-START_TEST(
-    pieces) /* experts of a stack where each lies, then heads of one matrix, few and many rows */
+/* Experts of a stack where each lies, then heads of one matrix, few and many rows. */
+static void check_pieces(int kind)
 {
     enum { N = 70, K = 192, HEADS = 5, W0 = 6, PART = 8 };
     const int32_t few[EXPERTS + 1] = { 0, 3, 3, 20, 21, 61, 61 },
@@ -537,7 +673,8 @@ START_TEST(
           *want = floats(300 * N, 3);
     struct near *near = nears(want, 300 * N);
     for (int e = 0; e < EXPERTS; e++) {
-        w[e] = lie(lyings[_i].code, lyings[_i].dtype, lyings[_i].scale, N, K, (uint64_t)e + 10);
+        w[e] = lie(lyings[kind].code, lyings[kind].dtype, lyings[kind].scale, N, K,
+                   (uint64_t)e + 10);
         piece[e] = w[e].piece;
         for (int64_t r = 0; r < N; r++)
             rt_piece_decode(wf + (e * N + r) * K, &piece[e], r, 0, K);
@@ -553,6 +690,8 @@ START_TEST(
                   false);
         for (int i = 0; i < n_devices; i++) {
             rt_dev *d = devices[i];
+            if (!takes(d))
+                continue;
             float *c = floats(rows * N, 4);
             rt_tensor ct = rt_tensor_2(c, RT_F32, rows, N), at = rt_tensor_2(a, RT_F32, rows, K);
             rt_tensor wt = rt_tensor_3(NULL, RT_F32, EXPERTS, N, K);
@@ -562,7 +701,7 @@ START_TEST(
             poison(d);
             rt_matmul_grouped(d, &t.c, &t.a, false, &t.b, true, &t.offset, 0.0f);
             receive(d, &ct, &t);
-            ck_assert_msg(wrong(d, c, want, near, rows * N, K, false) == 0, "%s: experts",
+            ck_assert_msg(wrong(d, c, want, near, rows * N, K, RT_U8, false) == 0, "%s: experts",
                           about(d));
             free(c);
         }
@@ -606,6 +745,8 @@ START_TEST(
                   false);
         for (int i = 0; i < n_devices; i++) {
             rt_dev *d = devices[i];
+            if (!takes(d))
+                continue;
             float *c = floats(rows * HEADS * out, 4);
             rt_tensor ct = rt_tensor_3(c, RT_F32, rows, HEADS, out);
             rt_tensor at = rt_tensor_3(a, RT_F32, rows, HEADS, in);
@@ -615,7 +756,7 @@ START_TEST(
             poison(d);
             rt_matmul_heads(d, &t.c, 0, &t.a, 0, &t.b, W0, PART, tb);
             receive(d, &ct, &t);
-            ck_assert_msg(wrong(d, c, want, near, rows * HEADS * out, in, false) == 0,
+            ck_assert_msg(wrong(d, c, want, near, rows * HEADS * out, in, RT_U8, false) == 0,
                           "%s: heads tb %d", about(d), tb);
             free(c);
         }
@@ -629,16 +770,22 @@ START_TEST(
     free(want);
     free(near);
 }
+
+START_TEST(pieces)
+{
+    for (int pass = 2; pass-- > 0;)
+        if (keep(pass, _i))
+            check_pieces(_i);
+}
 END_TEST
 
 /* Experts (E, K, what `lying` says) of which the weight is N columns: all of them, the second half,
    the odd ones, the even ones. Plain numbers at an odd address. */
 static const rt_dtype across[] = { RT_F32, RT_F16, RT_BF16, RT_Q8_0, RT_Q4_K };
 
-START_TEST(transposed)
+static void check_transposed(rt_dtype dtype, int lying)
 {
-    rt_dtype dtype = across[_i / 4];
-    int lying = _i % 4, block = rt_dtype_get(dtype)->block;
+    int block = rt_dtype_get(dtype)->block;
     if (block > 1 && lying > 1)
         return;
     int64_t n = block > 1 ? rt_max(block, 96) : 165, k = 70, wide = lying ? 2 * n : n;
@@ -659,6 +806,8 @@ START_TEST(transposed)
         }
         for (int j = 0; j < n_devices; j++) {
             rt_dev *d = devices[j];
+            if (!takes(d))
+                continue;
             float *c = floats(EXPERTS * m * n, 4);
             rt_tensor ct = rt_tensor_2(c, RT_F32, EXPERTS * m, n);
             rt_tensor at = rt_tensor_2(a, RT_F32, EXPERTS * m, k);
@@ -678,7 +827,7 @@ START_TEST(transposed)
             poison(d);
             rt_matmul_grouped(d, &t.c, &t.a, false, &t.b, true, &t.offset, 0.0f);
             receive(d, &ct, &t);
-            ck_assert_msg(wrong(d, c, want, near, EXPERTS * m * n, k, false) == 0,
+            ck_assert_msg(wrong(d, c, want, near, EXPERTS * m * n, k, dtype, false) == 0,
                           "%s: %s, %d rows, lying %d", about(d), rt_dtype_get(dtype)->name, (int)m,
                           lying);
             free(c);
@@ -690,13 +839,19 @@ START_TEST(transposed)
         free(near);
     }
 }
+
+START_TEST(transposed)
+{
+    for (int pass = 2; pass-- > 0;)
+        if (keep(pass, _i))
+            check_transposed(across[_i / 4], _i % 4);
+}
 END_TEST
 
 /* kv_b of MLA in two parts: all heads at once, and each head's keys or values. */
-START_TEST(latent)
+static void check_latent(rt_dtype dtype)
 {
     enum { HEADS = 5, KEYS = 64, VALUES = 20, RANK = 96, EACH = KEYS + VALUES };
-    rt_dtype dtype = across[_i];
     float *kf, *vf, *wf = malloc(sizeof *wf * HEADS * EACH * RANK);
     uint8_t *k = elements(dtype, HEADS * RANK * KEYS, 2, &kf);
     uint8_t *v = elements(RT_BF16, HEADS * VALUES * RANK, 5, &vf);
@@ -731,6 +886,8 @@ START_TEST(latent)
                   in, true);
         for (int j = 0; j < n_devices; j++) {
             rt_dev *d = devices[j];
+            if (!takes(d))
+                continue;
             float *c = floats(m * out, 3);
             rt_tensor ct = all ? rt_tensor_2(c, RT_F32, m, out)
                                : rt_tensor_3(c, RT_F32, m, HEADS, out / HEADS);
@@ -749,7 +906,7 @@ START_TEST(latent)
             else
                 rt_matmul_heads(d, &t.c, 0, &t.a, 0, &t.b, w0, n, tb);
             receive(d, &ct, &t);
-            ck_assert_msg(wrong(d, c, want, near, m * out, in, false) == 0,
+            ck_assert_msg(wrong(d, c, want, near, m * out, in, dtype, false) == 0,
                           "%s: %s, %d rows, form %d", about(d), rt_dtype_get(dtype)->name, (int)m,
                           i % 5);
             free(c);
@@ -761,6 +918,13 @@ START_TEST(latent)
     release(k, kf);
     release(v, vf);
     free(wf);
+}
+
+START_TEST(latent)
+{
+    for (int pass = 2; pass-- > 0;)
+        if (keep(pass, _i))
+            check_latent(across[_i]);
 }
 END_TEST
 
@@ -808,26 +972,35 @@ static float *rows_of_product(rt_dev *d, const float *a, int64_t first, int64_t 
     return c;
 }
 
-START_TEST(same_bits_in_every_batch) /* of few rows, of more: a device may do these in two ways */
+/* Of few rows, of more: a device may do these in two ways. */
+static void check_batches(rt_dtype dtype)
 {
-    static const rt_dtype dtypes[] = { RT_F32, RT_BF16, RT_Q4_K, RT_Q6_K };
     enum { N = 200, K = 1280, MANY = 150 };
     static const struct {
         int64_t first, rows, of;
     } parts[] = { { 3, 1, 8 }, { 1, 3, 8 }, { 2, 6, 8 }, { 20, 9, MANY }, { 85, 65, MANY } };
-    rt_dtype dtype = dtypes[_i];
     float *bf, *a = floats(MANY * K, 1);
     void *b = elements(dtype, N * K, 2, &bf);
-    rt_dev *d = devices[n_devices - 1];
-    for (int i = 0; i < RT_COUNT(parts); i++) {
-        float *all = rows_of_product(d, a, 0, parts[i].of, b, dtype, N, K);
-        float *c = rows_of_product(d, a, parts[i].first, parts[i].rows, b, dtype, N, K);
-        ck_assert_int_eq(differing(c, all + parts[i].first * N, parts[i].rows * N), 0);
+    for (int i = 0; i < 2 * RT_COUNT(parts); i++) {
+        rt_dev *d = devices[i % 2 ? n_devices - 1 : 0]; /* one of them is no CPU, if any is */
+        if (!takes(d))
+            continue;
+        float *all = rows_of_product(d, a, 0, parts[i / 2].of, b, dtype, N, K);
+        float *c = rows_of_product(d, a, parts[i / 2].first, parts[i / 2].rows, b, dtype, N, K);
+        ck_assert_int_eq(differing(c, all + parts[i / 2].first * N, parts[i / 2].rows * N), 0);
         free(c);
         free(all);
     }
     release(b, bf);
     free(a);
+}
+
+START_TEST(same_bits_in_every_batch)
+{
+    static const rt_dtype dtypes[] = { RT_F32, RT_BF16, RT_Q4_K, RT_Q6_K };
+    for (int pass = 2; pass-- > 0;)
+        if (keep(pass, 0))
+            check_batches(dtypes[_i]);
 }
 END_TEST
 
@@ -856,6 +1029,7 @@ int main(void)
                                  { transposed, 4 * RT_COUNT(across) },
                                  { latent, RT_COUNT(across) - 1 },
                                  { every_byte, 2 },
+                                 { two_halves, 12 },
                                  { empty, 1 },
                                  { grouped, 2 },
                                  { heads, 2 },

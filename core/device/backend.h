@@ -49,9 +49,10 @@ typedef struct rt_backend {
     void (*upload)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     void (*download)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     int (*sync)(rt_dev *d, rt_err *err);
-    /* What an operation of a dry run needs of workspace: a product of `groups` matrices b (k,n);
-       attention; rows of a head. */
-    void (*need_product)(rt_dev *d, int64_t groups, int64_t n, int64_t k);
+    /* What an operation of a dry run needs of workspace: a product of rows of dtype a and
+       `groups` matrices b (k,n); attention; rows of a head. */
+    void (*need_product)(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
+                         const rt_tensor *b);
     void (*need_attention)(rt_dev *d, const rt_attention_shape *s);
     void (*need_rows)(rt_dev *d, int64_t bytes); /* of a team, to itself */
     void (*need_shared)(rt_dev *d, int64_t bytes); /* of the launches of one operation; or NULL */

@@ -13,14 +13,14 @@ static double weight_bytes(const rt_tensor *w)
 }
 
 void rt_cost_product(rt_dev *d, int64_t rows, int64_t groups, int64_t n, int64_t k,
-                     const rt_tensor *b)
+                     const rt_tensor *a, const rt_tensor *b)
 {
     if (!d->dry)
         return;
     double share = groups > rows ? (double)rows / (double)groups : 1;
     d->cost.flops += 2.0 * (double)rows * (double)n * (double)k;
     d->cost.bytes += weight_bytes(b) * share + 4.0 * (double)rows * (double)(n + k);
-    d->backend->need_product(d, groups, n, k);
+    d->backend->need_product(d, groups, n, k, a->dtype, b);
 }
 
 static double keys_seen(const rt_attention_shape *s) /* by all rows */

@@ -8,9 +8,9 @@
 
 /* n tensors that an operation reads or writes; one that is added to counts twice, if given twice. */
 void rt_cost_moves(rt_dev *d, const rt_tensor *const *t, int n);
-/* `rows` rows times groups of matrices b (k,n); of a stack, as many as have a row. */
+/* `rows` rows of a times groups of matrices b (k,n); of a stack, as many as have a row. */
 void rt_cost_product(rt_dev *d, int64_t rows, int64_t groups, int64_t n, int64_t k,
-                     const rt_tensor *b);
+                     const rt_tensor *a, const rt_tensor *b);
 /* Every row sees half of the longest sequence. */
 void rt_cost_attention(rt_dev *d, const rt_attention_shape *s);
 /* The cached keys and values that the rows read, each its own. */

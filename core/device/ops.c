@@ -116,7 +116,7 @@ void rt_matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_te
     NEED("matmul", a->dim[ta] == c->dim[0] && b->dim[!tb] == c->dim[1], c, a, b);
     NEED("matmul", a->dim[!ta] == b->dim[tb], c, a, b);
     NEED("matmul", beta == 0.0f || beta == 1.0f, c, a, b);
-    rt_cost_product(d, c->dim[0], 1, c->dim[1], a->dim[!ta], b);
+    rt_cost_product(d, c->dim[0], 1, c->dim[1], a->dim[!ta], a, b);
     RUN(d, matmul, c, a, ta, b, tb, beta);
 }
 
@@ -138,9 +138,9 @@ void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, con
              offset);
     }
     if (ta) /* of as many matrices, each over its rows: together over all */
-        rt_cost_product(d, c->dim[1], 1, b->dim[1], a->dim[0], b);
+        rt_cost_product(d, c->dim[1], 1, b->dim[1], a->dim[0], a, b);
     else
-        rt_cost_product(d, a->dim[0], offset->dim[0] - 1, c->dim[1], a->dim[1], b);
+        rt_cost_product(d, a->dim[0], offset->dim[0] - 1, c->dim[1], a->dim[1], a, b);
     RUN(d, matmul_grouped, c, a, ta, b, tb, offset, beta);
 }
 
@@ -154,7 +154,8 @@ void rt_matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, in
     NEED(op, c0 >= 0 && a0 >= 0 && w0 >= 0 && n > 0 && w0 + n <= w->dim[1], c, a, w);
     NEED(op, c0 + (tb ? n : w->dim[2]) <= c->dim[2] && a0 + (tb ? w->dim[2] : n) <= a->dim[2], c, a,
          w);
-    rt_cost_product(d, c->dim[0] * c->dim[1], c->dim[1], tb ? n : w->dim[2], tb ? w->dim[2] : n, w);
+    rt_cost_product(d, c->dim[0] * c->dim[1], c->dim[1], tb ? n : w->dim[2], tb ? w->dim[2] : n, a,
+                    w);
     RUN(d, matmul_heads, c, c0, a, a0, w, w0, n, tb);
 }
 

@@ -31,7 +31,8 @@ static inline void rt_cpu_run(const rt_dev *d, rt_unit_fn *fn, void *ctx, int64_
 /* Every file with operations writes its entries of the table, and what they need of workspace. */
 void rt_cpu_matmul_ops(rt_ops *ops);    /* core/device/cpu/matmul.c */
 void rt_cpu_attention_ops(rt_ops *ops); /* core/device/cpu/attention.c */
-void rt_cpu_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k);
+void rt_cpu_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
+                         const rt_tensor *b);
 void rt_cpu_need_attention(rt_dev *d, const rt_attention_shape *s);
 /* Private rows of a thread. */
 void rt_cpu_need_rows(rt_dev *d, int64_t bytes_per_thread);

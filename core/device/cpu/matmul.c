@@ -420,8 +420,10 @@ static void need_panels(rt_dev *d, int64_t floats)
     cpu->scratch_need = rt_max(cpu->scratch_need, cpu->threads * tile_bytes() + bytes);
 }
 
-void rt_cpu_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
+void rt_cpu_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
+                         const rt_tensor *b)
 {
+    (void)a, (void)b; /* every operand becomes the same panels */
     need_panels(d, groups * panel_floats(n, rt_min(k, RT_K_BLOCK)));
 }
 

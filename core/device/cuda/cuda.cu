@@ -314,12 +314,13 @@ static void need_shared(rt_dev *d, int64_t bytes)
     c->product_need = rt_max(c->product_need, bytes);
 }
 
-static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
+static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
+                         const rt_tensor *b)
 {
     struct rt_cuda *c = rt_cuda_of(d);
-    rt_cuda_need_product(d, groups, n, k);
+    rt_cuda_need_product(d, groups, n, k, a, b);
     if (c->cpu)
-        c->cpu->backend->need_product(c->cpu, groups, n, k);
+        c->cpu->backend->need_product(c->cpu, groups, n, k, a, b);
 }
 
 static void need_attention(rt_dev *d, const rt_attention_shape *s)

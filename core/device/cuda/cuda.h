@@ -40,7 +40,8 @@ void rt_cuda_matmul_ops(rt_ops *ops);    /* matmul.cu */
 void rt_cuda_attention_ops(rt_ops *ops); /* attention.cu */
 void rt_cuda_blas_open(rt_dev *d); /* matmul_blas.cu; where it is missing others do its work */
 void rt_cuda_blas_close(rt_dev *d);
-void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k);
+void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
+                          const rt_tensor *b);
 void rt_cuda_need_attention(rt_dev *d, const rt_attention_shape *s);
 /* kernels.cu, kernels_bf16.cu: team kernel number `kernel` on so many blocks, each with
    scratch_floats of scratch, activations f32 and bf16. */

@@ -1,7 +1,8 @@
 /* matmul.cu: matrix products: plain, grouped by expert, by head, from weights in any form. Says
    which kernel makes one, and holds that of f32: a block makes a tile of one product, a thread 4 x
    4 of its elements, in the order of the CPU's contract (ops.h), so that the bits are the CPU's.
-   Where products round to bf16 (struct rt_cuda) there are three others: of few rows, in f32 from
+   Activations are f32 then (rt_dev.act).
+     Where products round to bf16 (struct rt_cuda) there are three others: of few rows, in f32 from
    the codes (matmul_vector.cu), on tensor cores (matmul_tile.cu), and cuBLASLt for many rows by
    plain weights (matmul_blas.cu). Each gives a row the same bits whatever rows come with it; which
    one it is depends on their number. */
@@ -35,8 +36,8 @@ static __global__ void __launch_bounds__(THREADS) product_kernel(const struct pr
         return;
     const rt_piece b = matrix_of_product(&p, t.g);
     int64_t n0 = (int64_t)blockIdx.x * TILE, b_first = first_row_of_b(&p, &t);
-    const float *a = p.a + t.g * p.a_step + t.row0 * p.lda;
-    float *c = p.c + t.g * p.c_step + (p.ta ? 0 : t.row0 * p.ldc);
+    const float *a = (const float *)p.a + t.g * p.a_step + t.row0 * p.lda;
+    float *c = (float *)p.c + t.g * p.c_step + (p.ta ? 0 : t.row0 * p.ldc);
     int tx = threadIdx.x % (TILE / EACH), ty = threadIdx.x / (TILE / EACH);
     float sum[EACH][EACH];
     for (int i = 0; i < EACH; i++)
@@ -136,12 +137,12 @@ static struct matrices matrices_of(const rt_tensor *b)
 }
 
 static void matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
-                       bool tb, float beta)
+                   bool tb, float beta)
 {
     struct products p = {};
-    p.a = rt_f32(a), p.lda = a->dim[1], p.ta = ta;
+    p.a = a->data, p.a16 = a->dtype == RT_BF16, p.lda = a->dim[1], p.ta = ta;
     p.b = matrices_of(b), p.tb = tb;
-    p.c = rt_f32(c), p.ldc = c->dim[1], p.add = beta != 0.0f;
+    p.c = c->data, p.c16 = c->dtype == RT_BF16, p.ldc = c->dim[1], p.add = beta != 0.0f;
     p.m = c->dim[0], p.n = c->dim[1], p.k = a->dim[!ta], p.count = 1;
     run(d, &p, p.m);
 }
@@ -150,9 +151,9 @@ static void matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta,
                            bool tb, const rt_tensor *offset, float beta)
 {
     struct products p = {};
-    p.a = rt_f32(a), p.lda = a->dim[1], p.ta = ta;
+    p.a = a->data, p.a16 = a->dtype == RT_BF16, p.lda = a->dim[1], p.ta = ta;
     p.b = matrices_of(b), p.tb = tb;
-    p.c = rt_f32(c), p.ldc = c->dim[c->rank - 1], p.add = beta != 0.0f;
+    p.c = c->data, p.c16 = c->dtype == RT_BF16, p.ldc = c->dim[c->rank - 1], p.add = beta != 0.0f;
     p.m = ta ? a->dim[1] : 0, p.n = p.ldc, p.k = ta ? 0 : a->dim[1];
     p.count = offset->dim[0] - 1, p.offset = rt_i32(offset);
     if (ta) {
@@ -166,15 +167,22 @@ static void matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta,
     }
 }
 
+static void *element(const rt_tensor *t, int64_t at)
+{
+    return (uint8_t *)t->data + rt_dtype_bytes(t->dtype, at);
+}
+
 static void matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
                       const rt_tensor *w, int64_t w0, int64_t n, bool tb)
 {
     int64_t heads = w->dim[0], rows = w->dim[1], cols = w->dim[2];
     struct products p = {};
-    p.a = rt_f32(a) + a0, p.lda = heads * a->dim[2], p.a_step = a->dim[2];
+    p.a = element(a, a0), p.a16 = a->dtype == RT_BF16;
+    p.lda = heads * a->dim[2], p.a_step = a->dim[2];
     p.b = matrices_of(w), p.tb = tb;
     p.b.each = 0, p.b_step_rows = rows, p.b_row0 = w0; /* all heads' rows follow each other */
-    p.c = rt_f32(c) + c0, p.ldc = heads * c->dim[2], p.c_step = c->dim[2];
+    p.c = element(c, c0), p.c16 = c->dtype == RT_BF16;
+    p.ldc = heads * c->dim[2], p.c_step = c->dim[2];
     p.m = a->dim[0], p.n = tb ? n : cols, p.k = tb ? cols : n, p.count = heads;
     run(d, &p, p.m);
 }

@@ -5,6 +5,7 @@
 
 #include "core/device/cuda/cuda.h"
 
+#include "core/device/cuda/mma.h"
 #include "core/device/kernels/decode.h"
 
 /* Before a loop whose arrays are to be registers. */
@@ -30,11 +31,12 @@ struct matrices {
 /* Products g of [first, first + count); c(M,N) = a·b + (add) c. offset: rows of a and c, or, with
    ta, of a and b, belong to product g from offset[g] - offset[0] on. */
 struct products {
-    const float *a;
+    const void *a;
     int64_t lda, a_step;
+    bool a16, c16; /* a, c are bf16; else f32 */
     bool ta, tb, add;
     int64_t b_step_rows, b_row0; /* of heads: rows of one piece between two products, the first */
-    float *c;
+    void *c;
     int64_t ldc, c_step;
     int64_t m, n, k;
     int64_t first, count;
@@ -125,20 +127,75 @@ static inline bool rt_cuda_has_runs(const struct products *p)
     return true;
 }
 
-/* Weights are rows of f32, one after another, on 4 bytes. */
-static inline bool rt_cuda_is_plain(const struct products *p)
+/* b is rows of a dtype, one after another, each on so many bytes. */
+static inline bool rt_cuda_has_rows(const struct products *p, rt_dtype dtype, unsigned bytes)
 {
     const rt_piece *b = &p->b.like;
     uintptr_t at = (uintptr_t)b->data | (uintptr_t)b->row_bytes;
+    if (!p->b.table)
+        at |= (uintptr_t)p->b.each;
     for (int64_t i = 0; p->b.table && i < p->count; i++)
         at |= (uintptr_t)p->b.at[i].data;
-    return decode_form(b) == RT_F32 && b->step == 1 && !b->pair && !b->transposed && at % 4 == 0;
+    return decode_form(b) == (int)dtype && b->step == 1 && !b->pair && !b->transposed &&
+           at % bytes == 0;
 }
 
-/* Rows of a may be read 16 bytes at a time. */
-static inline bool rt_cuda_has_quads(const struct products *p)
+/* Rows of a may be read so many elements at a time, a power of two. */
+static inline bool rt_cuda_a_is_by(const struct products *p, unsigned elements)
 {
-    return (uintptr_t)p->a % 16 == 0 && p->lda % 4 == 0 && p->a_step % 4 == 0;
+    return (uintptr_t)p->a % ((p->a16 ? 2 : 4) * elements) == 0 &&
+           ((uintptr_t)p->lda | (uintptr_t)p->a_step) % elements == 0;
+}
+
+/* Four neighbours of a row, as they were read: f32, or bf16 two a word. */
+template <typename T> struct four {
+    float4 v;
+    /* left: how many there are, 0 beyond; whole: the row may be read by fours */
+    __device__ void load(const float *x, int left, bool whole)
+    {
+        v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (whole && left >= 4) {
+            v = *(const float4 *)(const void *)x;
+            return;
+        }
+        v.x = left > 0 ? x[0] : 0.0f;
+        v.y = left > 1 ? x[1] : 0.0f;
+        v.z = left > 2 ? x[2] : 0.0f;
+        v.w = left > 3 ? x[3] : 0.0f;
+    }
+    __device__ float4 floats() const { return v; }
+    __device__ uint2 bf16() const { return make_uint2(bf16_pair(v.x, v.y), bf16_pair(v.z, v.w)); }
+};
+template <> struct four<uint16_t> {
+    uint2 v;
+    __device__ void load(const uint16_t *x, int left, bool whole)
+    {
+        v = make_uint2(0, 0);
+        if (whole && left >= 4) {
+            v = *(const uint2 *)(const void *)x;
+            return;
+        }
+        v.x = (left > 0 ? x[0] : 0u) | (left > 1 ? (uint32_t)x[1] << 16 : 0u);
+        v.y = (left > 2 ? x[2] : 0u) | (left > 3 ? (uint32_t)x[3] << 16 : 0u);
+    }
+    __device__ float4 floats() const
+    {
+        return make_float4(bf16_value(v.x & 0xffffu), bf16_value(v.x >> 16),
+                           bf16_value(v.y & 0xffffu), bf16_value(v.y >> 16));
+    }
+    __device__ uint2 bf16() const { return v; }
+};
+
+/* Element `at` of c = sum, or += sum: f32 arithmetic, rounded once. */
+LANES_FN void put_sum(const struct products *p, int64_t at, float sum)
+{
+    if (p->c16) {
+        uint16_t *to = (uint16_t *)p->c + at;
+        *to = (uint16_t)bf16_bits(p->add ? bf16_value(*to) + sum : sum);
+    } else {
+        float *to = (float *)p->c + at;
+        *to = p->add ? *to + sum : sum;
+    }
 }
 
 /* On tensor cores, operands rounded to bf16. */

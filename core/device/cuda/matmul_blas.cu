@@ -1,7 +1,8 @@
 /* matmul_blas.cu: large products by plain weights (f32, bf16) through cuBLASLt, which is loaded
    when a device opens: where it is missing, or RETORT_CUDA_BLAS=0 says so, matmul_tile.cu does its
-   work. Operands that are f32 are rounded to bf16 in the workspace, a slice of rows of a and of
-   columns of c at a time, so that the workspace does not depend on how many rows there will be.
+   work. Operands that are bf16 are read where they lie; those that are f32 are rounded in the
+   workspace, a slice of rows of a and of columns of c at a time, so that the workspace does not
+   depend on how many rows there will be.
      The same bits in every batch: split-K is masked out, and a shape's algorithm is the one chosen
    for a full slice of rows, however few there are. Its workspace is ours. Refuses: products whose
    operands are not on 16 bytes, and few rows. */
@@ -11,9 +12,10 @@
 
 void rt_cuda_blas_open(rt_dev *d) { (void)d; }
 void rt_cuda_blas_close(rt_dev *d) { (void)d; }
-void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
+void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
+                          const rt_tensor *b)
 {
-    (void)d, (void)groups, (void)n, (void)k;
+    (void)d, (void)groups, (void)n, (void)k, (void)a, (void)b;
 }
 bool rt_cuda_product_blas(rt_dev *d, const struct products *p) { return (void)d, (void)p, false; }
 
@@ -26,7 +28,6 @@ bool rt_cuda_product_blas(rt_dev *d, const struct products *p) { return (void)d,
 #include <string.h>
 
 #include "core/base/memory.h"
-#include "core/device/cuda/mma.h"
 
 enum {
     ROWS = 2048,    /* of a slice: enough that rounding it hides behind its product */
@@ -52,10 +53,10 @@ static const int64_t OWN = (int64_t)32 << 20; /* of workspace, as the library ad
     X(MatrixLayoutCreate)                                                                          \
     X(MatrixLayoutDestroy)
 
-/* A product of slices, row-major: c(m,n) = a b + beta c, both in bf16. */
+/* A product of slices, row-major: c(m,n) = a b + beta c, of bf16. */
 struct shape {
     int64_t m, n, k, lda, ldb, ldc;
-    bool ta, tb, add;
+    bool ta, tb, add, c16;
 };
 
 struct rt_cuda_blas {
@@ -140,7 +141,7 @@ static bool begin_call(const struct rt_cuda_blas *l, struct call *x, const struc
     };
     lay(&x->a, CUDA_R_16BF, s->tb ? k : n, s->tb ? n : k, s->ldb);
     lay(&x->b, CUDA_R_16BF, s->ta ? m : k, s->ta ? k : m, s->lda);
-    lay(&x->c, CUDA_R_32F, n, m, s->ldc);
+    lay(&x->c, s->c16 ? CUDA_R_16BF : CUDA_R_32F, n, m, s->ldc);
     if (!ok)
         end_call(l, x);
     return ok;
@@ -182,12 +183,11 @@ static bool ask(const struct rt_cuda_blas *l, const struct shape *s, cublasLtMat
 static const cublasLtMatmulAlgo_t *algorithm(struct rt_cuda_blas *l, struct shape s)
 {
     s.m = ROWS;
-    s.lda = s.ta ? s.m : s.k; /* a slice lies by itself */
     int i = 0;
     for (; i < SHAPES; i++) {
         const struct shape *o = &l->chosen[i].shape;
         if (o->m == s.m && o->n == s.n && o->k == s.k && o->lda == s.lda && o->ldb == s.ldb &&
-            o->ldc == s.ldc && o->ta == s.ta && o->tb == s.tb && o->add == s.add)
+            o->ldc == s.ldc && o->ta == s.ta && o->tb == s.tb && o->add == s.add && o->c16 == s.c16)
             break;
     }
     if (i == SHAPES) {
@@ -214,7 +214,7 @@ static bool fits(struct rt_cuda_blas *l, const struct shape *s)
     return ok;
 }
 
-static void multiply(rt_dev *d, const struct shape *s, float *c, const void *a, const void *b,
+static void multiply(rt_dev *d, const struct shape *s, void *c, const void *a, const void *b,
                      void *own)
 {
     struct rt_cuda_blas *l = rt_cuda_of(d)->blas;
@@ -232,85 +232,92 @@ static void multiply(rt_dev *d, const struct shape *s, float *c, const void *a, 
 
 /* --- rounding --------------------------------------------------------------------------------- */
 
-/* to (rows, columns) bf16 = from, whose rows are ld apart; columns a multiple of 8. */
+/* to (rows, columns) bf16 = from, rows so far apart; all multiples of 8. */
 static __global__ void __launch_bounds__(THREADS)
-    round_kernel(uint4 *to, const float *from, int64_t ld, int64_t rows, int64_t columns)
+    round_kernel(uint4 *to, int64_t ld_to, const float *from, int64_t ld, int64_t rows,
+                 int64_t columns)
 {
     int64_t across = columns / 8, all = rows * across;
     for (int64_t i = blockIdx.x * (int64_t)THREADS + threadIdx.x; i < all;
          i += gridDim.x * (int64_t)THREADS) {
         const float4 *x = (const float4 *)(const void *)(from + i / across * ld + i % across * 8);
         float4 u = x[0], v = x[1];
-        to[i] = make_uint4(bf16_pair(u.x, u.y), bf16_pair(u.z, u.w), bf16_pair(v.x, v.y),
-                           bf16_pair(v.z, v.w));
+        to[i / across * (ld_to / 8) + i % across] =
+            make_uint4(bf16_pair(u.x, u.y), bf16_pair(u.z, u.w), bf16_pair(v.x, v.y),
+                       bf16_pair(v.z, v.w));
     }
 }
 
-static void round_rows(rt_dev *d, void *to, const float *from, int64_t ld, int64_t rows,
-                       int64_t columns)
+static void round_rows(rt_dev *d, void *to, int64_t ld_to, const void *from, int64_t ld,
+                       int64_t rows, int64_t columns)
 {
     int64_t blocks = rt_min(rt_ceil_div(rows * columns / 8, THREADS), rt_cuda_blocks(d, 0));
-    LAUNCH(round_kernel, (unsigned)blocks, THREADS, 0, rt_cuda_of(d)->stream, (uint4 *)to, from, ld,
-           rows, columns);
+    LAUNCH(round_kernel, (unsigned)blocks, THREADS, 0, rt_cuda_of(d)->stream, (uint4 *)to, ld_to,
+           (const float *)from, ld, rows, columns);
     rt_cuda_launched(d, "rounding");
 }
 
 /* --- products --------------------------------------------------------------------------------- */
 
-static int64_t bytes_of_a(int64_t k) { return rt_align_up((int64_t)ROWS * k * 2, 256); }
-static int64_t bytes_of_b(int64_t n, int64_t k)
+/* Of what has to be rounded first. */
+static int64_t bytes_of_a(rt_dtype a, int64_t k)
 {
-    return rt_align_up(rt_min(n, COLUMNS) * k * 2, 256);
+    return a == RT_F32 ? rt_align_up((int64_t)ROWS * k * 2, 256) : 0;
+}
+static int64_t bytes_of_b(int form, int64_t n, int64_t k)
+{
+    return form == RT_F32 ? rt_align_up(rt_min(n, COLUMNS) * k * 2, 256) : 0;
 }
 
-void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
+void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
+                          const rt_tensor *b)
 {
     struct rt_cuda *c = rt_cuda_of(d);
-    if (c->blas && groups == 1 && n >= LEAST && k >= LEAST)
-        c->product_need = rt_max(c->product_need, OWN + bytes_of_a(k) + bytes_of_b(n, k));
+    const int form = b->piece ? decode_form(b->piece) : (int)b->dtype;
+    if (c->blas && groups == 1 && n >= LEAST && k >= LEAST && (form == RT_F32 || form == RT_BF16))
+        c->product_need = rt_max(c->product_need, OWN + bytes_of_a(a, k) + bytes_of_b(form, n, k));
 }
 
 bool rt_cuda_product_blas(rt_dev *d, const struct products *p)
 {
     struct rt_cuda_blas *l = rt_cuda_of(d)->blas;
     const rt_piece *b = &p->b.like;
-    const int form = decode_form(b), size = form == RT_F32 ? 4 : 2;
-    if (!l || p->offset || p->count != 1 || p->b.table || (form != RT_F32 && form != RT_BF16) ||
-        b->step != 1 || b->pair || b->transposed || p->m < LEAST || p->n < LEAST || p->k < LEAST)
+    const bool round_b = rt_cuda_has_rows(p, RT_F32, 16), round_a = !p->a16;
+    if (!l || p->offset || p->count != 1 || p->b.table || p->m < LEAST || p->n < LEAST ||
+        p->k < LEAST || (!round_b && !rt_cuda_has_rows(p, RT_BF16, 16)))
         return false;
-    if ((p->ta ? p->m : p->k) % 8 || (p->tb ? p->k : p->n) % 8 || p->lda % 4 || p->ldc % 4 ||
-        b->row_bytes % 16 || ((uintptr_t)p->a | (uintptr_t)p->c | (uintptr_t)b->data) % 16)
+    if ((p->ta ? p->m : p->k) % 8 || (p->tb ? p->k : p->n) % 8 || p->ldc % 8 ||
+        (uintptr_t)p->c % 16 || !rt_cuda_a_is_by(p, round_a ? 4 : 8))
         return false;
-    const int64_t ldb = b->row_bytes / size, step_n = form == RT_F32 ? (int64_t)COLUMNS : p->n;
+    const int size_a = round_a ? 4 : 2, size_b = round_b ? 4 : 2, size_c = p->c16 ? 2 : 4;
+    const int form = round_b ? RT_F32 : RT_BF16;
+    const int64_t ldb = b->row_bytes / size_b, step_n = round_b ? (int64_t)COLUMNS : p->n;
     const uint8_t *first = b->data + (b->first + p->b_row0) * b->row_bytes;
-    uint8_t *own = rt_cuda_scratch(d, OWN + bytes_of_a(p->k) + bytes_of_b(p->n, p->k));
-    uint8_t *a16 = own + OWN, *b16 = a16 + bytes_of_a(p->k);
+    const int64_t a_bytes = bytes_of_a(round_a ? RT_F32 : RT_BF16, p->k);
+    uint8_t *own = rt_cuda_scratch(d, OWN + a_bytes + bytes_of_b(form, p->n, p->k));
+    uint8_t *a_own = own + OWN, *b_own = a_own + a_bytes;
+    struct shape s = {};
+    s.k = p->k, s.ldc = p->ldc, s.ta = p->ta, s.tb = p->tb, s.add = p->add, s.c16 = p->c16;
+    s.lda = !round_a ? p->lda : p->ta ? (int64_t)ROWS : p->k;
     for (int run = 0; run < 2; run++) /* nothing is begun that cannot be ended */
-        for (int64_t n0 = 0, n; n0 < p->n; n0 += n) {
-            n = rt_min(step_n, p->n - n0);
-            const uint8_t *bs = first + (p->tb ? n0 * b->row_bytes : n0 * size);
-            if (run && form == RT_F32)
-                round_rows(d, b16, (const float *)(const void *)bs, ldb, p->tb ? n : p->k,
-                           p->tb ? p->k : n);
-            for (int64_t m0 = 0, m; m0 < p->m; m0 += m) {
-                m = rt_min(ROWS, p->m - m0);
-                const struct shape s = { .m = m,
-                                         .n = n,
-                                         .k = p->k,
-                                         .lda = p->ta ? m : p->k,
-                                         .ldb = form == RT_BF16 ? ldb : p->tb ? p->k : n,
-                                         .ldc = p->ldc,
-                                         .ta = p->ta,
-                                         .tb = p->tb,
-                                         .add = p->add };
+        for (int64_t n0 = 0; n0 < p->n; n0 += s.n) {
+            s.n = rt_min(step_n, p->n - n0);
+            s.ldb = !round_b ? ldb : p->tb ? p->k : s.n;
+            const uint8_t *bs = first + (p->tb ? n0 * b->row_bytes : n0 * size_b);
+            if (run && round_b)
+                round_rows(d, b_own, s.ldb, bs, ldb, p->tb ? s.n : p->k, p->tb ? p->k : s.n);
+            for (int64_t m0 = 0; m0 < p->m; m0 += s.m) {
+                s.m = rt_min(ROWS, p->m - m0);
                 if (!run && !fits(l, &s))
                     return false;
                 if (!run)
                     continue;
-                if (n0 == 0 || p->m > ROWS)
-                    round_rows(d, a16, p->a + m0 * (p->ta ? 1 : p->lda), p->lda, p->ta ? p->k : m,
-                               p->ta ? m : p->k);
-                multiply(d, &s, p->c + m0 * p->ldc + n0, a16, form == RT_BF16 ? bs : b16, own);
+                const uint8_t *as = (const uint8_t *)p->a + m0 * (p->ta ? 1 : p->lda) * size_a;
+                if (round_a && (n0 == 0 || p->m > ROWS))
+                    round_rows(d, a_own, s.lda, as, p->lda, p->ta ? p->k : s.m,
+                               p->ta ? s.m : p->k);
+                multiply(d, &s, (uint8_t *)p->c + (m0 * p->ldc + n0) * size_c,
+                         round_a ? a_own : as, round_b ? b_own : bs, own);
             }
         }
     return true;

@@ -30,18 +30,16 @@ LANES_FN int slot_of_run(int run, int units, int apart)
 }
 
 /* Units [first, first + n) of so many rows of x; x: their first column of their first row. */
-LANES_FN void stage(float *to, const float *x, int64_t ld, int rows, int n, int units, int apart,
+template <typename T>
+LANES_FN void stage(float *to, const T *x, int64_t ld, int rows, int n, int units, int apart,
                     bool quads)
 {
     int across = n * 8, all = rows * across; /* loads of 4 floats */
     for (int base = 0; base < all; base += WARPS * 32) {
         int i = base + (int)threadIdx.x, row = i / across, column = i % across * 4;
-        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        const float *from = x + row * ld + column;
-        if (i < all && quads)
-            v = *(const float4 *)(const void *)from;
-        else if (i < all)
-            v = make_float4(from[0], from[1], from[2], from[3]);
+        four<T> read;
+        read.load(x + row * ld + column, i < all ? 4 : 0, quads);
+        const float4 v = read.floats();
         float sum = (v.x + v.y) + (v.z + v.w);
         sum += __shfl_xor_sync(0xffffffffu, sum, 1);
         sum += __shfl_xor_sync(0xffffffffu, sum, 2);
@@ -67,8 +65,7 @@ static __global__ void __launch_bounds__(WARPS * 32, 2)
     const rt_piece b = matrix_of_product(&p, g);
     const int lane = (int)threadIdx.x % 32, apart = decode_apart(FORM), k_units = (int)(p.k / 32);
     const int64_t n0 = ((int64_t)blockIdx.x * WARPS + threadIdx.x / 32) * EACH;
-    const float *a = p.a + g * p.a_step + row0 * p.lda;
-    float *c = p.c + g * p.c_step + row0 * p.ldc;
+    const int64_t a0 = g * p.a_step + row0 * p.lda, c0 = g * p.c_step + row0 * p.ldc;
     int64_t stored[EACH];
     UNROLL for (int e = 0; e < EACH; e++)
         stored[e] = decode_row(&b, p.b_row0 + g * p.b_step_rows + rt_min(n0 + e, p.n - 1));
@@ -83,7 +80,11 @@ static __global__ void __launch_bounds__(WARPS * 32, 2)
         for (int u0 = 0; u0 < k_units; u0 += units) {
             int n = k_units - u0 < units ? k_units - u0 : units;
             __syncthreads();
-            stage(xs, a + m0 * p.lda + (int64_t)u0 * 32, p.lda, rows, n, units, apart, quads);
+            const int64_t at = a0 + m0 * p.lda + (int64_t)u0 * 32;
+            if (p.a16)
+                stage(xs, (const uint16_t *)p.a + at, p.lda, rows, n, units, apart, quads);
+            else
+                stage(xs, (const float *)p.a + at, p.lda, rows, n, units, apart, quads);
             __syncthreads();
 #ifndef RT_EMULATE
 #pragma unroll(FORM == RT_F32 ? 1 : 2)
@@ -122,9 +123,8 @@ static __global__ void __launch_bounds__(WARPS * 32, 2)
                 if (m >= rows)
                     break;
                 float total = warp_sum(sum[m][e]);
-                float *to = c + (m0 + m) * p.ldc + n0 + e;
                 if (lane == 0 && n0 + e < p.n)
-                    *to = p.add ? *to + total : total;
+                    put_sum(&p, c0 + (m0 + m) * p.ldc + n0 + e, total);
             }
     }
 }
@@ -136,7 +136,8 @@ template <int FORM> static void launch(rt_dev *d, const struct products *p, int6
     const struct products args = *p;
     auto kernel = rows == 1 ? vector_kernel<FORM, 1> : vector_kernel<FORM, ROWS_MAX>;
     dim3 grid((unsigned)rt_ceil_div(p->n, WARPS * EACH), (unsigned)p->count);
-    LAUNCH(kernel, grid, WARPS * 32, 0, rt_cuda_of(d)->stream, args, rt_cuda_has_quads(p));
+    LAUNCH(kernel, grid, WARPS * 32, 0, rt_cuda_of(d)->stream, args,
+           rt_cuda_a_is_by(p, 4));
     rt_cuda_launched(d, "a product of few rows");
 }
 

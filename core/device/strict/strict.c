@@ -542,9 +542,10 @@ static void facts(rt_dev *d, rt_dev_facts *f)
     cpu->backend->facts(cpu, f);
 }
 
-static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k)
+static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
+                         const rt_tensor *b)
 {
-    rt_backend_cpu.need_product(cpu_of(d), groups, n, k);
+    rt_backend_cpu.need_product(cpu_of(d), groups, n, k, a, b);
 }
 
 static void need_attention(rt_dev *d, const rt_attention_shape *s)
