@@ -66,8 +66,11 @@ static void open_devices(void)
             if (rt_dev_get(d).cpu_bits)
                 ck_assert_str_eq(rt_dev_get(d).isa, isas[i / 3]);
             rt_tensor one = rt_tensor_2(NULL, RT_F32, 1, 1);
+            rt_tensor wide = rt_tensor_2(NULL, RT_F32, 208, 208); /* of products in e4m3 */
             rt_dev_dry_begin(d); /* the least: large products go in several chunks */
             rt_matmul(d, &one, &one, false, &one, true, 0.0f);
+            if (rt_dev_get(d).fp8)
+                rt_matmul(d, &wide, &wide, false, &wide, true, 0.0f);
             rt_dev_dry_end(d);
             ck_assert_msg(rt_dev_ready(d, &err) == 0, "%s", err.text);
             devices[n_devices++] = d;
@@ -454,6 +457,114 @@ START_TEST(empty) /* no rows: nothing; no k: 0 or what was there */
     check_product(0, 5, 7, false, true, RT_F32, false, false);
     check_product(4, 5, 0, false, true, RT_F32, false, false);
     check_product(4, 5, 0, true, false, RT_F32, true, false);
+}
+END_TEST
+
+/* --- e4m3 ---------------------------------------------------------------------------------------- */
+
+/* x over what makes the largest 448, rounded to the nearest code, ties to the even one; the divisor. */
+static float quantize(float *x, int64_t n)
+{
+    uint8_t code[127];
+    float value[127], largest = 0.0f;
+    for (int i = 0; i < 127; i++)
+        code[i] = (uint8_t)i;
+    rt_decode_f32(value, code, RT_F8_E4M3, 127);
+    for (int64_t i = 0; i < n; i++)
+        largest = fmaxf(largest, fabsf(x[i]));
+    float most = fmaxf(largest, 0x1p-100f), inverse = 448.0f / most;
+    for (int64_t i = 0; i < n; i++) {
+        float size = fabsf(x[i] * inverse);
+        int best = 0;
+        for (int c = 1; c < 127; c++) {
+            float is = fabsf(value[c] - size), was = fabsf(value[best] - size);
+            if (is < was || (is == was && c % 2 == 0))
+                best = c;
+        }
+        x[i] = copysignf(value[best], x[i]);
+    }
+    return most / 448.0f;
+}
+
+/* y = x w^T on a device that rounds both to e4m3, against f64 of what they are rounded to. */
+static void check_fp8(int64_t m, int64_t n, int64_t k, rt_dtype dtype, bool add, float size)
+{
+    float *bf, *a = floats(m * k, 1), *before = floats(m * n, 3);
+    void *b = elements(dtype, n * k, 2, &bf);
+    float *x = malloc((size_t)(m * k) * sizeof *x), *w = malloc((size_t)(n * k) * sizeof *w);
+    for (int64_t i = 0; i < m * k; i++) /* of many sizes: some become subnormal, some 0 */
+        a[i] = of_half(half_of(a[i] * size * (i % 5 ? 1.0f : ldexpf(1.0f, -(int)(i % 23)))));
+    memcpy(x, a, (size_t)(m * k) * sizeof *x);
+    memcpy(w, bf, (size_t)(n * k) * sizeof *w);
+    double divisor = (double)quantize(x, m * k);
+    divisor *= (double)quantize(w, n * k);
+    rt_tensor ct = rt_tensor_2(before, RT_F32, m, n), at = rt_tensor_2(a, RT_F32, m, k);
+    rt_tensor bt = rt_tensor_2(b, dtype, n, k);
+    for (int i = 0; i < n_devices; i++) {
+        rt_dev *d = devices[i];
+        if (!rt_dev_get(d).fp8)
+            continue;
+        float *c = malloc((size_t)(m * n) * sizeof *c);
+        rt_tensor got = rt_tensor_2(c, RT_F32, m, n);
+        struct there t = send(d, &ct, &at, &bt, NULL, false);
+        rt_matmul(d, &t.c, &t.a, false, &t.b, true, add ? 1.0f : 0.0f);
+        receive(d, &got, &t);
+        for (int64_t j = 0; j < m * n; j++) {
+            double sum = 0.0, sizes = 0.0, old = add ? (double)before[j] : 0.0;
+            for (int64_t l = 0; l < k; l++) {
+                double one = (double)x[j / n * k + l] * (double)w[j % n * k + l] * divisor;
+                sum += one;
+                sizes += fabs(one);
+            }
+            double far = (double)k * 0x1p-22 * sizes;
+            far += 0x1p-8 * (fabs(sum + old) + far) + 0x1p-134;
+            ck_assert_msg(fabs((double)c[j] - sum - old) <= far,
+                          "%s: e4m3 (%d,%d,%d) %s by %s beta %d: element %d is %.9g, not %.9g",
+                          about(d), (int)m, (int)n, (int)k, rt_dtype_get(kept.a)->name,
+                          rt_dtype_get(dtype)->name, add, (int)j, (double)c[j], sum + old);
+        }
+        free(c);
+    }
+    release(b, bf);
+    free(a);
+    free(before);
+    free(x);
+    free(w);
+}
+
+START_TEST(e4m3)
+{
+    for (int kind = 0; kind < 3; kind += 2) { /* c is bf16 */
+        if (!keep(1, kind))
+            continue;
+        check_fp8(64, 64, 64, RT_BF16, false, 1.0f);
+        check_fp8(200, 144, 112, RT_F32, kind, 1000.0f);
+        check_fp8(131, 80, 208, RT_BF16, !kind, 1e-9f);
+    }
+    keep(0, 0);
+}
+END_TEST
+
+/* A number that is not finite is in every result; nothing but 0 is 0. */
+START_TEST(e4m3_ends)
+{
+    enum { N = 64 };
+    static float a[N * N], b[N * N], c[N * N];
+    static const float special[] = { NAN, INFINITY, 0.0f };
+    for (int i = 0; i < n_devices && keep(1, 0); i++)
+        for (int s = 0; s < 3 && rt_dev_get(devices[i]).fp8; s++) {
+            for (int j = 0; j < N * N; j++)
+                a[j] = s < 2 ? 1.0f : 0.0f, b[j] = 1.0f;
+            a[N + 1] = special[s];
+            rt_tensor ct = rt_tensor_2(c, RT_F32, N, N), at = rt_tensor_2(a, RT_F32, N, N);
+            rt_tensor bt = rt_tensor_2(b, RT_F32, N, N);
+            struct there t = send(devices[i], &ct, &at, &bt, NULL, false);
+            rt_matmul(devices[i], &t.c, &t.a, false, &t.b, true, 0.0f);
+            receive(devices[i], &ct, &t);
+            for (int j = 0; j < N * N; j++)
+                ck_assert(s < 2 ? isnan(c[j]) : c[j] == 0.0f);
+        }
+    keep(0, 0);
 }
 END_TEST
 
@@ -1030,6 +1141,8 @@ int main(void)
                                  { latent, RT_COUNT(across) - 1 },
                                  { every_byte, 2 },
                                  { two_halves, 12 },
+                                 { e4m3, 1 },
+                                 { e4m3_ends, 1 },
                                  { empty, 1 },
                                  { grouped, 2 },
                                  { heads, 2 },

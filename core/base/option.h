@@ -78,10 +78,12 @@ typedef struct rt_option {
     RT_OPT_ROW(S, f, rt_strlist, RT_OPT_LIST, name, NULL, 0, 0, NULL, arg, false, __VA_ARGS__)
 #define OPT_THREADS(S, f)                                                                          \
     OPT_INT(S, f, "threads", "0", 0, RT_THREADS_MAX, "CPU threads; 0 = all cores", RT_OPT_FREE)
-/* The three of an rt_dev_choice (core/device/device.h). Devices differ in their last bits. */
+/* Those of an rt_dev_choice (core/device/device.h). Devices differ in their last bits. */
 #define OPT_DEVICE(S, f)                                                                           \
     OPT_STR(S, f.name, "device", NULL, "NAME", "cpu, cuda, or cuda:N for the GPU number N"),       \
         OPT_THREADS(S, f.threads),                                                                 \
+        OPT_CHOICE(S, f.precision, "precision", NULL, "f32|bf16|fp8",                              \
+                   "of a GPU's products, bf16 if none is named; fp8: e4m3 in forward passes"),      \
         OPT_BYTES(S, f.memory, "gpu-memory", "0", 0, 1e15,                                         \
                   "take no more of the GPU's memory than this (20G); 0 = all that is free",        \
                   RT_OPT_FREE)

@@ -86,6 +86,7 @@ extern const rt_backend rt_backend_strict; /* core/device/strict/strict.c */
 struct rt_dev {
     const rt_backend *backend;
     const rt_ops *ops;
+    const char *precision; /* asked for, or NULL; while it is opened */
     rt_dtype act;       /* of activations, beside f32 which every device takes */
     void *state;        /* the backend's own */
     const void *caller; /* return address of the running checked call */

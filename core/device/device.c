@@ -64,7 +64,8 @@ static int refuse_name(const char *name, rt_err *err)
     return rt_usage(err, "device %s: not in this build: use %s", name, names);
 }
 
-static int open_device(rt_dev **out, const char *name, int threads, bool dry, rt_err *err)
+static int open_device(rt_dev **out, const char *name, int threads, const char *precision, bool dry,
+                       rt_err *err)
 {
     int index = 0;
     name = name ? name : getenv("RETORT_DEVICE");
@@ -75,11 +76,13 @@ static int open_device(rt_dev **out, const char *name, int threads, bool dry, rt
     rt_dev *d = rt_alloc(1, sizeof *d, "a device");
     d->backend = b;
     d->act = RT_F32;
+    d->precision = precision;
     d->dry = dry;
     if (b->open(d, index, threads, err)) {
         free(d);
         return -1;
     }
+    d->precision = NULL;
     d->dry = false;
     *out = d;
     return 0;
@@ -87,18 +90,19 @@ static int open_device(rt_dev **out, const char *name, int threads, bool dry, rt
 
 int rt_dev_open(rt_dev **d, const char *name, int threads, rt_err *err)
 {
-    return open_device(d, name, threads, false, err);
+    return open_device(d, name, threads, NULL, false, err);
 }
 
 int rt_dev_choose(rt_dev **d, const rt_dev_choice *c, bool dry, rt_err *err)
 {
-    if (open_device(d, c->name, (int)c->threads, dry, err))
+    if (open_device(d, c->name, (int)c->threads, c->precision, dry, err))
         return -1;
-    if (c->memory && (*d)->backend->maps_files) {
+    if ((c->memory || c->precision) && (*d)->backend->maps_files) {
         rt_dev_close(*d);
         *d = NULL;
-        return rt_usage(err, "--gpu-memory bounds the memory of a GPU: give --device cuda too, or "
-                             "leave it out");
+        return rt_usage(err, "%s: give --device cuda too, or leave it out",
+                        c->memory ? "--gpu-memory bounds the memory of a GPU"
+                                  : "--precision is that of a GPU's products");
     }
     (*d)->most = c->memory;
     return 0;

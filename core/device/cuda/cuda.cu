@@ -74,6 +74,11 @@ static int choose(struct rt_cuda *c, rt_err *err)
                        "device cuda:%d: %s has compute capability %d.%d, retort needs 8.0 (RTX 30, "
                        "A100) or newer",
                        c->index, c->is.name, c->is.major, c->is.minor);
+    if (c->fp8 && c->is.major == 8 && c->is.minor < 9)
+        return rt_usage(err,
+                        "device cuda:%d: %s has compute capability %d.%d, fp8 needs 8.9 (RTX 40) or "
+                        "newer: use --precision bf16",
+                        c->index, c->is.name, c->is.major, c->is.minor);
     return 0;
 }
 
@@ -105,11 +110,11 @@ static void zero_tensor(rt_dev *d, rt_tensor *y);
 static int64_t panels_bytes(rt_dev *d, const rt_tensor *w);
 static void pack_weight(rt_dev *d, void *panels, const rt_tensor *w);
 
-/* RETORT_CUDA_PRECISION=f32|bf16, for tests. Tensor cores are what the device is for, parity with
-   the CPU what its emulation is for. */
-static int choose_precision(struct rt_cuda *c, rt_err *err)
+/* --precision, else RETORT_CUDA_PRECISION. Tensor cores are what the device is for, parity with the
+   CPU what its emulation is for. */
+static int choose_precision(struct rt_cuda *c, const char *said, rt_err *err)
 {
-    const char *p = getenv("RETORT_CUDA_PRECISION");
+    const char *p = said ? said : getenv("RETORT_CUDA_PRECISION");
 #ifdef RT_EMULATE
     c->bf16 = false;
 #else
@@ -117,9 +122,10 @@ static int choose_precision(struct rt_cuda *c, rt_err *err)
 #endif
     if (!p || !*p)
         return 0;
-    c->bf16 = !strcmp(p, "bf16");
+    c->fp8 = !strcmp(p, "fp8");
+    c->bf16 = c->fp8 || !strcmp(p, "bf16");
     if (!c->bf16 && strcmp(p, "f32"))
-        return rt_usage(err, "RETORT_CUDA_PRECISION=%s: use f32 or bf16", p);
+        return rt_usage(err, "RETORT_CUDA_PRECISION=%s: use f32, bf16 or fp8", p);
     return 0;
 }
 
@@ -128,7 +134,7 @@ static int open_cuda(rt_dev *d, int index, int threads, rt_err *err)
     struct rt_cuda *c = (struct rt_cuda *)rt_alloc(1, sizeof *c, "device cuda");
     d->state = c;
     c->index = index;
-    if (choose_precision(c, err)) {
+    if (choose_precision(c, d->precision, err)) {
         free(c);
         return -1;
     }
@@ -191,6 +197,7 @@ static void facts(rt_dev *d, rt_dev_facts *f)
     if (c->cpu)
         c->cpu->backend->facts(c->cpu, f);
     f->bf16 = c->bf16 && !c->cpu;
+    f->fp8 = c->fp8 && !c->cpu;
     f->free = free_bytes(c);
     if (c->absent)
         f->rate = SUPPOSED_RATE;
@@ -319,6 +326,7 @@ static void need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dty
 {
     struct rt_cuda *c = rt_cuda_of(d);
     rt_cuda_need_product(d, groups, n, k, a, b);
+    rt_cuda_need_fp8(d, groups, n, k, b);
     if (c->cpu)
         c->cpu->backend->need_product(c->cpu, groups, n, k, a, b);
 }

@@ -16,6 +16,7 @@ struct rt_cuda { /* rt_dev.state */
     char isa[16]; /* "sm_89" */
     int index;            /* of the device */
     bool bf16;            /* products and attention round operands to bf16; else f32 throughout */
+    bool fp8;             /* and products of the forward pass to e4m3 (matmul_fp8.cu) */
     struct rt_cuda_blas *blas; /* matmul_blas.cu's, or NULL */
     int64_t rows_need;    /* bytes of workspace a team */
     int64_t product_need; /* bytes of an operation: products, attention, sums over rows, sorts */
@@ -42,6 +43,7 @@ void rt_cuda_blas_open(rt_dev *d); /* matmul_blas.cu; where it is missing others
 void rt_cuda_blas_close(rt_dev *d);
 void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
                           const rt_tensor *b);
+void rt_cuda_need_fp8(rt_dev *d, int64_t groups, int64_t n, int64_t k, const rt_tensor *b);
 void rt_cuda_need_attention(rt_dev *d, const rt_attention_shape *s);
 /* kernels.cu, kernels_bf16.cu: team kernel number `kernel` on so many blocks, each with
    scratch_floats of scratch, activations f32 and bf16. */

@@ -207,7 +207,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
 {
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "emulated");
-    p->major = 8, p->minor = 9;
+    int arch = atoi(emu_setting("RETORT_EMULATE_ARCH", "89"));
+    p->major = arch / 10, p->minor = arch % 10;
     p->multiProcessorCount = 3;
     p->totalGlobalMem = capacity();
     p->sharedMemPerBlockOptin = 99 << 10;

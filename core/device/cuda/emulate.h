@@ -7,6 +7,7 @@
      RETORT_EMULATE_ORDER   late (the default) | eager: when streams run; | backwards: last rank first
      RETORT_EMULATE_MEMORY  bytes of device memory
      RETORT_EMULATE_FAIL    N: launch or copy N fails and everything after it, as on a lost GPU
+     RETORT_EMULATE_ARCH    compute capability: 89 (the default)
      RETORT_EMULATE_DRIVER  none | old | unloaded: what opening a device finds
    Never part of the product. */
 #ifndef RT_CUDA_EMULATE_H

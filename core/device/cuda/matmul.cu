@@ -5,7 +5,7 @@
      Where products round to bf16 (struct rt_cuda) there are three others: of few rows, in f32 from
    the codes (matmul_vector.cu), on tensor cores (matmul_tile.cu), and cuBLASLt for many rows by
    plain weights (matmul_blas.cu). Each gives a row the same bits whatever rows come with it; which
-   one it is depends on their number. */
+   one it is depends on their number. A fourth rounds further and does not (matmul_fp8.cu). */
 #include "core/device/cuda/matmul.h"
 
 enum { K_BLOCK = 2048 }; /* of the CPU's contract: sums of blocks of k are added in order */
@@ -87,7 +87,8 @@ static void run(rt_dev *d, const struct products *p, int64_t rows)
     if (tiles <= 0 || p->n <= 0)
         return;
     if (rt_cuda_of(d)->bf16) {
-        if (!rt_cuda_product_vector(d, p, rows) && !rt_cuda_product_blas(d, p))
+        if (!rt_cuda_product_vector(d, p, rows) && !rt_cuda_product_fp8(d, p) &&
+            !rt_cuda_product_blas(d, p))
             rt_cuda_product_tile(d, p, rows);
         return;
     }

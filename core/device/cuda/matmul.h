@@ -41,6 +41,7 @@ struct products {
     int64_t m, n, k;
     int64_t first, count;
     const int32_t *offset;
+    const float *divisors; /* of a and of b: both multiply the sums; NULL = 1 */
     struct matrices b;
 };
 
@@ -198,11 +199,47 @@ LANES_FN void put_sum(const struct products *p, int64_t at, float sum)
     }
 }
 
+/* Products whose operands are converted first are made of slices, rows of a by columns of c, so
+   that the workspace does not depend on how many rows there will be. Emulation has them small. */
+#ifdef RT_EMULATE
+enum { SLICE_ROWS = 128, SLICE_COLUMNS = 64, SLICED_LEAST = 64 };
+#else
+enum {
+    SLICE_ROWS = 2048, /* enough that converting them hides behind their product */
+    SLICE_COLUMNS = 4096,
+    SLICED_LEAST = 256 /* rows, columns and k: below, a tile kernel is as good */
+};
+#endif
+enum { BLAS_OWN = 32 << 20 }; /* bytes for cuBLASLt, as it advises for sm_90 */
+static inline int64_t rt_cuda_slice_of_a(int64_t k) /* bytes, of bf16 */
+{
+    return rt_align_up((int64_t)SLICE_ROWS * k * 2, 256);
+}
+static inline int64_t rt_cuda_slice_of_b(int64_t n, int64_t k)
+{
+    return rt_align_up(rt_min(n, SLICE_COLUMNS) * k * 2, 256);
+}
+
+/* A product of slices, row-major: c(m,n) = a b + beta c, of bf16; or of e4m3, with divisors as in
+   struct products, when tb. */
+struct dense {
+    int64_t m, n, k, lda, ldb, ldc;
+    bool ta, tb, add, c16;
+    const float *divisors;
+};
+/* Whether cuBLASLt is there and takes it. */
+bool rt_cuda_blas_fits(rt_dev *d, const struct dense *s);
+/* own: BLAS_OWN bytes */
+void rt_cuda_blas_multiply(rt_dev *d, const struct dense *s, void *c, const void *a, const void *b,
+                           void *own);
+
 /* On tensor cores, operands rounded to bf16. */
 void rt_cuda_product_tile(rt_dev *d, const struct products *p, int64_t rows);
 /* Of few rows, in f32; false where it does not suit. */
 bool rt_cuda_product_vector(rt_dev *d, const struct products *p, int64_t rows);
 /* By cuBLASLt, operands rounded to bf16; false where it does not suit or is not there. */
 bool rt_cuda_product_blas(rt_dev *d, const struct products *p);
+/* Operands rounded to e4m3; false where it does not suit, or the device does not do this. */
+bool rt_cuda_product_fp8(rt_dev *d, const struct products *p);
 
 #endif

@@ -1,8 +1,8 @@
 /* matmul_blas.cu: large products by plain weights (f32, bf16) through cuBLASLt, which is loaded
    when a device opens: where it is missing, or RETORT_CUDA_BLAS=0 says so, matmul_tile.cu does its
    work. Operands that are bf16 are read where they lie; those that are f32 are rounded in the
-   workspace, a slice of rows of a and of columns of c at a time, so that the workspace does not
-   depend on how many rows there will be.
+   workspace, a slice at a time. It multiplies e4m3 for matmul_fp8.cu, with the sums of Hopper's
+   tensor cores added up in f32 (FAST_ACCUM stays off).
      The same bits in every batch: split-K is masked out, and a shape's algorithm is the one chosen
    for a full slice of rows, however few there are. Its workspace is ours. Refuses: products whose
    operands are not on 16 bytes, and few rows. */
@@ -18,6 +18,12 @@ void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dt
     (void)d, (void)groups, (void)n, (void)k, (void)a, (void)b;
 }
 bool rt_cuda_product_blas(rt_dev *d, const struct products *p) { return (void)d, (void)p, false; }
+bool rt_cuda_blas_fits(rt_dev *d, const struct dense *s) { return (void)d, (void)s, false; }
+void rt_cuda_blas_multiply(rt_dev *d, const struct dense *s, void *c, const void *a, const void *b,
+                           void *own)
+{
+    (void)d, (void)s, (void)c, (void)a, (void)b, (void)own;
+}
 
 #else
 
@@ -29,14 +35,7 @@ bool rt_cuda_product_blas(rt_dev *d, const struct products *p) { return (void)d,
 
 #include "core/base/memory.h"
 
-enum {
-    ROWS = 2048,    /* of a slice: enough that rounding it hides behind its product */
-    COLUMNS = 4096, /* of a slice of c, when b has to be rounded too */
-    LEAST = 256,    /* rows, columns and k: below, a tile kernel is as good */
-    SHAPES = 64,
-    THREADS = 256
-};
-static const int64_t OWN = (int64_t)32 << 20; /* of workspace, as the library advises for sm_90 */
+enum { SHAPES = 64, THREADS = 256 };
 
 #define CALLS(X)                                                                                   \
     X(Create)                                                                                      \
@@ -53,12 +52,6 @@ static const int64_t OWN = (int64_t)32 << 20; /* of workspace, as the library ad
     X(MatrixLayoutCreate)                                                                          \
     X(MatrixLayoutDestroy)
 
-/* A product of slices, row-major: c(m,n) = a b + beta c, of bf16. */
-struct shape {
-    int64_t m, n, k, lda, ldb, ldc;
-    bool ta, tb, add, c16;
-};
-
 struct rt_cuda_blas {
     void *library;
     cublasLtHandle_t handle;
@@ -66,7 +59,7 @@ struct rt_cuda_blas {
     CALLS(ENTRY)
 #undef ENTRY
     struct {
-        struct shape shape; /* m is ROWS */
+        struct dense shape; /* m is SLICE_ROWS */
         cublasLtMatmulAlgo_t algo;
         bool known;
     } chosen[SHAPES];
@@ -124,7 +117,7 @@ static void end_call(const struct rt_cuda_blas *l, struct call *x)
             (void)l->MatrixLayoutDestroy(m);
 }
 
-static bool begin_call(const struct rt_cuda_blas *l, struct call *x, const struct shape *s)
+static bool begin_call(const struct rt_cuda_blas *l, struct call *x, const struct dense *s)
 {
     const cublasOperation_t turned = CUBLAS_OP_T;
     const uint64_t m = (uint64_t)s->m, n = (uint64_t)s->n, k = (uint64_t)s->k;
@@ -139,20 +132,29 @@ static bool begin_call(const struct rt_cuda_blas *l, struct call *x, const struc
                    int64_t ld) {
         ok = ok && l->MatrixLayoutCreate(to, type, rows, columns, ld) == CUBLAS_STATUS_SUCCESS;
     };
-    lay(&x->a, CUDA_R_16BF, s->tb ? k : n, s->tb ? n : k, s->ldb);
-    lay(&x->b, CUDA_R_16BF, s->ta ? m : k, s->ta ? k : m, s->lda);
+    const cudaDataType of = s->divisors ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
+    auto divide = [&](cublasLtMatmulDescAttributes_t which, const float *by) {
+        ok = ok && l->MatmulDescSetAttribute(x->desc, which, &by, sizeof by) ==
+                       CUBLAS_STATUS_SUCCESS;
+    };
+    if (s->divisors) {
+        divide(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, s->divisors + 1);
+        divide(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, s->divisors);
+    }
+    lay(&x->a, of, s->tb ? k : n, s->tb ? n : k, s->ldb);
+    lay(&x->b, of, s->ta ? m : k, s->ta ? k : m, s->lda);
     lay(&x->c, s->c16 ? CUDA_R_16BF : CUDA_R_32F, n, m, s->ldc);
     if (!ok)
         end_call(l, x);
     return ok;
 }
 
-static bool ask(const struct rt_cuda_blas *l, const struct shape *s, cublasLtMatmulAlgo_t *algo)
+static bool ask(const struct rt_cuda_blas *l, const struct dense *s, cublasLtMatmulAlgo_t *algo)
 {
     struct call x = {};
     cublasLtMatmulPreference_t how = NULL;
     cublasLtMatmulHeuristicResult_t best;
-    const uint64_t own = (uint64_t)OWN;
+    const uint64_t own = BLAS_OWN;
     const uint32_t whole = CUBLASLT_REDUCTION_SCHEME_NONE, on = 16;
     int found = 0;
     if (!begin_call(l, &x, s))
@@ -180,14 +182,15 @@ static bool ask(const struct rt_cuda_blas *l, const struct shape *s, cublasLtMat
 }
 
 /* The algorithm of a shape: as for a full slice of rows. NULL = none. */
-static const cublasLtMatmulAlgo_t *algorithm(struct rt_cuda_blas *l, struct shape s)
+static const cublasLtMatmulAlgo_t *algorithm(struct rt_cuda_blas *l, struct dense s)
 {
-    s.m = ROWS;
+    s.m = SLICE_ROWS;
     int i = 0;
     for (; i < SHAPES; i++) {
-        const struct shape *o = &l->chosen[i].shape;
+        const struct dense *o = &l->chosen[i].shape;
         if (o->m == s.m && o->n == s.n && o->k == s.k && o->lda == s.lda && o->ldb == s.ldb &&
-            o->ldc == s.ldc && o->ta == s.ta && o->tb == s.tb && o->add == s.add && o->c16 == s.c16)
+            o->ldc == s.ldc && o->ta == s.ta && o->tb == s.tb && o->add == s.add && o->c16 == s.c16 &&
+            !o->divisors == !s.divisors)
             break;
     }
     if (i == SHAPES) {
@@ -200,22 +203,23 @@ static const cublasLtMatmulAlgo_t *algorithm(struct rt_cuda_blas *l, struct shap
 }
 
 /* Whether the shape's algorithm takes this many rows. */
-static bool fits(struct rt_cuda_blas *l, const struct shape *s)
+bool rt_cuda_blas_fits(rt_dev *d, const struct dense *s)
 {
-    const cublasLtMatmulAlgo_t *algo = algorithm(l, *s);
+    struct rt_cuda_blas *l = rt_cuda_of(d)->blas;
+    const cublasLtMatmulAlgo_t *algo = l ? algorithm(l, *s) : NULL;
     struct call x = {};
     cublasLtMatmulHeuristicResult_t r;
     if (!algo || !begin_call(l, &x, s))
         return false;
     bool ok = l->MatmulAlgoCheck(l->handle, x.desc, x.a, x.b, x.c, x.c, algo, &r) ==
                   CUBLAS_STATUS_SUCCESS &&
-              r.state == CUBLAS_STATUS_SUCCESS && r.workspaceSize <= (size_t)OWN;
+              r.state == CUBLAS_STATUS_SUCCESS && r.workspaceSize <= (size_t)BLAS_OWN;
     end_call(l, &x);
     return ok;
 }
 
-static void multiply(rt_dev *d, const struct shape *s, void *c, const void *a, const void *b,
-                     void *own)
+void rt_cuda_blas_multiply(rt_dev *d, const struct dense *s, void *c, const void *a, const void *b,
+                           void *own)
 {
     struct rt_cuda_blas *l = rt_cuda_of(d)->blas;
     const float alpha = 1.0f, beta = s->add ? 1.0f : 0.0f;
@@ -224,7 +228,7 @@ static void multiply(rt_dev *d, const struct shape *s, void *c, const void *a, c
     bool begun = algo && begin_call(l, &x, s);
     bool ok = begun &&
               l->Matmul(l->handle, x.desc, &alpha, b, x.a, a, x.b, &beta, c, x.c, c, x.c, algo, own,
-                        (size_t)OWN, rt_cuda_of(d)->stream) == CUBLAS_STATUS_SUCCESS;
+                        (size_t)BLAS_OWN, rt_cuda_of(d)->stream) == CUBLAS_STATUS_SUCCESS;
     if (begun)
         end_call(l, &x);
     (void)rt_cuda_ok(d, ok ? cudaGetLastError() : cudaErrorUnknown, "a product of cuBLASLt");
@@ -262,11 +266,11 @@ static void round_rows(rt_dev *d, void *to, int64_t ld_to, const void *from, int
 /* Of what has to be rounded first. */
 static int64_t bytes_of_a(rt_dtype a, int64_t k)
 {
-    return a == RT_F32 ? rt_align_up((int64_t)ROWS * k * 2, 256) : 0;
+    return a == RT_F32 ? rt_cuda_slice_of_a(k) : 0;
 }
 static int64_t bytes_of_b(int form, int64_t n, int64_t k)
 {
-    return form == RT_F32 ? rt_align_up(rt_min(n, COLUMNS) * k * 2, 256) : 0;
+    return form == RT_F32 ? rt_cuda_slice_of_b(n, k) : 0;
 }
 
 void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
@@ -274,31 +278,30 @@ void rt_cuda_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dt
 {
     struct rt_cuda *c = rt_cuda_of(d);
     const int form = b->piece ? decode_form(b->piece) : (int)b->dtype;
-    if (c->blas && groups == 1 && n >= LEAST && k >= LEAST && (form == RT_F32 || form == RT_BF16))
-        c->product_need = rt_max(c->product_need, OWN + bytes_of_a(a, k) + bytes_of_b(form, n, k));
+    if (c->blas && groups == 1 && n >= SLICED_LEAST && k >= SLICED_LEAST && (form == RT_F32 || form == RT_BF16))
+        c->product_need = rt_max(c->product_need, BLAS_OWN + bytes_of_a(a, k) + bytes_of_b(form, n, k));
 }
 
 bool rt_cuda_product_blas(rt_dev *d, const struct products *p)
 {
-    struct rt_cuda_blas *l = rt_cuda_of(d)->blas;
     const rt_piece *b = &p->b.like;
     const bool round_b = rt_cuda_has_rows(p, RT_F32, 16), round_a = !p->a16;
-    if (!l || p->offset || p->count != 1 || p->b.table || p->m < LEAST || p->n < LEAST ||
-        p->k < LEAST || (!round_b && !rt_cuda_has_rows(p, RT_BF16, 16)))
+    if (!rt_cuda_of(d)->blas || p->offset || p->count != 1 || p->b.table || p->m < SLICED_LEAST ||
+        p->n < SLICED_LEAST || p->k < SLICED_LEAST || (!round_b && !rt_cuda_has_rows(p, RT_BF16, 16)))
         return false;
     if ((p->ta ? p->m : p->k) % 8 || (p->tb ? p->k : p->n) % 8 || p->ldc % 8 ||
         (uintptr_t)p->c % 16 || !rt_cuda_a_is_by(p, round_a ? 4 : 8))
         return false;
     const int size_a = round_a ? 4 : 2, size_b = round_b ? 4 : 2, size_c = p->c16 ? 2 : 4;
     const int form = round_b ? RT_F32 : RT_BF16;
-    const int64_t ldb = b->row_bytes / size_b, step_n = round_b ? (int64_t)COLUMNS : p->n;
+    const int64_t ldb = b->row_bytes / size_b, step_n = round_b ? (int64_t)SLICE_COLUMNS : p->n;
     const uint8_t *first = b->data + (b->first + p->b_row0) * b->row_bytes;
     const int64_t a_bytes = bytes_of_a(round_a ? RT_F32 : RT_BF16, p->k);
-    uint8_t *own = rt_cuda_scratch(d, OWN + a_bytes + bytes_of_b(form, p->n, p->k));
-    uint8_t *a_own = own + OWN, *b_own = a_own + a_bytes;
-    struct shape s = {};
+    uint8_t *own = rt_cuda_scratch(d, BLAS_OWN + a_bytes + bytes_of_b(form, p->n, p->k));
+    uint8_t *a_own = own + BLAS_OWN, *b_own = a_own + a_bytes;
+    struct dense s = {};
     s.k = p->k, s.ldc = p->ldc, s.ta = p->ta, s.tb = p->tb, s.add = p->add, s.c16 = p->c16;
-    s.lda = !round_a ? p->lda : p->ta ? (int64_t)ROWS : p->k;
+    s.lda = !round_a ? p->lda : p->ta ? (int64_t)SLICE_ROWS : p->k;
     for (int run = 0; run < 2; run++) /* nothing is begun that cannot be ended */
         for (int64_t n0 = 0; n0 < p->n; n0 += s.n) {
             s.n = rt_min(step_n, p->n - n0);
@@ -307,16 +310,16 @@ bool rt_cuda_product_blas(rt_dev *d, const struct products *p)
             if (run && round_b)
                 round_rows(d, b_own, s.ldb, bs, ldb, p->tb ? s.n : p->k, p->tb ? p->k : s.n);
             for (int64_t m0 = 0; m0 < p->m; m0 += s.m) {
-                s.m = rt_min(ROWS, p->m - m0);
-                if (!run && !fits(l, &s))
+                s.m = rt_min(SLICE_ROWS, p->m - m0);
+                if (!run && !rt_cuda_blas_fits(d, &s))
                     return false;
                 if (!run)
                     continue;
                 const uint8_t *as = (const uint8_t *)p->a + m0 * (p->ta ? 1 : p->lda) * size_a;
-                if (round_a && (n0 == 0 || p->m > ROWS))
+                if (round_a && (n0 == 0 || p->m > SLICE_ROWS))
                     round_rows(d, a_own, s.lda, as, p->lda, p->ta ? p->k : s.m,
                                p->ta ? s.m : p->k);
-                multiply(d, &s, (uint8_t *)p->c + (m0 * p->ldc + n0) * size_c,
+                rt_cuda_blas_multiply(d, &s, (uint8_t *)p->c + (m0 * p->ldc + n0) * size_c,
                          round_a ? a_own : as, round_b ? b_own : bs, own);
             }
         }

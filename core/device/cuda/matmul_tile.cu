@@ -242,6 +242,7 @@ static __global__ void __launch_bounds__(TILE * 2, TILE == 64 ? 4 : WAY == RUNS 
         }
     }
 
+    const float scale = p.divisors ? p.divisors[0] * p.divisors[1] : 1.0f;
     const int64_t c0 = t.g * p.c_step + (p.ta ? 0 : t.row0 * p.ldc) + t.m0 * p.ldc + n0;
     UNROLL for (int i = 0; i < MM; i++)
         UNROLL for (int j = 0; j < NN; j++)
@@ -249,8 +250,8 @@ static __global__ void __launch_bounds__(TILE * 2, TILE == 64 ? 4 : WAY == RUNS 
                 int m = m_warp + i * 16 + lane / 4 + e / 2 * 8;
                 int n = n_warp + j * 8 + lane % 4 * 2;
                 if (m < left_m && n < left_n)
-                    put_two(&p, c0 + m * p.ldc + n, sum[i][j][e], sum[i][j][e + 1], n + 1 < left_n,
-                            pairs);
+                    put_two(&p, c0 + m * p.ldc + n, scale * sum[i][j][e],
+                            scale * sum[i][j][e + 1], n + 1 < left_n, pairs);
             }
 }
 
