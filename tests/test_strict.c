@@ -80,6 +80,54 @@ static void foreign_release(rt_dev *d)
     static float x[16];
     rt_dev_release(d, x);
 }
+static const float four[4] = { 1, 2, 3, 4 };
+static void copy_not_followed(rt_dev *d)
+{
+    rt_tensor x = device_f32(d, 4), y = device_f32(d, 4);
+    rt_mark mark = { 0 };
+    rt_upload_beside(d, x.data, four, sizeof four);
+    rt_mark_set(d, &mark, RT_BESIDE);
+    rt_copy(d, &y, &x);
+    rt_mark_follow(d, &mark, RT_COMPUTE); /* too late */
+    settle(d);
+}
+static void operation_not_followed(rt_dev *d)
+{
+    rt_tensor x = device_f32(d, 4), y = device_f32(d, 4);
+    rt_mark mark = { 0 };
+    rt_upload(d, x.data, four, sizeof four);
+    rt_mark_set(d, &mark, RT_COMPUTE); /* too early */
+    rt_copy(d, &y, &x);
+    rt_mark_follow(d, &mark, RT_BESIDE);
+    rt_upload_beside(d, x.data, four, sizeof four);
+    settle(d);
+}
+static void refilled_too_early(rt_dev *d)
+{
+    float x[4] = { 1, 2, 3, 4 };
+    rt_tensor t = device_f32(d, 4), y = device_f32(d, 4);
+    rt_mark first = { 0 };
+    rt_upload_beside(d, y.data, four, sizeof four);
+    rt_mark_set(d, &first, RT_BESIDE);
+    rt_upload_beside(d, t.data, x, sizeof x);
+    if (rt_mark_wait(d, &first, &err)) /* of another copy */
+        _exit(1);
+    x[2] = 5;
+    settle(d);
+}
+static void waited_for_the_other(rt_dev *d)
+{
+    float x[4] = { 1, 2, 3, 4 };
+    rt_tensor t = device_f32(d, 4), y = device_f32(d, 4);
+    rt_mark copied = { 0 };
+    rt_upload(d, t.data, x, sizeof x);
+    rt_upload_beside(d, y.data, four, sizeof four);
+    rt_mark_set(d, &copied, RT_BESIDE);
+    if (rt_mark_wait(d, &copied, &err)) /* says nothing of the first order */
+        _exit(1);
+    x[2] = 5;
+    settle(d);
+}
 
 static const struct {
     void (*call)(rt_dev *d);
@@ -94,6 +142,10 @@ static const struct {
     { beyond_the_end, "zero: 80 bytes at byte 0 leave device memory" },
     { upload_from_device, "upload: its source is device memory" },
     { foreign_release, "release: 0x" },
+    { copy_not_followed, "copy: an earlier copy beside may still fill what it uses" },
+    { operation_not_followed, "upload beside: it fills what an earlier copy may still use" },
+    { refilled_too_early, "upload beside: its source changed before the device read it" },
+    { waited_for_the_other, "upload: its source changed before the device read it" },
 };
 
 static bool strict_here(rt_dev **d) { return open_device_named(d, "strict", NULL, 1); }
@@ -157,6 +209,58 @@ START_TEST(in_order)
 }
 END_TEST
 
+/* Two buffers on either side: the host fills one while the other is copied and the one before is
+   added up. */
+START_TEST(beside)
+{
+    enum { TURNS = 9, N = 1000 };
+    const char *name;
+    for (int kind = 0; (name = next_device(&kind));) {
+        rt_dev *d;
+        rt_mark copied[2] = { { 0 } }, used[2] = { { 0 } };
+        ck_assert(open_device_named(&d, name, NULL, 1));
+        float *host[2], *sums = malloc(TURNS * N * sizeof *sums), zero[N] = { 0 };
+        rt_tensor buffer[2], sum = rt_tensor_2(put_bytes(d, zero, sizeof zero), RT_F32, 1, N);
+        int32_t first = 0;
+        rt_tensor index = rt_tensor_1(put_bytes(d, &first, 4), RT_I32, 1);
+        for (int i = 0; i < 2; i++) {
+            host[i] = rt_dev_host_alloc(d, N * sizeof(float));
+            buffer[i] = rt_tensor_2(rt_dev_alloc(d, N * sizeof(float)), RT_F32, 1, N);
+        }
+        int64_t waits = rt_dev_get(d).waits;
+        for (int turn = 0; turn < TURNS; turn++) {
+            int i = turn % 2;
+            ck_assert_int_eq(rt_mark_wait(d, &copied[i], &err), 0);
+            for (int k = 0; k < N; k++)
+                host[i][k] = (float)(turn * k);
+            rt_mark_follow(d, &used[i], RT_BESIDE);
+            rt_upload_beside(d, buffer[i].data, host[i], N * sizeof(float));
+            rt_mark_set(d, &copied[i], RT_BESIDE);
+            rt_mark_follow(d, &copied[i], RT_COMPUTE);
+            rt_scatter_add_rows(d, &sum, &buffer[i], &index);
+            rt_mark_set(d, &used[i], RT_COMPUTE);
+            rt_download(d, sums + turn * N, sum.data, N * sizeof(float));
+        }
+        ck_assert_int_eq(rt_sync(d, &err), 0);
+        ck_assert_int_eq(rt_dev_get(d).waits, waits + TURNS + 1);
+        for (int turn = 0; turn < TURNS; turn++)
+            for (int k = 0; k < N; k++)
+                ck_assert_msg(sums[turn * N + k] == (float)(turn * (turn + 1) / 2 * k),
+                              "%s: turn %d", name, turn);
+        for (int i = 0; i < 2; i++) {
+            rt_mark_free(d, &copied[i]);
+            rt_mark_free(d, &used[i]);
+            rt_dev_host_release(d, host[i]);
+            rt_dev_release(d, buffer[i].data);
+        }
+        rt_dev_release(d, sum.data);
+        rt_dev_release(d, index.data);
+        rt_dev_close(d);
+        free(sums);
+    }
+}
+END_TEST
+
 START_TEST(failure_is_sticky)
 {
     rt_dev *d;
@@ -184,8 +288,8 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = { { caught, RT_COUNT(misuses) },
-                                 { in_order, 1 },
-                                 { failure_is_sticky, 1 } };
+    const suite_test tests[] = {
+        { caught, RT_COUNT(misuses) }, { in_order, 1 }, { beside, 1 }, { failure_is_sticky, 1 }
+    };
     return suite_run("strict", NULL, tests, RT_COUNT(tests));
 }

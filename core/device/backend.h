@@ -49,6 +49,13 @@ typedef struct rt_backend {
     void (*upload)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     void (*download)(rt_dev *d, void *dst, const void *src, int64_t bytes);
     int (*sync)(rt_dev *d, rt_err *err);
+    /* All NULL where nothing is late: copies beside are uploads then. m->at is NULL until the first
+       mark_set; follow, wait and free are not called before. */
+    void (*upload_beside)(rt_dev *d, void *dst, const void *src, int64_t bytes);
+    void (*mark_set)(rt_dev *d, rt_mark *m, rt_order of);
+    void (*mark_follow)(rt_dev *d, const rt_mark *m, rt_order order);
+    int (*mark_wait)(rt_dev *d, const rt_mark *m, rt_err *err);
+    void (*mark_free)(rt_dev *d, rt_mark *m);
     /* What an operation of a dry run needs of workspace: a product of rows of dtype a and
        `groups` matrices b (k,n); attention; rows of a head. */
     void (*need_product)(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,

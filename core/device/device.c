@@ -276,6 +276,47 @@ int rt_sync(rt_dev *d, rt_err *err)
     return d->backend->sync(d, err);
 }
 
+/* --- beside -------------------------------------------------------------------------------------
+ */
+
+void rt_upload_beside(rt_dev *d, void *dst, const void *src, int64_t bytes)
+{
+    const rt_backend *b = d->backend;
+    FROM_HERE(d);
+    if (bytes > 0 && !d->dry)
+        (b->upload_beside ? b->upload_beside : b->upload)(d, dst, src, bytes);
+}
+
+void rt_mark_set(rt_dev *d, rt_mark *m, rt_order of)
+{
+    FROM_HERE(d);
+    if (d->backend->mark_set && !d->dry)
+        d->backend->mark_set(d, m, of);
+}
+
+void rt_mark_follow(rt_dev *d, const rt_mark *m, rt_order order)
+{
+    FROM_HERE(d);
+    if (m->at && !d->dry)
+        d->backend->mark_follow(d, m, order);
+}
+
+int rt_mark_wait(rt_dev *d, const rt_mark *m, rt_err *err)
+{
+    FROM_HERE(d);
+    if (d->dry)
+        return 0;
+    d->waits++;
+    return m->at ? d->backend->mark_wait(d, m, err) : 0;
+}
+
+void rt_mark_free(rt_dev *d, rt_mark *m)
+{
+    if (m->at)
+        d->backend->mark_free(d, m);
+    m->at = NULL;
+}
+
 /* --- dry runs -----------------------------------------------------------------------------------
  */
 

@@ -9,9 +9,13 @@
      - device memory is read and written by operations and transfers alone, never by the host;
      - what fails late is said by the next rt_sync, and by every one after it;
      - giving memory back waits for what may use it.
+   BESIDE. Copies of rt_upload_beside are a second order: they run while operations of the first do.
+   Neither waits for the other but where a mark says so; rt_sync waits for both. A buffer that copies
+   beside fill is read by operations that follow a mark set behind its copy, and is filled again by
+   a copy that follows a mark set behind those operations.
    A wait costs more than the work waited for when it is small, so waits are counted: a training
    step, a generated token batch and a scored pass of a resident model have one each; a layer whose
-   weights are streamed has one when it is left, and one before for its routes. */
+   weights are streamed has one when it is left, for its copies, and one before for its routes. */
 #ifndef RT_DEVICE_H
 #define RT_DEVICE_H
 
@@ -59,7 +63,7 @@ typedef struct rt_dev_facts {
     int64_t free;    /* bytes of memory that nobody has taken */
     int64_t memory;  /* bytes of all its memory; 0 = that of the host */
     rt_cost rate;    /* of a GPU that is not there (rt_dev_choose); 0 = rt_dev_probe finds it */
-    int64_t waits;   /* rt_sync calls, and puts that had to wait for room */
+    int64_t waits;   /* rt_sync and rt_mark_wait calls, and puts that had to wait for room */
 } rt_dev_facts;
 
 rt_dev_facts rt_dev_get(rt_dev *d);
@@ -88,6 +92,23 @@ void rt_upload(rt_dev *d, void *dst, const void *src, int64_t bytes);
 void rt_put(rt_dev *d, void *dst, const void *src, int64_t bytes);
 void rt_download(rt_dev *d, void *dst, const void *src, int64_t bytes);
 int rt_sync(rt_dev *d, rt_err *err);
+
+/* Its source is read, as that of rt_upload, until rt_sync or the wait for a mark behind it. */
+void rt_upload_beside(rt_dev *d, void *dst, const void *src, int64_t bytes);
+
+typedef enum rt_order { RT_COMPUTE, RT_BESIDE } rt_order;
+/* A point in one order of one device. Zeroed: before everything, nobody waits for it. */
+typedef struct rt_mark {
+    void *at; /* the backend's own */
+} rt_mark;
+/* Behind all calls so far of the order; where the mark was before is forgotten. */
+void rt_mark_set(rt_dev *d, rt_mark *m, rt_order of);
+/* What is called from now on in `order` runs when everything before the mark, as it is set now, has
+   run. The host does not wait. */
+void rt_mark_follow(rt_dev *d, const rt_mark *m, rt_order order);
+/* The host waits for all before the mark, and for nothing else. */
+int rt_mark_wait(rt_dev *d, const rt_mark *m, rt_err *err);
+void rt_mark_free(rt_dev *d, rt_mark *m); /* before the device is closed */
 
 /* --- dry runs -----------------------------------------------------------------------------------
    Between begin and end a device looks at shapes only: operations are checked and not run,

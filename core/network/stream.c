@@ -40,6 +40,9 @@ struct rt_stream {
         uint8_t *own[2], *expert, *head, *kept;
     } host, sent;            /* the same where operations read the host's memory */
     int32_t *offset;
+    rt_mark copied;          /* the last copy to the device */
+    rt_mark used[2];         /* operations that read each of the two layers' buffers */
+    rt_mark multiplied[2];   /* those before the last call for experts; before the one before it */
 
     pthread_t thread[READERS];
     int n_threads;
@@ -299,17 +302,31 @@ static int wait_ready(rt_stream *s, rt_err *err)
     return rt_interrupted() ? rt_fail_interrupted(err, "reading", s->m->path) : 0;
 }
 
-/* Products read it where it is now. */
-static void settle(rt_stream *s, load *l)
+static bool is_away(const rt_stream *s) { return s->away.high > 0; }
+
+/* Products read it where it is now: its copy runs beside the operations, once those before `free`
+   are done. */
+static void settle(rt_stream *s, load *l, const rt_mark *free)
 {
-    if (l->sent != l->buffer && !l->there)
-        rt_upload(s->dev, l->sent, l->buffer, l->p->bytes);
+    if (is_away(s) && !l->there) {
+        rt_mark_follow(s->dev, free, RT_BESIDE);
+        rt_upload_beside(s->dev, l->sent, l->buffer, l->p->bytes);
+        rt_mark_set(s->dev, &s->copied, RT_BESIDE);
+    }
     l->there = true;
     rt_parcel_point(l->p, l->sent);
 }
 
+/* What was read so far is read over from now on. */
+static int wait_copied(rt_stream *s, rt_err *err)
+{
+    return is_away(s) ? rt_mark_wait(s->dev, &s->copied, err) : rt_sync(s->dev, err);
+}
+
 static int drain(rt_stream *s, rt_err *err)
 {
+    if (s->visiting && rt_sync(s->dev, err)) /* a pass that was broken off */
+        return -1;
     s->visiting = false;
     s->wants = s->want_issue = 0;
     while (s->reading)
@@ -345,8 +362,10 @@ static int enter(void *ctx, int64_t layer, rt_err *err)
             break;
         bad = wait_ready(s, err);
     }
-    if (!bad && s->own[layer].n)
-        settle(s, l);
+    if (!bad && s->own[layer].n) {
+        settle(s, l, &s->used[layer % 2]);
+        rt_mark_follow(s->dev, &s->copied, RT_COMPUTE);
+    }
     s->count.layers += !bad;
     pthread_mutex_unlock(&s->lock);
     return bad;
@@ -355,7 +374,8 @@ static int enter(void *ctx, int64_t layer, rt_err *err)
 static int leave(void *ctx, int64_t layer, rt_err *err)
 {
     rt_stream *s = ctx;
-    if (rt_sync(s->dev, err)) /* its buffers are read no more */
+    rt_mark_set(s->dev, &s->used[layer % 2], RT_COMPUTE);
+    if (wait_copied(s, err))
         return -1;
     pthread_mutex_lock(&s->lock);
     for (int64_t e = 0; rt_config_routed(&s->m->cfg, layer) && e < s->size.a_layer; e++) {
@@ -414,8 +434,12 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
     rt_stream *s = ctx;
     int bad = 0;
     int64_t most = s->roomy ? s->size.a_layer : rt_max(1, s->slots / 2);
+    rt_mark swap = s->multiplied[1];
+    s->multiplied[1] = s->multiplied[0];
+    s->multiplied[0] = swap;
+    rt_mark_set(s->dev, &s->multiplied[0], RT_COMPUTE);
     /* only what others are to be read over is waited for */
-    if (!s->roomy && s->freed < s->taken && s->taken < s->wants && rt_sync(s->dev, err))
+    if (!s->roomy && s->freed < s->taken && s->taken < s->wants && wait_copied(s, err))
         return -1;
     pthread_mutex_lock(&s->lock);
     s->freed = s->taken;
@@ -431,7 +455,7 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
         load *l = &s->want[s->taken];
         if (l->done < l->p->n)
             break;
-        settle(s, l);
+        settle(s, l, &s->multiplied[1]);
         if (layer < s->holds)
             s->stays[layer * s->size.a_layer + l->key] = true;
         else
@@ -441,6 +465,7 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
                             l->sent); /* no row, but some memory */
         *end = l->key + 1;
     }
+    rt_mark_follow(s->dev, &s->copied, RT_COMPUTE);
     pthread_mutex_unlock(&s->lock);
     return bad ? -1 : 1;
 }
@@ -483,7 +508,7 @@ static int hold_head(rt_stream *s, rt_err *err)
     load l = { .p = &s->head, .buffer = s->host.head, .sent = s->sent.head };
     if (read_parcel(s, &s->head, s->host.head, err))
         return -1;
-    settle(s, &l);
+    settle(s, &l, &s->copied);
     if (s->held && s->head.n_spots)
         s->held->data = s->sent.head + s->head.spot[0].data;
     s->count.held = s->head.weights;
@@ -541,6 +566,11 @@ void rt_stream_close(rt_stream *s)
     for (int64_t i = 0; i < s->m->cfg.layers; i++)
         rt_parcel_free(&s->own[i]);
     rt_parcel_free(&s->head);
+    rt_mark_free(s->dev, &s->copied);
+    for (int i = 0; i < 2; i++) {
+        rt_mark_free(s->dev, &s->used[i]);
+        rt_mark_free(s->dev, &s->multiplied[i]);
+    }
     rt_parcels_close(&s->all);
     rt_embedding_free(&s->embed);
     free(s->own);

@@ -10,7 +10,7 @@ git ls-files -z | xargs -0 cp --parents -t "$folder"
 cd "$folder" || exit 2
 export CK_FORK=no
 cmake -S . -B build -G Ninja -DRETORT_CUDA=EMULATE >cmake.log 2>&1 || { tail cmake.log; exit 2; }
-targets="test_ops test_matmul test_attention test_capture test_strict test_layers"
+targets="test_ops test_matmul test_attention test_capture test_strict test_layers test_stream"
 ninja -C build $targets >ninja.log 2>&1 || { tail ninja.log; exit 2; }
 
 lived=0
@@ -76,4 +76,12 @@ try "product: an expert's rows from the stack's first" $c/matmul.cu 's/out->row0
 try "copies in the wrong direction" $c/cuda.cu 's/bytes, cudaMemcpyHostToDevice, "a copy to/bytes, cudaMemcpyDeviceToHost, "a copy to/' test_ops 1
 try "a wait that does not wait" $c/cuda.cu 's/cudaError_t e = cudaStreamSynchronize\(c->stream\);/cudaError_t e = cudaSuccess;/' test_ops 1
 try "staged bytes reused before they were read" core/device/device.c 's/\(void\)rt_sync\(d, &later\);/d->stage_used = 0;/; s/if \(room > d->stage_size - d->stage_used\) \{/if (d->stage_used > 0) {/' test_strict 1
+s=core/network/stream.c
+try "streaming: a layer's operations do not follow its copy" $s 's/(&s->used\[layer % 2\]\);\n        )rt_mark_follow\(s->dev, &s->copied, RT_COMPUTE\);/$1/' test_stream 1
+try "streaming: products do not follow their experts' copy" $s 's/(\+ 1;\n    \}\n    )rt_mark_follow\(s->dev, &s->copied, RT_COMPUTE\);/$1/' test_stream 1
+try "streaming: copies over buffers that are still read" $s 's/rt_mark_follow\(s->dev, free, RT_BESIDE\);//' test_stream 1 ahead
+try "streaming: a layer left without a mark" $s 's/rt_mark_set\(s->dev, &s->used\[layer % 2\], RT_COMPUTE\);//' test_stream 1 ahead
+try "streaming: experts copied over those that multiply" $s 's/rt_mark_set\(s->dev, &s->multiplied\[0\], RT_COMPUTE\);//' test_stream 1 ahead
+try "streaming: host buffers refilled before they were copied" $s 's/return is_away\(s\) \? rt_mark_wait\(s->dev, &s->copied, err\)/return is_away(s) ? 0/' test_stream 1
+try "streaming: a mark in the wrong order" $s 's/rt_mark_set\(s->dev, &s->copied, RT_BESIDE\)/rt_mark_set(s->dev, &s->copied, RT_COMPUTE)/' test_stream 1
 exit $lived

@@ -1,5 +1,6 @@
 /* cuda.cu: the CUDA device: which GPU, its memory, transfers and waiting, the workspace. One stream
-   holds operations and transfers in the order of the calls. A failure is remembered and said by
+   holds operations and transfers in the order of the calls, a second one the copies beside them;
+   marks are events. A failure is remembered and said by
    every wait from then on, in words that tell what to do. Holds no operation but copying. */
 #include "core/device/cuda/cuda.h"
 
@@ -67,6 +68,8 @@ static int choose(struct rt_cuda *c, rt_err *err)
         e = cudaGetDeviceProperties(&c->is, c->index);
     if (e == cudaSuccess)
         e = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
+    if (e == cudaSuccess)
+        e = cudaStreamCreateWithFlags(&c->beside, cudaStreamNonBlocking);
     if (e != cudaSuccess)
         return rt_fail(err, "device cuda:%d: %s", c->index, cudaGetErrorString(e));
     if (c->is.major < 8)
@@ -173,13 +176,21 @@ static int open_cuda(rt_dev *d, int index, int threads, rt_err *err)
     return 0;
 }
 
+/* Waits for both streams. */
+static cudaError_t settle(const struct rt_cuda *c)
+{
+    cudaError_t e = cudaStreamSynchronize(c->stream), beside = cudaStreamSynchronize(c->beside);
+    return e != cudaSuccess ? e : beside;
+}
+
 static void close_cuda(rt_dev *d)
 {
     struct rt_cuda *c = rt_cuda_of(d);
     if (!c->absent) {
-        (void)cudaStreamSynchronize(c->stream);
+        (void)settle(c);
         rt_cuda_blas_close(d);
         rt_dev_release(d, c->scratch);
+        (void)cudaStreamDestroy(c->beside);
         (void)cudaStreamDestroy(c->stream);
     }
     rt_dev_close(c->cpu);
@@ -223,8 +234,7 @@ static void *alloc_bytes(rt_dev *d, int64_t bytes, bool sparse, const char *labe
 
 static void release_bytes(rt_dev *d, void *p)
 {
-    struct rt_cuda *c = rt_cuda_of(d);
-    (void)cudaStreamSynchronize(c->stream);
+    (void)settle(rt_cuda_of(d));
     (void)rt_cuda_ok(d, cudaFree(p), "giving memory back");
 }
 
@@ -242,7 +252,7 @@ static void *host_alloc(rt_dev *d, int64_t bytes)
 
 static void host_release(rt_dev *d, void *p)
 {
-    (void)cudaStreamSynchronize(rt_cuda_of(d)->stream);
+    (void)settle(rt_cuda_of(d));
     (void)cudaFreeHost(p);
 }
 
@@ -293,10 +303,59 @@ static void pack_weight(rt_dev *d, void *panels, const rt_tensor *w)
 static int sync_cuda(rt_dev *d, rt_err *err)
 {
     struct rt_cuda *c = rt_cuda_of(d);
-    cudaError_t e = cudaStreamSynchronize(c->stream);
-    if (!rt_cuda_ok(d, e, "an operation"))
+    if (!rt_cuda_ok(d, settle(c), "an operation"))
         return say_lost(c, err);
     return 0;
+}
+
+/* --- beside --------------------------------------------------------------------------------------- */
+
+static cudaStream_t stream_of(const struct rt_cuda *c, rt_order order)
+{
+    return order == RT_COMPUTE ? c->stream : c->beside;
+}
+
+static void upload_beside(rt_dev *d, void *dst, const void *src, int64_t bytes)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    if (c->lost == cudaSuccess)
+        (void)rt_cuda_ok(
+            d, cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyHostToDevice, c->beside),
+            "a copy to the device");
+}
+
+static void mark_set(rt_dev *d, rt_mark *m, rt_order of)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    cudaEvent_t event = (cudaEvent_t)m->at;
+    if (c->lost != cudaSuccess)
+        return;
+    if (!event && !rt_cuda_ok(d, cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "a mark"))
+        return;
+    m->at = event;
+    (void)rt_cuda_ok(d, cudaEventRecord(event, stream_of(c, of)), "a mark");
+}
+
+static void mark_follow(rt_dev *d, const rt_mark *m, rt_order order)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    if (c->lost == cudaSuccess)
+        (void)rt_cuda_ok(d, cudaStreamWaitEvent(stream_of(c, order), (cudaEvent_t)m->at, 0),
+                         "a mark");
+}
+
+static int mark_wait(rt_dev *d, const rt_mark *m, rt_err *err)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    if (!rt_cuda_ok(d, cudaEventSynchronize((cudaEvent_t)m->at), "an operation"))
+        return say_lost(c, err);
+    return 0;
+}
+
+static void mark_free(rt_dev *d, rt_mark *m)
+{
+    (void)d;
+    (void)cudaEventDestroy((cudaEvent_t)m->at);
 }
 
 /* --- workspace and launches ---------------------------------------------------------------------- */
@@ -410,6 +469,11 @@ const rt_backend rt_backend_cuda = {
     .upload = upload,
     .download = download,
     .sync = sync_cuda,
+    .upload_beside = upload_beside,
+    .mark_set = mark_set,
+    .mark_follow = mark_follow,
+    .mark_wait = mark_wait,
+    .mark_free = mark_free,
     .need_product = need_product,
     .need_attention = need_attention,
     .need_rows = need_rows,

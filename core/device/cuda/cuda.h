@@ -11,7 +11,7 @@ struct rt_cuda { /* rt_dev.state */
     rt_ops ops;  /* rt_dev.ops: filled once by the rt_cuda_*_ops below */
     bool absent; /* planned for, and not there */
     rt_dev *cpu; /* emulation with a team of one: whose operations run; else NULL */
-    cudaStream_t stream;
+    cudaStream_t stream, beside; /* of operations; of copies beside them */
     cudaDeviceProp is;
     char isa[16]; /* "sm_89" */
     int index;            /* of the device */

@@ -142,43 +142,82 @@ bool alive(void)
 
 } // namespace
 
-/* --- streams: seen by name only ------------------------------------------------------- */
+/* --- streams and events: each stream runs its own tasks in order, and of another's what an event
+   asks for ---------------------------------------------------------------------------------------- */
+
+struct emu_stream;
+
+/* So many tasks of a stream: a point in it. */
+struct emu_event {
+    emu_stream *of;
+    long at;
+};
 
 struct emu_task {
     std::string name;
     std::function<void()> run;
+    emu_event after; /* of == NULL: of nothing but the tasks before */
 };
 
 struct emu_stream {
     std::deque<emu_task> queue;
+    long given, done;
 };
 
 namespace {
 
 std::vector<emu_stream *> &streams = *new std::vector<emu_stream *>;
 
+void run_until(emu_stream *s, long at);
+void run_ahead(void);
+
+bool came(const emu_event &e) { return !e.of || e.of->done >= e.at; }
+
+/* The first task of s, or those that it waits for. */
 void run_one(emu_stream *s)
 {
     emu_task t = s->queue.front();
+    if (!came(t.after)) {
+        run_until(t.after.of, t.after.at);
+        return; /* the task may have run by now */
+    }
     s->queue.pop_front();
     const char *outer = running;
     running = t.name.c_str();
     t.run();
     running = outer;
+    s->done++;
 }
 
-void run_stream(emu_stream *s)
+void run_until(emu_stream *s, long at)
 {
     opened memory;
-    while (!s->queue.empty())
+    while (s->done < at) {
         run_one(s);
+        run_ahead();
+    }
 }
 
-void add(emu_stream *s, const char *name, std::function<void()> run)
+void run_stream(emu_stream *s) { run_until(s, s->given); }
+
+/* Of those that run early what waits for nothing. */
+void run_ahead(void)
 {
-    s->queue.push_back(emu_task{ name, run });
+    if (!emu_said("RETORT_EMULATE_ORDER", "ahead"))
+        return;
+    opened memory;
+    for (size_t i = 1; i < streams.size(); i++)
+        while (!streams[i]->queue.empty() && came(streams[i]->queue.front().after))
+            run_one(streams[i]);
+}
+
+void add(emu_stream *s, const char *name, std::function<void()> run, emu_event after = {})
+{
+    s->queue.push_back(emu_task{ name, run, after });
+    s->given++;
     if (emu_said("RETORT_EMULATE_ORDER", "eager"))
         run_stream(s);
+    run_ahead();
 }
 
 } // namespace
@@ -362,6 +401,37 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     run_stream(s);
     return give(sticky);
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
+{
+    add(s, "event", [] {}, *e);
+    return give(sticky);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+    *e = new emu_event();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    *e = { s, s->given };
+    return give(sticky);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    if (!came(*e))
+        run_until(e->of, e->at);
+    return give(sticky);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    delete e;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetLastError(void)

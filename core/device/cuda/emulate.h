@@ -4,7 +4,9 @@
    fibers that run one after another up to a barrier, shared memory is NaN for each block. Who breaks
    a rule ends the process with one line. Environment:
      RETORT_EMULATE_TEAM    threads of a team kernel: 1 (the default) calls the CPU's form
-     RETORT_EMULATE_ORDER   late (the default) | eager: when streams run; | backwards: last rank first
+     RETORT_EMULATE_ORDER   late (the default) | eager: when streams run; | ahead: all but the first run
+                            as early as the events that they wait for allow; | backwards: last rank
+                            first
      RETORT_EMULATE_MEMORY  bytes of device memory
      RETORT_EMULATE_FAIL    N: launch or copy N fails and everything after it, as on a lost GPU
      RETORT_EMULATE_ARCH    compute capability: 89 (the default)
@@ -65,7 +67,9 @@ enum cudaError_t {
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum { cudaEventDisableTiming = 2 };
 typedef struct emu_stream *cudaStream_t;
+typedef struct emu_event *cudaEvent_t;
 
 struct cudaDeviceProp {
     char name[256];
@@ -89,6 +93,11 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t s);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
+cudaError_t cudaEventSynchronize(cudaEvent_t e);
+cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t e);
 const char *cudaGetErrorName(cudaError_t e);

@@ -1,8 +1,9 @@
 /* strict.c: a device for tests, made of the CPU's kernels and as unforgiving as a GPU: its memory
-   cannot be touched by the host (protected pages, a guard page after each allocation), operations and
-   transfers run at the next rt_sync and not before, an upload reads its source only then, fresh
-   memory holds a NaN that no operation may read, and tensors must lie in device memory. Who breaks a
-   rule of device.h ends the process with one line that names the rule and the caller.
+   cannot be touched by the host (protected pages, a guard page after each allocation), operations
+   and transfers run at the next rt_sync and not before, an upload reads its source only then, fresh
+   memory holds a NaN that no operation may read, and tensors must lie in device memory. An
+   operation and a copy beside it that touch the same bytes must be told by a mark which is first.
+   Who breaks a rule of device.h ends the process with one line that names the rule and the caller.
    Environment RETORT_STRICT_FAIL=N: operation N and everything after it fails, as a lost GPU would.
    Built with RETORT_STRICT=ON, where it is the first device; never part of the product. */
 #include <execinfo.h>
@@ -33,20 +34,36 @@ struct region {
     const char *label;
 };
 
-struct strict {
-    rt_dev *cpu; /* whose kernels run */
-    rt_ops ops;
-    uint8_t *queue; /* items one after another */
-    int64_t used, cap, items;
-    int64_t ran, fail_at; /* operations since the device was opened */
-    bool failed;
-};
-
 struct item {
     void (*run)(rt_dev *cpu, struct item *it);
     const char *what;
     const void *caller;
     int64_t bytes; /* of the item with its arguments */
+    struct strict *of;
+    rt_order order;
+    int64_t number, call; /* in its order; of all calls */
+    int64_t seen;         /* items of the other order that have run before it */
+};
+
+/* Bytes that an item touched, and who it was. */
+struct touch {
+    const uint8_t *p;
+    int64_t bytes;
+    struct item by;
+};
+
+struct strict {
+    rt_dev *cpu; /* whose kernels run */
+    rt_ops ops;
+    struct order {
+        uint8_t *queue; /* items one after another, of which those from `at` on are to run */
+        int64_t at, used, cap, given, done;
+        int64_t seen;        /* as item.seen, of what is given next */
+        struct touch *touch; /* since the host waited for everything */
+        int64_t touches, cap_touches;
+    } order[2];
+    int64_t calls, ran, fail_at; /* since the device was opened */
+    bool failed;
 };
 
 /* Of all strict devices of the process: the fault handler has no device at hand. */
@@ -124,7 +141,7 @@ static void on_segv(int sig, siginfo_t *info, void *context)
 
 /* --- memory ------------------------------------------------------------------------------------- */
 
-static int run_queue(rt_dev *d);
+static void settle(struct strict *s);
 
 static void protect(int how)
 {
@@ -162,7 +179,7 @@ static void *alloc_bytes(rt_dev *d, int64_t bytes, bool sparse, const char *labe
 
 static void release_bytes(rt_dev *d, void *p)
 {
-    (void)run_queue(d);
+    settle(d->state);
     for (int i = 0; i < n_regions; i++)
         if (regions[i].data == p) {
             munmap(regions[i].pages, (size_t)regions[i].mapped);
@@ -174,45 +191,81 @@ static void release_bytes(rt_dev *d, void *p)
 
 /* --- the queue ---------------------------------------------------------------------------------- */
 
-static int run_queue(rt_dev *d)
+/* The first items of an order up to `number`, and of the other what they follow. */
+static void run_until(struct strict *s, rt_order order, int64_t number)
 {
-    struct strict *s = d->state;
-    if (s->items)
-        protect(PROT_READ | PROT_WRITE);
-    for (int64_t at = 0; at < s->used;) {
-        struct item *it = (struct item *)(void *)(s->queue + at);
-        at += it->bytes;
+    struct order *o = &s->order[order];
+    while (o->done < number) {
+        struct item *it = (struct item *)(void *)(o->queue + o->at);
+        run_until(s, order == RT_COMPUTE ? RT_BESIDE : RT_COMPUTE, it->seen);
         s->failed = s->failed || ++s->ran == s->fail_at;
         if (!s->failed)
             it->run(s->cpu, it);
+        o->at += it->bytes;
+        o->done++;
     }
-    if (s->items)
-        protect(PROT_NONE);
-    s->used = s->items = 0;
-    return s->failed ? -1 : 0;
+    if (o->at == o->used)
+        o->at = o->used = 0;
 }
 
-/* Room for an item of `bytes` at the end of the queue. */
-static void *later(rt_dev *d, const char *what, void (*run)(rt_dev *, struct item *), int64_t bytes)
+static void run_open(struct strict *s, rt_order order, int64_t number)
+{
+    if (s->order[order].done >= number)
+        return;
+    protect(PROT_READ | PROT_WRITE);
+    run_until(s, order, number);
+    protect(PROT_NONE);
+}
+
+static void run_all(struct strict *s)
+{
+    run_open(s, RT_BESIDE, s->order[RT_BESIDE].given); /* as early as it may */
+    run_open(s, RT_COMPUTE, s->order[RT_COMPUTE].given);
+}
+
+/* The host waits for everything: what it gives from now on runs after all of it. */
+static void settle(struct strict *s)
+{
+    run_all(s);
+    for (int i = 0; i < 2; i++) {
+        s->order[i].seen = s->order[!i].given;
+        s->order[i].touches = 0;
+    }
+}
+
+/* Room for an item of `bytes` at the end of an order. */
+static void *later_in(rt_dev *d, rt_order order, const char *what,
+                      void (*run)(rt_dev *, struct item *), int64_t bytes)
 {
     struct strict *s = d->state;
-    if (s->items == QUEUE_MAX)
-        (void)run_queue(d); /* its failure is sticky */
+    struct order *o = &s->order[order];
+    if (o->given - o->done == QUEUE_MAX)
+        run_all(s);
     bytes = rt_align_up(bytes, 16);
-    rt_grow(&s->queue, &s->cap, s->used + bytes, 1, "the queue of device strict");
-    struct item *it = (struct item *)(void *)(s->queue + s->used);
-    *it = (struct item){ run, what, d->caller, bytes };
-    s->used += bytes;
-    s->items++;
+    rt_grow(&o->queue, &o->cap, o->used + bytes, 1, "the queue of device strict");
+    struct item *it = (struct item *)(void *)(o->queue + o->used);
+    *it = (struct item){ run, what, d->caller, bytes, s, order, ++o->given, ++s->calls, o->seen };
+    o->used += bytes;
     return it;
+}
+
+static void *later(rt_dev *d, const char *what, void (*run)(rt_dev *, struct item *), int64_t bytes)
+{
+    return later_in(d, RT_COMPUTE, what, run, bytes);
+}
+
+static int say_failed(const struct strict *s, rt_err *err)
+{
+    return s->failed ? rt_fail(err, "device strict: operation %lld failed (RETORT_STRICT_FAIL)",
+                               (long long)s->fail_at)
+                     : 0;
 }
 
 static int sync_strict(rt_dev *d, rt_err *err)
 {
     struct strict *s = d->state;
-    return run_queue(d) ? rt_fail(err, "device strict: operation %lld failed (RETORT_STRICT_FAIL)",
-                                  (long long)s->fail_at)
-                        : 0;
+    settle(s);
+    return say_failed(s, err);
 }
 
 /* --- transfers ---------------------------------------------------------------------------------- */
@@ -236,12 +289,37 @@ static void look_inside(const struct item *it, const void *p, int64_t bytes)
               (long long)bytes, (long long)(at - r->data), r->label);
 }
 
+/* An item that runs uses bytes of device memory. */
+static void use_bytes(const struct item *it, const void *p, int64_t bytes)
+{
+    struct order *own = &it->of->order[it->order], *other = &it->of->order[!it->order];
+    look_inside(it, p, bytes);
+    for (int64_t i = 0; i < other->touches; i++) {
+        const struct touch *t = &other->touch[i];
+        if (t->by.number <= it->seen || (const uint8_t *)p >= t->p + t->bytes ||
+            (const uint8_t *)p + bytes <= t->p)
+            continue;
+        const struct item *copy = it->order == RT_BESIDE ? it : &t->by;
+        const struct item *operation = it->order == RT_BESIDE ? &t->by : it;
+        if (operation->call < copy->call)
+            fault(copy->what, copy->caller,
+                  "it fills what an earlier %s may still use: no mark behind that is followed",
+                  operation->what);
+        fault(operation->what, operation->caller,
+              "an earlier copy beside may still fill what it uses: no mark behind that is followed");
+    }
+    rt_grow(&own->touch, &own->cap_touches, own->touches + 1, sizeof *own->touch,
+            "what items of device strict touch");
+    own->touch[own->touches++] = (struct touch){ p, bytes, *it };
+}
+
 static void run_upload(rt_dev *cpu, struct item *it)
 {
     struct transfer *t = (struct transfer *)it;
     (void)cpu;
     if (rt_hash64(t->src, t->bytes, 0) != t->hash)
         fault(it->what, it->caller, "its source changed before the device read it");
+    use_bytes(it, t->dst, t->bytes);
     memcpy(t->dst, t->src, (size_t)t->bytes);
 }
 
@@ -249,17 +327,29 @@ static void run_download(rt_dev *cpu, struct item *it)
 {
     struct transfer *t = (struct transfer *)it;
     (void)cpu;
+    use_bytes(it, t->src, t->bytes);
     memcpy(t->dst, t->src, (size_t)t->bytes);
+}
+
+static void upload_in(rt_dev *d, rt_order order, const char *what, void *dst, const void *src,
+                      int64_t bytes)
+{
+    struct transfer *t = later_in(d, order, what, run_upload, sizeof *t);
+    t->dst = dst, t->src = src, t->bytes = bytes;
+    if (find_region(src))
+        fault(what, d->caller, "its source is device memory");
+    look_inside(&t->it, dst, bytes);
+    t->hash = rt_hash64(src, bytes, 0);
 }
 
 static void upload(rt_dev *d, void *dst, const void *src, int64_t bytes)
 {
-    struct transfer *t = later(d, "upload", run_upload, sizeof *t);
-    t->dst = dst, t->src = src, t->bytes = bytes;
-    if (find_region(src))
-        fault("upload", d->caller, "its source is device memory");
-    look_inside(&t->it, dst, bytes);
-    t->hash = rt_hash64(src, bytes, 0);
+    upload_in(d, RT_COMPUTE, "upload", dst, src, bytes);
+}
+
+static void upload_beside(rt_dev *d, void *dst, const void *src, int64_t bytes)
+{
+    upload_in(d, RT_BESIDE, "upload beside", dst, src, bytes);
 }
 
 static void download(rt_dev *d, void *dst, const void *src, int64_t bytes)
@@ -270,6 +360,48 @@ static void download(rt_dev *d, void *dst, const void *src, int64_t bytes)
         fault("download", d->caller, "its destination is device memory");
     look_inside(&t->it, src, bytes);
     memset(dst, 0xa5, (size_t)bytes); /* means nothing until the next wait */
+}
+
+/* --- marks -------------------------------------------------------------------------------------- */
+
+struct point {
+    rt_order of;
+    int64_t number; /* items of it that come before */
+};
+
+static void mark_set(rt_dev *d, rt_mark *m, rt_order of)
+{
+    struct strict *s = d->state;
+    struct point *p = m->at ? m->at : rt_alloc(1, sizeof *p, "a mark");
+    *p = (struct point){ of, s->order[of].given };
+    m->at = p;
+}
+
+static void follow(struct strict *s, const struct point *p)
+{
+    struct order *o = &s->order[!p->of];
+    o->seen = rt_max(o->seen, p->number);
+}
+
+static void mark_follow(rt_dev *d, const rt_mark *m, rt_order order)
+{
+    const struct point *p = m->at;
+    if (p->of != order)
+        follow(d->state, p);
+}
+
+static int mark_wait(rt_dev *d, const rt_mark *m, rt_err *err)
+{
+    const struct point *p = m->at;
+    run_open(d->state, p->of, p->number);
+    follow(d->state, p);
+    return say_failed(d->state, err);
+}
+
+static void mark_free(rt_dev *d, rt_mark *m)
+{
+    (void)d;
+    free(m->at);
 }
 
 /* --- operations: arguments are kept by value, then run on the CPU ------------------------------- */
@@ -289,7 +421,7 @@ static rt_tensor *of(struct held *h) { return h->there ? &h->t : NULL; }
 static void look_output(const struct item *it, const struct held *h)
 {
     if (h->there && rt_tensor_bytes(&h->t) > 0)
-        look_inside(it, h->t.data, rt_tensor_bytes(&h->t));
+        use_bytes(it, h->t.data, rt_tensor_bytes(&h->t));
 }
 
 static void look_piece(const struct item *it, const rt_tensor *t)
@@ -297,9 +429,9 @@ static void look_piece(const struct item *it, const rt_tensor *t)
     int64_t n = t->rank == 3 ? t->dim[0] : 1;
     for (int64_t e = 0; e < n; e++) {
         const rt_piece *p = &t->piece[e];
-        look_inside(it, p->data + rt_piece_data(p, 1).first, p->row_bytes);
+        use_bytes(it, p->data + rt_piece_data(p, 1).first, p->row_bytes);
         if (p->code != RT_CODE_ROWS)
-            look_inside(it, p->scale + rt_piece_scales(p, 1).first, 1);
+            use_bytes(it, p->scale + rt_piece_scales(p, 1).first, 1);
         if (it->what[0] == 'm' && strstr(it->what, "heads"))
             break; /* one piece of all heads */
     }
@@ -314,10 +446,10 @@ static void look_input(const struct item *it, const struct held *h)
     if (t->piece)
         look_piece(it, t);
     if (t->panels)
-        look_inside(it, t->panels, 1);
+        use_bytes(it, t->panels, 1);
     if (t->piece || t->panels)
         return;
-    look_inside(it, t->data, rt_tensor_bytes(t));
+    use_bytes(it, t->data, rt_tensor_bytes(t));
     const uint32_t *word = t->data;
     for (int64_t i = 0; (t->dtype == RT_F32 || t->dtype == RT_I32) && i < rt_tensor_elements(t); i++)
         if (word[i] == FRESH)
@@ -391,12 +523,12 @@ static void look_address(const struct item *it, const rt_tensor *t, bool input)
 #define PARAM_CACHE(x) , rt_kv *x
 #define SAVE_CACHE(x) a->x = *x;
 #define PASS_CACHE(x) , &a->x
-#define LOOK_CACHE(x) look_inside(it, a->x.data, 1);
+#define LOOK_CACHE(x) use_bytes(it, a->x.data, 1);
 #define FIELD_CACHED(x) rt_kv x;
 #define PARAM_CACHED(x) , const rt_kv *x
 #define SAVE_CACHED(x) a->x = *x;
 #define PASS_CACHED(x) , &a->x
-#define LOOK_CACHED(x) look_inside(it, a->x.data, 1);
+#define LOOK_CACHED(x) use_bytes(it, a->x.data, 1);
 #define FIELD_TARGETS(x) rt_targets x;
 #define PARAM_TARGETS(x) , const rt_targets *x
 #define SAVE_TARGETS(x) a->x = *x;
@@ -530,7 +662,10 @@ static void close_strict(rt_dev *d)
 {
     struct strict *s = d->state;
     rt_dev_close(s->cpu);
-    free(s->queue);
+    for (int i = 0; i < 2; i++) {
+        free(s->order[i].queue);
+        free(s->order[i].touch);
+    }
     free(s);
 }
 
@@ -568,6 +703,11 @@ const rt_backend rt_backend_strict = {
     .upload = upload,
     .download = download,
     .sync = sync_strict,
+    .upload_beside = upload_beside,
+    .mark_set = mark_set,
+    .mark_follow = mark_follow,
+    .mark_wait = mark_wait,
+    .mark_free = mark_free,
     .need_product = need_product,
     .need_attention = need_attention,
     .need_rows = need_rows,
