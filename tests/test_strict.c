@@ -128,6 +128,34 @@ static void waited_for_the_other(rt_dev *d)
     x[2] = 5;
     settle(d);
 }
+static void repeat_copies(rt_dev *d, rt_graph *g, rt_tensor *y, const rt_tensor *x, int n)
+{
+    while (rt_repeat(d, g))
+        for (int i = 0; i < n; i++)
+            rt_copy(d, y, x);
+}
+static void repeated_elsewhere(rt_dev *d)
+{
+    rt_graph g = { 0 };
+    rt_tensor x = device_f32(d, 4), y = device_f32(d, 4), z = device_f32(d, 4);
+    repeat_copies(d, &g, &y, &x, 2);
+    repeat_copies(d, &g, &z, &x, 2);
+}
+static void repeated_more_often(rt_dev *d)
+{
+    rt_graph g = { 0 };
+    rt_tensor x = device_f32(d, 4), y = device_f32(d, 4);
+    repeat_copies(d, &g, &y, &x, 2);
+    repeat_copies(d, &g, &y, &x, 3);
+}
+static void repeated_others(rt_dev *d)
+{
+    rt_graph g = { 0 };
+    rt_tensor x = device_f32(d, 4), y = device_f32(d, 4);
+    repeat_copies(d, &g, &y, &x, 1);
+    while (rt_repeat(d, &g))
+        rt_zero(d, &y);
+}
 
 static const struct {
     void (*call)(rt_dev *d);
@@ -146,6 +174,9 @@ static const struct {
     { operation_not_followed, "upload beside: it fills what an earlier copy may still use" },
     { refilled_too_early, "upload beside: its source changed before the device read it" },
     { waited_for_the_other, "upload: its source changed before the device read it" },
+    { repeated_elsewhere, "copy: operation 1 of what repeats had other arguments" },
+    { repeated_more_often, "rt_repeat: more operations than the first time" },
+    { repeated_others, "zero: operation 1 of what repeats was copy the first time" },
 };
 
 static bool strict_here(rt_dev **d) { return open_device_named(d, "strict", NULL, 1); }
@@ -261,6 +292,116 @@ START_TEST(beside)
 }
 END_TEST
 
+/* What is recorded reads what the device holds when it runs. graphs: as RETORT_EMULATE_GRAPHS. */
+static void repeat_sums(const char *name, const char *graphs)
+{
+    enum { TURNS = 6, N = 7 };
+    rt_dev *d;
+    rt_graph g = { 0 };
+    float x[TURNS][N], sums[TURNS][N], zero[N] = { 0 };
+    int32_t first = 0;
+    setenv("RETORT_EMULATE_GRAPHS", graphs, 1);
+    ck_assert(open_device_named(&d, name, NULL, 1));
+    rt_tensor in = rt_tensor_2(rt_dev_alloc(d, sizeof zero), RT_F32, 1, N), copy = in;
+    rt_tensor sum = rt_tensor_2(put_bytes(d, zero, sizeof zero), RT_F32, 1, N);
+    rt_tensor index = rt_tensor_1(put_bytes(d, &first, 4), RT_I32, 1);
+    copy.data = rt_dev_alloc(d, sizeof zero);
+    for (int turn = 0; turn < TURNS; turn++) {
+        for (int k = 0; k < N; k++)
+            x[turn][k] = (float)(turn * k);
+        rt_upload(d, in.data, x[turn], sizeof zero);
+        while (rt_repeat(d, &g)) {
+            rt_copy(d, &copy, &in);
+            rt_scatter_add_rows(d, &sum, &copy, &index);
+            rt_zero(d, &in);
+        }
+        rt_download(d, sums[turn], sum.data, sizeof zero);
+    }
+    ck_assert_int_eq(rt_sync(d, &err), 0);
+    for (int turn = 0; turn < TURNS; turn++)
+        for (int k = 0; k < N; k++)
+            ck_assert_msg(sums[turn][k] == (float)(turn * (turn + 1) / 2 * k),
+                          "%s, graphs %s: turn %d", name, graphs, turn);
+    rt_graph_free(d, &g);
+    rt_dev_release(d, in.data);
+    rt_dev_release(d, copy.data);
+    rt_dev_release(d, sum.data);
+    rt_dev_release(d, index.data);
+    rt_dev_close(d);
+    unsetenv("RETORT_EMULATE_GRAPHS");
+}
+
+START_TEST(repeated)
+{
+    const char *name;
+    for (int kind = 0; (name = next_device(&kind));) {
+        repeat_sums(name, "");
+        repeat_sums(name, "none");
+    }
+}
+END_TEST
+
+/* Another workspace between two times: what is recorded does not use the old one. */
+START_TEST(workspace_moves)
+{
+    enum { V = 500, M = 3 };
+    const char *name;
+    const rt_sampling how = { .temperature = 1.0f, .top_p = 0.9f };
+    for (int kind = 0; (name = next_device(&kind));) {
+        rt_dev *d;
+        rt_graph g = { 0 };
+        static float x[M * V];
+        int32_t seed[2 * M] = { 1, 2, 3, 4, 5, 6 }, at[M] = { 7, 8, 9 }, token[5][M];
+        ck_assert(open_device_named(&d, name, NULL, 1));
+        for (int i = 0; i < M * V; i++)
+            x[i] = (float)(i * 7919 % 101) * 0.05f;
+        rt_tensor logits = rt_tensor_2(put_bytes(d, x, sizeof x), RT_F32, M, V), wide = logits;
+        rt_tensor seeds = rt_tensor_2(put_bytes(d, seed, sizeof seed), RT_I32, M, 2);
+        rt_tensor index = rt_tensor_1(put_bytes(d, at, sizeof at), RT_I32, M);
+        rt_tensor chosen = rt_tensor_1(rt_dev_alloc(d, sizeof at), RT_I32, M);
+        for (int turn = 0; turn < 5; turn++) {
+            wide.dim[1] = turn < 4 ? V : 100 * V;
+            rt_dev_dry_begin(d);
+            rt_sample(d, &chosen, &wide, &seeds, &index, &how, wide.dim[1]);
+            rt_dev_dry_end(d);
+            ck_assert_int_eq(rt_dev_ready(d, &err), 0);
+            while (rt_repeat(d, &g))
+                rt_sample(d, &chosen, &logits, &seeds, &index, &how, V);
+            rt_download(d, token[turn], chosen.data, sizeof at);
+            ck_assert_int_eq(rt_sync(d, &err), 0);
+            ck_assert(!memcmp(token[turn], token[0], sizeof at) && token[turn][0] >= 0);
+        }
+        rt_graph_free(d, &g);
+        rt_dev_release(d, logits.data);
+        rt_dev_release(d, seeds.data);
+        rt_dev_release(d, index.data);
+        rt_dev_release(d, chosen.data);
+        rt_dev_close(d);
+    }
+}
+END_TEST
+
+static void transfer_inside(int i)
+{
+    rt_dev *d;
+    rt_graph g = { 0 };
+    float x = 0;
+    (void)i;
+    if (!open_device_named(&d, NULL, NULL, 1))
+        return;
+    rt_tensor t = device_f32(d, 1);
+    while (rt_repeat(d, &g))
+        rt_upload(d, t.data, &x, sizeof x);
+}
+
+START_TEST(transfer_is_no_repeat)
+{
+    char text[2048];
+    text_of_abort(transfer_inside, 0, text, sizeof text);
+    ck_assert_msg(strstr(text, "rt_upload among operations that repeat") != NULL, "%s", text);
+}
+END_TEST
+
 START_TEST(failure_is_sticky)
 {
     rt_dev *d;
@@ -288,8 +429,12 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = {
-        { caught, RT_COUNT(misuses) }, { in_order, 1 }, { beside, 1 }, { failure_is_sticky, 1 }
-    };
+    const suite_test tests[] = { { caught, RT_COUNT(misuses) },
+                                 { in_order, 1 },
+                                 { beside, 1 },
+                                 { repeated, 1 },
+                                 { workspace_moves, 1 },
+                                 { transfer_is_no_repeat, 1 },
+                                 { failure_is_sticky, 1 } };
     return suite_run("strict", NULL, tests, RT_COUNT(tests));
 }

@@ -56,6 +56,10 @@ typedef struct rt_backend {
     void (*mark_follow)(rt_dev *d, const rt_mark *m, rt_order order);
     int (*mark_wait)(rt_dev *d, const rt_mark *m, rt_err *err);
     void (*mark_free)(rt_dev *d, rt_mark *m);
+    /* Both NULL where nothing is recorded. g->open: the operations have been called. Whether they
+       are to be called now. */
+    bool (*repeat)(rt_dev *d, rt_graph *g);
+    void (*graph_free)(rt_dev *d, rt_graph *g);
     /* What an operation of a dry run needs of workspace: a product of rows of dtype a and
        `groups` matrices b (k,n); attention; rows of a head. */
     void (*need_product)(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
@@ -106,6 +110,7 @@ struct rt_dev {
     } *block; /* what was taken */
     int64_t n_blocks, cap_blocks;
     bool dry;
+    bool repeating;    /* inside rt_repeat */
     rt_cost cost;      /* of the dry run */
     int64_t stage_dry; /* bytes put since its last wait */
     int64_t waits;

@@ -24,8 +24,14 @@ static const rt_backend *const backends[] = {
 #endif
 };
 
+static void outside_repeat(const rt_dev *d, const char *call)
+{
+    if (d->repeating)
+        rt_bug("%s among operations that repeat", call);
+}
+
 /* The return address names the caller where a backend has to say who was wrong. */
-#define FROM_HERE(d) ((d)->caller = __builtin_return_address(0))
+#define FROM_HERE(d) ((d)->caller = __builtin_return_address(0), outside_repeat(d, __func__))
 
 /* --- life --------------------------------------------------------------------------------------
  */
@@ -315,6 +321,27 @@ void rt_mark_free(rt_dev *d, rt_mark *m)
     if (m->at)
         d->backend->mark_free(d, m);
     m->at = NULL;
+}
+
+/* --- what repeats -------------------------------------------------------------------------------
+ */
+
+bool rt_repeat(rt_dev *d, rt_graph *g)
+{
+    if (d->repeating != g->open)
+        rt_bug("rt_repeat among operations that repeat");
+    d->caller = __builtin_return_address(0);
+    g->open = d->backend->repeat && !d->dry ? d->backend->repeat(d, g) : !g->open;
+    d->repeating = g->open;
+    return g->open;
+}
+
+void rt_graph_free(rt_dev *d, rt_graph *g)
+{
+    FROM_HERE(d);
+    if (g->recorded)
+        d->backend->graph_free(d, g);
+    *g = (rt_graph){ 0 };
 }
 
 /* --- dry runs -----------------------------------------------------------------------------------

@@ -110,6 +110,23 @@ void rt_mark_follow(rt_dev *d, const rt_mark *m, rt_order order);
 int rt_mark_wait(rt_dev *d, const rt_mark *m, rt_err *err);
 void rt_mark_free(rt_dev *d, rt_mark *m); /* before the device is closed */
 
+/* --- what repeats -------------------------------------------------------------------------------
+   A GPU runs small operations faster than the host can start them one by one. Recorded once,
+
+     while (rt_repeat(d, &graph))
+         operations;
+
+   starts them with one call. They run once each time this is reached, and are called as long as the
+   device has no recording. The caller promises that they are the same ones with the same arguments
+   each time: what differs lies in device memory, or there is another graph for it. Transfers,
+   marks, waits and memory are not to be asked for among them. */
+typedef struct rt_graph {
+    void *recorded; /* the backend's own */
+    bool open;      /* the operations are being called */
+} rt_graph;         /* zeroed: nothing was recorded */
+bool rt_repeat(rt_dev *d, rt_graph *g);
+void rt_graph_free(rt_dev *d, rt_graph *g); /* before the device is closed */
+
 /* --- dry runs -----------------------------------------------------------------------------------
    Between begin and end a device looks at shapes only: operations are checked and not run,
    transfers move nothing, and tensors need no data. So a plan runs the very calls of the step it

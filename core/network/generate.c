@@ -21,6 +21,8 @@ typedef struct sequence {
     rt_soft soft;
 } sequence;
 
+enum { STEPS = 8 };
+
 struct rt_generator {
     rt_dev *d;
     const rt_model *m;
@@ -38,6 +40,10 @@ struct rt_generator {
     int32_t *token, *pos, *offset, *slot, *last,
         *page;           /* of a pass: rows, rows, S+1, S, S, S x table */
     int64_t rows, table; /* rows of a pass, pages of a sequence, at most */
+    struct step {
+        int64_t rows; /* sequences that are fed a token each */
+        rt_graph graph;
+    } step[STEPS];           /* of so many numbers of rows, the last ones met */
     rt_cost decode, prefill; /* a token of every sequence; what prompts beside them add */
     rt_generated counts;
 };
@@ -175,6 +181,8 @@ void rt_generator_close(rt_generator *g)
         return;
     for (int64_t i = 0; g->seq && i < g->o.slots; i++)
         rt_soft_free(&g->seq[i].soft);
+    for (int i = 0; i < STEPS; i++)
+        rt_graph_free(g->d, &g->step[i].graph);
     rt_arenas_free(&g->arenas, g->d);
     rt_acts_free(&g->acts);
     free(g);
@@ -458,6 +466,20 @@ static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, r
     return 0;
 }
 
+/* A pass in which every sequence is fed one token repeats the last one of so many. */
+static int run_pass(rt_generator *g, int64_t rows, int64_t segments, rt_err *err)
+{
+    struct step *step = &g->step[rows % STEPS];
+    if (rows != segments || g->m->visit)
+        return rt_model_pass(g->d, g->m, &g->acts, err);
+    if (step->rows != rows)
+        rt_graph_free(g->d, &step->graph);
+    step->rows = rows;
+    while (rt_repeat(g->d, &step->graph))
+        rt_model_forward(g->d, g->m, &g->acts);
+    return 0;
+}
+
 int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err)
 {
     if (rt_arenas_place(&g->arenas, g->d, err) || rt_dev_ready(g->d, err))
@@ -473,9 +495,7 @@ int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err)
         }
         int64_t segments = gather(g, &n);
         rt_acts_rows(&g->acts, n, segments, g->token, g->pos, g->offset, g->page);
-        if (rt_model_pass(g->d, g->m, &g->acts, err))
-            return -1;
-        if (choose(g, segments, io, err))
+        if (run_pass(g, n, segments, err) || choose(g, segments, io, err))
             return -1;
         if (io->tick)
             io->tick(io->ctx, g->counts.tokens);

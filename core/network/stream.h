@@ -5,9 +5,8 @@
    that, and then the pages are given back. Held from the start are the head, or an embedding that
    is the head too; of any other only the rows of a pass are read (embedding.h). Where operations do
    not read the host's memory, what was read is copied to buffers of the device: a layer while the
-   one before computes and the next is read. Owns the buffers, the
-   reading threads and what they count; is the visitor of the model. Refuses: backward, and choosing
-   how much memory to take. */
+   one before computes and the next is read. Owns the buffers, the reading threads and what they
+   count; is the visitor of the model. Refuses: backward, and choosing how much memory to take. */
 #ifndef RT_STREAM_H
 #define RT_STREAM_H
 

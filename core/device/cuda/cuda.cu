@@ -358,6 +358,80 @@ static void mark_free(rt_dev *d, rt_mark *m)
     (void)cudaEventDestroy((cudaEvent_t)m->at);
 }
 
+/* --- what repeats --------------------------------------------------------------------------------- */
+
+struct recorded {
+    cudaGraphExec_t graph;  /* NULL = none */
+    const uint8_t *scratch; /* the workspace that it was recorded with */
+    bool met;               /* its operations have run: their kernels are loaded */
+    bool recording, refused;
+};
+
+static void forget(struct recorded *r)
+{
+    if (r->graph)
+        (void)cudaGraphExecDestroy(r->graph);
+    r->graph = NULL;
+}
+
+static bool record(rt_dev *d)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    const cudaStreamCaptureMode mode = cudaStreamCaptureModeThreadLocal;
+    return c->lost == cudaSuccess &&
+           rt_cuda_ok(d, cudaStreamBeginCapture(c->stream, mode), "recording");
+}
+
+/* Ends recording. false: the driver had no room for the graph, and nothing has run. */
+static bool keep(rt_dev *d, struct recorded *r)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    cudaGraph_t graph = NULL;
+    cudaError_t e = cudaStreamEndCapture(c->stream, &graph);
+    if (e == cudaSuccess)
+        e = cudaGraphInstantiate(&r->graph, graph, 0);
+    if (graph)
+        (void)cudaGraphDestroy(graph);
+    r->recording = false;
+    r->refused = e == cudaErrorMemoryAllocation;
+    if (r->refused)
+        (void)cudaGetLastError();
+    else
+        (void)rt_cuda_ok(d, e, "recording");
+    return !r->refused;
+}
+
+static bool repeat(rt_dev *d, rt_graph *g)
+{
+    struct rt_cuda *c = rt_cuda_of(d);
+    struct recorded *r = (struct recorded *)g->recorded;
+    if (!r)
+        g->recorded = r = (struct recorded *)rt_alloc(1, sizeof *r, "a graph");
+    if (!g->open && r->scratch != c->scratch)
+        forget(r);
+    if (!g->open && !r->graph) {
+        r->scratch = c->scratch;
+        r->recording = r->met && !r->refused && record(d);
+        r->met = true;
+        return true;
+    }
+    if (g->open && !r->recording)
+        return false;
+    if (g->open && !keep(d, r))
+        return true; /* once more, as they are */
+    if (c->lost == cudaSuccess)
+        (void)rt_cuda_ok(d, cudaGraphLaunch(r->graph, c->stream), "operations that repeat");
+    return false;
+}
+
+static void graph_free(rt_dev *d, rt_graph *g)
+{
+    struct recorded *r = (struct recorded *)g->recorded;
+    (void)settle(rt_cuda_of(d)); /* it may be running */
+    forget(r);
+    free(r);
+}
+
 /* --- workspace and launches ---------------------------------------------------------------------- */
 
 int64_t rt_cuda_blocks(const rt_dev *d, int64_t scratch)
@@ -474,6 +548,8 @@ const rt_backend rt_backend_cuda = {
     .mark_follow = mark_follow,
     .mark_wait = mark_wait,
     .mark_free = mark_free,
+    .repeat = repeat,
+    .graph_free = graph_free,
     .need_product = need_product,
     .need_attention = need_attention,
     .need_rows = need_rows,

@@ -159,9 +159,15 @@ struct emu_task {
     emu_event after; /* of == NULL: of nothing but the tasks before */
 };
 
+struct emu_graph {
+    std::vector<emu_task> task;
+};
+
 struct emu_stream {
     std::deque<emu_task> queue;
     long given, done;
+    emu_graph *capture; /* under way, or NULL */
+    bool broken;        /* by what is forbidden meanwhile */
 };
 
 namespace {
@@ -213,11 +219,25 @@ void run_ahead(void)
 
 void add(emu_stream *s, const char *name, std::function<void()> run, emu_event after = {})
 {
+    if (s->capture) {
+        s->capture->task.push_back(emu_task{ name, run, after });
+        return;
+    }
     s->queue.push_back(emu_task{ name, run, after });
     s->given++;
     if (emu_said("RETORT_EMULATE_ORDER", "eager"))
         run_stream(s);
     run_ahead();
+}
+
+/* Whether a call is forbidden because a stream is captured, which it breaks. */
+bool breaks_capture(void)
+{
+    bool any = false;
+    for (emu_stream *s : streams)
+        if (s->capture)
+            any = s->broken = true;
+    return any;
 }
 
 } // namespace
@@ -274,6 +294,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     *p = NULL;
+    if (breaks_capture())
+        return give(cudaErrorStreamCaptureUnsupported);
     if (sticky)
         return give(sticky);
     if (bytes > capacity() || taken > capacity() - bytes)
@@ -302,6 +324,8 @@ cudaError_t cudaFree(void *p)
 {
     if (!p)
         return cudaSuccess;
+    if (breaks_capture())
+        return give(cudaErrorStreamCaptureUnsupported);
     for (emu_stream *s : streams)
         run_stream(s);
     for (size_t i = 0; i < regions.size(); i++)
@@ -320,6 +344,8 @@ cudaError_t cudaFree(void *p)
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
 {
     *p = NULL;
+    if (breaks_capture())
+        return give(cudaErrorStreamCaptureUnsupported);
     if (bytes > (size_t)1 << 40) /* more than any host has, which a sanitizer would stop at */
         return give(cudaErrorMemoryAllocation);
     *p = aligned_alloc(PAGE, (std::max(bytes, (size_t)1) + PAGE - 1) / PAGE * PAGE);
@@ -328,6 +354,8 @@ cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
 
 cudaError_t cudaFreeHost(void *p)
 {
+    if (breaks_capture())
+        return give(cudaErrorStreamCaptureUnsupported);
     for (emu_stream *s : streams)
         run_stream(s);
     free(p);
@@ -399,12 +427,16 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
+    if (s->capture && breaks_capture())
+        return give(cudaErrorStreamCaptureUnsupported);
     run_stream(s);
     return give(sticky);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
+    if (s->capture && breaks_capture())
+        return give(cudaErrorStreamCaptureUnsupported);
     add(s, "event", [] {}, *e);
     return give(sticky);
 }
@@ -417,18 +449,72 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
 
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
+    if (s->capture && breaks_capture())
+        return give(cudaErrorStreamCaptureUnsupported);
     *e = { s, s->given };
     return give(sticky);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
+    if (breaks_capture())
+        return give(cudaErrorStreamCaptureUnsupported);
     if (!came(*e))
         run_until(e->of, e->at);
     return give(sticky);
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    delete e;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
+{
+    if (s->capture)
+        return give(cudaErrorIllegalState);
+    s->capture = new emu_graph();
+    s->broken = false;
+    return give(sticky);
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
+{
+    *g = NULL;
+    if (!s->capture)
+        return give(cudaErrorIllegalState);
+    if (s->broken)
+        delete s->capture;
+    else
+        *g = s->capture;
+    s->capture = NULL;
+    return give(s->broken ? cudaErrorStreamCaptureInvalidated : sticky);
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long)
+{
+    *e = NULL;
+    if (emu_said("RETORT_EMULATE_GRAPHS", "none"))
+        return give(cudaErrorMemoryAllocation);
+    *e = new emu_graph(*g);
+    return give(sticky);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
+{
+    for (const emu_task &t : e->task)
+        add(s, t.name.c_str(), t.run);
+    return give(sticky);
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+    delete g;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e)
 {
     delete e;
     return cudaSuccess;

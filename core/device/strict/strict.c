@@ -3,7 +3,8 @@
    and transfers run at the next rt_sync and not before, an upload reads its source only then, fresh
    memory holds a NaN that no operation may read, and tensors must lie in device memory. An
    operation and a copy beside it that touch the same bytes must be told by a mark which is first.
-   Who breaks a rule of device.h ends the process with one line that names the rule and the caller.
+   What repeats is called each time, and compared with the first time to the byte. Who breaks a rule
+   of device.h ends the process with one line that names the rule and the caller.
    Environment RETORT_STRICT_FAIL=N: operation N and everything after it fails, as a lost GPU would.
    Built with RETORT_STRICT=ON, where it is the first device; never part of the product. */
 #include <execinfo.h>
@@ -244,6 +245,7 @@ static void *later_in(rt_dev *d, rt_order order, const char *what,
     bytes = rt_align_up(bytes, 16);
     rt_grow(&o->queue, &o->cap, o->used + bytes, 1, "the queue of device strict");
     struct item *it = (struct item *)(void *)(o->queue + o->used);
+    memset(it, 0, (size_t)bytes);
     *it = (struct item){ run, what, d->caller, bytes, s, order, ++o->given, ++s->calls, o->seen };
     o->used += bytes;
     return it;
@@ -404,6 +406,75 @@ static void mark_free(rt_dev *d, rt_mark *m)
     free(m->at);
 }
 
+/* --- what repeats ------------------------------------------------------------------------------- */
+
+#if defined __has_builtin
+#if __has_builtin(__builtin_clear_padding)
+#define HAS_CLEAR_PADDING 1
+#endif
+#endif
+#ifndef HAS_CLEAR_PADDING
+#define HAS_CLEAR_PADDING 0
+#endif
+
+struct recorded {
+    uint8_t *item; /* as they stood in the queue, the first time */
+    int64_t bytes, cap;
+    int64_t begin; /* of the queue: where the call's items begin */
+};
+
+/* Items that were called now, against those of the first time. */
+static void compare_items(const struct recorded *r, const uint8_t *now, int64_t bytes,
+                          const void *caller)
+{
+    int64_t at = 0, n = 1;
+    for (const struct item *a, *b; at < rt_min(bytes, r->bytes); at += a->bytes, n++) {
+        a = (const struct item *)(const void *)(r->item + at);
+        b = (const struct item *)(const void *)(now + at);
+        if (a->run != b->run)
+            fault(b->what, b->caller, "operation %lld of what repeats was %s the first time",
+                  (long long)n, a->what);
+        if (HAS_CLEAR_PADDING && memcmp(a + 1, b + 1, (size_t)a->bytes - sizeof *a) != 0)
+            fault(b->what, b->caller,
+                  "operation %lld of what repeats had other arguments the first time",
+                  (long long)n);
+    }
+    if (bytes != r->bytes)
+        fault("rt_repeat", caller, "%s operations than the first time",
+              bytes > r->bytes ? "more" : "fewer");
+}
+
+static bool repeat(rt_dev *d, rt_graph *g)
+{
+    struct strict *s = d->state;
+    struct order *o = &s->order[RT_COMPUTE];
+    struct recorded *r = g->recorded;
+    if (!r)
+        g->recorded = r = rt_alloc(1, sizeof *r, "a graph");
+    if (!g->open) {
+        if (o->given - o->done > QUEUE_MAX / 2)
+            run_all(s); /* not among them */
+        r->begin = o->used;
+        return true;
+    }
+    if (r->item) {
+        compare_items(r, o->queue + r->begin, o->used - r->begin, d->caller);
+    } else {
+        r->bytes = o->used - r->begin;
+        rt_grow(&r->item, &r->cap, rt_max(1, r->bytes), 1, "a graph");
+        memcpy(r->item, o->queue + r->begin, (size_t)r->bytes);
+    }
+    return false;
+}
+
+static void graph_free(rt_dev *d, rt_graph *g)
+{
+    struct recorded *r = g->recorded;
+    (void)d;
+    free(r->item);
+    free(r);
+}
+
 /* --- operations: arguments are kept by value, then run on the CPU ------------------------------- */
 
 struct held {
@@ -514,7 +585,7 @@ static void look_address(const struct item *it, const rt_tensor *t, bool input)
     rt_attention_rule x;                                                                           \
     struct held sinks_of_rule;
 #define PARAM_RULE(x) , const rt_attention_rule *x
-#define SAVE_RULE(x) a->x = *x, a->sinks_of_rule = hold(x->sinks);
+#define SAVE_RULE(x) a->x = *x, a->x.sinks = NULL, a->sinks_of_rule = hold(x->sinks);
 #define PASS_RULE(x) , &a->x
 #define LOOK_RULE(x)                                                                               \
     look_input(it, &a->sinks_of_rule);                                                             \
@@ -561,6 +632,13 @@ static void look_address(const struct item *it, const rt_tensor *t, bool input)
 #define COUNT(a, b, c, d, e, f, g, h, i, j, k, n, ...) EACH##n
 #define EACH(F, ...) COUNT(__VA_ARGS__, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)(F, __VA_ARGS__)
 
+/* Equal arguments have equal bytes; where the compiler cannot see to it, none are compared. */
+#if HAS_CLEAR_PADDING
+#define CLEAR_PADDING(a) __builtin_clear_padding(a)
+#else
+#define CLEAR_PADDING(a) ((void)(a))
+#endif
+
 #define LATE(name, ...)                                                                            \
     struct args_##name {                                                                           \
         struct item it;                                                                            \
@@ -576,6 +654,7 @@ static void look_address(const struct item *it, const rt_tensor *t, bool input)
     {                                                                                              \
         struct args_##name *a = later(d, #name, run_##name, sizeof *a);                            \
         EACH(SAVE_, __VA_ARGS__)                                                                   \
+        CLEAR_PADDING(a);                                                                          \
     }
 
 LATE(copy, OUT(y), IN(x))
@@ -708,6 +787,8 @@ const rt_backend rt_backend_strict = {
     .mark_follow = mark_follow,
     .mark_wait = mark_wait,
     .mark_free = mark_free,
+    .repeat = repeat,
+    .graph_free = graph_free,
     .need_product = need_product,
     .need_attention = need_attention,
     .need_rows = need_rows,
