@@ -81,6 +81,23 @@ static void foreign_release(rt_dev *d)
     rt_dev_release(d, x);
 }
 static const float four[4] = { 1, 2, 3, 4 };
+static void settle_beside(rt_dev *d)
+{
+    rt_mark all = { 0 };
+    rt_mark_set(d, &all, RT_BESIDE);
+    if (rt_mark_wait(d, &all, &err))
+        _exit(1);
+    settle(d);
+}
+static void only_synced(rt_dev *d)
+{
+    float x[4] = { 1, 2, 3, 4 };
+    rt_tensor t = device_f32(d, 4);
+    rt_upload_beside(d, t.data, x, sizeof x);
+    settle(d); /* no operation follows the copy */
+    x[2] = 5;
+    settle_beside(d);
+}
 static void copy_not_followed(rt_dev *d)
 {
     rt_tensor x = device_f32(d, 4), y = device_f32(d, 4);
@@ -100,7 +117,7 @@ static void operation_not_followed(rt_dev *d)
     rt_copy(d, &y, &x);
     rt_mark_follow(d, &mark, RT_BESIDE);
     rt_upload_beside(d, x.data, four, sizeof four);
-    settle(d);
+    settle_beside(d);
 }
 static void refilled_too_early(rt_dev *d)
 {
@@ -113,7 +130,7 @@ static void refilled_too_early(rt_dev *d)
     if (rt_mark_wait(d, &first, &err)) /* of another copy */
         _exit(1);
     x[2] = 5;
-    settle(d);
+    settle_beside(d);
 }
 static void waited_for_the_other(rt_dev *d)
 {
@@ -173,6 +190,7 @@ static const struct {
     { copy_not_followed, "copy: an earlier copy beside may still fill what it uses" },
     { operation_not_followed, "upload beside: it fills what an earlier copy may still use" },
     { refilled_too_early, "upload beside: its source changed before the device read it" },
+    { only_synced, "upload beside: its source changed before the device read it" },
     { waited_for_the_other, "upload: its source changed before the device read it" },
     { repeated_elsewhere, "copy: operation 1 of what repeats had other arguments" },
     { repeated_more_often, "rt_repeat: more operations than the first time" },

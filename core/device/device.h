@@ -10,9 +10,9 @@
      - what fails late is said by the next rt_sync, and by every one after it;
      - giving memory back waits for what may use it.
    BESIDE. Copies of rt_upload_beside are a second order: they run while operations of the first do.
-   Neither waits for the other but where a mark says so; rt_sync waits for both. A buffer that copies
-   beside fill is read by operations that follow a mark set behind its copy, and is filled again by
-   a copy that follows a mark set behind those operations.
+   Neither waits for the other but where a mark says so, nor does rt_sync for copies that no
+   operation follows. A buffer that copies beside fill is read by operations that follow a mark set
+   behind its copy, and is filled again by a copy that follows a mark set behind those operations.
    A wait costs more than the work waited for when it is small, so waits are counted: a training
    step, a generated token batch and a scored pass of a resident model have one each; a layer whose
    weights are streamed has one when it is left, for its copies, and one before for its routes. */
@@ -93,7 +93,7 @@ void rt_put(rt_dev *d, void *dst, const void *src, int64_t bytes);
 void rt_download(rt_dev *d, void *dst, const void *src, int64_t bytes);
 int rt_sync(rt_dev *d, rt_err *err);
 
-/* Its source is read, as that of rt_upload, until rt_sync or the wait for a mark behind it. */
+/* Its source is read, as that of rt_upload, until the wait for a mark behind it. */
 void rt_upload_beside(rt_dev *d, void *dst, const void *src, int64_t bytes);
 
 typedef enum rt_order { RT_COMPUTE, RT_BESIDE } rt_order;

@@ -309,10 +309,15 @@ int rt_model_fly(rt_dev *d, const rt_model *m, rt_acts *a, const rt_flight *f, r
     for (int64_t l = f->layer; l < m->cfg.layers; l++) {
         if (enter(m, l, err))
             return -1;
-        for (int64_t b = 0; b < f->batches; b++)
+        for (int64_t b = 0; b < f->batches; b++) {
             if (f->load(f->ctx, l, b, err) || (l == 0 && rt_model_embed(d, m, a, err)) ||
-                block_forward(d, m, a, l, err) || f->keep(f->ctx, l + 1, b, err))
+                block_forward(d, m, a, l, err))
                 return -1;
+            if (m->visit && m->visit->between)
+                m->visit->between(m->visit->ctx, l);
+            if (f->keep(f->ctx, l + 1, b, err))
+                return -1;
+        }
         if (leave(m, l, err) || (f->kept && f->kept(f->ctx, l + 1, err)))
             return -1;
     }

@@ -40,8 +40,8 @@ struct rt_stream {
         uint8_t *own[2], *expert, *head, *kept;
     } host, sent;            /* the same where operations read the host's memory */
     int32_t *offset;
-    rt_mark copied;          /* the last copy to the device */
-    rt_mark used[2];         /* operations that read each of the two layers' buffers */
+    rt_mark copied[2];       /* what even layers, and odd ones, have sent to the device */
+    rt_mark used[2];         /* operations that read their buffers */
     rt_mark multiplied[2];   /* those before the last call for experts; before the one before it */
 
     pthread_t thread[READERS];
@@ -306,26 +306,42 @@ static bool is_away(const rt_stream *s) { return s->away.high > 0; }
 
 /* Products read it where it is now: its copy runs beside the operations, once those before `free`
    are done. */
-static void settle(rt_stream *s, load *l, const rt_mark *free)
+static void settle(rt_stream *s, load *l, int64_t layer, const rt_mark *free)
 {
     if (is_away(s) && !l->there) {
         rt_mark_follow(s->dev, free, RT_BESIDE);
         rt_upload_beside(s->dev, l->sent, l->buffer, l->p->bytes);
-        rt_mark_set(s->dev, &s->copied, RT_BESIDE);
+        rt_mark_set(s->dev, &s->copied[layer % 2], RT_BESIDE);
     }
     l->there = true;
     rt_parcel_point(l->p, l->sent);
 }
 
-/* What was read so far is read over from now on. */
-static int wait_copied(rt_stream *s, rt_err *err)
+/* The own weights of a layer that comes next, where they are read already. Locked. */
+static void send_ahead(rt_stream *s, int64_t layer)
 {
-    return is_away(s) ? rt_mark_wait(s->dev, &s->copied, err) : rt_sync(s->dev, err);
+    load *l = layer < s->m->cfg.layers ? own_load(s, layer) : NULL;
+    if (l && s->own[layer].n && l->key == layer && l->done == l->p->n)
+        settle(s, l, layer, &s->used[layer % 2]);
+}
+
+/* What a layer has read is read over from now on. */
+static int wait_copied(rt_stream *s, int64_t layer, rt_err *err)
+{
+    return is_away(s) ? rt_mark_wait(s->dev, &s->copied[layer % 2], err) : rt_sync(s->dev, err);
+}
+
+/* No buffer is used by the device any more. */
+static int wait_all(rt_stream *s, rt_err *err)
+{
+    for (int i = 0; i < 2; i++)
+        rt_mark_follow(s->dev, &s->copied[i], RT_COMPUTE);
+    return rt_sync(s->dev, err);
 }
 
 static int drain(rt_stream *s, rt_err *err)
 {
-    if (s->visiting && rt_sync(s->dev, err)) /* a pass that was broken off */
+    if (s->visiting && wait_all(s, err)) /* a pass that was broken off */
         return -1;
     s->visiting = false;
     s->wants = s->want_issue = 0;
@@ -363,8 +379,8 @@ static int enter(void *ctx, int64_t layer, rt_err *err)
         bad = wait_ready(s, err);
     }
     if (!bad && s->own[layer].n) {
-        settle(s, l, &s->used[layer % 2]);
-        rt_mark_follow(s->dev, &s->copied, RT_COMPUTE);
+        settle(s, l, layer, &s->used[layer % 2]);
+        rt_mark_follow(s->dev, &s->copied[layer % 2], RT_COMPUTE);
     }
     s->count.layers += !bad;
     pthread_mutex_unlock(&s->lock);
@@ -375,7 +391,7 @@ static int leave(void *ctx, int64_t layer, rt_err *err)
 {
     rt_stream *s = ctx;
     rt_mark_set(s->dev, &s->used[layer % 2], RT_COMPUTE);
-    if (wait_copied(s, err))
+    if (wait_copied(s, layer, err))
         return -1;
     pthread_mutex_lock(&s->lock);
     for (int64_t e = 0; rt_config_routed(&s->m->cfg, layer) && e < s->size.a_layer; e++) {
@@ -439,12 +455,13 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
     s->multiplied[0] = swap;
     rt_mark_set(s->dev, &s->multiplied[0], RT_COMPUTE);
     /* only what others are to be read over is waited for */
-    if (!s->roomy && s->freed < s->taken && s->taken < s->wants && wait_copied(s, err))
+    if (!s->roomy && s->freed < s->taken && s->taken < s->wants && wait_copied(s, layer, err))
         return -1;
     pthread_mutex_lock(&s->lock);
     s->freed = s->taken;
     pthread_cond_broadcast(&s->work);
     if (s->taken == s->wants) {
+        send_ahead(s, layer + 1);
         pthread_mutex_unlock(&s->lock);
         return 0;
     }
@@ -455,7 +472,7 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
         load *l = &s->want[s->taken];
         if (l->done < l->p->n)
             break;
-        settle(s, l, &s->multiplied[1]);
+        settle(s, l, layer, &s->multiplied[1]);
         if (layer < s->holds)
             s->stays[layer * s->size.a_layer + l->key] = true;
         else
@@ -465,9 +482,17 @@ static int next_experts(void *ctx, int64_t layer, int64_t *first, int64_t *end, 
                             l->sent); /* no row, but some memory */
         *end = l->key + 1;
     }
-    rt_mark_follow(s->dev, &s->copied, RT_COMPUTE);
+    rt_mark_follow(s->dev, &s->copied[layer % 2], RT_COMPUTE);
     pthread_mutex_unlock(&s->lock);
     return bad ? -1 : 1;
+}
+
+static void between(void *ctx, int64_t layer)
+{
+    rt_stream *s = ctx;
+    pthread_mutex_lock(&s->lock);
+    send_ahead(s, layer + 1);
+    pthread_mutex_unlock(&s->lock);
 }
 
 static int embed(void *ctx, rt_dev *d, rt_tensor *y, const rt_tensor *token, rt_err *err)
@@ -508,7 +533,8 @@ static int hold_head(rt_stream *s, rt_err *err)
     load l = { .p = &s->head, .buffer = s->host.head, .sent = s->sent.head };
     if (read_parcel(s, &s->head, s->host.head, err))
         return -1;
-    settle(s, &l, &s->copied);
+    settle(s, &l, 0, &s->used[0]);
+    rt_mark_follow(s->dev, &s->copied[0], RT_COMPUTE);
     if (s->held && s->head.n_spots)
         s->held->data = s->sent.head + s->head.spot[0].data;
     s->count.held = s->head.weights;
@@ -543,6 +569,7 @@ int rt_stream_open(rt_stream *s, rt_err *err)
                            .enter = enter,
                            .route = route,
                            .experts = next_experts,
+                           .between = between,
                            .leave = leave };
     s->m->visit = &s->visit;
     return start_threads(s, err);
@@ -559,6 +586,8 @@ void rt_stream_close(rt_stream *s)
         pthread_mutex_unlock(&s->lock);
         for (int i = 0; i < s->n_threads; i++)
             pthread_join(s->thread[i], NULL);
+        rt_err late; /* was said, or will be */
+        (void)wait_all(s, &late);
     }
     s->m->visit = NULL;
     for (int64_t i = 0; i < s->m->cfg.layers * rt_max(s->m->cfg.experts, 1); i++)
@@ -566,8 +595,8 @@ void rt_stream_close(rt_stream *s)
     for (int64_t i = 0; i < s->m->cfg.layers; i++)
         rt_parcel_free(&s->own[i]);
     rt_parcel_free(&s->head);
-    rt_mark_free(s->dev, &s->copied);
     for (int i = 0; i < 2; i++) {
+        rt_mark_free(s->dev, &s->copied[i]);
         rt_mark_free(s->dev, &s->used[i]);
         rt_mark_free(s->dev, &s->multiplied[i]);
     }

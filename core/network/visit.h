@@ -27,6 +27,9 @@ typedef struct rt_visit {
     /* 1: of experts [*first, *end) those that have rows are resident, until the next call;
        ascending. 0: all have been. */
     int (*experts)(void *ctx, int64_t layer, int64_t *first, int64_t *end, rt_err *err);
+    /* A batch's operations of a layer are called, and the host is about to wait for them: what is
+       for the next layer may be begun. Or NULL. */
+    void (*between)(void *ctx, int64_t layer);
     int (*leave)(void *ctx, int64_t layer, rt_err *err);
 } rt_visit;
 

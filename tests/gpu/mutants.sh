@@ -81,11 +81,12 @@ try "repeats: recorded with a workspace that has moved" $c/cuda.cu 's/if \(!g->o
 try "repeats: no room for the graph, and nothing runs" $c/cuda.cu 's/if \(g->open && !keep\(d, r\)\)\n        return true;/if (g->open \&\& !keep(d, r))\n        return false;/' test_strict 1
 try "repeats: one step for every number of rows" core/network/generate.c 's/if \(step->rows != rows\)/if (0)/' test_generate 1
 s=core/network/stream.c
-try "streaming: a layer's operations do not follow its copy" $s 's/(&s->used\[layer % 2\]\);\n        )rt_mark_follow\(s->dev, &s->copied, RT_COMPUTE\);/$1/' test_stream 1
-try "streaming: products do not follow their experts' copy" $s 's/(\+ 1;\n    \}\n    )rt_mark_follow\(s->dev, &s->copied, RT_COMPUTE\);/$1/' test_stream 1
+try "streaming: a layer's operations do not follow its copy" $s 's/(&s->used\[layer % 2\]\);\n        )rt_mark_follow\(s->dev, &s->copied\[layer % 2\], RT_COMPUTE\);/$1/' test_stream 1
+try "streaming: products do not follow their experts' copy" $s 's/(\+ 1;\n    \}\n    )rt_mark_follow\(s->dev, &s->copied\[layer % 2\], RT_COMPUTE\);/$1/' test_stream 1
 try "streaming: copies over buffers that are still read" $s 's/rt_mark_follow\(s->dev, free, RT_BESIDE\);//' test_stream 1 ahead
 try "streaming: a layer left without a mark" $s 's/rt_mark_set\(s->dev, &s->used\[layer % 2\], RT_COMPUTE\);//' test_stream 1 ahead
 try "streaming: experts copied over those that multiply" $s 's/rt_mark_set\(s->dev, &s->multiplied\[0\], RT_COMPUTE\);//' test_stream 1 ahead
-try "streaming: host buffers refilled before they were copied" $s 's/return is_away\(s\) \? rt_mark_wait\(s->dev, &s->copied, err\)/return is_away(s) ? 0/' test_stream 1
-try "streaming: a mark in the wrong order" $s 's/rt_mark_set\(s->dev, &s->copied, RT_BESIDE\)/rt_mark_set(s->dev, &s->copied, RT_COMPUTE)/' test_stream 1
+try "streaming: host buffers refilled before they were copied" $s 's/return is_away\(s\) \? rt_mark_wait\(s->dev, &s->copied\[layer % 2\], err\)/return is_away(s) ? 0/' test_stream 1
+try "streaming: the other layer's copies waited for" $s 's/rt_mark_wait\(s->dev, &s->copied\[layer % 2\], err\)/rt_mark_wait(s->dev, \&s->copied[(layer + 1) % 2], err)/' test_stream 1
+try "streaming: a mark in the wrong order" $s 's/(rt_mark_set\(s->dev, &s->copied\[layer % 2\], )RT_BESIDE\)/${1}RT_COMPUTE)/' test_stream 1
 exit $lived

@@ -60,7 +60,7 @@ struct strict {
         uint8_t *queue; /* items one after another, of which those from `at` on are to run */
         int64_t at, used, cap, given, done;
         int64_t seen;        /* as item.seen, of what is given next */
-        struct touch *touch; /* since the host waited for everything */
+        struct touch *touch; /* but by items that all later ones of the other order follow */
         int64_t touches, cap_touches;
     } order[2];
     int64_t calls, ran, fail_at; /* since the device was opened */
@@ -192,13 +192,18 @@ static void release_bytes(rt_dev *d, void *p)
 
 /* --- the queue ---------------------------------------------------------------------------------- */
 
+static struct item *first_item(const struct order *o)
+{
+    return (struct item *)(void *)(o->queue + o->at);
+}
+
 /* The first items of an order up to `number`, and of the other what they follow. */
 static void run_until(struct strict *s, rt_order order, int64_t number)
 {
     struct order *o = &s->order[order];
     while (o->done < number) {
-        struct item *it = (struct item *)(void *)(o->queue + o->at);
-        run_until(s, order == RT_COMPUTE ? RT_BESIDE : RT_COMPUTE, it->seen);
+        struct item *it = first_item(o);
+        run_until(s, !order, it->seen);
         s->failed = s->failed || ++s->ran == s->fail_at;
         if (!s->failed)
             it->run(s->cpu, it);
@@ -224,14 +229,31 @@ static void run_all(struct strict *s)
     run_open(s, RT_COMPUTE, s->order[RT_COMPUTE].given);
 }
 
-/* The host waits for everything: what it gives from now on runs after all of it. */
+/* The host waits for the first items of an order: what it gives from now on runs after them. */
+static void wait_for(struct strict *s, rt_order order, int64_t number)
+{
+    struct order *o = &s->order[order], *other = &s->order[!order];
+    int64_t kept = 0, seen;
+    run_open(s, order, number);
+    other->seen = rt_max(other->seen, number);
+    seen = other->done == other->given ? other->seen : first_item(other)->seen;
+    for (int64_t i = 0; i < o->touches; i++)
+        if (o->touch[i].by.number > seen)
+            o->touch[kept++] = o->touch[i];
+    o->touches = kept;
+}
+
+/* For the operations, and the copies that they follow. */
+static void wait_for_operations(struct strict *s)
+{
+    wait_for(s, RT_BESIDE, s->order[RT_COMPUTE].seen);
+    wait_for(s, RT_COMPUTE, s->order[RT_COMPUTE].given);
+}
+
 static void settle(struct strict *s)
 {
-    run_all(s);
-    for (int i = 0; i < 2; i++) {
-        s->order[i].seen = s->order[!i].given;
-        s->order[i].touches = 0;
-    }
+    wait_for(s, RT_BESIDE, s->order[RT_BESIDE].given);
+    wait_for(s, RT_COMPUTE, s->order[RT_COMPUTE].given);
 }
 
 /* Room for an item of `bytes` at the end of an order. */
@@ -266,7 +288,7 @@ static int say_failed(const struct strict *s, rt_err *err)
 static int sync_strict(rt_dev *d, rt_err *err)
 {
     struct strict *s = d->state;
-    settle(s);
+    wait_for_operations(s);
     return say_failed(s, err);
 }
 
@@ -379,24 +401,18 @@ static void mark_set(rt_dev *d, rt_mark *m, rt_order of)
     m->at = p;
 }
 
-static void follow(struct strict *s, const struct point *p)
-{
-    struct order *o = &s->order[!p->of];
-    o->seen = rt_max(o->seen, p->number);
-}
-
 static void mark_follow(rt_dev *d, const rt_mark *m, rt_order order)
 {
     const struct point *p = m->at;
+    struct order *o = &((struct strict *)d->state)->order[order];
     if (p->of != order)
-        follow(d->state, p);
+        o->seen = rt_max(o->seen, p->number);
 }
 
 static int mark_wait(rt_dev *d, const rt_mark *m, rt_err *err)
 {
     const struct point *p = m->at;
-    run_open(d->state, p->of, p->number);
-    follow(d->state, p);
+    wait_for(d->state, p->of, p->number);
     return say_failed(d->state, err);
 }
 
@@ -740,6 +756,7 @@ static int open_strict(rt_dev *d, int index, int threads, rt_err *err)
 static void close_strict(rt_dev *d)
 {
     struct strict *s = d->state;
+    settle(s);
     rt_dev_close(s->cpu);
     for (int i = 0; i < 2; i++) {
         free(s->order[i].queue);
