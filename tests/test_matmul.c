@@ -839,7 +839,7 @@ static void check_pieces(int kind)
             poison(d);
             rt_matmul_grouped(d, &t.c, &t.a, false, &t.b, false, &t.offset, 0.0f);
             receive(d, &ct, &t);
-            ck_assert_msg(wrong(d, c, wide, far, rows * K, N, false) == 0, "%s: gradient",
+            ck_assert_msg(wrong(d, c, wide, far, rows * K, N, RT_U8, false) == 0, "%s: gradient",
                           about(d));
             free(c);
         }

@@ -112,7 +112,8 @@ TEAM_FN void rt_scatter_add_rows_unit(const struct rt_args_scatter_add_rows *a, 
                                       float *scratch)
 {
     const int32_t *index = team_i32(&a->index);
-    int lane = threadIdx.x % 32, lanes_here = rt_min(32, (int)blockDim.x - (int)threadIdx.x + lane);
+    int lane = (int)threadIdx.x % 32;
+    int lanes_here = (int)rt_min(32, (int)blockDim.x - (int)threadIdx.x + lane);
     (void)scratch;
     for (int64_t r = 0; r < a->y.dim[0]; r += lanes_here) {
         bool same = r + lane < a->y.dim[0] && index[r + lane] == index[unit];
