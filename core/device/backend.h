@@ -32,6 +32,7 @@ typedef struct rt_attention_shape {
     int64_t heads, kv_heads, dk, dv;
     int64_t pages; /* of a sequence's table; 0: keys are rows of the batch */
     bool backward;
+    rt_dtype act; /* of q, k, v and what is made of them */
 } rt_attention_shape;
 
 typedef struct rt_backend {

@@ -40,7 +40,7 @@ void rt_cost_attention(rt_dev *d, const rt_attention_shape *s)
 void rt_cost_cache(rt_dev *d, const rt_attention_shape *s, bool v_in_k)
 {
     if (d->dry)
-        d->cost.bytes += 4.0 * keys_seen(s) * (double)s->kv_heads *
+        d->cost.bytes += (double)rt_dtype_bytes(d->act, 1) * keys_seen(s) * (double)s->kv_heads *
                          (double)(s->dk + (v_in_k ? 0 : s->dv));
 }
 

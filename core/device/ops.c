@@ -297,7 +297,8 @@ static rt_attention_shape shape_of(const rt_tensor *q, const rt_tensor *k, const
                                  .heads = q->dim[1],
                                  .kv_heads = k->dim[1],
                                  .dk = q->dim[2],
-                                 .dv = v->dim[2] };
+                                 .dv = v->dim[2],
+                                 .act = q->dtype };
 }
 
 static void check_attention(const rt_dev *d, const char *op, const rt_tensor *out, const rt_tensor *lse,
@@ -412,7 +413,8 @@ void rt_attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt
                              .kv_heads = kv->heads,
                              .dk = kv->dk,
                              .dv = kv->dv,
-                             .pages = rows->page.dim[1] };
+                             .pages = rows->page.dim[1],
+                             .act = q->dtype };
     rt_cost_attention(d, &s);
     rt_cost_cache(d, &s, kv->v_in_k);
     MOVES(d, out, q);

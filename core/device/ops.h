@@ -50,8 +50,9 @@ typedef struct rt_rows {
     rt_tensor page;   /* (S,P) i32; only for cached attention */
 } rt_rows;
 
-/* Keys and values of one layer, all heads: a pool of pages. Which sequence a page belongs to is not
-   known here: a full page may stand in the tables of several. The layout is the backend's. */
+/* Keys and values of one layer, all heads: a pool of pages, in what the device keeps activations in
+   (rt_dev_facts.act). Which sequence a page belongs to is not known here: a full page may stand in
+   the tables of several. The layout is the backend's. */
 enum { RT_KV_PAGE = 64 }; /* tokens of a page */
 typedef struct rt_kv {
     void *data; /* rt_kv_bytes() of backend memory */

@@ -1,13 +1,14 @@
 /* attention.cu: attention in f32 for any head width: forward, backward and over the paged cache; a
    block works on one query row and head (forward, dq) or one key row and head (dk, dv), which reads
-   its keys in tiles; softmax is made online. No atomics: every output has one writer, so two runs
-   give the same bits. Chooses who computes: a device that rounds to bf16 gives what the forms of
+   its keys in tiles; softmax is made online. Sums stay in shared memory until they are whole, so
+   that an output in bf16 is rounded once. No atomics: every output has one writer, so two runs give
+   the same bits. Chooses who computes: a device that rounds to bf16 gives what the forms of
    attention_flash.cu, attention_flash_back.cu and attention_paged.cu hold to them. */
 #include "core/device/cuda/attention.h"
 
 enum { THREADS = 128, WIDTH_MAX = 640 /* of a head */, KEYS = 128 /* of a tile */ };
 
-TEAM_FN float dot_rows(const float *x, const float *y, int64_t n)
+template <typename X> TEAM_FN float dot_rows(X x, struct elements y, int64_t n)
 {
     float sum = 0.0f;
     for (int64_t i = 0; i < n; i++)
@@ -20,10 +21,10 @@ static __global__ void attention_forward_kernel(const struct attention p)
 {
     BLOCK_SHARED(float, weight, KEYS);
     BLOCK_SHARED(float, q, WIDTH_MAX);
+    BLOCK_SHARED(float, out, WIDTH_MAX);
     int64_t row = blockIdx.x, head = blockIdx.y, kv = head / (p.heads / p.kv_heads);
     const struct view v = view_of(&p, row);
-    const float *from = p.q + (row * p.heads + head) * p.width_k;
-    float *out = p.out + (row * p.heads + head) * p.width_v;
+    const struct elements from = p.q.from((row * p.heads + head) * p.width_k);
     float max = p.sinks ? p.sinks[head] : -INFINITY, sum = p.sinks ? 1.0f : 0.0f;
     for (int64_t i = team_rank(); i < p.width_k; i += team_size())
         q[i] = from[i];
@@ -54,7 +55,7 @@ static __global__ void attention_forward_kernel(const struct attention p)
         team_sync();
     }
     for (int64_t i = team_rank(); i < p.width_v; i += team_size())
-        out[i] = out[i] / sum;
+        p.out.put((row * p.heads + head) * p.width_v + i, out[i] / sum);
     if (p.lse && team_rank() == 0)
         p.lse[row * p.heads + head] = max + rt_logf(sum);
 }
@@ -63,12 +64,12 @@ static __global__ void attention_forward_kernel(const struct attention p)
 static __global__ void attention_backward_q_kernel(const struct attention p)
 {
     BLOCK_SHARED(float, slope, KEYS);
+    BLOCK_SHARED(float, dq, WIDTH_MAX);
     int64_t row = blockIdx.x, head = blockIdx.y, kv = head / (p.heads / p.kv_heads);
     int64_t at = row * p.heads + head;
     const struct view v = view_of(&p, row);
-    const float *q = p.q + at * p.width_k, *dout = p.dout + at * p.width_v;
-    float *dq = p.dq + at * p.width_k;
-    float delta = team_dot(dout, p.out + at * p.width_v, p.width_v), lse = p.lse[at];
+    const struct elements q = p.q.from(at * p.width_k), dout = p.dout.from(at * p.width_v);
+    float delta = dot_rows(dout, p.out.from(at * p.width_v), p.width_v), lse = p.lse[at];
     for (int64_t i = team_rank(); i < p.width_k; i += team_size())
         dq[i] = 0.0f;
     for (int64_t t0 = v.first; t0 < v.end; t0 += KEYS) {
@@ -87,6 +88,8 @@ static __global__ void attention_backward_q_kernel(const struct attention p)
         }
         team_sync();
     }
+    for (int64_t i = team_rank(); i < p.width_k; i += team_size())
+        p.dq.put(at * p.width_k + i, dq[i]);
 }
 
 /* block: a key row and a key head, over the query rows that see it and the heads of its group */
@@ -94,10 +97,11 @@ static __global__ void attention_backward_k_kernel(const struct attention p)
 {
     BLOCK_SHARED(float, slope, KEYS);
     BLOCK_SHARED(float, weight, KEYS);
+    BLOCK_SHARED(float, dk, WIDTH_MAX);
+    BLOCK_SHARED(float, dv, WIDTH_MAX);
     int64_t row = blockIdx.x, kv = blockIdx.y, group = p.heads / p.kv_heads;
     int64_t s = segment_of(&p, row), end = p.offset[s + 1], at = row * p.kv_heads + kv;
-    const float *k = p.k + at * p.width_k, *v = p.v + at * p.width_v;
-    float *dk = p.dk + at * p.width_k, *dv = p.dv + at * p.width_v;
+    const struct elements k = p.k.from(at * p.width_k), v = p.v.from(at * p.width_v);
     if (p.window)
         end = rt_min(end, row + p.window);
     for (int64_t i = team_rank(); i < p.width_k; i += team_size())
@@ -109,10 +113,10 @@ static __global__ void attention_backward_k_kernel(const struct attention p)
             int64_t tiles = rt_min(KEYS, end - r0);
             for (int64_t j = team_rank(); j < tiles; j += team_size()) {
                 int64_t qat = (r0 + j) * p.heads + head;
-                const float *dout = p.dout + qat * p.width_v;
-                float score = p.scale * dot_rows(p.q + qat * p.width_k, k, p.width_k);
+                const struct elements dout = p.dout.from(qat * p.width_v);
+                float score = p.scale * dot_rows(p.q.from(qat * p.width_k), k, p.width_k);
                 float w = rt_expf(score - p.lse[qat]);
-                float delta = dot_rows(dout, p.out + qat * p.width_v, p.width_v);
+                float delta = dot_rows(dout, p.out.from(qat * p.width_v), p.width_v);
                 weight[j] = w;
                 slope[j] = w * (dot_rows(dout, v, p.width_v) - delta) * p.scale;
             }
@@ -131,20 +135,23 @@ static __global__ void attention_backward_k_kernel(const struct attention p)
             }
             team_sync();
         }
+    for (int64_t i = team_rank(); i < p.width_k; i += team_size())
+        p.dk.put(at * p.width_k + i, dk[i]);
+    for (int64_t i = team_rank(); i < p.width_v; i += team_size())
+        p.dv.put(at * p.width_v + i, dv[i]);
 }
 
-/* block: a row */
-static __global__ void kv_append_kernel(const struct attention p, float *cache)
+/* block: a row and a key head; to: all of the cache */
+static __global__ void kv_append_kernel(const struct attention p, struct elements to)
 {
-    int64_t row = blockIdx.x, s = segment_of(&p, row), pos = p.pos[row];
-    int64_t page = p.page[s * p.pages + pos / RT_KV_PAGE], t = pos % RT_KV_PAGE;
-    float *keys = cache + page * page_floats(&p), *values = keys + RT_KV_PAGE * p.kv_heads * p.width_k;
-    for (int64_t i = team_rank(); i < p.kv_heads * p.width_k; i += team_size())
-        keys[(i / p.width_k * RT_KV_PAGE + t) * p.width_k + i % p.width_k] =
-            p.k[row * p.kv_heads * p.width_k + i];
-    for (int64_t i = team_rank(); !p.v_in_k && i < p.kv_heads * p.width_v; i += team_size())
-        values[(i / p.width_v * RT_KV_PAGE + t) * p.width_v + i % p.width_v] =
-            p.v[row * p.kv_heads * p.width_v + i];
+    int64_t row = blockIdx.x, head = blockIdx.y, s = segment_of(&p, row), t = p.pos[row];
+    int64_t page = p.page[s * p.pages + t / RT_KV_PAGE], at = row * p.kv_heads + head;
+    const struct elements k = p.k.from(at * p.width_k), v = p.v.from(at * p.width_v);
+    int64_t key = key_in_cache(&p, page, t, head), value = value_in_cache(&p, page, t, head);
+    for (int64_t i = team_rank(); i < cache_row(p.width_k); i += team_size())
+        to.put(key + i, i < p.width_k ? k[i] : 0.0f);
+    for (int64_t i = team_rank(); !p.v_in_k && i < cache_row(p.width_v); i += team_size())
+        to.put(value + i, i < p.width_v ? v[i] : 0.0f);
 }
 
 /* --- launches ------------------------------------------------------------------------------------- */
@@ -162,7 +169,7 @@ static struct attention base_of(const rt_tensor *q, int64_t kv_heads, int64_t wi
                                 const rt_rows *rows, const rt_attention_rule *rule)
 {
     struct attention p = {};
-    p.q = rt_f32(q);
+    p.q = elements_of(q);
     p.offset = rt_i32(&rows->offset);
     p.n = rows->n, p.segments = rows->s;
     p.heads = q->dim[1], p.kv_heads = kv_heads;
@@ -175,14 +182,15 @@ static struct attention base_of(const rt_tensor *q, int64_t kv_heads, int64_t wi
     return p;
 }
 
-static struct attention cache_of(const rt_kv *kv, const rt_rows *rows)
+static struct elements cache_of(const rt_dev *d, const rt_kv *kv)
 {
-    struct attention p = {};
-    p.offset = rt_i32(&rows->offset), p.pos = rt_i32(&rows->pos), p.page = rt_i32(&rows->page);
-    p.n = rows->n, p.segments = rows->s, p.pages = rows->page.dim[1];
-    p.kv_heads = kv->heads, p.width_k = kv->dk, p.width_v = kv->dv, p.v_in_k = kv->v_in_k;
-    p.cache = (const float *)kv->data;
-    return p;
+    return { kv->data, d->act == RT_BF16 };
+}
+
+static void use_pages(struct attention *p, const rt_rows *rows, bool v_in_k)
+{
+    p->pos = rt_i32(&rows->pos), p->page = rt_i32(&rows->page), p->pages = rows->page.dim[1];
+    p->v_in_k = v_in_k;
 }
 
 static void attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const rt_tensor *q,
@@ -190,7 +198,7 @@ static void attention_forward(rt_dev *d, rt_tensor *out, rt_tensor *lse, const r
                         const rt_attention_rule *rule)
 {
     struct attention p = base_of(q, k->dim[1], v->dim[2], rows, rule);
-    p.k = rt_f32(k), p.v = rt_f32(v), p.out = rt_f32(out), p.lse = rt_f32(lse);
+    p.k = elements_of(k), p.v = elements_of(v), p.out = elements_of(out), p.lse = rt_f32(lse);
     if (p.n && !(rt_cuda_of(d)->bf16 && rt_flash_forward(d, &p)))
         LAUNCH(attention_forward_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
                rt_cuda_of(d)->stream, p);
@@ -203,8 +211,9 @@ static void attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tenso
                          const rt_rows *rows, const rt_attention_rule *rule)
 {
     struct attention p = base_of(q, k->dim[1], v->dim[2], rows, rule);
-    p.k = rt_f32(k), p.v = rt_f32(v), p.out = rt_f32(out), p.lse = rt_f32(lse);
-    p.dout = rt_f32(dout), p.dq = rt_f32(dq), p.dk = rt_f32(dk), p.dv = rt_f32(dv);
+    p.k = elements_of(k), p.v = elements_of(v), p.out = elements_of(out), p.lse = rt_f32(lse);
+    p.dout = elements_of(dout), p.dq = elements_of(dq);
+    p.dk = elements_of(dk), p.dv = elements_of(dv);
     if (p.n && !(rt_cuda_of(d)->bf16 && rt_flash_backward(d, &p))) {
         LAUNCH(attention_backward_q_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
                rt_cuda_of(d)->stream, p);
@@ -217,10 +226,10 @@ static void attention_backward(rt_dev *d, rt_tensor *dq, rt_tensor *dk, rt_tenso
 static void attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, const rt_kv *kv,
                        const rt_rows *rows, const rt_attention_rule *rule)
 {
-    struct attention p = base_of(q, kv->heads, kv->dv, rows, rule), c = cache_of(kv, rows);
-    p.pos = c.pos, p.page = c.page, p.pages = c.pages, p.cache = c.cache, p.v_in_k = c.v_in_k;
-    p.out = rt_f32(out);
-    if (p.n && !(rt_cuda_of(d)->bf16 && rt_paged_attention(d, &p)))
+    struct attention p = base_of(q, kv->heads, kv->dv, rows, rule);
+    use_pages(&p, rows, kv->v_in_k);
+    p.k = p.v = cache_of(d, kv), p.out = elements_of(out);
+    if (p.n && !(p.k.bf16 && rt_paged_attention(d, &p)))
         LAUNCH(attention_forward_kernel, dim3((unsigned)p.n, (unsigned)p.heads), threads(), 0,
                rt_cuda_of(d)->stream, p);
     rt_cuda_launched(d, "attention over the cache");
@@ -229,29 +238,30 @@ static void attention_cached(rt_dev *d, rt_tensor *out, const rt_tensor *q, cons
 static void kv_append(rt_dev *d, rt_kv *kv, const rt_tensor *k, const rt_tensor *v,
                        const rt_rows *rows)
 {
-    struct attention p = cache_of(kv, rows);
-    p.k = rt_f32(k), p.v = v ? rt_f32(v) : NULL;
+    struct attention p = {};
+    use_pages(&p, rows, kv->v_in_k);
+    p.k = elements_of(k), p.v = elements_of(v ? v : k); /* of no use where they are columns of k */
+    p.offset = rt_i32(&rows->offset), p.n = rows->n, p.segments = rows->s;
+    p.kv_heads = kv->heads, p.width_k = kv->dk, p.width_v = kv->dv;
+    const struct elements to = cache_of(d, kv);
     if (p.n)
-        LAUNCH(kv_append_kernel, (unsigned)p.n, threads(), 0, rt_cuda_of(d)->stream, p,
-               (float *)kv->data);
+        LAUNCH(kv_append_kernel, dim3((unsigned)p.n, (unsigned)p.kv_heads), threads(), 0,
+               rt_cuda_of(d)->stream, p, to);
     rt_cuda_launched(d, "the cache");
 }
 
-static int64_t kv_floats(const rt_kv *kv) /* of a page */
+static int64_t page_bytes(const rt_dev *d, const rt_kv *kv)
 {
-    return RT_KV_PAGE * kv->heads * (kv->dk + (kv->v_in_k ? 0 : kv->dv));
+    return rt_dtype_bytes(d->act, cache_page(kv->heads, kv->dk, kv->dv, kv->v_in_k));
 }
 
-static int64_t kv_bytes(rt_dev *d, const rt_kv *kv)
-{
-    (void)d;
-    return kv->pages * kv_floats(kv) * (int64_t)sizeof(float);
-}
+static int64_t kv_bytes(rt_dev *d, const rt_kv *kv) { return kv->pages * page_bytes(d, kv); }
 
 static void kv_copy(rt_dev *d, rt_kv *kv, int64_t to, int64_t from)
 {
-    rt_tensor y = rt_tensor_1((float *)kv->data + to * kv_floats(kv), RT_F32, kv_floats(kv));
-    rt_tensor x = rt_tensor_1((float *)kv->data + from * kv_floats(kv), RT_F32, kv_floats(kv));
+    int64_t bytes = page_bytes(d, kv);
+    rt_tensor y = rt_tensor_1((uint8_t *)kv->data + to * bytes, RT_U8, bytes);
+    rt_tensor x = rt_tensor_1((uint8_t *)kv->data + from * bytes, RT_U8, bytes);
     if (to != from)
         d->ops->copy(d, &y, &x);
 }

@@ -1,6 +1,8 @@
 /* attention.h: what the files of attention share: the arguments of a launch, which keys a row sees,
    and the layout of the cache: [page][head][token][Dk], then, when values are not columns of the
-   keys, [page][head][token][Dv] behind all keys of the page. Private to core/device/cuda. */
+   keys, [page][head][token][Dv] behind all keys of the page. Its elements are what the device keeps
+   activations in, its rows whole groups of 8 of them, which cp.async moves; past Dk and Dv they are
+   0. Private to core/device/cuda. */
 #ifndef RT_CUDA_ATTENTION_H
 #define RT_CUDA_ATTENTION_H
 
@@ -8,15 +10,38 @@
 
 #include "core/device/kernels/team.h"
 
+/* Elements as memory holds them: f32, or bf16, rounded when they are put there. */
+struct elements {
+    void *data;
+    bool bf16;
+    __device__ float operator[](int64_t i) const
+    {
+        return bf16 ? bf16_value(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+    }
+    __device__ void put(int64_t i, float x) const
+    {
+        if (bf16)
+            ((uint16_t *)data)[i] = (uint16_t)bf16_bits(x);
+        else
+            ((float *)data)[i] = x;
+    }
+    __device__ struct elements from(int64_t i) const /* those from i on */
+    {
+        return { (uint8_t *)data + i * (bf16 ? 2 : 4), bf16 };
+    }
+};
+static inline struct elements elements_of(const rt_tensor *t)
+{
+    return { t->data, t->dtype == RT_BF16 };
+}
+
 struct attention {
-    const float *q, *k, *v;
-    float *out, *lse; /* lse NULL over a cache */
-    const float *dout;
-    float *dq, *dk, *dv;
+    struct elements q, k, v; /* over a cache k and v are all of it */
+    struct elements out, dout, dq, dk, dv;
+    float *lse;                         /* NULL over a cache */
     const int32_t *offset, *pos, *page; /* page NULL: keys are rows */
     const float *sinks;
     int64_t n, segments, heads, kv_heads, width_k, width_v, window, pages;
-    const float *cache;
     bool v_in_k;
     float scale;
 };
@@ -58,30 +83,37 @@ TEAM_FN struct view view_of(const struct attention *p, int64_t row)
 }
 
 /* A page holds the keys of all heads, then their values. */
-TEAM_FN int64_t page_floats(const struct attention *p)
+RT_BOTH int64_t cache_row(int64_t width) { return rt_align_up(width, 8); }
+RT_BOTH int64_t cache_page(int64_t heads, int64_t dk, int64_t dv, bool v_in_k)
 {
-    return RT_KV_PAGE * p->kv_heads * (p->width_k + (p->v_in_k ? 0 : p->width_v));
+    return RT_KV_PAGE * heads * (cache_row(dk) + (v_in_k ? 0 : cache_row(dv)));
 }
 
-TEAM_FN const float *key_at(const struct attention *p, const struct view *v, int64_t t,
-                            int64_t head)
+/* Token t's place in it, of values too where they are keys. */
+TEAM_FN int64_t key_in_cache(const struct attention *p, int64_t page, int64_t t, int64_t head)
 {
-    if (!v->page)
-        return p->k + ((v->row0 + t) * p->kv_heads + head) * p->width_k;
-    return p->cache + v->page[t / RT_KV_PAGE] * page_floats(p) +
-           (head * RT_KV_PAGE + t % RT_KV_PAGE) * p->width_k;
+    return page * cache_page(p->kv_heads, p->width_k, p->width_v, p->v_in_k) +
+           (head * RT_KV_PAGE + t % RT_KV_PAGE) * cache_row(p->width_k);
+}
+TEAM_FN int64_t value_in_cache(const struct attention *p, int64_t page, int64_t t, int64_t head)
+{
+    return p->v_in_k ? key_in_cache(p, page, t, head)
+                     : key_in_cache(p, page, 0, p->kv_heads) +
+                           (head * RT_KV_PAGE + t % RT_KV_PAGE) * cache_row(p->width_v);
 }
 
-TEAM_FN const float *value_at(const struct attention *p, const struct view *v, int64_t t,
-                              int64_t head)
+TEAM_FN struct elements key_at(const struct attention *p, const struct view *v, int64_t t,
+                               int64_t head)
 {
-    if (!v->page)
-        return p->v + ((v->row0 + t) * p->kv_heads + head) * p->width_v;
-    if (p->v_in_k)
-        return key_at(p, v, t, head);
-    return p->cache + v->page[t / RT_KV_PAGE] * page_floats(p) +
-           RT_KV_PAGE * p->kv_heads * p->width_k +
-           (head * RT_KV_PAGE + t % RT_KV_PAGE) * p->width_v;
+    return p->k.from(v->page ? key_in_cache(p, v->page[t / RT_KV_PAGE], t, head)
+                             : ((v->row0 + t) * p->kv_heads + head) * p->width_k);
+}
+
+TEAM_FN struct elements value_at(const struct attention *p, const struct view *v, int64_t t,
+                                 int64_t head)
+{
+    return p->v.from(v->page ? value_in_cache(p, v->page[t / RT_KV_PAGE], t, head)
+                             : ((v->row0 + t) * p->kv_heads + head) * p->width_v);
 }
 
 #endif

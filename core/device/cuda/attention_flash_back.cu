@@ -3,18 +3,19 @@
    and the heads of the group, in this order. Scores are made twice, 7 products instead of 5; in
    return every output has one writer, without atomics. A warp has 16 rows to itself: scores, their
    gradients and outputs stay in its registers, which is what bounds the forms: dk and dv of 128
-   columns are 128 floats a thread, and with them 248 registers (nvcc 13, sm_89), 255 where keys are
+   columns are 128 floats a thread, and with them 250 registers (nvcc 13, sm_89), 255 where keys are
    192 wide; of 256 columns a block makes half. What streams by has two buffers: the next is on its
    way while one is worked on; 48, 72, 96, 60, 96 KB of shared memory. */
 #include "core/device/cuda/flash.h"
 
-/* ROWS rows of x (DK wide) and y (DV), which begin `row` rows on, as the next group. */
+/* ROWS rows of x (dk wide) and y (dv), which begin `row` rows on, as the next group. */
 template <int DK, int DV, int ROWS, int THREADS>
-LANES_FN void load_stage(uint16_t *to, const uint16_t *x, const uint16_t *y, int64_t row,
-                         int64_t heads, int rows)
+LANES_FN void load_stage(const struct flash *p, uint16_t *to, const uint16_t *x, const uint16_t *y,
+                         int64_t row, int64_t heads, int rows)
 {
-    load_tile<DK, ROWS, THREADS>(to, x + row * heads * DK, heads * DK, rows);
-    load_tile<DV, ROWS, THREADS>(to + ROWS * DK, y + row * heads * DV, heads * DV, rows);
+    load_tile<DK, ROWS, THREADS>(to, x + row * heads * p->dk, heads * p->dk, rows, p->dk);
+    load_tile<DV, ROWS, THREADS>(to + ROWS * DK, y + row * heads * p->dv, heads * p->dv, rows,
+                                 p->dv);
     copy_commit();
 }
 
@@ -31,8 +32,8 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_q_kernel(con
         return;
     int64_t heads = p.a.heads, kv_heads = p.a.kv_heads;
     int64_t head = blockIdx.x, kv = head / (heads / kv_heads), at = (t.first + t.at) * heads + head;
-    const uint16_t *keys = p.k + (t.first * kv_heads + kv) * DK;
-    const uint16_t *values = p.v + (t.first * kv_heads + kv) * DV;
+    const uint16_t *keys = p.k + (t.first * kv_heads + kv) * p.dk;
+    const uint16_t *values = p.v + (t.first * kv_heads + kv) * p.dv;
     int lane = threadIdx.x % 32, warp_row = threadIdx.x / 32 * 16, row = t.at + warp_row;
     int end = (int)rt_min(t.at + ROWS, t.n);
     int key = (int)rt_max(0, t.at - p.window + 1) / KEYS * KEYS;
@@ -43,15 +44,15 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_q_kernel(con
         lse2[i] = r < t.n ? p.lse2[head * p.a.n + t.first + r] : INFINITY; /* weights are 0 */
         delta[i] = r < t.n ? p.delta[head * p.a.n + t.first + r] : 0.0f;
     }
-    load_tile<DK, ROWS, THREADS>(q, p.q + at * DK, heads * DK, t.n - t.at);
-    load_tile<DV, ROWS, THREADS>(dout, p.dout + at * DV, heads * DV, t.n - t.at);
-    load_stage<DK, DV, KEYS, THREADS>(stage, keys, values, key, kv_heads, t.n - key);
+    load_tile<DK, ROWS, THREADS>(q, p.q + at * p.dk, heads * p.dk, t.n - t.at, p.dk);
+    load_tile<DV, ROWS, THREADS>(dout, p.dout + at * p.dv, heads * p.dv, t.n - t.at, p.dv);
+    load_stage<DK, DV, KEYS, THREADS>(&p, stage, keys, values, key, kv_heads, t.n - key);
     for (; key < end; key += KEYS) {
         const uint16_t *k = stage, *v = stage + KEYS * DK;
         copy_wait<0>();
         __syncthreads(); /* this stage is there, the other one done with */
         if (key + KEYS < end)
-            load_stage<DK, DV, KEYS, THREADS>(other, keys, values, key + KEYS, kv_heads,
+            load_stage<DK, DV, KEYS, THREADS>(&p, other, keys, values, key + KEYS, kv_heads,
                                               t.n - key - KEYS);
         stage = other, other = (uint16_t *)k;
         if (key > row + 15 || row - (key + KEYS - 1) >= p.window) /* the whole warp sees none */
@@ -72,7 +73,7 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_q_kernel(con
         add_weighted<DK, KEYS, DK>(dq, ds, k, 0);
     }
     const float by[2] = { p.a.scale, p.a.scale };
-    put_rows<DK>(p.a.dq + ((t.first + row) * heads + head) * p.a.width_k, heads * p.a.width_k,
+    put_rows<DK>(p.a.dq.from(((t.first + row) * heads + head) * p.a.width_k), heads * p.a.width_k,
                  p.a.width_k, t.n - row, 0, dq, by);
 }
 
@@ -95,8 +96,8 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_k_kernel(con
     int end = (int)rt_min(t.at + KEYS - 1 + (int64_t)p.window, t.n);
     int tiles = (end - t.at + ROWS - 1) / ROWS, group = (int)(heads / kv_heads);
     float dk[PART_K / 8][4] = {}, dv[PART_V / 8][4] = {};
-    load_tile<DK, KEYS, THREADS>(k, p.k + at * DK, kv_heads * DK, t.n - t.at);
-    load_tile<DV, KEYS, THREADS>(v, p.v + at * DV, kv_heads * DV, t.n - t.at);
+    load_tile<DK, KEYS, THREADS>(k, p.k + at * p.dk, kv_heads * p.dk, t.n - t.at, p.dk);
+    load_tile<DV, KEYS, THREADS>(v, p.v + at * p.dv, kv_heads * p.dv, t.n - t.at, p.dv);
     for (int i = -1; i < tiles * group; i++) {
         if (i >= 0) {
             copy_wait<0>();
@@ -105,8 +106,8 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_k_kernel(con
         if (i + 1 < tiles * group) {
             int64_t h = kv * group + (i + 1) / tiles;
             int r = t.at + (i + 1) % tiles * ROWS;
-            load_stage<DK, DV, ROWS, THREADS>(other, p.q + (t.first * heads + h) * DK,
-                                              p.dout + (t.first * heads + h) * DV, r, heads,
+            load_stage<DK, DV, ROWS, THREADS>(&p, other, p.q + (t.first * heads + h) * p.dk,
+                                              p.dout + (t.first * heads + h) * p.dv, r, heads,
                                               t.n - r);
         }
         const uint16_t *q = stage, *dout = stage + ROWS * DK;
@@ -138,9 +139,9 @@ static __global__ void __launch_bounds__(WARPS * 32) flash_backward_k_kernel(con
     }
     const float by[2] = { p.a.scale, p.a.scale }, one[2] = { 1.0f, 1.0f };
     at = (t.first + key) * kv_heads + kv;
-    put_rows<PART_K>(p.a.dk + at * p.a.width_k, kv_heads * p.a.width_k, p.a.width_k, t.n - key,
+    put_rows<PART_K>(p.a.dk.from(at * p.a.width_k), kv_heads * p.a.width_k, p.a.width_k, t.n - key,
                      column_k, dk, by);
-    put_rows<PART_V>(p.a.dv + at * p.a.width_v, kv_heads * p.a.width_v, p.a.width_v, t.n - key,
+    put_rows<PART_V>(p.a.dv.from(at * p.a.width_v), kv_heads * p.a.width_v, p.a.width_v, t.n - key,
                      column_v, dv, one);
 }
 

@@ -1,10 +1,12 @@
 /* attention_paged.cu: attention over the paged cache on tensor cores, of one new row a sequence or
-   of many. The cache is f32 and is rounded to bf16 on its way into shared memory, which is what a
-   block waits for: so 16 pairs of a row and a head of one group share what is read of it (a group's
-   heads on one row when decoding, all heads of MLA over its latent), and the keys of a sequence are
-   split over blocks, SPLIT a block. Splits lie where positions say, and a second kernel joins them
-   in ascending order: a row's bits depend neither on the batch nor on how a sequence was cut into
-   calls. A warp makes the scores of 8 of a page's keys, then its share of the columns. */
+   of many. Reading the cache, which is bf16, is what a block waits for: keys come by cp.async while
+   the values before them are summed, values while their keys are weighed (not where they are
+   columns of the keys, for which there is no second buffer); 16 pairs of a row and a head of one
+   group share what is read of it (a group's heads on one row when decoding, all heads of MLA over
+   its latent), and the keys of a sequence are split over blocks, SPLIT a block. Splits lie where
+   positions say, and a second kernel joins them in ascending order: a row's bits depend neither on
+   the batch nor on how a sequence was cut into calls. A warp makes the scores of 8 of a page's
+   keys, then its share of the columns. */
 #include "core/device/cuda/flash.h"
 
 enum {
@@ -64,28 +66,17 @@ LANES_FN bool find_pairs(const struct paged *p, int64_t slot, struct pairs *out)
     return left > 0;
 }
 
-/* Tile (KEYS or ROWS, wide) bf16 = rows of `width` f32, 0 past it and from `rows` on; a warp a row.
-   at(row): where a row begins. */
-template <int COUNT, typename AT>
-LANES_FN void fill_tile(uint16_t *tile, int pitch, int wide, int width, int rows, AT at)
+/* A page's rows of a head on their way into a tile (KEYS,wide), 8 threads a row; from `rows` on,
+   and past the cache's columns, 0. */
+LANES_FN void load_page(uint16_t *tile, int pitch, int wide, const uint16_t *from, int step,
+                        int rows)
 {
-    int lane = threadIdx.x % 32;
     UNROLL
-    for (int i = 0; i < COUNT / WARPS; i++) {
-        int row = i * WARPS + threadIdx.x / 32;
-        const float *x = row < rows ? at(row) : NULL;
-        for (int c = lane * 4; c < wide; c += 128) {
-            float4 f = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (x && width % 4 == 0 && c < width) { /* rows begin on 16 bytes */
-                f = *(const float4 *)(const void *)(x + c);
-            } else if (x) {
-                f.x = c < width ? x[c] : 0.0f;
-                f.y = c + 1 < width ? x[c + 1] : 0.0f;
-                f.z = c + 2 < width ? x[c + 2] : 0.0f;
-                f.w = c + 3 < width ? x[c + 3] : 0.0f;
-            }
-            *(uint2 *)(void *)(tile + row * pitch + c) = make_uint2(bf16_pair(f.x, f.y),
-                                                                    bf16_pair(f.z, f.w));
+    for (int i = 0; i < KEYS; i += THREADS / 8) {
+        int row = i + threadIdx.x / 8;
+        for (int c = threadIdx.x % 8 * 8; c < wide; c += 64) {
+            bool is = row < rows && c < step;
+            copy_async(tile + row * pitch + c, from + (is ? row * step + c : 0), is ? 16 : 0);
         }
     }
 }
@@ -135,20 +126,25 @@ static __global__ void __launch_bounds__(THREADS, 1) paged_split_kernel(const st
     int64_t head = kv * group + (t.first + rt_min(pair, t.n - 1)) % group;
     int64_t pos = p.a.pos[row];
     float max = -INFINITY, sum = 0.0f, o[NV][4] = {};
-    fill_tile<ROWS>(q, pitch_k, p.wide_k, (int)p.a.width_k, t.n, [&](int i) {
-        int64_t r = t.row0 + (t.first + i) / group, h = kv * group + (t.first + i) % group;
-        return p.a.q + (r * heads + h) * p.a.width_k;
-    });
-    const struct view view = { 0, 0, 0, p.a.page + t.segment * p.a.pages };
+    const int32_t *page = p.a.page + t.segment * p.a.pages;
+    const uint16_t *cache = (const uint16_t *)p.a.k.data;
+    auto load_keys = [&](int64_t first) {
+        load_page(k, pitch_k, p.wide_k, cache + key_in_cache(&p.a, page[first / KEYS], 0, kv),
+                  (int)cache_row(p.a.width_k), (int)rt_min(KEYS, high - first));
+        copy_commit();
+    };
+    load_keys(key);
+    const struct elements from = p.a.q.from((row * heads + head) * p.a.width_k);
+    for (int c = threadIdx.x % 16 * 8; c < p.wide_k; c += 128)
+        *(uint4 *)(void *)(q + pair * pitch_k + c) = chunk_of(from, c, (int)p.a.width_k);
     for (; key < high; key += KEYS) {
-        int rows = (int)rt_min(KEYS, high - key);
-        const float *keys = key_at(&p.a, &view, key, kv), *values = value_at(&p.a, &view, key, kv);
-        fill_tile<KEYS>(k, pitch_k, p.wide_k, (int)p.a.width_k, rows,
-                        [&](int i) { return keys + i * p.a.width_k; });
-        if (!p.a.v_in_k)
-            fill_tile<KEYS>(v, pitch_v, p.wide_v, (int)p.a.width_v, rows,
-                            [&](int i) { return values + i * p.a.width_v; });
-        __syncthreads();
+        copy_wait<0>();
+        __syncthreads(); /* keys are there; values, weights and back are done with */
+        if (!p.a.v_in_k) {
+            load_page(v, pitch_v, p.wide_v, cache + value_in_cache(&p.a, page[key / KEYS], 0, kv),
+                      (int)cache_row(p.a.width_v), (int)rt_min(KEYS, high - key));
+            copy_commit();
+        }
         float s[4] = {};
         for (int c = 0; c < p.wide_k; c += 32) {
             uint32_t a[4], b[4];
@@ -182,7 +178,10 @@ static __global__ void __launch_bounds__(THREADS, 1) paged_split_kernel(const st
         max = top;
         if (threadIdx.x % 16 == 0)
             back[pair] = by;
-        __syncthreads();
+        copy_wait<0>();
+        __syncthreads(); /* weights and values are there; keys, if they are no values, done with */
+        if (!p.a.v_in_k && key + KEYS < high)
+            load_keys(key + KEYS);
         uint32_t w[KEYS / 16][4];
         UNROLL
         for (int i = 0; i < KEYS / 16; i++)
@@ -199,7 +198,10 @@ static __global__ void __launch_bounds__(THREADS, 1) paged_split_kernel(const st
                 mma_bf16(o[n], w[i + 1], b + 2);
             }
         }
-        __syncthreads(); /* tiles, weights and back are done with */
+        if (p.a.v_in_k && key + KEYS < high) {
+            __syncthreads(); /* the values are done with */
+            load_keys(key + KEYS);
+        }
     }
     if (threadIdx.x % 16 == 0 && pair < t.n) {
         p.max[part_of(&p, row, head, split)] = max;
@@ -239,7 +241,7 @@ static __global__ void paged_join_kernel(const struct paged p)
         float o = 0.0f;
         for (int i = first; i < end; i++)
             o = fmaf(parts[i * p.a.width_v + c], exp2_fast(max[i] - top), o);
-        p.a.out[(row * p.a.heads + head) * p.a.width_v + c] = o / all;
+        p.a.out.put((row * p.a.heads + head) * p.a.width_v + c, o / all);
     }
 }
 

@@ -1,6 +1,6 @@
 /* flash.h: what the kernels of attention on tensor cores are made of: tiles of bf16 in shared
-   memory, their products by fragments (mma.h), which rows and keys a tile holds, and the copies in
-   bf16 that they read. Private to attention_flash*.cu.
+   memory, their products by fragments (mma.h), which rows and keys a tile holds, and whose rows are
+   read as they lie. Private to attention_flash*.cu and attention_paged.cu.
 
    A tile is rows of D bf16 in chunks of 16 bytes, which is what cp.async moves and what ldmatrix
    reads of each of 8 rows at once. Chunks are exchanged inside a row so that those 8 lie in
@@ -38,10 +38,12 @@ LANES_FN float exp2_fast(float x)
     X(192, 128, 64, 4, 16, 1)                                                                      \
     X(256, 256, 32, 4, 16, 2)
 
-/* One call: the f32 side, and the workspace. */
+/* One call. Rows of bf16 in whole chunks of 16 bytes are read as they lie, others as copies in the
+   workspace whose width is the form's. */
 struct flash {
     struct attention a;
-    const uint16_t *q, *k, *v, *dout; /* (N,H,DK) (N,K,DK) (N,K,DV) (N,H,DV) bf16 */
+    const uint16_t *q, *k, *v, *dout; /* (N,H,dk) (N,K,dk) (N,K,dv) (N,H,dv) bf16 */
+    int dk, dv;                       /* multiples of 8 */
     const float *lse2, *delta;        /* (H,N): lse / ln 2, dout . out */
     float scale2;                     /* of scores, / ln 2: weights are powers of 2 */
     int window;                       /* INT32_MAX / 2 = all */
@@ -60,15 +62,17 @@ template <int D> LANES_FN int chunk_at(int row, int chunk)
     return row * D + (chunk ^ (D % 64 ? row / 2 % 4 : row % 8)) * 8;
 }
 
-/* ROWS rows, `step` bf16 apart, on their way into a tile; those from `rows` on are 0. */
+/* ROWS rows of `width`, `step` bf16 apart, on their way into a tile; those from `rows` on, and
+   columns past the width, are 0. */
 template <int D, int ROWS, int THREADS>
-LANES_FN void load_tile(uint16_t *tile, const uint16_t *from, int64_t step, int rows)
+LANES_FN void load_tile(uint16_t *tile, const uint16_t *from, int64_t step, int rows, int width)
 {
+    const int apart = (int)step; /* at most 256 columns of heads that a grid has room for */
     UNROLL_NOT
     for (int i = threadIdx.x; i < ROWS * D / 8; i += THREADS) {
         int row = i / (D / 8), chunk = i % (D / 8);
-        bool is = row < rows;
-        copy_async(tile + chunk_at<D>(row, chunk), from + (is ? row * step + chunk * 8 : 0),
+        bool is = row < rows && chunk * 8 < width;
+        copy_async(tile + chunk_at<D>(row, chunk), from + (is ? row * apart + chunk * 8 : 0),
                    is ? 16 : 0);
     }
 }
@@ -131,10 +135,10 @@ LANES_FN void add_weighted(float o[][4], const float w[][4], const uint16_t *y, 
     }
 }
 
-/* Rows g and g + 8 of a warp's 16, of which `rows` are there: the first `width` columns of
-   o(16,N) * by[i] from `column` on. */
+/* Rows g and g + 8 of a warp's 16, of which `rows` are there and begin `step` apart: the first
+   `width` columns of o(16,N) * by[i] from `column` on. */
 template <int N>
-LANES_FN void put_rows(float *to, int64_t step, int64_t width, int rows, int column,
+LANES_FN void put_rows(struct elements to, int64_t step, int64_t width, int rows, int column,
                        const float o[][4], const float by[2])
 {
     int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -142,21 +146,44 @@ LANES_FN void put_rows(float *to, int64_t step, int64_t width, int rows, int col
     for (int i = 0; i < 2; i++) {
         if (g + 8 * i >= rows)
             continue;
-        float *row = to + (g + 8 * i) * step;
+        const struct elements row = to.from((g + 8 * i) * step);
         UNROLL
         for (int n = 0; n < N / 8; n++) {
             int c = column + n * 8 + t * 2;
             float x = o[n][2 * i] * by[i], y = o[n][2 * i + 1] * by[i];
             if (width % 2 == 0 && c < width) {
-                *(float2 *)(void *)(row + c) = make_float2(x, y);
+                if (row.bf16)
+                    ((uint32_t *)row.data)[c / 2] = bf16_pair(x, y);
+                else
+                    ((float2 *)row.data)[c / 2] = make_float2(x, y);
             } else {
                 if (c < width)
-                    row[c] = x;
+                    row.put(c, x);
                 if (c + 1 < width)
-                    row[c + 1] = y;
+                    row.put(c + 1, y);
             }
         }
     }
+}
+
+/* 8 elements of a row from `column` on, rounded to bf16; 0 past its width. */
+LANES_FN uint4 chunk_of(struct elements row, int column, int width)
+{
+    float f[8];
+    if (row.bf16 && width % 8 == 0) /* rows begin on 16 bytes */
+        return column < width ? ((const uint4 *)row.data)[column / 8] : make_uint4(0, 0, 0, 0);
+    if (!row.bf16 && width % 4 == 0 && column + 8 <= width) {
+        const float4 *at = (const float4 *)row.data + column / 4;
+        const float4 a = at[0], b = at[1];
+        f[0] = a.x, f[1] = a.y, f[2] = a.z, f[3] = a.w;
+        f[4] = b.x, f[5] = b.y, f[6] = b.z, f[7] = b.w;
+    } else {
+        UNROLL
+        for (int j = 0; j < 8; j++)
+            f[j] = column + j < width ? row[column + j] : 0.0f;
+    }
+    return make_uint4(bf16_pair(f[0], f[1]), bf16_pair(f[2], f[3]), bf16_pair(f[4], f[5]),
+                      bf16_pair(f[6], f[7]));
 }
 
 /* --- which rows ---------------------------------------------------------------------------------
@@ -211,8 +238,9 @@ template <typename K> static void ask_shared(rt_dev *d, K *kernel, int64_t bytes
     (void)rt_cuda_ok(d, e, "attention");
 }
 
-/* Puts the copies of q, k, v and, for gradients, of dout into the workspace, and calls the form of
-   the heads' widths out of a table in the order of FLASH_FORMS; false where there is none. */
+/* Puts the copies of q, k, v and, for gradients, of dout into the workspace where there are to be
+   any, and calls the form of the heads' widths out of a table in the order of FLASH_FORMS; false
+   where there is none. */
 typedef void rt_flash_form(rt_dev *d, const struct flash *p);
 bool rt_flash_run(rt_dev *d, const struct attention *a, rt_flash_form *const *form);
 
