@@ -80,7 +80,8 @@ static inline void enter_empty_dir(void)
     ck_assert(mkdir(suite_dir, 0700) == 0 && chdir(suite_dir) == 0);
 }
 
-/* The exit status of main(). setup, or NULL, runs before every test, already in its directory. */
+/* The exit status of main(). Each test is a case of its own, so that CK_RUN_CASE names one. setup,
+ * or NULL, runs before every test, already in its directory. */
 static inline int suite_run(const char *name, void (*setup)(void), const suite_test *tests, int n)
 {
     snprintf(suite_dir, sizeof suite_dir, "%s/retort-test-XXXXXX", /* mkdtemp fills it in */
@@ -90,13 +91,14 @@ static inline int suite_run(const char *name, void (*setup)(void), const suite_t
         return 1;
     }
     Suite *suite = suite_create(name);
-    TCase *tests_of = tcase_create(name);
-    tcase_set_timeout(tests_of, 0);
-    tcase_add_checked_fixture(tests_of, enter_empty_dir, NULL);
-    tcase_add_checked_fixture(tests_of, setup, NULL);
-    for (int i = 0; i < n; i++)
-        tcase_add_loop_test(tests_of, tests[i].test, 0, tests[i].n);
-    suite_add_tcase(suite, tests_of);
+    for (int i = 0; i < n; i++) {
+        TCase *runs = tcase_create(tests[i].test->name);
+        tcase_set_timeout(runs, 0);
+        tcase_add_checked_fixture(runs, enter_empty_dir, NULL);
+        tcase_add_checked_fixture(runs, setup, NULL);
+        tcase_add_loop_test(runs, tests[i].test, 0, tests[i].n);
+        suite_add_tcase(suite, runs);
+    }
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

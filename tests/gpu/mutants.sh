@@ -14,8 +14,9 @@ targets="test_ops test_matmul test_attention test_capture test_strict test_layer
 ninja -C build $targets >ninja.log 2>&1 || { tail ninja.log; exit 2; }
 
 lived=0
-try() { # NAME FILE PERL TEST TEAM [ORDER]
-    local name=$1 file=$2 change=$3 test=$4 team=$5 order=${6:-late} saw
+try() { # NAME FILE PERL TEST[:CASE] TEAM [ORDER [PRECISION]]
+    local name=$1 file=$2 change=$3 test=${4%%:*} team=$5 order=${6:-late} precision=${7:-f32} saw rc
+    local only=${4#"$test"}
     cp "$file" original
     perl -0pi -e "$change" "$file"
     if cmp -s original "$file"; then
@@ -26,14 +27,19 @@ try() { # NAME FILE PERL TEST TEAM [ORDER]
     if ! ninja -C build "$test" >ninja.log 2>&1; then
         saw="does not compile: $(grep -m1 error ninja.log | cut -c1-80)"
         lived=1
-    elif RETORT_EMULATE_TEAM=$team RETORT_EMULATE_ORDER=$order timeout 300 "build/$test" >said 2>&1; then
-        saw="LIVED"
-        lived=1
     else
-        saw=$(grep -m1 -E ':F:|:E:|device cuda' said | sed 's/.*_[a-z]*\.[ch]:[0-9]*:F://; s/|/\//g' | cut -c1-110)
-        [ -n "$saw" ] || saw="exit $(tail -n 1 said | cut -c1-80)"
+        env ${only:+CK_RUN_CASE=${only#:}} RETORT_EMULATE_TEAM=$team RETORT_EMULATE_ORDER=$order \
+            RETORT_CUDA_PRECISION=$precision timeout 600 "build/$test" >said 2>&1
+        rc=$?
+        if [ $rc = 0 ] || [ $rc = 124 ]; then
+            saw="LIVED ($rc)"
+            lived=1
+        else
+            saw=$(grep -m1 -E ':F:|:E:|device cuda' said | sed 's/.*_[a-z]*\.[ch]:[0-9]*:F://; s/|/\//g' | cut -c1-110)
+            [ -n "$saw" ] || saw="exit $(tail -n 1 said | cut -c1-80)"
+        fi
     fi
-    echo "| $name | $test, team of $team | $saw |"
+    echo "| $name | $test$only, team of $team | $saw |"
     cp original "$file"
     touch "$file"
 }
@@ -64,11 +70,26 @@ try "scatter: rows of an id added by each of them" $k/data.h 's/\(votes & 1\) &&
 try "capture: chunk's best written by every lane" $k/capture.h 's/most = warp_max\(most\);\n        if \(lane == 0\)\n            r/r/' test_capture 32
 try "capture: sums read before all chunks are made" $k/capture.h 's/(r->part\[c\] = m;\n    \}\n    )team_sync\(\);/$1/' test_capture 64 backwards
 try "team kernels: a block skips units" $c/kernels.cu 's/i \+= gridDim\.x\)/i += gridDim.x + 1)/' test_ops 32
-try "attention: a row sees the next key" $c/attention.cu 's/: row - v\.row0\) \+ 1;/: row - v.row0) + 2;/' test_attention 32
-try "attention: no window" $c/attention.cu 's/v\.end - p->window : 0;/0 : 0;/' test_attention 32
-try "attention: segments run together" $c/attention.cu 's/v\.row0 = p->offset\[s\];/v.row0 = 0;/' test_attention 32
-try "attention: weights overwritten while values are added" $c/attention.cu 's/(out\[i\] = o;\n        \}\n        )team_sync\(\);/$1/' test_attention 32 backwards
-try "attention: a page too far" $c/attention.cu 's/v->page\[t \/ RT_KV_PAGE\] \* page_floats\(p\) \+\n           \(head/v->page[t \/ RT_KV_PAGE + 1] * page_floats(p) +\n           (head/' test_attention 32
+try "attention: a row sees the next key" $c/attention.h 's/: row - v\.row0\) \+ 1;/: row - v.row0) + 2;/' test_attention:against_f64 32
+try "attention: no window" $c/attention.h 's/v\.end - p->window : 0;/0 : 0;/' test_attention:against_f64 32
+try "attention: segments run together" $c/attention.h 's/v\.row0 = p->offset\[s\];/v.row0 = 0;/' test_attention:against_f64 32
+try "attention: weights overwritten while values are added" $c/attention.cu 's/(out\[i\] = o;\n        \}\n        )team_sync\(\);/$1/' test_attention:against_f64 32 backwards
+try "attention: a page too far" $c/attention.h 's/key_in_cache\(p, v->page\[t \/ RT_KV_PAGE\], t/key_in_cache(p, v->page[t \/ RT_KV_PAGE + 1], t/' test_attention:cached_together 32
+try "attention: outputs of bf16 on top of each other" $c/attention.h 's/i \* \(bf16 \? 2 : 4\)/i * (bf16 ? 1 : 4)/' test_attention:against_f64 32 late bf16
+try "attention: columns of the next head in a tile" $c/flash.h 's/bool is = row < rows && chunk \* 8 < width;/bool is = row < rows;/' test_attention:against_f64 32 late bf16
+try "attention: rows of bf16 at the stride of copies" $c/attention_flash.cu 's/\(int\)\(lies_well\(&s, s\.dk\) \? s\.dk : forms\[form\]\.dk\)/(int)forms[form].dk/' test_attention:against_f64 32 late bf16
+try "attention: rows off their 16 bytes read as they lie" $c/attention_flash.cu 's/width % 8 == 0;/width % 4 == 0;/' test_attention:against_f64 32 late bf16
+try "attention: pairs of bf16 the wrong way round" $c/flash.h 's/\[c \/ 2\] = bf16_pair\(x, y\)/[c \/ 2] = bf16_pair(y, x)/' test_attention:against_f64 32 late bf16
+try "attention: values not awaited" $c/attention_flash.cu 's/copy_wait<0>\(\);\n(        __syncthreads\(\); \/\* values)/$1/' test_attention:against_f64 32 late bf16
+try "attention: delta of another row" $c/attention_flash.cu 's/out = p\.out\.from\(at \* p\.width_v\)/out = p.out.from((at ^ 1) * p.width_v)/' test_attention:against_f64 32 late bf16
+try "attention: gradients of keys without the scale" $c/attention_flash_back.cu 's/(column_k, dk, )by/$1one/' test_attention:against_f64 32 late bf16
+try "cache: a row's padding not zeroed" $c/attention.cu 's/i < cache_row\(p\.width_k\); i/i < p.width_k; i/' test_attention:cached_together 32 late bf16
+try "cache: half a page copied" $c/attention.cu 's/(bytes = page_bytes\(d, kv\))(;\n    rt_tensor y)/$1 \/ 2$2/' test_attention:cached 32 late bf16
+try "cache: values where the keys are" $c/attention.h 's/key_in_cache\(p, page, 0, p->kv_heads\)/key_in_cache(p, page, 0, 0)/' test_attention:cached_together 32 late bf16
+try "cache: values not awaited" $c/attention_paged.cu 's/copy_wait<0>\(\);\n(        __syncthreads\(\); \/\* weights)/$1/' test_attention:cached_together 32 late bf16
+try "cache: keys come while they are summed as values" $c/attention_paged.cu 's/__syncthreads\(\); \/\* the values are done with \*\/\n//' test_attention:cached_together 32 late bf16
+try "cache: rows past the last key not zeroed" $c/attention_paged.cu 's/bool is = row < rows && c < step;/bool is = c < step;/' test_attention:cached_together 32 late bf16
+try "cache: a window of one key more" $c/attention_paged.cu 's/pos - at < window/pos - at <= window/' test_attention:cached_together 32 late bf16
 try "product: tile read before it is whole" $c/matmul.cu 's/(: 0\.0f;\n        \}\n        )__syncthreads\(\);/$1/' test_matmul 32
 try "product: tile overwritten while it is read" $c/matmul.cu 's/(sum\[i\]\[j\]\);\n        \}\n        )__syncthreads\(\);/$1/' test_matmul 32
 try "product: rows beyond the matrix written" $c/matmul.cu 's/if \(m < t->m && n < p->n\)/if (n < p->n)/' test_matmul 32
