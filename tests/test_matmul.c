@@ -890,6 +890,42 @@ START_TEST(pieces)
 }
 END_TEST
 
+/* More experts than a tile has rows, most of them with fewer rows, some with none. */
+START_TEST(many_experts)
+{
+    enum { E = 201, N = 3, K = 5 };
+    int32_t offset[E + 1] = { 7 }; /* rows are counted from it */
+    for (int e = 0; e < E; e++) {
+        int32_t few = e % 3 ? (int32_t)rt_rng_below(6, RT_RNG_DATA, (uint64_t)e, 9) : 0;
+        offset[e + 1] = offset[e] + (e % 40 == 39 ? 63 + e / 40 % 3 : few);
+    }
+    int64_t rows = offset[E] - offset[0];
+    float *a = floats(rows * K, 1), *w = floats(E * N * K, 2), *want = floats(rows * N, 3);
+    struct near *near = nears(want, rows * N);
+    for (int e = 0; e < E; e++) {
+        int64_t first = offset[e] - offset[0];
+        chain(want + first * N, near + first * N, N, (struct view){ a + first * K, K, 1 },
+              (struct view){ w + e * N * K, 1, K }, offset[e + 1] - offset[e], N, K, false);
+    }
+    for (int i = 0; i < n_devices; i++) {
+        float *c = floats(rows * N, 4);
+        rt_tensor ct = rt_tensor_2(c, RT_F32, rows, N), at = rt_tensor_2(a, RT_F32, rows, K);
+        rt_tensor wt = rt_tensor_3(w, RT_F32, E, N, K), ot = rt_tensor_1(offset, RT_I32, E + 1);
+        struct there t = send(devices[i], &ct, &at, &wt, &ot, false);
+        poison(devices[i]);
+        rt_matmul_grouped(devices[i], &t.c, &t.a, false, &t.b, true, &t.offset, 0.0f);
+        receive(devices[i], &ct, &t);
+        ck_assert_msg(wrong(devices[i], c, want, near, rows * N, K, RT_F32, false) == 0, "%s",
+                      about(devices[i]));
+        free(c);
+    }
+    free(a);
+    free(w);
+    free(want);
+    free(near);
+}
+END_TEST
+
 /* Experts (E, K, what `lying` says) of which the weight is N columns: all of them, the second half,
    the odd ones, the even ones. Plain numbers at an odd address. */
 static const rt_dtype across[] = { RT_F32, RT_F16, RT_BF16, RT_Q8_0, RT_Q4_K };
@@ -1145,6 +1181,7 @@ int main(void)
                                  { e4m3_ends, 1 },
                                  { empty, 1 },
                                  { grouped, 2 },
+                                 { many_experts, 1 },
                                  { heads, 2 },
                                  { close_to_f64, 1 },
                                  { same_bits_in_every_batch, 4 },
