@@ -126,7 +126,7 @@ static void plan_pass(void *ctx, rt_arena *arena)
     const rt_plan p = { .arena = arena,
                         .n = a->shape.rows,
                         .mode = a->shape.mode,
-                        .act = RT_F32, /* on every device of today */
+                        .act = rt_dev_get(a->d).act,
                         .batched = &a->batched };
     bool train = p.mode == RT_PLAN_TRAIN, routed = c->family->routed;
     a->batched.n = 0;
