@@ -53,6 +53,7 @@ static void open_devices(void)
 {
     static const char *const isas[] = { "scalar", "avx2", "avx512" };
     rt_err err = { .text = "" };
+    keep(0, 0); /* whatever a failed test left */
     while (n_devices > 0)
         rt_dev_close(devices[--n_devices]);
     const char *name;
@@ -66,7 +67,7 @@ static void open_devices(void)
             if (rt_dev_get(d).cpu_bits)
                 ck_assert_str_eq(rt_dev_get(d).isa, isas[i / 3]);
             rt_tensor one = rt_tensor_2(NULL, RT_F32, 1, 1);
-            rt_tensor wide = rt_tensor_2(NULL, RT_F32, 208, 208); /* of products in e4m3 */
+            rt_tensor wide = rt_tensor_2(NULL, RT_F32, 304, 304); /* of products in e4m3 */
             rt_dev_dry_begin(d); /* the least: large products go in several chunks */
             rt_matmul(d, &one, &one, false, &one, true, 0.0f);
             if (rt_dev_get(d).fp8)
@@ -448,7 +449,6 @@ START_TEST(two_halves)
         for (int kind = 0; kind < 3; kind++)
             if (keep(1, kind))
                 check_kept(m, n, k, form & 1, form & 2, RT_BF16, kind != 1 || form & 1, false);
-    keep(0, 0);
 }
 END_TEST
 
@@ -460,9 +460,11 @@ START_TEST(empty) /* no rows: nothing; no k: 0 or what was there */
 }
 END_TEST
 
-/* --- e4m3 ---------------------------------------------------------------------------------------- */
+/* --- e4m3 ----------------------------------------------------------------------------------------
+ */
 
-/* x over what makes the largest 448, rounded to the nearest code, ties to the even one; the divisor. */
+/* x over what makes the largest 448, rounded to the nearest code, ties to the even one; the
+ * divisor. */
 static float quantize(float *x, int64_t n)
 {
     uint8_t code[127];
@@ -516,7 +518,7 @@ static void check_fp8(int64_t m, int64_t n, int64_t k, rt_dtype dtype, bool add,
                 sum += one;
                 sizes += fabs(one);
             }
-            double far = (double)k * 0x1p-22 * sizes;
+            double far = 0x1p-12 * sizes; /* of e4m3, tensor cores add up with 13 bits */
             far += 0x1p-8 * (fabs(sum + old) + far) + 0x1p-134;
             ck_assert_msg(fabs((double)c[j] - sum - old) <= far,
                           "%s: e4m3 (%d,%d,%d) %s by %s beta %d: element %d is %.9g, not %.9g",
@@ -537,18 +539,50 @@ START_TEST(e4m3)
     for (int kind = 0; kind < 3; kind += 2) { /* c is bf16 */
         if (!keep(1, kind))
             continue;
-        check_fp8(64, 64, 64, RT_BF16, false, 1.0f);
-        check_fp8(200, 144, 112, RT_F32, kind, 1000.0f);
-        check_fp8(131, 80, 208, RT_BF16, !kind, 1e-9f);
+        check_fp8(256, 256, 256, RT_BF16, false, 1.0f);
+        check_fp8(400, 272, 304, RT_F32, kind, 1000.0f);
+        check_fp8(259, 304, 272, RT_BF16, !kind, 1e-9f);
     }
-    keep(0, 0);
+}
+END_TEST
+
+/* Each code, what lies halfway to the next, and the neighbours of that in f32, times a unit matrix.
+ */
+START_TEST(e4m3_codes)
+{
+    enum { N = 256 };
+    static float x[N * N], want[N * N], w[N * N], y[N * N];
+    for (int i = 0; i < N * N; i++) {
+        uint8_t code[2] = { (uint8_t)(i / 8 % 126), (uint8_t)(i / 8 % 126 + 1) };
+        float of[2];
+        rt_decode_f32(of, code, RT_F8_E4M3, 2);
+        float half = 0.5f * (of[0] + of[1]);
+        const float each[] = { of[0], half, nextafterf(half, 0.0f), nextafterf(half, 1e9f) };
+        const float nearest[] = { of[0], of[code[0] % 2], of[0], of[1] };
+        x[i] = i % 2 ? -each[i / 2 % 4] : each[i / 2 % 4];
+        want[i] = i % 2 ? -nearest[i / 2 % 4] : nearest[i / 2 % 4];
+        w[i] = i / N == i % N;
+    }
+    x[0] = want[0] = 448.0f;
+    rt_tensor yt = rt_tensor_2(y, RT_F32, N, N), wt = rt_tensor_2(w, RT_F32, N, N);
+    rt_tensor xt = rt_tensor_2(x, RT_F32, N, N);
+    for (int i = 0; i < n_devices && keep(1, 2); i++) {
+        if (!rt_dev_get(devices[i]).fp8)
+            continue;
+        struct there t = send(devices[i], &yt, &xt, &wt, NULL, false);
+        rt_matmul(devices[i], &t.c, &t.a, false, &t.b, true, 0.0f);
+        receive(devices[i], &yt, &t);
+        for (int j = 0; j < N * N; j++)
+            ck_assert_msg(y[j] == want[j], "%.9g becomes %.9g, not %.9g", (double)x[j],
+                          (double)y[j], (double)want[j]);
+    }
 }
 END_TEST
 
 /* A number that is not finite is in every result; nothing but 0 is 0. */
 START_TEST(e4m3_ends)
 {
-    enum { N = 64 };
+    enum { N = 256 };
     static float a[N * N], b[N * N], c[N * N];
     static const float special[] = { NAN, INFINITY, 0.0f };
     for (int i = 0; i < n_devices && keep(1, 0); i++)
@@ -564,7 +598,6 @@ START_TEST(e4m3_ends)
             for (int j = 0; j < N * N; j++)
                 ck_assert(s < 2 ? isnan(c[j]) : c[j] == 0.0f);
         }
-    keep(0, 0);
 }
 END_TEST
 
@@ -1178,6 +1211,7 @@ int main(void)
                                  { every_byte, 2 },
                                  { two_halves, 12 },
                                  { e4m3, 1 },
+                                 { e4m3_codes, 1 },
                                  { e4m3_ends, 1 },
                                  { empty, 1 },
                                  { grouped, 2 },

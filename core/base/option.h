@@ -83,7 +83,7 @@ typedef struct rt_option {
     OPT_STR(S, f.name, "device", NULL, "NAME", "cpu, cuda, or cuda:N for the GPU number N"),       \
         OPT_THREADS(S, f.threads),                                                                 \
         OPT_CHOICE(S, f.precision, "precision", NULL, "f32|bf16|fp8",                              \
-                   "of a GPU's products, bf16 if none is named; fp8: e4m3 in forward passes"),      \
+                   "of a GPU's products, bf16 if none is named; fp8: e4m3 in forward passes"),     \
         OPT_BYTES(S, f.memory, "gpu-memory", "0", 0, 1e15,                                         \
                   "take no more of the GPU's memory than this (20G); 0 = all that is free",        \
                   RT_OPT_FREE)
