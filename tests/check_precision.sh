@@ -12,11 +12,11 @@ esac
 teacher=$PWD/examples/reasoning/teacher student=$PWD/examples/reasoning/student-config.json
 cd "$dir" || exit 1
 for i in $(seq 24); do echo "{\"id\": \"p$i\", \"prompt\": \"What is $i + 7?\", \"response\": \"$((i + 7))\"}"; done >text.jsonl
-"$retort" score --teacher "$teacher" --data text.jsonl --out a.traces --device cpu 2>stderr || fail "score: $(cat stderr)"
+"$retort" score --teacher "$teacher" --data text.jsonl --out a.traces --device cpu >stdout 2>stderr || fail "score: $(cat stderr)"
 
 losses() { # PRECISION: of every step
     RETORT_EMULATE_TEAM=32 "$retort" train --config "$student" --tokenizer "$teacher" --data a.traces --steps 2 \
-        --warmup 1 --batch-tokens 130 --max-length 128 --out "$1" --device cuda --precision "$1" 2>stderr ||
+        --warmup 1 --batch-tokens 130 --max-length 128 --out "$1" --device cuda --precision "$1" >stdout 2>stderr ||
         fail "train in $1: $(cat stderr)"
     sed -n 's/.*"loss":\([0-9.e+-]*\).*/\1/p' "$1/metrics.jsonl" >"$1.losses"
     [ "$(wc -l <"$1.losses")" = 2 ] || fail "train in $1: losses $(tr '\n' ' ' <"$1.losses")"
