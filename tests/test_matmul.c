@@ -863,6 +863,8 @@ static void check_pieces(int kind)
                   false);
         for (int i = 0; i < n_devices; i++) {
             rt_dev *d = devices[i];
+            if (!takes(d))
+                continue;
             float *c = floats(rows * K, 4);
             rt_tensor ct = rt_tensor_2(c, RT_F32, rows, K), at = rt_tensor_2(a, RT_F32, rows, N);
             rt_tensor wt = rt_tensor_3(NULL, RT_F32, EXPERTS, N, K);
