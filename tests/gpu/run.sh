@@ -50,7 +50,7 @@ part "logits beside the CPU" 60 "cp tests/golden/example/tokens.npy \$scratch/t.
     run retort logits --model $teacher --tokens \$scratch/t.npy --out \$scratch/cpu.npy --device cpu &&
     RETORT_CUDA_PRECISION=f32 run retort logits --model $teacher --tokens \$scratch/t.npy --out \$scratch/f32.npy --device cuda &&
     RETORT_CUDA_PRECISION=bf16 run retort logits --model $teacher --tokens \$scratch/t.npy --out \$scratch/bf16.npy --device cuda &&
-    python3 tests/gpu/compare.py \$scratch/cpu.npy \$scratch/f32.npy 1e-4 && python3 tests/gpu/compare.py \$scratch/cpu.npy \$scratch/bf16.npy 5e-2"
+    python3 tests/gpu/compare.py \$scratch/cpu.npy \$scratch/f32.npy 1e-4 && python3 tests/gpu/compare.py \$scratch/cpu.npy \$scratch/bf16.npy 5e-2 0.05"
 chain="for i in \$(seq 40); do echo \"{\\\"id\\\": \\\"p\$i\\\", \\\"prompt\\\": \\\"What is \$i + 7?\\\", \\\"response\\\": \\\"\$((i + 7))\\\"}\"; done >\$scratch/text.jsonl
     steps() { run retort score --teacher $teacher --data \$scratch/text.jsonl --out \$scratch/\$2.traces --device \$1 &&
         run retort train --config examples/reasoning/student-config.json --tokenizer $teacher --data \$scratch/\$2.traces --steps 10 --warmup 2 --batch-tokens 400 --max-length 128 --out \$scratch/\$2 --device \$1; }"
