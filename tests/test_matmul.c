@@ -398,8 +398,9 @@ START_TEST(every_dtype)
     check_product(2, 70, 512, false, true, (rt_dtype)_i, false, true);
     static const int64_t rows[] = { 1, 2, 3, 14, 15, 33 };
     for (int i = 0; i < RT_COUNT(rows); i++) /* few rows: decoded and multiplied piece by piece */
-        check_product(rows[i], 1 + 71 * i, i % 2 ? 2304 : 768, false, true, (rt_dtype)_i, i & 2,
-                      false);
+        if (!rounding || i % 3 != 1)         /* an emulated GPU takes long */
+            check_product(rows[i], 1 + 71 * i, i % 2 ? 2304 : 768, false, true, (rt_dtype)_i, i & 2,
+                          false);
     check_product(1, 300, 2048, false, true, (rt_dtype)_i, true, false);
 }
 END_TEST
