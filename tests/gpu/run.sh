@@ -45,6 +45,7 @@ for precision in f32 bf16; do
         part "$test in $precision" 60 "RETORT_CUDA_PRECISION=$precision run test_$test"
     done
 done
+part "matmul in fp8" 60 "RETORT_CUDA_PRECISION=fp8 run test_matmul"
 part "layers in f32" 90 "RETORT_CUDA_PRECISION=f32 run test_layers"
 part "logits beside the CPU" 60 "cp tests/golden/example/tokens.npy \$scratch/t.npy
     run retort logits --model $teacher --tokens \$scratch/t.npy --out \$scratch/cpu.npy --device cpu &&

@@ -114,7 +114,7 @@ LANES_FN void put_two(const struct products *p, int64_t at, float x, float y, bo
 
 /* How b is read: rows of f32 or of bf16, runs (form: of what), anything element by element, or
    rows of bf16 copied as those of a are. */
-enum way { F32_ROWS, BF16_ROWS, RUNS, ELEMENTS, COPIES };
+enum way { F32_ROWS, BF16_ROWS, RUNS, ELEMENTS /* 3: tests/gpu/usage.sh */, COPIES };
 template <way WAY> struct element_of {
     typedef float type;
 };
