@@ -94,6 +94,21 @@ try "product: tile read before it is whole" $c/matmul.cu 's/(: 0\.0f;\n        \
 try "product: tile overwritten while it is read" $c/matmul.cu 's/(sum\[i\]\[j\]\);\n        \}\n        )__syncthreads\(\);/$1/' test_matmul 32
 try "product: rows beyond the matrix written" $c/matmul.cu 's/if \(m < t->m && n < p->n\)/if (n < p->n)/' test_matmul 32
 try "product: an expert's rows from the stack's first" $c/matmul.cu 's/out->row0 = p->offset\[g\] - p->offset\[0\];/out->row0 = p->offset[g];/' test_matmul 32
+try "bf16 product: one group of copies too few awaited" $c/matmul_tile.cu 's/copy_wait<1>/copy_wait<2>/' test_matmul:two_halves 32 late bf16
+try "bf16 product: a stage overwritten while it is read" $c/matmul_tile.cu 's/__syncthreads\(\); (\/\* this stage)/$1/' test_matmul:two_halves 32 backwards bf16
+try "bf16 product: copies into the stage that is read" $c/matmul_tile.cu 's/\(stage \+ 2\) % STAGES/(stage + 1) % STAGES/' test_matmul:two_halves 32 late bf16
+try "bf16 product: copies off their 16 bytes" $c/matmul_tile.cu 's/RT_BF16, 16\)\)\n        \(small/RT_BF16, 2))\n        (small/' test_matmul:two_halves 32 late bf16
+try "bf16 product: parts of a row not exchanged but moved" $c/matmul_tile.cu 's/\(there \^ 2 \* columns\)/(there + 2 * columns)/' test_matmul:two_halves 32 late bf16
+try "bf16 product: pairs lose what was there" $c/matmul_tile.cu 's/\*to = p->add \?/*to = false ?/' test_matmul:two_halves 32 late bf16
+try "bf16 product: a pair where one column is left" $c/matmul_tile.cu 's/if \(p->c16 && both && pairs\)/if (p->c16 \&\& pairs)/' test_matmul:heads 32 late bf16
+try "bf16 product: cut instead of rounded" $c/matmul.h 's/\(uint16_t\)bf16_bits\(p->add \? bf16_value\(\*to\) \+ sum : sum\)/(uint16_t)(rt_bits_of_float(p->add ? bf16_value(*to) + sum : sum) >> 16)/' test_matmul:every_row_count 32 late bf16
+try "bf16 product: a fourth element where three are left" $c/matmul.h 's/left > 3 \? \(uint32_t\)x/left > 2 ? (uint32_t)x/' test_matmul:every_row_count 32 late bf16
+try "bf16 product: few rows read as f32" $c/matmul_vector.cu 's/if \(p\.a16\)/if (false)/' test_matmul:every_row_count 32 late bf16
+try "e4m3: subnormals too coarse" $c/matmul_fp8.cu 's/0x1p14f/0x1p15f/g' test_matmul:e4m3_codes 32 late fp8
+try "e4m3: ties away from zero" $c/matmul_fp8.cu 's/0x7ffffu \+ \(size >> 20 & 1u\)/0x80000u/' test_matmul:e4m3_codes 32 late fp8
+try "e4m3: the scale of the activations alone" $c/matmul_tile.cu 's/p\.divisors\[0\] \* p\.divisors\[1\]/p.divisors[0]/' test_matmul:e4m3 32 late fp8
+try "e4m3: every slice of rows is the first" $c/matmul_fp8.cu 's/o->data \+ first \* o->ld/o->data + 0 * o->ld/' test_matmul:e4m3 32 late fp8
+try "e4m3: the largest of half a warp" $c/matmul_fp8.cu 's/step = 16/step = 8/' test_matmul:e4m3_ends 32 late fp8
 try "copies in the wrong direction" $c/cuda.cu 's/bytes, cudaMemcpyHostToDevice, "a copy to/bytes, cudaMemcpyDeviceToHost, "a copy to/' test_ops 1
 try "a wait that does not wait" $c/cuda.cu 's/cudaError_t e = cudaStreamSynchronize\(c->stream\);/cudaError_t e = cudaSuccess;/' test_ops 1
 try "staged bytes reused before they were read" core/device/device.c 's/\(void\)rt_sync\(d, &later\);/d->stage_used = 0;/; s/if \(room > d->stage_size - d->stage_used\) \{/if (d->stage_used > 0) {/' test_strict 1
