@@ -56,12 +56,16 @@ for stage in student baseline; do sets="$sets --set $stage.steps=2"; done
 for stage in teacher student baseline quantized; do sets="$sets --set eval_$stage.limit=8"; done
 try run "$example/recipe.json" --out "$out" $sets
 
+# and adapters beside its student, from which one command makes a model
+try train --model "$out/student" --data "$out/traces.traces" --lora-rank 8 --steps 2 --out adapter
+
 row() { # COMMAND -> the words it requires, with what makes it end
     case $1 in
     run) ;; # above
     sample) echo --teacher "$teacher" --prompts problems.jsonl --out data/a.traces ;;
     score) echo --teacher "$teacher" --data pairs.jsonl --out new/s.traces --limit 8 ;;
     train) echo --config "$example/student-config.json" --tokenizer "$teacher" --data data/a.traces --out new/student --steps 2 ;;
+    merge-adapter) echo --adapter adapter --out new/merged ;;
     quantize) echo --model "$out/student" --out new/student.gguf ;;
     eval) echo --model "$out/student" --problems problems.jsonl --archive "$out/traces.traces" --reference "$teacher" --limit 8 ;;
     generate) echo --model "$teacher" --prompt "1+1" ;;
