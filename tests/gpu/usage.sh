@@ -4,8 +4,7 @@
 # no kernel is found.
 set -eu
 # Products of f32, and of weights in forms that are read element by element (way ELEMENTS), are not meant to be fast.
-# Weight gradients of f32 and bf16 rows mixed miss 16 bytes on sm_89: known, and nothing's main path.
-may_spill='^product_kernel$|^tile_kernel<.*\(way\)3>$|^tile_kernel<128, true, false, float, \(way\)1>$'
+may_spill='^product_kernel$|^tile_kernel<.*\(way\)3>$'
 cat -- "$@" | c++filt | may_spill=$may_spill awk '
 function put() {
     if (name == "") return

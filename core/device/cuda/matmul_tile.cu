@@ -242,7 +242,9 @@ static __global__ void __launch_bounds__(TILE * 2, TILE == 64 ? 4 : WAY == RUNS 
         }
     }
 
-    const float scale = p.divisors ? p.divisors[0] * p.divisors[1] : 1.0f;
+    float scale = 1.0f; /* a constant but of two operands that may be e4m3 */
+    if (WAY == COPIES && p.divisors)
+        scale = p.divisors[0] * p.divisors[1];
     const int64_t c0 = t.g * p.c_step + (p.ta ? 0 : t.row0 * p.ldc) + t.m0 * p.ldc + n0;
     UNROLL for (int i = 0; i < MM; i++)
         UNROLL for (int j = 0; j < NN; j++)
@@ -295,8 +297,7 @@ static void product(rt_dev *d, const struct products *p, int64_t rows, bool smal
     else if (straight && !(half && p->ta) && rt_cuda_has_rows(p, RT_F32, 4))
         (small ? launch_turned<64, A, F32_ROWS> : launch_turned<128, A, F32_ROWS>)(d, p, rows);
     else if (straight && !half && p->ta && rt_cuda_has_rows(p, RT_BF16, 2))
-        (small ? launch_turned<64, float, BF16_ROWS> : launch_turned<128, float, BF16_ROWS>)(d, p,
-                                                                                           rows);
+        launch_turned<64, float, BF16_ROWS>(d, p, rows); /* large tiles of these spill registers */
     else if (!p->ta && (p->tb ? p->k : p->n) % DECODE_RUN == 0 && rt_cuda_has_runs(p))
         (small ? launch_turned<64, A, RUNS> : launch_turned<128, A, RUNS>)(d, p, rows);
     else
