@@ -26,6 +26,7 @@
     X(sample)    \
     X(score)     \
     X(archive)   \
+    X(init)      \
     X(train)     \
     X(merge_adapter) \
     X(eval)      \

@@ -503,3 +503,11 @@ int rt_chat_save(const rt_chat *c, const char *from, const char *to, rt_err *err
     }
     return 0;
 }
+
+void rt_chat_config(const rt_chat *c, rt_config *cfg)
+{
+    cfg->bos = rt_tokenizer_bos(c->tokenizer);
+    cfg->pad = rt_tokenizer_pad(c->tokenizer);
+    cfg->eos[0] = rt_tokenizer_eos(c->tokenizer);
+    cfg->n_eos = cfg->eos[0] >= 0;
+}

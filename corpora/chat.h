@@ -7,6 +7,7 @@
 #define RT_CHAT_H
 
 #include "core/base/option.h"
+#include "core/network/config.h"
 #include "corpora/reasoning.h"
 #include "corpora/stops.h"
 #include "corpora/template/template.h"
@@ -27,6 +28,9 @@ int rt_chat_open(rt_chat *c, const char *path, rt_err *err);
 void rt_chat_close(rt_chat *c); /* accepts a zeroed chat */
 /* The files it was opened from at `from`, into dir; a GGUF's vocabulary becomes files. */
 int rt_chat_save(const rt_chat *c, const char *from, const char *dir, rt_err *err);
+
+/* The ids that begin and end texts, of a model that is to speak this way. */
+void rt_chat_config(const rt_chat *c, rt_config *cfg);
 
 /* The option of every command that writes prompts; S holds an rt_strlist there. */
 #define RT_CHAT_OPTION(S, set)                                                                     \

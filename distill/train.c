@@ -200,10 +200,7 @@ static int open_model(training *t, const rt_needs *plan, rt_err *err)
         cJSON_Delete(json);
         if (bad)
             return -1;
-        cfg.bos = rt_tokenizer_bos(t->chat.tokenizer);
-        cfg.pad = rt_tokenizer_pad(t->chat.tokenizer);
-        cfg.eos[0] = rt_tokenizer_eos(t->chat.tokenizer);
-        cfg.n_eos = cfg.eos[0] >= 0;
+        rt_chat_config(&t->chat, &cfg);
         rt_model_plan_config(&t->model, t->dev, &cfg, NULL, false, o->max_length);
     }
     const rt_family *family = t->model.cfg.family;

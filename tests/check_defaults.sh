@@ -65,6 +65,7 @@ row() { # COMMAND -> the words it requires, with what makes it end
     sample) echo --teacher "$teacher" --prompts problems.jsonl --out data/a.traces ;;
     score) echo --teacher "$teacher" --data pairs.jsonl --out new/s.traces --limit 8 ;;
     train) echo --config "$example/student-config.json" --tokenizer "$teacher" --data data/a.traces --out new/student --steps 2 ;;
+    init) echo --tokenizer "$teacher" --out new/start --layers 2 --width 64 --heads 2 --kv-heads 1 --head-dim 16 --ffn-width 96 ;;
     merge-adapter) echo --adapter adapter --out new/merged ;;
     quantize) echo --model "$out/student" --out new/student.gguf ;;
     eval) echo --model "$out/student" --problems problems.jsonl --archive "$out/traces.traces" --reference "$teacher" --limit 8 ;;

@@ -66,6 +66,19 @@ static float normal(uint64_t seed, uint64_t index)
     return (float)(sqrt(-2 * log(u)) * cos(2 * M_PI * v));
 }
 
+void rt_param_draw(const rt_params *p, int i, const rt_config *cfg, uint64_t seed, float *host)
+{
+    const rt_param *w = &p->item[i];
+    int64_t n = rt_tensor_elements(w->slot);
+    float std = (float)cfg->init_std;
+    if (w->init == RT_INIT_OUTPUT)
+        std = (float)(cfg->init_std / sqrt(2.0 * (double)cfg->layers));
+    for (int64_t j = 0; j < n; j++)
+        host[j] = w->init == RT_INIT_ONES    ? 1.0f
+                  : w->init == RT_INIT_ZEROS ? 0.0f
+                                             : std * normal(seed, ((uint64_t)i << 40) + (uint64_t)j);
+}
+
 int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed, rt_err *err)
 {
     int64_t most = 0;
@@ -75,16 +88,8 @@ int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed,
     float *host = rt_alloc(most, sizeof *host, "initial weights");
     for (int i = 0; !bad && i < p->n; i++) {
         const rt_param *w = &p->item[i];
-        int64_t n = rt_tensor_elements(w->slot);
-        float std = (float)cfg->init_std;
-        if (w->init == RT_INIT_OUTPUT)
-            std = (float)(cfg->init_std / sqrt(2.0 * (double)cfg->layers));
-        for (int64_t j = 0; j < n; j++)
-            host[j] = w->init == RT_INIT_ONES ? 1.0f
-                      : w->init == RT_INIT_ZEROS
-                          ? 0.0f
-                          : std * normal(seed, ((uint64_t)i << 40) + (uint64_t)j);
-        rt_upload(d, w->slot->data, host, n * (int64_t)sizeof *host);
+        rt_param_draw(p, i, cfg, seed, host);
+        rt_upload(d, w->slot->data, host, rt_tensor_elements(w->slot) * (int64_t)sizeof *host);
         bad = rt_sync(d, err); /* host is filled again */
     }
     free(host);

@@ -58,6 +58,8 @@ void rt_params_plan(void *params, rt_arena *a);
 /* Random start on the device: N(0, init_std), output projections divided by sqrt(2 L); a draw is a
    function of (seed, index of the weight, element). */
 int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed, rt_err *err);
+/* The same of weight i alone, in host memory. */
+void rt_param_draw(const rt_params *p, int i, const rt_config *cfg, uint64_t seed, float *host);
 
 RT_END
 

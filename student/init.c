@@ -1,0 +1,176 @@
+/* init.c: the command `retort init`: a student to start from: a shape by name or by numbers, random weights,
+   the tokenizer and chat template of the model it is to learn from. Owns the table of shapes. Refuses: training
+   it, families that are not dense. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/base/option.h"
+#include "core/formats/output.h"
+#include "core/network/weights.h"
+#include "corpora/chat.h"
+
+/* Published configurations of the name; the vocabulary is the tokenizer's. */
+typedef struct shape {
+    const char *name, *family;
+    int64_t layers, width, heads, kv_heads, head_dim, ffn_width, positions;
+    double theta, eps;
+    bool tied;
+    double factor; /* of llama3's rope scaling, with 1, 4 and 8192; 0 = plain */
+} shape;
+
+static const shape shapes[] = {
+    { "llama-3.1-8b", "llama", 32, 4096, 32, 8, 128, 14336, 131072, 500000, 1e-5, false, 8 },
+    { "llama-3.2-3b", "llama", 28, 3072, 24, 8, 128, 8192, 131072, 500000, 1e-5, true, 32 },
+    { "llama-3.2-1b", "llama", 16, 2048, 32, 8, 64, 8192, 131072, 500000, 1e-5, true, 32 },
+    { "qwen3-8b", "qwen3", 36, 4096, 32, 8, 128, 12288, 40960, 1000000, 1e-6, false, 0 },
+    { "qwen3-4b", "qwen3", 36, 2560, 32, 8, 128, 9728, 40960, 1000000, 1e-6, true, 0 },
+    { "qwen3-1.7b", "qwen3", 28, 2048, 16, 8, 128, 6144, 40960, 1000000, 1e-6, true, 0 },
+    { "qwen3-0.6b", "qwen3", 28, 1024, 16, 8, 128, 3072, 40960, 1000000, 1e-6, true, 0 },
+    { "smollm2-135m", "llama", 30, 576, 9, 3, 64, 1536, 8192, 100000, 1e-5, true, 0 },
+    { "25m", "qwen3", 6, 512, 8, 4, 64, 1408, 4096, 10000, 1e-6, true, 0 },
+    { "3m", "qwen3", 4, 192, 4, 4, 48, 512, 2048, 10000, 1e-6, true, 0 }
+};
+#define SHAPES "llama-3.1-8b|llama-3.2-3b|llama-3.2-1b|qwen3-8b|qwen3-4b|qwen3-1.7b|qwen3-0.6b|smollm2-135m|25m|3m"
+enum { VOCAB_STEP = 64 }; /* rows of the embedding are a multiple: what tensor cores like */
+
+typedef struct init_options {
+    char *shape, *tokenizer, *out, *dtype;
+    int64_t layers, width, heads, kv_heads, head_dim, ffn_width;
+    uint64_t seed;
+    bool overwrite;
+} init_options;
+
+#define O init_options
+static const rt_option options[] = {
+    OPT_CHOICE(O, shape, "shape", "qwen3-0.6b", SHAPES, "of the student, as published under the name"),
+    OPT_NEED(O, tokenizer, "tokenizer", "DIR|GGUF",
+             "the teacher, or another model whose tokenizer and chat template it takes",
+             RT_OPT_INPUT),
+    OPT_NEED(O, out, "out", "DIR", "where the model goes", RT_OPT_OUTPUT),
+    OPT_OVERWRITE(O, overwrite),
+    OPT_INT(O, layers, "layers", "0", 0, 1024, "instead of the shape's; 0 = as it is, here and below"),
+    OPT_INT(O, width, "width", "0", 0, 65536, "of the residual stream"),
+    OPT_INT(O, heads, "heads", "0", 0, 1024, "of queries"),
+    OPT_INT(O, kv_heads, "kv-heads", "0", 0, 1024, "of keys and values; --heads is a multiple"),
+    OPT_INT(O, head_dim, "head-dim", "0", 0, 1024, "width of a head"),
+    OPT_INT(O, ffn_width, "ffn-width", "0", 0, 1048576, "inner width of the feed-forward layers"),
+    OPT_CHOICE(O, dtype, "dtype", "bf16", "f32|bf16|f16", "of the written weights"),
+    OPT_SEED(O, seed, "of the weights"),
+};
+#undef O
+
+static int64_t either(int64_t asked, int64_t usual) { return asked ? asked : usual; }
+
+static cJSON *config_json(const init_options *o, const shape *s, int64_t vocab)
+{
+    cJSON *json = rt_json_object();
+    rt_json_put_str(json, "model_type", s->family);
+    rt_json_put_i64(json, "num_hidden_layers", either(o->layers, s->layers));
+    rt_json_put_i64(json, "hidden_size", either(o->width, s->width));
+    rt_json_put_i64(json, "num_attention_heads", either(o->heads, s->heads));
+    rt_json_put_i64(json, "num_key_value_heads", either(o->kv_heads, s->kv_heads));
+    rt_json_put_i64(json, "head_dim", either(o->head_dim, s->head_dim));
+    rt_json_put_i64(json, "intermediate_size", either(o->ffn_width, s->ffn_width));
+    rt_json_put_i64(json, "vocab_size", rt_align_up(vocab, VOCAB_STEP));
+    rt_json_put_i64(json, "max_position_embeddings", s->positions);
+    rt_json_put_num(json, "rms_norm_eps", s->eps);
+    rt_json_put_num(json, "rope_theta", s->theta);
+    rt_json_put_bool(json, "tie_word_embeddings", s->tied);
+    if (s->factor > 0) {
+        cJSON *scaling = rt_json_object();
+        rt_json_put_str(scaling, "rope_type", "llama3");
+        rt_json_put_num(scaling, "factor", s->factor);
+        rt_json_put_num(scaling, "low_freq_factor", 1);
+        rt_json_put_num(scaling, "high_freq_factor", 4);
+        rt_json_put_i64(scaling, "original_max_position_embeddings", 8192);
+        rt_json_put(json, "rope_scaling", scaling);
+    }
+    return json;
+}
+
+typedef struct start {
+    const init_options *o;
+    rt_chat chat;
+    rt_model model; /* registry alone */
+    rt_progress progress;
+    int lock;
+} start;
+
+static int open_start(start *s, rt_err *err)
+{
+    const init_options *o = s->o;
+    rt_config cfg;
+    int i = 0;
+    while (i < RT_COUNT(shapes) && strcmp(shapes[i].name, o->shape))
+        i++;
+    if (i == RT_COUNT(shapes))
+        rt_bug("shape %s is a choice and not in the table", o->shape);
+    if (rt_chat_open(&s->chat, o->tokenizer, err))
+        return -1;
+    cJSON *json = config_json(o, &shapes[i], rt_tokenizer_vocab(s->chat.tokenizer));
+    int bad = rt_config_parse(&cfg, json, o->shape, err);
+    cJSON_Delete(json);
+    if (bad)
+        return -1;
+    rt_chat_config(&s->chat, &cfg);
+    rt_model_init(&s->model, &cfg);
+    return 0;
+}
+
+static int random_rows(void *ctx, int i, float *host, rt_err *err)
+{
+    start *s = ctx;
+    (void)err;
+    rt_progress_update(&s->progress, i, "%s", s->model.w.params.item[i].name);
+    rt_param_draw(&s->model.w.params, i, &s->model.cfg, s->o->seed, host);
+    return 0;
+}
+
+static int write_start(start *s, rt_err *err)
+{
+    const init_options *o = s->o;
+    rt_output_state state;
+    rt_dtype dtype = strcmp(o->dtype, "bf16") == 0  ? RT_BF16
+                     : strcmp(o->dtype, "f16") == 0 ? RT_F16
+                                                    : RT_F32;
+    if (rt_output_look(&state, o->out, "init", NULL, o->overwrite, err) ||
+        rt_dir_make(o->out, err) || rt_dir_lock(&s->lock, o->out, err) ||
+        rt_dir_clean_temps(o->out, err) || rt_output_begin(state, o->out, "init", NULL, err))
+        return -1;
+    rt_progress_begin(&s->progress, "init", 0, s->model.w.params.n);
+    if (rt_chat_save(&s->chat, o->tokenizer, o->out, err) ||
+        rt_model_save_rows(&s->model, o->out, dtype, random_rows, s, err))
+        return -1;
+    rt_progress_end(&s->progress);
+    return rt_output_finish(o->out, "init", NULL, err);
+}
+
+static int run_init(void *values, rt_err *err)
+{
+    start s = { .o = values, .lock = -1 };
+    char parameters[32];
+    int bad = open_start(&s, err) || write_start(&s, err);
+    if (!bad)
+        rt_info("%s: a %s of %s parameters at random", s.o->out, s.model.cfg.family->model_type,
+                rt_fmt_count(parameters, sizeof parameters, (double)s.model.w.params.total));
+    if (s.lock >= 0)
+        close(s.lock);
+    rt_weights_free(NULL, &s.model.w);
+    rt_chat_close(&s.chat);
+    return bad ? -1 : 0;
+}
+
+const rt_command rt_command_init = {
+    .name = "init",
+    .help = "a student to start from: a shape, a tokenizer, random weights",
+    .group = "a student",
+    .options = options,
+    .n_options = RT_COUNT(options),
+    .struct_bytes = sizeof(init_options),
+    .run = run_init,
+    .example = "retort init --shape qwen3-0.6b --tokenizer teacher --out start",
+};
