@@ -10,6 +10,7 @@
 #include "core/base/memory.h"
 #include "core/base/option.h"
 #include "core/formats/output.h"
+#include "core/network/needs.h"
 #include "core/network/weights.h"
 #include "corpora/chat.h"
 
@@ -41,7 +42,7 @@ typedef struct init_options {
     char *shape, *tokenizer, *out, *dtype;
     int64_t layers, width, heads, kv_heads, head_dim, ffn_width;
     uint64_t seed;
-    bool overwrite;
+    bool overwrite, plan;
 } init_options;
 
 #define O init_options
@@ -60,6 +61,7 @@ static const rt_option options[] = {
     OPT_INT(O, ffn_width, "ffn-width", "0", 0, 1048576, "inner width of the feed-forward layers"),
     OPT_CHOICE(O, dtype, "dtype", "bf16", "f32|bf16|f16", "of the written weights"),
     OPT_SEED(O, seed, "of the weights"),
+    OPT_BOOL(O, plan, "plan", "false", "print disk by name and stop", RT_OPT_FREE),
 };
 #undef O
 
@@ -96,11 +98,13 @@ typedef struct start {
     const init_options *o;
     rt_chat chat;
     rt_model model; /* registry alone */
+    const char *speaks; /* whose files the tokenizer is */
     rt_progress progress;
     int lock;
 } start;
 
-static int open_start(start *s, rt_err *err)
+/* plan: the tokenizer may be of a model that an earlier stage will make. */
+static int open_start(start *s, const rt_needs *plan, rt_err *err)
 {
     const init_options *o = s->o;
     rt_config cfg;
@@ -109,7 +113,9 @@ static int open_start(start *s, rt_err *err)
         i++;
     if (i == RT_COUNT(shapes))
         rt_bug("shape %s is a choice and not in the table", o->shape);
-    if (rt_chat_open(&s->chat, o->tokenizer, err))
+    const rt_needs_output *voice = rt_needs_find(plan, o->tokenizer);
+    s->speaks = voice ? voice->tokenizer : o->tokenizer;
+    if (rt_chat_open(&s->chat, s->speaks, err))
         return -1;
     cJSON *json = config_json(o, &shapes[i], rt_tokenizer_vocab(s->chat.tokenizer));
     int bad = rt_config_parse(&cfg, json, o->shape, err);
@@ -130,20 +136,22 @@ static int random_rows(void *ctx, int i, float *host, rt_err *err)
     return 0;
 }
 
+static rt_dtype written_dtype(const init_options *o)
+{
+    return strcmp(o->dtype, "bf16") == 0 ? RT_BF16 : strcmp(o->dtype, "f16") == 0 ? RT_F16 : RT_F32;
+}
+
 static int write_start(start *s, rt_err *err)
 {
     const init_options *o = s->o;
     rt_output_state state;
-    rt_dtype dtype = strcmp(o->dtype, "bf16") == 0  ? RT_BF16
-                     : strcmp(o->dtype, "f16") == 0 ? RT_F16
-                                                    : RT_F32;
     if (rt_output_look(&state, o->out, "init", NULL, o->overwrite, err) ||
         rt_dir_make(o->out, err) || rt_dir_lock(&s->lock, o->out, err) ||
         rt_dir_clean_temps(o->out, err) || rt_output_begin(state, o->out, "init", NULL, err))
         return -1;
     rt_progress_begin(&s->progress, "init", 0, s->model.w.params.n);
     if (rt_chat_save(&s->chat, o->tokenizer, o->out, err) ||
-        rt_model_save_rows(&s->model, o->out, dtype, random_rows, s, err))
+        rt_model_save_rows(&s->model, o->out, written_dtype(o), random_rows, s, err))
         return -1;
     rt_progress_end(&s->progress);
     return rt_output_finish(o->out, "init", NULL, err);
@@ -153,12 +161,28 @@ static int run_init(void *values, rt_err *err)
 {
     start s = { .o = values, .lock = -1 };
     char parameters[32];
-    int bad = open_start(&s, err) || write_start(&s, err);
+    int bad = open_start(&s, NULL, err) || write_start(&s, err);
     if (!bad)
         rt_info("%s: a %s of %s parameters at random", s.o->out, s.model.cfg.family->model_type,
                 rt_fmt_count(parameters, sizeof parameters, (double)s.model.w.params.total));
     if (s.lock >= 0)
         close(s.lock);
+    rt_weights_free(NULL, &s.model.w);
+    rt_chat_close(&s.chat);
+    return bad ? -1 : 0;
+}
+
+static int plan_init(void *values, rt_needs *p, rt_err *err)
+{
+    start s = { .o = values, .lock = -1 };
+    int bad = open_start(&s, p, err);
+    if (!bad) {
+        rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
+                     rt_model_save_bytes(&s.model, written_dtype(s.o)));
+        p->output = (rt_needs_output){ .path = s.o->out,
+                                       .cfg = s.model.cfg,
+                                       .tokenizer = s.speaks };
+    }
     rt_weights_free(NULL, &s.model.w);
     rt_chat_close(&s.chat);
     return bad ? -1 : 0;
@@ -172,5 +196,6 @@ const rt_command rt_command_init = {
     .n_options = RT_COUNT(options),
     .struct_bytes = sizeof(init_options),
     .run = run_init,
+    .plan = plan_init,
     .example = "retort init --shape qwen3-0.6b --tokenizer teacher --out start",
 };

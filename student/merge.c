@@ -12,6 +12,7 @@
 #include "core/formats/output.h"
 #include "core/network/adapter_file.h"
 #include "core/network/linear.h"
+#include "core/network/needs.h"
 #include "core/network/stored.h"
 #include "core/network/weights.h"
 #include "corpora/chat.h"
@@ -19,7 +20,7 @@
 typedef struct merge_options {
     char *model, *adapter, *out, *dtype;
     rt_dev_choice device;
-    bool overwrite;
+    bool overwrite, plan;
 } merge_options;
 
 #define O merge_options
@@ -32,6 +33,7 @@ static const rt_option options[] = {
     OPT_OVERWRITE(O, overwrite),
     OPT_CHOICE(O, dtype, "dtype", "bf16", "f32|bf16|f16", "of the written weights"),
     OPT_DEVICE(O, device),
+    OPT_BOOL(O, plan, "plan", "false", "print memory and disk by name and stop", RT_OPT_FREE),
 };
 #undef O
 
@@ -165,6 +167,19 @@ static int write_model(merge *g, rt_err *err)
     return rt_output_finish(o->out, "merge-adapter", NULL, err);
 }
 
+static void close_all(merge *g)
+{
+    if (g->lock >= 0)
+        close(g->lock);
+    rt_arenas_free(&g->arenas, g->d);
+    rt_weights_free(g->d, &g->model.w);
+    rt_store_close(&g->store);
+    rt_chat_close(&g->chat);
+    rt_dev_close(g->d);
+    free(g->spec.targets);
+    free(g->said);
+}
+
 static int run_merge(void *values, rt_err *err)
 {
     merge g = { .o = values, .lock = -1 };
@@ -172,15 +187,40 @@ static int run_merge(void *values, rt_err *err)
     if (!bad)
         rt_info("%s: %s with the adapters of %d layers (rank %lld)", g.o->out, g.base,
                 g.model.w.adapters->layers, (long long)g.spec.rank);
-    if (g.lock >= 0)
-        close(g.lock);
-    rt_arenas_free(&g.arenas, g.d);
-    rt_weights_free(g.d, &g.model.w);
-    rt_store_close(&g.store);
-    rt_chat_close(&g.chat);
-    rt_dev_close(g.d);
-    free(g.spec.targets);
-    free(g.said);
+    close_all(&g);
+    return bad ? -1 : 0;
+}
+
+/* Of a model or an adapter that an earlier stage will make, what can be known. */
+static int plan_merge(void *values, rt_needs *p, rt_err *err)
+{
+    merge g = { .o = values, .lock = -1 };
+    const merge_options *o = g.o;
+    const rt_needs_output *base = rt_needs_find(p, o->model);
+    bool later = base || !rt_adapter_is(o->adapter);
+    rt_config cfg;
+    int bad = 0;
+    if (!later) {
+        bad = open_all(&g, err);
+        cfg = g.model.cfg;
+        if (!bad)
+            rt_needs_arenas(p, g.d, &g.arenas);
+    } else if (!o->model) {
+        bad = rt_usage(err, "%s: is not there yet: give --model DIR|GGUF too", o->adapter);
+    } else {
+        bad = base ? (cfg = base->cfg, 0) : rt_model_config(&cfg, o->model, err);
+        if (!bad)
+            rt_model_init(&g.model, &cfg);
+    }
+    if (!bad) {
+        rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
+                     rt_model_save_bytes(&g.model, written_dtype(o)));
+        if (o->model)
+            p->output = (rt_needs_output){ .path = o->out,
+                                           .cfg = cfg,
+                                           .tokenizer = base ? base->tokenizer : o->model };
+    }
+    close_all(&g);
     return bad ? -1 : 0;
 }
 
@@ -192,5 +232,6 @@ const rt_command rt_command_merge_adapter = {
     .n_options = RT_COUNT(options),
     .struct_bytes = sizeof(merge_options),
     .run = run_merge,
+    .plan = plan_merge,
     .example = "retort merge-adapter --model DIR --adapter adapter --out merged",
 };
