@@ -14,10 +14,14 @@ int rt_objective_spec(rt_loss_spec *spec, const rt_objective *o, const rt_soft_c
                   { "bucket", offsetof(rt_loss_spec, bucket) },
                   { "renorm", offsetof(rt_loss_spec, renorm) },
                   { "reverse", offsetof(rt_loss_spec, reverse) },
-                  { "jsd", offsetof(rt_loss_spec, jsd) } };
+                  { "jsd", offsetof(rt_loss_spec, jsd) },
+                  { "skew", offsetof(rt_loss_spec, skew) },
+                  { "skew-reverse", offsetof(rt_loss_spec, skew_reverse) },
+                  { "tvd", offsetof(rt_loss_spec, tvd) } };
     memset(spec, 0, sizeof *spec);
     spec->temperature = (float)o->temperature;
     spec->jsd_beta = (float)o->jsd_beta;
+    spec->skew_alpha = (float)o->skew_alpha;
     spec->tail_spacing = archive->tail_spacing;
     if (!rt_objective_soft(o)) {
         spec->ce = 1;

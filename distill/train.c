@@ -34,7 +34,7 @@ typedef struct train_options {
     rt_dev_choice device;
     uint64_t seed;
     int64_t save_every, eval_every, eval_limit;
-    double learning_rate, min_rate, hard_weight, temperature, jsd_beta;
+    double learning_rate, min_rate, hard_weight, temperature, jsd_beta, skew_alpha;
     double beta1, beta2, eps, weight_decay, clip, balance_rate;
     bool plan, overwrite;
 } train_options;
@@ -52,12 +52,18 @@ static const rt_option options[] = {
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
     OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
-               "objective; all but hard need an archive"),
+               "objective; all but hard need an archive. With the teacher's p and the student's q: "
+               "forward, bucket and renorm sum p log(p/q) (over head and drawn tail, head and tail as "
+               "one, head scaled up to 1); reverse sum q log(q/p); jsd b KL(p|m) + (1-b) KL(q|m) with "
+               "m = b p + (1-b) q; skew KL(p | a p + (1-a) q); skew-reverse KL(q | a q + (1-a) p); tvd "
+               "sum |p-q|/2"),
     OPT_FLOAT(O, hard_weight, "hard-weight", "0", 0, 1,
               "share of cross-entropy beside a soft loss"),
     OPT_FLOAT(O, temperature, "temperature", "1", 0.1, 20,
-              "of soft targets; not 1 needs bucket, renorm, reverse or jsd"),
+              "of soft targets; not 1 with all but forward"),
     OPT_FLOAT(O, jsd_beta, "jsd-beta", "0.5", 0.01, 0.99, "teacher's share of the mixture of jsd"),
+    OPT_FLOAT(O, skew_alpha, "skew-alpha", "0.1", 0, 0.99,
+              "a of skew and skew-reverse: how much of itself a side is measured against"),
     OPT_STR(O, verdicts, "verdicts", "auto", "LIST",
             "samples to learn from; auto: correct where an archive has judged ones, else all that "
             "are finished"),
@@ -275,7 +281,7 @@ static void plan_steps(training *t, const rt_loss_spec *spec)
 static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
-    rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta };
+    rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta, o->skew_alpha };
     rt_loss_spec spec;
     if (rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err) ||
         open_corpus(t, &t->corpus, &t->facts, &o->data, rt_objective_soft(&objective), o->limit,

@@ -103,11 +103,16 @@ static void loss_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 /* x log(x/y) with a floor of e^-69 under both logarithms; 0 at x = 0 */
 static double loss_term(double x, double lx, double ly) { return x > 0.0 ? x * (lx - ly) : 0.0; }
 
-/* bucket, reverse and jsd of one outcome */
+/* all but drawn and renorm of one outcome */
 static double loss_outcome(const rt_loss_spec *s, double lp, double lq)
 {
+    double a = (double)s->skew_alpha;
+    double skew = (double)s->skew * loss_term(exp(lp), lp, log(a * exp(lp) + (1.0 - a) * exp(lq))) +
+                  (double)s->skew_reverse *
+                      loss_term(exp(lq), lq, log(a * exp(lq) + (1.0 - a) * exp(lp))) +
+                  (double)s->tvd * fabs(exp(lp) - exp(lq)) / 2.0;
     double b = (double)s->jsd_beta, p = exp(lp), q = exp(lq), lm = log(b * p + (1.0 - b) * q);
-    return (double)s->bucket * loss_term(p, lp, lq) + (double)s->reverse * loss_term(q, lq, lp) +
+    return skew + (double)s->bucket * loss_term(p, lp, lq) + (double)s->reverse * loss_term(q, lq, lp) +
            (double)s->jsd * (b * loss_term(p, lp, lm) + (1.0 - b) * loss_term(q, lq, lm));
 }
 

@@ -603,6 +603,7 @@ void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t
     NEED("loss", isfinite(spec->temperature) && spec->temperature > 0.0f, logits);
     NEED("loss", spec->drawn == 0.0f || spec->temperature == 1.0f, logits);
     NEED("loss", spec->jsd_beta >= 0.0f && spec->jsd_beta <= 1.0f, logits);
+    NEED("loss", spec->skew_alpha >= 0.0f && spec->skew_alpha <= 1.0f, logits);
     check_targets("loss", t, logits->dim[0]);
     rt_cost_head(d, vocab);
     MOVES(d, logits);

@@ -93,6 +93,10 @@ typedef struct rt_loss_spec {
     float reverse; /* reverse KL on head + tail bucket */
     float jsd;     /* generalised Jensen-Shannon on head + tail bucket */
     float jsd_beta;     /* mixture m = beta p + (1 - beta) q; beta KL(p|m) + (1 - beta) KL(q|m) */
+    float skew;         /* KL(p | a p + (1 - a) q) on head + tail bucket (arXiv 2402.03898) */
+    float skew_reverse; /* KL(q | a q + (1 - a) p) */
+    float skew_alpha;   /* a */
+    float tvd;          /* total variation: sum |p - q| / 2 on head + tail bucket */
     float temperature;  /* T; KL terms and their gradients are multiplied by T^2; drawn needs T = 1 */
     float tail_spacing; /* of the archive: weight of one hit */
 } rt_loss_spec;

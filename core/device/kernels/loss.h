@@ -10,7 +10,10 @@
      renorm   sum_head r log(r/q), r = p / sum_head p                  g = -r
      reverse  sum_head,t q log(q/p)                                    g = q log(q/p)
      jsd      sum_head,t b p log(p/m) + (1-b) q log(q/m), m = b p + (1-b) q    g = (1-b) q log(q/m)
-   The last four are multiplied by T^2, value and gradient alike. A tail lighter than e^-69 on
+     skew     sum_head,t p log(p/m), m = a p + (1-a) q             g = -(1-a) p q / m
+     skew_reverse  sum_head,t q log(q/m), m = a q + (1-a) p        g = q (log(q/m) + 1 - a q / m)
+     tvd      sum_head,t |p - q| / 2                                g = q / 2, -q / 2 where q < p
+   All but drawn are multiplied by T^2, value and gradient alike. A tail lighter than e^-69 on
    either side counts as that heavy inside a logarithm; without a complement (head = V) it has no
    term. */
 #ifndef RT_KERNELS_LOSS_H
@@ -51,7 +54,25 @@ TEAM_FN float loss_mix(float x, float y, float lb, float lc)
     return hi + rt_logf(1.0f + rt_expf(lo - hi));
 }
 
-/* Value of bucket, renorm, reverse and jsd over the head, without T^2; adds their g. */
+TEAM_FN bool loss_has_skew(const rt_loss_spec *s)
+{
+    return s->skew != 0.0f || s->skew_reverse != 0.0f || s->tvd != 0.0f;
+}
+
+/* skew, skew_reverse and tvd of one outcome with log masses lp and lt: their sum, and *by: its
+   derivative by log q, over q. */
+TEAM_FN float loss_skew(const rt_loss_spec *s, float lp, float lt, float *by)
+{
+    float a = s->skew_alpha, b = 1.0f - a, la = rt_logf(a), lb = rt_logf(b);
+    float lm = loss_mix(lp, lt, la, lb), lr = loss_mix(lt, lp, la, lb);
+    float p = rt_expf(lp), q = rt_expf(lt), forward = lp - lm, reverse = lt - lr;
+    float apart = p < q ? 0.5f : p > q ? -0.5f : 0.0f;
+    *by = s->skew * (-b * rt_expf(forward)) +
+          s->skew_reverse * (reverse + fmaf(-a, rt_expf(reverse), 1.0f)) + s->tvd * apart;
+    return s->skew * p * forward + s->skew_reverse * q * reverse + s->tvd * apart * (q - p);
+}
+
+/* Value of all terms but drawn over the head, without T^2; adds their g. */
 TEAM_FN float loss_head(const struct loss_row *r, const rt_loss_spec *s)
 {
     float *sum = r->sum, *g = r->g;
@@ -70,6 +91,14 @@ TEAM_FN float loss_head(const struct loss_row *r, const rt_loss_spec *s)
     }
     float value = s->bucket * forward + s->renorm * (forward / mass - rt_logf(mass)) +
                   s->reverse * team_sum(sum, r->padded);
+    if (loss_has_skew(s)) {
+        for (int64_t i = team_rank(); i < r->padded; i += team_size()) {
+            float by;
+            sum[i] = loss_skew(s, lp[i], lt[i], &by);
+            g[i] += by * rt_expf(lt[i]);
+        }
+        value += team_sum(sum, r->padded);
+    }
     if (s->jsd == 0.0f)
         return value;
     float b = s->jsd_beta, c = 1.0f - b, lb = rt_logf(b), lc = rt_logf(c);
@@ -91,6 +120,11 @@ TEAM_FN float loss_tail(struct loss_row *r, const rt_loss_spec *s, float tail, f
         float b = s->jsd_beta, c = 1.0f - b, lm = loss_mix(lp, lt, rt_logf(b), rt_logf(c));
         value += s->jsd * fmaf(b * p, lp - lm, c * q * (lt - lm));
         r->ratio += s->jsd * c * (lt - lm);
+    }
+    if (loss_has_skew(s)) {
+        float by;
+        value += loss_skew(s, lp, lt, &by);
+        r->ratio += by;
     }
     r->g_sum += r->ratio * q;
     return value;
@@ -116,10 +150,9 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
     r.id = team_i32(&a->t.id) + first;
     r.g = g, r.lp = lp, r.lt = lt, r.sum = sum;
     r.ratio = 0.0f;
-    bool by_head = r.n > 0 &&
-                   (s->bucket != 0.0f || s->renorm != 0.0f || s->reverse != 0.0f || s->jsd != 0.0f);
-    bool by_tail = by_head && r.head < vocab &&
-                   (s->bucket != 0.0f || s->reverse != 0.0f || s->jsd != 0.0f);
+    bool whole = s->bucket != 0.0f || s->reverse != 0.0f || s->jsd != 0.0f || loss_has_skew(s);
+    bool by_head = r.n > 0 && (whole || s->renorm != 0.0f);
+    bool by_tail = by_head && whole && r.head < vocab;
     bool tempered = by_head && s->temperature != 1.0f;
     float t = tempered ? s->temperature : 1.0f, inverse_t = 1.0f / t;
 
