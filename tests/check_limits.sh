@@ -37,7 +37,7 @@ if ! ldd "$retort" | grep -qE 'lib[at]san'; then # their own stacks and memory a
     refused 1 'ulimit -s' bash -c 'ulimit -s 200 && exec "$@"' - "$retort" doctor
     bash -c 'ulimit -Ss 200 && exec "$@"' - "$retort" doctor >/dev/null || fail "a small stack that may grow was refused"
     refused 1 'ulimit -v' bash -c 'ulimit -v 600000 && exec "$@"' - "${learn[@]}" --data traces.jsonl --steps 1 --out a --threads 1024
-    least=$(($(stat -c %s "$retort") / 1024 + 8000)) # below its own size the kernel does not even begin
+    least=$(($(stat -L -c %s "$retort") / 1024 + 8000)) # below its own size the kernel does not even begin
     for ((kib = least > 20000 ? least : 20000; kib < 140000; kib += 20000)); do
         rm -rf a
         bash -c "ulimit -v $kib"' && exec "$@"' - "${learn[@]}" --data traces.jsonl --steps 1 --out a --threads 1 >stdout 2>stderr
