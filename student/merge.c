@@ -101,6 +101,8 @@ static int add_product(merge *g, float *host, const rt_linear *l, int64_t e, rt_
     }
     w = rt_tensor_2(w.data, RT_F32, up.dim[0], down.dim[1]);
     rt_upload(g->d, w.data, host, rt_tensor_bytes(&w));
+    if (rt_sync(g->d, err)) /* host is written again */
+        return -1;
     rt_matmul(g->d, &w, &up, false, &down, false, 1.0f);
     rt_download(g->d, host, w.data, rt_tensor_bytes(&w));
     return rt_sync(g->d, err);
