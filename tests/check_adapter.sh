@@ -84,6 +84,6 @@ absent wrong/model.safetensors
 # its plan is what it takes: four bits and adapters, not a gradient of every weight
 "$retort" train --model four.gguf --data traces.jsonl --loss hard --out planned --lora-rank 4 --plan >plan.txt 2>/dev/null ||
     fail "the plan of adapters"
-grep -q '^  memory  adapters' plan.txt || fail "the plan names no adapters"
+grep -qE '^  (memory|device)  adapters' plan.txt || fail "the plan names no adapters"
 absent planned
 exit $failed
