@@ -57,6 +57,20 @@ static void rope_divisors(plan *p)
         p->rope[i] = (float)rt_config_rope_divisor(&p->cfg, i);
 }
 
+int64_t rt_export_heads(const rt_config *c, const char *gguf)
+{
+    const char *part = strrchr(gguf, '.');
+    if (!c->family->gguf_interleaved || c->interleaved || !part)
+        return 0;
+    return !strcmp(part, ".attn_q") ? c->heads : !strcmp(part, ".attn_k") ? c->kv_heads : 0;
+}
+
+int64_t rt_export_row(int64_t rows, int64_t heads, int64_t row)
+{
+    int64_t h = rows / heads, in = row % h;
+    return row - in + in % 2 * (h / 2) + in / 2;
+}
+
 static int item_fill(plan *p, const rt_param *param, rt_err *err)
 {
     item *it = &p->item[p->n_items];
@@ -75,11 +89,7 @@ static int item_fill(plan *p, const rt_param *param, rt_err *err)
     it->rows = rt_tensor_elements(want) / it->width;
     it->dtype = rt_mix_dtype(p->job->mix, param->gguf, want->rank, it->width, param->layer,
                              c->layers, c->tied, p->job->pure);
-    const char *part = strrchr(param->gguf, '.');
-    if (c->family->gguf_interleaved && !c->interleaved && part)
-        it->heads = !strcmp(part, ".attn_q")   ? c->heads
-                    : !strcmp(part, ".attn_k") ? c->kv_heads
-                                               : 0;
+    it->heads = rt_export_heads(c, param->gguf);
     p->report.requantized += rt_dtype_get(it->source.dtype)->block > 1;
     if (rt_mix_dtype(p->job->mix, param->gguf, want->rank, 256, param->layer, c->layers, c->tied,
                      p->job->pure) != it->dtype)
@@ -181,21 +191,12 @@ typedef struct stream {
     double unit_lost[UNITS], unit_all[UNITS];
 } stream;
 
-/* Rotary pairs stand side by side in GGUF's llama, half a head apart in Hugging Face's. */
-static int64_t source_row(const item *it, int64_t row)
-{
-    if (!it->heads)
-        return row;
-    int64_t h = it->rows / it->heads, in = row % h;
-    return row - in + in % 2 * (h / 2) + in / 2;
-}
-
 static int rows_read(float *x, const item *it, int64_t first, int64_t n, rt_err *err)
 {
     if (!it->heads)
         return rt_stored_rows(&it->source, x, first, n, err);
     for (int64_t r = 0; r < n; r++)
-        if (rt_stored_rows(&it->source, x + r * it->width, source_row(it, first + r), 1, err))
+        if (rt_stored_rows(&it->source, x + r * it->width, rt_export_row(it->rows, it->heads, first + r), 1, err))
             return -1;
     return 0;
 }

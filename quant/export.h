@@ -45,6 +45,15 @@ typedef struct rt_export_report {
 int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err);
 int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err);
 
+/* export_adapter.c: of job->dir, which holds adapters, as f32, f16 or bf16. base: what they adapt, NULL = as they say. */
+int rt_export_adapter(const rt_export *job, const char *base, rt_dtype dtype,
+                      rt_export_report *report, rt_err *err);
+
+/* Rotary pairs stand side by side in GGUF's llama, half a head apart in Hugging Face's: heads of a
+   matrix whose rows are re-ordered for it, 0 = they stay; and where row `row` of (rows) comes from. */
+int64_t rt_export_heads(const rt_config *c, const char *gguf);
+int64_t rt_export_row(int64_t rows, int64_t heads, int64_t row);
+
 /* export_keys.c: all metadata. t may be NULL (weights_only). */
 int rt_export_keys(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
                    const rt_tokenizer *t, int64_t parameters, rt_err *err);

@@ -1,15 +1,17 @@
-/* quantize.c: `retort quantize`: a model directory into one GGUF. Thin: options in, report out. */
+/* quantize.c: `retort quantize`: a model directory, or adapters, into one GGUF. Thin: options in, report out. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/option.h"
 #include "core/formats/output.h"
+#include "core/network/adapter_file.h"
 #include "quant/export.h"
 
 typedef struct quantize_options {
-    char *model, *type, *out, *pre, *name, *importance;
+    char *model, *type, *out, *pre, *name, *importance, *base;
     int64_t threads;
     bool pure, weights_only, plan, json, overwrite;
 } quantize_options;
@@ -17,10 +19,13 @@ typedef struct quantize_options {
 #define O quantize_options
 static const rt_option OPTIONS[] = {
     OPT_NEED(O, model, "model", "DIR|GGUF",
-             "Hugging Face directory (config.json, safetensors, tokenizer) or a GGUF",
+             "Hugging Face directory (config.json, safetensors, tokenizer), a GGUF, or adapters",
              RT_OPT_INPUT_NAMED),
     OPT_CHOICE(O, type, "type", "Q4_K_M", RT_MIX_CHOICES, "block types of the matrices"),
     OPT_STR(O, out, "out", NULL, "FILE.gguf", "the GGUF to write", RT_OPT_OUTPUT),
+    OPT_STR(O, base, "base", NULL, "DIR|GGUF",
+            "of adapters, which become F32, BF16 or F16 (else): what they adapt; default: what they say",
+            RT_OPT_INPUT),
     OPT_STR(O, importance, "importance", NULL, "FILE",
             "mean squared inputs of every column: an imatrix GGUF or a safetensors file",
             RT_OPT_INPUT),
@@ -99,6 +104,11 @@ static rt_export job_of(const quantize_options *o)
                         .name = o->name };
 }
 
+static rt_dtype adapter_dtype(const quantize_options *o)
+{
+    return !strcmp(o->type, "F32") ? RT_F32 : !strcmp(o->type, "BF16") ? RT_BF16 : RT_F16;
+}
+
 static int quantize(void *options, rt_err *err)
 {
     const quantize_options *o = options;
@@ -111,7 +121,9 @@ static int quantize(void *options, rt_err *err)
         (o->importance && rt_importance_open(&importance, o->importance, err)))
         return -1;
     job.importance = o->importance ? &importance : NULL;
-    int rc = rt_export_gguf(&job, &report, err);
+    int rc = rt_adapter_is(o->model)
+                 ? rt_export_adapter(&job, o->base, adapter_dtype(o), &report, err)
+                 : rt_export_gguf(&job, &report, err);
     rt_importance_close(&importance);
     if (rc)
         return -1;

@@ -81,6 +81,13 @@ expect 2 'called qproj' train --model four.gguf --data traces.jsonl --loss hard 
 expect 2 'is the same as' merge-adapter --model four.gguf --adapter clean --out clean
 absent wrong/model.safetensors
 
+# as a GGUF beside its base: two tensors a layer, under the base's names
+prints 0 '' 'parameters' quantize --model clean --type F32 --out adapter.gguf --base four.gguf
+grep -aq 'blk.0.attn_q.weight.lora_a' adapter.gguf || fail "no adapter of queries in the GGUF"
+expect 1 'not a model' inspect adapter.gguf
+expect 1 'retort writes no GGUF' quantize --model clean --base "$teacher" --out wrong.gguf
+absent wrong.gguf
+
 # its plan is what it takes: four bits and adapters, not a gradient of every weight
 "$retort" train --model four.gguf --data traces.jsonl --loss hard --out planned --lora-rank 4 --plan >plan.txt 2>/dev/null ||
     fail "the plan of adapters"

@@ -70,7 +70,9 @@ static void add(rt_adapters *a, const rt_param *p, rt_tensor *slot, char side, i
                      in);
     else
         rt_param_add(&a->params, slot, name, NULL, RT_INIT_ZEROS, RT_PARAM_DECAY, out, in, 0);
-    a->params.item[a->params.n - 1].layer = p->layer;
+    rt_param *added = &a->params.item[a->params.n - 1];
+    added->layer = p->layer;
+    snprintf(added->gguf, sizeof added->gguf, "%s", p->gguf);
 }
 
 int rt_adapters_new(rt_adapters **out, rt_params *of, const rt_adapter_spec *spec, rt_err *err)

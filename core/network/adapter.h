@@ -20,7 +20,8 @@ typedef struct rt_adapter_spec {
 typedef struct rt_adapters {
     rt_adapter_spec spec; /* targets: owned */
     float scale;          /* s */
-    rt_params params;     /* down (R,I) and up (O,R) of each layer; of experts (E,R,I) and (E,O,R) */
+    rt_params params;     /* down (R,I) and up (O,R) of each layer, which gguf names; of experts
+                             (E,R,I) and (E,O,R) */
     int layers;           /* adapted */
     int64_t rows;         /* of the two below */
     rt_dtype act;

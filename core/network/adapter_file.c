@@ -153,48 +153,67 @@ static void tensor_name(char *out, size_t size, const rt_param *p, int64_t e)
 
 static int64_t matrices(const rt_param *p) { return p->experts ? p->experts : 1; }
 
+int rt_adapter_open(rt_safetensors *st, const char *dir, const rt_adapters *a, rt_err *err)
+{
+    char *path = rt_path_join(dir, WEIGHTS);
+    int64_t want = 0;
+    int bad = rt_safetensors_open(st, path, err);
+    for (int i = 0; i < a->params.n; i++)
+        want += matrices(&a->params.item[i]);
+    if (!bad && want < st->n_tensors) {
+        bad = rt_fail(err,
+                      "%s: it holds %lld tensors, of which the model takes %lld: it is of another "
+                      "model",
+                      path, (long long)st->n_tensors, (long long)want);
+        rt_safetensors_close(st);
+    }
+    free(path);
+    return bad ? -1 : 0;
+}
+
+int rt_adapter_rows(const rt_safetensors *st, const char *dir, const rt_adapters *a, int i,
+                    float *host, rt_err *err)
+{
+    const rt_param *p = &a->params.item[i];
+    const rt_tensor *t = p->slot;
+    int64_t rows = t->dim[t->rank - 2], cols = t->dim[t->rank - 1];
+    char name[192];
+    for (int64_t e = 0; e < matrices(p); e++) {
+        tensor_name(name, sizeof name, p, e);
+        const rt_st_tensor *s = rt_safetensors_find(st, name);
+        if (!s)
+            return rt_fail(err, "%s/%s: tensor %s is missing: the adapter is of another model", dir,
+                           WEIGHTS, name);
+        if (s->rank != 2 || s->dim[0] != rows || s->dim[1] != cols)
+            return rt_fail(err,
+                           "%s/%s: tensor %s is not (%lld, %lld): the adapter is of another model",
+                           dir, WEIGHTS, name, (long long)rows, (long long)cols);
+        if (rt_safetensors_check(st, s, err) ||
+            rt_safetensors_read_f32(host + e * rows * cols, s, 0, rows * cols, err))
+            return -1;
+    }
+    return 0;
+}
+
 int rt_adapter_read(const char *dir, rt_dev *d, rt_adapters *a, rt_err *err)
 {
-    char *path = rt_path_join(dir, WEIGHTS), name[192];
     rt_safetensors st;
-    int64_t most = 1, seen = 0;
-    int bad = rt_safetensors_open(&st, path, err);
-    if (bad) {
-        free(path);
+    int64_t most = 1;
+    int bad = 0;
+    if (rt_adapter_open(&st, dir, a, err))
         return -1;
-    }
     for (int i = 0; i < a->params.n; i++)
         most = rt_max(most, rt_tensor_elements(a->params.item[i].slot));
     float *host = rt_alloc(most, sizeof *host, "an adapter");
     for (int i = 0; !bad && i < a->params.n; i++) {
-        const rt_param *p = &a->params.item[i];
-        const rt_tensor *t = p->slot;
-        int64_t rows = t->dim[t->rank - 2], cols = t->dim[t->rank - 1];
-        for (int64_t e = 0; !bad && e < matrices(p); e++) {
-            tensor_name(name, sizeof name, p, e);
-            const rt_st_tensor *s = rt_safetensors_find(&st, name);
-            if (!s)
-                bad = rt_fail(err, "%s: tensor %s is missing: the adapter is of another model", path,
-                              name);
-            else if (s->rank != 2 || s->dim[0] != rows || s->dim[1] != cols)
-                bad = rt_fail(err,
-                              "%s: tensor %s is not (%lld, %lld): the adapter is of another model",
-                              path, name, (long long)rows, (long long)cols);
-            else
-                bad = rt_safetensors_check(&st, s, err) ||
-                      rt_safetensors_read_f32(host + e * rows * cols, s, 0, rows * cols, err);
-            seen++;
-        }
+        const rt_tensor *t = a->params.item[i].slot;
+        bad = rt_adapter_rows(&st, dir, a, i, host, err);
         if (!bad)
             rt_upload(d, t->data, host, rt_tensor_bytes(t));
         bad = bad || rt_sync(d, err); /* host is filled again */
     }
-    if (!bad && seen != st.n_tensors)
-        bad = rt_fail(err, "%s: it holds %lld tensors, of which the model takes %lld: it is of another model",
-                      path, (long long)st.n_tensors, (long long)seen);
     free(host);
     rt_safetensors_close(&st);
-    free(path);
     return bad ? -1 : 0;
 }
 

@@ -231,6 +231,8 @@ static int read_family(reader *r, rt_err *err)
     rt_gguf_str text;
     char known[256];
     int64_t experts = 0, gating = 0, window = 0, context = 0;
+    if (rt_gguf_find_key(r->g, "adapter.type"))
+        return rt_fail(err, "%s: adapters, for llama.cpp's --lora, not a model", r->g->path);
     if (rt_gguf_get_str(r->g, "general.architecture", &text, err))
         return -1;
     snprintf(r->arch, sizeof r->arch, "%.*s", (int)rt_min(text.bytes, 31), text.text);
