@@ -507,7 +507,7 @@ static rt_tensor *of(struct held *h) { return h->there ? &h->t : NULL; }
 
 static void look_output(const struct item *it, const struct held *h)
 {
-    if (h->there && rt_tensor_bytes(&h->t) > 0)
+    if (h->there && h->t.rank > 0 && rt_tensor_bytes(&h->t) > 0)
         use_bytes(it, h->t.data, rt_tensor_bytes(&h->t));
 }
 
@@ -528,7 +528,7 @@ static void look_piece(const struct item *it, const rt_tensor *t)
 static void look_input(const struct item *it, const struct held *h)
 {
     const rt_tensor *t = &h->t;
-    if (!h->there || rt_tensor_bytes(t) == 0)
+    if (!h->there || t->rank == 0 || rt_tensor_bytes(t) == 0)
         return;
     if (t->piece)
         look_piece(it, t);
