@@ -1,5 +1,5 @@
 #!/bin/bash
-# bundle.sh BUILD FILE.tar.gz: what tests/gpu/run.sh needs on a machine that has a GPU and none of our libraries:
+# bundle.sh BUILD FILE.tar.xz: what tests/gpu/run.sh needs on a machine that has a GPU and none of our libraries:
 # the program, the tests of operations and the benches of a build with nvcc, stripped, and every shared library they
 # use, the C library too. Under 60 MiB.
 set -eu
@@ -17,7 +17,8 @@ done | sort -u | while read -r library; do
 done
 strip --strip-unneeded "$folder"/lib/*.so* 2>/dev/null || true
 git rev-parse HEAD >"$folder/commit" 2>/dev/null || echo unknown >"$folder/commit"
-tar -C "$folder" -czf "$file" bin lib commit
+# xz finds what the programs have in common, which is most of them
+tar -C "$folder" -c bin lib commit | xz -9 -T1 >"$file"
 mib=$(($(stat -c %s "$file") / 1048576))
 echo "$file: $mib MiB"
 [ "$mib" -lt 60 ]

@@ -1,5 +1,5 @@
 #!/bin/bash
-# run.sh BUNDLE.tar.gz [OUT]: on a machine with a CUDA GPU, from the bundle of tests/gpu/bundle.sh: parity of every operation
+# run.sh BUNDLE.tar.xz [OUT]: on a machine with a CUDA GPU, from the bundle of tests/gpu/bundle.sh: parity of every operation
 # with float64 and with the CPU, a model's logits and training beside the CPU's, two runs with the same bits, the
 # sanitizers of CUDA on small cases, lack of memory, then the speeds beside PyTorch's. Prints one table, writes
 # OUT/results.json (device, driver, clocks, commit), says which part failed; exit 1 when one did. Needs the driver;
@@ -11,7 +11,7 @@ out=${2:-gpu-results} scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 bundle=$scratch/bundle
 mkdir -p "$out" "$bundle"
-tar -C "$bundle" -xzf "$1" || exit 2
+tar -C "$bundle" -xf "$1" 2>/dev/null || python3 -m tarfile -e "$1" "$bundle" || exit 2
 export CK_FORK=no RETORT_DEVICE=cuda
 driver=/usr/local/nvidia/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib64
 blas=$(ls -d /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib 2>/dev/null | head -n 1)
