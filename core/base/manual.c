@@ -19,13 +19,13 @@ static const char REST[] =
     "0 done, 1 failed, 2 wrong usage, 130 interrupted: run the same command again to go on.\n"
     "stdout is data, stderr is for people; an error is one line.\n";
 
-// Text as it is: '-' is a minus, '\\' itself, no line begins a request.
+// Text as it is: '-' is a minus, '\\' itself, no line begins a request; it may break after a '|'.
 static void put(FILE *f, const char *text)
 {
     if (*text == '.' || *text == '\'')
         fputs("\\&", f);
     for (; *text; text++)
-        fprintf(f, *text == '-' ? "\\-" : *text == '\\' ? "\\e" : "%c", *text);
+        fprintf(f, *text == '-' ? "\\-" : *text == '\\' ? "\\e" : *text == '|' ? "|\\:" : "%c", *text);
 }
 
 static void put_option(FILE *f, const rt_option *o)
