@@ -99,7 +99,7 @@ static const rt_option options[] = {
               "router bias against load, a step (sigmoid routers)"),
     OPT_CHOICE(O, recompute, "recompute", "none", "none|block",
                "block keeps only each block's input", RT_OPT_FREE),
-    OPT_CHOICE(O, dtype, "dtype", "f32", "f32|bf16|f16", "of the written weights"),
+    OPT_CHOICE(O, dtype, "dtype", "f32", RT_WRITTEN_DTYPES, "of the written weights"),
     OPT_SEED(O, seed, "of start and order"),
     OPT_DEVICE(O, device),
     OPT_INT(O, save_every, "save-every", "200", 1, 1e9, "steps between checkpoints", RT_OPT_FREE),
@@ -457,17 +457,12 @@ static cJSON *settings(const training *t)
     return json;
 }
 
-static rt_dtype written_dtype(const train_options *o)
-{
-    return strcmp(o->dtype, "bf16") == 0 ? RT_BF16 : strcmp(o->dtype, "f16") == 0 ? RT_F16 : RT_F32;
-}
-
 static int save_learned(const training *t, rt_err *err)
 {
     const train_options *o = t->o;
     const rt_adapters *a = t->model.w.adapters;
-    return a ? rt_adapter_save(o->out, t->dev, a, o->model, written_dtype(o), err)
-             : rt_model_save(&t->model, t->dev, o->out, written_dtype(o), err);
+    return a ? rt_adapter_save(o->out, t->dev, a, o->model, rt_dtype_written(o->dtype), err)
+             : rt_model_save(&t->model, t->dev, o->out, rt_dtype_written(o->dtype), err);
 }
 
 static int64_t learned(const training *t) { return rt_weights_learned(&t->model.w)->total; }
@@ -500,9 +495,7 @@ static int open_output(training *t, rt_err *err)
     if (hash_recipe(t, err))
         return -1;
     snprintf(t->identity, sizeof t->identity, "%016llx", (unsigned long long)t->trainer.at.recipe);
-    if (rt_output_look(&state, o->out, "train", t->identity, o->overwrite, err) ||
-        rt_dir_make(o->out, err) || rt_dir_lock(&t->lock, o->out, err) ||
-        rt_output_look(&state, o->out, "train", t->identity, o->overwrite, err))
+    if (rt_output_take(&state, &t->lock, o->out, "train", t->identity, o->overwrite, err))
         return -1;
     if (state == RT_OUTPUT_DONE && rt_integrity_whole(o->out, &why) == 0) {
         rt_info("%s: this run is finished there; nothing to do", o->out);
@@ -511,10 +504,7 @@ static int open_output(training *t, rt_err *err)
     }
     if (state == RT_OUTPUT_DONE)
         rt_info("%s; made again", why.text);
-    return rt_dir_clean_temps(o->out, err) ||
-                   rt_output_begin(state, o->out, "train", t->identity, err)
-               ? -1
-               : 0;
+    return rt_dir_clean_temps(o->out, err);
 }
 
 static void note_twice(const rt_strlist *a, const rt_strlist *b, const char *what)
@@ -583,8 +573,8 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
         rt_needs_workspace(p, t.dev);
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
                      t.model.w.adapters
-                         ? rt_adapter_save_bytes(t.model.w.adapters, written_dtype(o))
-                         : rt_model_save_bytes(&t.model, written_dtype(o)));
+                         ? rt_adapter_save_bytes(t.model.w.adapters, rt_dtype_written(o->dtype))
+                         : rt_model_save_bytes(&t.model, rt_dtype_written(o->dtype)));
         /* the last two, and the next while it is written */
         int64_t checkpoints = rt_min(3, (o->steps - 1) / o->save_every);
         if (checkpoints > 0)

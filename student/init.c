@@ -13,6 +13,7 @@
 #include "core/network/needs.h"
 #include "core/network/weights.h"
 #include "corpora/chat.h"
+#include "corpora/integrity.h"
 
 /* Published configurations of the name; the vocabulary is the tokenizer's. */
 typedef struct shape {
@@ -59,7 +60,7 @@ static const rt_option options[] = {
     OPT_INT(O, kv_heads, "kv-heads", "0", 0, 1024, "of keys and values; --heads is a multiple"),
     OPT_INT(O, head_dim, "head-dim", "0", 0, 1024, "width of a head"),
     OPT_INT(O, ffn_width, "ffn-width", "0", 0, 1048576, "inner width of the feed-forward layers"),
-    OPT_CHOICE(O, dtype, "dtype", "bf16", "f32|bf16|f16", "of the written weights"),
+    OPT_CHOICE(O, dtype, "dtype", "bf16", RT_WRITTEN_DTYPES, "of the written weights"),
     OPT_SEED(O, seed, "of the weights"),
     OPT_BOOL(O, plan, "plan", "false", "print disk by name and stop", RT_OPT_FREE),
 };
@@ -136,25 +137,40 @@ static int random_rows(void *ctx, int i, float *host, rt_err *err)
     return 0;
 }
 
-static rt_dtype written_dtype(const init_options *o)
+extern const rt_command rt_command_init;
+
+/* What the output is a function of. */
+static rt_hash work_of(const start *s)
 {
-    return strcmp(o->dtype, "bf16") == 0 ? RT_BF16 : strcmp(o->dtype, "f16") == 0 ? RT_F16 : RT_F32;
+    rt_hash tokenizer = rt_tokenizer_fingerprint(s->chat.tokenizer);
+    cJSON *json = rt_options_result(&rt_command_init, s->o);
+    rt_json_put_str(json, "tokenizer", tokenizer.hex);
+    rt_json_put_str(json, "template", s->chat.template_hash.hex);
+    char *text = rt_json_text(json);
+    rt_hash hash = rt_hash_bytes(text, (int64_t)strlen(text));
+    free(text);
+    cJSON_Delete(json);
+    return hash;
 }
 
 static int write_start(start *s, rt_err *err)
 {
     const init_options *o = s->o;
     rt_output_state state;
-    if (rt_output_look(&state, o->out, "init", NULL, o->overwrite, err) ||
-        rt_dir_make(o->out, err) || rt_dir_lock(&s->lock, o->out, err) ||
-        rt_dir_clean_temps(o->out, err) || rt_output_begin(state, o->out, "init", NULL, err))
+    rt_err why;
+    rt_hash work = work_of(s);
+    if (rt_output_take(&state, &s->lock, o->out, "init", work.hex, o->overwrite, err))
         return -1;
+    if (state == RT_OUTPUT_DONE && rt_integrity_whole(o->out, &why) == 0) {
+        rt_info("%s: this is finished there; nothing to do", o->out);
+        return 0;
+    }
     rt_progress_begin(&s->progress, "init", 0, s->model.w.params.n);
     if (rt_chat_save(&s->chat, o->tokenizer, o->out, err) ||
-        rt_model_save_rows(&s->model, o->out, written_dtype(o), random_rows, s, err))
+        rt_model_save_rows(&s->model, o->out, rt_dtype_written(o->dtype), random_rows, s, err))
         return -1;
     rt_progress_end(&s->progress);
-    return rt_output_finish(o->out, "init", NULL, err);
+    return rt_output_finish(o->out, "init", work.hex, err);
 }
 
 static int run_init(void *values, rt_err *err)
@@ -178,7 +194,7 @@ static int plan_init(void *values, rt_needs *p, rt_err *err)
     int bad = open_start(&s, p, err);
     if (!bad) {
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
-                     rt_model_save_bytes(&s.model, written_dtype(s.o)));
+                     rt_model_save_bytes(&s.model, rt_dtype_written(s.o->dtype)));
         p->output = (rt_needs_output){ .path = s.o->out,
                                        .cfg = s.model.cfg,
                                        .tokenizer = s.speaks };

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/identity.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/option.h"
@@ -16,6 +17,7 @@
 #include "core/network/stored.h"
 #include "core/network/weights.h"
 #include "corpora/chat.h"
+#include "corpora/integrity.h"
 
 typedef struct merge_options {
     char *model, *adapter, *out, *dtype;
@@ -31,7 +33,7 @@ static const rt_option options[] = {
              RT_OPT_INPUT),
     OPT_NEED(O, out, "out", "DIR", "where the model goes", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
-    OPT_CHOICE(O, dtype, "dtype", "bf16", "f32|bf16|f16", "of the written weights"),
+    OPT_CHOICE(O, dtype, "dtype", "bf16", RT_WRITTEN_DTYPES, "of the written weights"),
     OPT_DEVICE(O, device),
     OPT_BOOL(O, plan, "plan", "false", "print memory and disk by name and stop", RT_OPT_FREE),
 };
@@ -147,26 +149,44 @@ static int load_adapters(merge *g, rt_err *err)
     return rt_sync(g->d, err);
 }
 
-static rt_dtype written_dtype(const merge_options *o)
+extern const rt_command rt_command_merge_adapter;
+
+/* What the output is a function of: options, and the content of what they name. */
+static int work_of(rt_hash *work, const merge *g, rt_err *err)
 {
-    return strcmp(o->dtype, "bf16") == 0 ? RT_BF16 : strcmp(o->dtype, "f16") == 0 ? RT_F16 : RT_F32;
+    rt_identity base, adapter;
+    if (rt_identity_of(&base, g->base, RT_IDENTITY_CACHED, NULL, err) ||
+        rt_identity_of(&adapter, g->o->adapter, RT_IDENTITY_CACHED, NULL, err))
+        return -1;
+    cJSON *json = rt_options_result(&rt_command_merge_adapter, g->o);
+    rt_json_put_str(json, "model", base.hash.hex);
+    rt_json_put_str(json, "adapter", adapter.hash.hex);
+    char *text = rt_json_text(json);
+    *work = rt_hash_bytes(text, (int64_t)strlen(text));
+    free(text);
+    cJSON_Delete(json);
+    return 0;
 }
 
 static int write_model(merge *g, rt_err *err)
 {
     const merge_options *o = g->o;
     rt_output_state state;
-    if (rt_output_look(&state, o->out, "merge-adapter", NULL, o->overwrite, err) ||
-        rt_dir_make(o->out, err) || rt_dir_lock(&g->lock, o->out, err) ||
-        rt_dir_clean_temps(o->out, err) ||
-        rt_output_begin(state, o->out, "merge-adapter", NULL, err))
+    rt_err why;
+    rt_hash work;
+    if (work_of(&work, g, err) ||
+        rt_output_take(&state, &g->lock, o->out, "merge-adapter", work.hex, o->overwrite, err))
         return -1;
+    if (state == RT_OUTPUT_DONE && rt_integrity_whole(o->out, &why) == 0) {
+        rt_info("%s: this is finished there; nothing to do", o->out);
+        return 0;
+    }
     rt_progress_begin(&g->progress, "merge", 0, g->model.w.params.n);
     if (rt_chat_save(&g->chat, g->base, o->out, err) ||
-        rt_model_save_rows(&g->model, o->out, written_dtype(o), merged_rows, g, err))
+        rt_model_save_rows(&g->model, o->out, rt_dtype_written(o->dtype), merged_rows, g, err))
         return -1;
     rt_progress_end(&g->progress);
-    return rt_output_finish(o->out, "merge-adapter", NULL, err);
+    return rt_output_finish(o->out, "merge-adapter", work.hex, err);
 }
 
 static void close_all(merge *g)
@@ -216,7 +236,7 @@ static int plan_merge(void *values, rt_needs *p, rt_err *err)
     }
     if (!bad) {
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
-                     rt_model_save_bytes(&g.model, written_dtype(o)));
+                     rt_model_save_bytes(&g.model, rt_dtype_written(o->dtype)));
         if (o->model)
             p->output = (rt_needs_output){ .path = o->out,
                                            .cfg = cfg,

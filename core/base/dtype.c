@@ -88,6 +88,11 @@ uint16_t rt_f32_to_f16(float f)
     return (uint16_t)(sign | (mag >> 13));
 }
 
+rt_dtype rt_dtype_written(const char *name)
+{
+    return strcmp(name, "bf16") == 0 ? RT_BF16 : strcmp(name, "f16") == 0 ? RT_F16 : RT_F32;
+}
+
 void rt_encode_f32(void *out, const float *x, int64_t n, rt_dtype t)
 {
     uint16_t *half = out;

@@ -34,7 +34,10 @@ uint16_t rt_f32_to_f16(float f);
 /* Decode n elements (a multiple of the block) of any dtype to f32. core/base/decode.c; the block
    layouts are facts of GGUF (ggml-common.h). Encoding them well is quant/. */
 void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n);
-/* As f32, bf16 or f16, each rounded to nearest even. */
+/* The dtypes that weights are written in, of a choice of this name. */
+#define RT_WRITTEN_DTYPES "f32|bf16|f16"
+rt_dtype rt_dtype_written(const char *name);
+/* As one of them, each rounded to nearest even. */
 void rt_encode_f32(void *out, const float *x, int64_t n, rt_dtype t);
 /* One group of a row whose codes and scales are tensors of their own, as safetensors keep them.
    Codes lie two a byte, the low half first. mxfp4: 32 E2M1 codes under 2^(exponent - 127);

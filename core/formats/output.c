@@ -325,6 +325,19 @@ int rt_output_begin(rt_output_state state, const char *dir, const char *command,
     return say(dir, command, identity, true, err);
 }
 
+int rt_output_take(rt_output_state *state, int *lock, const char *dir, const char *command,
+                   const char *identity, bool overwrite, rt_err *err)
+{
+    if (rt_output_look(state, dir, command, identity, overwrite, err) || rt_dir_make(dir, err) ||
+        rt_dir_lock(lock, dir, err) ||
+        rt_output_look(state, dir, command, identity, overwrite, err))
+        return -1;
+    if (*state == RT_OUTPUT_DONE)
+        return 0;
+    return rt_dir_clean_temps(dir, err) || rt_output_begin(*state, dir, command, identity, err) ? -1
+                                                                                                : 0;
+}
+
 int rt_output_finish(const char *dir, const char *command, const char *identity, rt_err *err)
 {
     return say(dir, command, identity, false, err);

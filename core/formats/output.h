@@ -46,6 +46,10 @@ typedef enum rt_output_state {
    DONE without overwrite. */
 int rt_output_look(rt_output_state *state, const char *dir, const char *command,
                    const char *identity, bool overwrite, rt_err *err);
+/* The same, and then it is ours: made, locked (*lock, to be closed by the caller in any case), and
+   begun unless DONE, in which case nothing was touched. */
+int rt_output_take(rt_output_state *state, int *lock, const char *dir, const char *command,
+                   const char *identity, bool overwrite, rt_err *err);
 /* Under the directory's lock: OTHER is moved to old/ in it; FREE and OTHER become BEGUN by a
    retort.json that says so. */
 int rt_output_begin(rt_output_state state, const char *dir, const char *command,
