@@ -178,6 +178,9 @@ static int open_model(training *t, const rt_needs *plan, rt_err *err)
     const char *speaks = o->tokenizer ? o->tokenizer : o->model;
     const rt_needs_output *voice = rt_needs_find(plan, speaks);
     const rt_needs_output *base = rt_needs_find(plan, o->model);
+    if (!o->lora.rank && (o->lora.rank_stabilized || strcmp(o->lora.targets, "all")))
+        return rt_usage(err, "--lora-targets and --lora-stabilized say how adapters are: give "
+                             "--lora-rank too");
     if (o->lora.rank && !o->model)
         return rt_usage(err, "--lora-rank adapts a trained model: give --model DIR|GGUF, not --config");
     if (rt_chat_open(&t->chat, voice ? voice->tokenizer : speaks, err) ||
@@ -538,7 +541,7 @@ static int run_train(void *values, rt_err *err)
     if (!bad) {
         if (t.model.w.adapters)
             rt_info("adapters of rank %lld in %d layers, beside %s parameters that stay",
-                    (long long)t.o->lora.rank, t.model.w.adapters->layers,
+                    (long long)t.o->lora.rank, rt_adapters_layers(t.model.w.adapters),
                     rt_fmt_count(parameters, sizeof parameters, (double)t.model.w.params.total));
         rt_info("%s parameters%s, %lld documents, %s tokens",
                 rt_fmt_count(parameters, sizeof parameters, (double)learned(&t)),

@@ -208,7 +208,7 @@ static int run_merge(void *values, rt_err *err)
     int bad = open_all(&g, err) || load_adapters(&g, err) || write_model(&g, err);
     if (!bad)
         rt_info("%s: %s with the adapters of %d layers (rank %lld)", g.o->out, g.base,
-                g.model.w.adapters->layers, (long long)g.spec.rank);
+                rt_adapters_layers(g.model.w.adapters), (long long)g.spec.rank);
     close_all(&g);
     return bad ? -1 : 0;
 }

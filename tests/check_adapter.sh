@@ -77,6 +77,7 @@ rm -rf bad && cp -r clean bad && printf x | dd of=bad/adapter_model.safetensors 
 expect 1 'adapter_config.json' $merge "$teacher"
 expect 1 'an adapter, not a model: retort merge-adapter' generate --model clean --prompt a
 expect 2 'give --model' train --config "$teacher/config.json" --tokenizer "$teacher" --data traces.jsonl --loss hard --out wrong --lora-rank 4
+expect 2 'give --lora-rank too' train --model four.gguf --data traces.jsonl --loss hard --out wrong --lora-targets q_proj
 expect 2 'called qproj' train --model four.gguf --data traces.jsonl --loss hard --out wrong --lora-rank 4 --lora-targets qproj
 expect 2 'is the same as' merge-adapter --model four.gguf --adapter clean --out clean
 absent wrong/model.safetensors

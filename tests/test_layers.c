@@ -436,7 +436,7 @@ static void check_adapters(const bench *whole, const bench *b)
         at += 2;
         layers++;
     }
-    ck_assert_int_eq(layers, b->model.w.adapters->layers);
+    ck_assert_int_eq(layers, rt_adapters_layers(b->model.w.adapters));
     ck_assert_int_eq(at, rt_weights_learned(&b->step.grads)->n);
     ck_assert(layers > 0);
 }

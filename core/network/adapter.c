@@ -19,43 +19,52 @@ static const char *projection(const rt_param *p, int *n)
     return begin;
 }
 
-/* Whether the name of its projection stands in the list; all are meant to be all but routers. */
-static bool is_target(const char *targets, const rt_param *p)
+/* The next name of a list "a,b", of n characters; false past the last. */
+static bool next_name(const char **list, const char **name, int *n)
 {
-    int n;
-    const char *name = projection(p, &n);
-    if (!(p->flags & RT_PARAM_LINEAR))
-        return false;
-    if (!strcmp(targets, "all"))
-        return !strstr(p->gguf, "ffn_gate_inp");
-    for (const char *at = targets; *at;) {
-        int length = (int)strcspn(at, ",");
-        if (length == n && !strncmp(at, name, (size_t)n))
-            return true;
-        at += length + (at[length] == ',');
-    }
-    return false;
+    *name = *list;
+    *n = (int)strcspn(*list, ",");
+    *list += *n + ((*list)[*n] == ',');
+    return *n > 0;
 }
 
-/* Every name of the list is some layer's. */
+static bool is_called(const rt_param *p, const char *name, int n)
+{
+    int own;
+    const char *at = projection(p, &own);
+    return p->flags & RT_PARAM_LINEAR && own == n && !strncmp(at, name, (size_t)n);
+}
+
+/* Whether its name stands in the list; all are meant to be all but routers. */
+static bool is_target(const char *targets, const rt_param *p)
+{
+    const char *name;
+    int n;
+    bool found = false;
+    if (!strcmp(targets, "all"))
+        return p->flags & RT_PARAM_LINEAR && !strstr(p->gguf, "ffn_gate_inp");
+    while (!found && next_name(&targets, &name, &n))
+        found = is_called(p, name, n);
+    return found;
+}
+
+/* Every name of the list is some layer's, and there is one. */
 static int check_targets(const rt_params *of, const char *targets, rt_err *err)
 {
-    bool all = !strcmp(targets, "all"), any = false;
-    for (const char *at = targets; *at && !all;) {
-        int length = (int)strcspn(at, ","), n;
+    const char *at = targets, *name;
+    int n;
+    if (!*targets)
+        return rt_usage(err, "adapters: no layer is named: use all, or names like q_proj");
+    while (strcmp(targets, "all") && next_name(&at, &name, &n)) {
         bool found = false;
-        for (int i = 0; i < of->n && !found; i++) {
-            const char *name = projection(&of->item[i], &n);
-            found = of->item[i].flags & RT_PARAM_LINEAR && n == length &&
-                    !strncmp(name, at, (size_t)n);
-        }
+        for (int i = 0; i < of->n && !found; i++)
+            found = is_called(&of->item[i], name, n);
         if (!found)
-            return rt_usage(err, "adapters: no linear layer is called %.*s: use all, or names like q_proj",
-                            length, at);
-        any = true;
-        at += length + (at[length] == ',');
+            return rt_usage(
+                err, "adapters: no linear layer is called %.*s: use all, or names like q_proj", n,
+                name);
     }
-    return all || any ? 0 : rt_usage(err, "adapters: no layer is named: use all, or names like q_proj");
+    return *targets == ',' ? rt_usage(err, "adapters: an empty name in %s", targets) : 0;
 }
 
 static void add(rt_adapters *a, const rt_param *p, rt_tensor *slot, char side, int64_t out,
@@ -94,7 +103,6 @@ int rt_adapters_new(rt_adapters **out, rt_params *of, const rt_adapter_spec *spe
         add(a, p, &l->down, 'A', spec->rank, in);
         add(a, p, &l->up, 'B', wide, spec->rank);
         l->adapters = a;
-        a->layers++;
     }
     *out = a;
     return 0;

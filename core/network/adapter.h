@@ -22,12 +22,13 @@ typedef struct rt_adapters {
     float scale;          /* s */
     rt_params params;     /* down (R,I) and up (O,R) of each layer, which gguf names; of experts
                              (E,R,I) and (E,O,R) */
-    int layers;           /* adapted */
     int64_t rows;         /* of the two below */
     rt_dtype act;
     rt_tensor inner, dinner; /* (rows, R) s x downᵀ and its gradient: a product's own, shared by all */
     rt_arena arena, scratch;
 } rt_adapters;
+
+static inline int rt_adapters_layers(const rt_adapters *a) { return a->params.n / 2; }
 
 /* Registers adapters for the linear layers of `of` that spec names. A target that no layer has is
    an error. */

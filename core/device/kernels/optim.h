@@ -15,19 +15,10 @@ TEAM_FN void rt_sumsq_unit(const struct rt_args_sumsq *a, int64_t unit, float *s
     int64_t begin = unit * RT_FLAT_BLOCK;
     int64_t n = rt_min(RT_FLAT_BLOCK, team_elements(&a->g) - begin);
     const float *g = team_f32(&a->g) + begin;
-    double sum = 0.0;
+    float sum = team_dot(g, g, n);
     (void)scratch;
-    for (int64_t b = 0; b < n; b += TEAM_BLOCK) {
-        int64_t end = team_block_end(b, n);
-        lanes s = lanes_set(0.0f);
-        for (int64_t i = b + lanes_first(); i < end; i += lanes_step()) {
-            lanes x = lanes_load(g + i, end - i, 0.0f);
-            s = lanes_fma(x, x, s);
-        }
-        sum += (double)team_sum_lanes(s);
-    }
     if (team_rank() == 0)
-        team_f32(&a->partial)[unit] = (float)sum;
+        team_f32(&a->partial)[unit] = sum;
 }
 
 struct rt_args_adamw {

@@ -248,6 +248,9 @@ TEAM_FN float team_sum(const float *x, int64_t n)
     return (float)sum;
 }
 
+#ifdef RT_ACT_BF16
+template <typename act> /* these, and floats */
+#endif
 TEAM_FN float team_dot(const act *x, const act *y, int64_t n)
 {
     double sum = 0.0;
