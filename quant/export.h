@@ -45,7 +45,8 @@ typedef struct rt_export_report {
 int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err);
 int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err);
 
-/* export_adapter.c: of job->dir, which holds adapters, as f32, f16 or bf16. base: what they adapt, NULL = as they say. */
+/* export_adapter.c: of job->dir, which holds adapters, as f32, f16 or bf16. base: what they adapt, NULL = as they say.
+   job->out NULL: counts only. */
 int rt_export_adapter(const rt_export *job, const char *base, rt_dtype dtype,
                       rt_export_report *report, rt_err *err);
 

@@ -42,7 +42,7 @@ static int open_adapter(adapter *x, const char *base, rt_err *err)
     return 0;
 }
 
-static void declare(const adapter *x, rt_gguf_writer *w)
+static void declare(const adapter *x, rt_gguf_writer *w, rt_export_report *report)
 {
     const rt_params *list = &x->model.w.adapters->params;
     rt_gguf_writer_checksums(w);
@@ -50,6 +50,12 @@ static void declare(const adapter *x, rt_gguf_writer *w)
         char name[sizeof list->item[i].gguf + 16];
         snprintf(name, sizeof name, "%s.weight.lora_%c", list->item[i].gguf, i % 2 ? 'b' : 'a');
         rt_gguf_writer_add(w, name, x->dtype, 2, list->item[i].slot->dim);
+        int64_t n = rt_tensor_elements(list->item[i].slot);
+        report->tensors++;
+        report->parameters += n;
+        report->type_tensors[x->dtype]++;
+        report->type_bytes[x->dtype] += rt_dtype_bytes(x->dtype, n);
+        report->tensor_bytes += rt_dtype_bytes(x->dtype, n);
     }
 }
 
@@ -84,23 +90,16 @@ static int put_matrix(const adapter *x, rt_gguf_writer *w, int i, float *host, f
     return rt_gguf_writer_push(w, out, rt_dtype_bytes(x->dtype, n), err);
 }
 
-static int put_all(const adapter *x, rt_gguf_writer *w, rt_export_report *report, rt_err *err)
+static int put_all(const adapter *x, rt_gguf_writer *w, rt_err *err)
 {
     const rt_params *list = &x->model.w.adapters->params;
     int64_t most = 1;
-    int bad = rt_gguf_writer_begin(w, err);
+    int bad = 0;
     for (int i = 0; i < list->n; i++)
         most = rt_max(most, rt_tensor_elements(list->item[i].slot));
     float *host = rt_alloc(3 * most, sizeof *host, "an adapter");
-    for (int i = 0; !bad && i < list->n; i++) {
-        int64_t n = rt_tensor_elements(list->item[i].slot);
+    for (int i = 0; !bad && i < list->n; i++)
         bad = put_matrix(x, w, i, host, host + most, host + 2 * most, err);
-        report->tensors++;
-        report->parameters += n;
-        report->type_tensors[x->dtype]++;
-        report->type_bytes[x->dtype] += rt_dtype_bytes(x->dtype, n);
-        report->tensor_bytes += rt_dtype_bytes(x->dtype, n);
-    }
     free(host);
     return bad ? -1 : 0;
 }
@@ -114,12 +113,12 @@ int rt_export_adapter(const rt_export *job, const char *base, rt_dtype dtype,
     int rc = open_adapter(&x, base, err) || rt_gguf_writer_open(&w, job->out, err) ||
              put_keys(&x, &w, err);
     if (!rc) {
-        declare(&x, &w);
-        rc = put_all(&x, &w, report, err);
+        declare(&x, &w, report);
+        rc = rt_gguf_writer_begin(&w, err) || (job->out && put_all(&x, &w, err));
     }
-    report->file_bytes = w.out.bytes;
+    report->file_bytes = rc ? 0 : rt_gguf_writer_bytes(&w);
     w.out.keep = !job->overwrite;
-    rc = rc || rt_gguf_writer_commit(&w, err) ? -1 : 0;
+    rc = rc || (job->out && rt_gguf_writer_commit(&w, err)) ? -1 : 0;
     rt_gguf_writer_abort(&w);
     if (x.open)
         rt_safetensors_close(&x.st);

@@ -143,7 +143,10 @@ static int plan_quantize(void *options, rt_needs *p, rt_err *err)
     rt_export_report r = { 0 };
     rt_export job = job_of(o);
     job.later = rt_needs_find(p, o->model);
-    if (rt_export_plan(&job, &r, err))
+    job.out = NULL;
+    if (!job.later && rt_adapter_is(o->model)
+            ? rt_export_adapter(&job, o->base, adapter_dtype(o), &r, err)
+            : rt_export_plan(&job, &r, err))
         return -1;
     rt_needs_add(p, RT_NEEDS_MEMORY, "host", "rows of a chunk", r.host_bytes);
     for (int t = 0; t < RT_DTYPE_COUNT; t++)

@@ -86,6 +86,7 @@ absent wrong/model.safetensors
 prints 0 '' 'parameters' quantize --model clean --type F32 --out adapter.gguf --base four.gguf
 grep -aq 'blk.0.attn_q.weight.lora_a' adapter.gguf || fail "no adapter of queries in the GGUF"
 expect 1 'not a model' inspect adapter.gguf
+prints 0 'gguf +f16' '' quantize --model clean --base four.gguf --out adapter.gguf --plan
 expect 1 'retort writes no GGUF' quantize --model clean --base "$teacher" --out wrong.gguf
 absent wrong.gguf
 

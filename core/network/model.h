@@ -41,7 +41,6 @@ typedef struct rt_model {
     char *path;  /* where the weights were read, NULL = made at random */
     int64_t file_bytes; /* of the files that hold them */
     bool frozen;        /* no gradients; what weights.h says of memory */
-    bool backward;      /* frozen, and yet gradients pass through it to adapters */
     struct rt_mapping *mapping; /* of weights that stay in their file: mapping.h */
     const rt_visit *visit;      /* reads weights as a pass needs them (stream.h); NULL: all are
                                    resident */

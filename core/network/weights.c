@@ -60,9 +60,9 @@ static void plan_frozen(void *ctx, rt_arena *a)
         }
         if (piece)
             continue;
-        if (!product || rows || m->backward)
+        if (!product || rows || m->w.adapters)
             t->data = rt_arena_take(a, "weights", rt_tensor_bytes(t));
-        if (product && !m->backward) /* gradients go through rows */
+        if (product && !m->w.adapters) /* their gradients go through rows */
             t->panels = rt_arena_take(a, "weights.panels", rt_panels_bytes(m->d, t));
     }
 }
@@ -227,16 +227,15 @@ int rt_model_config(rt_config *cfg, const char *path, rt_err *err)
     return bad;
 }
 
-static void plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path, bool frozen,
-                        bool streamed, bool backward, int64_t positions)
+/* Of a model whose weights, and adapters where it has some, are registered. */
+static void plan_memory(rt_model *m, rt_dev *d, const char *path, bool frozen, bool streamed,
+                        int64_t positions)
 {
-    rt_model_init(m, cfg);
     m->d = d;
     m->frozen = frozen;
-    m->backward = backward;
     m->path = path ? rt_strdup(path) : NULL;
     if (frozen && path)
-        m->mapping = rt_mapping_open(&m->cfg, &m->w.params, m->path, streamed, !backward,
+        m->mapping = rt_mapping_open(&m->cfg, &m->w.params, m->path, streamed, !m->w.adapters,
                                      rt_dev_get(d).maps_files);
     m->rope.dim[0] = positions;
     rt_arenas_add(&m->arenas, &m->w.arena, "weights", RT_ON_DEVICE,
@@ -247,13 +246,15 @@ static void plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char
 void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
                           bool frozen, int64_t positions)
 {
-    plan_config(m, d, cfg, path, frozen, false, false, positions);
+    rt_model_init(m, cfg);
+    plan_memory(m, d, path, frozen, false, positions);
 }
 
 void rt_model_plan_streamed(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
                             int64_t positions)
 {
-    plan_config(m, d, cfg, path, true, true, false, positions);
+    rt_model_init(m, cfg);
+    plan_memory(m, d, path, true, true, positions);
 }
 
 int rt_model_plan(rt_model *m, rt_dev *d, const char *path, bool frozen, int64_t positions,
@@ -274,11 +275,13 @@ int rt_model_plan_adapted(rt_model *m, rt_dev *d, const char *path, const rt_ada
     memset(m, 0, sizeof *m);
     if (rt_model_config(&cfg, path, err))
         return -1;
-    plan_config(m, d, &cfg, path, true, false, true, positions);
-    if (rt_adapters_new(&m->w.adapters, &m->w.params, spec, err) == 0)
-        return 0;
-    rt_model_free(d, m);
-    return -1;
+    rt_model_init(m, &cfg);
+    if (rt_adapters_new(&m->w.adapters, &m->w.params, spec, err)) {
+        rt_model_free(d, m);
+        return -1;
+    }
+    plan_memory(m, d, path, true, false, positions);
+    return 0;
 }
 
 int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
