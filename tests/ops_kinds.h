@@ -591,7 +591,8 @@ static const struct ops_kind kind_route = { route_shape, route_fill, route_run, 
 /* --- adamw, sumsq: p = elements ----------------------------------------------------------------
  */
 
-static const rt_adamw adamw_setting = { 0.01f, 0.9f, 0.95f, 1e-6f, 0.1f, 0.271f, 0.142625f, 0.5f };
+static const rt_adamw adamw_setting = { .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-6f, .decay = 0.1f,
+                                        .bias1 = 0.271f, .bias2 = 0.142625f, .grad_scale = 0.5f };
 
 static void adamw_shape(const int64_t *p, struct ops_shape *s)
 {
@@ -599,6 +600,7 @@ static void adamw_shape(const int64_t *p, struct ops_shape *s)
         s->in[i] = p[0];
     s->out[0] = s->out[1] = p[0];
     s->out[2] = rt_ceil_div(p[0], 4096);
+    s->in_act[3] = true;
 }
 
 static void adamw_fill(const struct ops_case *c, struct ops_buffers *b)
@@ -609,9 +611,10 @@ static void adamw_fill(const struct ops_case *c, struct ops_buffers *b)
 
 static void adamw_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
 {
-    rt_tensor w = rt_tensor_1(b->in[0], RT_F32, c->p[0]), m = w, v = w, g = w, w1 = w, m1 = w;
+    rt_tensor w = rt_tensor_1(b->in[0], RT_F32, c->p[0]), m = w, v = w, w1 = w, m1 = w;
+    rt_tensor g = rt_tensor_1(b->in[3], b->act, c->p[0]);
     rt_tensor partial = rt_tensor_1(b->out[2], RT_F32, rt_ceil_div(c->p[0], 4096));
-    m.data = b->in[1], v.data = b->in[2], g.data = b->in[3], w1.data = b->out[0];
+    m.data = b->in[1], v.data = b->in[2], w1.data = b->out[0];
     m1.data = b->out[1];
     rt_copy(d, &w1, &w);
     rt_copy(d, &m1, &m);

@@ -252,6 +252,8 @@ void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n)
         break;
     case RT_I32:
     case RT_U8:
+    case RT_M8:
+    case RT_V8:
     case RT_DTYPE_COUNT:
         rt_bug("rt_decode_f32: %s are not weights", info->name);
     }

@@ -17,6 +17,7 @@ static const rt_dtype_info DTYPES[RT_DTYPE_COUNT] = {
     [RT_MXFP4] = { "mxfp4", 32, 17, 39, NULL },
     [RT_F8_E4M3] = { "f8_e4m3", 1, 1, -1, "F8_E4M3" },
     [RT_F8_E8M0] = { "f8_e8m0", 1, 1, -1, "F8_E8M0" },
+    [RT_M8] = { "m8", 256, 260, -1, NULL },     [RT_V8] = { "v8", 256, 260, -1, NULL },
 };
 
 const rt_dtype_info *rt_dtype_get(rt_dtype t)

@@ -12,6 +12,7 @@ typedef enum rt_dtype {
     RT_Q8_0, RT_Q4_0, RT_Q4_K, RT_Q6_K, /* blocks along the innermost dimension */
     RT_Q4_1, RT_Q5_0, RT_Q5_1, RT_Q5_K, RT_IQ4_NL, RT_MXFP4, /* decoded only, no product of their own */
     RT_F8_E4M3, RT_F8_E8M0, /* codes and scales of checkpoints: core/network/stored.h joins them */
+    RT_M8, RT_V8, /* an optimizer's moments: core/device/kernels/moment.h */
     RT_DTYPE_COUNT
 } rt_dtype;
 

@@ -18,7 +18,7 @@ RT_BEGIN
                         X(swiglu_backward) X(route_forward) X(route_backward) X(route_sort)        \
                             X(route_balance) X(route_load) X(combine_forward) X(combine_backward)  \
                                 X(loss) X(sample) X(capture_rows) X(kl_rows) X(sumsq)              \
-                                    X(adamw_step)
+                                    X(adamw_step) X(momentum) X(unit_norm) X(axpby)
 
 typedef struct rt_ops {
 #define ENTRY(name) __typeof__(rt_##name) *name;

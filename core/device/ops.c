@@ -71,6 +71,8 @@ static bool is_act(const rt_dev *d, const rt_tensor *t, int rank)
 {
     return (t->dtype == RT_F32 || t->dtype == d->act) && t->rank == rank;
 }
+/* of a learned weight */
+static bool is_weight(const rt_tensor *t) { return t->dtype == RT_F32 || t->dtype == RT_BF16; }
 /* what t is, in shape and dtype */
 static bool like(const rt_tensor *a, const rt_tensor *t)
 {
@@ -675,8 +677,8 @@ void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, 
 void rt_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g)
 {
     HAVE(d, sumsq);
-    NEED("sumsq", g->dtype == RT_F32 && f32_n(partial, rt_ceil_div(rt_tensor_elements(g), 4096)),
-         partial, g);
+    NEED("sumsq", is_act(d, g, g->rank), partial, g);
+    NEED("sumsq", f32_n(partial, rt_ceil_div(rt_tensor_elements(g), 4096)), partial, g);
     MOVES(d, g);
     RUN(d, sumsq, partial, g);
 }
@@ -685,8 +687,41 @@ void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt
                    const rt_adamw *h)
 {
     HAVE(d, adamw_step);
-    NEED("adamw", w->dtype == RT_F32 && like(m, w) && like(v, w) && like(g, w), w, m, v, g);
+    NEED("adamw", is_weight(w) && is_act(d, g, w->rank), w, m, v, g);
+    NEED("adamw", rt_tensor_same_shape(m, w) && rt_tensor_same_shape(v, w), w, m, v, g);
+    NEED("adamw", rt_tensor_same_shape(g, w), w, m, v, g);
+    NEED("adamw", m->dtype == RT_M8 ? v->dtype == RT_V8 : like(m, v) && v->dtype == RT_F32, m, v);
     NEED("adamw", h->bias1 > 0.0f && h->bias2 > 0.0f, w);
     MOVES(d, w, w, m, m, v, v, g);
     RUN(d, adamw_step, w, m, v, g, h);
+}
+
+void rt_momentum(rt_dev *d, rt_tensor *u, rt_tensor *m, const rt_tensor *g, float beta,
+                 float grad_scale, bool nesterov)
+{
+    HAVE(d, momentum);
+    NEED("momentum", u->dtype == RT_F32 && is_act(d, g, u->rank), u, m, g);
+    NEED("momentum", rt_tensor_same_shape(m, u) && rt_tensor_same_shape(g, u), u, m, g);
+    NEED("momentum", m->dtype == RT_M8 || m->dtype == RT_F32, u, m, g);
+    MOVES(d, u, m, m, g);
+    RUN(d, momentum, u, m, g, beta, grad_scale, nesterov);
+}
+
+void rt_unit_norm(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *partial)
+{
+    HAVE(d, unit_norm);
+    NEED("unit_norm", y->dtype == RT_F32 && like(x, y) && f32(partial, 1), y, x, partial);
+    MOVES(d, y, x);
+    RUN(d, unit_norm, y, x, partial);
+}
+
+void rt_axpby(rt_dev *d, rt_tensor *y, const rt_tensor *x, float alpha, float beta,
+            const rt_rounding *r)
+{
+    static const rt_rounding none;
+    HAVE(d, axpby);
+    NEED("axpby", is_weight(y) && is_weight(x) && rt_tensor_same_shape(y, x), y, x);
+    NEED("axpby", r || y->dtype == RT_F32, y, x);
+    MOVES(d, y, y, x);
+    RUN(d, axpby, y, x, alpha, beta, r ? r : &none);
 }

@@ -145,10 +145,17 @@ typedef struct rt_sampling {
     float min_p;       /* those at least this share as probable as the most probable; 0 = all */
 } rt_sampling;
 
+/* How an f32 result becomes a bf16 weight: up with the probability that leaves its mean as it is,
+   drawn with rt_rng_u32(seed, RT_RNG_ROUND, first + element). */
+typedef struct rt_rounding {
+    uint64_t seed, first;
+} rt_rounding;
+
 typedef struct rt_adamw {
     float lr, beta1, beta2, eps, decay; /* decoupled weight decay: w -= lr * decay * w */
     float bias1, bias2;                 /* 1 - beta^step, computed on the host in f64 */
     float grad_scale;                   /* multiplies g (clipping) */
+    rt_rounding rounding;               /* of bf16 weights */
 } rt_adamw;
 
 /* --- memory: data moves on the device only (device.h moves it in and out) --- */
@@ -296,12 +303,24 @@ void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_ten
 void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q,
                 int64_t vocab);
 
-/* --- optimizer --------------------------------------------------------------------------- */
+/* --- optimizer ---------------------------------------------------------------------------
+   Of one shape each; w f32 or bf16; g f32 or an activation's dtype; moments f32, or RT_M8 the first
+   and RT_V8 the second (kernels/moment.h). */
 /* partial(B) f32 sums of g^2 over blocks of 4096 elements, 16 lanes each; B = ceil(elements /
    4096). The host adds them in f64, ascending. */
 void rt_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g);
+/* m = beta1 m + (1 - beta1) g, v likewise of g^2; w moves by what they are before they are coded */
 void rt_adamw_step(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g,
                    const rt_adamw *h);
+/* m = beta m + (1 - beta) grad_scale g; u = m, or looking ahead (nesterov) beta m + (1 - beta)
+   grad_scale g. u f32 */
+void rt_momentum(rt_dev *d, rt_tensor *u, rt_tensor *m, const rt_tensor *g, float beta,
+                 float grad_scale, bool nesterov);
+/* y = x / max(sqrt(sum of partial), 1e-7); f32; y may be x */
+void rt_unit_norm(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *partial);
+/* y = alpha x + beta y (beta 0: whatever y held); f32 or bf16 each; r: of a bf16 y, else NULL */
+void rt_axpby(rt_dev *d, rt_tensor *y, const rt_tensor *x, float alpha, float beta,
+            const rt_rounding *r);
 
 RT_END
 

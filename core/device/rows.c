@@ -349,14 +349,34 @@ static void run_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_ten
 static void run_sumsq(rt_dev *d, rt_tensor *partial, const rt_tensor *g)
 {
     struct rt_args_sumsq a = { *partial, *g };
-    RUN(d, sumsq, &a, flat_blocks(g), RT_FLAT_BLOCK);
+    RUN_AS(d, sumsq, g, &a, flat_blocks(g), RT_FLAT_BLOCK);
 }
 
 static void run_adamw(rt_dev *d, rt_tensor *w, rt_tensor *m, rt_tensor *v, const rt_tensor *g,
                       const rt_adamw *h)
 {
     struct rt_args_adamw a = { *w, *m, *v, *g, *h };
-    RUN(d, adamw, &a, flat_blocks(w), 8 * RT_FLAT_BLOCK);
+    RUN_AS(d, adamw, g, &a, flat_blocks(w), (m->dtype == RT_F32 ? 8 : 64) * RT_FLAT_BLOCK);
+}
+
+static void run_momentum(rt_dev *d, rt_tensor *u, rt_tensor *m, const rt_tensor *g, float beta,
+                         float grad_scale, bool nesterov)
+{
+    struct rt_args_momentum a = { *u, *m, *g, beta, grad_scale, nesterov };
+    RUN_AS(d, momentum, g, &a, flat_blocks(u), (m->dtype == RT_F32 ? 4 : 32) * RT_FLAT_BLOCK);
+}
+
+static void run_unit_norm(rt_dev *d, rt_tensor *y, const rt_tensor *x, const rt_tensor *partial)
+{
+    struct rt_args_unit_norm a = { *y, *x, *partial };
+    RUN(d, unit_norm, &a, flat_blocks(y), 2 * RT_FLAT_BLOCK + partial->dim[0]);
+}
+
+static void run_axpby(rt_dev *d, rt_tensor *y, const rt_tensor *x, float alpha, float beta,
+                    const rt_rounding *r)
+{
+    struct rt_args_axpby args = { *y, *x, alpha, beta, *r };
+    RUN(d, axpby, &args, flat_blocks(y), 4 * RT_FLAT_BLOCK);
 }
 
 void rt_rows_ops(rt_ops *ops)
@@ -389,4 +409,7 @@ void rt_rows_ops(rt_ops *ops)
     ops->kl_rows = run_kl_rows;
     ops->sumsq = run_sumsq;
     ops->adamw_step = run_adamw;
+    ops->momentum = run_momentum;
+    ops->unit_norm = run_unit_norm;
+    ops->axpby = run_axpby;
 }

@@ -129,6 +129,8 @@ TEAM_FN float decode_element(rt_dtype t, const uint8_t *row, int64_t i)
         return decode_q6_k(row + i / 256 * 210, i % 256);
     case RT_I32:
     case RT_U8:
+    case RT_M8:
+    case RT_V8:
     case RT_DTYPE_COUNT:
         break;
     }

@@ -31,7 +31,10 @@
     X(swiglu_forward, swiglu_forward)                                                              \
     X(swiglu_backward, swiglu_backward)                                                            \
     X(combine_forward, combine_forward)                                                            \
-    X(combine_backward, combine_backward)
+    X(combine_backward, combine_backward)                                                          \
+    X(sumsq, sumsq)                                                                                \
+    X(adamw, adamw)                                                                                \
+    X(momentum, momentum)
 
 #define RT_KERNELS(X)                                                                              \
     RT_KERNELS_ACT(X)                                                                              \
@@ -47,8 +50,8 @@
     X(sample, sample)                                                                              \
     X(capture, capture)                                                                            \
     X(kl_rows, kl_rows)                                                                            \
-    X(sumsq, sumsq)                                                                                \
-    X(adamw, adamw)
+    X(unit_norm, unit_norm)                                                                        \
+    X(axpby, axpby)
 
 enum rt_kernel {
 #define RT_KERNEL_NUMBER(name, args) RT_KERNEL_##name,

@@ -232,6 +232,9 @@ LATE(capture_rows, CAPTURED(out), ADD(logits), IN(token), IN(seed), IN(index), P
 LATE(kl_rows, OUT(kl), OUT(agree), IN(p), IN(q), V(int64_t, vocab))
 LATE(sumsq, OUT(partial), IN(g))
 LATE(adamw_step, ADD(w), ADD(m), ADD(v), IN(g), P(rt_adamw, h))
+LATE(momentum, OUT(u), ADD(m), IN(g), V(float, beta), V(float, grad_scale), V(bool, nesterov))
+LATE(unit_norm, OUT(y), IN(x), IN(partial))
+LATE(axpby, SUM(y), IN(x), V(float, alpha), V(float, beta), P(rt_rounding, r))
 
 /* Answers of the host, at once. */
 static int64_t panels_bytes(rt_dev *d, const rt_tensor *w)
