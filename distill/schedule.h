@@ -6,11 +6,12 @@
 
 RT_BEGIN
 
-#define RT_SCHEDULES "cosine|linear|constant"
+#define RT_SCHEDULES "cosine|linear|wsd|constant"
 
-/* step 1 .. steps. Linear warm-up over `warmup` steps, then from peak to peak * floor. */
-double rt_schedule_rate(const char *kind, double peak, double floor, int64_t warmup, int64_t steps,
-                        int64_t step);
+/* step 1 .. steps. Linear warm-up over `warmup` steps, then from peak to peak * floor; wsd stays at
+   peak until the last share `cooldown` of the steps, over which it falls linearly. */
+double rt_schedule_rate(const char *kind, double peak, double floor, double cooldown,
+                        int64_t warmup, int64_t steps, int64_t step);
 
 RT_END
 

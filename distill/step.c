@@ -22,7 +22,8 @@ static int run_pass(rt_step *s, float scale, rt_err *err)
         rt_batch_keep(s->d, b, first, n);
         rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
     }
-    if (rt_model_backward(s->d, s->m, &s->grads, &s->acts, err))
+    if (s->backward ? s->backward(s->backward_ctx, s, err)
+                    : rt_model_backward(s->d, s->m, &s->grads, &s->acts, err))
         return -1;
     rt_batch_clear(b);
     return 0;
@@ -44,7 +45,8 @@ static void dry_run(rt_step *s)
 }
 
 void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape,
-                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, bool recompute)
+                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, bool recompute,
+                  const rt_placing *gradients)
 {
     rt_pass_shape pass = { .mode = RT_PLAN_TRAIN,
                            .recompute = recompute,
@@ -58,7 +60,8 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
     s->spec = *spec;
     s->vocab = vocab;
     rt_acts_plan(&s->acts, &s->arenas, d, m, &pass);
-    rt_weights_plan_like(&s->grads, &s->arenas, &m->cfg, &m->w, "gradients");
+    rt_weights_plan_like(&s->grads, &s->arenas, &m->cfg, &m->w,
+                         gradients ? gradients : &(rt_placing){ .label = "gradients" });
     rt_batch_plan(&s->batch, &s->arenas, shape);
     dry_run(s);
 }
@@ -80,7 +83,8 @@ static void zero_gradients(rt_step *s)
 {
     const rt_params *list = rt_weights_learned(&s->grads);
     for (int i = 0; i < list->n; i++)
-        rt_zero(s->d, list->item[i].slot);
+        if (!list->in_turns || s->m->w.params.item[i].layer < 0)
+            rt_zero(s->d, list->item[i].slot);
     if (s->acts.load.data)
         rt_zero(s->d, &s->acts.load);
 }

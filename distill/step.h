@@ -9,6 +9,10 @@
 
 RT_BEGIN
 
+struct rt_step;
+/* In place of rt_model_backward: a->dhidden -> s->grads. */
+typedef int rt_step_backward(void *ctx, struct rt_step *s, rt_err *err);
+
 typedef struct rt_step {
     rt_dev *d;
     rt_model *m;
@@ -20,10 +24,14 @@ typedef struct rt_step {
     rt_arenas arenas;
     rt_totals totals;
     rt_cost cost; /* of a step of shape.waiting rows */
+    rt_step_backward *backward; /* NULL: the plain one */
+    void *backward_ctx;
 } rt_step;
 
+/* gradients: how they lie, NULL: f32 on the device. */
 void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape,
-                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, bool recompute);
+                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, bool recompute,
+                  const rt_placing *gradients);
 int rt_step_place(rt_step *s, rt_err *err);
 void rt_step_free(rt_step *s);
 

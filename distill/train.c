@@ -268,10 +268,11 @@ static void plan_steps(training *t, const rt_loss_spec *spec)
                                 .min_rate = o->min_rate,
                                 .clip = o->clip,
                                 .balance_rate = o->balance_rate,
-                                .beta1 = o->beta1,
-                                .beta2 = o->beta2,
-                                .eps = o->eps,
-                                .weight_decay = o->weight_decay };
+                                .optimizer = { .beta1 = o->beta1,
+                                               .beta2 = o->beta2,
+                                               .eps = o->eps,
+                                               .decay = o->weight_decay,
+                                               .seed = o->seed } };
     rt_trainer_plan(&t->trainer, t->dev, &t->model, &set);
     if (!o->eval_data.n)
         return;
@@ -401,6 +402,14 @@ static int say_checkpoint(const char *dir, rt_err *err)
     return -1;
 }
 
+static int measure(training *t, rt_measured *held_out, rt_err *err)
+{
+    rt_trainer_lend(&t->trainer);
+    int bad = rt_measure_run(&t->measure, t->held_out, 0, NULL, held_out, err);
+    rt_trainer_take_back(&t->trainer);
+    return bad;
+}
+
 static int train(training *t, rt_err *err)
 {
     const train_options *o = t->o;
@@ -419,7 +428,7 @@ static int train(training *t, rt_err *err)
             return say_checkpoint(o->out, err);
         bool last = at->step == o->steps;
         bool measured = t->held_out && (last || at->step % o->eval_every == 0);
-        if (measured && rt_measure_run(&t->measure, t->held_out, 0, NULL, &held_out, err))
+        if (measured && measure(t, &held_out, err))
             return -1;
         seen += step.tokens;
         if (rt_metrics_write(&t->metrics, at, &step, measured ? &held_out.totals : NULL,
@@ -580,9 +589,10 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
                          : rt_model_save_bytes(&t.model, rt_dtype_written(o->dtype)));
         /* the last two, and the next while it is written */
         int64_t checkpoints = rt_min(3, (o->steps - 1) / o->save_every);
+        rt_checkpoint_state state = rt_optimizer_state(&t.trainer.optimizer);
         if (checkpoints > 0)
             rt_needs_add(p, RT_NEEDS_DISK, "checkpoint", "until it is done",
-                         checkpoints * rt_checkpoint_bytes(&t.model.w));
+                         checkpoints * rt_checkpoint_bytes(&state));
         rt_needs_add(p, RT_NEEDS_ABOUT, "metrics", "a line a step", o->steps * RT_METRICS_LINE);
         const char *speaks = o->tokenizer ? o->tokenizer : o->model;
         const rt_needs_output *from = rt_needs_find(p, speaks);

@@ -8,6 +8,23 @@
 
 enum { WAITING_MAX = 1 << 20 }; /* loss rows of a step whose statistics are kept for one wait */
 
+rt_placing rt_memory_placing(rt_memory_mode mode, bool bf16)
+{
+    return (rt_placing){ .label = "weights",
+                         .form = bf16 ? rt_param_form_bf16 : NULL,
+                         .where = mode == RT_MODE_STREAM ? RT_ON_HOST : RT_ON_DEVICE };
+}
+
+/* bf16 where every byte of the device counts and its products write it; their sums over a step's
+   passes are rounded then. */
+static rt_placing gradients(const rt_trainer *t)
+{
+    bool lean = t->set.mode != RT_MODE_RESIDENT && rt_dev_get(t->d).act == RT_BF16;
+    return (rt_placing){ .label = "gradients",
+                         .form = lean ? rt_param_form_bf16 : NULL,
+                         .in_turns = t->set.mode == RT_MODE_FUSED };
+}
+
 void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_settings *set)
 {
     rt_position at = t->at;
@@ -18,13 +35,19 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
     t->at = at;
     rt_batch_shape *shape = &t->set.shape;
     shape->waiting = rt_max(shape->rows, rt_min(set->batch_tokens, WAITING_MAX));
-    rt_step_plan(&t->step, d, m, shape, &set->spec, set->vocab, set->longest, set->recompute);
-    rt_optimizer_plan(&t->optimizer, &m->cfg, &m->w, set->beta1, set->beta2, set->eps,
-                      set->weight_decay);
+    rt_placing how = gradients(t);
+    rt_step_plan(&t->step, d, m, shape, &set->spec, set->vocab, set->longest, set->recompute, &how);
+    rt_optimizer_spec *spec = &t->set.optimizer;
+    spec->where = set->mode == RT_MODE_RESIDENT ? RT_ON_DEVICE : RT_ON_HOST;
+    rt_optimizer_plan(&t->optimizer, &m->cfg, &m->w, spec);
+    if (set->mode == RT_MODE_STREAM)
+        rt_hosted_plan(&t->hosted, &t->step.arenas, m, rt_max(shape->rows, set->longest_pass));
     rt_dev_dry_begin(d);
-    rt_optimizer_sums(d, &t->optimizer, &t->step.grads);
-    rt_optimizer_update(d, &t->optimizer, &m->w, &t->step.grads, 0, 1, 1);
+    rt_optimizer_sums(d, &t->optimizer, &t->step.grads, RT_LAYERS_ALL);
+    rt_optimizer_update(d, &t->optimizer, &t->step.grads, RT_LAYERS_ALL, 0, 1, 1);
     t->update = rt_dev_dry_end(d);
+    if (set->mode == RT_MODE_FUSED)
+        rt_fused_init(&t->fused, &t->step, &t->optimizer, set->clip);
 }
 
 void rt_trainer_needs(const rt_trainer *t, rt_needs *p)
@@ -46,6 +69,7 @@ void rt_trainer_free(rt_trainer *t)
 {
     if (!t->d)
         return;
+    rt_hosted_free(&t->hosted);
     rt_step_free(&t->step);
     rt_optimizer_free(&t->optimizer, t->d);
 }
@@ -54,14 +78,28 @@ int rt_trainer_load(rt_trainer *t, const char *dir, rt_err *err)
 {
     if (!rt_checkpoint_there(dir))
         return 0;
-    rt_optimizer *o = &t->optimizer;
-    return rt_checkpoint_load(dir, t->d, &t->m->w, &o->m, &o->v, &t->at, err) ? -1 : 1;
+    rt_checkpoint_state s = rt_optimizer_state(&t->optimizer);
+    return rt_checkpoint_load(dir, t->d, &s, &t->at, err) ? -1 : 1;
 }
 
-int rt_trainer_save(const rt_trainer *t, const char *dir, rt_err *err)
+int rt_trainer_save(rt_trainer *t, const char *dir, rt_err *err)
 {
-    const rt_optimizer *o = &t->optimizer;
-    return rt_checkpoint_save(dir, t->d, &t->m->w, &o->m, &o->v, &t->at, err);
+    rt_checkpoint_state s = rt_optimizer_state(&t->optimizer);
+    return rt_checkpoint_save(dir, t->d, &s, &t->at, err);
+}
+
+void rt_trainer_show_mean(rt_trainer *t) { rt_optimizer_swap_mean(&t->optimizer); }
+
+void rt_trainer_lend(rt_trainer *t)
+{
+    rt_optimizer_swap_mean(&t->optimizer);
+    rt_hosted_begin(&t->hosted);
+}
+
+void rt_trainer_take_back(rt_trainer *t)
+{
+    rt_hosted_end(&t->hosted);
+    rt_optimizer_swap_mean(&t->optimizer);
 }
 
 /* Nothing of such a step is kept. */
@@ -76,16 +114,32 @@ static int not_finite(rt_trainer *t, const rt_document *docs, int64_t n, rt_err 
                    step, n ? docs[0].id : "none");
 }
 
+/* Forward, loss and backward of the documents; fused moves the weights, too. */
+static int run_documents(rt_trainer *t, const rt_document *docs, int64_t n, double rate, rt_err *err)
+{
+    t->fused.lr = rate;
+    t->fused.number = t->at.step + 1;
+    rt_hosted_begin(&t->hosted);
+    int bad = rt_step_run(&t->step, docs, n, err);
+    rt_hosted_end(&t->hosted);
+    if (bad)
+        return -1;
+    if (t->set.mode != RT_MODE_FUSED) {
+        rt_optimizer_sums(t->d, &t->optimizer, &t->step.grads, RT_LAYERS_ALL);
+        rt_optimizer_fetch(t->d, &t->optimizer);
+    }
+    return rt_sync(t->d, err);
+}
+
 int rt_trainer_step(rt_trainer *t, const rt_feed *feed, rt_stepped *out, rt_err *err)
 {
     const rt_trainer_settings *set = &t->set;
     rt_position next = t->at;
     const rt_document *docs;
     int64_t n;
-    if (feed->next(feed->ctx, &next, &docs, &n, err) || rt_step_run(&t->step, docs, n, err))
-        return -1;
-    rt_optimizer_sums(t->d, &t->optimizer, &t->step.grads);
-    if (rt_sync(t->d, err))
+    double rate = rt_schedule_rate(set->schedule, set->learning_rate, set->min_rate, set->cooldown,
+                                   set->warmup, set->steps, t->at.step + 1);
+    if (feed->next(feed->ctx, &next, &docs, &n, err) || run_documents(t, docs, n, rate, err))
         return -1;
     *out = (rt_stepped){ .totals = *rt_step_totals(&t->step),
                          .norm = rt_optimizer_norm(&t->optimizer) };
@@ -96,11 +150,13 @@ int rt_trainer_step(rt_trainer *t, const rt_feed *feed, rt_stepped *out, rt_err 
     next.step++;
     next.tokens += out->totals.rows;
     t->at = next;
-    out->rate = rt_schedule_rate(set->schedule, set->learning_rate, set->min_rate, set->warmup,
-                                 set->steps, t->at.step);
+    out->rate = rate;
     double scale = set->clip > 0 && out->norm > set->clip ? set->clip / out->norm : 1;
-    rt_optimizer_update(t->d, &t->optimizer, &t->m->w, &t->step.grads, out->rate, scale,
-                        t->at.step);
+    if (set->mode != RT_MODE_FUSED)
+        rt_optimizer_update(t->d, &t->optimizer, &t->step.grads, RT_LAYERS_ALL, rate, scale,
+                            t->at.step);
+    if (set->mode != RT_MODE_RESIDENT && rt_sync(t->d, err)) /* what the host keeps is whole */
+        return -1;
     if (out->rate > 0)
         rt_step_balance(&t->step, set->learning_rate > 0
                                       ? set->balance_rate * out->rate / set->learning_rate

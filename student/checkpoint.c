@@ -10,72 +10,90 @@
 #include "core/base/memory.h"
 #include "core/formats/safetensors.h"
 
-static const char *const PREFIX[] = { "weight.", "moment1.", "moment2." };
 static const char *const NAME[] = { "checkpoint.safetensors", "checkpoint-before.safetensors" };
 enum { LAST, BEFORE };
 static const char POSITION[] = "position";
 
-static int64_t largest(const rt_weights *w)
+static int64_t largest(const rt_checkpoint_state *s)
 {
-    const rt_params *list = rt_weights_learned(w);
     int64_t most = 1;
-    for (int i = 0; i < list->n; i++)
-        most = rt_max(most, rt_tensor_bytes(list->item[i].slot));
+    for (int k = 0; k < s->n; k++) {
+        const rt_params *list = rt_weights_learned(s->part[k]);
+        for (int i = 0; i < list->n; i++)
+            if (list->item[i].slot->rank)
+                most = rt_max(most, rt_tensor_bytes(list->item[i].slot));
+    }
     return most;
 }
 
-static void state_name(char *out, size_t size, int part, const rt_param *p)
+static void state_name(char *out, size_t size, const char *prefix, const rt_param *p)
 {
-    snprintf(out, size, "%s%s", PREFIX[part], p->name);
+    snprintf(out, size, "%s%s", prefix, p->name);
 }
 
-static void declare(rt_safetensors_writer *out, const char *path, const rt_weights *w)
+/* As a file can say it: codes are bytes. */
+static rt_dtype file_dtype(const rt_tensor *t)
+{
+    return rt_dtype_get(t->dtype)->safetensors ? t->dtype : RT_U8;
+}
+
+static void declare(rt_safetensors_writer *out, const char *path, const rt_checkpoint_state *s)
 {
     char name[160];
     const int64_t position_bytes = sizeof(rt_position);
-    const rt_params *list = rt_weights_learned(w);
     rt_safetensors_writer_init(out, path, 0);
-    for (int k = 0; k < RT_COUNT(PREFIX); k++)
+    for (int k = 0; k < s->n; k++) {
+        const rt_params *list = rt_weights_learned(s->part[k]);
         for (int i = 0; i < list->n; i++) {
-            state_name(name, sizeof name, k, &list->item[i]);
-            rt_safetensors_writer_add(out, name, RT_F32, list->item[i].slot->rank,
-                                      list->item[i].slot->dim);
+            const rt_tensor *t = list->item[i].slot;
+            if (t->rank == 0)
+                continue;
+            int64_t bytes = rt_tensor_bytes(t);
+            state_name(name, sizeof name, s->prefix[k], &list->item[i]);
+            if (file_dtype(t) == t->dtype)
+                rt_safetensors_writer_add(out, name, t->dtype, t->rank, t->dim);
+            else
+                rt_safetensors_writer_add(out, name, RT_U8, 1, &bytes);
         }
+    }
     rt_safetensors_writer_add(out, POSITION, RT_U8, 1, &position_bytes);
 }
 
-int64_t rt_checkpoint_bytes(const rt_weights *w)
+int64_t rt_checkpoint_bytes(const rt_checkpoint_state *s)
 {
     rt_safetensors_writer out;
-    declare(&out, "planned.safetensors", w);
+    declare(&out, "planned.safetensors", s);
     int64_t bytes = rt_safetensors_writer_bytes(&out);
     rt_safetensors_writer_abort(&out);
     return bytes;
 }
 
-static int write_state(rt_safetensors_writer *out, rt_dev *d, const rt_weights *const part[3],
+static int write_state(rt_safetensors_writer *out, rt_dev *d, const rt_checkpoint_state *s,
                        const rt_position *at, rt_err *err)
 {
-    void *host = rt_alloc(largest(part[0]), 1, "a tensor");
+    void *host = rt_alloc(largest(s), 1, "a tensor");
     int bad = rt_safetensors_writer_begin(out, err);
-    for (int k = 0; !bad && k < RT_COUNT(PREFIX); k++)
-        for (int i = 0; !bad && i < rt_weights_learned(part[k])->n; i++) {
-            const rt_tensor *t = rt_weights_learned(part[k])->item[i].slot;
-            rt_download(d, host, t->data, rt_tensor_bytes(t));
-            bad = rt_sync(d, err) || rt_safetensors_writer_push(out, host, rt_tensor_bytes(t), err);
+    for (int k = 0; !bad && k < s->n; k++) {
+        const rt_params *list = rt_weights_learned(s->part[k]);
+        for (int i = 0; !bad && i < list->n; i++) {
+            if (list->item[i].slot->rank == 0)
+                continue;
+            rt_params_get(list, i, d, host);
+            bad = rt_sync(d, err) ||
+                  rt_safetensors_writer_push(out, host, rt_tensor_bytes(list->item[i].slot), err);
         }
+    }
     free(host);
     return bad ? -1 : rt_safetensors_writer_push(out, at, sizeof *at, err);
 }
 
-int rt_checkpoint_save(const char *dir, rt_dev *d, const rt_weights *w, const rt_weights *m,
-                       const rt_weights *v, const rt_position *at, rt_err *err)
+int rt_checkpoint_save(const char *dir, rt_dev *d, const rt_checkpoint_state *s,
+                       const rt_position *at, rt_err *err)
 {
-    const rt_weights *const part[] = { w, m, v };
     char *last = rt_path_join(dir, NAME[LAST]), *before = rt_path_join(dir, NAME[BEFORE]);
     rt_safetensors_writer out;
-    declare(&out, last, w);
-    int bad = write_state(&out, d, part, at, err);
+    declare(&out, last, s);
+    int bad = write_state(&out, d, s, at, err);
     if (!bad && rename(last, before) && errno != ENOENT)
         bad = rt_fail(err, "%s: cannot be renamed: %s", last, rt_errno_text(errno));
     if (bad)
@@ -137,30 +155,39 @@ static int load_position(const rt_safetensors *st, const char *path, rt_position
     return 0;
 }
 
-static int load_state(const rt_safetensors *st, const char *path, rt_dev *d,
-                      rt_weights *const part[3], rt_err *err)
+static int load_tensor(const rt_safetensors *st, const char *path, rt_dev *d, const char *prefix,
+                       const rt_params *list, int i, rt_err *err)
 {
     char name[160];
-    for (int k = 0; k < 3; k++)
-        for (int i = 0; i < rt_weights_learned(part[k])->n; i++) {
-            const rt_param *p = &rt_weights_learned(part[k])->item[i];
-            const rt_tensor *t = p->slot;
-            state_name(name, sizeof name, k, p);
-            const rt_st_tensor *s = rt_safetensors_find(st, name);
-            if (!s || s->dtype != RT_F32 || s->bytes != rt_tensor_bytes(t))
-                return rt_fail(
-                    err,
-                    "%s: %s is missing or has another shape: the checkpoint is of another model; "
-                    "delete it to start over",
-                    path, name);
-            if (rt_safetensors_check(st, s, err))
-                return DAMAGED;
-            rt_upload(d, t->data, s->data, s->bytes);
-        }
+    const rt_tensor *t = list->item[i].slot;
+    state_name(name, sizeof name, prefix, &list->item[i]);
+    const rt_st_tensor *s = rt_safetensors_find(st, name);
+    if (!s || s->dtype != file_dtype(t) || s->bytes != rt_tensor_bytes(t))
+        return rt_fail(
+            err,
+            "%s: %s is missing or has another shape: the checkpoint is of another model; "
+            "delete it to start over",
+            path, name);
+    if (rt_safetensors_check(st, s, err))
+        return DAMAGED;
+    rt_params_put(list, i, d, s->data);
     return 0;
 }
 
-static int load_one(const char *path, rt_dev *d, rt_weights *const part[3], rt_position *at,
+static int load_state(const rt_safetensors *st, const char *path, rt_dev *d,
+                      const rt_checkpoint_state *s, rt_err *err)
+{
+    int bad = 0;
+    for (int k = 0; k < s->n; k++) {
+        const rt_params *list = rt_weights_learned(s->part[k]);
+        for (int i = 0; !bad && i < list->n; i++)
+            bad = list->item[i].slot->rank ? load_tensor(st, path, d, s->prefix[k], list, i, err)
+                                           : 0;
+    }
+    return bad;
+}
+
+static int load_one(const char *path, rt_dev *d, const rt_checkpoint_state *s, rt_position *at,
                     rt_err *err)
 {
     rt_safetensors st;
@@ -169,7 +196,7 @@ static int load_one(const char *path, rt_dev *d, rt_weights *const part[3], rt_p
     if (rt_safetensors_open(&st, path, err))
         return DAMAGED;
     int bad = load_position(&st, path, &read, err);
-    bad = bad ? bad : load_state(&st, path, d, part, err);
+    bad = bad ? bad : load_state(&st, path, d, s, err);
     if (rt_sync(d, bad ? &ignored : err) && !bad) /* what was read lies in the file until then */
         bad = -1;
     rt_safetensors_close(&st);
@@ -189,16 +216,15 @@ static int fall_back(const char *last, const char *before, const rt_position *at
     return 0;
 }
 
-int rt_checkpoint_load(const char *dir, rt_dev *d, rt_weights *w, rt_weights *m, rt_weights *v,
-                       rt_position *at, rt_err *err)
+int rt_checkpoint_load(const char *dir, rt_dev *d, const rt_checkpoint_state *s, rt_position *at,
+                       rt_err *err)
 {
-    rt_weights *const part[] = { w, m, v };
     char *last = rt_path_join(dir, NAME[LAST]), *before = rt_path_join(dir, NAME[BEFORE]);
     rt_err why = { 0 }, other = { 0 };
     bool there = rt_path_exists(last);
-    int bad = there ? load_one(last, d, part, at, &why) : DAMAGED;
+    int bad = there ? load_one(last, d, s, at, &why) : DAMAGED;
     if (bad == DAMAGED && rt_path_exists(before)) {
-        bad = load_one(before, d, part, at, &other);
+        bad = load_one(before, d, s, at, &other);
         if (!bad && there)
             bad = fall_back(last, before, at, &why, &other);
     }

@@ -144,9 +144,9 @@ static void open_state(state *s, uint64_t seed)
     OK(rt_dev_open(&s->dev, NULL, 1, &err));
     OK(rt_config_load(&s->cfg, "s", &err));
     rt_arenas arenas = { 0 };
-    rt_weights_plan(&s->w, &arenas, &s->cfg, "weights");
-    rt_weights_plan(&s->m, &arenas, &s->cfg, "moment 1");
-    rt_weights_plan(&s->v, &arenas, &s->cfg, "moment 2");
+    rt_weights_plan(&s->w, &arenas, &s->cfg, &(rt_placing){ .label = "weights" });
+    rt_weights_plan(&s->m, &arenas, &s->cfg, &(rt_placing){ .label = "moment 1" });
+    rt_weights_plan(&s->v, &arenas, &s->cfg, &(rt_placing){ .label = "moment 2" });
     OK(rt_arenas_place(&arenas, s->dev, &err));
     OK(rt_params_init(&s->w.params, s->dev, &s->cfg, seed, &err));
     OK(rt_params_init(&s->m.params, s->dev, &s->cfg, seed + 1, &err));
@@ -161,10 +161,16 @@ static void close_state(state *s)
     rt_dev_close(s->dev);
 }
 
+static rt_checkpoint_state parts(state *s)
+{
+    return (rt_checkpoint_state){ 3, { "weight.", "moment1.", "moment2." }, { &s->w, &s->m, &s->v } };
+}
+
 static int save(state *s, int64_t step)
 {
+    rt_checkpoint_state all = parts(s);
     rt_position at = { step, 2 * step, 30 * step, 77 };
-    return rt_checkpoint_save("c", s->dev, &s->w, &s->m, &s->v, &at, &err);
+    return rt_checkpoint_save("c", s->dev, &all, &at, &err);
 }
 
 /* The step that loading goes on from, or -1. */
@@ -172,7 +178,8 @@ static int64_t load(state *s)
 {
     rt_position at = { .recipe = 77 };
     err = (rt_err){ .text = "" };
-    return rt_checkpoint_load("c", s->dev, &s->w, &s->m, &s->v, &at, &err) ? -1 : at.step;
+    rt_checkpoint_state all = parts(s);
+    return rt_checkpoint_load("c", s->dev, &all, &at, &err) ? -1 : at.step;
 }
 
 START_TEST(checkpoint_bytes)

@@ -89,7 +89,7 @@ static void open_step(bench *b, int64_t rows, bool recompute)
         .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1, .waiting = rows
     };
     const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
-    rt_step_plan(&b->step, b->dev, &b->model, &shape, &spec, VOCAB - 2, 16, recompute);
+    rt_step_plan(&b->step, b->dev, &b->model, &shape, &spec, VOCAB - 2, 16, recompute, NULL);
     OK(rt_step_place(&b->step, &err) || rt_dev_ready(b->dev, &err));
     for (int i = 0; i < DOCS; i++) {
         int n = 5 + 2 * i;

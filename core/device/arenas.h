@@ -10,7 +10,7 @@
 
 RT_BEGIN
 
-typedef enum rt_arena_where { RT_ON_HOST, RT_ON_DEVICE } rt_arena_where;
+typedef enum rt_arena_where { RT_ON_DEVICE, RT_ON_HOST } rt_arena_where;
 
 /* Takes from a what ctx needs, in one order: run to measure and again once there is memory. */
 typedef void rt_arena_plan(void *ctx, rt_arena *a);

@@ -71,8 +71,7 @@ static int check_device(rt_dev *d, const rt_model *m, float *host, rt_err *err)
         int64_t n = rt_tensor_elements(p->slot);
         for (int64_t at = 0; at < n; at += CHUNK_ELEMENTS) {
             int64_t part = rt_min(CHUNK_ELEMENTS, n - at), bad;
-            rt_download(d, host, rt_f32(p->slot) + at, part * (int64_t)sizeof *host);
-            if (rt_sync(d, err))
+            if (rt_params_read(list, i, at, part, d, host, err))
                 return -1;
             if ((bad = find_bad(host, part)) < part)
                 return refuse(m, p->name, p->layer, at + bad, host[bad], err);

@@ -37,10 +37,18 @@ void rt_weights_init(rt_weights *w, const rt_config *c)
     }
 }
 
-void rt_weights_plan(rt_weights *w, rt_arenas *l, const rt_config *c, const char *label)
+static void plan_list(rt_weights *w, rt_params *list, rt_arenas *l, const rt_placing *how)
+{
+    list->form = how->form;
+    list->where = how->where;
+    list->in_turns = how->in_turns;
+    rt_arenas_add(l, &w->arena, how->label, how->where, rt_params_plan, list);
+}
+
+void rt_weights_plan(rt_weights *w, rt_arenas *l, const rt_config *c, const rt_placing *how)
 {
     rt_weights_init(w, c);
-    rt_arenas_add(l, &w->arena, label, RT_ON_DEVICE, rt_params_plan, &w->params);
+    plan_list(w, &w->params, l, how);
 }
 
 const rt_params *rt_weights_learned(const rt_weights *w)
@@ -49,20 +57,20 @@ const rt_params *rt_weights_learned(const rt_weights *w)
 }
 
 void rt_weights_plan_like(rt_weights *g, rt_arenas *l, const rt_config *c, const rt_weights *w,
-                          const char *label)
+                          const rt_placing *how)
 {
     rt_err ignored; /* its layers have been found before */
     if (!w->adapters) {
-        rt_weights_plan(g, l, c, label);
+        rt_weights_plan(g, l, c, how);
         return;
     }
     rt_weights_init(g, c);
     if (rt_adapters_new(&g->adapters, &g->params, &w->adapters->spec, &ignored))
-        rt_bug("adapters of %s: %s", label, ignored.text);
+        rt_bug("adapters of %s: %s", how->label, ignored.text);
     for (int i = 0; i < g->params.n; i++)
         *g->params.item[i].slot = (rt_tensor){ .rank = 0 };
     rt_params_free(&g->params);
-    rt_arenas_add(l, &g->arena, label, RT_ON_DEVICE, rt_params_plan, &g->adapters->params);
+    plan_list(g, &g->adapters->params, l, how);
 }
 
 void rt_weights_free(rt_dev *d, rt_weights *w)
@@ -238,7 +246,8 @@ void rt_acts_copy_page(rt_acts *a, int64_t to, int64_t from)
 static rt_pass pass_of(const rt_model *m, const rt_acts *a, int64_t layer)
 {
     rt_pass pass = { &a->rows, &m->rope, a->shape.mode == RT_PLAN_DECODE ? &a->kv[layer] : NULL,
-                     rt_config_window(&m->cfg, layer), m->visit };
+                     rt_config_window(&m->cfg, layer),
+                     m->visit && m->visit->experts ? m->visit : NULL };
     return pass;
 }
 

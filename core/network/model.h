@@ -22,11 +22,18 @@ typedef struct rt_weights {
 
 /* Registers every weight, without memory. */
 void rt_weights_init(rt_weights *w, const rt_config *cfg);
-/* And plans f32 memory for all of them, which the list places. label: of the arena, "gradients". */
-void rt_weights_plan(rt_weights *w, rt_arenas *l, const rt_config *cfg, const char *label);
+/* How a placement lies: label: of its arena, "gradients". */
+typedef struct rt_placing {
+    const char *label;
+    rt_param_form *form; /* NULL: f32 */
+    rt_arena_where where;
+    bool in_turns; /* layers take turns in the memory of the largest */
+} rt_placing;
+/* And plans memory for all of them, which the list places. */
+void rt_weights_plan(rt_weights *w, rt_arenas *l, const rt_config *cfg, const rt_placing *how);
 /* The same for what w learns: all of them, or its adapters alone. Every other tensor has rank 0. */
 void rt_weights_plan_like(rt_weights *g, rt_arenas *l, const rt_config *cfg, const rt_weights *w,
-                          const char *label);
+                          const rt_placing *how);
 /* What is learned; and the placement's list of it. */
 const rt_params *rt_weights_learned(const rt_weights *w);
 void rt_weights_free(rt_dev *d, rt_weights *w);

@@ -34,6 +34,11 @@ void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *g
     p->total += rt_tensor_elements(slot);
 }
 
+rt_dtype rt_param_form_bf16(const rt_param *p)
+{
+    return p->slot->rank >= 2 && !(p->flags & RT_PARAM_FIXED) ? RT_BF16 : RT_F32;
+}
+
 void rt_params_free(rt_params *p)
 {
     free(p->item);
@@ -48,14 +53,88 @@ void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t s
     snprintf(out, size, "%.*s%lld%s", (int)(hole - p->name), p->name, (long long)expert, hole + 2);
 }
 
+/* Before the first weight of a layer, or of what follows them. */
+static void next_turn(rt_arena *a, int layer, int64_t *start, int64_t *most)
+{
+    if (*start < 0 && layer >= 0)
+        *start = *most = rt_arena_mark(a);
+    if (*start < 0)
+        return;
+    *most = rt_max(*most, rt_arena_mark(a));
+    rt_arena_release(a, *start);
+    if (layer < 0) {
+        rt_arena_take(a, a->label, *most - *start);
+        *start = -1;
+    }
+}
+
 void rt_params_plan(void *params, rt_arena *a)
 {
     rt_params *p = params;
+    int64_t start = -1, most = 0;
     for (int i = 0; i < p->n; i++) {
         rt_tensor *t = p->item[i].slot;
-        t->dtype = RT_F32;
+        if (p->in_turns && (i == 0 || p->item[i].layer != p->item[i - 1].layer))
+            next_turn(a, p->item[i].layer, &start, &most);
+        rt_dtype dtype = p->form && t->rank ? p->form(&p->item[i]) : RT_F32;
+        if (dtype == RT_DTYPE_COUNT)
+            t->rank = 0;
+        if (t->rank == 0)
+            continue;
+        t->dtype = dtype;
         t->data = rt_arena_take(a, a->label, rt_tensor_bytes(t));
     }
+}
+
+void rt_params_put(const rt_params *p, int i, rt_dev *d, const void *host)
+{
+    const rt_tensor *t = p->item[i].slot;
+    if (p->where == RT_ON_HOST)
+        memcpy(t->data, host, (size_t)rt_tensor_bytes(t));
+    else
+        rt_upload(d, t->data, host, rt_tensor_bytes(t));
+}
+
+void rt_params_get(const rt_params *p, int i, rt_dev *d, void *host)
+{
+    const rt_tensor *t = p->item[i].slot;
+    if (p->where == RT_ON_HOST)
+        memcpy(host, t->data, (size_t)rt_tensor_bytes(t));
+    else
+        rt_download(d, host, t->data, rt_tensor_bytes(t));
+}
+
+int rt_params_write(const rt_params *p, int i, rt_dev *d, float *host, rt_err *err)
+{
+    const rt_tensor *t = p->item[i].slot;
+    int64_t n = rt_tensor_elements(t);
+    if (t->dtype == RT_BF16) /* in place: each is read before its half is written */
+        for (int64_t k = 0; k < n; k++) {
+            uint16_t half = rt_f32_to_bf16(host[k]);
+            memcpy((uint8_t *)host + 2 * k, &half, sizeof half);
+        }
+    rt_params_put(p, i, d, host);
+    return rt_sync(d, err);
+}
+
+int rt_params_read(const rt_params *p, int i, int64_t first, int64_t n, rt_dev *d, float *host,
+                   rt_err *err)
+{
+    const rt_tensor *t = p->item[i].slot;
+    const uint8_t *from = (const uint8_t *)t->data + rt_dtype_bytes(t->dtype, first);
+    int64_t bytes = rt_dtype_bytes(t->dtype, n);
+    if (p->where == RT_ON_HOST)
+        memcpy(host, from, (size_t)bytes);
+    else
+        rt_download(d, host, from, bytes);
+    if (rt_sync(d, err))
+        return -1;
+    for (int64_t k = n - 1; k >= 0 && t->dtype == RT_BF16; k--) {
+        uint16_t half;
+        memcpy(&half, (uint8_t *)host + 2 * k, sizeof half);
+        host[k] = rt_bf16_to_f32(half);
+    }
+    return 0;
 }
 
 /* Box-Muller on one counter: no state, so the order of filling does not matter. */
@@ -87,10 +166,8 @@ int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed,
         most = rt_max(most, rt_tensor_elements(p->item[i].slot));
     float *host = rt_alloc(most, sizeof *host, "initial weights");
     for (int i = 0; !bad && i < p->n; i++) {
-        const rt_param *w = &p->item[i];
         rt_param_draw(p, i, cfg, seed, host);
-        rt_upload(d, w->slot->data, host, rt_tensor_elements(w->slot) * (int64_t)sizeof *host);
-        bad = rt_sync(d, err); /* host is filled again */
+        bad = rt_params_write(p, i, d, host, err);
     }
     free(host);
     return bad;

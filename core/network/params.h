@@ -6,6 +6,7 @@
 #ifndef RT_PARAMS_H
 #define RT_PARAMS_H
 
+#include "core/device/arenas.h"
 #include "core/network/config.h"
 
 RT_BEGIN
@@ -37,12 +38,19 @@ typedef struct rt_param {
     unsigned flags;
 } rt_param;
 
+/* The dtype of a weight in one placement of the list; RT_DTYPE_COUNT: it has none there. */
+typedef rt_dtype rt_param_form(const rt_param *p);
+rt_dtype rt_param_form_bf16(const rt_param *p); /* matrices; the rest is small, and f32 */
+
 typedef struct rt_params {
     rt_param *item;
     int n;
     int64_t cap; /* private */
     int layer;             /* of the registrations that follow; -1 outside blocks */
     int64_t total, active; /* parameters; multiplied for one token */
+    rt_param_form *form;   /* of this placement; NULL: f32 all */
+    rt_arena_where where;  /* the memory of this placement lies */
+    bool in_turns;         /* layers take turns in the memory of the largest */
 } rt_params;
 
 /* One weight: dims outermost first, unused 0. name is relative to its layer
@@ -52,9 +60,17 @@ void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *g
 void rt_params_free(rt_params *p);
 void rt_param_expert_name(const rt_param *p, int64_t expert, char *out, size_t size);
 
-/* Memory for every weight as f32 rows (training: weights, gradients, moments), under the label of
-   a. A plan of arenas.h: params is an rt_params. */
+/* Memory for every weight that has a form (training: weights, gradients, moments), under the label
+   of a; the others get rank 0. A plan of arenas.h: params is an rt_params. */
 void rt_params_plan(void *params, rt_arena *a);
+/* All of a weight as it lies, from and to the host, wherever it lies; the next rt_sync ends it. */
+void rt_params_put(const rt_params *p, int i, rt_dev *d, const void *host);
+void rt_params_get(const rt_params *p, int i, rt_dev *d, void *host);
+/* From f32 of the host, which is free when it returns; f32 or bf16 weights. */
+int rt_params_write(const rt_params *p, int i, rt_dev *d, float *host, rt_err *err);
+/* Elements [first, first + n) as f32 of the host. */
+int rt_params_read(const rt_params *p, int i, int64_t first, int64_t n, rt_dev *d, float *host,
+                   rt_err *err);
 /* Random start on the device: N(0, init_std), output projections divided by sqrt(2 L); a draw is a
    function of (seed, index of the weight, element). */
 int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed, rt_err *err);

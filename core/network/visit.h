@@ -23,7 +23,7 @@ typedef struct rt_visit {
     /* The layer's weights but its routed experts are resident on return, until leave. */
     int (*enter)(void *ctx, int64_t layer, rt_err *err);
     /* From now on the experts that have rows are wanted. Does not wait for them. */
-    int (*route)(void *ctx, int64_t layer, rt_err *err);
+    int (*route)(void *ctx, int64_t layer, rt_err *err); /* NULL, as experts: all are resident */
     /* 1: of experts [*first, *end) those that have rows are resident, until the next call;
        ascending. 0: all have been. */
     int (*experts)(void *ctx, int64_t layer, int64_t *first, int64_t *end, rt_err *err);

@@ -130,7 +130,8 @@ int64_t rt_model_reading(const rt_model *m)
     int64_t most = 0;
     for (int i = 0; i < m->w.params.n; i++)
         if (!m->mapping || !m->mapping->piece[i])
-            most = rt_max(most, rt_tensor_bytes(m->w.params.item[i].slot));
+            most = rt_max(most, rt_tensor_elements(m->w.params.item[i].slot) *
+                                    (int64_t)sizeof(float));
     return most;
 }
 
@@ -149,7 +150,7 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
         bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->path)
                                : rt_store_rows(s, &m->cfg, p, host, err);
         if (!bad && p->slot->data)
-            rt_upload(d, p->slot->data, host, bytes);
+            bad = rt_params_write(&m->w.params, i, d, host, err);
         if (!bad && p->slot->panels) {
             rt_tensor rows = *p->slot;
             rows.data = staging;
@@ -238,7 +239,7 @@ static void plan_memory(rt_model *m, rt_dev *d, const char *path, bool frozen, b
         m->mapping = rt_mapping_open(&m->cfg, &m->w.params, m->path, streamed, !m->w.adapters,
                                      rt_dev_get(d).maps_files);
     m->rope.dim[0] = positions;
-    rt_arenas_add(&m->arenas, &m->w.arena, "weights", RT_ON_DEVICE,
+    rt_arenas_add(&m->arenas, &m->w.arena, "weights", frozen ? RT_ON_DEVICE : m->w.params.where,
                   frozen ? plan_frozen : rt_params_plan, frozen ? (void *)m : &m->w.params);
     rt_arenas_add(&m->arenas, &m->rope_arena, "rope", RT_ON_DEVICE, plan_rope, m);
 }
@@ -248,6 +249,16 @@ void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const ch
 {
     rt_model_init(m, cfg);
     plan_memory(m, d, path, frozen, false, positions);
+}
+
+void rt_model_plan_learned(rt_model *m, rt_dev *d, const rt_config *cfg, const rt_placing *how,
+                           int64_t positions)
+{
+    rt_model_init(m, cfg);
+    m->w.params.form = how->form;
+    m->w.params.where = how->where;
+    m->w.params.in_turns = how->in_turns;
+    plan_memory(m, d, NULL, false, false, positions);
 }
 
 void rt_model_plan_streamed(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
@@ -528,9 +539,8 @@ struct resident {
 static int resident_rows(void *ctx, int i, float *host, rt_err *err)
 {
     const struct resident *r = ctx;
-    const rt_tensor *t = r->m->w.params.item[i].slot;
-    rt_download(r->d, host, t->data, rt_tensor_bytes(t));
-    return rt_sync(r->d, err);
+    const rt_params *list = &r->m->w.params;
+    return rt_params_read(list, i, 0, rt_tensor_elements(list->item[i].slot), r->d, host, err);
 }
 
 int rt_model_save(const rt_model *m, rt_dev *d, const char *dir, rt_dtype dtype, rt_err *err)

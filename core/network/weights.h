@@ -25,6 +25,9 @@ int rt_model_plan_adapted(rt_model *m, rt_dev *d, const char *path, const rt_ada
    the checkpoint is not there yet or never will be, and all weights are counted as f32. */
 void rt_model_plan_config(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,
                           bool frozen, int64_t positions);
+/* To learn all of its weights; they lie as `how` says (how->label is ignored). */
+void rt_model_plan_learned(rt_model *m, rt_dev *d, const rt_config *cfg, const rt_placing *how,
+                           int64_t positions);
 /* The same of a frozen model whose matrices are read as a pass needs them (stream.h): none of them
    is touched where the file is mapped. */
 void rt_model_plan_streamed(rt_model *m, rt_dev *d, const rt_config *cfg, const char *path,

@@ -62,8 +62,9 @@ int main(int argc, char **argv)
         goto failed;
     rt_model_plan_config(&model, dev, &cfg, NULL, false, LENGTH);
     const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
-    rt_step_plan(&step, dev, &model, &shape, &spec, VOCAB, LENGTH, false);
-    rt_optimizer_plan(&optimizer, &cfg, &model.w, 0.9, 0.98, 1e-8, 0.05);
+    rt_step_plan(&step, dev, &model, &shape, &spec, VOCAB, LENGTH, false, NULL);
+    const rt_optimizer_spec adamw = { .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .decay = 0.05 };
+    rt_optimizer_plan(&optimizer, &cfg, &model.w, &adamw);
     if (rt_model_place(&model, &err) || rt_step_place(&step, &err) ||
         rt_optimizer_place(&optimizer, dev, &err) || rt_dev_ready(dev, &err) ||
         rt_params_init(&model.w.params, dev, &cfg, 1, &err))
@@ -79,12 +80,13 @@ int main(int argc, char **argv)
         double start = rt_now();
         if (rt_step_run(&step, doc, DOCS, &err))
             goto failed;
-        rt_optimizer_sums(dev, &optimizer, &step.grads);
+        rt_optimizer_sums(dev, &optimizer, &step.grads, RT_LAYERS_ALL);
+        rt_optimizer_fetch(dev, &optimizer);
         if (rt_sync(dev, &err))
             goto failed;
         double norm = rt_optimizer_norm(&optimizer);
-        rt_optimizer_update(dev, &optimizer, &model.w, &step.grads, 1e-4, norm > 1 ? 1 / norm : 1,
-                            r + WARM + 1);
+        rt_optimizer_update(dev, &optimizer, &step.grads, RT_LAYERS_ALL, 1e-4,
+                            norm > 1 ? 1 / norm : 1, r + WARM + 1);
         if (rt_sync(dev, &err))
             goto failed;
         double took = rt_now() - start;
