@@ -40,25 +40,31 @@ void rt_metrics_close(rt_metrics *m)
     m->file = NULL;
 }
 
+static void put_held_out(FILE *f, const rt_totals *t)
+{
+    fprintf(f, ",\"eval_ce\":%.6g,\"eval_entropy\":%.6g,\"eval_accuracy\":%.6g,\"eval_ece\":%.6g",
+            rt_totals_mean(t, RT_LOSS_CE), rt_totals_mean(t, RT_LOSS_ENTROPY),
+            rt_totals_mean(t, RT_LOSS_CORRECT), rt_totals_ece(t));
+    if (t->soft_rows)
+        fprintf(f, ",\"eval_kl\":%.6g,\"eval_agreement\":%.6g", rt_totals_mean(t, RT_LOSS_KL),
+                rt_totals_mean(t, RT_LOSS_AGREE));
+}
+
 /* KL only where rows had soft targets: hard labels have none to the teacher. */
 int rt_metrics_write(rt_metrics *m, const rt_position *at, const rt_stepped *step,
                      const rt_totals *held_out, double seconds, rt_err *err)
 {
     const rt_totals *s = &step->totals;
     fprintf(m->file,
-            "{\"step\":%lld,\"loss\":%.6g,\"ce\":%.6g,\"accuracy\":%.6g,\"norm\":%.6g,"
-            "\"rate\":%.6g,\"tokens\":%lld,\"seconds\":%.4g",
+            "{\"step\":%lld,\"loss\":%.6g,\"ce\":%.6g,\"entropy\":%.6g,\"accuracy\":%.6g,"
+            "\"norm\":%.6g,\"rate\":%.6g,\"tokens\":%lld,\"seconds\":%.4g",
             (long long)at->step, rt_totals_mean(s, RT_LOSS_TOTAL), rt_totals_mean(s, RT_LOSS_CE),
-            rt_totals_mean(s, RT_LOSS_CORRECT), step->norm, step->rate, (long long)at->tokens,
-            seconds);
+            rt_totals_mean(s, RT_LOSS_ENTROPY), rt_totals_mean(s, RT_LOSS_CORRECT), step->norm,
+            step->rate, (long long)at->tokens, seconds);
     if (s->soft_rows)
         fprintf(m->file, ",\"kl\":%.6g", rt_totals_mean(s, RT_LOSS_KL));
     if (held_out)
-        fprintf(m->file, ",\"eval_ce\":%.6g,\"eval_entropy\":%.6g,\"eval_accuracy\":%.6g",
-                rt_totals_mean(held_out, RT_LOSS_CE), rt_totals_mean(held_out, RT_LOSS_ENTROPY),
-                rt_totals_mean(held_out, RT_LOSS_CORRECT));
-    if (held_out && held_out->soft_rows)
-        fprintf(m->file, ",\"eval_kl\":%.6g", rt_totals_mean(held_out, RT_LOSS_KL));
+        put_held_out(m->file, held_out);
     fputs("}\n", m->file);
     return fflush(m->file)
                ? rt_fail(err, "%s/metrics.jsonl: write failed: %s", m->dir, rt_errno_text(errno))

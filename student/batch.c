@@ -220,13 +220,29 @@ void rt_batch_keep(rt_dev *d, rt_batch *b, int64_t first, int64_t n)
     b->kept += n;
 }
 
+/* Columns that only a row with a soft target has. */
+static bool of_soft(int column) { return column == RT_LOSS_KL || column == RT_LOSS_AGREE; }
+
+static void add_to_bin(rt_totals *t, const float *stats)
+{
+    double confidence = (double)stats[RT_LOSS_CONFIDENCE];
+    if (!(confidence >= 0)) /* logits that are not finite: their sums say so */
+        return;
+    int64_t i = rt_min((int64_t)(confidence * RT_CONFIDENCE_BINS), RT_CONFIDENCE_BINS - 1);
+    t->bin[i].rows++;
+    t->bin[i].confidence += confidence;
+    t->bin[i].correct += (double)stats[RT_LOSS_CORRECT];
+}
+
 void rt_batch_totals(rt_batch *b, rt_totals *t)
 {
     for (int64_t i = 0; i < b->kept; i++) {
+        const float *stats = b->h_stats + i * RT_LOSS_COLUMNS;
         for (int k = 0; k < RT_LOSS_COLUMNS; k++)
-            if (k != RT_LOSS_KL || b->h_soft[i])
-                t->sum[k] += (double)b->h_stats[i * RT_LOSS_COLUMNS + k];
+            if (!of_soft(k) || b->h_soft[i])
+                t->sum[k] += (double)stats[k];
         t->soft_rows += b->h_soft[i];
+        add_to_bin(t, stats);
     }
     t->rows += b->kept;
     b->kept = 0;
@@ -234,6 +250,14 @@ void rt_batch_totals(rt_batch *b, rt_totals *t)
 
 double rt_totals_mean(const rt_totals *t, int column)
 {
-    int64_t n = column == RT_LOSS_KL ? t->soft_rows : t->rows;
+    int64_t n = of_soft(column) ? t->soft_rows : t->rows;
     return n ? t->sum[column] / (double)n : 0;
+}
+
+double rt_totals_ece(const rt_totals *t)
+{
+    double apart = 0;
+    for (int i = 0; i < RT_CONFIDENCE_BINS; i++)
+        apart += fabs(t->bin[i].confidence - t->bin[i].correct);
+    return t->rows ? apart / (double)t->rows : 0;
 }

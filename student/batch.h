@@ -59,13 +59,26 @@ int64_t rt_document_learned(const rt_document *doc);
    their rows. */
 int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **index);
 
+/* Rows whose most probable token had a probability in [i, i + 1) / RT_CONFIDENCE_BINS, 1 in the
+   last bin. */
+enum { RT_CONFIDENCE_BINS = 15 };
+typedef struct rt_confidence_bin {
+    int64_t rows;
+    double confidence, correct; /* sums */
+} rt_confidence_bin;
+
 /* Sums over loss rows of the columns of the loss operation. */
 typedef struct rt_totals {
     double sum[RT_LOSS_COLUMNS];
-    int64_t rows, soft_rows; /* with any target; with a soft target (denominator of RT_LOSS_KL) */
+    int64_t rows, soft_rows; /* with any target; with a soft target (denominator of RT_LOSS_KL and
+                                RT_LOSS_AGREE) */
+    rt_confidence_bin bin[RT_CONFIDENCE_BINS];
 } rt_totals;
 /* Over the rows that have it; 0 when none has. */
 double rt_totals_mean(const rt_totals *t, int column);
+/* Expected calibration error (Guo et al. 2017, arXiv 1706.04599): how far confidence and accuracy lie
+   apart in a bin, mean over rows. */
+double rt_totals_ece(const rt_totals *t);
 /* The statistics of n rows beginning at loss row `first` are on their way: after the next rt_sync
    rt_batch_totals adds those of all kept rows, in that order. */
 void rt_batch_keep(rt_dev *d, rt_batch *b, int64_t first, int64_t n);

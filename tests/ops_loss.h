@@ -128,6 +128,9 @@ static void loss_reference(const struct ops_case *c, double *const *in, int32_t 
         double lse = ops_lse(z, v, 1.0), lse_t = ops_lse(z, v, t), entropy = 0.0, renorm = 0.0;
         int32_t first = i[LOSS_OFFSET][r], end = i[LOSS_OFFSET][r + 1], label = i[LOSS_LABEL][r];
         bool listed[128] = { false };
+        int64_t top = -1; /* the teacher's own */
+        for (int64_t j = 0; j < v; j++)
+            top = top < 0 || in[LOSS_TEACHER][r * v + j] > in[LOSS_TEACHER][r * v + top] ? j : top;
         for (int64_t j = 0; j < v; j++)
             entropy -= exp(z[j] - lse) * (z[j] - lse);
         for (int32_t k = first; k < end; k++) {
@@ -160,6 +163,8 @@ static void loss_reference(const struct ops_case *c, double *const *in, int32_t 
         stats[RT_LOSS_ENTROPY] = entropy;
         stats[RT_LOSS_CORRECT] = label >= 0 && ops_argmax(z, v) == label;
         stats[RT_LOSS_LSE] = lse;
+        stats[RT_LOSS_CONFIDENCE] = exp(z[ops_argmax(z, v)] - lse);
+        stats[RT_LOSS_AGREE] = end > first && ops_argmax(z, v) == top;
         out[0][r] = stats[RT_LOSS_TOTAL];
     }
 }

@@ -122,6 +122,8 @@ enum rt_loss_column { /* of the (M, RT_LOSS_COLUMNS) statistics, all unweighted 
     RT_LOSS_ENTROPY, /* of the student */
     RT_LOSS_CORRECT, /* 1 when argmax = label (lowest index wins ties) */
     RT_LOSS_LSE,     /* log-sum-exp of the logits */
+    RT_LOSS_CONFIDENCE, /* probability of the argmax */
+    RT_LOSS_AGREE,   /* 1 when argmax = the teacher's most probable (lowest index wins ties) */
     RT_LOSS_COLUMNS
 };
 

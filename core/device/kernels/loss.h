@@ -130,6 +130,16 @@ TEAM_FN float loss_tail(struct loss_row *r, const rt_loss_spec *s, float tail, f
     return value;
 }
 
+/* The teacher's most probable token, the lowest id on ties: the first of the largest, as a head's
+   ids ascend; -1 = no soft target. */
+TEAM_FN int32_t loss_top(const int32_t *id, const float *logp, int64_t head)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < head; i++)
+        best = logp[i] > logp[best] ? i : best;
+    return head > 0 ? id[best] : -1;
+}
+
 /* unit: row. scratch: 2 rows of V; used when the gradient is not wanted and when T is not 1 */
 TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scratch)
 {
@@ -162,6 +172,9 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
         lq[i] = z[r.id[i]];
     float z_label = label >= 0 ? z[label] : 0.0f, max = team_max(z, vocab);
     bool correct = label >= 0 && z_label == max && team_find(z, label + 1, max) == label;
+    const float *logp = team_f32(&a->t.logp) + first;
+    int32_t top = loss_top(r.id, logp, r.head);
+    bool agrees = top >= 0 && z[top] == max && team_find(z, top + 1, max) == top;
     team_sync();
     struct row_sums at_t = { 0.0f, 0.0f }, at_1;
     if (tempered) {
@@ -174,7 +187,6 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
     /* items */
     float log_1 = rt_logf(at_1.mass), log_t = rt_logf(at_t.mass);
     float logz = tempered ? team_f32(&a->t.logz)[unit] : 0.0f;
-    const float *logp = team_f32(&a->t.logp) + first;
     const int32_t *hits = team_i32(&a->t.hits) + first;
     for (int64_t i = team_rank(); i < rt_max(r.n, r.padded); i += team_size()) {
         float zi = i < r.n ? lq[i] - max : -INFINITY;
@@ -204,6 +216,8 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
         stats[RT_LOSS_ENTROPY] = log_1 - at_1.energy / at_1.mass;
         stats[RT_LOSS_CORRECT] = correct ? 1.0f : 0.0f;
         stats[RT_LOSS_LSE] = max + log_1;
+        stats[RT_LOSS_CONFIDENCE] = 1.0f / at_1.mass;
+        stats[RT_LOSS_AGREE] = agrees ? 1.0f : 0.0f;
     }
     if (!a->gradient)
         return;
