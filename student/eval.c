@@ -1,9 +1,8 @@
 /* eval.c: the command `retort eval`: how good is this model? Exact answers on problems (greedy by
-   default, with the standard error), cross-entropy and perplexity on held-out documents, the
-   unbiased KL estimate against an archive's soft targets, and the exact KL to a reference model.
-   Refuses: judging by anything but rules (corpora/verify/verify.h). */
+   default, with the standard error; several a problem with pass@k), cross-entropy, perplexity and
+   calibration on held-out documents, the unbiased KL estimate against an archive's soft targets, and the
+   exact KL to a reference model. Refuses: what problems.h, measure.h and examples.h do. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,16 +12,14 @@
 #include "core/formats/output.h"
 #include "core/network/needs.h"
 #include "core/network/weights.h"
-#include "corpora/answer.h"
-#include "corpora/record.h"
-#include "corpora/source.h"
-#include "student/measure.h"
+#include "student/examples.h"
+#include "student/results.h"
 
 typedef struct eval_options {
     char *model, *reference, *out, *verify, *group, *verdicts;
     rt_strlist data, problems, set;
     rt_sampling_options sampling;
-    int64_t limit, max_length, batch, cache_tokens, pass_tokens, head_rows;
+    int64_t limit, samples, examples, max_length, batch, cache_tokens, pass_tokens, head_rows;
     rt_dev_choice device;
     uint64_t seed;
     bool plan, json, overwrite;
@@ -43,6 +40,10 @@ static const rt_option options[] = {
     OPT_CHOICE(O, verify, "verify", "auto", RT_VERIFY_KINDS, RT_VERIFY_HELP),
     OPT_STR(O, group, "group", NULL, "KEY", "also report answers by this key of the problems"),
     OPT_INT(O, limit, "limit", "0", 0, 1e15, "problems and documents at most; 0 = all"),
+    OPT_INT(O, samples, "samples", "1", 1, 1e6,
+            "answers to each problem; more than one give pass@k, and need a --temperature"),
+    OPT_INT(O, examples, "examples", "3", 0, 1000,
+            "of the worst documents, and of typical ones, that --out shows token by token"),
     RT_CHAT_OPTION(O, set),
     RT_SAMPLING_OPTIONS(O, sampling, "0", "1", "512"),
     OPT_SEED(O, seed, "of answers when they are drawn"),
@@ -58,168 +59,45 @@ static const rt_option options[] = {
 };
 #undef O
 
-enum { GROUPS_MAX = 32 };
-
-typedef struct group_score {
-    char name[48];
-    int64_t n, correct;
-} group_score;
-
-typedef struct problem {
-    rt_ids prompt;
-    char *answer;
-    rt_verify_kind verify;
-    int group;
-} problem;
-
 typedef struct evaluation {
     const eval_options *o;
     rt_dev *dev;
     rt_chat chat;
     rt_model model, reference;
-    problem *problem;
-    int64_t n_problems, cap_problems, longest_prompt, positions; /* of a sequence */
-    group_score group[GROUPS_MAX];
-    int n_groups;
-    int64_t correct, unfinished, unknown, generated, rules[RT_RULE_COUNT];
-    rt_progress progress;
-    int64_t done;
+    rt_problems problems;
+    int64_t positions; /* of a sequence */
     rt_measured measured;
+    rt_examples examples;
     bool has_answers, has_data, has_kl, has_reference;
 } evaluation;
 
-/* ---- problems -----------------------------------------------------------------------------------
- */
-
-/* -1: of none. A number is as good a name as a text. */
-static int find_group(int *group, evaluation *e, const rt_record *r, rt_err *err)
-{
-    cJSON *meta = NULL;
-    *group = -1;
-    if (!e->o->group || !r->meta)
-        return 0;
-    if (rt_json_parse(&meta, r->meta, (int64_t)strlen(r->meta), "problem", err))
-        return -1;
-    const cJSON *v = rt_json_find(meta, e->o->group);
-    char *number = cJSON_IsNumber(v) ? rt_json_text(v) : NULL;
-    const char *name = number ? number : cJSON_GetStringValue(v);
-    int i = 0, bad = 0;
-    while (name && i < e->n_groups && strcmp(e->group[i].name, name) != 0)
-        i++;
-    if (name && i == GROUPS_MAX)
-        bad = rt_fail(err, "--group %s: more than %d different values", e->o->group, GROUPS_MAX);
-    else if (name && strlen(name) >= sizeof e->group[0].name)
-        bad = rt_fail(err, "--group %s: \"%s\" is longer than %d bytes", e->o->group, name,
-                      (int)sizeof e->group[0].name - 1);
-    else if (name && i == e->n_groups)
-        snprintf(e->group[e->n_groups++].name, sizeof e->group[0].name, "%s", name);
-    *group = name && !bad ? i : -1;
-    free(number);
-    cJSON_Delete(meta);
-    return bad;
-}
-
-static int add_problem(evaluation *e, const rt_record *r, const char *where, rt_err *err)
-{
-    rt_verify_kind verify;
-    if (!r->answer)
-        return rt_fail(err, "%s: no \"answer\" to compare with", where);
-    if (rt_verify_choose(&verify, e->o->verify, r->verify, r->answer, err))
-        return rt_wrap(err, "%s", where);
-    if (r->n_messages == 0)
-        return rt_fail(err, "%s: no \"prompt\" or \"messages\"", where);
-    rt_grow(&e->problem, &e->cap_problems, e->n_problems + 1, sizeof *e->problem, "problems");
-    problem *p = &e->problem[e->n_problems++];
-    memset(p, 0, sizeof *p);
-    if (find_group(&p->group, e, r, err))
-        return rt_wrap(err, "%s", where);
-    p->verify = verify;
-    p->answer = rt_strdup(r->answer);
-    cJSON *root = rt_record_messages(r);
-    rt_record_drop_response(root);
-    int bad = rt_chat_prompt(&e->chat, root, &p->prompt, err);
-    cJSON_Delete(root);
-    e->longest_prompt = rt_max(e->longest_prompt, p->prompt.n);
-    return bad ? rt_wrap(err, "%s", where) : 0;
-}
-
-static int read_problems(evaluation *e, const char *path, rt_err *err)
-{
-    rt_source *s = NULL;
-    rt_item item;
-    int got = 0, bad = rt_source_open(&s, path, RT_SOURCE_LINES, err);
-    while (!bad && !(e->o->limit && e->n_problems >= e->o->limit) &&
-           (got = rt_source_next(s, &item, err)) != 0) {
-        rt_record r = { 0 };
-        bad = got < 0 || rt_record_from_item(&r, &item, err) || add_problem(e, &r, item.where, err);
-        rt_record_free(&r);
-    }
-    rt_source_close(s);
-    return bad ? -1 : 0;
-}
-
-/* ---- answers ------------------------------------------------------------------------------------
- */
-
-static void ask(void *ctx, int64_t question, rt_question *q)
-{
-    const evaluation *e = ctx;
-    const problem *p = &e->problem[question];
-    *q = (rt_question){ .prompt = p->prompt.id,
-                        .n_prompt = p->prompt.n,
-                        .seed = rt_hash64(&question, (int64_t)sizeof question, e->o->seed),
-                        .reference = p->answer,
-                        .verify = p->verify };
-}
-
-static int count(void *ctx, const rt_answer *a, rt_err *err)
-{
-    evaluation *e = ctx;
-    const problem *p = &e->problem[a->question];
-    (void)err;
-    e->correct += a->verdict == RT_CORRECT;
-    e->unfinished += a->verdict == RT_UNFINISHED;
-    e->unknown += a->verdict == RT_UNVERIFIED;
-    e->rules[a->rule]++;
-    e->generated += a->n - a->n_prompt;
-    if (p->group >= 0) {
-        e->group[p->group].n++;
-        e->group[p->group].correct += a->verdict == RT_CORRECT;
-    }
-    e->done++;
-    rt_progress_update(&e->progress, e->done, "%.1f %% right",
-                       100.0 * (double)e->correct / (double)e->done);
-    return 0;
-}
+/* ---- answers ---- */
 
 static int open_answers(rt_answers **out, evaluation *e, rt_err *err)
 {
     const eval_options *o = e->o;
+    const rt_problems *p = &e->problems;
     rt_answers_options a = { .sampling = &o->sampling,
-                             .questions = e->n_problems,
-                             .longest = e->longest_prompt,
+                             .questions = p->n * p->samples,
+                             .longest = p->longest,
                              .positions = e->positions,
                              .batch = o->batch,
-                             .prefill_tokens = rt_max(e->longest_prompt, 256),
+                             .prefill_tokens = rt_max(p->longest, 256),
                              .cache_tokens = o->cache_tokens };
     return rt_answers_open(out, e->dev, &e->model, &e->chat, &a, err);
 }
 
 static int answer_problems(evaluation *e, rt_err *err)
 {
-    rt_answers_io io = { .ctx = e, .ask = ask, .take = count };
     rt_answers *answers = NULL;
-    rt_progress_begin(&e->progress, "answers", 0, e->n_problems);
-    e->progress.together = e->o->batch;
-    int bad = open_answers(&answers, e, err) || rt_answers_run(answers, e->n_problems, &io, err);
+    int bad = open_answers(&answers, e, err) ||
+              rt_problems_run(&e->problems, answers, e->o->batch, err);
     rt_answers_close(answers);
-    rt_progress_end(&e->progress);
     e->has_answers = !bad;
     return bad ? -1 : 0;
 }
 
-/* ---- held-out documents
- * -------------------------------------------------------------------------- */
+/* ---- held-out documents ---- */
 
 static int open_documents(rt_corpus **c, const evaluation *e, rt_err *err)
 {
@@ -241,109 +119,96 @@ static void plan_measure(rt_measure *ms, evaluation *e, rt_soft_config soft, int
                     rt_tokenizer_vocab(e->chat.tokenizer), &shape, longest);
 }
 
+static bool wants_examples(const eval_options *o) { return o->out && o->data.n && o->examples; }
+
 static int measure_documents(evaluation *e, rt_err *err)
 {
     rt_corpus *c = NULL;
     rt_measure ms = { 0 };
+    bool examples = wants_examples(e->o);
     if (open_documents(&c, e, err))
         return -1;
     plan_measure(&ms, e, rt_corpus_soft(c), rt_corpus_longest(c));
+    if (examples) {
+        rt_examples_init(&e->examples, &e->chat, &e->problems, e->o->examples, rt_corpus_count(c));
+        ms.watch = rt_examples_note;
+        ms.watch_ctx = &e->examples;
+    }
     int bad = rt_measure_place(&ms, err) || rt_dev_ready(e->dev, err) ||
               rt_measure_run(&ms, c, 0, "held-out", &e->measured, err);
-    rt_measure_free(&ms);
-    rt_corpus_close(c);
     e->has_data = !bad;
     e->has_kl = e->measured.totals.soft_rows > 0;
     e->has_reference = e->o->reference != NULL;
+    bad = bad || (examples && rt_examples_run(&e->examples, &ms, c, e->has_kl, err));
+    rt_measure_free(&ms);
+    rt_corpus_close(c);
     return bad ? -1 : 0;
 }
 
-/* ---- results
- * ------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
-static double standard_error(int64_t correct, int64_t n)
+/* Bins that hold a row. */
+static cJSON *calibration(const rt_totals *t)
 {
-    double p = (double)correct / (double)n;
-    return sqrt(p * (1 - p) / (double)n);
+    cJSON *bins = rt_json_array();
+    for (int i = 0; i < RT_CONFIDENCE_BINS; i++) {
+        const rt_confidence_bin *b = &t->bin[i];
+        if (!b->rows)
+            continue;
+        cJSON *bin = rt_json_object();
+        rt_json_put_i64(bin, "tokens", b->rows);
+        rt_json_put_num(bin, "confidence", b->confidence / (double)b->rows);
+        rt_json_put_num(bin, "accuracy", b->correct / (double)b->rows);
+        rt_json_put(bins, NULL, bin);
+    }
+    return bins;
+}
+
+static void put_documents(const evaluation *e, cJSON *json)
+{
+    const rt_totals *t = &e->measured.totals;
+    double rows = (double)rt_max(t->rows, 1), ce = rt_totals_mean(t, RT_LOSS_CE);
+    rt_json_put_i64(json, "tokens", t->rows);
+    rt_json_put_num(json, "cross_entropy", ce);
+    rt_json_put_num(json, "perplexity", exp(ce));
+    rt_json_put_num(json, "entropy", rt_totals_mean(t, RT_LOSS_ENTROPY));
+    rt_json_put_num(json, "top1", rt_totals_mean(t, RT_LOSS_CORRECT));
+    rt_json_put_num(json, "ece", rt_totals_ece(t));
+    rt_json_put(json, "calibration", calibration(t));
+    if (e->has_kl) {
+        rt_json_put_num(json, "kl_archive", rt_totals_mean(t, RT_LOSS_KL));
+        rt_json_put_num(json, "agreement_archive", rt_totals_mean(t, RT_LOSS_AGREE));
+    }
+    if (e->has_reference) {
+        rt_json_put_num(json, "kl", e->measured.kl / rows);
+        rt_json_put_num(json, "agreement", e->measured.agree / rows);
+    }
 }
 
 static cJSON *results(const evaluation *e)
 {
     cJSON *json = rt_json_object();
-    const rt_totals *t = &e->measured.totals;
     rt_json_put_str(json, "model", e->o->model);
     rt_json_put_i64(json, "parameters", e->model.w.params.total);
     rt_json_put_i64(json, "bytes", e->model.file_bytes);
-    if (e->has_answers) {
-        double n = (double)e->n_problems;
-        rt_json_put_i64(json, "problems", e->n_problems);
-        rt_json_put_num(json, "accuracy", (double)e->correct / n);
-        rt_json_put_num(json, "accuracy_se", standard_error(e->correct, e->n_problems));
-        rt_json_put_num(json, "unfinished", (double)e->unfinished / n);
-        rt_json_put_num(json, "unknown", (double)e->unknown / n);
-        rt_json_put_num(json, "tokens_per_answer", (double)e->generated / n);
-        cJSON *groups = rt_json_object();
-        for (int i = 0; i < e->n_groups; i++)
-            rt_json_put_num(groups, e->group[i].name,
-                            (double)e->group[i].correct / (double)rt_max(e->group[i].n, 1));
-        rt_json_put(json, "groups", groups);
-        cJSON *rules = rt_json_object();
-        for (int i = 0; i < RT_RULE_COUNT; i++)
-            if (e->rules[i])
-                rt_json_put_num(rules, rt_verify_rule_name((rt_verify_rule)i),
-                                (double)e->rules[i] / n);
-        rt_json_put(json, "rules", rules);
-    }
-    if (e->has_data) {
-        double rows = (double)rt_max(t->rows, 1), ce = t->sum[RT_LOSS_CE] / rows;
-        rt_json_put_i64(json, "tokens", t->rows);
-        rt_json_put_num(json, "cross_entropy", ce);
-        rt_json_put_num(json, "perplexity", exp(ce));
-        rt_json_put_num(json, "entropy", t->sum[RT_LOSS_ENTROPY] / rows);
-        rt_json_put_num(json, "top1", t->sum[RT_LOSS_CORRECT] / rows);
-        if (e->has_kl)
-            rt_json_put_num(json, "kl_archive", t->sum[RT_LOSS_KL] / (double)t->soft_rows);
-        if (e->has_reference) {
-            rt_json_put_num(json, "kl", e->measured.kl / rows);
-            rt_json_put_num(json, "agreement", e->measured.agree / rows);
-        }
-    }
+    if (e->has_answers)
+        rt_problems_put(&e->problems, json);
+    if (e->has_data)
+        put_documents(e, json);
     return json;
 }
 
-static void print_table(const cJSON *json)
+/* What is shown goes to the file alone. */
+static int save(const evaluation *e, cJSON *json, rt_err *err)
 {
-    static const struct {
-        const char *key, *label, *format;
-        double scale;
-    } rows[] = { { "parameters", "parameters", "%.0f", 1 },
-                 { "bytes", "bytes", "%.0f", 1 },
-                 { "problems", "problems", "%.0f", 1 },
-                 { "accuracy", "exact answers", "%.1f %%", 100 },
-                 { "accuracy_se", "standard error", "%.1f %%", 100 },
-                 { "unfinished", "unfinished", "%.1f %%", 100 },
-                 { "unknown", "cannot tell", "%.1f %%", 100 },
-                 { "tokens", "held-out tokens", "%.0f", 1 },
-                 { "perplexity", "perplexity", "%.4f", 1 },
-                 { "entropy", "entropy (nats)", "%.4f", 1 },
-                 { "top1", "top-1 accuracy", "%.2f %%", 100 },
-                 { "kl_archive", "KL, archive estimate", "%.4f", 1 },
-                 { "kl", "KL to the reference", "%.4f", 1 },
-                 { "agreement", "top-1 agreement", "%.2f %%", 100 } };
-    for (int i = 0; i < RT_COUNT(rows); i++) {
-        const cJSON *item = rt_json_find(json, rows[i].key);
-        if (!item)
-            continue;
-        printf("%-22s ", rows[i].label);
-        printf(rows[i].format, item->valuedouble * rows[i].scale);
-        putchar('\n');
+    if (wants_examples(e->o)) {
+        rt_json_put_str(json, "examples_by", e->examples.by);
+        rt_json_put(json, "examples", cJSON_Duplicate(e->examples.list, true));
     }
-    const cJSON *share;
-    cJSON_ArrayForEach(share, rt_json_find(json, "groups"))
-        printf("  %-20s %.1f %%\n", share->string, 100 * share->valuedouble);
-    cJSON_ArrayForEach(share, rt_json_find(json, "rules"))
-        printf("  judged by %-10s %.1f %%\n", share->string, 100 * share->valuedouble);
+    return rt_output_json(json, e->o->out, e->o->overwrite, err);
 }
+
+/* ---- opening ---- */
 
 /* Read at once, or only described when `plan` is given. */
 static int open_one(evaluation *e, rt_model *m, const char *path, int64_t positions,
@@ -368,11 +233,11 @@ static int limit_lengths(evaluation *e, rt_err *err)
     e->positions = rt_config_longest(&e->model.cfg, INT64_MAX);
     if (e->o->reference)
         e->positions = rt_config_longest(&e->reference.cfg, e->positions);
-    if (e->n_problems && e->longest_prompt >= e->positions)
+    if (e->problems.n && e->problems.longest >= e->positions)
         return rt_fail(err,
                        "%s: a problem has %lld tokens: this model was made for %lld, the answer "
                        "included",
-                       e->o->model, (long long)e->longest_prompt, (long long)e->positions);
+                       e->o->model, (long long)e->problems.longest, (long long)e->positions);
     return 0;
 }
 
@@ -401,21 +266,33 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
             err, "give --problems FILE, --archive PATH or both: there is nothing to measure on");
     if (o->reference && !o->data.n)
         return rt_usage(err, "--reference needs --archive PATH: the text to compare on");
+    if (o->samples > 1 && o->sampling.temperature == 0)
+        return rt_usage(err, "--samples %lld at --temperature 0 are the same answer: give a temperature",
+                        (long long)o->samples);
+    if (o->samples > 1 && !o->problems.n)
+        return rt_usage(err, "--samples needs --problems FILE: what is answered");
     int64_t positions = o->max_length;
     const rt_needs_output *later = rt_needs_find(plan, o->model);
     if (rt_dev_choose(&e->dev, &o->device, plan != NULL, err) ||
         rt_chat_open(&e->chat, later ? later->tokenizer : o->model, err) ||
         rt_chat_set(&e->chat, &o->set, err))
         return -1;
+    e->problems = (rt_problems){ .chat = &e->chat,
+                                 .verify = o->verify,
+                                 .by = o->group,
+                                 .limit = o->limit,
+                                 .samples = o->samples,
+                                 .seed = o->seed,
+                                 .keep = wants_examples(o) };
     for (int i = 0; i < o->problems.n; i++)
-        if (read_problems(e, o->problems.item[i], err))
+        if (rt_problems_read(&e->problems, o->problems.item[i], err))
             return -1;
-    if (o->problems.n && e->n_problems == 0)
+    if (o->problems.n && e->problems.n == 0)
         return rt_fail(err, "%s: no problems in it", o->problems.item[0]);
-    if (o->group && o->problems.n && e->n_groups == 0)
+    if (o->group && o->problems.n && e->problems.n_groups == 0)
         return rt_fail(err, "--group %s: no problem has that key with a text or a number",
                        o->group);
-    positions = rt_max(positions, e->longest_prompt + o->sampling.max_tokens);
+    positions = rt_max(positions, e->problems.longest + o->sampling.max_tokens);
     if (open_one(e, &e->model, o->model, positions, plan, err))
         return -1;
     if (o->reference && (check_reference(e, plan, err) ||
@@ -426,11 +303,8 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
 
 static void close_evaluation(evaluation *e)
 {
-    for (int64_t i = 0; i < e->n_problems; i++) {
-        rt_ids_free(&e->problem[i].prompt);
-        free(e->problem[i].answer);
-    }
-    free(e->problem);
+    rt_problems_free(&e->problems);
+    rt_examples_free(&e->examples);
     rt_model_free(e->dev, &e->model);
     rt_model_free(e->dev, &e->reference);
     rt_chat_close(&e->chat);
@@ -441,15 +315,15 @@ static int run_eval(void *values, rt_err *err)
 {
     evaluation e = { .o = values };
     int bad = rt_output_file(e.o->out, RT_OUTPUT_REPORT, e.o->overwrite, err) ||
-              open_evaluation(&e, NULL, err) || (e.n_problems && answer_problems(&e, err)) ||
+              open_evaluation(&e, NULL, err) || (e.problems.n && answer_problems(&e, err)) ||
               (e.o->data.n && measure_documents(&e, err));
     if (!bad) {
         cJSON *json = results(&e);
         if (e.o->json)
             rt_json_print(json);
         else
-            print_table(json);
-        bad = e.o->out ? rt_output_json(json, e.o->out, e.o->overwrite, err) : 0;
+            rt_results_print(json);
+        bad = e.o->out ? save(&e, json, err) : 0;
         cJSON_Delete(json);
     }
     close_evaluation(&e);
@@ -484,13 +358,16 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
     evaluation e = { .o = values };
     rt_needs part[2] = { { 0 }, { 0 } };
     rt_answers *answers = NULL;
-    int bad = open_evaluation(&e, p, err) || (e.n_problems && open_answers(&answers, &e, err));
+    int bad = open_evaluation(&e, p, err) || (e.problems.n && open_answers(&answers, &e, err));
     if (answers) {
-        int64_t prompts = 0;
-        for (int64_t i = 0; i < e.n_problems; i++)
-            prompts += e.problem[i].prompt.n;
+        int64_t prompts = 0, questions = e.problems.n * e.o->samples;
+        for (int64_t i = 0; i < e.problems.n; i++)
+            prompts += e.problems.item[i].prompt.n * e.o->samples;
         rt_answers_needs(answers, &part[0]);
-        rt_answers_cost(answers, e.n_problems, prompts, &part[0]);
+        rt_answers_cost(answers, questions, prompts, &part[0]);
+        if (e.problems.keep)
+            rt_needs_add(&part[0], RT_NEEDS_GROWS, "host", "answers to show",
+                         e.problems.n * e.o->sampling.max_tokens * (int64_t)sizeof(int32_t));
     }
     bad = bad || (e.o->data.n && plan_documents(&e, p, &part[1], err));
     if (!bad)
@@ -508,7 +385,7 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
         }
     if (!bad)
         rt_needs_workspace(p, e.dev);
-    p->units = e.n_problems + part[1].units;
+    p->units = e.problems.n * e.o->samples + part[1].units;
     p->at_most = part[0].at_most || part[1].at_most;
     for (int i = 0; i < 2 && !bad; i++)
         rt_needs_cost(p, e.dev, part[i].cost, 1);

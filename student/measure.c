@@ -20,6 +20,7 @@ static void plan_here(void *ctx, rt_arena *a)
     rt_measure *ms = ctx;
     int64_t bytes = ms->batch.shape.rows * (int64_t)sizeof *ms->h_kl;
     ms->docs = rt_arena_take(a, "documents", DOCUMENTS * (int64_t)sizeof *ms->docs);
+    ms->index = rt_arena_take(a, "documents", DOCUMENTS * (int64_t)sizeof *ms->index);
     if (!ms->reference)
         return;
     ms->h_kl = rt_arena_take(a, "reference", bytes);
@@ -136,13 +137,33 @@ static int check_finite(rt_measure *ms, const rt_measured *out, rt_err *err)
     return 0;
 }
 
+/* Each document of the pass that is over, to who watches. */
+static int tell(const rt_measure *ms, rt_err *err)
+{
+    const rt_batch *b = &ms->batch;
+    int64_t at = 0;
+    int bad = 0;
+    for (int64_t k = 0; ms->watch && k < b->s && !bad; k++) {
+        rt_measured_document m = { .index = ms->index[k],
+                                   .doc = &ms->docs[k],
+                                   .row = b->loss + at,
+                                   .first = b->offset[k],
+                                   .stats = b->h_stats + at * RT_LOSS_COLUMNS,
+                                   .kl = ms->reference ? ms->h_kl + at : NULL };
+        while (at < b->n_loss && b->loss[at].row < b->offset[k + 1])
+            at++, m.n++;
+        bad = ms->watch(ms->watch_ctx, &m, err);
+    }
+    return bad;
+}
+
 /* p: the command's own measure, which may be interrupted; done: documents with this pass. */
 static int run_pass(rt_measure *ms, rt_measured *out, rt_progress *p, int64_t done, rt_err *err)
 {
     send_pass(ms);
-    rt_batch_clear(&ms->batch);
-    if (settle(ms, out, err) || check_finite(ms, out, err))
+    if (settle(ms, out, err) || check_finite(ms, out, err) || tell(ms, err))
         return -1;
+    rt_batch_clear(&ms->batch);
     if (p && rt_interrupted())
         return rt_fail_interrupted(err, "measuring", p->label);
     if (p)
@@ -150,31 +171,48 @@ static int run_pass(rt_measure *ms, rt_measured *out, rt_progress *p, int64_t do
                            out->totals.sum[RT_LOSS_CE] / (double)rt_max(1, out->totals.rows));
     return 0;
 }
-int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
-                   rt_measured *out, rt_err *err)
+
+/* which NULL: the first n. */
+static int run(rt_measure *ms, const rt_corpus *c, const int64_t *which, int64_t n, rt_progress *p,
+               rt_measured *out, rt_err *err)
 {
-    int64_t n = rt_corpus_count(c), held = 0;
-    rt_progress p;
-    if (limit && limit < n)
-        n = limit;
+    int64_t held = 0;
     memset(out, 0, sizeof *out);
     rt_batch_clear(&ms->batch);
-    if (label)
-        rt_progress_begin(&p, label, 0, n);
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t k = 0; k < n; k++) {
+        int64_t i = which ? which[k] : k;
         if (!rt_batch_fits(&ms->batch, rt_corpus_length(c, i))) {
-            if (run_pass(ms, out, label ? &p : NULL, i, err))
+            if (run_pass(ms, out, p, k, err))
                 return -1;
             held = 0;
         }
-        rt_document *doc = &ms->docs[held++];
+        rt_document *doc = &ms->docs[held];
+        ms->index[held++] = i;
         if (rt_corpus_get(c, i, doc, err))
             return -1;
         rt_batch_add(&ms->batch, doc);
     }
-    if (ms->batch.n && run_pass(ms, out, label ? &p : NULL, n, err))
+    return ms->batch.n && run_pass(ms, out, p, n, err) ? -1 : 0;
+}
+
+int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
+                   rt_measured *out, rt_err *err)
+{
+    int64_t n = rt_corpus_count(c);
+    rt_progress p;
+    if (limit && limit < n)
+        n = limit;
+    if (label)
+        rt_progress_begin(&p, label, 0, n);
+    if (run(ms, c, NULL, n, label ? &p : NULL, out, err))
         return -1;
     if (label)
         rt_progress_end(&p);
     return 0;
+}
+
+int rt_measure_these(rt_measure *ms, const rt_corpus *c, const int64_t *which, int64_t n,
+                     rt_measured *out, rt_err *err)
+{
+    return run(ms, c, which, n, NULL, out, err);
 }

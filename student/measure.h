@@ -13,6 +13,17 @@ typedef struct rt_measured {
     double kl, agree; /* sums over totals.rows against the reference */
 } rt_measured;
 
+/* What was measured of one document: of its learned tokens, in order. */
+typedef struct rt_measured_document {
+    int64_t index; /* in the corpus */
+    const rt_document *doc;
+    int64_t n;
+    const rt_loss_row *row; /* (n) of the pass, */
+    int64_t first;          /* in which the document begins at this row */
+    const float *stats;     /* (n, RT_LOSS_COLUMNS) */
+    const float *kl;        /* (n) to the reference, or NULL */
+} rt_measured_document;
+
 typedef struct rt_measure {
     rt_dev *d;
     const rt_model *m, *reference; /* reference NULL: none */
@@ -26,6 +37,9 @@ typedef struct rt_measure {
     float *h_kl, *h_agree; /* (rows), of which `compared` are on their way */
     int64_t compared;
     rt_document *docs;   /* (documents of a pass) */
+    int64_t *index;      /* (documents of a pass) in the corpus */
+    int (*watch)(void *ctx, const rt_measured_document *m, rt_err *err); /* each document, or NULL */
+    void *watch_ctx;
 } rt_measure;
 
 /* vocab: real ids. shape.rows is raised to the longest document. */
@@ -36,6 +50,9 @@ void rt_measure_free(rt_measure *ms);
 /* Documents [0, limit) of c; limit 0 = all. label: of the progress line, NULL = none. */
 int rt_measure_run(rt_measure *ms, const rt_corpus *c, int64_t limit, const char *label,
                    rt_measured *out, rt_err *err);
+/* The documents of which[n], in that order. */
+int rt_measure_these(rt_measure *ms, const rt_corpus *c, const int64_t *which, int64_t n,
+                     rt_measured *out, rt_err *err);
 
 RT_END
 
