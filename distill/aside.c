@@ -220,7 +220,7 @@ int rt_work_take_back(rt_work_of *w, rt_err *err)
     return bad ? -1 : 0;
 }
 
-int rt_work_finish(rt_work_of *w, double seconds, rt_err *err)
+int rt_work_finish(rt_work_of *w, double seconds, int64_t peak, rt_err *err)
 {
     cJSON *record = w->record;
     if (!rt_record_true(record, "done")) {
@@ -228,6 +228,8 @@ int rt_work_finish(rt_work_of *w, double seconds, rt_err *err)
         rt_json_put_bool(record, "done", true);
         cJSON_DeleteItemFromObjectCaseSensitive(record, "seconds");
         rt_json_put_num(record, "seconds", seconds);
+        if (peak > 0)
+            rt_json_put_i64(record, "peak_bytes", peak);
         if (rt_record_save(w->recipe, RT_RECORD_STAGES, w->stage->name, record,
                            err)) /* before the long reading */
             return -1;

@@ -231,7 +231,7 @@ static int read_stages(rt_recipe *r, const rt_command *const *commands, int n, r
 static int check_place(const rt_recipe *r, const rt_stage *s, const char *path, const char *real,
                        rt_err *err)
 {
-    static const char *const OWN[] = { "stages", "old", "lock", "report.json" };
+    static const char *const OWN[] = { "stages", "old", "lock", "report.json", "report.html" };
     const char *home = getenv("HOME");
     char *own[] = { rt_strdup(r->root), home && *home ? rt_path_resolve(home) : NULL, rt_path_resolve("."),
                     rt_path_resolve(r->file) };

@@ -1,6 +1,6 @@
 /* record.h: what the run folder knows of outputs, one JSON file each:
 
-     {"stage", "command", "key", "done", "seconds", "made_by",
+     {"stage", "command", "key", "done", "seconds", "peak_bytes", "made_by",
       "outputs": {OPTION: {"at": place, "bytes", "hash"}}, "options": {...}, "inputs": [...]}
 
    in stages/NAME.json (the stage's present output) and old/NAME.K.json (one that was replaced).

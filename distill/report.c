@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "corpora/archive/trace.h"
+#include "distill/page.h"
+#include "student/results.h"
 
 /* ---- names ---- */
 
@@ -77,26 +79,38 @@ static int load_result(cJSON **result, const rt_recipe *r, const cJSON *stage, r
                : 0;
 }
 
-static int add_models(cJSON *out, const cJSON *models, const rt_recipe *r, rt_err *err)
+/* All that the stages of the models left. */
+static int load_results(cJSON *results, const cJSON *models, const rt_recipe *r, rt_err *err)
 {
-    static const char *const keys[] = { "accuracy", "accuracy_se", "perplexity", "parameters",
-                                        "bytes",    "entropy",     "top1",       "groups" };
     const cJSON *m;
     cJSON_ArrayForEach(m, models)
     {
-        cJSON *result = NULL, *row;
+        cJSON *result = NULL;
         if (!cJSON_IsString(m))
             continue;
-        row = rt_json_object();
-        rt_json_put(out, m->string, row);
         if (load_result(&result, r, m, err))
             return -1;
-        for (int i = 0; i < RT_COUNT(keys); i++)
-            if (rt_json_find(result, keys[i]))
-                rt_json_put(row, keys[i], cJSON_Duplicate(rt_json_find(result, keys[i]), true));
-        cJSON_Delete(result);
+        rt_json_put(results, m->string, result);
     }
     return 0;
+}
+
+/* Their numbers, without what is there to be looked at. */
+static void add_models(cJSON *out, const cJSON *results)
+{
+    static const char *const parts[] = { "groups", "pass_at", "calibration" };
+    for (const cJSON *m = results->child; m; m = m->next) {
+        cJSON *row = rt_json_object();
+        rt_json_put(out, m->string, row);
+        for (int i = 0; i < rt_result_count(); i++) {
+            const char *key = rt_result_list[i].key;
+            if (cJSON_IsNumber(rt_json_find(m, key)))
+                rt_json_put(row, key, cJSON_Duplicate(rt_json_find(m, key), true));
+        }
+        for (int i = 0; i < RT_COUNT(parts); i++)
+            if (rt_json_find(m, parts[i]))
+                rt_json_put(row, parts[i], cJSON_Duplicate(rt_json_find(m, parts[i]), true));
+    }
 }
 
 static int add_kl(cJSON *out, const cJSON *kl, const rt_recipe *r, rt_err *err)
@@ -124,11 +138,15 @@ static int add_archive(cJSON *out, const char *path, rt_err *err)
     rt_trace_reader *r = NULL;
     rt_trace_statistics s;
     int bad = rt_trace_open_read(&r, path, err) || rt_trace_stats(r, &s, err);
+    if (!bad) {
+        const rt_trace_manifest *m = rt_trace_info(r);
+        rt_json_put_str(out, "teacher", m->teacher);
+        rt_json_put_str(out, "weights_hash", m->weights_hash.hex);
+        rt_json_put_str(out, "licence", m->licence);
+        rt_trace_stats_put(out, &s);
+    }
     rt_trace_reader_close(r);
-    if (bad)
-        return rt_wrap(err, "report");
-    rt_trace_stats_put(out, &s);
-    return 0;
+    return bad ? rt_wrap(err, "report") : 0;
 }
 
 static void add_seconds(cJSON *out, const rt_recipe *r, const double *seconds)
@@ -142,31 +160,22 @@ static void add_seconds(cJSON *out, const rt_recipe *r, const double *seconds)
     rt_json_put_num(out, "all", sum);
 }
 
-static void print_number(const cJSON *row, const char *key, const char *format, double scale)
+static void print_table(const cJSON *json, const cJSON *results)
 {
-    const cJSON *item = rt_json_find(row, key);
-    if (item)
-        printf(format, item->valuedouble * scale);
-    else
-        printf(" %13s", "-");
-}
-
-static void print_table(const cJSON *json, const cJSON *models)
-{
-    const cJSON *m, *k;
-    printf("%-12s %13s %13s %13s %13s %13s\n", "", "answers", "+-", "perplexity", "parameters",
-           "bytes");
-    cJSON_ArrayForEach(m, models)
-    {
-        const cJSON *row = rt_json_find(json, m->string);
-        if (!row)
-            continue;
+    const cJSON *k;
+    char text[64];
+    printf("%-12s", "");
+    for (int i = 0; i < rt_result_count(); i++)
+        if (rt_result_list[i].column && !rt_result_list[i].page)
+            printf(" %13s", rt_result_list[i].column);
+    putchar('\n');
+    for (const cJSON *m = results->child; m; m = m->next) {
         printf("%-12s", m->string);
-        print_number(row, "accuracy", " %12.1f%%", 100);
-        print_number(row, "accuracy_se", " %12.1f%%", 100);
-        print_number(row, "perplexity", " %13.4f", 1);
-        print_number(row, "parameters", " %13.0f", 1);
-        print_number(row, "bytes", " %13.0f", 1);
+        for (int i = 0; i < rt_result_count(); i++) {
+            const rt_result *r = &rt_result_list[i];
+            if (r->column && !r->page)
+                printf(" %13s", rt_result_text(text, sizeof text, r, m) ? text : "-");
+        }
         putchar('\n');
     }
     const cJSON *archive = rt_json_find(json, "archive");
@@ -187,10 +196,11 @@ static void print_table(const cJSON *json, const cJSON *models)
 int rt_report(const rt_recipe *r, const double *seconds, bool as_json, rt_err *err)
 {
     cJSON *json = rt_json_object(), *kl = rt_json_object(), *times = rt_json_object();
+    cJSON *results = rt_json_object();
     const cJSON *report = rt_json_find(r->json, "report");
-    const cJSON *models = rt_json_find(report, "models"),
-                *archive = rt_json_find(report, "archive");
-    int bad = add_models(json, models, r, err);
+    const cJSON *archive = rt_json_find(report, "archive");
+    int bad = load_results(results, rt_json_find(report, "models"), r, err);
+    add_models(json, results);
     if (!bad && archive) {
         cJSON *into = rt_json_object();
         rt_json_put(json, "archive", into);
@@ -200,12 +210,14 @@ int rt_report(const rt_recipe *r, const double *seconds, bool as_json, rt_err *e
     rt_json_put(json, "seconds", times);
     add_seconds(times, r, seconds);
     char *path = rt_path_join(r->folder, "report.json");
-    bad = bad || add_kl(kl, rt_json_find(report, "kl"), r, err) || rt_json_save(json, path, err);
+    bad = bad || add_kl(kl, rt_json_find(report, "kl"), r, err) || rt_json_save(json, path, err) ||
+          rt_page_write(&(rt_page){ r, json, results }, err);
     if (!bad && as_json)
         rt_json_print(json);
     else if (!bad)
-        print_table(json, models);
+        print_table(json, results);
     free(path);
     cJSON_Delete(json);
+    cJSON_Delete(results);
     return bad ? -1 : 0;
 }

@@ -209,18 +209,20 @@ static int do_stage(rt_work_of *w, const char *label, rt_err *err)
         if (rt_work_take_back(w, err))
             return rt_wrap(err, "stage %s", s->name);
         if (done)
-            return rt_work_finish(w, 0, err);
+            return rt_work_finish(w, 0, 0, err);
         state = RT_STAGE_CUT;
     }
     rt_info("%s: retort %s%s", label, s->command->name,
             state == RT_STAGE_CUT ? " (taking it up where it stopped)" : "");
     double start = rt_now();
+    bool counted = rt_peak_rss_reset();
     if (run_aside(s->command, s->values, err))
         return moved[0] ? rt_wrap(err, "stage %s (what it was to replace is in %s)", s->name, moved)
                         : rt_wrap(err, "stage %s", s->name);
     double seconds = rt_now() - start;
     rt_info("%s: done in %s", label, rt_fmt_seconds(took, sizeof took, seconds));
-    return rt_work_finish(w, seconds, err) ? rt_wrap(err, "stage %s", s->name) : 0;
+    int64_t peak = counted ? rt_peak_rss_bytes() : 0;
+    return rt_work_finish(w, seconds, peak, err) ? rt_wrap(err, "stage %s", s->name) : 0;
 }
 
 static int run_stages(runner *x, rt_err *err)
@@ -234,7 +236,7 @@ static int run_stages(runner *x, rt_err *err)
         if (w->state == RT_STAGE_DONE)
             rt_info("%s: nothing has changed%s%s%s", label, w->gone ? " (" : "",
                     w->gone ? w->gone : "", w->gone ? " is gone; its result stays)" : "");
-        if (w->state == RT_STAGE_DONE ? rt_work_finish(w, 0, err) : do_stage(w, label, err))
+        if (w->state == RT_STAGE_DONE ? rt_work_finish(w, 0, 0, err) : do_stage(w, label, err))
             return -1;
         if (rt_interrupted() && i + 1 < x->recipe.n) {
             rt_fail(err, "interrupted after stage %s: run the same command again to go on",

@@ -54,8 +54,8 @@ int rt_work_judge(rt_work_of *w, rt_identity_use use, bool fresh, rt_err *err);
 int rt_work_begin(rt_work_of *w, char *moved, size_t size, rt_err *err);
 /* KEPT, after begin: the outputs are back. */
 int rt_work_take_back(rt_work_of *w, rt_err *err);
-/* The outputs are whole: hashes them and says so. */
-int rt_work_finish(rt_work_of *w, double seconds, rt_err *err);
+/* The outputs are whole: hashes them and says so. peak: bytes of memory it took; 0 = not known. */
+int rt_work_finish(rt_work_of *w, double seconds, int64_t peak, rt_err *err);
 
 bool rt_work_any_output(const rt_work_of *w); /* something stands at one of its places */
 bool rt_work_in_place(const rt_work_of *w, const cJSON *record); /* record speaks of those places */

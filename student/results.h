@@ -8,12 +8,16 @@
 
 RT_BEGIN
 
+/* What a number counts, where it is written for people to read at a glance. */
+typedef enum rt_result_size { RT_RESULT_PLAIN, RT_RESULT_COUNT, RT_RESULT_BYTES } rt_result_size;
+
 typedef struct rt_result {
     const char *key, *label;
     const char *format; /* of one double, times scale */
     double scale;
     const char *column; /* heading in the table of models; NULL = not in it */
     bool page;          /* on the page alone: a line of text has no room for it */
+    rt_result_size size;
 } rt_result;
 
 extern const rt_result rt_result_list[];

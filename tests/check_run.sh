@@ -42,6 +42,11 @@ results() { (cd "$1" && find a.traces student student.gguf -type f ! -name metri
 begun=$(date +%s%N)
 "$retort" -q run recipe.json >report.txt 2>log || { fail "a clean run"; exit 1; }
 [ -s clean/report.json ] || fail "no report.json"
+for word in '<h2>Models' '<h2>Training' '<h2>Calibration' '<h2>Traces' '<h2>What was made from what' 'what quantized says itself'; do
+    grep -q "$word" clean/report.html || fail "report.html: no $word"
+done
+grep -qE '<script|https?:|src=|url\(' clean/report.html && fail "report.html asks for something from elsewhere"
+[ "$(cat clean/stages/*.json | grep -c '"peak_bytes":')" = 4 ] || fail "no peak memory of the stages"
 grep -q 'quantized' report.txt || fail "no table: $(cat report.txt)"
 took=$((($(date +%s%N) - begun) / 1000000))
 want=$(results clean)

@@ -17,6 +17,7 @@ void rt_warn(const char *fmt, ...) RT_PRINTF(1, 2);  /* "warning: ..." unless SI
 
 double rt_now(void);            /* monotonic seconds */
 int64_t rt_peak_rss_bytes(void); /* high-water resident memory of this process */
+bool rt_peak_rss_reset(void);    /* which begins again; false where the system cannot do that */
 int64_t rt_rss_bytes(void);      /* resident now; 0 where the system does not say */
 
 /* "train 120/2000 | loss 2.31 | 20.2k tok/s | 1.2 GiB | ETA 3m12s". Updates are rate-limited: a
