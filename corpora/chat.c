@@ -239,7 +239,7 @@ int rt_chat_prompt(const rt_chat *c, const cJSON *talk, rt_ids *ids, rt_err *err
     return bad ? -1 : 0;
 }
 
-static bool ends_inside_thought(const rt_chat *c, const int32_t *ids, int64_t n)
+bool rt_chat_opened(const rt_chat *c, const int32_t *ids, int64_t n)
 {
     const rt_reasoning *r = &c->reasoning;
     if (r->kind != RT_REASONING_THINK || r->open.n != 1)
@@ -387,7 +387,7 @@ static int conversation(const rt_chat *c, const cJSON *talk, unsigned flags, boo
                       : plain_spans(c, before, all, ids, spans, err);
     cJSON_Delete(before);
     int64_t begin = ids->n;
-    bool opened = !bad && ends_inside_thought(c, ids->id, ids->n);
+    bool opened = !bad && rt_chat_opened(c, ids->id, ids->n);
     bad = bad ||
           response_text(c, talk, &prompt, opened, last_string(talk, "reasoning_content"),
                         last_string(talk, "content"), &response, err) ||
@@ -461,7 +461,7 @@ int rt_chat_split(const rt_chat *c, const int32_t *ids, int64_t n_prompt, int64_
     rt_text_clear(&r->reasoning);
     rt_text_clear(&r->answer);
     rt_reasoning_split split = rt_reasoning_find(&c->reasoning, response, n - n_prompt,
-                                                 ends_inside_thought(c, ids, n_prompt));
+                                                 rt_chat_opened(c, ids, n_prompt));
     r->unfinished = split.unfinished;
     const rt_tokenizer *t = c->tokenizer;
     if (rt_text_reserve(&r->reasoning, 1, err) || rt_text_reserve(&r->answer, 1, err) ||

@@ -55,6 +55,9 @@ int rt_chat_turns(const rt_chat *c, const cJSON *talk, bool all, rt_ids *ids, rt
 /* A document without roles: BOS as the tokenizer does it, the text, EOS. */
 int rt_chat_text(const rt_chat *c, const char *text, int64_t bytes, rt_ids *ids, rt_err *err);
 
+/* Whether a prompt (n ids) ends inside a thought that it opens. */
+bool rt_chat_opened(const rt_chat *c, const int32_t *ids, int64_t n);
+
 /* Thought and answer of generated ids that follow prompt (n_prompt ids before them in `ids`). */
 typedef struct rt_response {
     rt_text reasoning, answer; /* trimmed of white space at both ends */

@@ -8,16 +8,26 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/rng.h"
+#include "corpora/crossing/crossing.h"
 #include "corpora/record.h"
 #include "corpora/source.h"
 
 typedef struct entry {
-    int32_t archive; /* index, or -1: tokens are in the pool */
+    int32_t archive; /* index, or -1 */
     int32_t n;       /* tokens */
-    int64_t at;      /* position in the archive, or offset in the pool */
+    int64_t at;      /* position in the archive */
+    int64_t token;   /* the first of its tokens in the pool, or -1: the archive's are the document's */
     int64_t span;    /* pool: the first of its spans */
     int32_t n_spans; /* pool */
+    int32_t n_stretches;
+    int64_t stretch; /* pool: the first of its stretches */
 } entry;
+
+/* An archive, and how it is read when it is in other tokens than the student's. */
+typedef struct archive {
+    rt_trace_reader *r;
+    rt_crossing *crossing; /* of the corpus, or NULL */
+} archive;
 
 struct rt_corpus {
     rt_corpus_options o;
@@ -26,24 +36,28 @@ struct rt_corpus {
     int64_t by_verdict[RT_VERDICT_COUNT]; /* samples that their verdict leaves out */
     rt_text sources;                      /* "900 of a.traces, 300 of b.jsonl" */
     rt_ids pool, spans; /* tokens; begin and end of what is learned, document by document */
-    rt_trace_reader **archive;
+    rt_ids stretches;   /* rt_stretch, document by document */
+    archive *archive;
     int n_archives;
+    rt_crossing **crossing; /* (n_crossings) of o.teachers, opened when an archive asks */
+    int n_crossings;
     rt_soft_config soft;
     uint64_t hash;
 };
 
 static bool full(const rt_corpus *c) { return c->o.limit && c->n >= c->o.limit; }
 
-static void add_entry(rt_corpus *c, entry e)
+static bool add_entry(rt_corpus *c, entry e)
 {
     if (e.n > c->o.max_length || e.n < 2) {
         c->left_out++;
-        return;
+        return false;
     }
     rt_grow(&c->entry, &c->cap, c->n + 1, sizeof *c->entry, "a list of documents");
     c->entry[c->n++] = e;
     c->tokens += e.n;
     c->longest = rt_max(c->longest, e.n);
+    return true;
 }
 
 /* ---- archives -----------------------------------------------------------------------------------
@@ -68,21 +82,57 @@ static const char *mix_soft(rt_soft_config *all, const rt_soft_config *one)
     return same ? NULL : "--temperatures";
 }
 
-static int check_archive(rt_corpus *c, const char *path, const rt_trace_manifest *m, rt_err *err)
+/* All of them at once: which of them it is only their fingerprints tell. */
+static int open_crossings(rt_corpus *c, rt_err *err)
+{
+    const rt_strlist *list = &c->o.teachers;
+    if (c->n_crossings || !list->n)
+        return 0;
+    c->crossing = rt_alloc(list->n, sizeof(rt_crossing *), "tokenizers");
+    for (; c->n_crossings < list->n; c->n_crossings++)
+        if (rt_crossing_open(&c->crossing[c->n_crossings], list->item[c->n_crossings], c->o.chat,
+                             c->o.unmatched, err))
+            return -1;
+    return 0;
+}
+
+/* *crossing: how archive m is read, NULL when it is in the student's own tokens. */
+static int find_crossing(rt_crossing **crossing, rt_corpus *c, const char *path,
+                         const rt_trace_manifest *m, rt_err *err)
 {
     rt_hash ours = rt_tokenizer_fingerprint(c->o.chat->tokenizer);
-    if (strcmp(m->tokenizer_hash.hex, ours.hex) != 0)
-        return rt_fail(
-            err,
-            "%s: made with another tokenizer (%.8s, the student has %.8s): take a teacher with the "
-            "student's vocabulary, or train on the text alone (retort archive export, then --data "
-            "the JSONL)",
-            path, m->tokenizer_hash.hex, ours.hex);
+    *crossing = NULL;
+    if (strcmp(m->tokenizer_hash.hex, ours.hex) == 0)
+        return 0;
+    if (open_crossings(c, err))
+        return -1;
+    for (int i = 0; i < c->n_crossings; i++)
+        if (strcmp(m->tokenizer_hash.hex, rt_crossing_fingerprint(c->crossing[i]).hex) == 0)
+            *crossing = c->crossing[i];
+    if (*crossing)
+        return 0;
+    if (c->n_crossings)
+        return rt_fail(err,
+                       "%s: made with a tokenizer (%.8s) that is neither the student's (%.8s) nor "
+                       "that of --teacher-tokenizer (%.8s): give its teacher's",
+                       path, m->tokenizer_hash.hex, ours.hex,
+                       rt_crossing_fingerprint(c->crossing[0]).hex);
+    return rt_fail(err,
+                   "%s: made with another tokenizer (%.8s, the student has %.8s): map its tokens "
+                   "(--teacher-tokenizer TEACHER), give the student the teacher's (retort init --from "
+                   "STUDENT --tokenizer TEACHER), or take the text alone (retort archive export)",
+                   path, m->tokenizer_hash.hex, ours.hex);
+}
+
+static int check_archive(rt_corpus *c, const char *path, const rt_trace_manifest *m,
+                         const rt_crossing *crossing, rt_err *err)
+{
+    rt_soft_config capture = crossing ? rt_soft_mapped(&m->capture) : m->capture;
     if (c->o.need_soft && m->capture.head_max == 0)
         return rt_fail(
             err, "%s: holds no soft targets: use --loss hard, or score it first (retort score)",
             path);
-    const char *other = m->capture.head_max ? mix_soft(&c->soft, &m->capture) : NULL;
+    const char *other = m->capture.head_max ? mix_soft(&c->soft, &capture) : NULL;
     return other ? rt_fail(err,
                            "%s: made with another %s than the archives before it: they cannot be "
                            "learned from together",
@@ -114,26 +164,85 @@ static unsigned choose_verdicts(const rt_corpus *c, const char *path, const rt_t
     return take;
 }
 
+/* Sample i of an archive in other tokens, in the student's: in the pool from here on. */
+static int add_crossed(rt_corpus *c, int32_t index, int64_t i, rt_trace_sample *s,
+                       rt_crossing_counts *counts, rt_err *err)
+{
+    const archive *a = &c->archive[index];
+    entry e = { .archive = index, .at = i, .token = c->pool.n, .span = c->spans.n,
+                .stretch = c->stretches.n };
+    if (rt_trace_get(a->r, i, RT_TRACE_TEXT, s, err) ||
+        rt_crossing_document(a->crossing, s, !c->o.last_turn, &c->pool, &c->spans, &c->stretches,
+                             counts, err))
+        return -1;
+    e.n = (int32_t)rt_min(c->pool.n - e.token, INT32_MAX);
+    e.n_spans = (int32_t)((c->spans.n - e.span) / 2);
+    e.n_stretches = (int32_t)((c->stretches.n - e.stretch) / RT_STRETCH_IDS);
+    c->hash = rt_hash64(c->pool.id + e.token, e.n * (int64_t)sizeof *c->pool.id, c->hash);
+    if (!add_entry(c, e)) {
+        c->pool.n = e.token;
+        c->spans.n = e.span;
+        c->stretches.n = e.stretch;
+    }
+    return 0;
+}
+
+static void tell_crossed(const char *path, const rt_crossing *crossing,
+                         const rt_crossing_counts *n)
+{
+    int32_t tokens, same;
+    double all = (double)rt_max(n->learned, 1);
+    rt_crossing_sizes(crossing, &tokens, &same);
+    rt_info("%s: in other tokens, %.1f %% of which the student has; of the tokens learned %.1f %% "
+            "have a target of one of the teacher's, %.1f %% of several, %.1f %% their label alone",
+            path, 100 * (double)same / (double)tokens, 100 * (double)n->one / all,
+            100 * (double)n->merged / all, 100 * (double)(n->learned - n->one - n->merged) / all);
+}
+
+static int add_samples(rt_corpus *c, const char *path, int32_t index, rt_err *err)
+{
+    const archive *a = &c->archive[index];
+    unsigned verdicts = choose_verdicts(c, path, a->r);
+    rt_crossing_counts counts = { 0 };
+    rt_trace_sample s;
+    int bad = 0;
+    rt_trace_sample_init(&s);
+    for (int64_t i = 0; i < rt_trace_count(a->r) && !full(c) && !bad; i++) {
+        if (!(verdicts & (1u << rt_trace_verdict(a->r, i)))) {
+            c->by_verdict[rt_trace_verdict(a->r, i)]++;
+            continue;
+        }
+        uint64_t content = rt_trace_hash(a->r, i);
+        c->hash = rt_hash64(&content, (int64_t)sizeof content, c->hash);
+        if (a->crossing)
+            bad = add_crossed(c, index, i, &s, &counts, err);
+        else
+            add_entry(c, (entry){ .archive = index,
+                                  .n = (int32_t)rt_trace_tokens(a->r, i),
+                                  .at = i,
+                                  .token = -1 });
+    }
+    rt_trace_sample_free(&s);
+    if (a->crossing && !bad)
+        tell_crossed(path, a->crossing, &counts);
+    return bad ? rt_wrap(err, "%s", path) : 0;
+}
+
 static int add_archive(rt_corpus *c, const char *path, rt_err *err)
 {
     rt_trace_reader *r = NULL;
     if (rt_trace_open_read(&r, path, err))
         return -1;
-    c->archive = rt_realloc(c->archive, c->n_archives + 1, sizeof(rt_trace_reader *), "archives");
+    c->archive = rt_realloc(c->archive, c->n_archives + 1, sizeof *c->archive, "archives");
     int32_t index = c->n_archives++;
-    c->archive[index] = r;
-    if (check_archive(c, path, rt_trace_info(r), err))
-        return -1;
-    unsigned verdicts = choose_verdicts(c, path, r);
-    for (int64_t i = 0; i < rt_trace_count(r) && !full(c); i++)
-        if (!(verdicts & (1u << rt_trace_verdict(r, i)))) {
-            c->by_verdict[rt_trace_verdict(r, i)]++;
-        } else {
-            uint64_t content = rt_trace_hash(r, i);
-            c->hash = rt_hash64(&content, (int64_t)sizeof content, c->hash);
-            add_entry(c, (entry){ .archive = index, .n = (int32_t)rt_trace_tokens(r, i), .at = i });
-        }
+    c->archive[index] = (archive){ r, NULL };
     const rt_trace_manifest *m = rt_trace_info(r);
+    if (find_crossing(&c->archive[index].crossing, c, path, m, err) ||
+        check_archive(c, path, m, c->archive[index].crossing, err) ||
+        add_samples(c, path, index, err))
+        return -1;
+    if (c->archive[index].crossing)
+        c->hash = rt_hash64(&m->tokenizer_hash, (int64_t)sizeof m->tokenizer_hash, c->hash);
     c->hash = rt_hash64(&m->weights_hash, (int64_t)sizeof m->weights_hash, c->hash);
     size_t settings = offsetof(rt_soft_config, temperature) +
                       (size_t)m->capture.n_temperatures * sizeof m->capture.temperature[0];
@@ -167,7 +276,7 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
     if (!bad)
         add_entry(c, (entry){ .archive = -1,
                               .n = (int32_t)rt_min(ids.n, INT32_MAX),
-                              .at = at,
+                              .token = at,
                               .span = span,
                               .n_spans = (int32_t)((c->spans.n - span) / 2) });
     c->hash = rt_hash64(ids.id, ids.n * (int64_t)sizeof *ids.id, c->hash);
@@ -280,11 +389,15 @@ void rt_corpus_close(rt_corpus *c)
     if (!c)
         return;
     for (int i = 0; i < c->n_archives; i++)
-        rt_trace_reader_close(c->archive[i]);
+        rt_trace_reader_close(c->archive[i].r);
+    for (int i = 0; i < c->n_crossings; i++)
+        rt_crossing_close(c->crossing[i]);
     free(c->archive);
+    free(c->crossing);
     free(c->entry);
     rt_ids_free(&c->pool);
     rt_ids_free(&c->spans);
+    rt_ids_free(&c->stretches);
     rt_text_free(&c->sources);
     free(c);
 }
@@ -297,42 +410,68 @@ rt_soft_config rt_corpus_soft(const rt_corpus *c) { return c->soft; }
 int64_t rt_corpus_length(const rt_corpus *c, int64_t i) { return c->entry[i].n; }
 uint64_t rt_corpus_hash(const rt_corpus *c) { return c->hash; }
 
+static void take_pooled(const rt_corpus *c, const entry *e, rt_document *doc)
+{
+    doc->token = c->pool.id + e->token;
+    doc->n = e->n;
+    doc->span = (const rt_trace_span *)(const void *)(c->spans.id + e->span);
+    doc->n_spans = e->n_spans;
+}
+
+/* The targets of the student's own tokens, from those of the archive's. */
+static int cross_soft(const rt_corpus *c, const entry *e, rt_document *doc, rt_err *err)
+{
+    const archive *a = &c->archive[e->archive];
+    const rt_stretch *stretch = (const rt_stretch *)(const void *)(c->stretches.id + e->stretch);
+    take_pooled(c, e, doc);
+    doc->crossed = true;
+    doc->soft_first = rt_max(doc->span[0].begin, 1);
+    rt_soft_clear(&doc->mapped);
+    return doc->sample.soft.n ? rt_crossing_soft(a->crossing, &doc->sample,
+                                                 &rt_trace_info(a->r)->capture, doc->token, doc->n,
+                                                 stretch, e->n_stretches, doc->soft_first,
+                                                 &doc->mapped, err)
+                              : 0;
+}
+
 int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
 {
     const entry *e = &c->entry[i];
+    doc->crossed = false;
     if (e->archive < 0) {
-        doc->token = c->pool.id + e->at;
-        doc->n = e->n;
-        doc->span = (const rt_trace_span *)(const void *)(c->spans.id + e->span);
-        doc->n_spans = e->n_spans;
+        take_pooled(c, e, doc);
         doc->sample.soft.n = 0;
         doc->soft_first = 0;
         snprintf(doc->id, sizeof doc->id, "document %lld", (long long)i);
         return 0;
     }
     rt_trace_sample *s = &doc->sample;
-    if (rt_trace_get(c->archive[e->archive], e->at, RT_TRACE_SOFT, s, err))
+    if (rt_trace_get(c->archive[e->archive].r, e->at, RT_TRACE_SOFT, s, err))
         return -1;
+    snprintf(doc->id, sizeof doc->id, "%s", s->id);
+    if (c->o.need_soft && !s->soft.n)
+        return rt_fail(err, "sample %s has no soft targets", s->id);
+    if (e->token >= 0)
+        return cross_soft(c, e, doc, err);
     doc->token = s->tokens;
     doc->n = s->n_tokens;
     int32_t passed = c->o.last_turn && s->n_spans ? s->n_spans - 1 : 0;
     doc->span = s->spans + passed;
     doc->n_spans = s->n_spans - passed;
     doc->soft_first = s->soft_first;
-    snprintf(doc->id, sizeof doc->id, "%s", s->id);
-    if (c->o.need_soft && !s->soft.n)
-        return rt_fail(err, "sample %s has no soft targets", s->id);
     return 0;
 }
 
 const rt_soft *rt_document_soft(const rt_document *doc)
 {
-    return doc->sample.soft.n ? &doc->sample.soft : NULL;
+    const rt_soft *soft = doc->crossed ? &doc->mapped : &doc->sample.soft;
+    return soft->n ? soft : NULL;
 }
 
 void rt_document_free(rt_document *doc)
 {
     rt_trace_sample_free(&doc->sample);
+    rt_soft_free(&doc->mapped);
     memset(doc, 0, sizeof *doc);
 }
 

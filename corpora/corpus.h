@@ -9,6 +9,7 @@
 #include "core/device/soft.h"
 #include "corpora/archive/trace.h"
 #include "corpora/chat.h"
+#include "corpora/crossing/vocab_map.h"
 
 RT_BEGIN
 
@@ -21,6 +22,9 @@ typedef struct rt_corpus_options {
     bool last_turn;      /* learn the last turn of a conversation only */
     bool need_soft;      /* a document without soft targets is an error */
     int64_t limit;       /* documents taken at most, in order; 0 = all */
+    rt_strlist teachers; /* borrowed: whose tokens other archives may be in (crossing/crossing.h);
+                            none = an archive in other tokens than chat's is an error */
+    rt_unmatched unmatched; /* of theirs: what becomes of tokens that chat has not */
 } rt_corpus_options;
 
 /* May be moved: nothing in it points into it. */
@@ -32,6 +36,8 @@ typedef struct rt_document {
     int64_t soft_first; /* soft row r predicts token soft_first + r */
     char id[RT_TRACE_ID_MAX + 1];
     rt_trace_sample sample; /* private: memory of an archive's document */
+    rt_soft mapped;         /* private: its targets, where it is in other tokens */
+    bool crossed;
 } rt_document;
 
 int rt_corpus_open(rt_corpus **c, const char *const *paths, int n_paths, const rt_corpus_options *o,

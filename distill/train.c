@@ -28,8 +28,9 @@
 
 typedef struct train_options {
     char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts, *turns;
+    char *unmatched;
     rt_adapter_spec lora;
-    rt_strlist data, eval_data, set;
+    rt_strlist data, eval_data, set, teachers;
     int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup;
     rt_dev_choice device;
     uint64_t seed;
@@ -67,6 +68,7 @@ static const rt_option options[] = {
     OPT_STR(O, verdicts, "verdicts", "auto", "LIST",
             "samples to learn from; auto: correct where an archive has judged ones, else all that "
             "are finished"),
+    RT_CROSSING_OPTIONS(O, teachers, unmatched),
     RT_TURNS_OPTION(O, turns),
     RT_CHAT_OPTION(O, set),
     OPT_INT(O, lora.rank, "lora-rank", "0", 0, RT_ADAPTER_RANK_MAX,
@@ -155,6 +157,8 @@ static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt
                             .max_length = longest,
                             .need_soft = soft,
                             .limit = limit,
+                            .teachers = t->o->teachers,
+                            .unmatched = rt_unmatched_named(t->o->unmatched),
                             .last_turn = strcmp(t->o->turns, "last") == 0 };
     if (rt_verdict_mask(&o.verdicts, "--verdicts", t->o->verdicts, err))
         return -1;
@@ -287,6 +291,9 @@ static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
     const train_options *o = t->o;
     rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta, o->skew_alpha };
     rt_loss_spec spec;
+    if (o->teachers.n && o->temperature != 1)
+        return rt_usage(err, "--temperature %g: targets that --teacher-tokenizer maps have "
+                             "temperature 1 alone", o->temperature);
     if (rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err) ||
         open_corpus(t, &t->corpus, &t->facts, &o->data, rt_objective_soft(&objective), o->limit,
                     plan, err))

@@ -16,8 +16,8 @@
 #include "student/results.h"
 
 typedef struct eval_options {
-    char *model, *reference, *out, *verify, *group, *verdicts;
-    rt_strlist data, problems, set;
+    char *model, *reference, *out, *verify, *group, *verdicts, *unmatched;
+    rt_strlist data, problems, set, teachers;
     rt_sampling_options sampling;
     int64_t limit, samples, examples, max_length, batch, cache_tokens, pass_tokens, head_rows;
     rt_dev_choice device;
@@ -31,6 +31,7 @@ static const rt_option options[] = {
     OPT_LIST(O, data, "archive", "PATH",
              "held-out archive or JSONL: perplexity, and KL to the archive's targets",
              RT_OPT_INPUT),
+    RT_CROSSING_OPTIONS(O, teachers, unmatched),
     OPT_LIST(O, problems, "problems", "FILE", "JSONL with prompt and answer: exact answers",
              RT_OPT_INPUT),
     OPT_STR(O, reference, "reference", NULL, "DIR|GGUF",
@@ -68,6 +69,7 @@ typedef struct evaluation {
     int64_t positions; /* of a sequence */
     rt_measured measured;
     rt_examples examples;
+    int64_t bytes; /* of text that the measured tokens stand for */
     bool has_answers, has_data, has_kl, has_reference;
 } evaluation;
 
@@ -105,6 +107,8 @@ static int open_documents(rt_corpus **c, const evaluation *e, rt_err *err)
     rt_corpus_options co = { .chat = &e->chat,
                              .max_length = rt_min(o->max_length, e->positions),
                              .limit = o->limit,
+                             .teachers = o->teachers,
+                             .unmatched = rt_unmatched_named(o->unmatched),
                              .verdicts = (1u << RT_VERDICT_COUNT) - 1 };
     return rt_corpus_open(c, (const char *const *)o->data.item, o->data.n, &co, err);
 }
@@ -120,6 +124,26 @@ static void plan_measure(rt_measure *ms, evaluation *e, rt_soft_config soft, int
 }
 
 static bool wants_examples(const eval_options *o) { return o->out && o->data.n && o->examples; }
+/* What models of different vocabularies have in common: the bytes of the text. */
+static int count_bytes(evaluation *e, const rt_corpus *c, rt_err *err)
+{
+    rt_document doc = { 0 };
+    rt_text text = { 0 };
+    int bad = 0;
+    for (int64_t i = 0; i < rt_corpus_count(c) && !bad; i++) {
+        bad = rt_corpus_get(c, i, &doc, err);
+        for (int32_t k = 0; !bad && k < doc.n_spans; k++, rt_text_clear(&text)) {
+            int32_t begin = (int32_t)rt_max(doc.span[k].begin, 1);
+            bad = rt_tokenizer_decode(e->chat.tokenizer, doc.token + begin,
+                                      doc.span[k].end - begin, RT_DETOKENIZE_SKIP_SPECIAL, &text,
+                                      err);
+            e->bytes += text.bytes;
+        }
+    }
+    rt_text_free(&text);
+    rt_document_free(&doc);
+    return bad ? -1 : 0;
+}
 
 static int measure_documents(evaluation *e, rt_err *err)
 {
@@ -135,7 +159,7 @@ static int measure_documents(evaluation *e, rt_err *err)
         ms.watch_ctx = &e->examples;
     }
     int bad = rt_measure_place(&ms, err) || rt_dev_ready(e->dev, err) ||
-              rt_measure_run(&ms, c, 0, "held-out", &e->measured, err);
+              rt_measure_run(&ms, c, 0, "held-out", &e->measured, err) || count_bytes(e, c, err);
     e->has_data = !bad;
     e->has_kl = e->measured.totals.soft_rows > 0;
     e->has_reference = e->o->reference != NULL;
@@ -171,6 +195,8 @@ static void put_documents(const evaluation *e, cJSON *json)
     rt_json_put_i64(json, "tokens", t->rows);
     rt_json_put_num(json, "cross_entropy", ce);
     rt_json_put_num(json, "perplexity", exp(ce));
+    rt_json_put_num(json, "bits_per_byte",
+                    t->sum[RT_LOSS_CE] / (M_LN2 * (double)rt_max(e->bytes, 1)));
     rt_json_put_num(json, "entropy", rt_totals_mean(t, RT_LOSS_ENTROPY));
     rt_json_put_num(json, "top1", rt_totals_mean(t, RT_LOSS_CORRECT));
     rt_json_put_num(json, "ece", rt_totals_ece(t));

@@ -11,6 +11,7 @@ const rt_result rt_result_list[] = {
     { "unknown", "cannot tell", "%.1f %%", 100, NULL, false, RT_RESULT_PLAIN },
     { "tokens", "held-out tokens", "%.0f", 1, NULL, false, RT_RESULT_PLAIN },
     { "perplexity", "perplexity", "%.4f", 1, "perplexity", false, RT_RESULT_PLAIN },
+    { "bits_per_byte", "bits per byte", "%.4f", 1, NULL, false, RT_RESULT_PLAIN },
     { "entropy", "entropy (nats)", "%.4f", 1, "entropy", true, RT_RESULT_PLAIN },
     { "top1", "top-1 accuracy", "%.2f %%", 100, NULL, false, RT_RESULT_PLAIN },
     { "ece", "calibration error", "%.2f %%", 100, "calibration error", true, RT_RESULT_PLAIN },

@@ -16,6 +16,7 @@ corpora/template    | core corpora                                 | template.h
 corpora/tokenizer   | core corpora                                 | tokenizer.h
 corpora/archive     | core corpora                                 | trace.h npz.h
 corpora/verify      | core corpora                                 | verify.h
+corpora/crossing    | core corpora                                 | crossing.h vocab_map.h
 teacher             | core corpora                                 |
 student             | core corpora                                 |
 quant               | core corpora                                 |

@@ -1,0 +1,209 @@
+#include "corpora/crossing/soft_map.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/base/memory.h"
+#include "core/base/rng.h"
+
+/* A token of the student's with what it gets: mass of the head, or hits. */
+typedef struct rt_way {
+    int32_t id, hits;
+    double mass;
+} rt_way;
+
+enum { HEAD_TIMES = 4 }; /* heads of several rows, of which the heaviest stay */
+
+rt_soft_config rt_soft_mapped(const rt_soft_config *teacher)
+{
+    rt_soft_config c = *teacher;
+    c.head_max = (int32_t)rt_min(RT_SOFT_HEAD_MAX, HEAD_TIMES * (int64_t)teacher->head_max);
+    c.n_temperatures = 0;
+    return c;
+}
+
+void rt_soft_mapper_open(rt_soft_mapper *m, const rt_vocab_map *map, rt_unmatched unmatched,
+                         const rt_soft_config *teacher)
+{
+    *m = (rt_soft_mapper){ .map = map,
+                           .unmatched = unmatched,
+                           .config = rt_soft_mapped(teacher) };
+}
+
+void rt_soft_mapper_close(rt_soft_mapper *m)
+{
+    free(m->way);
+    rt_text_free(&m->text);
+    rt_ids_free(&m->ids);
+    *m = (rt_soft_mapper){ 0 };
+}
+
+void rt_soft_certain_row(rt_soft *out, int32_t token)
+{
+    int64_t r = rt_soft_add_row(out, 1, 0);
+    out->id[out->offset[r]] = token;
+    out->head_n[r] = 1;
+    out->logp[out->offset[r]] = out->taken_logp[r] = log1pf(-0x1p-10f);
+    out->tail_logmass[r] = logf(0x1p-10f);
+}
+
+static void add_way(rt_soft_mapper *m, int32_t id, double mass, int32_t hits)
+{
+    rt_grow(&m->way, &m->cap_ways, m->n_ways + 1, sizeof *m->way, "soft targets");
+    m->way[m->n_ways++] = (rt_way){ id, hits, mass };
+}
+
+/* The student's token that the text of `text` and then v begins with; -1 = not known. */
+static int find_target(int32_t *id, rt_soft_mapper *m, int32_t v, rt_err *err)
+{
+    const rt_vocab_map *map = m->map;
+    bool first = m->unmatched == RT_UNMATCHED_FIRST;
+    if (m->text.bytes == 0) {
+        *id = first ? map->first[v] : map->same[v];
+        return 0;
+    }
+    int64_t before = m->text.bytes;
+    rt_str piece = rt_pieces_bytes(&map->from, v);
+    if (rt_pieces_special(&map->from, v)) /* the text before it stands alone, and is no longer */
+        piece.bytes = 0;
+    if (rt_text_add(&m->text, piece.data, piece.bytes, err))
+        return -1;
+    *id = rt_pieces_find(&map->to, m->text.data, m->text.bytes);
+    int bad = 0;
+    if (first && *id < 0) {
+        rt_ids_clear(&m->ids);
+        bad = rt_pieces_cut(&map->to, m->text.data, m->text.bytes, &m->ids, err);
+        *id = m->ids.n ? m->ids.id[0] : -1;
+    }
+    m->text.bytes = before;
+    return bad;
+}
+
+/* Ways that leave the text by another token than `taken` at one depth, which is reached with
+   probability `reach`: ways of the head and draws; *tail is what is left. Returns in *on the
+   probability of going on. */
+static int add_row(rt_soft_mapper *m, const rt_soft *t, int64_t row, int32_t taken, double reach,
+                   uint64_t seed, double *tail, double *on, rt_err *err)
+{
+    const int64_t from = t->offset[row], head = from + t->head_n[row];
+    bool in_head = false;
+    *on = exp((double)t->taken_logp[row]);
+    for (int64_t i = from; i < t->offset[row + 1]; i++) {
+        double mass = i < head ? reach * exp((double)t->logp[i]) : 0;
+        int32_t id, hits = i < head ? 0 : t->hits[i];
+        if (t->id[i] == taken) {
+            if (i < head)
+                *on = exp((double)t->logp[i]);
+            in_head |= i < head;
+            continue;
+        }
+        if (hits && m->text.bytes)
+            hits = (int32_t)floor(hits * reach + (double)rt_rng_uniform(seed, RT_RNG_ROUND,
+                                                                        (uint64_t)i));
+        if (i >= head && !hits)
+            continue;
+        if (find_target(&id, m, t->id[i], err))
+            return -1;
+        if (id >= 0)
+            add_way(m, id, mass, hits);
+        else
+            *tail += mass;
+    }
+    double left = exp((double)t->tail_logmass[row]) - (in_head ? 0 : *on);
+    *tail += reach * fmax(left, 0);
+    return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const rt_way *x = a, *y = b;
+    return x->id != y->id ? (x->id > y->id) - (x->id < y->id)
+                          : (x->mass < y->mass) - (x->mass > y->mass);
+}
+static int by_mass(const void *a, const void *b)
+{
+    const rt_way *x = a, *y = b;
+    return x->mass != y->mass ? (x->mass < y->mass) - (x->mass > y->mass) : by_id(a, b);
+}
+
+static double plogp(double p) { return p > 0 ? p * log(p) : 0; }
+
+/* One way a token. What falls together is no longer uncertain. */
+static void join(rt_soft_mapper *m, double *tail, double *entropy)
+{
+    int64_t n = 0;
+    qsort(m->way, (size_t)m->n_ways, sizeof *m->way, by_id);
+    for (int64_t i = 0; i < m->n_ways; i++) {
+        rt_way *w = n ? &m->way[n - 1] : NULL;
+        if (w && w->id == m->way[i].id) {
+            double sum = w->mass + m->way[i].mass;
+            *entropy += plogp(w->mass) + plogp(m->way[i].mass) - plogp(sum);
+            w->mass = sum;
+            w->hits += m->way[i].hits;
+        } else {
+            m->way[n++] = m->way[i];
+        }
+    }
+    m->n_ways = n;
+    for (int64_t i = 0; i < n; i++) {
+        rt_way *w = &m->way[i];
+        if (w->mass > 0 && w->hits) {
+            double drawn = fmin(w->hits * (double)m->config.tail_spacing, *tail);
+            w->mass += drawn;
+            *tail -= drawn;
+            w->hits = 0;
+        }
+    }
+}
+
+/* The ways as a row: the heaviest of the head, then the drawn ones, each ascending. */
+static void write_row(rt_soft_mapper *m, rt_soft *out, int32_t token, double tail, double entropy)
+{
+    int64_t head = 0, drawn = 0, most = RT_SOFT_DRAWS_MAX;
+    if (m->config.tail_spacing > 0)
+        most = (int64_t)ceilf(1 / m->config.tail_spacing) + 1;
+    qsort(m->way, (size_t)m->n_ways, sizeof *m->way, by_mass); /* drawn ones last */
+    for (int64_t i = 0; i < m->n_ways; i++)
+        head += m->way[i].mass > 0;
+    drawn = rt_min(m->n_ways - head, most);
+    rt_way *draws = m->way + head;
+    for (; head > m->config.head_max; head--)
+        tail += m->way[head - 1].mass;
+    qsort(m->way, (size_t)head, sizeof *m->way, by_id);
+    qsort(draws, (size_t)drawn, sizeof *m->way, by_id);
+    int64_t r = rt_soft_add_row(out, head + drawn, 0), at = out->offset[r];
+    out->head_n[r] = (int32_t)head;
+    out->tail_logmass[r] = tail > 1e-30 ? (float)log(tail) : -INFINITY;
+    out->entropy[r] = (float)fmax(entropy, 0);
+    for (int64_t i = 0; i < head; i++) {
+        out->id[at + i] = m->way[i].id;
+        out->logp[at + i] = (float)log(m->way[i].mass);
+        if (m->way[i].id == token)
+            out->taken_logp[r] = out->logp[at + i];
+    }
+    for (int64_t i = 0; i < drawn; i++) {
+        out->id[at + head + i] = draws[i].id;
+        out->hits[at + head + i] = draws[i].hits;
+    }
+}
+
+int rt_soft_map_row(rt_soft_mapper *m, rt_soft *out, const rt_soft *teacher, int64_t row,
+                    int64_t k, const int32_t *taken, int32_t token, uint64_t seed, rt_err *err)
+{
+    double reach = 1, tail = 0, entropy = 0;
+    m->n_ways = 0;
+    rt_text_clear(&m->text);
+    for (int64_t i = 0; i < k; i++) {
+        double on;
+        rt_str piece = rt_pieces_bytes(&m->map->from, taken[i]);
+        entropy += reach * (double)teacher->entropy[row + i];
+        if (add_row(m, teacher, row + i, taken[i], reach, seed, &tail, &on, err) ||
+            rt_text_add(&m->text, piece.data, piece.bytes, err))
+            return -1;
+        reach *= on;
+    }
+    add_way(m, token, fmax(reach, 1e-30), 0);
+    join(m, &tail, &entropy);
+    write_row(m, out, token, tail, entropy);
+    return 0;
+}
