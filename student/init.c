@@ -1,11 +1,12 @@
-/* init.c: the command `retort init`: a student to start from: a shape by name or by numbers, random weights,
-   the tokenizer and chat template of the model it is to learn from. Owns the table of shapes. Refuses: training
-   it, families that are not dense. */
+/* init.c: the command `retort init`: a student to start from: a shape by name or by numbers with random weights, or
+   a trained model in another vocabulary (transplant.h); the tokenizer and chat template of the model it is to learn
+   from. Owns the table of shapes. Refuses: training it, random weights of families that are not dense. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/identity.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/option.h"
@@ -14,6 +15,7 @@
 #include "core/network/weights.h"
 #include "corpora/chat.h"
 #include "corpora/integrity.h"
+#include "student/transplant.h"
 
 /* Published configurations of the name; the vocabulary is the tokenizer's. */
 typedef struct shape {
@@ -40,7 +42,7 @@ static const shape shapes[] = {
 enum { VOCAB_STEP = 64 }; /* rows of the embedding are a multiple: what tensor cores like */
 
 typedef struct init_options {
-    char *shape, *tokenizer, *out, *dtype;
+    char *shape, *from, *tokenizer, *out, *dtype;
     int64_t layers, width, heads, kv_heads, head_dim, ffn_width;
     uint64_t seed;
     bool overwrite, plan;
@@ -49,6 +51,10 @@ typedef struct init_options {
 #define O init_options
 static const rt_option options[] = {
     OPT_CHOICE(O, shape, "shape", "qwen3-0.6b", SHAPES, "of the student, as published under the name"),
+    OPT_STR(O, from, "from", NULL, "DIR|GGUF",
+            "or start from this model: it keeps its weights, and its rows of tokens become those of "
+            "--tokenizer's vocabulary",
+            RT_OPT_INPUT),
     OPT_NEED(O, tokenizer, "tokenizer", "DIR|GGUF",
              "the teacher, or another model whose tokenizer and chat template it takes",
              RT_OPT_INPUT),
@@ -99,10 +105,27 @@ typedef struct start {
     const init_options *o;
     rt_chat chat;
     rt_model model; /* registry alone */
+    rt_transplant transplant; /* with --from */
     const char *speaks; /* whose files the tokenizer is */
     rt_progress progress;
     int lock;
 } start;
+
+/* from: of the plan, when an earlier stage will make it. */
+static int open_transplant(start *s, const rt_needs_output *from, rt_err *err)
+{
+    const init_options *o = s->o;
+    rt_config cfg;
+    if (o->layers || o->width || o->heads || o->kv_heads || o->head_dim || o->ffn_width)
+        return rt_usage(err, "--from starts from a model as it is: it takes no --layers, --width and "
+                             "the like");
+    if (from)
+        rt_transplant_config(&cfg, &from->cfg, &s->chat);
+    else if (rt_transplant_open(&s->transplant, &cfg, o->from, &s->chat, err))
+        return -1;
+    rt_model_init(&s->model, &cfg);
+    return 0;
+}
 
 /* plan: the tokenizer may be of a model that an earlier stage will make. */
 static int open_start(start *s, const rt_needs *plan, rt_err *err)
@@ -118,6 +141,8 @@ static int open_start(start *s, const rt_needs *plan, rt_err *err)
     s->speaks = voice ? voice->tokenizer : o->tokenizer;
     if (rt_chat_open(&s->chat, s->speaks, err))
         return -1;
+    if (o->from)
+        return open_transplant(s, rt_needs_find(plan, o->from), err);
     cJSON *json = config_json(o, &shapes[i], rt_tokenizer_vocab(s->chat.tokenizer));
     int bad = rt_config_parse(&cfg, json, o->shape, err);
     cJSON_Delete(json);
@@ -128,11 +153,12 @@ static int open_start(start *s, const rt_needs *plan, rt_err *err)
     return 0;
 }
 
-static int random_rows(void *ctx, int i, float *host, rt_err *err)
+static int first_rows(void *ctx, int i, float *host, rt_err *err)
 {
     start *s = ctx;
-    (void)err;
     rt_progress_update(&s->progress, i, "%s", s->model.w.params.item[i].name);
+    if (s->o->from)
+        return rt_transplant_rows(&s->transplant, &s->model, i, host, err);
     rt_param_draw(&s->model.w.params, i, &s->model.cfg, s->o->seed, host);
     return 0;
 }
@@ -140,17 +166,22 @@ static int random_rows(void *ctx, int i, float *host, rt_err *err)
 extern const rt_command rt_command_init;
 
 /* What the output is a function of. */
-static rt_hash work_of(const start *s)
+static int work_of(rt_hash *hash, const start *s, rt_err *err)
 {
+    rt_identity from;
+    if (s->o->from && rt_identity_of(&from, s->o->from, RT_IDENTITY_CACHED, NULL, err))
+        return -1;
     rt_hash tokenizer = rt_tokenizer_fingerprint(s->chat.tokenizer);
     cJSON *json = rt_options_result(&rt_command_init, s->o);
     rt_json_put_str(json, "tokenizer", tokenizer.hex);
     rt_json_put_str(json, "template", s->chat.template_hash.hex);
+    if (s->o->from)
+        rt_json_put_str(json, "from", from.hash.hex);
     char *text = rt_json_text(json);
-    rt_hash hash = rt_hash_bytes(text, (int64_t)strlen(text));
+    *hash = rt_hash_bytes(text, (int64_t)strlen(text));
     free(text);
     cJSON_Delete(json);
-    return hash;
+    return 0;
 }
 
 static int write_start(start *s, rt_err *err)
@@ -158,8 +189,9 @@ static int write_start(start *s, rt_err *err)
     const init_options *o = s->o;
     rt_output_state state;
     rt_err why;
-    rt_hash work = work_of(s);
-    if (rt_output_take(&state, &s->lock, o->out, "init", work.hex, o->overwrite, err))
+    rt_hash work;
+    if (work_of(&work, s, err) ||
+        rt_output_take(&state, &s->lock, o->out, "init", work.hex, o->overwrite, err))
         return -1;
     if (state == RT_OUTPUT_DONE && rt_integrity_whole(o->out, &why) == 0) {
         rt_info("%s: this is finished there; nothing to do", o->out);
@@ -167,7 +199,7 @@ static int write_start(start *s, rt_err *err)
     }
     rt_progress_begin(&s->progress, "init", 0, s->model.w.params.n);
     if (rt_chat_save(&s->chat, o->tokenizer, o->out, err) ||
-        rt_model_save_rows(&s->model, o->out, rt_dtype_written(o->dtype), random_rows, s, err))
+        rt_model_save_rows(&s->model, o->out, rt_dtype_written(o->dtype), first_rows, s, err))
         return -1;
     rt_progress_end(&s->progress);
     return rt_output_finish(o->out, "init", work.hex, err);
@@ -179,10 +211,17 @@ static int run_init(void *values, rt_err *err)
     char parameters[32];
     int bad = open_start(&s, NULL, err) || write_start(&s, err);
     if (!bad)
-        rt_info("%s: a %s of %s parameters at random", s.o->out, s.model.cfg.family->model_type,
-                rt_fmt_count(parameters, sizeof parameters, (double)s.model.w.params.total));
+        rt_info("%s: a %s of %s parameters%s", s.o->out, s.model.cfg.family->model_type,
+                rt_fmt_count(parameters, sizeof parameters, (double)s.model.w.params.total),
+                s.o->from ? "" : " at random");
+    if (!bad && s.transplant.rows)
+        rt_info("of its tokens %lld have the row they had, %lld the mean of their old pieces, %lld the "
+                "mean of all",
+                (long long)s.transplant.kept, (long long)s.transplant.made,
+                (long long)s.transplant.unknown);
     if (s.lock >= 0)
         close(s.lock);
+    rt_transplant_close(&s.transplant);
     rt_weights_free(NULL, &s.model.w);
     rt_chat_close(&s.chat);
     return bad ? -1 : 0;
@@ -199,6 +238,7 @@ static int plan_init(void *values, rt_needs *p, rt_err *err)
                                        .cfg = s.model.cfg,
                                        .tokenizer = s.speaks };
     }
+    rt_transplant_close(&s.transplant);
     rt_weights_free(NULL, &s.model.w);
     rt_chat_close(&s.chat);
     return bad ? -1 : 0;

@@ -6,6 +6,7 @@
 #include "corpora/crossing/align.h"
 #include "corpora/crossing/crossing.h"
 #include "core/base/rng.h"
+#include "student/transplant.h"
 #include "tests/suite.h"
 
 static rt_err err;
@@ -638,12 +639,109 @@ START_TEST(documents)
 }
 END_TEST
 
+/* ---- a model in another vocabulary --------------------------------------------------------------
+ */
+
+static int draw_rows(void *ctx, int i, float *host, rt_err *e)
+{
+    const rt_model *m = ctx;
+    (void)e;
+    rt_param_draw(&m->w.params, i, &m->cfg, 3, host);
+    return 0;
+}
+
+static void small_config(rt_config *cfg, int64_t vocab, bool tied)
+{
+    cJSON *json = cJSON_Parse("{\"model_type\": \"llama\", \"num_hidden_layers\": 1, \"hidden_size\": 16,"
+                              "\"num_attention_heads\": 2, \"num_key_value_heads\": 1,"
+                              "\"intermediate_size\": 24, \"max_position_embeddings\": 64,"
+                              "\"rms_norm_eps\": 1e-6}");
+    rt_json_put_i64(json, "vocab_size", vocab);
+    rt_json_put_bool(json, "tie_word_embeddings", tied);
+    OK(rt_config_parse(cfg, json, "small", &err));
+    cJSON_Delete(json);
+}
+
+/* Wanted of one token, by its text alone: the old token of that text or the mean of those it is cut in. */
+static void check_new_row(const rt_chat *old, const rt_chat *new, int32_t id, const float *table,
+                          int64_t rows, const float *got)
+{
+    rt_text text = { 0 };
+    rt_ids ids = { 0 };
+    double wanted[16] = { 0 };
+    rt_str spelled = rt_tokenizer_token(new->tokenizer, id);
+    int32_t named = rt_tokenizer_id(old->tokenizer, spelled.data ? spelled.data : "none");
+    if (spelled.data && rt_tokenizer_type(new->tokenizer, id) == RT_TOKEN_CONTROL) {
+        if (id == rt_tokenizer_eos(new->tokenizer))
+            named = rt_tokenizer_eos(old->tokenizer);
+        if (named >= 0)
+            OK(rt_ids_add(&ids, named, &err));
+    } else if (spelled.data && named >= 0) { /* byte-level on both sides: spelled the same */
+        OK(rt_ids_add(&ids, named, &err));
+    } else if (spelled.data) {
+        OK(rt_tokenizer_decode(new->tokenizer, &id, 1, 0, &text, &err) ||
+           rt_tokenizer_encode(old->tokenizer, text.data, text.bytes, RT_TOKENIZE_PLAIN, &ids, &err));
+    }
+    for (int64_t i = 0; !ids.n && i < rows; i++)
+        for (int k = 0; k < 16; k++)
+            wanted[k] += (double)table[i * 16 + k] / (double)rows;
+    for (int64_t i = 0; i < ids.n; i++)
+        for (int k = 0; k < 16; k++)
+            wanted[k] += (double)table[ids.id[i] * 16 + k] / (double)ids.n;
+    for (int k = 0; k < 16; k++)
+        ck_assert_msg(fabs(wanted[k] - (double)got[k]) < 1e-7, "token %d \"%s\"", id,
+                      spelled.data ? spelled.data : "none");
+    rt_text_free(&text);
+    rt_ids_free(&ids);
+}
+
+START_TEST(transplants)
+{
+    rt_chat old, new;
+    rt_config cfg, next;
+    rt_model before, after;
+    rt_transplant t;
+    bool tied = _i;
+    make_chat(&old, THINKS, "What is it? It is 46 It is 46 and 12 and 12", "old");
+    make_chat(&new, PLAIN, "12+34 =46 12+34 =46 is is text text", "new");
+    small_config(&cfg, 320, tied);
+    rt_model_init(&before, &cfg);
+    OK(rt_model_save_rows(&before, "old", RT_F32, draw_rows, &before, &err) ||
+       rt_transplant_open(&t, &next, "old", &new, &err));
+    ck_assert_int_eq(next.vocab, 320); /* 270 or so, and padding */
+    ck_assert_int_eq(next.eos[0], rt_tokenizer_eos(new.tokenizer));
+    rt_model_init(&after, &next);
+    ck_assert_int_eq(after.w.params.n, before.w.params.n);
+    for (int i = 0; i < after.w.params.n; i++) {
+        const rt_param *p = &after.w.params.item[i];
+        int64_t n = rt_tensor_elements(p->slot), bytes = n * (int64_t)sizeof(float);
+        float *had = calloc((size_t)rt_max(n, 16 * 320), sizeof *had), *got = calloc((size_t)n, sizeof *got);
+        rt_param_draw(&before.w.params, i, &cfg, 3, had);
+        OK(rt_transplant_rows(&t, &after, i, got, &err));
+        if (p->slot == &after.w.embed || p->slot == &after.w.head)
+            for (int32_t id = 0; id < next.vocab; id++)
+                check_new_row(&old, &new, id, had, rt_tokenizer_vocab(old.tokenizer), got + 16 * id);
+        else
+            ck_assert(memcmp(had, got, (size_t)bytes) == 0);
+        free(had);
+        free(got);
+    }
+    ck_assert(t.kept > 250 && t.made > 0);
+    rt_transplant_close(&t);
+    rt_weights_free(NULL, &before.w);
+    rt_weights_free(NULL, &after.w);
+    rt_chat_close(&old);
+    rt_chat_close(&new);
+}
+END_TEST
+
 int main(void)
 {
     const suite_test tests[] = { { groups, 1 },
                                  { pairs, RT_COUNT(NAMES) * RT_COUNT(NAMES) },
                                  { targets, 1 },
                                  { draws, 1 },
-                                 { documents, RT_COUNT(CROSSINGS) } };
+                                 { documents, RT_COUNT(CROSSINGS) },
+                                 { transplants, 2 } };
     return suite_run("crossing", NULL, tests, RT_COUNT(tests));
 }

@@ -1,0 +1,81 @@
+#!/bin/bash
+# A student of another vocabulary, as a user makes one: refused without a word about it, trained with it from the
+# same archive, the same bytes however often it was killed; a model brought into the teacher's vocabulary; padding
+# of an embedding is no other vocabulary. Each mistake is one clear line.
+set -u
+. "$(dirname "$0")/check.sh"
+retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems teacher=$PWD/examples/reasoning/teacher
+config=$PWD/examples/reasoning/student-config.json template=$PWD/examples/reasoning/chat_template.jinja
+rm -rf "$dir" && mkdir -p "$dir"
+cd "$dir" || exit 1
+
+"$problems" --n 24 --seed 4 --form problem >problems.jsonl && "$problems" --n 300 --seed 5 --form trace >traces.jsonl &&
+    "$retort" -q sample --teacher "$teacher" --prompts problems.jsonl --max-tokens 160 --out t.traces >/dev/null || exit 1
+learn() { # OUT PRE VOCAB
+    "$retort" -q tokenizer --in traces.jsonl --out "$1" --pre "$2" --vocab "$3" --special '<|user|>' \
+        --special '<|assistant|>' --special '<|end|>' --added '<think>' --added '</think>' --eos '<|end|>' \
+        --chat-template "$template" 2>/dev/null
+}
+learn other gpt-2 480 && learn third qwen2 300 || exit 1
+train() { # OUT flags...
+    out=$1
+    shift
+    $exec "$retort" train --data t.traces --out "$out" --steps 8 --batch-tokens 900 --pass-tokens 900 \
+        --warmup 1 --max-length 512 --learning-rate 0.004 --save-every 2 "$@"
+}
+exec=
+# --- a mismatch never trains silently, and says what to do
+expect 1 'another tokenizer.*--teacher-tokenizer.*retort init --from.*retort archive export' \
+    train --config "$config" --tokenizer other --data t.traces --out bad
+expect 1 'neither the student.s .* nor' train --config "$config" --tokenizer other --data t.traces --out bad \
+    --teacher-tokenizer third
+expect 1 'nowhere' train --config "$config" --tokenizer other --data t.traces --out bad --teacher-tokenizer nowhere
+expect 2 'temperature 1' train --config "$config" --tokenizer other --data t.traces --out bad \
+    --teacher-tokenizer "$teacher" --temperature 2 --loss bucket
+absent bad
+
+# --- it learns: its loss falls, the archive's targets are nearer than before, and killed runs end the same
+train clean --config "$config" --tokenizer other --teacher-tokenizer "$teacher" 2>said || fail "a clean run: $(cat said)"
+grep -q 'in other tokens, .* of several, .* their label alone' said || fail "nothing is said of the mapping: $(cat said)"
+first=$(head -n 1 clean/metrics.jsonl | sed 's/.*"loss":\([0-9.]*\).*/\1/') last=$(tail -n 1 clean/metrics.jsonl |
+    sed 's/.*"loss":\([0-9.]*\).*/\1/')
+awk "BEGIN { exit !($last < $first) }" || fail "the loss does not fall: $first, $last"
+bytes() { (cd "$1" && sha256sum config.json model.safetensors retort.json README.md tokenizer.json); }
+kills=0
+while [ $kills -lt 3 ]; do
+    (exec=exec; train killed --config "$config" --tokenizer other --teacher-tokenizer "$teacher" -q) & pid=$!
+    sleep "0.$((RANDOM % 6 + 3))"
+    kill -9 $pid 2>/dev/null
+    wait $pid 2>/dev/null && rm -rf killed
+    kills=$((kills + 1))
+done
+train killed --config "$config" --tokenizer other --teacher-tokenizer "$teacher" -q || fail "the run after $kills kills"
+[ "$(bytes killed)" = "$(bytes clean)" ] || fail "after $kills kills: other bytes"
+train tail --config "$config" --tokenizer other --teacher-tokenizer "$teacher" --unmatched tail -q
+cmp -s tail/model.safetensors clean/model.safetensors && fail "--unmatched changes nothing"
+train text --config "$config" --tokenizer other --teacher-tokenizer "$teacher" --loss hard -q || fail "labels alone"
+"$retort" -q eval --model clean --archive t.traces --teacher-tokenizer "$teacher" --json >eval.json || fail "eval"
+grep -q '"bits_per_byte"' eval.json && grep -q '"kl_archive"' eval.json || fail "eval says nothing: $(cat eval.json)"
+
+# --- the same vocabulary through the map is the same vocabulary
+"$retort" -q eval --model "$teacher" --archive t.traces --teacher-tokenizer "$teacher" --json >mapped.json &&
+    "$retort" -q eval --model "$teacher" --archive t.traces --json >plain.json
+same mapped.json plain.json "a map that is not needed"
+
+# --- padding: 512 tokens in an embedding of 640 rows need no flag
+sed 's/{/{"vocab_size": 640,/' "$config" >padded.json
+"$retort" -q train --config padded.json --tokenizer "$teacher" --data t.traces --out padded --steps 2 --warmup 0 \
+    --batch-tokens 600 --max-length 512 || fail "a padded vocabulary"
+grep -q '"vocab_size":[[:space:]]*640' padded/config.json || fail "the padding went"
+
+# --- a model in another vocabulary: its own again is itself
+"$retort" -q init --from "$teacher" --tokenizer "$teacher" --dtype f32 --out itself || fail "init --from"
+"$retort" -q eval --model itself --archive t.traces --json >itself.json
+for key in cross_entropy kl_archive; do
+    [ "$(grep -o "\"$key\":[^,]*" itself.json)" = "$(grep -o "\"$key\":[^,]*" plain.json)" ] || fail "its own vocabulary: other $key"
+done
+"$retort" -q init --from clean --tokenizer "$teacher" --out moved && train going --model moved -q || fail "init --from, then train"
+expect 2 'takes no --layers' init --from clean --tokenizer "$teacher" --layers 2 --out bad
+expect 1 'nowhere' init --from nowhere --tokenizer "$teacher" --out bad
+absent bad
+exit $failed
