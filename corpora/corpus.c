@@ -41,6 +41,7 @@ struct rt_corpus {
     int n_archives;
     rt_crossing **crossing; /* (n_crossings) of o.teachers, opened when an archive asks */
     int n_crossings;
+    rt_mixture mixture; /* of the paths; n = 0: there is none */
     rt_soft_config soft;
     uint64_t hash;
 };
@@ -293,11 +294,11 @@ static int add_source(rt_corpus *c, const char *path, rt_err *err)
     int got;
     if (!rt_path_exists(path))
         return rt_fail(err, "%s: not found", path);
-    if (c->o.need_soft)
+    if (c->o.need_soft && !c->o.labels)
         return rt_fail(
             err,
-            "%s: text has no soft targets: score it with the teacher first (retort score), or use "
-            "--loss hard",
+            "%s: text has no soft targets: score it with the teacher first (retort score), use "
+            "--loss hard, or give it a share of its own beside an archive (--mix)",
             path);
     if (rt_source_open(&s, path, RT_SOURCE_RECORDS, err))
         return -1;
@@ -354,13 +355,29 @@ static void tell(const rt_corpus *c, int n_paths)
                 (long long)c->left_out, (long long)c->o.max_length);
 }
 
-static int add_path(rt_corpus *c, const char *path, rt_err *err)
+static int add_path(rt_corpus *c, const char *path, int index, rt_err *err)
 {
-    int64_t before = c->n;
+    int64_t before = c->n, tokens = c->tokens;
     if (rt_trace_is(path) ? add_archive(c, path, err) : add_source(c, path, err))
         return -1;
+    if (c->mixture.n) {
+        rt_mixture_source *s = &c->mixture.source[index];
+        s->first = before, s->n = c->n - before, s->tokens = c->tokens - tokens;
+        if (!s->n)
+            return rt_fail(err, "%s: no documents to mix in", path);
+    }
     return rt_text_printf(&c->sources, err, "%s%lld of %s", c->sources.bytes ? ", " : "",
                           (long long)(c->n - before), path);
+}
+
+static void share(rt_corpus *c, const char *const *paths)
+{
+    rt_mixture_share(&c->mixture);
+    for (int i = 0; i < c->mixture.n; i++) {
+        const rt_mixture_source *s = &c->mixture.source[i];
+        rt_info("mix: %s is %.4g %% of the tokens: %.4g %% of the documents", paths[i],
+                100 * s->weight, 100 * (double)s->slots / RT_MIXTURE_WINDOW);
+    }
 }
 
 int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
@@ -369,8 +386,10 @@ int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
     rt_corpus *c = rt_alloc(1, sizeof *c, "a corpus");
     int bad = 0;
     c->o = *o;
+    if (o->mixture)
+        c->mixture = *o->mixture;
     for (int i = 0; i < n_paths && !bad; i++)
-        bad = add_path(c, paths[i], err);
+        bad = add_path(c, paths[i], i, err);
     if (!bad && c->n == 0)
         bad = fail_empty(c, n_paths ? paths[0] : "no --data", err);
     if (bad) {
@@ -378,6 +397,8 @@ int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
         return -1;
     }
     tell(c, n_paths);
+    if (c->mixture.n)
+        share(c, paths);
     c->hash = rt_hash64(&c->n, (int64_t)sizeof c->n, c->hash);
     c->hash = rt_hash64(&c->tokens, (int64_t)sizeof c->tokens, c->hash);
     *out = c;
@@ -434,6 +455,16 @@ static int cross_soft(const rt_corpus *c, const entry *e, rt_document *doc, rt_e
                               : 0;
 }
 
+/* A text beside archives under a soft loss. */
+static void label_soft(rt_document *doc, const rt_soft_config *soft)
+{
+    doc->crossed = true;
+    doc->soft_first = rt_max(doc->span[0].begin, 1);
+    rt_soft_clear(&doc->mapped);
+    for (int64_t i = doc->soft_first; i < doc->n; i++)
+        rt_soft_certain_row(&doc->mapped, doc->token[i], soft);
+}
+
 int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
 {
     const entry *e = &c->entry[i];
@@ -443,6 +474,8 @@ int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
         doc->sample.soft.n = 0;
         doc->soft_first = 0;
         snprintf(doc->id, sizeof doc->id, "document %lld", (long long)i);
+        if (c->o.need_soft)
+            label_soft(doc, &c->soft);
         return 0;
     }
     rt_trace_sample *s = &doc->sample;
@@ -473,6 +506,12 @@ void rt_document_free(rt_document *doc)
     rt_trace_sample_free(&doc->sample);
     rt_soft_free(&doc->mapped);
     memset(doc, 0, sizeof *doc);
+}
+
+int64_t rt_corpus_draw(const rt_corpus *c, uint64_t seed, int64_t index)
+{
+    return c->mixture.n ? rt_mixture_at(&c->mixture, seed, index)
+                        : rt_corpus_shuffle(c->n, seed, index / c->n, index % c->n);
 }
 
 int64_t rt_corpus_shuffle(int64_t n, uint64_t seed, int64_t epoch, int64_t at)

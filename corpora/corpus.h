@@ -1,7 +1,7 @@
 /* corpus.h: what a trainer reads: documents as token ids with the tokens to learn marked, and soft
    targets where an archive has them. Opens trace archives (decoded on access) and JSONL or text
    (rendered and tokenized once, kept in memory), any number of paths as one list.
-   The order of an epoch is a pure function of (seed, epoch): nothing to save but a position.
+   The order is a pure function of (seed, place), of a mixture too: nothing to save but a position.
    Refuses: losses, batches on a device, choosing which model a tokenizer belongs to. */
 #ifndef RT_CORPUS_H
 #define RT_CORPUS_H
@@ -10,6 +10,7 @@
 #include "corpora/archive/trace.h"
 #include "corpora/chat.h"
 #include "corpora/crossing/vocab_map.h"
+#include "corpora/mixture.h"
 
 RT_BEGIN
 
@@ -20,7 +21,9 @@ typedef struct rt_corpus_options {
     int64_t max_length;  /* longer documents are left out (counted, reported) */
     unsigned verdicts;   /* archives: rt_verdict_mask of the samples to take */
     bool last_turn;      /* learn the last turn of a conversation only */
-    bool need_soft;      /* a document without soft targets is an error */
+    bool need_soft;      /* a document without soft targets is an error ... */
+    bool labels;         /* ... but for texts: targets that are certain of their tokens */
+    const rt_mixture *mixture; /* weights of the paths, or NULL: every document once an epoch */
     int64_t limit;       /* documents taken at most, in order; 0 = all */
     rt_strlist teachers; /* borrowed: whose tokens other archives may be in (crossing/crossing.h);
                             none = an archive in other tokens than chat's is an error */
@@ -57,6 +60,8 @@ int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc,
 const rt_soft *rt_document_soft(const rt_document *doc); /* NULL: hard labels only; in doc itself */
 void rt_document_free(rt_document *doc);
 
+/* The document of place `index` in the order of a seed, which counts on over all epochs. */
+int64_t rt_corpus_draw(const rt_corpus *c, uint64_t seed, int64_t index);
 /* Document of place `at` of an epoch: a permutation of [0, n) by cycle-walking a Feistel network.
  */
 int64_t rt_corpus_shuffle(int64_t n, uint64_t seed, int64_t epoch, int64_t at);

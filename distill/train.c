@@ -28,7 +28,7 @@
 
 typedef struct train_options {
     char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts, *turns;
-    char *unmatched;
+    char *unmatched, *mix;
     rt_adapter_spec lora;
     rt_strlist data, eval_data, set, teachers;
     int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup;
@@ -50,6 +50,9 @@ static const rt_option options[] = {
             "tokenizer and chat template; with --config", RT_OPT_INPUT),
     OPT_NEED_LIST(O, data, "data", "PATH", "trace archive, JSONL (also .gz .zst .tar .zip) or text",
                   RT_OPT_INPUT),
+    OPT_STR(O, mix, "mix", NULL, "SHARES",
+            "share of the tokens of each --data, in their order, as 0.7,0.3; texts learn by their "
+            "labels beside archives then. Without it every document comes once an epoch"),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
     OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
@@ -141,7 +144,8 @@ typedef struct training {
  */
 
 static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt_strlist *paths,
-                       bool soft, int64_t limit, const rt_needs *plan, rt_err *err)
+                       bool soft, int64_t limit, const rt_mixture *mixture, const rt_needs *plan,
+                       rt_err *err)
 {
     int64_t longest = rt_config_longest(&t->model.cfg, t->o->max_length);
     for (int i = 0; i < paths->n; i++) {
@@ -159,6 +163,8 @@ static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt
                             .limit = limit,
                             .teachers = t->o->teachers,
                             .unmatched = rt_unmatched_named(t->o->unmatched),
+                            .labels = mixture != NULL,
+                            .mixture = mixture,
                             .last_turn = strcmp(t->o->turns, "last") == 0 };
     if (rt_verdict_mask(&o.verdicts, "--verdicts", t->o->verdicts, err))
         return -1;
@@ -294,12 +300,15 @@ static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
     if (o->teachers.n && o->temperature != 1)
         return rt_usage(err, "--temperature %g: targets that --teacher-tokenizer maps have "
                              "temperature 1 alone", o->temperature);
+    rt_mixture mixture;
+    if (o->mix && rt_mixture_parse(&mixture, "--mix", o->mix, o->data.n, err))
+        return -1;
     if (rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err) ||
         open_corpus(t, &t->corpus, &t->facts, &o->data, rt_objective_soft(&objective), o->limit,
-                    plan, err))
+                    o->mix ? &mixture : NULL, plan, err))
         return -1;
     if (o->eval_data.n && open_corpus(t, &t->held_out, &t->held_out_facts, &o->eval_data, false,
-                                      o->eval_limit, plan, err))
+                                      o->eval_limit, NULL, plan, err))
         return -1;
     if (rt_objective_spec(&spec, &objective, &t->facts.soft, err))
         return -1;
@@ -371,11 +380,10 @@ static int gather_documents(void *ctx, rt_position *at, const rt_document **docs
                             rt_err *err)
 {
     training *t = ctx;
-    int64_t count = rt_corpus_count(t->corpus), tokens = 0;
+    int64_t tokens = 0;
     t->n_docs = 0;
     while (tokens < t->o->batch_tokens) {
-        int64_t epoch = at->document / count, place = at->document % count;
-        int64_t i = rt_corpus_shuffle(count, t->o->seed, epoch, place);
+        int64_t i = rt_corpus_draw(t->corpus, t->o->seed, at->document);
         if (t->n_docs && tokens + rt_corpus_length(t->corpus, i) > t->o->batch_tokens)
             break;
         rt_document *doc = next_slot(t);

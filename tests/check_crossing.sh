@@ -1,7 +1,7 @@
 #!/bin/bash
 # A student of another vocabulary, as a user makes one: refused without a word about it, trained with it from the
 # same archive, the same bytes however often it was killed; a model brought into the teacher's vocabulary; padding
-# of an embedding is no other vocabulary. Each mistake is one clear line.
+# of an embedding is no other vocabulary; archives and texts mixed by weight. Each mistake is one clear line.
 set -u
 . "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems teacher=$PWD/examples/reasoning/teacher
@@ -75,6 +75,22 @@ for key in cross_entropy kl_archive; do
     [ "$(grep -o "\"$key\":[^,]*" itself.json)" = "$(grep -o "\"$key\":[^,]*" plain.json)" ] || fail "its own vocabulary: other $key"
 done
 "$retort" -q init --from clean --tokenizer "$teacher" --out moved && train going --model moved -q || fail "init --from, then train"
+# --- an archive of that vocabulary and texts of none, mixed: the same bytes after kills; texts alone have no targets
+mixed() { train "$1" --config "$config" --tokenizer other --teacher-tokenizer "$teacher" --data traces.jsonl --mix 0.6,0.4 "${@:2}"; }
+mixed mixed 2>said || fail "a mixture: $(cat said)"
+grep -q 'mix: t.traces is 60 % of the tokens' said || fail "nothing is said of the shares: $(cat said)"
+(exec=exec; mixed cut -q) & pid=$!
+sleep 0.7
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+mixed cut -q && [ "$(bytes cut)" = "$(bytes mixed)" ] || fail "a mixture that was killed: other bytes"
+cross="--config $config --tokenizer other --teacher-tokenizer $teacher --out bad --data t.traces"
+expect 1 'no soft targets.*--mix' train $cross --data traces.jsonl
+expect 2 'from 2 to' train $cross --mix 1
+expect 2 'each of the 2 --data' train $cross --data traces.jsonl --mix 1,0
+expect 2 'each of the 2 --data' train $cross --data traces.jsonl --mix 0.5
+: >empty.jsonl
+expect 1 'empty.jsonl: no documents' train $cross --data empty.jsonl --mix 1,1
 expect 2 'takes no --layers' init --from clean --tokenizer "$teacher" --layers 2 --out bad
 expect 1 'nowhere' init --from nowhere --tokenizer "$teacher" --out bad
 absent bad

@@ -469,9 +469,59 @@ START_TEST(shuffle)
 }
 END_TEST
 
+/* Exact shares of every window, whatever the seed; every document of a source before any comes
+   again; nothing but (seed, place) decides. */
+START_TEST(mixtures)
+{
+    rt_mixture m;
+    OK(rt_mixture_parse(&m, "--mix", "7,2.5,0.6", 3, &err));
+    const int64_t n[] = { 37, 500, 3 };
+    for (int i = 0, at = 0; i < 3; at += (int)n[i++]) {
+        m.source[i].first = at;
+        m.source[i].n = n[i];
+        m.source[i].tokens = n[i] * (i == 1 ? 400 : 100); /* long documents: a quarter as many */
+    }
+    rt_mixture_share(&m);
+    /* 7 : 2.5 / 4 : 0.6 of 1000 */
+    ck_assert(m.source[0].slots == 851 && m.source[1].slots == 76 && m.source[2].slots == 73);
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        int64_t times[540] = { 0 }, moved = 0;
+        for (int64_t w = 0; w < 20; w++) {
+            int64_t of[3] = { 0 };
+            for (int64_t i = 0; i < RT_MIXTURE_WINDOW; i++) {
+                int64_t d = rt_mixture_at(&m, seed, w * RT_MIXTURE_WINDOW + i);
+                ck_assert(d >= 0 && d < 540);
+                times[d]++;
+                of[d < 37 ? 0 : d < 537 ? 1 : 2]++;
+                moved += d != rt_mixture_at(&m, seed + 1, w * RT_MIXTURE_WINDOW + i);
+            }
+            for (int k = 0; k < 3; k++)
+                ck_assert_int_eq(of[k], m.source[k].slots);
+        }
+        ck_assert_int_gt(moved, 15000);
+        for (int k = 0, at = 0; k < 3; at += (int)n[k++])
+            for (int64_t i = at; i < at + n[k]; i++) {
+                int64_t all = 20 * m.source[k].slots;
+                ck_assert(times[i] == all / n[k] || times[i] == all / n[k] + 1);
+            }
+    }
+    for (int i = 0; i < 3; i++)
+        m.source[i].weight = i ? 1e-9 : 1; /* at least one of each */
+    rt_mixture_share(&m);
+    ck_assert(m.source[0].slots == 998 && m.source[1].slots == 1 && m.source[2].slots == 1);
+    FAILS(rt_mixture_parse(&m, "--mix", "7,3", 3, &err), "each of the 3 --data");
+    FAILS(rt_mixture_parse(&m, "--mix", "7,3,1,1", 3, &err), "each of the 3 --data");
+    FAILS(rt_mixture_parse(&m, "--mix", "7,x,1", 3, &err), "each of the 3 --data");
+    FAILS(rt_mixture_parse(&m, "--mix", "7,0,1", 3, &err), "above 0");
+    FAILS(rt_mixture_parse(&m, "--mix", "nan,1", 2, &err), "above 0");
+    FAILS(rt_mixture_parse(&m, "--mix", "1", 1, &err), "from 2 to");
+}
+END_TEST
+
 int main(void)
 {
     const suite_test tests[] = { { pairs, 1 },     { strangers, 1 },           { variables, 1 },
-                                 { documents, 1 }, { turns, RT_COUNT(TALKS) }, { shuffle, 1 } };
+                                 { documents, 1 }, { turns, RT_COUNT(TALKS) }, { shuffle, 1 },
+                                 { mixtures, 1 } };
     return suite_run("corpus", NULL, tests, RT_COUNT(tests));
 }

@@ -137,7 +137,7 @@ typedef struct filling {
 static void certain_until(filling *f, int64_t token)
 {
     for (; f->at < token; f->at++)
-        rt_soft_certain_row(f->out, f->ids[f->at]);
+        rt_soft_certain_row(f->out, f->ids[f->at], &f->c->mapper.config);
 }
 
 static int fill_stretch(filling *f, const rt_stretch *a, rt_err *err)

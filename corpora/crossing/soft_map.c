@@ -38,13 +38,19 @@ void rt_soft_mapper_close(rt_soft_mapper *m)
     *m = (rt_soft_mapper){ 0 };
 }
 
-void rt_soft_certain_row(rt_soft *out, int32_t token)
+void rt_soft_certain_row(rt_soft *out, int32_t token, const rt_soft_config *c)
 {
-    int64_t r = rt_soft_add_row(out, 1, 0);
+    const int32_t temps = c->n_temperatures;
+    int64_t r = rt_soft_add_row(out, 1, temps);
     out->id[out->offset[r]] = token;
     out->head_n[r] = 1;
     out->logp[out->offset[r]] = out->taken_logp[r] = log1pf(-0x1p-10f);
     out->tail_logmass[r] = logf(0x1p-10f);
+    for (int32_t i = 0; i < temps; i++) {
+        float by = 1 / c->temperature[i];
+        out->logz[r * temps + i] = logf(expf(by * out->logp[out->offset[r]]) +
+                                        expf(by * out->tail_logmass[r]));
+    }
 }
 
 static void add_way(rt_soft_mapper *m, int32_t id, double mass, int32_t hits)

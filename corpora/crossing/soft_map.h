@@ -48,8 +48,8 @@ rt_soft_config rt_soft_mapped(const rt_soft_config *teacher);
 int rt_soft_map_row(rt_soft_mapper *m, rt_soft *out, const rt_soft *teacher, int64_t row,
                     int64_t k, const int32_t *taken, int32_t token, uint64_t seed, rt_err *err);
 /* Appends a row that is certain of token but for 2^-10, which keeps reverse objectives finite: where
-   nothing but the label is known, its loss is the cross-entropy. */
-void rt_soft_certain_row(rt_soft *out, int32_t token);
+   nothing but the label is known, its loss is the cross-entropy. c: temperatures to give log Z for. */
+void rt_soft_certain_row(rt_soft *out, int32_t token, const rt_soft_config *c);
 
 RT_END
 
