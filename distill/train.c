@@ -18,6 +18,7 @@
 #include "core/formats/output.h"
 #include "core/network/adapter_file.h"
 #include "core/network/weights.h"
+#include "corpora/crossing/crossing.h"
 #include "corpora/integrity.h"
 #include "distill/metrics.h"
 #include "distill/objective.h"
@@ -153,7 +154,9 @@ static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt
         if (later) {
             int64_t n = limit ? rt_min(limit, later->samples) : later->samples;
             longest = rt_min(later->longest, longest);
-            *facts = (corpus_facts){ later->soft, longest, n * longest };
+            bool mapped = t->o->teachers.n > 0; /* or in the student's own tokens, and then less */
+            *facts = (corpus_facts){ mapped ? rt_soft_mapped(&later->soft) : later->soft, longest,
+                                     n * longest };
             return 0;
         }
     }

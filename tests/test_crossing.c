@@ -309,10 +309,28 @@ static void teacher_rows(rt_soft *soft, uint64_t seed, int64_t n, const int32_t 
     }
 }
 
+/* What texts were seen to begin with. */
+static const struct seen {
+    const char *text;
+    int id, times;
+} SEEN[] = { { "a", 3, 5 }, { "a", 0, 2 }, { "ab", 4, 1 }, { "bc", 1, 9 }, { "abc", 5, 3 }, { "c", 2, 1 } };
+
+/* mass goes to what `way` was seen to begin with, and to `otherwise` as one time more. */
+static void spread(const char *way, int otherwise, double mass, double *wanted)
+{
+    int all = 1;
+    for (int i = 0; i < RT_COUNT(SEEN); i++)
+        all += strcmp(SEEN[i].text, way) ? 0 : SEEN[i].times;
+    for (int i = 0; i < RT_COUNT(SEEN); i++)
+        if (strcmp(SEEN[i].text, way) == 0)
+            wanted[SEEN[i].id] += mass * SEEN[i].times / all;
+    wanted[otherwise] += mass / all;
+}
+
 /* Every way of leaving t_1 .. t_k, and the one of not leaving it. wanted (TINY + 2): masses of the
    student's tokens, the end, and what no token begins. */
 static void brute_force(const tiny *teacher, const tiny *student, uint64_t seed, int64_t row,
-                        int64_t k, const int32_t *taken, int token, bool exactly, double *wanted)
+                        int64_t k, const int32_t *taken, int token, rt_unmatched unmatched, double *wanted)
 {
     char text[300] = "";
     double reach = 1, p[TINY + 1];
@@ -323,8 +341,13 @@ static void brute_force(const tiny *teacher, const tiny *student, uint64_t seed,
             if (v == taken[i])
                 continue;
             snprintf(way, sizeof way, "%s%s", text, v < TINY ? teacher->token[v] : "");
-            int to = *way ? first_of(student, way, exactly) : TINY; /* the end at once: the end */
-            wanted[to < 0 ? TINY + 1 : to] += reach * p[v];
+            int to = *way ? first_of(student, way, unmatched == RT_UNMATCHED_TAIL)
+                          : TINY; /* the end at once: the end */
+            to = to < 0 ? TINY + 1 : to;
+            if (unmatched == RT_UNMATCHED_SEEN && v < TINY)
+                spread(way, to, reach * p[v], wanted);
+            else
+                wanted[to] += reach * p[v];
         }
         strcat(text, teacher->token[taken[i]]);
         reach *= p[taken[i]];
@@ -375,6 +398,10 @@ static void check_merged(const tiny *a, const tiny *b, const rt_vocab_map *m, co
         s_end[i] = (i ? s_end[i - 1] : 0) + (int64_t)strlen(b->token[s[i]]);
     teacher_rows(&soft, seed, n_t, taken, head_max);
     rt_soft_mapper_open(&mapper, m, unmatched, &config);
+    for (int i = 0; i < RT_COUNT(SEEN); i++)
+        for (int k = 0; k < SEEN[i].times; k++)
+            OK(rt_seen_add(&mapper.seen, SEEN[i].text, (int64_t)strlen(SEEN[i].text), SEEN[i].id,
+                           &err));
     rt_soft_init(&out);
     while (rt_align_next(&g, t_end, n_t, s_end, n_s)) {
         double wanted[TINY + 2] = { 0 };
@@ -386,7 +413,7 @@ static void check_merged(const tiny *a, const tiny *b, const rt_vocab_map *m, co
         OK(rt_soft_map_row(&mapper, &out, &soft, g.t_begin, k, taken + g.t_begin, s[g.s_begin], 7,
                            &err));
         brute_force(a, b, seed, g.t_begin, k, taken + g.t_begin, s[g.s_begin],
-                    unmatched == RT_UNMATCHED_TAIL, wanted);
+                    unmatched, wanted);
         check_row(&out, wanted, head_max);
     }
     rt_soft_free(&soft);
@@ -410,6 +437,7 @@ START_TEST(targets)
                 text[k] = (char)('a' + rt_rng_below(seed * 64 + i, RT_RNG_DATA, 700 + k, LETTERS));
             check_merged(&a, &b, &m, text, seed, TINY + 1, RT_UNMATCHED_FIRST, &merged);
             check_merged(&a, &b, &m, text, seed, TINY + 1, RT_UNMATCHED_TAIL, &merged);
+            check_merged(&a, &b, &m, text, seed, TINY + 1, RT_UNMATCHED_SEEN, &merged);
             check_merged(&a, &b, &m, text, seed, 3, RT_UNMATCHED_FIRST, &merged);
             check_merged(&a, &b, &m, text, seed, 1, RT_UNMATCHED_TAIL, &merged);
         }

@@ -93,19 +93,38 @@ static bool learns(const int32_t *spans, int64_t n, int64_t token)
     return false;
 }
 
-static void count_stretch(rt_crossing *c, const rt_trace_sample *s, const rt_stretch *a,
-                          const int32_t *ids, const rt_ids *spans, int64_t first_span,
-                          rt_crossing_counts *counts)
+/* That the text of k tokens, and of each beginning of them, began with this token. */
+static int note_seen(rt_crossing *c, const int32_t *t, int64_t k, int32_t token, rt_err *err)
+{
+    rt_text_clear(&c->mapper.text);
+    for (int64_t i = 0; i < k; i++) {
+        rt_str s = rt_pieces_bytes(&c->map.from, t[i]);
+        if (rt_text_add(&c->mapper.text, s.data, s.bytes, err) ||
+            rt_seen_add(&c->mapper.seen, c->mapper.text.data, c->mapper.text.bytes, token, err))
+            return -1;
+    }
+    return 0;
+}
+
+static int count_stretch(rt_crossing *c, const rt_trace_sample *s, const rt_stretch *a,
+                         const int32_t *ids, const rt_ids *spans, int64_t first_span,
+                         rt_crossing_counts *counts, rt_err *err)
 {
     int64_t n_t = a->t_end - a->t_begin, n_s = a->s_end - a->s_begin;
     rt_align_group g = { 0 };
     measure_stretch(c, s->tokens + a->t_begin, n_t, ids + a->s_begin, n_s);
     while (rt_align_next(&g, c->t_end, n_t, c->s_end, n_s)) {
         bool one = g.t_end - g.t_begin == 1 && g.s_end - g.s_begin == 1;
-        if (covering(c, &g) && a->t_begin + g.t_begin >= s->soft_first &&
+        int64_t k = covering(c, &g);
+        const int32_t *t = s->tokens + a->t_begin + g.t_begin;
+        if (k && !rt_pieces_special(&c->map.from, *t) &&
+            note_seen(c, t, k, ids[a->s_begin + g.s_begin], err))
+            return -1;
+        if (k && a->t_begin + g.t_begin >= s->soft_first &&
             learns(spans->id + first_span, spans->n - first_span, a->s_begin + g.s_begin))
             *(one ? &counts->one : &counts->merged) += 1;
     }
+    return 0;
 }
 
 int rt_crossing_document(rt_crossing *c, const rt_trace_sample *s, bool all, rt_ids *ids,
@@ -118,8 +137,9 @@ int rt_crossing_document(rt_crossing *c, const rt_trace_sample *s, bool all, rt_
     for (int64_t i = span; i < spans->n; i += 2)
         counts->learned += spans->id[i + 1] - rt_max(spans->id[i], 1);
     for (int64_t i = from; i < stretches->n; i += RT_STRETCH_IDS)
-        count_stretch(c, s, (const rt_stretch *)(const void *)(stretches->id + i), ids->id + at, spans,
-                      span, counts);
+        if (count_stretch(c, s, (const rt_stretch *)(const void *)(stretches->id + i), ids->id + at,
+                          spans, span, counts, err))
+            return -1;
     return 0;
 }
 

@@ -33,6 +33,7 @@ void rt_soft_mapper_open(rt_soft_mapper *m, const rt_vocab_map *map, rt_unmatche
 void rt_soft_mapper_close(rt_soft_mapper *m)
 {
     free(m->way);
+    rt_seen_free(&m->seen);
     rt_text_free(&m->text);
     rt_ids_free(&m->ids);
     *m = (rt_soft_mapper){ 0 };
@@ -53,50 +54,100 @@ void rt_soft_certain_row(rt_soft *out, int32_t token, const rt_soft_config *c)
     }
 }
 
+static double plogp(double p) { return p > 0 ? p * log(p) : 0; }
+
 static void add_way(rt_soft_mapper *m, int32_t id, double mass, int32_t hits)
 {
     rt_grow(&m->way, &m->cap_ways, m->n_ways + 1, sizeof *m->way, "soft targets");
     m->way[m->n_ways++] = (rt_way){ id, hits, mass };
 }
 
-/* The student's token that the text of `text` and then v begins with; -1 = not known. */
-static int find_target(int32_t *id, rt_soft_mapper *m, int32_t v, rt_err *err)
+/* What the text of `text` and then v may begin with, besides what was seen; -1 = not known. */
+static int find_target(int32_t *id, rt_soft_mapper *m, int32_t v, bool at_once, rt_err *err)
 {
     const rt_vocab_map *map = m->map;
-    bool first = m->unmatched == RT_UNMATCHED_FIRST;
-    if (m->text.bytes == 0) {
-        *id = first ? map->first[v] : map->same[v];
+    bool cut = m->unmatched != RT_UNMATCHED_TAIL;
+    if (at_once) {
+        *id = cut ? map->first[v] : map->same[v];
         return 0;
     }
+    *id = rt_pieces_find(&map->to, m->text.data, m->text.bytes);
+    if (*id >= 0 || !cut)
+        return 0;
+    rt_ids_clear(&m->ids);
+    int bad = rt_pieces_cut(&map->to, m->text.data, m->text.bytes, &m->ids, err);
+    *id = m->ids.n ? m->ids.id[0] : -1;
+    return bad;
+}
+
+/* A row in the making, and what its items do not say. */
+struct sums {
+    double tail, entropy;
+};
+
+/* `mass`, or hits, over the tokens that this text was seen to begin with and `id`, which counts as
+   one time more. A draw falls on one of them. */
+static void spread(rt_soft_mapper *m, const rt_seen_token *seen, int32_t id, double mass,
+                   int32_t hits, double u, struct sums *sums)
+{
+    int64_t times = 1, fall = 0;
+    double parts = 0;
+    for (const rt_seen_token *t = seen; t; t = rt_seen_next(&m->seen, t))
+        times += t->times;
+    for (const rt_seen_token *t = seen; t; t = rt_seen_next(&m->seen, t))
+        parts -= plogp((double)t->times / (double)times);
+    parts -= plogp(1 / (double)times);
+    sums->entropy += parts * (hits ? hits * (double)m->config.tail_spacing : mass);
+    fall = (int64_t)(u * (double)times);
+    for (const rt_seen_token *t = seen; t; t = rt_seen_next(&m->seen, t)) {
+        if (!hits)
+            add_way(m, t->id, mass * (double)t->times / (double)times, 0);
+        else if (fall >= 0 && fall < t->times)
+            add_way(m, t->id, 0, hits);
+        fall -= t->times;
+    }
+    if (id >= 0 && !hits)
+        add_way(m, id, mass / (double)times, 0);
+    else if (id >= 0 && fall >= 0)
+        add_way(m, id, 0, hits);
+    else
+        sums->tail += mass / (double)times;
+}
+
+/* A way that leaves the text by token v. */
+static int add_leaving(rt_soft_mapper *m, int32_t v, double mass, int32_t hits, double u,
+                       struct sums *sums, rt_err *err)
+{
     int64_t before = m->text.bytes;
-    rt_str piece = rt_pieces_bytes(&map->from, v);
-    if (rt_pieces_special(&map->from, v)) /* the text before it stands alone, and is no longer */
+    rt_str piece = rt_pieces_bytes(&m->map->from, v);
+    const rt_seen_token *seen = NULL;
+    int32_t id;
+    bool special = rt_pieces_special(&m->map->from, v);
+    if (special && before) /* the text before it stands alone, and is no longer */
         piece.bytes = 0;
     if (rt_text_add(&m->text, piece.data, piece.bytes, err))
         return -1;
-    *id = rt_pieces_find(&map->to, m->text.data, m->text.bytes);
-    int bad = 0;
-    if (first && *id < 0) {
-        rt_ids_clear(&m->ids);
-        bad = rt_pieces_cut(&map->to, m->text.data, m->text.bytes, &m->ids, err);
-        *id = m->ids.n ? m->ids.id[0] : -1;
-    }
+    if (m->unmatched == RT_UNMATCHED_SEEN && !special)
+        seen = rt_seen_find(&m->seen, m->text.data, m->text.bytes);
+    int bad = find_target(&id, m, v, before == 0, err);
     m->text.bytes = before;
+    if (!bad)
+        spread(m, seen, id, mass, hits, u, sums);
     return bad;
 }
 
 /* Ways that leave the text by another token than `taken` at one depth, which is reached with
-   probability `reach`: ways of the head and draws; *tail is what is left. Returns in *on the
-   probability of going on. */
+   probability `reach`: ways of the head and draws. Returns in *on the probability of going on. */
 static int add_row(rt_soft_mapper *m, const rt_soft *t, int64_t row, int32_t taken, double reach,
-                   uint64_t seed, double *tail, double *on, rt_err *err)
+                   uint64_t seed, struct sums *sums, double *on, rt_err *err)
 {
     const int64_t from = t->offset[row], head = from + t->head_n[row];
     bool in_head = false;
     *on = exp((double)t->taken_logp[row]);
     for (int64_t i = from; i < t->offset[row + 1]; i++) {
         double mass = i < head ? reach * exp((double)t->logp[i]) : 0;
-        int32_t id, hits = i < head ? 0 : t->hits[i];
+        double u = (double)rt_rng_uniform(seed, RT_RNG_ROUND, 2 * (uint64_t)i + 1);
+        int32_t hits = i < head ? 0 : t->hits[i];
         if (t->id[i] == taken) {
             if (i < head)
                 *on = exp((double)t->logp[i]);
@@ -105,18 +156,15 @@ static int add_row(rt_soft_mapper *m, const rt_soft *t, int64_t row, int32_t tak
         }
         if (hits && m->text.bytes)
             hits = (int32_t)floor(hits * reach + (double)rt_rng_uniform(seed, RT_RNG_ROUND,
-                                                                        (uint64_t)i));
+                                                                        2 * (uint64_t)i));
         if (i >= head && !hits)
             continue;
-        if (find_target(&id, m, t->id[i], err))
+        if (add_leaving(m, t->id[i], mass, hits, u, sums, err))
             return -1;
-        if (id >= 0)
-            add_way(m, id, mass, hits);
-        else
-            *tail += mass;
     }
     double left = exp((double)t->tail_logmass[row]) - (in_head ? 0 : *on);
-    *tail += reach * fmax(left, 0);
+    sums->entropy += reach * (double)t->entropy[row];
+    sums->tail += reach * fmax(left, 0);
     return 0;
 }
 
@@ -132,10 +180,8 @@ static int by_mass(const void *a, const void *b)
     return x->mass != y->mass ? (x->mass < y->mass) - (x->mass > y->mass) : by_id(a, b);
 }
 
-static double plogp(double p) { return p > 0 ? p * log(p) : 0; }
-
 /* One way a token. What falls together is no longer uncertain. */
-static void join(rt_soft_mapper *m, double *tail, double *entropy)
+static void join(rt_soft_mapper *m, struct sums *sums)
 {
     int64_t n = 0;
     qsort(m->way, (size_t)m->n_ways, sizeof *m->way, by_id);
@@ -143,7 +189,7 @@ static void join(rt_soft_mapper *m, double *tail, double *entropy)
         rt_way *w = n ? &m->way[n - 1] : NULL;
         if (w && w->id == m->way[i].id) {
             double sum = w->mass + m->way[i].mass;
-            *entropy += plogp(w->mass) + plogp(m->way[i].mass) - plogp(sum);
+            sums->entropy += plogp(w->mass) + plogp(m->way[i].mass) - plogp(sum);
             w->mass = sum;
             w->hits += m->way[i].hits;
         } else {
@@ -154,17 +200,18 @@ static void join(rt_soft_mapper *m, double *tail, double *entropy)
     for (int64_t i = 0; i < n; i++) {
         rt_way *w = &m->way[i];
         if (w->mass > 0 && w->hits) {
-            double drawn = fmin(w->hits * (double)m->config.tail_spacing, *tail);
+            double drawn = fmin(w->hits * (double)m->config.tail_spacing, sums->tail);
             w->mass += drawn;
-            *tail -= drawn;
+            sums->tail -= drawn;
             w->hits = 0;
         }
     }
 }
 
 /* The ways as a row: the heaviest of the head, then the drawn ones, each ascending. */
-static void write_row(rt_soft_mapper *m, rt_soft *out, int32_t token, double tail, double entropy)
+static void write_row(rt_soft_mapper *m, rt_soft *out, int32_t token, const struct sums *sums)
 {
+    double tail = sums->tail;
     int64_t head = 0, drawn = 0, most = RT_SOFT_DRAWS_MAX;
     if (m->config.tail_spacing > 0)
         most = (int64_t)ceilf(1 / m->config.tail_spacing) + 1;
@@ -180,7 +227,7 @@ static void write_row(rt_soft_mapper *m, rt_soft *out, int32_t token, double tai
     int64_t r = rt_soft_add_row(out, head + drawn, 0), at = out->offset[r];
     out->head_n[r] = (int32_t)head;
     out->tail_logmass[r] = tail > 1e-30 ? (float)log(tail) : -INFINITY;
-    out->entropy[r] = (float)fmax(entropy, 0);
+    out->entropy[r] = (float)fmax(sums->entropy, 0);
     for (int64_t i = 0; i < head; i++) {
         out->id[at + i] = m->way[i].id;
         out->logp[at + i] = (float)log(m->way[i].mass);
@@ -196,20 +243,20 @@ static void write_row(rt_soft_mapper *m, rt_soft *out, int32_t token, double tai
 int rt_soft_map_row(rt_soft_mapper *m, rt_soft *out, const rt_soft *teacher, int64_t row,
                     int64_t k, const int32_t *taken, int32_t token, uint64_t seed, rt_err *err)
 {
-    double reach = 1, tail = 0, entropy = 0;
+    struct sums sums = { 0, 0 };
+    double reach = 1;
     m->n_ways = 0;
     rt_text_clear(&m->text);
     for (int64_t i = 0; i < k; i++) {
         double on;
         rt_str piece = rt_pieces_bytes(&m->map->from, taken[i]);
-        entropy += reach * (double)teacher->entropy[row + i];
-        if (add_row(m, teacher, row + i, taken[i], reach, seed, &tail, &on, err) ||
+        if (add_row(m, teacher, row + i, taken[i], reach, seed, &sums, &on, err) ||
             rt_text_add(&m->text, piece.data, piece.bytes, err))
             return -1;
         reach *= on;
     }
     add_way(m, token, fmax(reach, 1e-30), 0);
-    join(m, &tail, &entropy);
-    write_row(m, out, token, tail, entropy);
+    join(m, &sums);
+    write_row(m, out, token, &sums);
     return 0;
 }

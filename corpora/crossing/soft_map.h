@@ -11,6 +11,8 @@
      tail      the one of exactly its bytes or its role; other texts go to the tail
      first     else the first that the student's tokenizer cuts from it. What follows the last token
                is not known, so of the ways not taken this is an approximation.
+     seen      a better one: the tokens that this text was seen to begin with in the documents
+               (seen.h), each with its share; what `first` says counts as seen once more
    Drawn tokens stay drawn: at depth i each survives with probability p(t_1) .. p(t_i-1), by a
    uniform of (seed, row), so that sums over draws stay unbiased; one that becomes a token of the
    head adds its weight there and leaves the tail. Of the head the head_max heaviest stay.
@@ -21,6 +23,7 @@
 #define RT_SOFT_MAP_H
 
 #include "core/device/soft.h"
+#include "corpora/crossing/seen.h"
 #include "corpora/crossing/vocab_map.h"
 
 RT_BEGIN
@@ -28,6 +31,7 @@ RT_BEGIN
 typedef struct rt_soft_mapper {
     const rt_vocab_map *map;
     rt_unmatched unmatched;
+    rt_seen seen; /* the owner's to fill; what is empty changes nothing */
     rt_soft_config config; /* of the rows that are made */
     /* private: work of one row */
     struct rt_way *way; /* (n_ways) */

@@ -165,7 +165,9 @@ static bool has_text(const rt_vocab_map *m, int32_t id)
 
 rt_unmatched rt_unmatched_named(const char *name)
 {
-    return strcmp(name, "tail") == 0 ? RT_UNMATCHED_TAIL : RT_UNMATCHED_FIRST;
+    return strcmp(name, "tail") == 0    ? RT_UNMATCHED_TAIL
+           : strcmp(name, "first") == 0 ? RT_UNMATCHED_FIRST
+                                        : RT_UNMATCHED_SEEN;
 }
 
 int rt_vocab_map_open(rt_vocab_map *m, const rt_chat *teacher, const rt_chat *student,

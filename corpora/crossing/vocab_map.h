@@ -32,18 +32,19 @@ int rt_pieces_cut(const rt_pieces *p, const char *s, int64_t bytes, rt_ids *ids,
 /* Added and control tokens: never parts of words. */
 bool rt_pieces_special(const rt_pieces *p, int32_t id);
 
-/* What becomes of the probability of a text that is no token of the student's (soft_map.h). */
-typedef enum rt_unmatched { RT_UNMATCHED_FIRST, RT_UNMATCHED_TAIL } rt_unmatched;
+/* What gets the probability of a way not taken (soft_map.h). */
+typedef enum rt_unmatched { RT_UNMATCHED_SEEN, RT_UNMATCHED_FIRST, RT_UNMATCHED_TAIL } rt_unmatched;
 
 /* The options of commands that read archives; S holds an rt_strlist and a char * there. */
 #define RT_CROSSING_OPTIONS(S, teachers, unmatched)                                                \
     OPT_LIST(S, teachers, "teacher-tokenizer", "DIR|GGUF",                                         \
              "whose tokens archives of another vocabulary are in: their texts and targets are "    \
-             "mapped to the student's tokens",                                                     \
+             "mapped to the student's",                                                            \
              RT_OPT_INPUT),                                                                        \
-        OPT_CHOICE(S, unmatched, "unmatched", "first", "first|tail",                               \
-                   "what becomes of the probability of a text that is no token of the student's: " \
-                   "its first token gets it, or the tail")
+        OPT_CHOICE(S, unmatched, "unmatched", "seen", "seen|first|tail",                           \
+                   "what gets the probability of a text that the teacher did not write: the tokens "  \
+                   "that such texts were seen to begin with, the first that it is cut in, or, where " \
+                   "it is none exactly, the tail")
 rt_unmatched rt_unmatched_named(const char *name);
 
 typedef struct rt_vocab_map {
