@@ -97,6 +97,18 @@ static int open_crossings(rt_corpus *c, rt_err *err)
     return 0;
 }
 
+/* The reader has seen that ids are below vocab_size; what is looked up is the tokenizer's. */
+static int check_ids(const rt_crossing *crossing, const char *path, const rt_trace_manifest *m,
+                     rt_err *err)
+{
+    int32_t tokens, same;
+    rt_crossing_sizes(crossing, &tokens, &same);
+    return m->vocab_size <= tokens
+               ? 0
+               : rt_fail(err, "%s: manifest.json: vocab_size %d, but its tokenizer has %d tokens", path,
+                         m->vocab_size, tokens);
+}
+
 /* *crossing: how archive m is read, NULL when it is in the student's own tokens. */
 static int find_crossing(rt_crossing **crossing, rt_corpus *c, const char *path,
                          const rt_trace_manifest *m, rt_err *err)
@@ -111,7 +123,7 @@ static int find_crossing(rt_crossing **crossing, rt_corpus *c, const char *path,
         if (strcmp(m->tokenizer_hash.hex, rt_crossing_fingerprint(c->crossing[i]).hex) == 0)
             *crossing = c->crossing[i];
     if (*crossing)
-        return 0;
+        return check_ids(*crossing, path, m, err);
     if (c->n_crossings)
         return rt_fail(err,
                        "%s: made with a tokenizer (%.8s) that is neither the student's (%.8s) nor "

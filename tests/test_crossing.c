@@ -6,6 +6,7 @@
 #include "corpora/crossing/align.h"
 #include "corpora/crossing/crossing.h"
 #include "core/base/rng.h"
+#include "corpora/corpus.h"
 #include "student/transplant.h"
 #include "tests/suite.h"
 
@@ -667,6 +668,61 @@ START_TEST(documents)
 }
 END_TEST
 
+static void write_archive(const char *path, const rt_chat *teacher, int32_t vocab,
+                          const rt_trace_sample *s)
+{
+    rt_trace_manifest m;
+    rt_trace_writer *w;
+    rt_trace_manifest_init(&m);
+    snprintf(m.teacher, sizeof m.teacher, "t");
+    m.tokenizer_hash = rt_tokenizer_fingerprint(teacher->tokenizer);
+    m.vocab_size = vocab;
+    m.capture = (rt_soft_config){ .head_max = 1 };
+    OK(rt_trace_open_append(&w, path, &m, &err) || rt_trace_append(w, s, &err) ||
+       rt_trace_finish(w, &err) || rt_trace_close(w, &err));
+}
+
+/* Through a corpus; an archive whose ids are beyond the tokenizer that it names is refused. */
+START_TEST(archives)
+{
+    rt_chat teacher, student;
+    rt_trace_sample s;
+    rt_ids ids = { 0 }, spans = { 0 };
+    rt_corpus *c;
+    rt_document doc = { 0 };
+    const char *path = "a.traces", *lies = "b.traces";
+    char *list[] = { "student", "teacher" };
+    make_chat(&teacher, THINKS, "What is it? It is 46 It is 46 and 12 and 12", "teacher");
+    make_chat(&student, PLAIN, "12+34 =46 12+34 =46 is is text text", "student");
+    make_sample(&s, &teacher, &ids, &spans, "12+34", "46");
+    int32_t vocab = rt_tokenizer_vocab(teacher.tokenizer);
+    for (int64_t i = 0; i < s.soft.n; i++)
+        s.soft.entropy[i] = 0;
+    write_archive(path, &teacher, vocab, &s);
+    ids.id[ids.n - 2] = s.soft.id[s.soft.n - 2] = vocab + 3;
+    write_archive(lies, &teacher, vocab + 4, &s);
+    rt_corpus_options o = { .chat = &student, .max_length = 200, .need_soft = true };
+    FAILS(rt_corpus_open(&c, &path, 1, &o, &err), "--teacher-tokenizer TEACHER");
+    o.teachers = (rt_strlist){ .item = list, .n = 1 };
+    FAILS(rt_corpus_open(&c, &path, 1, &o, &err), "neither");
+    o.teachers = (rt_strlist){ .item = list, .n = 2 };
+    FAILS(rt_corpus_open(&c, &lies, 1, &o, &err), "vocab_size");
+    OK(rt_corpus_open(&c, &path, 1, &o, &err));
+    ck_assert_int_eq(rt_corpus_count(c), 1);
+    OK(rt_corpus_get(c, 0, &doc, &err));
+    ck_assert(doc.n_spans == 2 && doc.n == rt_corpus_tokens(c));
+    ck_assert_int_eq(doc.token[doc.n - 1], rt_tokenizer_eos(student.tokenizer));
+    ck_assert_int_eq(rt_document_soft(&doc)->n, doc.n - doc.soft_first);
+    rt_document_free(&doc);
+    rt_corpus_close(c);
+    rt_soft_free(&s.soft);
+    rt_ids_free(&ids);
+    rt_ids_free(&spans);
+    rt_chat_close(&teacher);
+    rt_chat_close(&student);
+}
+END_TEST
+
 /* ---- a model in another vocabulary --------------------------------------------------------------
  */
 
@@ -770,6 +826,7 @@ int main(void)
                                  { targets, 1 },
                                  { draws, 1 },
                                  { documents, RT_COUNT(CROSSINGS) },
+                                 { archives, 1 },
                                  { transplants, 2 } };
     return suite_run("crossing", NULL, tests, RT_COUNT(tests));
 }
