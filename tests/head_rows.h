@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SMALL = 118, LARGE = 151936 };
+enum { SMALL = 118, LARGE = 151936, HUGE_VOCAB = 262144 };
 
 /* The workspace of the head's rows. */
 static inline void dry_head(rt_dev *d, int64_t vocab)
@@ -152,10 +152,10 @@ static inline void sample_rows(rt_dev *d, rt_tensor *token, const rt_tensor *log
     drop_tensor(d, &z), drop_tensor(d, &seed), drop_tensor(d, &index);
 }
 
-/* logits (m, v) are kept */
-static inline rt_capture capture(rt_dev *d, const float *z, int64_t m, int64_t v,
-                                 const rt_soft_config *c, int32_t token, uint64_t seed,
-                                 int32_t first)
+/* logits (m, v) are kept; listed (m, c->listed) or NULL */
+static inline rt_capture capture_listed(rt_dev *d, const float *z, int64_t m, int64_t v,
+                                        const rt_soft_config *c, int32_t token, uint64_t seed,
+                                        int32_t first, const int32_t *listed)
 {
     rt_capture o = new_capture(m, c), there = o;
     rt_tensor logits = rt_tensor_2((void *)(uintptr_t)z, RT_F32, m, v), t = new_i32(m);
@@ -164,17 +164,29 @@ static inline rt_capture capture(rt_dev *d, const float *z, int64_t m, int64_t v
         rt_i32(&t)[r] = token;
     rt_tensor work = put_tensor(d, &logits), tokens = put_tensor(d, &t);
     rt_tensor seeds = put_tensor(d, &n.seed), index = put_tensor(d, &n.index);
+    rt_tensor list = rt_tensor_2((void *)(uintptr_t)listed, RT_I32, m, c->listed), ids = { 0 };
+    if (listed)
+        ids = put_tensor(d, &list);
     rt_tensor *host[CAPTURED], *on[CAPTURED];
     captured(&o, host);
     captured(&there, on);
     for (int i = 0; i < CAPTURED; i++)
         *on[i] = put_tensor(d, host[i]);
-    rt_capture_rows(d, &there, &work, &tokens, &seeds, &index, c, v);
+    rt_capture_rows(d, &there, &work, &tokens, &seeds, &index, listed ? &ids : NULL, c, v);
     for (int i = 0; i < CAPTURED; i++)
         get_tensor(d, host[i], on[i]);
     drop_tensor(d, &work), drop_tensor(d, &tokens), drop_tensor(d, &seeds), drop_tensor(d, &index);
+    if (listed)
+        drop_tensor(d, &ids);
     free(t.data), free_counters(&n);
     return o;
+}
+
+static inline rt_capture capture(rt_dev *d, const float *z, int64_t m, int64_t v,
+                                 const rt_soft_config *c, int32_t token, uint64_t seed,
+                                 int32_t first)
+{
+    return capture_listed(d, z, m, v, c, token, seed, first, NULL);
 }
 
 #endif

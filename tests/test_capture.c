@@ -1,6 +1,7 @@
 /* test_capture.c: soft targets from logits: against f64 for small, large, flat and nearly certain
-   rows; systematic draws, and the reason for them: the mean gradient over draws is the dense
-   gradient. Same bits for threads, instruction sets and batches, of samples too. */
+   rows, with listed ids and without; systematic draws, and the reason for them: the mean gradient
+   over draws is the dense gradient. Same bits for threads, instruction sets and batches, of samples
+   too. */
 #include "tests/head_rows.h"
 #include "tests/suite.h"
 
@@ -24,18 +25,18 @@ static const struct {
     int kind;
     rt_soft_config c;
 } captures[] = {
-    { SMALL, RANDOM, { 16, 0.0f, 0.02f, 2, { 2.0f, 0.5f } } },
-    { SMALL, RANDOM, { 64, 0.05f, 1.0f / RT_SOFT_DRAWS_MAX, 0, { 0 } } },
-    { SMALL, FLAT, { 8, 0.02f, 0.02f, 1, { 3.0f } } },
-    { SMALL, CERTAIN, { 8, 1e-4f, 0.02f, 1, { 2.0f } } },
-    { SMALL, EQUAL, { 5, 0.0f, 1.0f, 1, { 2.0f } } },
-    { SMALL, CLIFF, { 8, 0.0f, 0.02f, 1, { 2.0f } } },
-    { 5, RANDOM, { 64, 0.0f, 0.02f, 0, { 0 } } },
-    { 1, RANDOM, { 4, 0.0f, 0.5f, 0, { 0 } } },
-    { LARGE, RANDOM, { 64, 0.0f, 0.01f, 2, { 2.0f, 1.5f } } },
-    { LARGE, FLAT, { 64, 0.01f, 1.0f / RT_SOFT_DRAWS_MAX, 1, { 2.0f } } },
-    { LARGE, CERTAIN, { 64, 1e-5f, 0.02f, 1, { 2.0f } } },
-    { LARGE, CERTAIN, { 32, 0.0f, 0.02f, 0, { 0 } } },
+    { SMALL, RANDOM, { 16, 0.0f, 0.02f, 2, { 2.0f, 0.5f }, 0 } },
+    { SMALL, RANDOM, { 64, 0.05f, 1.0f / RT_SOFT_DRAWS_MAX, 0, { 0 }, 0 } },
+    { SMALL, FLAT, { 8, 0.02f, 0.02f, 1, { 3.0f }, 0 } },
+    { SMALL, CERTAIN, { 8, 1e-4f, 0.02f, 1, { 2.0f }, 0 } },
+    { SMALL, EQUAL, { 5, 0.0f, 1.0f, 1, { 2.0f }, 0 } },
+    { SMALL, CLIFF, { 8, 0.0f, 0.02f, 1, { 2.0f }, 0 } },
+    { 5, RANDOM, { 64, 0.0f, 0.02f, 0, { 0 }, 0 } },
+    { 1, RANDOM, { 4, 0.0f, 0.5f, 0, { 0 }, 0 } },
+    { LARGE, RANDOM, { 64, 0.0f, 0.01f, 2, { 2.0f, 1.5f }, 0 } },
+    { LARGE, FLAT, { 64, 0.01f, 1.0f / RT_SOFT_DRAWS_MAX, 1, { 2.0f }, 0 } },
+    { LARGE, CERTAIN, { 64, 1e-5f, 0.02f, 1, { 2.0f }, 0 } },
+    { LARGE, CERTAIN, { 32, 0.0f, 0.02f, 0, { 0 }, 0 } },
 };
 
 START_TEST(captures_against_f64)
@@ -100,6 +101,99 @@ START_TEST(captures_against_f64)
     }
     ck_assert_double_lt(fabs(draws - tail / spacing), 1.0 + 1e-4);
     free(hits), free(r), free(p), free(z), free_capture(&o);
+    rt_dev_close(d);
+}
+END_TEST
+
+/* --- ids that are listed ------------------------------------------------------------------------
+ */
+
+static const struct {
+    int64_t v;
+    int kind;
+    rt_soft_config c;
+} listings[] = {
+    { SMALL, RANDOM, { 24, 0.0f, 0.02f, 2, { 2.0f, 0.5f }, 8 } },
+    { SMALL, FLAT, { 12, 0.02f, 0.02f, 0, { 0 }, 8 } },
+    { SMALL, CERTAIN, { 16, 1e-4f, 0.02f, 0, { 0 }, 8 } },
+    { SMALL, CLIFF, { 16, 0.0f, 0.02f, 0, { 0 }, 8 } },
+    { 5, RANDOM, { 9, 0.3f, 0.05f, 0, { 0 }, 8 } },
+    { LARGE, RANDOM, { 64, 0.0f, 0.01f, 1, { 2.0f }, 32 } },
+    { HUGE_VOCAB, RANDOM, { 40, 0.001f, 0.01f, 0, { 0 }, 32 } },
+    { HUGE_VOCAB, FLAT, { 64, 0.01f, 1.0f / RT_SOFT_DRAWS_MAX, 0, { 0 }, 63 } },
+};
+
+/* What another model would list: the first and the last id, some all over the vocabulary, the most
+   probable ones, one of them twice, and places that are empty. */
+static void make_list(int32_t *list, int32_t n, int64_t v, const struct ranked *r)
+{
+    for (int32_t i = 0; i < n; i++)
+        list[i] = i % 4 == 3   ? -1
+                  : i % 4 == 2 ? r[(i / 4) % v].id
+                  : i == 0     ? (int32_t)(v - 1)
+                  : i == 1     ? 0
+                               : (int32_t)(rt_rng_u32(5, RT_RNG_DATA, (uint64_t)i) % (uint64_t)v);
+    if (n > 4)
+        list[4] = list[0];
+}
+
+START_TEST(listed_against_f64)
+{
+    int64_t v = listings[_i].v;
+    const rt_soft_config *c = &listings[_i].c;
+    rt_soft_config own = *c;
+    int32_t list[RT_SOFT_HEAD_MAX];
+    float *z = take(v);
+    double *p = calloc((size_t)v, sizeof *p), tail = 0.0, head = 0.0;
+    bool *taken = calloc((size_t)v, sizeof *taken);
+    rt_dev *d;
+    ck_assert(open_device(&d, NULL, 1));
+    make_logits(z, v, listings[_i].kind);
+    softmax(p, z, v, 1.0);
+    struct ranked *r = rank_all(p, v);
+    make_list(list, c->listed, v, r);
+    rt_capture o = capture_listed(d, z, 1, v, c, 0, 77, 5, list);
+    own.head_max -= c->listed;
+    own.listed = 0;
+    rt_capture alone = capture(d, z, 1, v, &own, 0, 77, 5);
+
+    /* its own head is the one it has alone; then what was listed and is not in it, in that order */
+    int32_t n = rt_i32(&o.head_n)[0], before = rt_i32(&alone.head_n)[0], at = 0;
+    for (; at < before; at++) {
+        ck_assert_int_eq(rt_i32(&o.head_id)[at], rt_i32(&alone.head_id)[at]);
+        ck_assert(rt_f32(&o.head_logp)[at] == rt_f32(&alone.head_logp)[at]);
+        taken[rt_i32(&o.head_id)[at]] = true;
+    }
+    for (int32_t i = 0; i < c->listed; i++)
+        if (list[i] >= 0 && !taken[list[i]]) {
+            ck_assert_int_lt(at, n);
+            ck_assert_int_eq(rt_i32(&o.head_id)[at++], list[i]);
+            taken[list[i]] = true;
+        }
+    ck_assert_int_eq(at, n);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t id = rt_i32(&o.head_id)[i];
+        double want = ((double)z[id] - (double)z[r[0].id]) + log(r[0].p); /* p may underflow */
+        ck_assert_double_eq_tol((double)rt_f32(&o.head_logp)[i], want, 3e-7 * fmax(10, -want));
+        head += exp((double)rt_f32(&o.head_logp)[i]);
+    }
+    for (int64_t i = v - 1; i >= 0; i--)
+        tail += taken[r[i].id] ? 0.0 : r[i].p;
+    double got = (double)rt_f32(&o.tail)[0];
+    if (tail > 1e-37)
+        ck_assert_double_eq_tol(got, log(tail), 5e-6);
+    else
+        ck_assert(got == -INFINITY);
+    ck_assert_double_eq_tol(head + exp(got), 1.0, 1e-6);
+    ck_assert(rt_f32(&o.entropy)[0] == rt_f32(&alone.entropy)[0]);
+
+    int32_t draws = rt_i32(&o.draw_n)[0];
+    for (int32_t i = 0; i < draws; i++) {
+        int32_t id = rt_i32(&o.draw_id)[i];
+        ck_assert(!taken[id] && (i == 0 || id >= rt_i32(&o.draw_id)[i - 1]));
+    }
+    ck_assert_double_lt(fabs(draws - tail / (double)c->tail_spacing), 1.0 + 1e-4);
+    free(taken), free(r), free(p), free(z), free_capture(&o), free_capture(&alone);
     rt_dev_close(d);
 }
 END_TEST
@@ -197,7 +291,7 @@ static double largest_z(const float *x, int64_t m, int64_t v, const double *want
 START_TEST(mean_gradient_is_dense)
 {
     enum { M = 6000 };
-    rt_soft_config c = { 6, 0.0f, 0.05f, 0, { 0 } };
+    rt_soft_config c = { 6, 0.0f, 0.05f, 0, { 0 }, 0 };
     float z[SMALL], q[SMALL], *all = take((int64_t)M * SMALL);
     double p[SMALL], student[SMALL], want[SMALL], kl = 0.0, mean_kl = 0.0, mean_hits[SMALL];
     double least_hits[SMALL], least[SMALL];
@@ -282,7 +376,7 @@ START_TEST(divergences_vanish_at_the_teacher)
         { .jsd = 1.0f, .jsd_beta = 0.4f, .temperature = 1.0f },
     };
     float z[SMALL], q[SMALL], gradient;
-    rt_soft_config c = { 6, 0.0f, 0.0f, 0, { 0 } };
+    rt_soft_config c = { 6, 0.0f, 0.0f, 0, { 0 }, 0 };
     rt_dev *d;
     ck_assert(open_device(&d, NULL, 1));
     for (int kind = RANDOM; kind <= CLIFF; kind++) {
@@ -305,12 +399,57 @@ START_TEST(divergences_vanish_at_the_teacher)
 }
 END_TEST
 
+/* A student whose mass lies where the teacher's head does not look: reverse KL, JSD and skewed KL on
+   head and tail are far off; with the student's ids listed they are those over all ids. */
+START_TEST(divergences_where_the_student_is)
+{
+    static const rt_loss_spec specs[] = {
+        { .reverse = 1.0f, .temperature = 1.0f },
+        { .jsd = 1.0f, .jsd_beta = 0.5f, .temperature = 1.0f },
+        { .skew_reverse = 1.0f, .skew_alpha = 0.1f, .temperature = 1.0f },
+        { .skew = 1.0f, .skew_alpha = 0.1f, .temperature = 1.0f },
+    };
+    float z[SMALL], q[SMALL], unused;
+    double p[SMALL], s[SMALL], want = 0.0;
+    rt_soft_config own = { 6, 0.0f, 0.0f, 0, { 0 }, 0 }, listed = { 14, 0.0f, 0.0f, 0, { 0 }, 8 };
+    int32_t list[8];
+    rt_dev *d;
+    ck_assert(open_device(&d, NULL, 1));
+    make_logits(z, SMALL, RANDOM);
+    for (int i = 0; i < SMALL; i++)
+        q[i] = 12.0f * bell(77, (uint64_t)i);
+    softmax(p, z, SMALL, 1.0);
+    softmax(s, q, SMALL, 1.0);
+    struct ranked *r = rank_all(s, SMALL);
+    for (int i = 0; i < 8; i++)
+        list[i] = r[i].id;
+    for (int i = 0; i < SMALL; i++) {
+        double m = 0.5 * p[i] + 0.5 * s[i];
+        want += _i == 0   ? s[i] * log(s[i] / p[i])
+                : _i == 1 ? 0.5 * p[i] * log(p[i] / m) + 0.5 * s[i] * log(s[i] / m)
+                : _i == 2 ? s[i] * log(s[i] / (0.1 * s[i] + 0.9 * p[i]))
+                          : p[i] * log(p[i] / (0.1 * p[i] + 0.9 * s[i]));
+    }
+    rt_capture with = capture_listed(d, z, 1, SMALL, &listed, 0, 1, 1, list);
+    rt_capture without = capture(d, z, 1, SMALL, &own, 0, 1, 1);
+    rt_targets t_with = targets_of(&with, 1, -1), t_without = targets_of(&without, 1, -1);
+    double got = (double)head_loss(d, &unused, q, SMALL, &t_with, &specs[_i]);
+    double blind = (double)head_loss(d, &unused, q, SMALL, &t_without, &specs[_i]);
+    ck_assert_msg(fabs(got - want) < 0.02 * want && fabs(blind - want) > 5 * fabs(got - want),
+                  "divergence %d: %.4f over all ids, %.4f with the student's, %.4f without", _i, want,
+                  got, blind);
+    free_capture(&with), free_capture(&without), free_targets(&t_with), free_targets(&t_without);
+    free(r);
+    rt_dev_close(d);
+}
+END_TEST
+
 /* A tail of 1e-7 on both sides: its ids' gradient is q_j (r - G), relatively exact. */
 START_TEST(light_tail_keeps_its_gradient)
 {
     float z[SMALL], q[SMALL];
     double p[SMALL], s[SMALL], p_tail = 0.0, q_tail = 0.0, got = 0.0;
-    rt_soft_config c = { 3, 0.0f, 0.0f, 0, { 0 } };
+    rt_soft_config c = { 3, 0.0f, 0.0f, 0, { 0 }, 0 };
     rt_loss_spec bucket = { .bucket = 1.0f, .temperature = 1.0f };
     rt_dev *d;
     rt_tensor stats;
@@ -368,7 +507,8 @@ START_TEST(same_bits)
 {
     enum { M = 40, V = 1711 };
     static const char *const isas[] = { "scalar", "avx2", "avx512" };
-    rt_soft_config c = { 24, 0.1f, 0.01f, 2, { 2.0f, 0.7f } };
+    rt_soft_config c = { 28, 0.1f, 0.01f, 2, { 2.0f, 0.7f }, 4 };
+    int32_t list[4 * M];
     rt_sampling s = { 0.9f, 0.8f, 300, 0 };
     float *z = take((int64_t)M * V);
     rt_capture first = { 0 };
@@ -376,6 +516,8 @@ START_TEST(same_bits)
     rt_dev *d;
     for (int64_t i = 0; i < (int64_t)M * V; i++)
         z[i] = (float)(i / V % 9) * bell(21, (uint64_t)i);
+    for (int i = 0; i < 4 * M; i++)
+        list[i] = (int32_t)(rt_rng_u32(6, RT_RNG_DATA, (uint64_t)i) % V);
     for (int i = 0; i < RT_COUNT(isas); i++)
         for (int threads = 1; threads <= 3; threads++) {
             if (!open_device(&d, isas[i], threads))
@@ -383,7 +525,7 @@ START_TEST(same_bits)
             rt_tensor logits = rt_tensor_2(z, RT_F32, M, V), t = new_i32(M);
             struct counters n = new_counters(M, 33, 100);
             sample_rows(d, &t, &logits, &n, &s, V);
-            rt_capture o = capture(d, z, M, V, &c, 17, 33, 100);
+            rt_capture o = capture_listed(d, z, M, V, &c, 17, 33, 100, list);
             if (!token.data) {
                 token = t, first = o;
             } else {
@@ -397,7 +539,8 @@ START_TEST(same_bits)
                 struct counters at = new_counters(1, 33, 100 + (int32_t)r);
                 sample_rows(d, &one, &row, &at, &s, V);
                 ck_assert_int_eq(alone, rt_i32(&token)[r]);
-                o = capture(d, z + r * V, 1, V, &c, 17, 33, 100 + (int32_t)r);
+                o = capture_listed(d, z + r * V, 1, V, &c, 17, 33, 100 + (int32_t)r,
+                                   list + 4 * r);
                 check_capture(&first, &o, r, 1);
                 free_capture(&o), free_counters(&at);
             }
@@ -411,8 +554,10 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = { { captures_against_f64, RT_COUNT(captures) },
+                                 { listed_against_f64, RT_COUNT(listings) },
                                  { mean_gradient_is_dense, 2 },
                                  { divergences_vanish_at_the_teacher, 3 },
+                                 { divergences_where_the_student_is, 4 },
                                  { light_tail_keeps_its_gradient, 1 },
                                  { same_bits, 1 } };
     return suite_run("capture", NULL, tests, RT_COUNT(tests));

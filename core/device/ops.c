@@ -630,8 +630,8 @@ void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_te
 }
 
 void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token,
-                     const rt_tensor *seed, const rt_tensor *index, const rt_soft_config *c,
-                     int64_t vocab)
+                     const rt_tensor *seed, const rt_tensor *index, const rt_tensor *listed,
+                     const rt_soft_config *c, int64_t vocab)
 {
     const char *op = "capture";
     int64_t m = logits->dim[0];
@@ -640,6 +640,9 @@ void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_ten
          token, seed, index);
     NEED(op, vocab > 0 && vocab <= logits->dim[1] && vocab <= RT_VOCAB_MAX, logits);
     NEED(op, c->head_max >= 1 && c->head_max <= RT_SOFT_HEAD_MAX && c->head_floor >= 0.0f, logits);
+    NEED(op, c->listed >= 0 && c->listed < c->head_max && !listed == !c->listed, logits);
+    if (listed)
+        NEED(op, i32_nk(listed, m, c->listed), listed);
     NEED(op, c->tail_spacing == 0.0f || c->tail_spacing >= 1.0f / RT_SOFT_DRAWS_MAX, logits);
     NEED(op, c->n_temperatures >= 0 && c->n_temperatures <= RT_SOFT_TEMPERATURES_MAX, logits);
     NEED(op, i32_n(&out->head_n, m) && i32_nk(&out->head_id, m, c->head_max), &out->head_n,
@@ -657,7 +660,7 @@ void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_ten
         NEED(op, f32_nk(&out->logz, m, c->n_temperatures), &out->logz);
     rt_cost_head(d, vocab);
     MOVES(d, logits);
-    RUN(d, capture_rows, out, logits, token, seed, index, c, vocab);
+    RUN(d, capture_rows, out, logits, token, seed, index, listed, c, vocab);
 }
 
 void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q,

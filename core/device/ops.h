@@ -130,7 +130,8 @@ enum rt_loss_column { /* of the (M, RT_LOSS_COLUMNS) statistics, all unweighted 
 /* What capture leaves for M rows; fixed strides so that no size depends on data. */
 typedef struct rt_capture {
     rt_tensor head_n;    /* (M) i32 */
-    rt_tensor head_id;   /* (M, head_max) i32, descending probability, lowest id first on ties */
+    rt_tensor head_id;   /* (M, head_max) i32, descending probability, lowest id first on ties; then
+                            the listed ones that are not among them, as they were listed */
     rt_tensor head_logp; /* (M, head_max) f32 */
     rt_tensor tail;      /* (M) f32 log mass outside the head, summed over the complement */
     rt_tensor draw_n;    /* (M) i32 */
@@ -297,10 +298,12 @@ void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t
 void rt_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, const rt_tensor *seed,
                const rt_tensor *index, const rt_sampling *s, int64_t vocab);
 /* Soft targets of M rows; token(M) is what followed, -1 = unknown (taken = 0). Tail offset
-   u = rt_rng_uniform(seed, RT_RNG_TAIL, index). logits are clobbered. */
+   u = rt_rng_uniform(seed, RT_RNG_TAIL, index). logits are clobbered. listed (M, c->listed) i32: ids
+   that the head holds beside its own c->head_max - c->listed, repeats and -1 allowed; NULL when
+   c->listed is 0. */
 void rt_capture_rows(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token,
-                     const rt_tensor *seed, const rt_tensor *index, const rt_soft_config *c,
-                     int64_t vocab);
+                     const rt_tensor *seed, const rt_tensor *index, const rt_tensor *listed,
+                     const rt_soft_config *c, int64_t vocab);
 /* kl(M) = KL(p || q) of two sets of logits over [0, vocab); agree(M) 1 when the argmax is equal */
 void rt_kl_rows(rt_dev *d, rt_tensor *kl, rt_tensor *agree, const rt_tensor *p, const rt_tensor *q,
                 int64_t vocab);

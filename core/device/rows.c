@@ -328,11 +328,21 @@ static void run_sample(rt_dev *d, rt_tensor *token, const rt_tensor *logits, con
 }
 
 static void run_capture(rt_dev *d, rt_capture *out, rt_tensor *logits, const rt_tensor *token,
-                        const rt_tensor *seed, const rt_tensor *index, const rt_soft_config *c,
-                        int64_t vocab)
+                        const rt_tensor *seed, const rt_tensor *index, const rt_tensor *listed,
+                        const rt_soft_config *c, int64_t vocab)
 {
-    struct rt_args_capture a = { *out, *logits, *token, *seed, *index, *c, vocab };
+    struct rt_args_capture a = { .out = *out,
+                                 .logits = *logits,
+                                 .token = *token,
+                                 .seed = *seed,
+                                 .index = *index,
+                                 .config = *c,
+                                 .vocab = vocab };
     check_range(d, "capture token", token, -1, vocab);
+    if (listed) {
+        a.listed = *listed;
+        check_range(d, "capture listed id", listed, -1, vocab);
+    }
     RUN(d, capture, &a, logits->dim[0], (EXP_COST + 2) * vocab);
 }
 

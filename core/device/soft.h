@@ -3,7 +3,8 @@
 
    One row describes one next-token distribution p over V at T = 1:
      exact head   the most probable tokens, absolute log-probabilities. It stops at `head_max` tokens
-                  or as soon as the mass left over is below `head_floor`.
+                  or as soon as the mass left over is below `head_floor`. Beside them may stand ids that
+                  the caller lists, exact too: those that a student finds probable.
      exact tail   log of the mass outside the head, summed over the complement (never 1 - sum).
      drawn tail   systematic sampling of the tail: with one uniform u a row, the points (k + u) * spacing,
                   k = 0, 1, ..., are dropped on the tail's cumulative mass (ids ascending). Each hit
@@ -20,11 +21,12 @@ RT_BEGIN
 enum { RT_SOFT_HEAD_MAX = 64, RT_SOFT_TEMPERATURES_MAX = 4, RT_SOFT_DRAWS_MAX = 256 };
 
 typedef struct rt_soft_config {
-    int32_t head_max;     /* 1 .. RT_SOFT_HEAD_MAX */
+    int32_t head_max;     /* 1 .. RT_SOFT_HEAD_MAX, listed ones included */
     float head_floor;     /* >= 0: the head stops once the mass left is below this */
     float tail_spacing;   /* mass a draw stands for; 0 = no draws; else 1/RT_SOFT_DRAWS_MAX .. 1 */
     int32_t n_temperatures;
     float temperature[RT_SOFT_TEMPERATURES_MAX]; /* log Z kept for each: log sum_j p_j^(1/T) */
+    int32_t listed; /* of head_max, so many are for ids that the caller lists; below head_max */
 } rt_soft_config;
 
 /* n rows of soft targets on the host, items in CSR form. Row r owns items offset[r] .. offset[r+1]:

@@ -53,6 +53,7 @@ static void plan_host(void *ctx, rt_arena *a)
     b->host_token = rt_arena_take(a, name, rows);
     b->host_seed = rt_arena_take(a, name, 2 * rows);
     b->host_index = rt_arena_take(a, name, rows);
+    b->host_listed = rt_arena_take(a, name, rows * b->cfg.listed);
     if (b->cfg.head_max)
         b->here = rt_arena_take(a, name, rt_ceil_div(b->waiting, b->rows) * block_bytes(b));
 }
@@ -64,6 +65,7 @@ static void plan_device(void *ctx, rt_arena *a)
     b->token = rt_plan_1(a, name, RT_I32, b->rows);
     b->seed = rt_plan_2(a, name, RT_I32, b->rows, 2);
     b->index = rt_plan_1(a, name, RT_I32, b->rows);
+    b->listed = rt_plan_2(a, name, RT_I32, b->rows, b->cfg.listed);
     if (b->cfg.head_max)
         b->there = rt_arena_take(a, name, block_bytes(b));
 }
@@ -84,9 +86,11 @@ void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens)
 {
     if (n > b->rows)
         rt_bug("capture of %lld rows, planned for %lld", (long long)n, (long long)b->rows);
-    b->token.dim[0] = b->seed.dim[0] = b->index.dim[0] = n;
+    b->token.dim[0] = b->seed.dim[0] = b->index.dim[0] = b->listed.dim[0] = n;
     rt_put(d, b->seed.data, b->host_seed, 8 * n);
     rt_put(d, b->index.data, b->host_index, 4 * n);
+    if (b->cfg.listed)
+        rt_put(d, b->listed.data, b->host_listed, 4 * n * b->cfg.listed);
     if (tokens)
         rt_put(d, b->token.data, b->host_token, 4 * n);
 }
@@ -98,9 +102,19 @@ void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t
         rt_bug("capture of %lld rows after %lld: planned are chunks of %lld, %lld rows together",
                (long long)n, (long long)b->n, (long long)b->rows, (long long)b->waiting);
     int64_t bytes = lay_out(b, &out, n, b->there);
-    rt_capture_rows(d, &out, logits, &b->token, &b->seed, &b->index, &b->cfg, vocab);
+    rt_capture_rows(d, &out, logits, &b->token, &b->seed, &b->index,
+                    b->cfg.listed ? &b->listed : NULL, &b->cfg, vocab);
     rt_download(d, b->here ? b->here + b->n / b->rows * block_bytes(b) : NULL, b->there, bytes);
     b->n += n;
+}
+
+void rt_capture_set_listed(rt_capture_buffers *b, int64_t i, const rt_soft *s, int64_t row)
+{
+    int32_t *to = b->host_listed + i * b->cfg.listed, n = s ? s->head_n[row] : 0;
+    if (n > b->cfg.listed)
+        rt_bug("capture of a row with %d listed ids, planned for %d", n, b->cfg.listed);
+    for (int32_t j = 0; j < b->cfg.listed; j++)
+        to[j] = j < n ? s->id[s->offset[row] + j] : -1;
 }
 
 void rt_capture_clear(rt_capture_buffers *b) { b->n = 0; }

@@ -17,6 +17,8 @@ typedef struct rt_capture_buffers {
     rt_tensor token, seed, index;    /* (M) i32, (M,2) i32, (M) i32 */
     int32_t *host_seed, *host_index; /* (M,2) (M), filled by the caller */
     int32_t *host_token;             /* (M) */
+    rt_tensor listed;                /* (M, cfg.listed) i32 */
+    int32_t *host_listed;            /* filled by rt_capture_set_listed */
     uint8_t *there, *here;           /* the block of a chunk on the device; of all chunks here */
     rt_arena device, host;
 } rt_capture_buffers;
@@ -26,7 +28,8 @@ typedef struct rt_capture_buffers {
 void rt_capture_plan(rt_capture_buffers *b, rt_arenas *l, const rt_soft_config *cfg, int64_t rows,
                      int64_t waiting);
 
-/* Put n seeds and indices (and tokens when they are given rather than drawn) on the device. */
+/* Put n seeds and indices (and tokens when they are given rather than drawn, and listed ids where
+   there are some) on the device. */
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens);
 /* Capture n more rows of logits (clobbered) against b->token: a whole chunk, or the last one before
    rt_capture_clear. They are here after the next rt_sync, until rt_capture_clear: */
@@ -36,6 +39,9 @@ bool rt_capture_finite(const rt_capture_buffers *b);
 void rt_capture_clear(rt_capture_buffers *b);
 /* Append captured row i to s. */
 void rt_capture_append(const rt_capture_buffers *b, int64_t i, rt_soft *s);
+
+/* What is listed for row i of the next upload: the ids of the head of a row of s; s NULL: none. */
+void rt_capture_set_listed(rt_capture_buffers *b, int64_t i, const rt_soft *s, int64_t row);
 
 static inline void rt_capture_set_seed(rt_capture_buffers *b, int64_t i, uint64_t seed,
                                        int64_t index)

@@ -2,6 +2,9 @@
    logits pass by: the exact head, the exact mass outside it, systematic draws from the tail,
    entropy, log Z at other temperatures, the log-probability of the token that followed.
 
+   Ids that are listed (of another model's head, say) are taken out of what the head leaves in the same
+   way, so head, listed ids and tail are a partition, too.
+
    One pass takes the largest logit of every chunk of the row, one the exponentials' sums. A head
    item is the best of the chunks' best; it is taken out of its chunk, whose sum is then made anew,
    so what is left over is always a sum over the complement. Draws read only chunks that a point
@@ -14,6 +17,7 @@
 struct rt_args_capture {
     rt_capture out;
     rt_tensor logits, token, seed, index; /* (M, >= V) (M) (M,2) (M) */
+    rt_tensor listed;                     /* (M, config.listed), -1 = none */
     rt_soft_config config;
     int64_t vocab;
 };
@@ -25,11 +29,33 @@ struct capture_row {
     float max, log_mass;
 };
 
+/* Takes an id out of its chunk; returns the mass of what is left in all. */
+TEAM_FN float capture_take(struct capture_row *r, int64_t id, int32_t *head_id, float *head_logp)
+{
+    int64_t chunk = id / r->width, start = chunk * r->width;
+    int64_t len = rt_min(r->width, r->vocab - start);
+    team_sync();
+    if (team_rank() == 0) {
+        *head_id = (int32_t)id;
+        *head_logp = (r->z[id] - r->max) - r->log_mass;
+        r->z[id] = -INFINITY;
+    }
+    team_sync();
+    float best = team_max(r->z + start, len);
+    float part = team_exp_row(NULL, r->z + start, len, r->max, 1.0f).mass;
+    if (team_rank() == 0) {
+        r->best[chunk] = best;
+        r->part[chunk] = part;
+    }
+    team_sync();
+    return team_sum(r->part, r->chunks);
+}
+
 /* Moves the most probable ids into the head; returns their number, *left = mass of the others. */
 TEAM_FN int64_t capture_head(struct capture_row *r, const rt_soft_config *c, float mass,
                              int32_t *head_id, float *head_logp, float *left)
 {
-    int64_t n = 0, most = rt_min(c->head_max, r->vocab);
+    int64_t n = 0, most = rt_min(c->head_max - c->listed, r->vocab);
     *left = mass;
     while (n < most && (n == 0 || *left >= c->head_floor * mass) && *left > 0.0f) {
         float top = team_max(r->best, r->chunks);
@@ -37,22 +63,25 @@ TEAM_FN int64_t capture_head(struct capture_row *r, const rt_soft_config *c, flo
         if (chunk == r->chunks)
             break; /* only NaN is not found */
         int64_t len = rt_min(r->width, r->vocab - start), at = team_find(r->z + start, len, top);
-        team_sync();
-        if (team_rank() == 0) {
-            head_id[n] = (int32_t)(start + at);
-            head_logp[n] = (top - r->max) - r->log_mass;
-            r->z[start + at] = -INFINITY;
-        }
+        *left = capture_take(r, start + at, head_id + n, head_logp + n);
         n++;
-        team_sync();
-        float best = team_max(r->z + start, len);
-        float part = team_exp_row(NULL, r->z + start, len, r->max, 1.0f).mass;
-        if (team_rank() == 0) {
-            r->best[chunk] = best;
-            r->part[chunk] = part;
-        }
-        team_sync();
-        *left = team_sum(r->part, r->chunks);
+    }
+    return n;
+}
+
+/* Moves those of the listed ids that are not there yet behind the n of the head; returns how many
+   there are then. An id of probability 0 stays where it is: in the tail. */
+TEAM_FN int64_t capture_listed(struct capture_row *r, const rt_tensor *listed, int64_t unit,
+                               int64_t n, int32_t *head_id, float *head_logp, float *left)
+{
+    const int32_t *list = team_i32(listed) + unit * listed->dim[1];
+    for (int64_t i = 0; i < listed->dim[1]; i++) {
+        int32_t id = list[i];
+        bool out = id < 0 || r->z[id] == -INFINITY; /* of all threads, before one of them takes it */
+        if (out)
+            continue;
+        *left = capture_take(r, id, head_id + n, head_logp + n);
+        n++;
     }
     return n;
 }
@@ -185,6 +214,10 @@ TEAM_FN void rt_capture_unit(const struct rt_args_capture *a, int64_t unit, floa
     float left;
     n_head = capture_head(&r, config, total, team_i32(&a->out.head_id) + unit * ld,
                           team_row(&a->out.head_logp, unit, ld), &left);
+    if (config->listed > 0)
+        n_head = capture_listed(&r, &a->listed, unit, n_head,
+                                team_i32(&a->out.head_id) + unit * ld,
+                                team_row(&a->out.head_logp, unit, ld), &left);
     if (config->tail_spacing > 0.0f && left > 0.0f) {
         double u = (double)rt_rng_uniform(team_seed(&a->seed, unit), RT_RNG_TAIL,
                                           (uint64_t)(uint32_t)team_i32(&a->index)[unit]);

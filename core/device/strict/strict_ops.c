@@ -227,8 +227,8 @@ LATE(combine_backward, OUT(dys), OUT(dweight), IN(dy), IN(ys), IN(slot), IN(weig
 LATE(loss, OUT(stats), ADD(logits), TARGETS(t), P(rt_loss_spec, spec), V(int64_t, vocab),
      V(float, scale), V(bool, gradient))
 LATE(sample, OUT(token), IN(logits), IN(seed), IN(index), P(rt_sampling, s), V(int64_t, vocab))
-LATE(capture_rows, CAPTURED(out), ADD(logits), IN(token), IN(seed), IN(index), P(rt_soft_config, c),
-     V(int64_t, vocab))
+LATE(capture_rows, CAPTURED(out), ADD(logits), IN(token), IN(seed), IN(index), IN(listed),
+     P(rt_soft_config, c), V(int64_t, vocab))
 LATE(kl_rows, OUT(kl), OUT(agree), IN(p), IN(q), V(int64_t, vocab))
 LATE(sumsq, OUT(partial), IN(g))
 LATE(adamw_step, ADD(w), ADD(m), ADD(v), IN(g), P(rt_adamw, h))
