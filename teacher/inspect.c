@@ -248,18 +248,25 @@ static void put_manifest(cJSON *json, const rt_trace_manifest *m)
         const char *name, *text;
     } texts[] = { { "mode", m->mode },
                   { "teacher", m->teacher },
+                  { "sampler", m->sampler },
+                  { "sampler_hash", m->sampler_hash.hex },
                   { "precision", m->precision },
                   { "licence", m->licence },
                   { "config_hash", m->config_hash.hex },
                   { "weights_hash", m->weights_hash.hex[0] ? m->weights_hash.hex : "not read" },
                   { "tokenizer_hash", m->tokenizer_hash.hex },
                   { "template_hash", m->template_hash.hex },
-                  { "prompts_hash", m->prompts_hash.hex } };
+                  { "prompts_hash", m->prompts_hash.hex },
+                  { "listed_hash", m->listed_hash.hex } };
     for (int i = 0; i < RT_COUNT(texts); i++)
         if (texts[i].text[0])
             rt_json_put_str(json, texts[i].name, texts[i].text);
     rt_json_put_i64(json, "vocabulary", m->vocab_size);
     rt_json_put_i64(json, "head_max", m->capture.head_max);
+    if (m->capture.listed)
+        rt_json_put_i64(json, "listed", m->capture.listed);
+    if (m->sampler_step)
+        rt_json_put_i64(json, "sampler_step", m->sampler_step);
     rt_json_put_num(json, "head_floor", (double)m->capture.head_floor);
     rt_json_put_num(json, "tail_spacing", (double)m->capture.tail_spacing);
     if (strcmp(m->mode, "sample") == 0) {

@@ -391,7 +391,7 @@ static int write_archive(sampler *s, rt_err *err)
 {
     bool fresh = !rt_path_exists(s->o->a.out);
     if (fill_manifest(s, err) || (fresh && plan_once(s, err)) ||
-        rt_teacher_identity(&s->manifest, &s->teacher, err) || (fresh && read_teacher(s, err)) ||
+        rt_teacher_identity(&s->manifest.weights_hash, &s->teacher, err) || (fresh && read_teacher(s, err)) ||
         rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_sample, s, err))
         return -1;
     if (s->turned)

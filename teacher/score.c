@@ -1,6 +1,8 @@
 /* score.c: the command `retort score`: a teacher's soft targets for tokens that are given: training
    pairs, documents, or the samples of another archive, whose texts, ids and verdicts are kept. One
-   forward pass over whole sequences, no cache; targets at the positions to be learned.
+   forward pass over whole sequences, no cache; targets at the positions to be learned. With
+   --student, that model runs over the same texts, and the teacher says of its most probable tokens
+   too how probable they are.
    A text's targets do not depend on what is scored beside it, and texts are written in plan order,
    so a killed run ends in the same bytes as one that was not. With --memory, weights are read as
    they are needed, and the rows of a pass are as many as that allows. Refuses: choosing what to
@@ -17,6 +19,11 @@ static const rt_option options[] = {
     OPT_NEED_LIST(O, data, "data", "FILE|A.traces",
                   "JSONL of pairs, messages or texts (may repeat), or one archive", RT_OPT_INPUT),
     RT_TURNS_OPTION(O, turns),
+    OPT_STR(O, listed, "student", NULL, "DIR|GGUF",
+            "keep the teacher's exact probability of what this model finds probable too: reverse, "
+            "jsd and skew losses need it there", RT_OPT_INPUT_NAMED),
+    OPT_INT(O, listed_top, "student-top", "16", 1, RT_SOFT_HEAD_MAX - 1,
+            "tokens of --student's at a position, at most; fewer where --head-floor is reached"),
     RT_ARCHIVE_OPTIONS(O),
     OPT_INT(O, pass_tokens, "pass-tokens", "0", 0, 1e9,
             "tokens of one pass over the weights; 0 = 4096, or what --memory has room for",
@@ -109,11 +116,37 @@ static int hash_samples(const rt_scorer *s, rt_hash *hash, rt_err *err)
     return bad;
 }
 
+/* What is captured, of a manifest otherwise as rt_archive_settings has it. */
+static int settle_capture(rt_scorer *s, rt_err *err)
+{
+    rt_soft_config *c = &s->manifest.capture;
+    if (rt_archive_settings(&s->manifest, &s->o->a, err))
+        return -1;
+    if (!s->o->listed)
+        return 0;
+    c->listed = (int32_t)s->o->listed_top;
+    c->head_max += c->listed;
+    return c->head_max <= RT_SOFT_HEAD_MAX
+               ? 0
+               : rt_usage(err, "--head-max %lld and --student-top %lld: at most %d tokens together",
+                          (long long)s->o->a.head_max, (long long)s->o->listed_top,
+                          RT_SOFT_HEAD_MAX);
+}
+
+/* Who wrote the text of an archive. */
+static void name_sampler(rt_trace_manifest *m, const rt_trace_manifest *from)
+{
+    bool sampled = strcmp(from->mode, "sample") == 0;
+    memcpy(m->sampler, sampled ? from->teacher : from->sampler, sizeof m->sampler);
+    m->sampler_hash = sampled ? from->weights_hash : from->sampler_hash;
+    m->sampler_step = sampled ? 0 : from->sampler_step;
+}
+
 static int fill_manifest(rt_scorer *s, rt_err *err)
 {
     rt_trace_manifest *m = &s->manifest;
     s->teacher.unread = !s->o->a.identity;
-    if (rt_teacher_manifest(m, &s->teacher, "score", err) || rt_archive_settings(m, &s->o->a, err))
+    if (rt_teacher_manifest(m, &s->teacher, "score", err) || settle_capture(s, err))
         return -1;
     m->planned = s->count;
     m->prompts_hash = s->work.hash;
@@ -136,6 +169,7 @@ static int fill_manifest(rt_scorer *s, rt_err *err)
     memcpy(m->stop, from->stop, sizeof m->stop);
     m->samples_per_prompt = from->samples_per_prompt;
     m->max_tokens = from->max_tokens;
+    name_sampler(m, from);
     if (!m->licence[0])
         memcpy(m->licence, from->licence, sizeof m->licence);
     return hash_samples(s, &m->prompts_hash, err);
@@ -313,7 +347,9 @@ static int write_archive(rt_scorer *s, rt_err *err)
     s->pass_path = pass_path(s->o->a.out);
     bool fresh = !rt_path_exists(s->o->a.out);
     if ((fresh && rt_scorer_plan(s, true, err)) ||
-        rt_teacher_identity(&s->manifest, &s->teacher, err) || (fresh && rt_scorer_place(s, err)) ||
+        rt_teacher_identity(&s->manifest.weights_hash, &s->teacher, err) ||
+        (s->lister.path && rt_teacher_identity(&s->manifest.listed_hash, &s->lister, err)) ||
+        (fresh && rt_scorer_place(s, err)) ||
         rt_trace_open_extend(&s->writer, s->o->a.out, &s->manifest, place_text, s, err))
         return -1;
     bool done = finished(s);
@@ -333,13 +369,34 @@ static void close_scorer(rt_scorer *s)
     free(s->pass_path);
     rt_trace_reader_close(s->archive);
     rt_work_free(&s->work);
+    rt_teacher_close(&s->lister);
     rt_teacher_close(&s->teacher);
+}
+
+/* The model whose ids are listed: they must mean what the teacher's mean. */
+static int open_lister(rt_scorer *s, const rt_needs *plan, rt_err *err)
+{
+    if (!s->o->listed)
+        return 0;
+    if (rt_teacher_open_beside(&s->lister, s->o->listed, s->teacher.dev, plan, err))
+        return -1;
+    s->lister.unread = !s->o->a.identity;
+    rt_hash ours = rt_tokenizer_fingerprint(s->teacher.chat.tokenizer);
+    rt_hash its = rt_tokenizer_fingerprint(s->lister.chat.tokenizer);
+    if (strcmp(ours.hex, its.hex))
+        return rt_fail(err,
+                       "--student %s: has another tokenizer (%.8s, the teacher has %.8s): its tokens "
+                       "mean nothing to this teacher",
+                       s->o->listed, its.hex, ours.hex);
+    s->teacher.positions = rt_min(s->teacher.positions, s->lister.positions);
+    return 0;
 }
 
 static int open_scorer(rt_scorer *s, const rt_needs *plan, rt_err *err)
 {
     return rt_teacher_open(&s->teacher, s->o->a.teacher, &s->o->a.device, plan, err) ||
-                   rt_chat_set(&s->teacher.chat, &s->o->a.set, err) || open_data(s, plan, err)
+                   rt_chat_set(&s->teacher.chat, &s->o->a.set, err) ||
+                   open_lister(s, plan, err) || open_data(s, plan, err)
                ? -1
                : 0;
 }
@@ -356,15 +413,15 @@ static int plan_score(void *values, rt_needs *p, rt_err *err)
 {
     rt_scorer s = { .o = values };
     rt_trace_manifest_init(&s.manifest);
-    int bad = open_scorer(&s, p, err) || rt_archive_settings(&s.manifest, &s.o->a, err);
+    int bad = open_scorer(&s, p, err) || settle_capture(&s, err);
     bool later = !s.archive && !s.work.n; /* its longest text may be shorter than planned */
     bad = bad || rt_scorer_plan(&s, !later && !s.o->a.plan, err);
     if (!bad) {
         rt_scorer_needs(&s, p);
         p->at_most = later;
         if (!s.teacher.stream) /* that has its own forecast */
-            rt_needs_cost(p, s.teacher.dev, s.cost,
-                          (double)rt_scorer_tokens(&s) / (double)s.acts.shape.rows);
+            rt_needs_cost(p, s.teacher.dev, s.pass.cost,
+                          (double)rt_scorer_tokens(&s) / (double)s.pass.acts.shape.rows);
     }
     close_scorer(&s);
     return bad ? -1 : 0;

@@ -1,5 +1,5 @@
 /* score_pass.c: the passes of `retort score`: memory for them, within --memory where it is given,
-   and the targets that they leave. Resident weights: a batch of texts at once. Streamed weights
+   the ids that another model lists, and the targets that they leave. Resident weights: a batch of texts at once. Streamed weights
    (core/network/stream.h): as many rows as there is room for, in batches layer by layer where that
    is more than are computed at once. Refuses: choosing texts, and what of them is learned. */
 #include <stdio.h>
@@ -9,7 +9,6 @@
 #include "core/base/identity.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/network/finite.h"
 #include "teacher/scorer.h"
 #include "teacher/streaming.h"
 
@@ -34,124 +33,74 @@ static void soft_range(const rt_trace_sample *a, int64_t *first, int64_t *end)
 /* ---- one pass -----------------------------------------------------------------------------------
  */
 
+static void add_text(rt_scorer *s, const rt_score_text *t)
+{
+    rt_scoring_text *in = rt_scoring_add(&s->pass, t->sample.tokens, t->sample.n_tokens);
+    soft_range(&t->sample, &in->first, &in->end);
+    in->seed = t->sample.seed;
+}
+
 static int gather(rt_scorer *s, rt_err *err)
 {
-    s->n_texts = s->rows = 0;
-    while (s->n_texts < RT_SCORE_TEXTS && s->at < s->count) {
-        rt_score_text *t = &s->text[s->n_texts];
+    rt_scoring_clear(&s->pass);
+    while (s->pass.n < RT_SCORE_TEXTS && s->at < s->count) {
+        rt_score_text *t = &s->text[s->pass.n];
         int got = rt_scorer_next(s, t, err);
         if (got <= 0)
             return got;
-        int64_t n = t->sample.n_tokens;
-        if (n > s->acts.shape.rows - s->rows)
+        if (!rt_scoring_fits(&s->pass, t->sample.n_tokens))
             break;
         s->at++;
-        t->row = s->rows;
-        rt_soft_clear(&t->soft);
-        s->offset[s->n_texts++] = (int32_t)s->rows;
-        for (int64_t i = 0; i < n; i++, s->rows++) {
-            s->token[s->rows] = t->sample.tokens[i];
-            s->pos[s->rows] = (int32_t)i;
-        }
-        s->offset[s->n_texts] = (int32_t)s->rows;
+        add_text(s, t);
     }
     return 0;
 }
 
-/* Every position of the pass that wants a target, text by text. The row before a token predicts it.
- */
-static int64_t list_wanted(rt_scorer *s)
+static int append_text(rt_scorer *s, int64_t i, rt_err *err)
 {
-    int64_t n = 0;
-    for (int64_t i = 0; i < s->n_texts; i++) {
-        int64_t first, end;
-        soft_range(&s->text[i].sample, &first, &end);
-        for (; first < end; first++, n++) {
-            s->wanted[n] = (int32_t)i;
-            s->index[n] = (int32_t)(s->text[i].row + first - 1);
-        }
-    }
-    return n;
-}
-
-static void send_rows(rt_scorer *s, const int32_t *index, int64_t n)
-{
-    rt_dev *d = s->teacher.dev;
-    rt_capture_buffers *b = &s->capture;
-    rt_model_logits(d, &s->teacher.model, &s->acts, index, n);
-    rt_capture_upload(d, b, n, true);
-    rt_capture_run(d, b, &s->acts.logits, n, s->teacher.vocab);
-}
-
-static void capture_rows(rt_scorer *s, int64_t at, int64_t n)
-{
-    rt_capture_buffers *b = &s->capture;
-    for (int64_t i = 0; i < n; i++) {
-        const rt_score_text *t = &s->text[s->wanted[at + i]];
-        int64_t token = s->index[at + i] + 1 - t->row;
-        b->host_token[i] = t->sample.tokens[token];
-        rt_capture_set_seed(b, i, t->sample.seed, token);
-    }
-    send_rows(s, s->index + at, n);
-}
-
-/* A pass of as many rows as any, all of them captured. */
-static void dry_run(rt_scorer *s)
-{
-    int64_t rows = s->acts.shape.rows, chunk = s->capture.rows;
-    rt_dev_dry_begin(s->teacher.dev);
-    rt_acts_dry(&s->acts, &s->teacher.model, rows, RT_SCORE_TEXTS);
-    for (int64_t at = 0; at < rows; at += chunk)
-        send_rows(s, NULL, rt_min(chunk, rows - at));
-    s->cost = rt_dev_dry_end(s->teacher.dev);
-    rt_capture_clear(&s->capture);
-}
-
-/* What was captured, once it is here. */
-static int take_rows(rt_scorer *s, rt_err *err)
-{
-    rt_capture_buffers *b = &s->capture;
-    if (rt_sync(s->teacher.dev, err))
-        return -1;
-    s->hopeless = !rt_capture_finite(b);
-    if (s->hopeless)
-        return rt_finite_fail(s->teacher.dev, &s->teacher.model, &s->acts, err);
-    for (int64_t i = 0; i < b->n; i++)
-        rt_capture_append(b, i, &s->text[s->wanted[i]].soft);
-    rt_capture_clear(b);
-    return 0;
-}
-
-static int append_text(rt_scorer *s, const rt_score_text *t, rt_err *err)
-{
-    rt_trace_sample out = t->sample;
-    int64_t first, end;
-    soft_range(&out, &first, &end);
+    const rt_scoring_text *t = &s->pass.text[i];
+    rt_trace_sample out = s->text[i].sample;
     out.soft = t->soft;
-    out.soft_first = (int32_t)first;
+    out.soft_first = (int32_t)t->first;
     return rt_trace_append(s->writer, &out, err);
+}
+
+/* What the other model finds probable at the positions of the pass. */
+static int list_ids(rt_scorer *s, rt_err *err)
+{
+    int64_t wanted;
+    rt_scoring_clear(&s->list);
+    for (int64_t i = 0; i < s->pass.n; i++) {
+        const rt_scoring_text *t = &s->pass.text[i];
+        rt_scoring_text *in = rt_scoring_add(&s->list, t->token, t->n);
+        in->first = t->first;
+        in->end = t->end;
+    }
+    rt_scoring_forward(&s->list);
+    if (rt_scoring_take(&s->list, &wanted, err))
+        return -1;
+    for (int64_t i = 0; i < s->pass.n; i++)
+        s->pass.text[i].listed = &s->list.text[i].soft;
+    return 0;
 }
 
 /* Targets of the rows in acts.hidden, and the texts into the archive. */
 static int finish_pass(rt_scorer *s, rt_err *err)
 {
-    int64_t wanted = list_wanted(s), chunk = s->capture.rows;
-    for (int64_t at = 0; at < wanted; at += chunk)
-        capture_rows(s, at, rt_min(chunk, wanted - at));
-    if (take_rows(s, err))
+    int64_t wanted;
+    if ((s->lister.path && list_ids(s, err)) || rt_scoring_take(&s->pass, &wanted, err))
         return -1;
-    for (int64_t i = 0; i < s->n_texts; i++)
-        if (append_text(s, &s->text[i], err))
+    for (int64_t i = 0; i < s->pass.n; i++)
+        if (append_text(s, i, err))
             return -1;
     s->learned += wanted;
-    s->done += s->n_texts;
+    s->done += s->pass.n;
     return 0;
 }
 
 static int score_pass(rt_scorer *s, rt_err *err)
 {
-    rt_acts_rows(&s->acts, s->rows, s->n_texts, s->token, s->pos, s->offset, NULL);
-    rt_model_forward(s->teacher.dev, &s->teacher.model, &s->acts);
+    rt_scoring_forward(&s->pass);
     return finish_pass(s, err);
 }
 
@@ -180,13 +129,11 @@ static int finish_batch(rt_scorer *s, int64_t k, rt_err *err)
     const rt_inflight_batch *b = &s->fly.batch[k];
     if (rt_inflight_take(&s->fly, k, err))
         return -1;
-    for (s->n_texts = 0; s->n_texts < b->texts; s->n_texts++) {
-        rt_score_text *t = &s->text[s->n_texts];
-        const rt_inflight_text *in = &s->fly.text[b->text + s->n_texts];
-        if (rt_scorer_load(s, t, in->at, err))
+    rt_scoring_clear(&s->pass); /* its rows are laid out again as they were */
+    for (int64_t i = 0; i < b->texts; i++) {
+        if (rt_scorer_load(s, &s->text[i], s->fly.text[b->text + i].at, err))
             return -1;
-        t->row = in->row;
-        rt_soft_clear(&t->soft);
+        add_text(s, &s->text[i]);
     }
     return finish_pass(s, err);
 }
@@ -197,7 +144,7 @@ static int score_flight(rt_scorer *s, rt_err *err)
     int bad = rt_inflight_run(&s->fly, kept ? s->pass_path : NULL, &s->salt, err);
     for (int64_t b = 0; !bad && b < s->fly.batches; b++)
         bad = finish_batch(s, b, err);
-    rt_inflight_end(&s->fly, !bad || s->hopeless);
+    rt_inflight_end(&s->fly, !bad || s->pass.not_finite);
     return bad;
 }
 
@@ -209,9 +156,9 @@ int rt_scorer_pass(rt_scorer *s, int64_t *texts, rt_err *err)
         *texts = s->fly.n;
         return 0;
     }
-    if (gather(s, err) || (s->n_texts && score_pass(s, err)))
+    if (gather(s, err) || (s->pass.n && score_pass(s, err)))
         return -1;
-    *texts = s->n_texts;
+    *texts = s->pass.n;
     return 0;
 }
 
@@ -221,44 +168,44 @@ int rt_scorer_pass(rt_scorer *s, int64_t *texts, rt_err *err)
 static void plan_host(void *ctx, rt_arena *a)
 {
     rt_scorer *s = ctx;
-    int64_t rows = s->acts.shape.rows, word = sizeof *s->token;
     s->text = rt_arena_take(a, "texts", RT_SCORE_TEXTS * (int64_t)sizeof *s->text);
-    s->token = rt_arena_take(a, "pass", rows * word);
-    s->pos = rt_arena_take(a, "pass", rows * word);
-    s->offset = rt_arena_take(a, "pass", (RT_SCORE_TEXTS + 1) * word);
-    s->index = rt_arena_take(a, "pass", rows * word);
-    s->wanted = rt_arena_take(a, "pass", rows * word);
     if (s->teacher.stream)
         s->stream = rt_arena_take(a, "pass between layers",
                                   rt_dtype_bytes(rt_dev_get(s->teacher.dev).act,
-                                                 rows * s->teacher.model.cfg.width));
+                                                 s->pass.acts.shape.rows *
+                                                     s->teacher.model.cfg.width));
 }
 
 static void free_rows(rt_scorer *s)
 {
+    rt_scoring_free(&s->pass);
+    rt_scoring_free(&s->list);
     rt_arenas_free(&s->arenas, s->teacher.dev);
-    rt_acts_free(&s->acts);
 }
 
 /* Activations and what goes with them; what was planned before goes. */
 static void plan_rows(rt_scorer *s, int64_t rows)
 {
-    rt_pass_shape shape = { .mode = RT_PLAN_SCORE,
-                            .rows = rows,
-                            .segments = RT_SCORE_TEXTS,
-                            .longest = s->longest,
-                            .head_rows = s->head_rows };
+    const rt_soft_config *c = &s->manifest.capture;
+    rt_soft_config head = { .head_max = c->listed, .head_floor = c->head_floor };
     free_rows(s);
-    rt_acts_plan(&s->acts, &s->arenas, s->teacher.dev, &s->teacher.model, &shape);
-    rt_capture_plan(&s->capture, &s->arenas, &s->manifest.capture, s->head_rows, rows);
+    rt_scoring_plan(&s->pass, &s->arenas, s->teacher.dev, &s->teacher.model, s->teacher.vocab, c,
+                    rows, RT_SCORE_TEXTS, s->longest, s->head_rows);
+    if (s->lister.path)
+        rt_scoring_plan(&s->list, &s->arenas, s->teacher.dev, &s->lister.model, s->lister.vocab,
+                        &head, rows, RT_SCORE_TEXTS, s->longest, s->head_rows);
     rt_arenas_add(&s->arenas, &s->host, "host", RT_ON_HOST, plan_host, s);
-    dry_run(s);
 }
 
 void rt_scorer_needs(const rt_scorer *s, rt_needs *p)
 {
-    int64_t rows = s->acts.shape.rows, items = s->manifest.capture.head_max + s->capture.draws;
+    int64_t rows = s->pass.acts.shape.rows;
+    int64_t items = s->manifest.capture.head_max + s->pass.capture.draws;
     rt_needs_arenas(p, s->teacher.dev, &s->arenas);
+    if (s->lister.path) {
+        rt_needs_arenas(p, s->teacher.dev, &s->lister.model.arenas);
+        rt_needs_add(p, RT_NEEDS_FILE, "student", "in their file", rt_model_mapped(&s->lister.model));
+    }
     rt_teacher_needs(&s->teacher, p);
     rt_needs_add(p, RT_NEEDS_GROWS, "host", "targets of a pass",
                  rt_soft_most(rows, rows * items) +
@@ -345,6 +292,8 @@ int rt_scorer_plan(rt_scorer *s, bool refuse, rt_err *err)
     if (s->head_rows)
         return 0;
     s->head_rows = s->o->head_rows;
+    if (s->lister.path)
+        rt_teacher_plan(&s->lister, s->longest, false);
     rt_teacher_plan(&s->teacher, s->longest, s->o->a.memory > 0);
     if (s->teacher.stream)
         return fit(s, refuse, err);
@@ -357,7 +306,7 @@ static int forecast(rt_scorer *s, rt_err *err)
 {
     rt_streaming_speed speed;
     rt_needs needs = { 0 };
-    int64_t rows = rt_min(rt_min(s->acts.shape.rows, s->flight), rt_max(PROBE_ROWS, s->longest));
+    int64_t rows = rt_min(rt_min(s->pass.acts.shape.rows, s->flight), rt_max(PROBE_ROWS, s->longest));
     if (rt_streaming_probe(&speed, &s->teacher, rows, rt_min(s->longest, rows), err))
         return -1;
     rt_scorer_needs(s, &needs);
@@ -389,15 +338,18 @@ int rt_scorer_place(rt_scorer *s, rt_err *err)
 {
     if (s->text)
         return 0;
-    if (rt_scorer_plan(s, true, err) || rt_teacher_read(&s->teacher, err) ||
+    if (rt_scorer_plan(s, true, err) ||
+        (s->lister.path &&
+         rt_model_read(&s->lister.model, s->teacher.dev, s->lister.path, err)) ||
+        rt_teacher_read(&s->teacher, err) ||
         (s->teacher.stream && (read_salt(s, err) || forecast(s, err))) ||
         rt_arenas_place(&s->arenas, s->teacher.dev, err))
         return -1;
     s->fly = (rt_inflight){ .teacher = &s->teacher,
-                            .acts = &s->acts,
-                            .token = s->token,
-                            .pos = s->pos,
-                            .offset = s->offset,
+                            .acts = &s->pass.acts,
+                            .token = s->pass.token,
+                            .pos = s->pass.pos,
+                            .offset = s->pass.offset,
                             .stream = s->stream,
                             .texts_most = RT_SCORE_TEXTS,
                             .ctx = s,
@@ -411,7 +363,6 @@ void rt_scorer_free(rt_scorer *s)
         if (s->archive)
             rt_trace_sample_free(&s->text[i].sample);
         rt_response_free(&s->text[i].response);
-        rt_soft_free(&s->text[i].soft);
     }
     rt_inflight_free(&s->fly);
     free_rows(s);

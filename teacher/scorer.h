@@ -4,8 +4,8 @@
 #define RT_SCORER_H
 
 #include "core/base/log.h"
-#include "core/network/capture.h"
 #include "teacher/inflight.h"
+#include "teacher/scoring.h"
 #include "teacher/work.h"
 
 RT_BEGIN
@@ -15,8 +15,8 @@ enum { RT_SCORE_TEXTS = 1024 }; /* of a batch */
 typedef struct rt_score_options {
     rt_archive_options a;
     rt_strlist data;
-    char *turns;
-    int64_t pass_tokens, head_rows;
+    char *turns, *listed;
+    int64_t pass_tokens, head_rows, listed_top;
 } rt_score_options;
 
 /* One text of the running pass. */
@@ -24,8 +24,6 @@ typedef struct rt_score_text {
     rt_trace_sample sample; /* of an archive: owns memory; of a record: borrows from the list */
     rt_response response;   /* of a record */
     char id[RT_TRACE_ID_MAX + 1];
-    int64_t row; /* of its first token in the pass */
-    rt_soft soft;
 } rt_score_text;
 
 typedef struct rt_scorer {
@@ -35,16 +33,13 @@ typedef struct rt_scorer {
     rt_work work;
     rt_trace_manifest manifest;
     rt_trace_writer *writer;
-    rt_acts acts;
-    rt_cost cost; /* of a pass of acts.shape.rows */
-    rt_capture_buffers capture;
-    rt_arena host; /* the arrays below */
+    rt_scoring pass;   /* its texts are those of `text` */
+    rt_teacher lister; /* the model whose ids the teacher is asked for, on its device; or zeroed */
+    rt_scoring list;   /* its passes, of the same texts */
+    rt_arena host;     /* `text`, `stream` */
     rt_arenas arenas;
     int64_t count, longest, left_out, at, done; /* at: next text to look at */
     rt_score_text *text;                        /* (RT_SCORE_TEXTS) */
-    int64_t n_texts, rows;
-    int32_t *token, *pos, *offset; /* host (rows) (rows) (RT_SCORE_TEXTS+1) */
-    int32_t *index, *wanted;       /* (rows): rows that predict, and whose they are */
     int64_t learned;
     int64_t head_rows, flight; /* rows of a chunk of the head; of a pass over streamed weights */
     rt_inflight fly;           /* of streamed weights */

@@ -24,10 +24,8 @@ static void add_stops(rt_config *c, const rt_reasoning *r)
             c->eos[c->n_eos++] = r->stop[i];
 }
 
-int rt_teacher_open(rt_teacher *t, const char *path, const rt_dev_choice *device,
-                    const rt_needs *plan, rt_err *err)
+static int open_model(rt_teacher *t, const char *path, const rt_needs *plan, rt_err *err)
 {
-    memset(t, 0, sizeof *t);
     t->path = path;
     if (strstr(path, "://"))
         return rt_usage(err,
@@ -40,8 +38,7 @@ int rt_teacher_open(rt_teacher *t, const char *path, const rt_dev_choice *device
     if (later)
         *c = later->cfg;
     if ((!later && rt_model_config(c, path, err)) ||
-        rt_chat_open(&t->chat, later ? later->tokenizer : path, err) ||
-        rt_dev_choose(&t->dev, device, plan != NULL, err))
+        rt_chat_open(&t->chat, later ? later->tokenizer : path, err))
         return -1;
     t->vocab = rt_tokenizer_vocab(t->chat.tokenizer);
     t->positions = rt_config_longest(c, INT64_MAX);
@@ -51,6 +48,23 @@ int rt_teacher_open(rt_teacher *t, const char *path, const rt_dev_choice *device
             path, (long long)t->vocab, (long long)c->vocab);
     add_stops(c, &t->chat.reasoning);
     return 0;
+}
+
+int rt_teacher_open(rt_teacher *t, const char *path, const rt_dev_choice *device,
+                    const rt_needs *plan, rt_err *err)
+{
+    memset(t, 0, sizeof *t);
+    return open_model(t, path, plan, err) || rt_dev_choose(&t->dev, device, plan != NULL, err) ? -1
+                                                                                               : 0;
+}
+
+int rt_teacher_open_beside(rt_teacher *t, const char *path, rt_dev *d, const rt_needs *plan,
+                           rt_err *err)
+{
+    memset(t, 0, sizeof *t);
+    t->dev = d;
+    t->beside = true;
+    return open_model(t, path, plan, err);
 }
 
 void rt_teacher_plan(rt_teacher *t, int64_t length, bool streamed)
@@ -78,7 +92,8 @@ void rt_teacher_close(rt_teacher *t)
     rt_stream_close(t->stream);
     if (t->dev) {
         rt_model_free(t->dev, &t->model);
-        rt_dev_close(t->dev);
+        if (!t->beside)
+            rt_dev_close(t->dev);
     }
     memset(t, 0, sizeof *t);
 }
@@ -96,14 +111,14 @@ static void name_of(char *name, size_t size, const char *path)
     rt_text_clean(name);
 }
 
-int rt_teacher_identity(rt_trace_manifest *m, const rt_teacher *t, rt_err *err)
+int rt_teacher_identity(rt_hash *weights, const rt_teacher *t, rt_err *err)
 {
     char text[32];
     int64_t read;
     double begun = rt_now();
     if (t->unread)
         return 0;
-    if (rt_model_identity(&m->weights_hash, &read, t->path, err))
+    if (rt_model_identity(weights, &read, t->path, err))
         return -1;
     if (read)
         rt_info(

@@ -21,6 +21,7 @@ typedef struct rt_teacher {
     int64_t positions; /* longest sequence the model was made for */
     bool later;        /* an earlier stage will leave it: it is not there yet */
     rt_stream *stream; /* since _plan, when its weights are to be streamed (teacher/streaming.h) */
+    bool beside;       /* dev is another's */
     bool unread;       /* known by its config alone: the manifest has no hash of its weights */
 } rt_teacher;
 
@@ -28,6 +29,10 @@ typedef struct rt_teacher {
    earlier stage will leave serves as one that is there; NULL = none. */
 int rt_teacher_open(rt_teacher *t, const char *path, const rt_dev_choice *device, const rt_needs *plan,
                     rt_err *err);
+/* The same on a device that is another's and stays open, which calls rt_dev_ready when all is planned
+   (weights are read by rt_model_read then). */
+int rt_teacher_open_beside(rt_teacher *t, const char *path, rt_dev *d, const rt_needs *plan,
+                           rt_err *err);
 /* What the weights will take, and the rope table for sequences of `length`. */
 void rt_teacher_plan(rt_teacher *t, int64_t length, bool streamed);
 /* The weights, and the workspace of everything that was planned on t->dev. */
@@ -39,7 +44,7 @@ void rt_teacher_close(rt_teacher *t); /* accepts a zeroed teacher */
 int rt_teacher_manifest(rt_trace_manifest *m, const rt_teacher *t, const char *mode, rt_err *err);
 /* The hash of the weights: reads all of their bytes once, so after everything else was checked.
    Nothing where t->unread. */
-int rt_teacher_identity(rt_trace_manifest *m, const rt_teacher *t, rt_err *err);
+int rt_teacher_identity(rt_hash *weights, const rt_teacher *t, rt_err *err);
 
 /* Weights, rope table and the workspace of all that was planned on t->dev; of streamed weights,
    where memory has a bound, also the process as it is: texts and tokenizer that have rows count

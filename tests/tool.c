@@ -8,6 +8,12 @@
                                            largest; exit 1 when above LIMIT
      test-tool bare IN.gguf OUT.gguf       a GGUF of ours without its two keys of checksums
      test-tool flip FILE BIT               the file with one bit turned over
+     test-tool tokens A.traces N OUT.npy   the tokens of its sample N
+     test-tool listed A.traces N TEACHER.npy STUDENT.npy OWN TOP FLOOR
+                                           whether sample N holds, at every position, the OWN most
+                                           probable tokens of the teacher and the TOP of the student
+                                           (fewer where less than FLOOR is left), as the logits of
+                                           the two say in f64
      test-tool random CONFIG.json OUT.safetensors   the weights of a model of that shape as another
                                            program would write them: bf16, about N(0, 0.02), norms
    1; with quantization_config fp8, layers' matrices e4m3 Refuses: being installed. */
@@ -22,6 +28,7 @@
 #include "core/formats/gguf.h"
 #include "core/network/weights.h"
 #include "corpora/archive/npz.h"
+#include "corpora/archive/trace.h"
 
 static int json_value(const char *file, char *path, rt_err *err)
 {
@@ -94,6 +101,102 @@ static int near(const char *ours, const char *dir, double limit, rt_err *err)
         rt_map_close(&m[i]);
     printf("%.3g\n", most / largest);
     return rows && most / largest <= limit ? 0 : rt_fail(err, "%s: above %g", ours, limit);
+}
+
+static int read_sample(rt_trace_sample *t, const char *path, int64_t n, rt_err *err)
+{
+    rt_trace_reader *r = NULL;
+    if (rt_trace_open_read(&r, path, err))
+        return -1;
+    rt_trace_sample_init(t);
+    int bad = rt_trace_get(r, n, RT_TRACE_SOFT, t, err);
+    rt_trace_reader_close(r);
+    return bad;
+}
+
+static int tokens(const char *path, int64_t n, const char *out, rt_err *err)
+{
+    rt_trace_sample t;
+    uint8_t top[RT_NPY_HEAD];
+    if (read_sample(&t, path, n, err))
+        return -1;
+    rt_npy_head(top, "<i4", 1, &t.n_tokens);
+    FILE *f = fopen(out, "wb");
+    bool bad = !f || fwrite(top, 1, sizeof top, f) != sizeof top ||
+               fwrite(t.tokens, 4, (size_t)t.n_tokens, f) != (size_t)t.n_tokens || fclose(f);
+    rt_trace_sample_free(&t);
+    return bad ? rt_fail(err, "%s: cannot be written", out) : 0;
+}
+
+/* Row r of logits as probabilities; marks[i] += mark for each of the `most` most probable ids, fewer
+   where less than `floor` is left. */
+static void mark_head(double *p, int *marks, int mark, const rt_npy *z, int64_t r, int most,
+                      double floor)
+{
+    int64_t v = z->dim[1];
+    double sum = 0, left = 1, max = -INFINITY;
+    for (int64_t i = 0; i < v; i++)
+        max = fmax(max, value(z, r * v + i));
+    for (int64_t i = 0; i < v; i++)
+        sum += p[i] = exp(value(z, r * v + i) - max);
+    for (int64_t i = 0; i < v; i++)
+        p[i] /= sum;
+    for (int k = 0; k < most && (k == 0 || left >= floor); k++) {
+        int64_t best = -1;
+        for (int64_t i = 0; i < v; i++)
+            if (!(marks[i] & mark) && (best < 0 || p[i] > p[best]))
+                best = i;
+        if (best < 0)
+            break;
+        marks[best] |= mark;
+        left -= p[best];
+    }
+}
+
+/* A row against f64: 0 when it is as it should be. */
+static int listed_row(const rt_trace_sample *t, int64_t r, const rt_npy *teacher,
+                      const rt_npy *student, const int most[2], double floor, rt_err *err)
+{
+    const rt_soft *s = &t->soft;
+    int64_t v = teacher->dim[1], at = s->offset[r], row = t->soft_first + r - 1, found = 0;
+    double *p = rt_alloc(v, sizeof *p, "p"), *q = rt_alloc(v, sizeof *q, "q"), tail = 0, off = 0;
+    int *marks = rt_alloc(v, sizeof *marks, "marks");
+    mark_head(q, marks, 2, student, row, most[1], floor);
+    mark_head(p, marks, 1, teacher, row, most[0], floor);
+    for (int64_t i = 0; i < v; i++)
+        tail += marks[i] ? 0 : p[i];
+    for (int32_t i = 0; i < s->head_n[r]; i++, at++) {
+        found += marks[s->id[at]] != 0;
+        off = fmax(off, fabs((double)s->logp[at] - fmax(log(p[s->id[at]]), -31.99)));
+        marks[s->id[at]] = 0;
+    }
+    int64_t missed = 0;
+    for (int64_t i = 0; i < v; i++)
+        missed += marks[i] != 0;
+    off = fmax(off, fabs(exp((double)s->tail_logmass[r]) - tail));
+    off = fmax(off, fabs((double)s->taken_logp[r] - log(p[t->tokens[row + 1]])));
+    free(p), free(q), free(marks);
+    return found == s->head_n[r] && !missed && off < 1e-3
+               ? 0
+               : rt_fail(err, "row %lld: %lld ids missed, %lld too many, off by %g", (long long)r,
+                         (long long)missed, (long long)(s->head_n[r] - found), off);
+}
+
+static int listed(char **argv, rt_err *err)
+{
+    rt_map m[2] = { { 0 } };
+    rt_npy teacher, student;
+    rt_trace_sample t;
+    int most[2] = { atoi(argv[4]), atoi(argv[5]) };
+    if (read_sample(&t, argv[0], atoll(argv[1]), err) ||
+        open_npy(&m[0], &teacher, "", argv[2], err) || open_npy(&m[1], &student, "", argv[3], err))
+        return -1;
+    int bad = t.soft.n < 2 ? rt_fail(err, "%s: no soft targets", argv[0]) : 0;
+    for (int64_t r = 0; !bad && r < t.soft.n; r++)
+        bad = listed_row(&t, r, &teacher, &student, most, atof(argv[6]), err);
+    rt_trace_sample_free(&t);
+    rt_map_close(&m[0]), rt_map_close(&m[1]);
+    return bad;
 }
 
 /* The checksums are the last keys: everything before them, the tensors' descriptions, the data. */
@@ -280,6 +383,10 @@ int main(int argc, char **argv)
         rc = bare(argv[2], argv[3], &err);
     else if (argc == 4 && !strcmp(argv[1], "flip"))
         rc = flip(argv[2], atoll(argv[3]), &err);
+    else if (argc == 5 && !strcmp(argv[1], "tokens"))
+        rc = tokens(argv[2], atoll(argv[3]), argv[4], &err);
+    else if (argc == 9 && !strcmp(argv[1], "listed"))
+        rc = listed(argv + 2, &err);
     else if (argc == 4 && !strcmp(argv[1], "random"))
         rc = random_weights(argv[2], argv[3], &err);
     if (rc)

@@ -47,6 +47,12 @@ typedef struct rt_trace_manifest {
     rt_hash config_hash;    /* of config.json; of a GGUF whose weights are not read, of
                                its keys and tensors' table; else empty */
     rt_hash weights_hash;   /* empty = unknown (remote) */
+    char sampler[256];      /* who wrote the text, where the teacher only scored it; "" = the teacher,
+                               or it was given */
+    rt_hash sampler_hash;   /* of its weights; empty = unknown */
+    int64_t sampler_step;   /* of a student that learns: steps it made since it had them */
+    rt_hash listed_hash;    /* of the weights of the model whose ids the head holds beside the
+                               teacher's own (capture.listed) */
     char precision[64];     /* of the teacher's forward pass: "f32", "bf16", "fp8", "Q4_K_M" */
     rt_hash tokenizer_hash; /* rt_tokenizer fingerprint: equal = same vocabulary and ids */
     int32_t vocab_size;     /* real ids, without padding rows of the head; every id is below it */

@@ -43,12 +43,17 @@ static const field FIELDS[] = {
     FIELD("teacher", "weights", HASH, weights_hash, 0, 0, "teacher weights hash"),
     FIELD("teacher", "precision", TEXT, precision, 0, 0, "teacher precision"),
     FIELD("teacher", "licence", TEXT, licence, 0, 0, NULL), // may differ
+    LATER("sampler", "name", TEXT, sampler, 0, 0, "model that wrote the text"),
+    LATER("sampler", "weights", HASH, sampler_hash, 0, 0, "weights hash of who wrote the text"),
+    LATER("sampler", "step", I64, sampler_step, 0, SAFE, "step of who wrote the text"),
     FIELD("tokenizer", "fingerprint", HASH, tokenizer_hash, 0, 0, "tokenizer fingerprint"),
     FIELD("tokenizer", "vocab_size", I32, vocab_size, 1, RT_TRACE_VOCAB_MAX, "vocabulary size"),
     FIELD("tokenizer", "template", HASH, template_hash, 0, 0, "chat template hash"),
     FIELD("capture", "head_max", I32, capture.head_max, 0, RT_SOFT_HEAD_MAX, "capture head_max"),
     FIELD("capture", "head_floor", F32, capture.head_floor, 0, 1, "capture head_floor"),
     FIELD("capture", "tail_spacing", F32, capture.tail_spacing, 0, 1, "capture tail_spacing"),
+    LATER("capture", "listed", I32, capture.listed, 0, RT_SOFT_HEAD_MAX - 1, "capture listed"),
+    LATER("capture", "listed_by", HASH, listed_hash, 0, 0, "student whose tokens are listed"),
     FIELD("sampling", "mode", TEXT, mode, 0, 0, "mode"),
     FIELD("sampling", "temperature", F64, temperature, 0, 100, "sampling temperature"),
     FIELD("sampling", "top_p", F64, top_p, DBL_MIN, 1, "sampling top_p"),
@@ -163,7 +168,8 @@ int rt_trace_manifest_check(const rt_trace_manifest *m, rt_err *err)
             return rt_fail(err, "manifest: %s.%s is damaged or out of range", FIELDS[i].section,
                            FIELDS[i].key);
     bool ok = (c->tail_spacing == 0 || c->tail_spacing >= 1.0f / RT_SOFT_DRAWS_MAX) &&
-              c->n_temperatures >= 0 && c->n_temperatures <= RT_SOFT_TEMPERATURES_MAX;
+              c->n_temperatures >= 0 && c->n_temperatures <= RT_SOFT_TEMPERATURES_MAX &&
+              (c->listed == 0 || c->listed < c->head_max);
     for (int t = 0; ok && t < c->n_temperatures; t++)
         ok = isfinite(c->temperature[t]) && c->temperature[t] > 0;
     if (!ok)
@@ -207,7 +213,8 @@ static cJSON *field_value(const field *f, const rt_trace_manifest *m)
 static bool is_absent(const field *f, const rt_trace_manifest *m)
 {
     const char *at = (const char *)m + f->offset;
-    return f->later && (f->kind == LIST ? !*at : number_of(f, m) == 0);
+    bool text = f->kind == TEXT || f->kind == HASH || f->kind == LIST;
+    return f->later && (text ? !*at : number_of(f, m) == 0);
 }
 
 static cJSON *section_of(cJSON *json, const char *name)
@@ -328,10 +335,13 @@ int rt_trace_manifest_read(rt_trace_manifest *m, const cJSON *json, rt_err *err)
 {
     memset(m, 0, sizeof *m);
     const cJSON *section, *list;
-    for (int i = 0; i < RT_COUNT(FIELDS); i++)
+    for (int i = 0; i < RT_COUNT(FIELDS); i++) {
+        if (FIELDS[i].later && !rt_json_find(json, FIELDS[i].section))
+            continue; // a section of nothing but such fields
         if (rt_json_get_object(json, FIELDS[i].section, &section, err) ||
             read_field(&FIELDS[i], section, m, err))
             return rt_wrap(err, "manifest: %s", FIELDS[i].section);
+    }
     if (rt_json_get_object(json, "capture", &section, err) ||
         rt_json_get_array(section, "temperatures", &list, err))
         return rt_wrap(err, "manifest: capture");
