@@ -83,6 +83,29 @@ static const char *mix_soft(rt_soft_config *all, const rt_soft_config *one)
     return same ? NULL : "--temperatures";
 }
 
+/* Two teachers are told apart by their weights; where those were not read, by what is known. */
+static bool one_teacher(const rt_trace_manifest *a, const rt_trace_manifest *b)
+{
+    if (a->weights_hash.hex[0] && b->weights_hash.hex[0])
+        return !strcmp(a->weights_hash.hex, b->weights_hash.hex);
+    return !strcmp(a->config_hash.hex, b->config_hash.hex) && !strcmp(a->teacher, b->teacher);
+}
+
+/* Against the first archive, when this one's soft targets are to be learned. */
+static int check_teacher(const rt_corpus *c, const char *path, const rt_trace_manifest *m,
+                         rt_err *err)
+{
+    const rt_trace_manifest *first = rt_trace_info(c->archive[0]);
+    if (!c->o.need_soft || c->o.mix_teachers || one_teacher(first, m))
+        return 0;
+    return rt_fail(err,
+                   "%s: its teacher is %s (weights %.8s), that of the archives before it %s (%.8s): "
+                   "score all of them with one (retort score), or say that two are meant "
+                   "(--mix-teachers)",
+                   path, m->teacher, m->weights_hash.hex[0] ? m->weights_hash.hex : "not read",
+                   first->teacher, first->weights_hash.hex[0] ? first->weights_hash.hex : "not read");
+}
+
 /* All of them at once: which of them it is only their fingerprints tell. */
 static int open_crossings(rt_corpus *c, rt_err *err)
 {
@@ -145,6 +168,8 @@ static int check_archive(rt_corpus *c, const char *path, const rt_trace_manifest
         return rt_fail(
             err, "%s: holds no soft targets: use --loss hard, or score it first (retort score)",
             path);
+    if (check_teacher(c, path, m, err))
+        return -1;
     const char *other = m->capture.head_max ? mix_soft(&c->soft, &capture) : NULL;
     return other ? rt_fail(err,
                            "%s: made with another %s than the archives before it: they cannot be "

@@ -23,6 +23,7 @@ typedef struct rt_corpus_options {
     bool last_turn;      /* learn the last turn of a conversation only */
     bool need_soft;      /* a document without soft targets is an error ... */
     bool labels;         /* ... but for texts: targets that are certain of their tokens */
+    bool mix_teachers;   /* need_soft: not all archives have to be of one teacher */
     const rt_mixture *mixture; /* weights of the paths, or NULL: every document once an epoch */
     int64_t limit;       /* documents taken at most, in order; 0 = all */
     rt_strlist teachers; /* borrowed: whose tokens other archives may be in (crossing/crossing.h);

@@ -38,7 +38,7 @@ typedef struct train_options {
     int64_t save_every, eval_every, eval_limit;
     double learning_rate, min_rate, hard_weight, temperature, jsd_beta, skew_alpha;
     double beta1, beta2, eps, weight_decay, clip, balance_rate;
-    bool plan, overwrite;
+    bool plan, overwrite, mix_teachers;
 } train_options;
 
 #define O train_options
@@ -73,6 +73,8 @@ static const rt_option options[] = {
             "samples to learn from; auto: correct where an archive has judged ones, else all that "
             "are finished"),
     RT_CROSSING_OPTIONS(O, teachers, unmatched),
+    OPT_BOOL(O, mix_teachers, "mix-teachers", "false",
+             "take soft targets of several teachers together"),
     RT_TURNS_OPTION(O, turns),
     RT_CHAT_OPTION(O, set),
     OPT_INT(O, lora.rank, "lora-rank", "0", 0, RT_ADAPTER_RANK_MAX,
@@ -163,6 +165,7 @@ static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt
     rt_corpus_options o = { .chat = &t->chat,
                             .max_length = longest,
                             .need_soft = soft,
+                            .mix_teachers = t->o->mix_teachers,
                             .limit = limit,
                             .teachers = t->o->teachers,
                             .unmatched = rt_unmatched_named(t->o->unmatched),

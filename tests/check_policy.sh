@@ -55,6 +55,15 @@ for loss in reverse jsd skew-reverse forward; do
         --steps 2 --warmup 0 --batch-tokens 400 --max-length 256
 done
 
+# --- one teacher, unless two are meant
+expect 0 '' sample --teacher student --prompts prompts.jsonl --out own.traces --max-tokens 24 --limit 8
+two="train --model student --data scored.traces --data own.traces --verdicts unverified,unfinished --steps 1
+     --warmup 0 --batch-tokens 400 --max-length 256"
+expect 1 '^retort train: own.traces: its teacher is student .*, that of the archives before it teacher .*--mix-teachers' \
+    $two --out none --loss reverse
+expect 0 '' $two --out mixed --loss reverse --mix-teachers
+expect 0 '' $two --out hard --loss hard
+
 # --- whatever is wrong
 cp -r student other && rm other/retort.json && sed -i 's/<think>/<thonk>/g' other/tokenizer.json
 expect 1 '^retort score: nowhere: No such file' score --teacher "$teacher" --data rollouts.traces --out none.traces --student nowhere
@@ -64,4 +73,5 @@ expect 1 '^retort score: --student other: has another tokenizer' score --teacher
 expect 1 'another capture head_max' $score --out scored.traces --student-top 4
 expect 1 'another capture head_max' score --teacher "$teacher" --data rollouts.traces --out scored.traces
 absent none.traces
+absent none
 exit $failed
