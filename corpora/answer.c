@@ -75,6 +75,8 @@ const rt_generated *rt_answers_counts(const rt_answers *a)
     return rt_generator_counts(a->generator);
 }
 
+void rt_answers_forget(rt_answers *a) { rt_generator_forget(a->generator); }
+
 static void free_waiting(waiting *w)
 {
     if (!w)

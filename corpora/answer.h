@@ -68,6 +68,8 @@ void rt_answers_cost(const rt_answers *a, int64_t n, int64_t prompts, rt_needs *
 int64_t rt_answers_longest(const rt_answers_options *o); /* tokens of a sequence */
 /* Questions [0, n). */
 int rt_answers_run(rt_answers *a, int64_t n, const rt_answers_io *io, rt_err *err);
+/* Between runs, once the model's weights have changed: nothing of earlier prompts is shared. */
+void rt_answers_forget(rt_answers *a);
 const rt_generated *rt_answers_counts(const rt_answers *a);
 void rt_answers_close(rt_answers *a); /* accepts NULL */
 

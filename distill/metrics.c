@@ -52,7 +52,7 @@ static void put_held_out(FILE *f, const rt_totals *t)
 
 /* KL only where rows had soft targets: hard labels have none to the teacher. */
 int rt_metrics_write(rt_metrics *m, const rt_position *at, const rt_stepped *step,
-                     const rt_totals *held_out, double seconds, rt_err *err)
+                     const rt_totals *held_out, const rt_round *round, double seconds, rt_err *err)
 {
     const rt_totals *s = &step->totals;
     fprintf(m->file,
@@ -65,6 +65,8 @@ int rt_metrics_write(rt_metrics *m, const rt_position *at, const rt_stepped *ste
         fprintf(m->file, ",\"kl\":%.6g", rt_totals_mean(s, RT_LOSS_KL));
     if (held_out)
         put_held_out(m->file, held_out);
+    if (round)
+        rt_round_put(m->file, round);
     fputs("}\n", m->file);
     return fflush(m->file)
                ? rt_fail(err, "%s/metrics.jsonl: write failed: %s", m->dir, rt_errno_text(errno))

@@ -1,7 +1,7 @@
 /* train.c: the command `retort train`: what is learned from what, in which order, when it is
    measured and saved, and what is said of it; a step is trainer.h's.
-   Trains a model, or adapters beside one that stays as it is, with hard labels or from an archive's
-   soft targets; the output is a Hugging Face directory, of adapters one in PEFT's layout. Killed at any moment and started again, it ends with the same bytes.
+   Trains a model, or adapters beside one that stays as it is, with hard labels, from an archive's
+   soft targets, or from a teacher's view of the student's own answers (rollouts.h); the output is a Hugging Face directory, of adapters one in PEFT's layout. Killed at any moment and started again, it ends with the same bytes.
    Refuses: sampling, quantizing; choosing a student's shape (its config.json says it). */
 #include <errno.h>
 #include <math.h>
@@ -22,6 +22,7 @@
 #include "corpora/integrity.h"
 #include "distill/metrics.h"
 #include "distill/objective.h"
+#include "distill/rollouts.h"
 #include "distill/schedule.h"
 #include "distill/trainer.h"
 #include "student/card.h"
@@ -31,6 +32,7 @@ typedef struct train_options {
     char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts, *turns;
     char *unmatched, *mix;
     rt_adapter_spec lora;
+    rt_rollout_options rollout;
     rt_strlist data, eval_data, set, teachers;
     int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup;
     rt_dev_choice device;
@@ -49,11 +51,12 @@ static const rt_option options[] = {
             RT_OPT_INPUT),
     OPT_STR(O, tokenizer, "tokenizer", NULL, "DIR|GGUF",
             "tokenizer and chat template; with --config", RT_OPT_INPUT),
-    OPT_NEED_LIST(O, data, "data", "PATH", "trace archive, JSONL (also .gz .zst .tar .zip) or text",
-                  RT_OPT_INPUT),
+    OPT_LIST(O, data, "data", "PATH", "trace archive, JSONL (also .gz .zst .tar .zip) or text",
+             RT_OPT_INPUT),
     OPT_STR(O, mix, "mix", NULL, "SHARES",
             "share of the tokens of each --data, in their order, as 0.7,0.3; texts learn by their "
             "labels beside archives then. Without it every document comes once an epoch"),
+    RT_ROLLOUT_OPTIONS(O, rollout),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
     OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
@@ -134,6 +137,8 @@ typedef struct training {
     rt_model model;
     rt_corpus *corpus, *held_out;
     corpus_facts facts, held_out_facts;
+    rt_rollouts rollouts; /* with --teacher: the corpus is that of its round */
+    bool round_begun;     /* by the running step */
     rt_trainer trainer;
     rt_measure measure;
     char identity[20]; /* trainer.at.recipe as text */
@@ -177,6 +182,52 @@ static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt
     if (rt_corpus_open(c, (const char *const *)paths->item, paths->n, &o, err))
         return -1;
     *facts = (corpus_facts){ rt_corpus_soft(*c), rt_corpus_longest(*c), rt_corpus_tokens(*c) };
+    return 0;
+}
+
+/* Where documents come from: one of two, and no flag of the other. */
+static int check_source(const train_options *o, rt_err *err)
+{
+    const rt_rollout_options *r = &o->rollout;
+    if (!r->teacher && r->prompts.n)
+        return rt_usage(err, "--prompts needs --teacher DIR|GGUF: who judges the student's answers");
+    if (!r->teacher)
+        return o->data.n ? 0
+                         : rt_usage(err, "missing --data PATH, or --teacher and --prompts: what "
+                                         "is learned from");
+    if (o->data.n)
+        return rt_usage(err, "give --data, or --teacher and --prompts, not both");
+    if (!o->model)
+        return rt_usage(err, "--teacher needs --model DIR|GGUF: a student that can answer");
+    if (!strcmp(o->loss, "hard"))
+        return rt_usage(err, "--loss hard would learn the student's own tokens: with --teacher take "
+                             "another (reverse, jsd, forward)");
+    if (o->limit || strcmp(o->verdicts, "auto") || strcmp(o->turns, "all"))
+        return rt_usage(err, "--limit, --verdicts and --turns choose among --data: not with "
+                             "--teacher, whose student learns from all it answers");
+    return 0;
+}
+
+/* The student's own answers instead of a corpus. */
+static int open_rollouts(training *t, const rt_needs *plan, rt_err *err)
+{
+    const train_options *o = t->o;
+    rt_rollouts_of of = { .o = &o->rollout,
+                          .out = o->out,
+                          .base = o->model,
+                          .seed = o->seed,
+                          .d = t->dev,
+                          .student = &t->model,
+                          .chat = &t->chat,
+                          .steps = o->steps,
+                          .max_length = o->max_length,
+                          .pass_tokens = o->pass_tokens,
+                          .head_rows = o->head_rows,
+                          .temperature = o->temperature };
+    if (rt_rollouts_open(&t->rollouts, &of, plan, err))
+        return -1;
+    t->facts = (corpus_facts){ t->rollouts.manifest.capture, t->rollouts.longest,
+                               o->rollout.rollouts * t->rollouts.longest };
     return 0;
 }
 
@@ -254,7 +305,7 @@ static int place_model(training *t, rt_err *err)
     return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, t->o->seed, err);
 }
 
-static void plan_steps(training *t, const rt_loss_spec *spec)
+static int plan_steps(training *t, const rt_loss_spec *spec, rt_err *err)
 {
     const train_options *o = t->o;
     int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
@@ -266,6 +317,8 @@ static void plan_steps(training *t, const rt_loss_spec *spec)
     if (t->model.w.adapters) {
         const rt_config *c = &t->model.cfg;
         int64_t rows = rt_max(shape.rows, t->held_out_facts.longest);
+        if (o->rollout.teacher)
+            rows = rt_max(rows, rt_rollouts_rows(&t->rollouts));
         rt_adapters_plan(t->model.w.adapters, &t->model.arenas, t->dev,
                          rows * (c->family->routed ? c->active : 1));
     }
@@ -290,12 +343,15 @@ static void plan_steps(training *t, const rt_loss_spec *spec)
                                                .decay = o->weight_decay,
                                                .seed = o->seed } };
     rt_trainer_plan(&t->trainer, t->dev, &t->model, &set);
+    if (o->rollout.teacher && rt_rollouts_plan(&t->rollouts, err))
+        return -1;
     if (!o->eval_data.n)
-        return;
+        return 0;
     shape.soft = t->held_out_facts.soft;
     shape.temperature = 1;
     rt_measure_plan(&t->measure, t->dev, &t->model, NULL, vocab, &shape,
                     t->held_out_facts.longest);
+    return 0;
 }
 
 static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
@@ -309,21 +365,31 @@ static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
     rt_mixture mixture;
     if (o->mix && rt_mixture_parse(&mixture, "--mix", o->mix, o->data.n, err))
         return -1;
-    if (rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err) ||
-        open_corpus(t, &t->corpus, &t->facts, &o->data, rt_objective_soft(&objective), o->limit,
-                    o->mix ? &mixture : NULL, plan, err))
+    if (check_source(o, err) || rt_dev_choose(&t->dev, &o->device, plan != NULL, err) ||
+        open_model(t, plan, err) ||
+        (o->rollout.teacher ? open_rollouts(t, plan, err)
+                            : open_corpus(t, &t->corpus, &t->facts, &o->data,
+                                          rt_objective_soft(&objective), o->limit,
+                                          o->mix ? &mixture : NULL, plan, err)))
         return -1;
     if (o->eval_data.n && open_corpus(t, &t->held_out, &t->held_out_facts, &o->eval_data, false,
                                       o->eval_limit, NULL, plan, err))
         return -1;
     if (rt_objective_spec(&spec, &objective, &t->facts.soft, err))
         return -1;
-    plan_steps(t, &spec);
-    return 0;
+    return plan_steps(t, &spec, err);
 }
 
 /* What a resume must find unchanged: every option that changes the result (the table says which),
    and the content of what the others name. */
+static int put_source(training *t, cJSON *json, rt_err *err)
+{
+    if (t->o->rollout.teacher)
+        return rt_rollouts_identity(&t->rollouts, json, err);
+    rt_json_put_u64(json, "data", rt_corpus_hash(t->corpus));
+    return 0;
+}
+
 static int hash_recipe(training *t, rt_err *err)
 {
     const train_options *o = t->o;
@@ -336,18 +402,19 @@ static int hash_recipe(training *t, rt_err *err)
     rt_json_put_str(json, o->model ? "model" : "config", id.hash.hex);
     rt_json_put_str(json, "tokenizer", tokenizer.hex);
     rt_json_put_str(json, "template", t->chat.template_hash.hex);
-    rt_json_put_u64(json, "data", rt_corpus_hash(t->corpus));
+    int bad = put_source(t, json, err);
     char *text = rt_json_text(json);
     t->trainer.at.recipe = rt_hash64(text, (int64_t)strlen(text), 0);
     free(text);
     cJSON_Delete(json);
-    return 0;
+    return bad;
 }
 
 static int place_trainer(training *t, rt_err *err)
 {
     if (place_model(t, err) || rt_trainer_place(&t->trainer, err) ||
-        (t->held_out && rt_measure_place(&t->measure, err)) || rt_dev_ready(t->dev, err))
+        (t->held_out && rt_measure_place(&t->measure, err)) ||
+        (t->o->rollout.teacher && rt_rollouts_place(&t->rollouts, err)) || rt_dev_ready(t->dev, err))
         return -1;
     int loaded = rt_trainer_load(&t->trainer, t->o->out, err);
     if (loaded > 0)
@@ -365,6 +432,7 @@ static void close_trainer(training *t)
         close(t->lock);
     rt_trainer_free(&t->trainer);
     rt_measure_free(&t->measure);
+    rt_rollouts_close(&t->rollouts);
     rt_corpus_close(t->corpus);
     rt_corpus_close(t->held_out);
     rt_model_free(t->dev, &t->model);
@@ -381,19 +449,18 @@ static rt_document *next_slot(training *t)
     return &t->docs[t->n_docs++];
 }
 
-/* Documents of the next step: in shuffled order until batch_tokens are reached. */
-static int gather_documents(void *ctx, rt_position *at, const rt_document **docs, int64_t *n,
-                            rt_err *err)
+/* Documents of the next step from c: in shuffled order until batch_tokens are reached; or all. */
+static int gather(training *t, const rt_corpus *c, bool all, rt_position *at,
+                  const rt_document **docs, int64_t *n, rt_err *err)
 {
-    training *t = ctx;
-    int64_t tokens = 0;
+    int64_t count = rt_corpus_count(c), tokens = 0;
     t->n_docs = 0;
-    while (tokens < t->o->batch_tokens) {
-        int64_t i = rt_corpus_draw(t->corpus, t->o->seed, at->document);
-        if (t->n_docs && tokens + rt_corpus_length(t->corpus, i) > t->o->batch_tokens)
+    while (all ? t->n_docs < count : tokens < t->o->batch_tokens) {
+        int64_t i = rt_corpus_draw(c, t->o->seed, at->document);
+        if (!all && t->n_docs && tokens + rt_corpus_length(c, i) > t->o->batch_tokens)
             break;
         rt_document *doc = next_slot(t);
-        if (rt_corpus_get(t->corpus, i, doc, err))
+        if (rt_corpus_get(c, i, doc, err))
             return -1;
         tokens += doc->n;
         at->document++;
@@ -401,6 +468,28 @@ static int gather_documents(void *ctx, rt_position *at, const rt_document **docs
     *docs = t->docs;
     *n = t->n_docs;
     return 0;
+}
+
+static int gather_documents(void *ctx, rt_position *at, const rt_document **docs, int64_t *n,
+                            rt_err *err)
+{
+    training *t = ctx;
+    return gather(t, t->corpus, false, at, docs, n, err);
+}
+
+/* The same of the answers of the round that the next step belongs to, which it may begin. */
+static int gather_rollouts(void *ctx, rt_position *at, const rt_document **docs, int64_t *n,
+                           rt_err *err)
+{
+    training *t = ctx;
+    rt_rollouts *r = &t->rollouts;
+    int64_t round, first, steps = rt_rollouts_round_at(r, at->step, &round, &first);
+    t->round_begun = at->step == first;
+    if (t->round_begun)
+        at->document = 0;
+    if (r->now.round != round && rt_rollouts_begin(r, round, first, t->round_begun, err))
+        return -1;
+    return gather(t, r->corpus, steps == 1, at, docs, n, err);
 }
 
 static void say_held_out(const training *t, const rt_totals *s)
@@ -434,7 +523,7 @@ static int measure(training *t, rt_measured *held_out, rt_err *err)
 static int train(training *t, rt_err *err)
 {
     const train_options *o = t->o;
-    const rt_feed feed = { t, gather_documents };
+    const rt_feed feed = { t, o->rollout.teacher ? gather_rollouts : gather_documents };
     const rt_position *at = &t->trainer.at;
     rt_progress progress;
     rt_stepped step;
@@ -453,7 +542,7 @@ static int train(training *t, rt_err *err)
             return -1;
         seen += step.tokens;
         if (rt_metrics_write(&t->metrics, at, &step, measured ? &held_out.totals : NULL,
-                             rt_now() - start, err))
+                             t->round_begun ? &t->rollouts.now : NULL, rt_now() - start, err))
             return -1;
         rt_progress_update(
             &progress, at->step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s%s",
@@ -485,6 +574,11 @@ static cJSON *settings(const training *t)
 {
     char data[17];
     cJSON *json = rt_options_result(&rt_command_train, t->o);
+    if (t->o->rollout.teacher) {
+        rt_json_put_str(json, "teacher_hash", t->rollouts.manifest.weights_hash.hex);
+        rt_json_put_str(json, "prompts_hash", t->rollouts.manifest.prompts_hash.hex);
+        return json;
+    }
     snprintf(data, sizeof data, "%016llx", (unsigned long long)rt_corpus_hash(t->corpus));
     rt_json_put_str(json, "data_hash", data);
     return json;
@@ -573,18 +667,24 @@ static int run_train(void *values, rt_err *err)
             rt_info("adapters of rank %lld in %d layers, beside %s parameters that stay",
                     (long long)t.o->lora.rank, rt_adapters_layers(t.model.w.adapters),
                     rt_fmt_count(parameters, sizeof parameters, (double)t.model.w.params.total));
-        rt_info("%s parameters%s, %lld documents, %s tokens",
-                rt_fmt_count(parameters, sizeof parameters, (double)learned(&t)),
-                t.model.w.adapters ? " learned" : "",
-                (long long)rt_corpus_count(t.corpus),
-                rt_fmt_count(tokens, sizeof tokens, (double)rt_corpus_tokens(t.corpus)));
+        rt_fmt_count(parameters, sizeof parameters, (double)learned(&t));
+        const char *some = t.model.w.adapters ? " learned" : "";
+        if (t.corpus)
+            rt_info("%s parameters%s, %lld documents, %s tokens", parameters, some,
+                    (long long)rt_corpus_count(t.corpus),
+                    rt_fmt_count(tokens, sizeof tokens, (double)rt_corpus_tokens(t.corpus)));
+        else
+            rt_info("%s parameters%s, %lld prompts, rounds: %lld of %lld answers", parameters, some,
+                    (long long)t.rollouts.work.n, (long long)rt_rollouts_rounds(&t.rollouts),
+                    (long long)t.o->rollout.rollouts);
         int done = open_output(&t, err);
         if (!done)
             note_odd(t.o);
         bad = done < 0 ||
               (!done && (place_trainer(&t, err) ||
                          rt_metrics_open(&t.metrics, t.o->out, t.trainer.at.step, err) ||
-                         train(&t, err) || finish(&t, err)));
+                         train(&t, err) || finish(&t, err) ||
+                         (t.o->rollout.teacher && rt_rollouts_print(&t.rollouts, err))));
     }
     close_trainer(&t);
     return bad ? -1 : 0;
@@ -598,6 +698,8 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
     if (!bad) {
         rt_needs_arenas(p, t.dev, &t.model.arenas);
         rt_trainer_needs(&t.trainer, p);
+        if (o->rollout.teacher)
+            rt_rollouts_needs(&t.rollouts, p);
         rt_needs_arenas(p, t.dev, &t.measure.arenas);
         if (o->eval_data.n)
             rt_needs_cost(p, t.dev, t.measure.cost,

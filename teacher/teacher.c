@@ -15,10 +15,9 @@
 #define ASIDE_BYTES ((int64_t)16 << 20)
 #endif
 
-/* Every token that ends a response in this model's way of talking ends generation, also where
-   generation_config.json names fewer. */
-static void add_stops(rt_config *c, const rt_reasoning *r)
+void rt_teacher_stops(rt_config *c, const rt_chat *chat)
 {
+    const rt_reasoning *r = &chat->reasoning;
     for (int32_t i = 0; i < r->n_stops; i++)
         if (!rt_config_is_eos(c, r->stop[i]) && c->n_eos < RT_COUNT(c->eos))
             c->eos[c->n_eos++] = r->stop[i];
@@ -46,7 +45,7 @@ static int open_model(rt_teacher *t, const char *path, const rt_needs *plan, rt_
         return rt_fail(
             err, "%s: the tokenizer has %lld tokens, the model %lld: they do not belong together",
             path, (long long)t->vocab, (long long)c->vocab);
-    add_stops(c, &t->chat.reasoning);
+    rt_teacher_stops(c, &t->chat);
     return 0;
 }
 

@@ -37,6 +37,9 @@ int rt_teacher_open_beside(rt_teacher *t, const char *path, rt_dev *d, const rt_
 void rt_teacher_plan(rt_teacher *t, int64_t length, bool streamed);
 /* The weights, and the workspace of everything that was planned on t->dev. */
 int rt_teacher_read(rt_teacher *t, rt_err *err);
+/* Every token that ends a response in a model's way of talking ends generation too, also where
+   generation_config.json names fewer: of every model that rt_teacher_open opens. */
+void rt_teacher_stops(rt_config *c, const rt_chat *chat);
 void rt_teacher_close(rt_teacher *t); /* accepts a zeroed teacher */
 
 /* Name, hashes but that of the weights, vocabulary, template and precision path; the rest of *m as

@@ -20,7 +20,7 @@ corpora/crossing    | core corpora                                 | crossing.h 
 teacher             | core corpora                                 |
 student             | core corpora                                 |
 quant               | core corpora                                 |
-distill             | core corpora student quant                   |'
+distill             | core corpora student quant teacher           |'
 
 # room PATH: the longest room whose folder holds it; a folder below a room (core/device/cpu) is part of it
 room() {

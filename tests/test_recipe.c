@@ -161,7 +161,7 @@ START_TEST(every_option)
 END_TEST
 
 /* What is called free must be so: tests/check_run.sh, check_sample.sh, check_stream.sh,
-   check_train.sh and check_outputs.sh run these and compare bytes. A new one goes there first, then
+   check_train.sh, check_rounds.sh and check_outputs.sh run these and compare bytes. A new one goes there first, then
    here. */
 START_TEST(free_options)
 {
@@ -170,6 +170,7 @@ START_TEST(free_options)
                                           "plan",
                                           "json",
                                           "batch",
+                                          "rollout-batch",
                                           "prefill-tokens",
                                           "cache-tokens",
                                           "memory",

@@ -67,7 +67,7 @@ static bool left_out(const char *name, bool model)
     for (int i = 0; i < RT_COUNT(RUN); i++)
         if (!strcmp(name, RUN[i]))
             return true;
-    return is_checkpoint(name) || is_temp(name) ||
+    return is_checkpoint(name) || is_temp(name) || !strncmp(name, "round-", 6) ||
            (model && (name[0] == '.' || !strcmp(name, "README.md")));
 }
 

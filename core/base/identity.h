@@ -3,8 +3,8 @@
    large file is kept in $XDG_CACHE_HOME/retort (else ~/.cache/retort) under the file's device,
    inode, size and times; a file changed within the last two seconds is not kept, and a cache that
    cannot be read or written is no error. Reading shows progress and stops at the first Ctrl-C.
-   Not counted is what stands beside a result: lock, metrics.jsonl, checkpoints, temporary files; of
-   a model its README.md and names that begin with a dot.
+   Not counted is what stands beside a result: lock, metrics.jsonl, checkpoints, rounds of a student's
+   own answers (round-*), temporary files; of a model its README.md and names that begin with a dot.
    Refuses: pipes and devices (they would be empty the second time), attackers (XXH3-128). */
 #ifndef RT_IDENTITY_H
 #define RT_IDENTITY_H

@@ -180,6 +180,7 @@ static bool is_models(const char *name)
 {
     return rt_listing_may(name) || ends_with(name, ".safetensors") || ends_with(name, ".gguf") ||
            ends_with(name, ".bin") || !strcmp(name, "metrics.jsonl") ||
+           !strncmp(name, "round-", 6) ||
            !strcmp(name, "retort.json");
 }
 

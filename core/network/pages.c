@@ -75,6 +75,6 @@ void rt_pages_forget(rt_pages *p)
 {
     if (p->held)
         rt_bug("%lld pages are held", (long long)p->held);
-    for (int64_t i = 0; i < p->n; i++)
+    for (int64_t i = 0; p->page && i < p->n; i++)
         p->page[i].serial = 0;
 }
