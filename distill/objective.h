@@ -1,4 +1,6 @@
-/* objective.h: which loss: from the words of a recipe to the weights of the loss operation. */
+/* objective.h: which loss, and when: from the words of a recipe ("forward:0.7,reverse:0.3") to the
+   weights of the loss operation at a step. What the terms are is one table: a term more is a line
+   of it and its field in rt_loss_spec. Refuses: rows, what a token counts (corpora/corpus.h). */
 #ifndef RT_OBJECTIVE_H
 #define RT_OBJECTIVE_H
 
@@ -6,23 +8,46 @@
 
 RT_BEGIN
 
+/* X(name, field of rt_loss_spec, learns from random weights, formula): p the teacher's, q the
+   student's probabilities. The gradient of the others fades with q, so that what the student does
+   not expect yet it is not taught. */
+#define RT_LOSS_TERMS(X)                                                                           \
+    X("hard", ce, true, "-log q of the token that followed")                                       \
+    X("forward", drawn, true, "sum p log(p/q), over the exact head and the drawn tail")            \
+    X("bucket", bucket, true, "the same over the head and the tail as one")                        \
+    X("renorm", renorm, true, "the same over the head scaled up to 1")                             \
+    X("reverse", reverse, false, "sum q log(q/p), over the head and the tail as one")              \
+    X("jsd", jsd, false, "b KL(p|m) + (1-b) KL(q|m) with m = b p + (1-b) q, likewise")             \
+    X("skew", skew, false, "KL(p | a p + (1-a) q), likewise")                                      \
+    X("skew-reverse", skew_reverse, false, "KL(q | a q + (1-a) p), likewise")                      \
+    X("tvd", tvd, false, "sum |p-q|/2, likewise")
+
 typedef struct rt_objective {
-    const char *kind;   /* one of RT_OBJECTIVES */
-    double hard_weight; /* share of -log q(label) beside the soft term, 0 .. 1 */
+    const char *loss;   /* "NAME" or "NAME:WEIGHT,NAME:WEIGHT..." */
+    const char *first;  /* the same, of the first steps; "auto", "none" */
+    const char *change; /* "A:B": the shares of the steps between which first goes over to loss */
+    double hard_weight; /* share of -log q(label) beside the soft terms, 0 .. 1 */
     double temperature, jsd_beta, skew_alpha;
+    bool random; /* the student starts from random weights */
 } rt_objective;
 
-/* hard     cross-entropy with the token that followed
-   forward  forward KL on the exact head plus the drawn tail: unbiased, the default
-   bucket   forward KL with the tail as one bucket: does not say who owns the tail
-   renorm   forward KL on the head scaled up to 1: biased, for comparison only
-   reverse  reverse KL on head + bucket        jsd  generalised Jensen-Shannon on head + bucket
-   skew     KL(p | a p + (1-a) q), skew-reverse  KL(q | a q + (1-a) p), tvd  sum |p - q| / 2, likewise */
-#define RT_OBJECTIVES "hard|forward|bucket|renorm|reverse|jsd|skew|skew-reverse|tvd"
+/* The words read; zeroed but for `last` when the loss is the same all along. */
+typedef struct rt_loss_plan {
+    rt_loss_spec first, last;
+    double begin, end; /* shares of the steps; end 0: it is `last` all along */
+    bool chosen;       /* first is auto's */
+} rt_loss_plan;
 
-int rt_objective_spec(rt_loss_spec *spec, const rt_objective *o, const rt_soft_config *archive,
-                      rt_err *err);
-bool rt_objective_soft(const rt_objective *o); /* needs soft targets */
+/* Before anything is opened. auto: where the student is random and no term of the loss learns from
+   random weights, forward comes first (bucket, where forward does not fit). */
+int rt_objective_read(rt_loss_plan *plan, const rt_objective *o, rt_err *err);
+bool rt_loss_plan_soft(const rt_loss_plan *plan); /* needs soft targets */
+/* For the archive's capture settings, or refused. */
+int rt_loss_plan_fit(rt_loss_plan *plan, const rt_soft_config *archive, rt_err *err);
+/* Of the step after `done` of `steps`. */
+rt_loss_spec rt_loss_plan_at(const rt_loss_plan *plan, int64_t done, int64_t steps);
+/* "forward for 10 % of the steps, then over to reverse until 50 %", or "" where nothing changes. */
+void rt_loss_plan_say(const rt_loss_plan *plan, char *text, size_t size);
 
 RT_END
 

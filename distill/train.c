@@ -29,8 +29,8 @@
 #include "student/measure.h"
 
 typedef struct train_options {
-    char *model, *config, *tokenizer, *out, *loss, *schedule, *recompute, *dtype, *verdicts, *turns;
-    char *unmatched, *mix;
+    char *model, *config, *tokenizer, *out, *loss, *loss_first, *loss_change, *schedule, *recompute;
+    char *dtype, *verdicts, *turns, *unmatched, *mix;
     rt_adapter_spec lora;
     rt_rollout_options rollout;
     rt_strlist data, eval_data, set, teachers;
@@ -59,12 +59,21 @@ static const rt_option options[] = {
     RT_ROLLOUT_OPTIONS(O, rollout),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
-    OPT_CHOICE(O, loss, "loss", "forward", RT_OBJECTIVES,
-               "objective; all but hard need an archive. With the teacher's p and the student's q: "
-               "forward, bucket and renorm sum p log(p/q) (over head and drawn tail, head and tail as "
-               "one, head scaled up to 1); reverse sum q log(q/p); jsd b KL(p|m) + (1-b) KL(q|m) with "
-               "m = b p + (1-b) q; skew KL(p | a p + (1-a) q); skew-reverse KL(q | a q + (1-a) p); tvd "
-               "sum |p-q|/2"),
+#define NAME(name, field, from_random, formula) "|" name
+#define FORMULA(name, field, from_random, formula) "; " name " = " formula
+    OPT_CHOICE(O, loss, "loss", "forward", &RT_LOSS_TERMS(NAME)[1],
+               "objective: one of them, or a sum of several with weights (forward:0.7,reverse:0.3); all "
+               "but hard need an archive. p is the teacher's probability of a token, q the "
+               "student's" RT_LOSS_TERMS(FORMULA), .open = true),
+#undef NAME
+#undef FORMULA
+    OPT_CHOICE(O, loss_first, "loss-first", "auto", "auto|none",
+               "objective of the first steps, spelled like --loss; auto: forward, for a --config that "
+               "starts at random with a loss whose gradient fades where the student expects nothing "
+               "yet (reverse, jsd, skew, skew-reverse, tvd)",
+               .open = true),
+    OPT_STR(O, loss_change, "loss-change", "0.1:0.5", "A:B",
+            "the shares of the steps between which --loss-first goes over to --loss"),
     OPT_FLOAT(O, hard_weight, "hard-weight", "0", 0, 1,
               "share of cross-entropy beside a soft loss"),
     OPT_FLOAT(O, temperature, "temperature", "1", 0.1, 20,
@@ -305,7 +314,7 @@ static int place_model(training *t, rt_err *err)
     return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, t->o->seed, err);
 }
 
-static int plan_steps(training *t, const rt_loss_spec *spec, rt_err *err)
+static int plan_steps(training *t, const rt_loss_plan *loss, rt_err *err)
 {
     const train_options *o = t->o;
     int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
@@ -322,10 +331,10 @@ static int plan_steps(training *t, const rt_loss_spec *spec, rt_err *err)
         rt_adapters_plan(t->model.w.adapters, &t->model.arenas, t->dev,
                          rows * (c->family->routed ? c->active : 1));
     }
-    if (strcmp(o->loss, "hard") == 0)
+    if (!rt_loss_plan_soft(loss))
         shape.soft.head_max = 0;
     rt_trainer_settings set = { .shape = shape,
-                                .spec = *spec,
+                                .loss = *loss,
                                 .vocab = vocab,
                                 .longest = t->facts.longest,
                                 .recompute = strcmp(o->recompute, "block") == 0,
@@ -357,27 +366,28 @@ static int plan_steps(training *t, const rt_loss_spec *spec, rt_err *err)
 static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
-    rt_objective objective = { o->loss, o->hard_weight, o->temperature, o->jsd_beta, o->skew_alpha };
-    rt_loss_spec spec;
+    const rt_objective objective = { o->loss,        o->loss_first, o->loss_change, o->hard_weight,
+                                     o->temperature, o->jsd_beta,   o->skew_alpha,  !o->model };
+    rt_loss_plan loss;
+    rt_mixture mixture;
     if (o->teachers.n && o->temperature != 1)
         return rt_usage(err, "--temperature %g: targets that --teacher-tokenizer maps have "
                              "temperature 1 alone", o->temperature);
-    rt_mixture mixture;
     if (o->mix && rt_mixture_parse(&mixture, "--mix", o->mix, o->data.n, err))
         return -1;
-    if (check_source(o, err) || rt_dev_choose(&t->dev, &o->device, plan != NULL, err) ||
-        open_model(t, plan, err) ||
+    if (check_source(o, err) || rt_objective_read(&loss, &objective, err) ||
+        rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err) ||
         (o->rollout.teacher ? open_rollouts(t, plan, err)
                             : open_corpus(t, &t->corpus, &t->facts, &o->data,
-                                          rt_objective_soft(&objective), o->limit,
+                                          rt_loss_plan_soft(&loss), o->limit,
                                           o->mix ? &mixture : NULL, plan, err)))
         return -1;
     if (o->eval_data.n && open_corpus(t, &t->held_out, &t->held_out_facts, &o->eval_data, false,
                                       o->eval_limit, NULL, plan, err))
         return -1;
-    if (rt_objective_spec(&spec, &objective, &t->facts.soft, err))
+    if (rt_loss_plan_fit(&loss, &t->facts.soft, err))
         return -1;
-    return plan_steps(t, &spec, err);
+    return plan_steps(t, &loss, err);
 }
 
 /* What a resume must find unchanged: every option that changes the result (the table says which),
@@ -647,8 +657,13 @@ static void note_twice(const rt_strlist *a, const rt_strlist *b, const char *wha
 }
 
 /* What is allowed, and seldom meant. */
-static void note_odd(const train_options *o)
+static void note_odd(const training *t)
 {
+    const train_options *o = t->o;
+    char change[400];
+    rt_loss_plan_say(&t->trainer.set.loss, change, sizeof change);
+    if (*change)
+        rt_info("loss: %s", change);
     note_twice(&o->data, &o->data, "is given twice as --data: its documents count twice");
     note_twice(&o->data, &o->eval_data, "is --data and --eval-data: nothing is held out");
     if (o->warmup >= o->steps && o->steps > 1)
@@ -679,7 +694,7 @@ static int run_train(void *values, rt_err *err)
                     (long long)t.o->rollout.rollouts);
         int done = open_output(&t, err);
         if (!done)
-            note_odd(t.o);
+            note_odd(&t);
         bad = done < 0 ||
               (!done && (place_trainer(&t, err) ||
                          rt_metrics_open(&t.metrics, t.o->out, t.trainer.at.step, err) ||

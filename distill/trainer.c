@@ -36,7 +36,7 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
     rt_batch_shape *shape = &t->set.shape;
     shape->waiting = rt_max(shape->rows, rt_min(set->batch_tokens, WAITING_MAX));
     rt_placing how = gradients(t);
-    rt_step_plan(&t->step, d, m, shape, &set->spec, set->vocab, set->longest, set->recompute, &how);
+    rt_step_plan(&t->step, d, m, shape, &set->loss.last, set->vocab, set->longest, set->recompute, &how);
     rt_optimizer_spec *spec = &t->set.optimizer;
     spec->where = set->mode == RT_MODE_RESIDENT ? RT_ON_DEVICE : RT_ON_HOST;
     rt_optimizer_plan(&t->optimizer, &m->cfg, &m->w, spec);
@@ -139,6 +139,7 @@ int rt_trainer_step(rt_trainer *t, const rt_feed *feed, rt_stepped *out, rt_err 
     int64_t n;
     double rate = rt_schedule_rate(set->schedule, set->learning_rate, set->min_rate, set->cooldown,
                                    set->warmup, set->steps, t->at.step + 1);
+    t->step.spec = rt_loss_plan_at(&set->loss, t->at.step, set->steps);
     if (feed->next(feed->ctx, &next, &docs, &n, err) || run_documents(t, docs, n, rate, err))
         return -1;
     *out = (rt_stepped){ .totals = *rt_step_totals(&t->step),

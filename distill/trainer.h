@@ -8,6 +8,7 @@
 
 #include "core/network/needs.h"
 #include "distill/fused.h"
+#include "distill/objective.h"
 #include "student/hosted.h"
 
 RT_BEGIN
@@ -24,7 +25,7 @@ rt_placing rt_memory_placing(rt_memory_mode mode, bool bf16);
 
 typedef struct rt_trainer_settings {
     rt_batch_shape shape; /* waiting is filled in: from batch_tokens */
-    rt_loss_spec spec;
+    rt_loss_plan loss;
     int64_t vocab, longest; /* real ids; tokens of a document at most */
     int64_t longest_pass;   /* rows of a pass of others (rt_trainer_lend) at most */
     bool recompute;         /* keep only each block's input */

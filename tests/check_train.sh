@@ -70,6 +70,9 @@ wrong 1 'nowhere.jsonl' train bad --data nowhere.jsonl
 wrong 2 'learning-rate' train bad --learning-rat 3
 wrong 2 'steps' train bad --steps many
 wrong 1 'soft targets' train bad --loss forward
+wrong 2 'did you mean forward' train bad --loss foward
+wrong 2 'stands twice' train bad --loss hard:1,hard:2
+wrong 2 'loss-change' train bad --loss-first forward --loss-change 0.5
 wrong 2 'model' "$retort" train --data traces.jsonl --out bad
 wrong 1 'nowhere' "$retort" train --model nowhere --data traces.jsonl --out bad
 echo '{"prompt": "1+1", "answer": "2"}' >unanswered.jsonl

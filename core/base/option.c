@@ -191,7 +191,7 @@ int rt_option_set(const rt_option *o, void *values, const char *text, const char
         return 0;
     }
     case RT_OPT_STR:
-        if (check_empty(o, text, where, err) || (o->choices && check_choice(o, text, where, err)))
+        if (check_empty(o, text, where, err) || (o->choices && !o->open && check_choice(o, text, where, err)))
             return -1;
         free(*(char **)at);
         *(char **)at = rt_strdup(text);

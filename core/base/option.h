@@ -49,10 +49,11 @@ typedef struct rt_option {
     bool required;
     const char *help;     /* one line */
     rt_opt_role role;
+    bool open;            /* choices are what is offered; the command reads other words too */
 } rt_option;
 
 /* Row macros check that the field has the type its kind needs. `S` is the command's struct. After
-   the help may follow the role, which is RT_OPT_RESULT when left out. */
+   the help may follow the role, which is RT_OPT_RESULT when left out, or .open = true. */
 #define RT_OPT_FIELD(S, f, T) \
     (offsetof(S, f) + 0 * sizeof(char[(sizeof(((S *)0)->f) == sizeof(T)) ? 1 : -1]))
 #define RT_OPT_ROW(S, f, T, k, n, d, low, high, of, a, need, ...) \
