@@ -95,7 +95,7 @@ static bool one_teacher(const rt_trace_manifest *a, const rt_trace_manifest *b)
 static int check_teacher(const rt_corpus *c, const char *path, const rt_trace_manifest *m,
                          rt_err *err)
 {
-    const rt_trace_manifest *first = rt_trace_info(c->archive[0]);
+    const rt_trace_manifest *first = rt_trace_info(c->archive[0].r);
     if (!c->o.need_soft || c->o.mix_teachers || one_teacher(first, m))
         return 0;
     return rt_fail(err,
