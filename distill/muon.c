@@ -50,10 +50,10 @@ void rt_muon_update(rt_dev *d, rt_muon *o, rt_tensor *w, rt_tensor *m, const rt_
                     const rt_muon_step *s)
 {
     int64_t out = w->dim[0], in = w->dim[1];
-    rt_tensor u = rt_tensor_2(o->u.data, RT_F32, out, in);
+    rt_tensor u = rt_tensor_2(o->u.data, RT_F32, out, in), flat = rt_tensor_rows(&o->u, 0, out * in);
     rt_tensor partial = rt_tensor_rows(&o->partial, 0, rt_ceil_div(out * in, BLOCK));
     double by = s->lr * 0.2 * sqrt((double)rt_max(out, in));
-    rt_momentum(d, &u, m, g, (float)s->momentum, (float)s->grad_scale, true);
+    rt_momentum(d, &flat, m, g, (float)s->momentum, (float)s->grad_scale, true);
     rt_sumsq(d, &partial, &u);
     rt_unit_norm(d, &u, &u, &partial);
     newton_schulz(d, o, &u);

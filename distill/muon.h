@@ -25,8 +25,8 @@ typedef struct rt_muon_step {
     double lr, momentum, decay, grad_scale;
     rt_rounding rounding;
 } rt_muon_step;
-/* w(O,I) -= lr decay w + lr 0.2 sqrt(max(O,I)) ortho(u), u the momentum m(O,I) looking ahead: a step
-   whose entries are as large, on average, as AdamW's at the same rate. */
+/* w(O,I) -= lr decay w + lr 0.2 sqrt(max(O,I)) ortho(u), u the momentum m(O*I) looking ahead, g(O*I):
+   a step whose entries are as large, on average, as AdamW's at the same rate. */
 void rt_muon_update(rt_dev *d, rt_muon *o, rt_tensor *w, rt_tensor *m, const rt_tensor *g,
                     const rt_muon_step *s);
 

@@ -242,9 +242,7 @@ static void move_matrix(rt_dev *d, rt_optimizer *o, const rt_param *p, rt_tensor
 {
     const int64_t *dim = p->slot->dim + p->slot->rank - 2;
     rt_tensor w = rt_tensor_2(ours[0].data, ours[0].dtype, dim[0], dim[1]);
-    rt_tensor m = rt_tensor_2(ours[1].data, ours[1].dtype, dim[0], dim[1]);
-    rt_tensor grad = rt_tensor_2(g->data, g->dtype, dim[0], dim[1]);
-    rt_muon_update(d, &o->matrix, &w, &m, &grad, &s->muon);
+    rt_muon_update(d, &o->matrix, &w, &ours[1], g, &s->muon);
 }
 
 static void move_piece(rt_dev *d, rt_optimizer *o, int i, int64_t at, int64_t n, const rt_tensor *g,

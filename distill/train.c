@@ -20,6 +20,7 @@
 #include "core/network/weights.h"
 #include "corpora/crossing/crossing.h"
 #include "corpora/integrity.h"
+#include "distill/learning.h"
 #include "distill/metrics.h"
 #include "distill/objective.h"
 #include "distill/rollouts.h"
@@ -33,13 +34,14 @@ typedef struct train_options {
     char *dtype, *verdicts, *turns, *unmatched, *mix;
     rt_adapter_spec lora;
     rt_rollout_options rollout;
+    rt_learn_options learn;
     rt_strlist data, eval_data, set, teachers;
     int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup;
     rt_dev_choice device;
     uint64_t seed;
     int64_t save_every, eval_every, eval_limit;
     double learning_rate, min_rate, hard_weight, temperature, jsd_beta, skew_alpha;
-    double beta1, beta2, eps, weight_decay, clip, balance_rate;
+    double cooldown, clip, balance_rate;
     bool plan, overwrite, mix_teachers;
 } train_options;
 
@@ -110,10 +112,9 @@ static const rt_option options[] = {
     OPT_CHOICE(O, schedule, "schedule", "cosine", RT_SCHEDULES, "of the learning rate"),
     OPT_FLOAT(O, min_rate, "min-rate", "0.1", 0, 1,
               "learning rate at the end, as a share of the peak"),
-    OPT_FLOAT(O, beta1, "beta1", "0.9", 0, 0.99999, "AdamW"),
-    OPT_FLOAT(O, beta2, "beta2", "0.98", 0, 0.99999, "AdamW"),
-    OPT_FLOAT(O, eps, "eps", "1e-8", 1e-20, 1, "AdamW"),
-    OPT_FLOAT(O, weight_decay, "weight-decay", "0.05", 0, 10, "AdamW, on matrices"),
+    OPT_FLOAT(O, cooldown, "cooldown", "0.2", 0, 1,
+              "of the schedule wsd: the share of the steps over which the rate falls"),
+    RT_LEARN_OPTIONS(O, learn),
     OPT_FLOAT(O, clip, "clip", "1", 0, 1e9, "largest norm of a gradient; 0 = no clipping"),
     OPT_FLOAT(O, balance_rate, "balance-rate", "0.003", 0, 1,
               "router bias against load, a step (sigmoid routers)"),
@@ -141,6 +142,7 @@ typedef struct corpus_facts {
 
 typedef struct training {
     const train_options *o;
+    rt_learning learning;
     rt_dev *dev;
     rt_chat chat;
     rt_model model;
@@ -240,6 +242,12 @@ static int open_rollouts(training *t, const rt_needs *plan, rt_err *err)
     return 0;
 }
 
+static void plan_model(training *t, const rt_config *cfg)
+{
+    rt_placing how = rt_memory_placing(t->learning.mode, t->learning.bf16);
+    rt_model_plan_learned(&t->model, t->dev, cfg, &how, t->o->max_length);
+}
+
 /* The student: a trained model to go on from, or a config.json whose vocabulary is the tokenizer's.
  */
 static int open_model(training *t, const rt_needs *plan, rt_err *err)
@@ -270,10 +278,12 @@ static int open_model(training *t, const rt_needs *plan, rt_err *err)
         if (rt_model_plan_adapted(&t->model, t->dev, o->model, &o->lora, o->max_length, err))
             return -1;
     } else if (base) {
-        rt_model_plan_config(&t->model, t->dev, &base->cfg, NULL, false, o->max_length);
+        plan_model(t, &base->cfg);
     } else if (o->model) {
-        if (rt_model_plan(&t->model, t->dev, o->model, false, o->max_length, err))
+        rt_config cfg;
+        if (rt_model_config(&cfg, o->model, err))
             return -1;
+        plan_model(t, &cfg);
     } else {
         cJSON *json = NULL;
         rt_config cfg;
@@ -286,7 +296,7 @@ static int open_model(training *t, const rt_needs *plan, rt_err *err)
         if (bad)
             return -1;
         rt_chat_config(&t->chat, &cfg);
-        rt_model_plan_config(&t->model, t->dev, &cfg, NULL, false, o->max_length);
+        plan_model(t, &cfg);
     }
     const rt_family *family = t->model.cfg.family;
     if (family->names && family->names->interleaved && !o->lora.rank)
@@ -314,6 +324,13 @@ static int place_model(training *t, rt_err *err)
     return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, t->o->seed, err);
 }
 
+/* Rows of passes that are not a step's. */
+static int64_t passes_of_others(const training *t)
+{
+    int64_t rows = t->held_out_facts.longest;
+    return t->o->rollout.teacher ? rt_max(rows, rt_rollouts_rows(&t->rollouts)) : rows;
+}
+
 static int plan_steps(training *t, const rt_loss_plan *loss, rt_err *err)
 {
     const train_options *o = t->o;
@@ -325,9 +342,7 @@ static int plan_steps(training *t, const rt_loss_plan *loss, rt_err *err)
     shape.rows = rt_max(o->pass_tokens, t->facts.longest);
     if (t->model.w.adapters) {
         const rt_config *c = &t->model.cfg;
-        int64_t rows = rt_max(shape.rows, t->held_out_facts.longest);
-        if (o->rollout.teacher)
-            rows = rt_max(rows, rt_rollouts_rows(&t->rollouts));
+        int64_t rows = rt_max(shape.rows, passes_of_others(t));
         rt_adapters_plan(t->model.w.adapters, &t->model.arenas, t->dev,
                          rows * (c->family->routed ? c->active : 1));
     }
@@ -346,11 +361,13 @@ static int plan_steps(training *t, const rt_loss_plan *loss, rt_err *err)
                                 .min_rate = o->min_rate,
                                 .clip = o->clip,
                                 .balance_rate = o->balance_rate,
-                                .optimizer = { .beta1 = o->beta1,
-                                               .beta2 = o->beta2,
-                                               .eps = o->eps,
-                                               .decay = o->weight_decay,
-                                               .seed = o->seed } };
+                                .cooldown = o->cooldown,
+                                .longest_pass = passes_of_others(t),
+                                .mode = t->learning.mode,
+                                .optimizer = rt_learning_spec(&o->learn, &t->learning, o->seed) };
+    rt_learn_case with = { &t->model, o->clip, set.recompute, o->batch_tokens, shape.rows };
+    if (rt_learning_check(&o->learn, &t->learning, &with, err))
+        return -1;
     rt_trainer_plan(&t->trainer, t->dev, &t->model, &set);
     if (o->rollout.teacher && rt_rollouts_plan(&t->rollouts, err))
         return -1;
@@ -363,7 +380,7 @@ static int plan_steps(training *t, const rt_loss_plan *loss, rt_err *err)
     return 0;
 }
 
-static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
+static int open_planned(training *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
     const rt_objective objective = { o->loss,        o->loss_first, o->loss_change, o->hard_weight,
@@ -390,6 +407,104 @@ static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
     return plan_steps(t, &loss, err);
 }
 
+static void close_trainer(training *t);
+
+/* Memory of the run by name: what is placed before its first step, and nothing after. */
+static void count_memory(const training *t, rt_needs *p)
+{
+    rt_needs_arenas(p, t->dev, &t->model.arenas);
+    rt_trainer_needs(&t->trainer, p);
+    if (t->o->rollout.teacher)
+        rt_rollouts_needs(&t->rollouts, p);
+    rt_needs_arenas(p, t->dev, &t->measure.arenas);
+    rt_needs_workspace(p, t->dev);
+}
+
+/* And whether there is so much; else text says what lacks. */
+static bool fits(const training *t, char *text, size_t size)
+{
+    char need[32], room[32];
+    rt_needs p = { 0 };
+    count_memory(t, &p);
+    int64_t device = rt_needs_sum(&p, RT_NEEDS_DEVICE), host = rt_needs_host(&p), free_host;
+    int64_t most = t->o->learn.memory;
+    bool own = rt_dev_get(t->dev).memory > 0;
+    free_host = most ? most : own ? INT64_MAX : rt_dev_get(t->dev).free;
+    host += own ? 0 : device;
+    text[0] = 0;
+    if (own && device > p.room)
+        snprintf(text, size, "%s of the device's memory, of %s", rt_fmt_bytes(need, sizeof need, device),
+                 rt_fmt_bytes(room, sizeof room, p.room));
+    else if (host > free_host)
+        snprintf(text, size, "%s of the host's memory, of %s", rt_fmt_bytes(need, sizeof need, host),
+                 rt_fmt_bytes(room, sizeof room, free_host));
+    rt_needs_free(&p);
+    return text[0] == 0;
+}
+
+/* With other settings; 1 when they fit. */
+static int try_settings(training *t, const train_options *o, rt_memory_mode mode,
+                        const rt_needs *plan, char *text, size_t size, rt_err *err)
+{
+    *t = (training){ .o = o, .lock = -1, .learning = rt_learning_of(&o->learn, mode) };
+    if (open_planned(t, plan, err))
+        return -1;
+    return fits(t, text, size);
+}
+
+/* The nearest settings that fit, for people: fewer rows a pass and less kept of it, then the mode. */
+static void suggest(const train_options *o, char *text, size_t size)
+{
+    rt_err ignored;
+    char what[128], block[] = "block", *any = "auto";
+    training t;
+    train_options other = *o;
+    other.recompute = block;
+    other.learn.mode = o->lora.rank ? o->learn.mode : any;
+    rt_memory_mode mode[3];
+    int n = rt_learning_modes(mode, &other.learn);
+    for (int halves = 0; halves < 4; halves++, other.pass_tokens = rt_max(other.pass_tokens / 2, 2))
+        for (int k = 0; k < n; k++) {
+            int found = try_settings(&t, &other, mode[k], NULL, what, sizeof what, &ignored);
+            close_trainer(&t);
+            if (found != 1)
+                continue;
+            snprintf(text, size, "; these fit: --memory-mode %s --recompute block --pass-tokens %lld",
+                     rt_memory_mode_name(mode[k]), (long long)other.pass_tokens);
+            return;
+        }
+    snprintf(text, size, "; nor do a shorter pass and --recompute block: take a smaller student, "
+                         "shorter documents (--max-length) or adapters (--lora-rank)");
+}
+
+/* The first memory mode that fits; of a plan (nothing is refused there) the first that can be. */
+static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
+{
+    const train_options *o = t->o;
+    char text[128], all[512] = "", hint[256];
+    rt_memory_mode mode[3];
+    int n = rt_learning_modes(mode, &o->learn), used = 0;
+    for (int k = 0; k < n; k++) {
+        rt_err why;
+        int found = try_settings(t, o, mode[k], plan, text, sizeof text, k ? &why : err);
+        if (found < 0 && k == 0)
+            return -1;
+        if (found == 1 && k > 0)
+            rt_info("memory mode: %s", rt_memory_mode_name(mode[k]));
+        if (found == 1)
+            return 0;
+        if (found == 0)
+            used += snprintf(all + used, sizeof all - (size_t)used, "%s%s needs %s", used ? "; " : "",
+                             rt_memory_mode_name(mode[k]), text);
+        close_trainer(t);
+    }
+    if (plan)
+        return try_settings(t, o, mode[0], plan, text, sizeof text, err) < 0 ? -1 : 0;
+    suggest(o, hint, sizeof hint);
+    *t = (training){ .o = o, .lock = -1 };
+    return rt_fail(err, "not enough memory: %s%s", all, hint);
+}
+
 /* What a resume must find unchanged: every option that changes the result (the table says which),
    and the content of what the others name. */
 static int put_source(training *t, cJSON *json, rt_err *err)
@@ -412,6 +527,7 @@ static int hash_recipe(training *t, rt_err *err)
     rt_json_put_str(json, o->model ? "model" : "config", id.hash.hex);
     rt_json_put_str(json, "tokenizer", tokenizer.hex);
     rt_json_put_str(json, "template", t->chat.template_hash.hex);
+    rt_learning_put(&t->learning, json);
     int bad = put_source(t, json, err);
     char *text = rt_json_text(json);
     t->trainer.at.recipe = rt_hash64(text, (int64_t)strlen(text), 0);
@@ -434,6 +550,8 @@ static int place_trainer(training *t, rt_err *err)
 
 static void close_trainer(training *t)
 {
+    if (!t->dev)
+        return;
     for (int64_t i = 0; i < t->cap_docs; i++)
         rt_document_free(&t->docs[i]);
     free(t->docs);
@@ -584,6 +702,7 @@ static cJSON *settings(const training *t)
 {
     char data[17];
     cJSON *json = rt_options_result(&rt_command_train, t->o);
+    rt_learning_put(&t->learning, json);
     if (t->o->rollout.teacher) {
         rt_json_put_str(json, "teacher_hash", t->rollouts.manifest.weights_hash.hex);
         rt_json_put_str(json, "prompts_hash", t->rollouts.manifest.prompts_hash.hex);
@@ -607,6 +726,7 @@ static int64_t learned(const training *t) { return rt_weights_learned(&t->model.
 static int finish(training *t, rt_err *err)
 {
     const train_options *o = t->o;
+    rt_trainer_show_mean(&t->trainer);
     cJSON *options_json = settings(t);
     rt_card card = { .cfg = &t->model.cfg,
                      .parameters = learned(t),
@@ -711,16 +831,11 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
     const train_options *o = t.o;
     int bad = open_trainer(&t, p, err);
     if (!bad) {
-        rt_needs_arenas(p, t.dev, &t.model.arenas);
-        rt_trainer_needs(&t.trainer, p);
-        if (o->rollout.teacher)
-            rt_rollouts_needs(&t.rollouts, p);
-        rt_needs_arenas(p, t.dev, &t.measure.arenas);
+        count_memory(&t, p);
         if (o->eval_data.n)
             rt_needs_cost(p, t.dev, t.measure.cost,
                           (double)rt_ceil_div(o->steps, o->eval_every) *
                               (double)t.held_out_facts.tokens / (double)t.measure.batch.shape.rows);
-        rt_needs_workspace(p, t.dev);
         rt_needs_add(p, RT_NEEDS_DISK, "model", "weights",
                      t.model.w.adapters
                          ? rt_adapter_save_bytes(t.model.w.adapters, rt_dtype_written(o->dtype))

@@ -119,10 +119,7 @@ static int run_documents(rt_trainer *t, const rt_document *docs, int64_t n, doub
 {
     t->fused.lr = rate;
     t->fused.number = t->at.step + 1;
-    rt_hosted_begin(&t->hosted);
-    int bad = rt_step_run(&t->step, docs, n, err);
-    rt_hosted_end(&t->hosted);
-    if (bad)
+    if (rt_step_run(&t->step, docs, n, err))
         return -1;
     if (t->set.mode != RT_MODE_FUSED) {
         rt_optimizer_sums(t->d, &t->optimizer, &t->step.grads, RT_LAYERS_ALL);
@@ -140,7 +137,11 @@ int rt_trainer_step(rt_trainer *t, const rt_feed *feed, rt_stepped *out, rt_err 
     double rate = rt_schedule_rate(set->schedule, set->learning_rate, set->min_rate, set->cooldown,
                                    set->warmup, set->steps, t->at.step + 1);
     t->step.spec = rt_loss_plan_at(&set->loss, t->at.step, set->steps);
-    if (feed->next(feed->ctx, &next, &docs, &n, err) || run_documents(t, docs, n, rate, err))
+    rt_hosted_begin(&t->hosted); /* a feed may ask the model, too */
+    int bad = feed->next(feed->ctx, &next, &docs, &n, err) ||
+              run_documents(t, docs, n, rate, err);
+    rt_hosted_end(&t->hosted);
+    if (bad)
         return -1;
     *out = (rt_stepped){ .totals = *rt_step_totals(&t->step),
                          .norm = rt_optimizer_norm(&t->optimizer) };
