@@ -32,8 +32,12 @@ rt_learning rt_learning_of(const rt_learn_options *o, rt_memory_mode mode)
 
 void rt_learning_put(const rt_learning *l, cJSON *json)
 {
-    rt_json_put_str(json, "master_dtype", l->bf16 ? "bf16" : "f32");
-    rt_json_put_str(json, "moments", l->coded ? "8bit" : "f32");
+    const char *const what[][2] = { { "master_dtype", l->bf16 ? "bf16" : "f32" },
+                                    { "moments", l->coded ? "8bit" : "f32" } };
+    for (int i = 0; i < RT_COUNT(what); i++) {
+        cJSON_DeleteItemFromObjectCaseSensitive(json, what[i][0]);
+        rt_json_put_str(json, what[i][0], what[i][1]);
+    }
 }
 
 static int check_adapters(const rt_learn_options *o, const rt_learning *l, const rt_learn_case *c,

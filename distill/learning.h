@@ -50,6 +50,7 @@ typedef struct rt_learning {
 } rt_learning;
 
 rt_learning rt_learning_of(const rt_learn_options *o, rt_memory_mode mode);
+/* In place of what the options say in json. */
 void rt_learning_put(const rt_learning *l, struct cJSON *json);
 const char *rt_memory_mode_name(rt_memory_mode mode);
 /* The modes to try, in order; how many. */

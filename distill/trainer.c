@@ -41,7 +41,8 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
     spec->where = set->mode == RT_MODE_RESIDENT ? RT_ON_DEVICE : RT_ON_HOST;
     rt_optimizer_plan(&t->optimizer, &m->cfg, &m->w, spec);
     if (set->mode == RT_MODE_STREAM)
-        rt_hosted_plan(&t->hosted, &t->step.arenas, m, rt_max(shape->rows, set->longest_pass));
+        rt_hosted_plan(&t->hosted, &t->step.arenas, m, rt_max(shape->rows, set->longest_pass),
+                       set->optimizer.mean > 0);
     rt_dev_dry_begin(d);
     rt_optimizer_sums(d, &t->optimizer, &t->step.grads, RT_LAYERS_ALL);
     rt_optimizer_update(d, &t->optimizer, &t->step.grads, RT_LAYERS_ALL, 0, 1, 1);

@@ -13,13 +13,16 @@ static bool rows_only(const rt_hosted *h, const rt_param *p)
     return p->slot == &h->m->w.embed && !h->m->cfg.tied;
 }
 
-static int64_t bytes_of_layer(const rt_hosted *h, int64_t layer)
+static int64_t bytes_of_layer(const rt_hosted *h, int64_t layer, bool wide)
 {
     const rt_params *list = &h->m->w.params;
     int64_t bytes = 0;
-    for (int i = 0; i < list->n; i++)
+    for (int i = 0; i < list->n; i++) {
+        rt_tensor t = *list->item[i].slot;
+        t.dtype = wide ? RT_F32 : t.dtype;
         if (list->item[i].layer == layer && !(layer < 0 && rows_only(h, &list->item[i])))
-            bytes += taken(list->item[i].slot);
+            bytes += taken(&t);
+    }
     return bytes;
 }
 
@@ -36,7 +39,7 @@ static void plan_there(void *ctx, rt_arena *a)
     rt_hosted *h = ctx;
     for (int k = 0; k < RT_COUNT(h->buffer); k++)
         h->buffer[k].data = rt_arena_take(a, "layers", h->layer_bytes);
-    h->outside = rt_arena_take(a, "outside layers", bytes_of_layer(h, -1));
+    h->outside = rt_arena_take(a, "outside layers", bytes_of_layer(h, -1, h->wide_too));
 }
 
 static void plan_here(void *ctx, rt_arena *a)
@@ -59,7 +62,7 @@ static void fill(rt_hosted *h, int64_t layer)
     if (b->layer == layer)
         return;
     rt_mark_follow(h->m->d, &b->done, RT_BESIDE);
-    rt_upload_beside(h->m->d, b->data, h->home[first_of_layer(h, layer)], bytes_of_layer(h, layer));
+    rt_upload_beside(h->m->d, b->data, h->home[first_of_layer(h, layer)], bytes_of_layer(h, layer, false));
     rt_mark_set(h->m->d, &b->ready, RT_BESIDE);
     b->layer = layer;
 }
@@ -125,13 +128,15 @@ static int embed(void *ctx, rt_dev *d, rt_tensor *y, const rt_tensor *token, rt_
 
 /* ---- between ---------------------------------------------------------------------------------- */
 
-void rt_hosted_plan(rt_hosted *h, rt_arenas *l, rt_model *m, int64_t rows)
+void rt_hosted_plan(rt_hosted *h, rt_arenas *l, rt_model *m, int64_t rows,
+                    bool wide_too)
 {
     memset(h, 0, sizeof *h);
+    h->wide_too = wide_too;
     h->m = m;
     h->rows = rows;
     for (int64_t k = 0; k < m->cfg.layers; k++)
-        h->layer_bytes = rt_max(h->layer_bytes, bytes_of_layer(h, k));
+        h->layer_bytes = rt_max(h->layer_bytes, bytes_of_layer(h, k, wide_too));
     h->home = rt_alloc(m->w.params.n, sizeof *h->home, "a list of weights");
     h->visit = (rt_visit){ .ctx = h,
                            .embed = m->cfg.tied ? NULL : embed,

@@ -23,6 +23,7 @@ typedef struct rt_hosted {
     uint8_t *outside;    /* device memory of weights outside layers */
     void **home;         /* (weights) where each lies on the host; NULL data: not moved */
     int64_t last;        /* layer entered last */
+    bool wide_too;
     int64_t rows;        /* of a pass at most */
     int32_t *token;      /* host (rows) */
     uint8_t *gathered;   /* host (rows, C) of the embedding, as activations */
@@ -32,8 +33,10 @@ typedef struct rt_hosted {
 } rt_hosted;
 
 /* m was planned by rt_model_plan_learned with weights on the host; it stays where it is. Plans
-   memory, which the list places. rows: of any pass between begin and end at most. */
-void rt_hosted_plan(rt_hosted *h, rt_arenas *l, rt_model *m, int64_t rows);
+   memory, which the list places. rows: of any pass between begin and end at most. wide_too: f32 weights of
+   the same shapes may stand in their place. */
+void rt_hosted_plan(rt_hosted *h, rt_arenas *l, rt_model *m, int64_t rows,
+                    bool wide_too);
 void rt_hosted_free(rt_hosted *h); /* accepts a zeroed one */
 /* From here to end passes of m read its weights, as they are now, on the device. */
 void rt_hosted_begin(rt_hosted *h);

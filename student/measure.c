@@ -27,11 +27,11 @@ static void plan_here(void *ctx, rt_arena *a)
     ms->h_agree = rt_arena_take(a, "reference", bytes);
 }
 
-static void forward(rt_measure *ms, const rt_model *m, rt_acts *a)
+static int forward(rt_measure *ms, const rt_model *m, rt_acts *a, rt_err *err)
 {
     const rt_batch *b = &ms->batch;
     rt_acts_rows(a, b->n, b->s, b->token, b->pos, b->offset, NULL);
-    rt_model_forward(ms->d, m, a);
+    return rt_model_pass(ms->d, m, a, err);
 }
 
 static void compare(rt_measure *ms, const int32_t *index, int64_t n)
@@ -47,15 +47,15 @@ static void compare(rt_measure *ms, const int32_t *index, int64_t n)
 }
 
 /* What the device does for the documents gathered in the batch. */
-static void send_pass(rt_measure *ms)
+static int send_pass(rt_measure *ms, rt_err *err)
 {
     rt_batch *b = &ms->batch;
     const rt_loss_spec spec = { .ce = 1,
                                 .temperature = 1,
                                 .tail_spacing = b->shape.soft.tail_spacing };
-    forward(ms, ms->m, &ms->acts);
-    if (ms->reference)
-        forward(ms, ms->reference, &ms->reference_acts);
+    if (forward(ms, ms->m, &ms->acts, err) ||
+        (ms->reference && forward(ms, ms->reference, &ms->reference_acts, err)))
+        return -1;
     for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
         const int32_t *index;
         int64_t n = rt_batch_chunk(ms->d, b, first, &index);
@@ -65,11 +65,13 @@ static void send_pass(rt_measure *ms)
         rt_loss(ms->d, &b->stats, &ms->acts.logits, &b->targets, &spec, ms->vocab, 1.0f, false);
         rt_batch_keep(ms->d, b, first, n);
     }
+    return 0;
 }
 
 void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_model *reference,
                      int64_t vocab, const rt_batch_shape *shape, int64_t longest)
 {
+    rt_err ignored;
     rt_batch_shape own = *shape;
     own.rows = rt_max(own.rows, longest);
     own.documents = DOCUMENTS;
@@ -93,7 +95,7 @@ void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_mode
     rt_arenas_add(&ms->arenas, &ms->here, "host", RT_ON_HOST, plan_here, ms);
     rt_dev_dry_begin(d);
     rt_batch_fill(&ms->batch);
-    send_pass(ms);
+    (void)send_pass(ms, &ignored); /* a dry run reads nothing */
     ms->cost = rt_dev_dry_end(d);
     rt_batch_clear(&ms->batch);
     ms->batch.kept = ms->compared = 0;
@@ -160,8 +162,7 @@ static int tell(const rt_measure *ms, rt_err *err)
 /* p: the command's own measure, which may be interrupted; done: documents with this pass. */
 static int run_pass(rt_measure *ms, rt_measured *out, rt_progress *p, int64_t done, rt_err *err)
 {
-    send_pass(ms);
-    if (settle(ms, out, err) || check_finite(ms, out, err) || tell(ms, err))
+    if (send_pass(ms, err) || settle(ms, out, err) || check_finite(ms, out, err) || tell(ms, err))
         return -1;
     rt_batch_clear(&ms->batch);
     if (p && rt_interrupted())
