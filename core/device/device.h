@@ -93,7 +93,8 @@ void rt_put(rt_dev *d, void *dst, const void *src, int64_t bytes);
 void rt_download(rt_dev *d, void *dst, const void *src, int64_t bytes);
 int rt_sync(rt_dev *d, rt_err *err);
 
-/* Its source is read, as that of rt_upload, until the wait for a mark behind it. */
+/* Its source is read, as that of rt_upload, until the wait for a mark behind it; or until a download
+   that follows such a mark writes there. */
 void rt_upload_beside(rt_dev *d, void *dst, const void *src, int64_t bytes);
 
 typedef enum rt_order { RT_COMPUTE, RT_BESIDE } rt_order;

@@ -368,6 +368,9 @@ static void upload_beside(rt_dev *d, void *dst, const void *src, int64_t bytes)
 
 static void download(rt_dev *d, void *dst, const void *src, int64_t bytes)
 {
+    struct strict *s = d->state;
+    if (s->order[RT_BESIDE].done < s->order[RT_COMPUTE].seen) /* their sources may be its destination */
+        wait_for(s, RT_BESIDE, s->order[RT_COMPUTE].seen);
     struct transfer *t = rt_strict_later(d, "download", run_download, sizeof *t);
     t->dst = dst, t->src = src, t->bytes = bytes;
     if (find_region(dst))
