@@ -334,9 +334,18 @@ static int render_talk(const void *ctx, const cJSON *talk, bool generation_promp
     return render(ctx, talk, generation_prompt, out, err);
 }
 
+static int add_span(rt_ids *spans, rt_ids *message, int64_t begin, int64_t end, int32_t i,
+                    rt_err *err)
+{
+    return rt_ids_add(spans, (int32_t)begin, err) || rt_ids_add(spans, (int32_t)end, err) ||
+                   (message && rt_ids_add(message, i, err))
+               ? -1
+               : 0;
+}
+
 /* The ids of a rendered prompt, and its finished turns as spans of them when `all`. */
 static int encode_prompt(const rt_chat *c, cJSON *before, const rt_text *prompt, unsigned flags,
-                         bool all, rt_ids *ids, rt_ids *spans, rt_err *err)
+                         bool all, rt_ids *ids, rt_ids *spans, rt_ids *message, rt_err *err)
 {
     const rt_turns turns = { c->tokenizer, &c->reasoning, render_talk, c };
     encoding e = { c, prompt, flags, ids, 0, ids->n };
@@ -344,12 +353,11 @@ static int encode_prompt(const rt_chat *c, cJSON *before, const rt_text *prompt,
     rt_ids bounds = { 0 };
     int bad = rt_tokenizer_encode(c->tokenizer, prompt->data, prompt->bytes, flags, ids, err) ||
               (all && rt_turns_find(&turns, before, prompt, &bounds, err));
-    for (int64_t i = 0; !bad && i < bounds.n; i += 2) {
+    for (int64_t i = 0; !bad && i < bounds.n; i += 3) {
         int64_t begin, end = 0;
         bad = split_at(&e, bounds.id[i], &begin, err) || split_at(&e, bounds.id[i + 1], &end, err);
         if (!bad && begin < end)
-            bad = rt_ids_add(spans, (int32_t)(begin - origin), err) ||
-                  rt_ids_add(spans, (int32_t)(end - origin), err);
+            bad = add_span(spans, message, begin - origin, end - origin, bounds.id[i + 2], err);
     }
     rt_ids_free(&bounds);
     return bad ? -1 : 0;
@@ -357,10 +365,11 @@ static int encode_prompt(const rt_chat *c, cJSON *before, const rt_text *prompt,
 
 /* A base model's: what the assistant says is the content alone. */
 static int plain_spans(const rt_chat *c, const cJSON *before, bool all, rt_ids *ids, rt_ids *spans,
-                       rt_err *err)
+                       rt_ids *message, rt_err *err)
 {
     const int64_t origin = ids->n;
     const cJSON *m;
+    int32_t i = 0;
     int bad = 0;
     cJSON_ArrayForEach(m, rt_json_find(before, "messages"))
     {
@@ -369,22 +378,24 @@ static int plain_spans(const rt_chat *c, const cJSON *before, bool all, rt_ids *
         bad = bad || plain_message(c, m, begin == 0, ids, err);
         int64_t end = ids->n - origin;
         if (!bad && all && role && strcmp(role, "assistant") == 0 && end > begin)
-            bad = rt_ids_add(spans, (int32_t)begin, err) || rt_ids_add(spans, (int32_t)end, err);
+            bad = add_span(spans, message, begin, end, i, err);
+        i++;
     }
     return bad;
 }
 
 static int conversation(const rt_chat *c, const cJSON *talk, unsigned flags, bool all, rt_ids *ids,
-                        rt_ids *spans, rt_err *err)
+                        rt_ids *spans, rt_ids *message, rt_err *err)
 {
     const int64_t origin = ids->n;
     rt_text prompt = { 0 }, response = { 0 };
     cJSON *before = cJSON_Duplicate(talk, true);
     cJSON *messages = cJSON_GetObjectItemCaseSensitive(before, "messages");
-    cJSON_DeleteItemFromArray(messages, cJSON_GetArraySize(messages) - 1);
+    int32_t last = cJSON_GetArraySize(messages) - 1;
+    cJSON_DeleteItemFromArray(messages, last);
     int bad = c->chat ? render(c, before, true, &prompt, err) ||
-                            encode_prompt(c, before, &prompt, flags, all, ids, spans, err)
-                      : plain_spans(c, before, all, ids, spans, err);
+                            encode_prompt(c, before, &prompt, flags, all, ids, spans, message, err)
+                      : plain_spans(c, before, all, ids, spans, message, err);
     cJSON_Delete(before);
     int64_t begin = ids->n;
     bool opened = !bad && rt_chat_opened(c, ids->id, ids->n);
@@ -396,14 +407,11 @@ static int conversation(const rt_chat *c, const cJSON *talk, unsigned flags, boo
         bad = rt_ids_add(ids, rt_tokenizer_eos(c->tokenizer), err);
     rt_text_free(&prompt);
     rt_text_free(&response);
-    return bad || rt_ids_add(spans, (int32_t)(begin - origin), err) ||
-                   rt_ids_add(spans, (int32_t)(ids->n - origin), err)
-               ? -1
-               : 0;
+    return bad || add_span(spans, message, begin - origin, ids->n - origin, last, err) ? -1 : 0;
 }
 
 int rt_chat_turns(const rt_chat *c, const cJSON *talk, bool all, rt_ids *ids, rt_ids *spans,
-                  rt_err *err)
+                  rt_ids *message, rt_err *err)
 {
     const char *role = last_string(talk, "role");
     if (!role || strcmp(role, "assistant") != 0 || !last_string(talk, "content"))
@@ -411,9 +419,9 @@ int rt_chat_turns(const rt_chat *c, const cJSON *talk, bool all, rt_ids *ids, rt
     cJSON *copy;
     unsigned flags;
     if (!c->chat)
-        return conversation(c, talk, 0, all, ids, spans, err);
+        return conversation(c, talk, 0, all, ids, spans, message, err);
     int bad = guard(c, talk, &copy, &flags, err) ||
-              conversation(c, copy, flags, all, ids, spans, err);
+              conversation(c, copy, flags, all, ids, spans, message, err);
     cJSON_Delete(copy);
     return bad ? -1 : 0;
 }
@@ -452,6 +460,13 @@ static void cut(rt_text *t, const rt_stops *stops)
     if (at >= 0)
         t->data[t->bytes = at] = 0;
     trim(t);
+}
+
+int64_t rt_chat_answer(const rt_chat *c, const int32_t *ids, int64_t begin, int64_t end)
+{
+    rt_reasoning_split s = rt_reasoning_find(&c->reasoning, ids + begin, end - begin,
+                                             rt_chat_opened(c, ids, begin));
+    return s.unfinished ? end : begin + s.answer.begin;
 }
 
 int rt_chat_split(const rt_chat *c, const int32_t *ids, int64_t n_prompt, int64_t n,

@@ -45,9 +45,13 @@ int rt_chat_prompt(const rt_chat *c, const cJSON *talk, rt_ids *ids, rt_err *err
 /* The last message is the assistant's: ids of the prompt before it, then of what the assistant
    would have generated (thought, closing marker, content, end token). spans: begin and end of what
    is learned, counted from the first of these ids: of each turn of the assistant's when `all`, as
-   it stands in the prompt (turns.h); the last pair is always the response. */
+   it stands in the prompt (turns.h); the last pair is always the response. message: which message
+   of talk each span is, or NULL: not wanted. */
 int rt_chat_turns(const rt_chat *c, const cJSON *talk, bool all, rt_ids *ids, rt_ids *spans,
-                  rt_err *err);
+                  rt_ids *message, rt_err *err);
+/* Where the answer begins in ids[begin, end), a turn of the assistant's: what stands before, with
+   its marks, is its thought. `end` when there is no answer. */
+int64_t rt_chat_answer(const rt_chat *c, const int32_t *ids, int64_t begin, int64_t end);
 /* The option of every command that learns from conversations; S holds a char * there. */
 #define RT_TURNS_OPTION(S, turns)                                                                  \
     OPT_CHOICE(S, turns, "turns", "all", "all|last",                                               \

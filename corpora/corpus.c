@@ -19,6 +19,7 @@ typedef struct entry {
     int64_t token;   /* the first of its tokens in the pool, or -1: the archive's are the document's */
     int64_t span;    /* pool: the first of its spans */
     int32_t n_spans; /* pool */
+    bool text;       /* pool: no turns in it */
     int32_t n_stretches;
     int64_t stretch; /* pool: the first of its stretches */
 } entry;
@@ -33,9 +34,13 @@ struct rt_corpus {
     rt_corpus_options o;
     entry *entry;
     int64_t n, cap, tokens, longest, left_out;
+    int64_t learned; /* tokens of spans that count, before what the parts of turns count */
     int64_t by_verdict[RT_VERDICT_COUNT]; /* samples that their verdict leaves out */
     rt_text sources;                      /* "900 of a.traces, 300 of b.jsonl" */
     rt_ids pool, spans; /* tokens; begin and end of what is learned, document by document */
+    float *span_weight; /* (cap_weights) of the records' spans, where `weighted` */
+    int64_t cap_weights;
+    bool weighted; /* one of them is not 1 */
     rt_ids stretches;   /* rt_stretch, document by document */
     archive *archive;
     int n_archives;
@@ -48,12 +53,14 @@ struct rt_corpus {
 
 static bool full(const rt_corpus *c) { return c->o.limit && c->n >= c->o.limit; }
 
-static bool add_entry(rt_corpus *c, entry e)
+/* learned: how many of its tokens count. */
+static bool add_entry(rt_corpus *c, entry e, int64_t learned)
 {
     if (e.n > c->o.max_length || e.n < 2) {
         c->left_out++;
         return false;
     }
+    c->learned += learned;
     rt_grow(&c->entry, &c->cap, c->n + 1, sizeof *c->entry, "a list of documents");
     c->entry[c->n++] = e;
     c->tokens += e.n;
@@ -166,8 +173,8 @@ static int check_archive(rt_corpus *c, const char *path, const rt_trace_manifest
     rt_soft_config capture = crossing ? rt_soft_mapped(&m->capture) : m->capture;
     if (c->o.need_soft && m->capture.head_max == 0)
         return rt_fail(
-            err, "%s: holds no soft targets: use --loss hard, or score it first (retort score)",
-            path);
+            err, "%s: holds no soft targets: score it first (retort score), or learn from labels alone "
+                 "(--loss hard)", path);
     if (check_teacher(c, path, m, err))
         return -1;
     const char *other = m->capture.head_max ? mix_soft(&c->soft, &capture) : NULL;
@@ -202,6 +209,27 @@ static unsigned choose_verdicts(const rt_corpus *c, const char *path, const rt_t
     return take;
 }
 
+static int fail_soft(const rt_trace_reader *r, int64_t i, int64_t soft, int64_t n, rt_err *err)
+{
+    rt_trace_sample s;
+    rt_trace_sample_init(&s);
+    int bad = rt_trace_get(r, i, 0, &s, err);
+    if (!bad)
+        rt_fail(err, "sample %s has soft targets for %lld of the %lld tokens it is to teach: score it "
+                     "again (retort score), or learn from labels alone (--loss hard)",
+                s.id, (long long)soft, (long long)n);
+    rt_trace_sample_free(&s);
+    return -1;
+}
+
+static int64_t count_learned(const rt_corpus *c, int64_t span, int32_t n)
+{
+    int64_t learned = 0;
+    for (int64_t k = span; k < span + 2 * n; k += 2)
+        learned += c->spans.id[k + 1] - rt_max(c->spans.id[k], 1);
+    return learned;
+}
+
 /* Sample i of an archive in other tokens, in the student's: in the pool from here on. */
 static int add_crossed(rt_corpus *c, int32_t index, int64_t i, rt_trace_sample *s,
                        rt_crossing_counts *counts, rt_err *err)
@@ -217,7 +245,7 @@ static int add_crossed(rt_corpus *c, int32_t index, int64_t i, rt_trace_sample *
     e.n_spans = (int32_t)((c->spans.n - e.span) / 2);
     e.n_stretches = (int32_t)((c->stretches.n - e.stretch) / RT_STRETCH_IDS);
     c->hash = rt_hash64(c->pool.id + e.token, e.n * (int64_t)sizeof *c->pool.id, c->hash);
-    if (!add_entry(c, e)) {
+    if (!add_entry(c, e, count_learned(c, e.span, e.n_spans))) {
         c->pool.n = e.token;
         c->spans.n = e.span;
         c->stretches.n = e.stretch;
@@ -251,14 +279,18 @@ static int add_samples(rt_corpus *c, const char *path, int32_t index, rt_err *er
             continue;
         }
         uint64_t content = rt_trace_hash(a->r, i);
+        int64_t soft, learned = rt_trace_learned(a->r, i, c->o.last_turn, &soft);
         c->hash = rt_hash64(&content, (int64_t)sizeof content, c->hash);
-        if (a->crossing)
+        if (c->o.need_soft && soft < learned)
+            bad = fail_soft(a->r, i, soft, learned, err);
+        else if (a->crossing)
             bad = add_crossed(c, index, i, &s, &counts, err);
         else
             add_entry(c, (entry){ .archive = index,
                                   .n = (int32_t)rt_trace_tokens(a->r, i),
                                   .at = i,
-                                  .token = -1 });
+                                  .token = -1 },
+                      learned);
     }
     rt_trace_sample_free(&s);
     if (a->crossing && !bad)
@@ -291,10 +323,31 @@ static int add_archive(rt_corpus *c, const char *path, rt_err *err)
 /* ---- JSONL and text
  * ------------------------------------------------------------------------------ */
 
+/* The weights of the spans from `span` on; how many tokens count. message: whose spans they are;
+   none of a text. */
+static int64_t add_weights(rt_corpus *c, const rt_record *r, int64_t span, const rt_ids *message)
+{
+    int64_t first = span / 2, n = c->spans.n / 2, learned = 0;
+    bool weighted = false;
+    rt_grow(&c->span_weight, &c->cap_weights, n, sizeof *c->span_weight, "weights of spans");
+    for (int64_t k = first; k < n; k++) {
+        double own = message->n ? r->message[message->id[k - first]].weight : 1;
+        c->span_weight[k] = (float)(r->weight * own);
+        weighted |= c->span_weight[k] != 1;
+        if (c->span_weight[k] > 0)
+            learned += count_learned(c, 2 * k, 1);
+    }
+    if (weighted)
+        c->hash = rt_hash64(c->span_weight + first, (n - first) * (int64_t)sizeof *c->span_weight,
+                            c->hash);
+    c->weighted |= weighted;
+    return learned;
+}
+
 static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_err *err)
 {
     int64_t at = c->pool.n, span = c->spans.n;
-    rt_ids ids = { 0 };
+    rt_ids ids = { 0 }, message = { 0 };
     int bad;
     if (r->text) {
         bad = rt_chat_text(c->o.chat, r->text, (int64_t)strlen(r->text), &ids, err) ||
@@ -302,7 +355,7 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
               rt_ids_add(&c->spans, (int32_t)rt_min(ids.n, INT32_MAX), err);
     } else {
         cJSON *root = rt_record_messages(r);
-        bad = rt_chat_turns(c->o.chat, root, !c->o.last_turn, &ids, &c->spans, err) &&
+        bad = rt_chat_turns(c->o.chat, root, !c->o.last_turn, &ids, &c->spans, &message, err) &&
               rt_record_lacks(r, err);
         cJSON_Delete(root);
     }
@@ -312,15 +365,19 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
             bad = rt_ids_add(&c->pool, ids.id[i], err);
     }
     if (!bad)
-        add_entry(c, (entry){ .archive = -1,
-                              .n = (int32_t)rt_min(ids.n, INT32_MAX),
-                              .token = at,
-                              .span = span,
-                              .n_spans = (int32_t)((c->spans.n - span) / 2) });
+        add_entry(c,
+                  (entry){ .archive = -1,
+                           .n = (int32_t)rt_min(ids.n, INT32_MAX),
+                           .token = at,
+                           .span = span,
+                           .n_spans = (int32_t)((c->spans.n - span) / 2),
+                           .text = r->text != NULL },
+                  add_weights(c, r, span, &message));
     c->hash = rt_hash64(ids.id, ids.n * (int64_t)sizeof *ids.id, c->hash);
     c->hash = rt_hash64(c->spans.id + span, (c->spans.n - span) * (int64_t)sizeof(int32_t),
                         c->hash);
     rt_ids_free(&ids);
+    rt_ids_free(&message);
     return bad ? rt_wrap(err, "%s", where) : 0;
 }
 
@@ -334,8 +391,8 @@ static int add_source(rt_corpus *c, const char *path, rt_err *err)
     if (c->o.need_soft && !c->o.labels)
         return rt_fail(
             err,
-            "%s: text has no soft targets: score it with the teacher first (retort score), use "
-            "--loss hard, or give it a share of its own beside an archive (--mix)",
+            "%s: text has no soft targets: score it with the teacher first (retort score), learn from "
+            "labels alone (--loss hard), or give it a share of its own beside an archive (--mix)",
             path);
     if (rt_source_open(&s, path, RT_SOURCE_RECORDS, err))
         return -1;
@@ -425,10 +482,17 @@ int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
     c->o = *o;
     if (o->mixture)
         c->mixture = *o->mixture;
+    if (o->parts && o->chat->reasoning.kind == RT_REASONING_NONE)
+        bad = rt_fail(err, "--reasoning-weight and --answer-weight would do nothing: no token of this "
+                           "tokenizer marks a thought");
     for (int i = 0; i < n_paths && !bad; i++)
         bad = add_path(c, paths[i], i, err);
     if (!bad && c->n == 0)
         bad = fail_empty(c, n_paths ? paths[0] : "no --data", err);
+    if (!bad && c->learned == 0)
+        bad = rt_fail(err, "%s: nothing to learn in its %lld documents: no token of theirs is in a "
+                           "turn of the assistant's that counts (their weights are 0, or the chat "
+                           "template leaves them out)", paths[0], (long long)c->n);
     if (bad) {
         rt_corpus_close(c);
         return -1;
@@ -455,6 +519,7 @@ void rt_corpus_close(rt_corpus *c)
     free(c->entry);
     rt_ids_free(&c->pool);
     rt_ids_free(&c->spans);
+    free(c->span_weight);
     rt_ids_free(&c->stretches);
     rt_text_free(&c->sources);
     free(c);
@@ -502,25 +567,36 @@ static void label_soft(rt_document *doc, const rt_soft_config *soft)
         rt_soft_certain_row(&doc->mapped, doc->token[i], soft);
 }
 
-int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
+/* What the tokens of doc count, where they do not all count 1. */
+static void weigh(const rt_corpus *c, const entry *e, rt_document *doc)
 {
-    const entry *e = &c->entry[i];
-    doc->crossed = false;
-    if (e->archive < 0) {
-        take_pooled(c, e, doc);
-        doc->sample.soft.n = 0;
-        doc->soft_first = 0;
-        snprintf(doc->id, sizeof doc->id, "document %lld", (long long)i);
-        if (c->o.need_soft)
-            label_soft(doc, &c->soft);
-        return 0;
+    const rt_part_weights *parts = e->text ? NULL : c->o.parts;
+    bool own = c->weighted && e->archive < 0;
+    if (!parts && !own) {
+        free(doc->weight);
+        doc->weight = NULL;
+        doc->cap_weight = 0;
+        return;
     }
+    rt_grow(&doc->weight, &doc->cap_weight, doc->n, sizeof *doc->weight, "weights of tokens");
+    memset(doc->weight, 0, (size_t)doc->n * sizeof *doc->weight);
+    for (int32_t k = 0; k < doc->n_spans; k++) {
+        const rt_trace_span *s = &doc->span[k];
+        int64_t answer = parts ? rt_chat_answer(c->o.chat, doc->token, s->begin, s->end) : s->end;
+        double w = own ? (double)c->span_weight[e->span / 2 + k] : 1;
+        for (int64_t t = s->begin; t < s->end; t++)
+            doc->weight[t] = (float)(w * (!parts       ? 1
+                                          : t < answer ? parts->reasoning
+                                                       : parts->answer));
+    }
+}
+
+static int read_sample(const rt_corpus *c, const entry *e, rt_document *doc, rt_err *err)
+{
     rt_trace_sample *s = &doc->sample;
     if (rt_trace_get(c->archive[e->archive].r, e->at, RT_TRACE_SOFT, s, err))
         return -1;
     snprintf(doc->id, sizeof doc->id, "%s", s->id);
-    if (c->o.need_soft && !s->soft.n)
-        return rt_fail(err, "sample %s has no soft targets", s->id);
     if (e->token >= 0)
         return cross_soft(c, e, doc, err);
     doc->token = s->tokens;
@@ -532,14 +608,57 @@ int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
     return 0;
 }
 
+int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
+{
+    const entry *e = &c->entry[i];
+    doc->crossed = false;
+    if (e->archive < 0) {
+        take_pooled(c, e, doc);
+        doc->sample.soft.n = 0;
+        doc->soft_first = 0;
+        snprintf(doc->id, sizeof doc->id, "document %lld", (long long)i);
+        if (c->o.need_soft)
+            label_soft(doc, &c->soft);
+    } else if (read_sample(c, e, doc, err)) {
+        return -1;
+    }
+    weigh(c, e, doc);
+    return 0;
+}
+
 const rt_soft *rt_document_soft(const rt_document *doc)
 {
     const rt_soft *soft = doc->crossed ? &doc->mapped : &doc->sample.soft;
     return soft->n ? soft : NULL;
 }
 
+float *rt_document_weights(rt_document *doc)
+{
+    if (doc->weight)
+        return doc->weight;
+    rt_grow(&doc->weight, &doc->cap_weight, doc->n, sizeof *doc->weight, "weights of tokens");
+    for (int32_t k = 0; k < doc->n_spans; k++)
+        for (int64_t t = doc->span[k].begin; t < doc->span[k].end; t++)
+            doc->weight[t] = 1;
+    return doc->weight;
+}
+
+double rt_document_weight(const rt_document *doc)
+{
+    double sum = 0;
+    for (int32_t i = 0; i < doc->n_spans; i++) {
+        int64_t begin = rt_max(doc->span[i].begin, 1), end = doc->span[i].end;
+        if (!doc->weight)
+            sum += (double)(end - begin);
+        for (int64_t t = begin; doc->weight && t < end; t++)
+            sum += (double)doc->weight[t];
+    }
+    return sum;
+}
+
 void rt_document_free(rt_document *doc)
 {
+    free(doc->weight);
     rt_trace_sample_free(&doc->sample);
     rt_soft_free(&doc->mapped);
     memset(doc, 0, sizeof *doc);

@@ -1,5 +1,5 @@
-/* corpus.h: what a trainer reads: documents as token ids with the tokens to learn marked, and soft
-   targets where an archive has them. Opens trace archives (decoded on access) and JSONL or text
+/* corpus.h: what a trainer reads: documents as token ids with the tokens to learn marked, what each
+   of them counts, and soft targets where an archive has them. Opens trace archives (decoded on access) and JSONL or text
    (rendered and tokenized once, kept in memory), any number of paths as one list.
    The order is a pure function of (seed, place), of a mixture too: nothing to save but a position.
    Refuses: losses, batches on a device, choosing which model a tokenizer belongs to. */
@@ -16,15 +16,21 @@ RT_BEGIN
 
 typedef struct rt_corpus rt_corpus;
 
+/* How much the tokens of a turn's thought and of its answer count beside one another. */
+typedef struct rt_part_weights {
+    double reasoning, answer;
+} rt_part_weights;
+
 typedef struct rt_corpus_options {
     const rt_chat *chat; /* the student's: JSONL is tokenized with it, archives must match it */
     int64_t max_length;  /* longer documents are left out (counted, reported) */
     unsigned verdicts;   /* archives: rt_verdict_mask of the samples to take */
     bool last_turn;      /* learn the last turn of a conversation only */
-    bool need_soft;      /* a document without soft targets is an error ... */
+    bool need_soft;      /* a token to learn without a soft target is an error ... */
     bool labels;         /* ... but for texts: targets that are certain of their tokens */
     bool mix_teachers;   /* need_soft: not all archives have to be of one teacher */
     const rt_mixture *mixture; /* weights of the paths, or NULL: every document once an epoch */
+    const rt_part_weights *parts; /* NULL: 1 each; refused where no token marks a thought */
     int64_t limit;       /* documents taken at most, in order; 0 = all */
     rt_strlist teachers; /* borrowed: whose tokens other archives may be in (crossing/crossing.h);
                             none = an archive in other tokens than chat's is an error */
@@ -38,6 +44,8 @@ typedef struct rt_document {
     const rt_trace_span *span; /* (n_spans) tokens to learn */
     int32_t n_spans;
     int64_t soft_first; /* soft row r predicts token soft_first + r */
+    float *weight;      /* (n) what each token of a span counts, 0 = it is not learned; NULL: 1 each */
+    int64_t cap_weight; /* private */
     char id[RT_TRACE_ID_MAX + 1];
     rt_trace_sample sample; /* private: memory of an archive's document */
     rt_soft mapped;         /* private: its targets, where it is in other tokens */
@@ -59,6 +67,10 @@ int64_t rt_corpus_length(const rt_corpus *c, int64_t i); /* tokens, without deco
 int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc,
                   rt_err *err);                          /* doc zeroed or reused */
 const rt_soft *rt_document_soft(const rt_document *doc); /* NULL: hard labels only; in doc itself */
+/* Its weights, to be changed: written down where they were 1 each. */
+float *rt_document_weights(rt_document *doc);
+/* What its tokens count together: the document's share of a mean over tokens. 0: nothing to learn. */
+double rt_document_weight(const rt_document *doc);
 void rt_document_free(rt_document *doc);
 
 /* The document of place `index` in the order of a seed, which counts on over all epochs. */

@@ -88,6 +88,7 @@ static rt_message *new_message(rt_record *r, const char *role, const char *conte
     rt_message *m = &r->message[r->n_messages++];
     m->role = rt_strdup(role);
     m->content = rt_strdup(content);
+    m->weight = 1;
     return m;
 }
 
@@ -103,6 +104,17 @@ static int read_reasoning(const cJSON *obj, const char **out, rt_err *err)
     for (int i = RT_REASONING_NAMES - 1; i >= 0; i--)
         if (rt_json_opt_str(obj, rt_reasoning_names[i], out, err))
             return -1;
+    return 0;
+}
+
+/* "weight" of a record or a message: how much its learned tokens count. */
+static int read_weight(const cJSON *obj, double *weight, rt_err *err)
+{
+    const cJSON *v = rt_json_find(obj, "weight");
+    *weight = v ? v->valuedouble : 1;
+    if (v && (!cJSON_IsNumber(v) || !(*weight >= 0 && *weight <= RT_WEIGHT_MAX)))
+        return rt_fail(err, "weight is no number from 0 to %d, which says how much is learned from "
+                            "it: rename the key if it means something else", RT_WEIGHT_MAX);
     return 0;
 }
 
@@ -156,6 +168,8 @@ static int read_openai(rt_record *r, const cJSON *list, rt_err *err)
         m->reasoning = thought ? rt_strdup(thought) : NULL;
         m->extra = keep_rest(v, known, RT_COUNT(known));
         rt_text_free(&content);
+        if (read_weight(v, &m->weight, err))
+            return -1;
     }
     return 0;
 }
@@ -180,7 +194,10 @@ static int read_sharegpt(rt_record *r, const cJSON *json, const cJSON *list, rt_
                 role = share_roles[i][1];
         if (!role)
             return rt_fail(err, "\"from\": %.40s is unknown", from);
-        new_message(r, role, value)->extra = keep_rest(v, known, RT_COUNT(known));
+        rt_message *m = new_message(r, role, value);
+        m->extra = keep_rest(v, known, RT_COUNT(known));
+        if (read_weight(v, &m->weight, err))
+            return -1;
     }
     return 0;
 }
@@ -393,7 +410,8 @@ static int read_object(rt_record *r, const cJSON *json, rt_err *err)
         (r->id && check_id(r->id, err)) || read_scalar(&r->answer, json, "answer", err) ||
         (r->answer && !*r->answer &&
          rt_fail(err, "answer is empty: leave the key out, or give one")) ||
-        read_scalar(&r->verify, json, "verify", err) || (!r->text && read_tools(r, json, err)))
+        read_scalar(&r->verify, json, "verify", err) || read_weight(json, &r->weight, err) ||
+        (!r->text && read_tools(r, json, err)))
         return -1;
     r->meta = keep_rest(json, known, n_known[form]);
     return r->id ? 0 : make_id(r, err);
@@ -419,6 +437,7 @@ int rt_record_from_item(rt_record *r, const rt_item *item, rt_err *err)
         return rt_record_parse(r, item->data, item->bytes, item->where, err);
     *r = (rt_record){ 0 };
     r->text = rt_strdup(item->data);
+    r->weight = 1;
     if (make_id(r, err)) {
         rt_record_free(r);
         return rt_wrap(err, "%s", item->where);

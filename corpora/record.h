@@ -6,8 +6,8 @@
                parts of type text; "reasoning_content", "thinking" or "reasoning" is the thought.
      ShareGPT  {"conversations": [{"from": "human|gpt|system|tool", "value": "..."}]}
      text      {"text": "..."}                               a document
-   "answer" (reference) and "id" may stand beside every form, "tools" (a list, or a list as text)
-   beside all but text. Other keys are kept in meta. A member that is null is absent, at any depth.
+   "answer" (reference), "id" and "weight" may stand beside every form, "tools" (a list, or a list as
+   text) beside all but text; a message may have a "weight" too. Other keys are kept in meta. A member that is null is absent, at any depth.
    Numbers keep their spelling. Refuses: two forms at once, a form without content, roles or types
    it does not know, ids beyond RT_RECORD_ID_MAX bytes or with control characters. */
 #ifndef RT_RECORD_H
@@ -18,12 +18,13 @@
 
 RT_BEGIN
 
-enum { RT_RECORD_ID_MAX = 1000 }; /* bytes */
+enum { RT_RECORD_ID_MAX = 1000, RT_WEIGHT_MAX = 1000 }; /* bytes; of "weight" */
 
 typedef struct rt_message {
     char *role;      /* "system", "user", "assistant", "tool", "developer" */
     char *content;   /* never NULL, may be "" */
     char *reasoning; /* the assistant's thought, or NULL */
+    double weight; /* of its tokens where they are learned; 1 unless it says so */
     char *extra; /* compact JSON object of the message's other keys (tool_calls, name), or NULL */
 } rt_message;
 
@@ -36,6 +37,7 @@ typedef struct rt_record {
     char *text;          /* the document, or NULL */
     char *answer;        /* reference answer as text (numbers keep their spelling), or NULL */
     char *verify;        /* "verify" key: how to compare (corpora/verify/verify.h), or NULL */
+    double weight;       /* beside those of the messages; 1 unless it says so */
     char *meta;          /* compact JSON object of all other keys, or NULL */
 } rt_record;
 

@@ -256,7 +256,8 @@ int rt_turns_find(const rt_turns *t, cJSON *talk, const rt_text *prompt, rt_ids 
               find_end(t, prompt, behind, &end, err);
         if (bad || begin >= end)
             continue;
-        bad = rt_ids_add(bounds, (int32_t)begin, err) || rt_ids_add(bounds, (int32_t)end, err);
+        bad = rt_ids_add(bounds, (int32_t)begin, err) || rt_ids_add(bounds, (int32_t)end, err) ||
+              rt_ids_add(bounds, i, err);
         from = end;
     }
     rt_text_free(&h.text);

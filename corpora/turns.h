@@ -23,7 +23,8 @@ typedef struct rt_turns {
 } rt_turns;
 
 /* prompt: what render says of talk with the generation prompt; talk is as it was afterwards.
-   Appends begin and end of each turn, byte offsets of prompt, ascending. A turn that the template
+   Appends begin and end of each turn, byte offsets of prompt, ascending, and which message of talk
+   it is. A turn that the template
    leaves out, or does not write with other words in it, is none. */
 int rt_turns_find(const rt_turns *t, cJSON *talk, const rt_text *prompt, rt_ids *bounds,
                   rt_err *err);

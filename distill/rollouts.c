@@ -266,6 +266,7 @@ int rt_rollouts_begin(rt_rollouts *r, int64_t round, int64_t first, bool ready, 
     rt_corpus_options o = { .chat = r->of.chat,
                             .max_length = r->longest,
                             .verdicts = (1u << RT_VERDICT_COUNT) - 1,
+                            .parts = r->of.parts,
                             .need_soft = true };
     r->now = (rt_round){ .round = round };
     r->manifest.sampler_step = first;

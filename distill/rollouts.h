@@ -67,6 +67,7 @@ typedef struct rt_rollouts_of {
     const rt_chat *chat;
     int64_t steps, max_length, pass_tokens, head_rows;
     double temperature; /* of the loss */
+    const rt_part_weights *parts; /* of the answers' tokens, or NULL */
 } rt_rollouts_of;
 
 typedef struct rt_rollouts {

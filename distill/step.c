@@ -91,12 +91,16 @@ static void zero_gradients(rt_step *s)
 
 int rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_err *err)
 {
-    int64_t tokens = 0;
+    double tokens = 0;
     s->totals = (rt_totals){ 0 };
     s->batch.kept = 0;
     for (int64_t i = 0; i < n; i++)
-        tokens += rt_document_learned(&docs[i]);
-    float scale = 1.0f / (float)rt_max(tokens, 1);
+        tokens += rt_document_weight(&docs[i]);
+    if (!(tokens > 1e-20)) /* so that its inverse is a number */
+        return rt_fail(err, "no token to learn in the %lld documents of a step (first %s): their "
+                            "weights add up to %g",
+                       (long long)n, n ? docs[0].id : "none", tokens);
+    float scale = 1.0f / (float)tokens;
     zero_gradients(s);
     rt_batch_clear(&s->batch);
     for (int64_t i = 0; i < n; i++) {

@@ -1,6 +1,6 @@
 /* step.h: one optimizer step: documents into passes, forward, the loss chunk by chunk, backward.
-   The denominator is one count of learned tokens over the whole step, so how documents fall into
-   passes changes memory and not the gradient's meaning.
+   The denominator is one over the whole step: what its learned tokens count together, so how
+   documents fall into passes changes memory and not the gradient's meaning.
    Refuses: order of documents, schedules, files. */
 #ifndef RT_STEP_H
 #define RT_STEP_H
@@ -35,8 +35,9 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
 int rt_step_place(rt_step *s, rt_err *err);
 void rt_step_free(rt_step *s);
 
-/* Gradients of the mean loss over the learned tokens of docs (n) are left in s->grads. Waits only
-   when there are more loss rows than shape.waiting. */
+/* Gradients of the mean loss over the learned tokens of docs (n), each as it counts, are left in
+   s->grads. Waits only when there are more loss rows than shape.waiting. Refuses documents in which
+   nothing counts. */
 int rt_step_run(rt_step *s, const rt_document *docs, int64_t n, rt_err *err);
 /* After rt_sync: over the loss rows of the step. */
 const rt_totals *rt_step_totals(rt_step *s);

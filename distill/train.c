@@ -15,11 +15,14 @@
 #include "core/base/memory.h"
 #include "core/base/option.h"
 #include "core/base/path.h"
+#include "core/formats/listing.h"
 #include "core/formats/output.h"
 #include "core/network/adapter_file.h"
 #include "core/network/weights.h"
 #include "corpora/crossing/crossing.h"
 #include "corpora/integrity.h"
+#include "corpora/record.h"
+#include "distill/entropy.h"
 #include "distill/learning.h"
 #include "distill/metrics.h"
 #include "distill/objective.h"
@@ -42,6 +45,8 @@ typedef struct train_options {
     int64_t save_every, eval_every, eval_limit;
     double learning_rate, min_rate, hard_weight, temperature, jsd_beta, skew_alpha;
     double cooldown, clip, balance_rate;
+    rt_part_weights parts;
+    double entropy_share, entropy_rest;
     bool plan, overwrite, mix_teachers;
 } train_options;
 
@@ -70,9 +75,9 @@ static const rt_option options[] = {
 #undef NAME
 #undef FORMULA
     OPT_CHOICE(O, loss_first, "loss-first", "auto", "auto|none",
-               "objective of the first steps, spelled like --loss; auto: forward, for a --config that "
-               "starts at random with a loss whose gradient fades where the student expects nothing "
-               "yet (reverse, jsd, skew, skew-reverse, tvd)",
+               "objective of the first steps, spelled like --loss; auto: forward, for a student that "
+               "starts at random (--config, or of retort init) with a loss whose gradient fades where "
+               "the student expects nothing yet (reverse, jsd, skew, skew-reverse, tvd)",
                .open = true),
     OPT_STR(O, loss_change, "loss-change", "0.1:0.5", "A:B",
             "the shares of the steps between which --loss-first goes over to --loss"),
@@ -83,6 +88,15 @@ static const rt_option options[] = {
     OPT_FLOAT(O, jsd_beta, "jsd-beta", "0.5", 0.01, 0.99, "teacher's share of the mixture of jsd"),
     OPT_FLOAT(O, skew_alpha, "skew-alpha", "0.1", 0, 0.99,
               "a of skew and skew-reverse: how much of itself a side is measured against"),
+    OPT_FLOAT(O, parts.reasoning, "reasoning-weight", "1", 0, RT_WEIGHT_MAX,
+              "what a token of a thought counts, its marks included; 0 = it is read and not learned"),
+    OPT_FLOAT(O, parts.answer, "answer-weight", "1", 0, RT_WEIGHT_MAX,
+              "what a token of an answer counts, its end token included"),
+    OPT_FLOAT(O, entropy_share, "entropy-share", "1", 1e-6, 1,
+              "learn from this share of a step's tokens, those where the teacher's entropy is "
+              "largest; of archives"),
+    OPT_FLOAT(O, entropy_rest, "entropy-rest", "0", 0, 1,
+              "what the tokens outside --entropy-share count; 0 = they are read and not learned"),
     OPT_STR(O, verdicts, "verdicts", "auto", "LIST",
             "samples to learn from; auto: correct where an archive has judged ones, else all that "
             "are finished"),
@@ -157,10 +171,17 @@ typedef struct training {
     rt_metrics metrics;
     rt_document *docs; /* (n_docs) of the running step */
     int64_t n_docs, cap_docs;
+    bool passed_over; /* it was said that there are documents with nothing to learn */
 } training;
 
 /* ---- opening ------------------------------------------------------------------------------------
  */
+
+/* NULL: every token of a turn counts alike. */
+static const rt_part_weights *parts_of(const train_options *o)
+{
+    return o->parts.reasoning == 1 && o->parts.answer == 1 ? NULL : &o->parts;
+}
 
 static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt_strlist *paths,
                        bool soft, int64_t limit, const rt_mixture *mixture, const rt_needs *plan,
@@ -179,6 +200,7 @@ static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt
         }
     }
     rt_corpus_options o = { .chat = &t->chat,
+                            .parts = c == &t->held_out ? NULL : parts_of(t->o),
                             .max_length = longest,
                             .need_soft = soft,
                             .mix_teachers = t->o->mix_teachers,
@@ -210,9 +232,6 @@ static int check_source(const train_options *o, rt_err *err)
         return rt_usage(err, "give --data, or --teacher and --prompts, not both");
     if (!o->model)
         return rt_usage(err, "--teacher needs --model DIR|GGUF: a student that can answer");
-    if (!strcmp(o->loss, "hard"))
-        return rt_usage(err, "--loss hard would learn the student's own tokens: with --teacher take "
-                             "another (reverse, jsd, forward)");
     if (o->limit || strcmp(o->verdicts, "auto") || strcmp(o->turns, "all"))
         return rt_usage(err, "--limit, --verdicts and --turns choose among --data: not with "
                              "--teacher, whose student learns from all it answers");
@@ -234,7 +253,8 @@ static int open_rollouts(training *t, const rt_needs *plan, rt_err *err)
                           .max_length = o->max_length,
                           .pass_tokens = o->pass_tokens,
                           .head_rows = o->head_rows,
-                          .temperature = o->temperature };
+                          .temperature = o->temperature,
+                          .parts = parts_of(o) };
     if (rt_rollouts_open(&t->rollouts, &of, plan, err))
         return -1;
     t->facts = (corpus_facts){ t->rollouts.manifest.capture, t->rollouts.longest,
@@ -380,11 +400,30 @@ static int plan_steps(training *t, const rt_loss_plan *loss, rt_err *err)
     return 0;
 }
 
+/* A config.json alone, or what `retort init` made of one. */
+static bool starts_random(const char *model)
+{
+    rt_listing listing = { .json = NULL };
+    rt_err ignored;
+    if (!model)
+        return true;
+    bool known = rt_path_is_dir(model) && rt_listing_read(&listing, model, &ignored) == 0;
+    const char *command = known ? cJSON_GetStringValue(rt_json_find(listing.json, "command")) : NULL;
+    bool random = command && strcmp(command, "init") == 0;
+    cJSON_Delete(listing.json);
+    return random;
+}
+
 static int open_planned(training *t, const rt_needs *plan, rt_err *err)
 {
     const train_options *o = t->o;
+    if (o->parts.reasoning == 0 && o->parts.answer == 0)
+        return rt_usage(err, "--reasoning-weight 0 and --answer-weight 0: nothing is left to learn");
+    if (o->entropy_rest > 0 && o->entropy_share == 1)
+        return rt_usage(err, "--entropy-rest says what counts outside --entropy-share: give it too");
     const rt_objective objective = { o->loss,        o->loss_first, o->loss_change, o->hard_weight,
-                                     o->temperature, o->jsd_beta,   o->skew_alpha,  !o->model };
+                                     o->temperature, o->jsd_beta,   o->skew_alpha,
+                                     starts_random(o->model) };
     rt_loss_plan loss;
     rt_mixture mixture;
     if (o->teachers.n && o->temperature != 1)
@@ -392,13 +431,19 @@ static int open_planned(training *t, const rt_needs *plan, rt_err *err)
                              "temperature 1 alone", o->temperature);
     if (o->mix && rt_mixture_parse(&mixture, "--mix", o->mix, o->data.n, err))
         return -1;
-    if (check_source(o, err) || rt_objective_read(&loss, &objective, err) ||
-        rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err) ||
-        (o->rollout.teacher ? open_rollouts(t, plan, err)
-                            : open_corpus(t, &t->corpus, &t->facts, &o->data,
-                                          rt_loss_plan_soft(&loss), o->limit,
-                                          o->mix ? &mixture : NULL, plan, err)))
+    if (check_source(o, err) || rt_objective_read(&loss, &objective, err))
         return -1;
+    bool soft = rt_loss_plan_soft(&loss), chosen = o->entropy_share < 1;
+    if (o->rollout.teacher && !soft)
+        return rt_usage(err, "--loss %s would learn the student's own tokens: with --teacher take "
+                             "another (reverse, jsd, forward)", o->loss);
+    if (rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err))
+        return -1;
+    if (o->rollout.teacher ? open_rollouts(t, plan, err)
+                           : open_corpus(t, &t->corpus, &t->facts, &o->data, soft || chosen,
+                                         o->limit, o->mix ? &mixture : NULL, plan, err))
+        return chosen && !soft ? rt_wrap(err, "--entropy-share chooses by the teacher's entropy")
+                               : -1;
     if (o->eval_data.n && open_corpus(t, &t->held_out, &t->held_out_facts, &o->eval_data, false,
                                       o->eval_limit, NULL, plan, err))
         return -1;
@@ -577,22 +622,44 @@ static rt_document *next_slot(training *t)
     return &t->docs[t->n_docs++];
 }
 
+/* A document in which nothing is to be learned is passed over; so is never an epoch of them. */
+static int pass_over(training *t, const rt_document *doc, int64_t in_a_row, int64_t count,
+                     rt_err *err)
+{
+    if (in_a_row == count)
+        return rt_fail(err, "nothing to learn: no token counts in any of the %lld documents (see "
+                            "--reasoning-weight, --answer-weight and the weights of the records)",
+                       (long long)in_a_row);
+    if (!t->passed_over)
+        rt_info("documents with no token to learn are passed over (first %s)", doc->id);
+    t->passed_over = true;
+    t->n_docs--;
+    return 0;
+}
+
 /* Documents of the next step from c: in shuffled order until batch_tokens are reached; or all. */
 static int gather(training *t, const rt_corpus *c, bool all, rt_position *at,
                   const rt_document **docs, int64_t *n, rt_err *err)
 {
-    int64_t count = rt_corpus_count(c), tokens = 0;
+    int64_t count = rt_corpus_count(c), tokens = 0, empty = 0, drawn = 0;
     t->n_docs = 0;
-    while (all ? t->n_docs < count : tokens < t->o->batch_tokens) {
+    while (all ? drawn < count : tokens < t->o->batch_tokens) {
         int64_t i = rt_corpus_draw(c, t->o->seed, at->document);
         if (!all && t->n_docs && tokens + rt_corpus_length(c, i) > t->o->batch_tokens)
             break;
         rt_document *doc = next_slot(t);
         if (rt_corpus_get(c, i, doc, err))
             return -1;
-        tokens += doc->n;
         at->document++;
+        drawn++;
+        bool learns = rt_document_weight(doc) > 0;
+        empty = learns ? 0 : empty + 1;
+        tokens += learns ? doc->n : 0;
+        if (!learns && pass_over(t, doc, empty, count, err))
+            return -1;
     }
+    if (t->o->entropy_share < 1)
+        rt_entropy_select(t->docs, t->n_docs, t->o->entropy_share, t->o->entropy_rest);
     *docs = t->docs;
     *n = t->n_docs;
     return 0;

@@ -66,6 +66,7 @@ static void plan_host(void *ctx, rt_arena *a)
     b->here = rt_arena_take(a, name, b->block);
     b->h_stats = rt_arena_take(a, name, b->shape.waiting * RT_LOSS_COLUMNS * word);
     b->h_soft = rt_arena_take(a, name, b->shape.waiting);
+    b->h_weight = rt_arena_take(a, name, b->shape.waiting * word);
 }
 
 static void plan_device(void *ctx, rt_arena *a)
@@ -115,14 +116,6 @@ bool rt_batch_fits(const rt_batch *b, int64_t tokens)
     return b->s < b->shape.documents && tokens <= b->shape.rows - b->n;
 }
 
-int64_t rt_document_learned(const rt_document *doc)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < doc->n_spans; i++)
-        n += doc->span[i].end - rt_max(doc->span[i].begin, 1);
-    return n;
-}
-
 void rt_batch_add(rt_batch *b, const rt_document *doc)
 {
     if (!rt_batch_fits(b, doc->n))
@@ -137,10 +130,13 @@ void rt_batch_add(rt_batch *b, const rt_document *doc)
             span++;
         if (span == doc->n_spans || doc->span[span].begin > t + 1)
             continue;
+        float weight = doc->weight ? doc->weight[t + 1] : 1;
+        if (weight == 0)
+            continue;
         int64_t row = t + 1 - doc->soft_first;
         bool has = soft && row >= 0 && row < soft->n;
-        b->loss[b->n_loss++] = (rt_loss_row){ (int32_t)b->n, doc->token[t + 1], has ? soft : NULL,
-                                              row };
+        b->loss[b->n_loss++] = (rt_loss_row){ (int32_t)b->n, doc->token[t + 1], weight,
+                                              has ? soft : NULL, row };
     }
     b->offset[b->s] = (int32_t)b->n;
 }
@@ -192,7 +188,7 @@ int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **in
     for (int64_t i = 0; i < n; i++) {
         b->h_index[i] = row[i].row;
         label[i] = row[i].label;
-        weight[i] = 1.0f;
+        weight[i] = row[i].weight;
         offset[i] = (int32_t)at;
         for (int k = 0; row[i].soft && k < COLUMNS; k++)
             copy_column(b, &columns[k], i, at, row[i].soft, row[i].soft_row);
@@ -212,8 +208,10 @@ void rt_batch_keep(rt_dev *d, rt_batch *b, int64_t first, int64_t n)
     if (n > b->shape.waiting - b->kept)
         rt_bug("statistics of %lld loss rows beside %lld, planned for %lld", (long long)n,
                (long long)b->kept, (long long)b->shape.waiting);
-    for (int64_t i = 0; b->loss && i < n; i++)
+    for (int64_t i = 0; b->loss && i < n; i++) {
         b->h_soft[b->kept + i] = b->loss[first + i].soft != NULL;
+        b->h_weight[b->kept + i] = b->loss[first + i].weight;
+    }
     if (b->loss)
         rt_download(d, b->h_stats + b->kept * RT_LOSS_COLUMNS, b->stats.data,
                     n * RT_LOSS_COLUMNS * (int64_t)sizeof *b->h_stats);
@@ -238,9 +236,11 @@ void rt_batch_totals(rt_batch *b, rt_totals *t)
 {
     for (int64_t i = 0; i < b->kept; i++) {
         const float *stats = b->h_stats + i * RT_LOSS_COLUMNS;
+        double weight = (double)b->h_weight[i];
         for (int k = 0; k < RT_LOSS_COLUMNS; k++)
             if (!of_soft(k) || b->h_soft[i])
-                t->sum[k] += (double)stats[k];
+                t->sum[k] += (double)stats[k] * (k == RT_LOSS_TOTAL ? weight : 1);
+        t->weight += weight;
         t->soft_rows += b->h_soft[i];
         add_to_bin(t, stats);
     }
@@ -250,8 +250,10 @@ void rt_batch_totals(rt_batch *b, rt_totals *t)
 
 double rt_totals_mean(const rt_totals *t, int column)
 {
-    int64_t n = of_soft(column) ? t->soft_rows : t->rows;
-    return n ? t->sum[column] / (double)n : 0;
+    double n = column == RT_LOSS_TOTAL ? t->weight
+               : of_soft(column)       ? (double)t->soft_rows
+                                       : (double)t->rows;
+    return n > 0 ? t->sum[column] / n : 0;
 }
 
 double rt_totals_ece(const rt_totals *t)

@@ -1,5 +1,5 @@
 /* batch.h: whole documents as the ragged rows of one pass, and the targets of its loss rows chunk
-   by chunk: a row is a loss row when the token after it is to be learned. Attention never crosses a
+   by chunk: a row is a loss row when the token after it is to be learned and counts. Attention never crosses a
    document, the last row of a document predicts nothing, prompts cost no head row.
    Used by training and by evaluation, so both see the same targets. Refuses: order, losses. */
 #ifndef RT_BATCH_H
@@ -20,6 +20,7 @@ typedef struct rt_batch_shape {
 
 typedef struct rt_loss_row {
     int32_t row, label;
+    float weight;        /* of it in the loss, above 0 */
     const rt_soft *soft; /* NULL: hard label only */
     int64_t soft_row;
 } rt_loss_row;
@@ -38,6 +39,7 @@ typedef struct rt_batch {
     int32_t *h_index;              /* (M) */
     float *h_stats;  /* (waiting, RT_LOSS_COLUMNS), of which `kept` are on their way */
     uint8_t *h_soft; /* (waiting) which of them had a soft target */
+    float *h_weight; /* (waiting) what they count */
     int64_t kept;
     rt_arena device, host;
 } rt_batch;
@@ -53,8 +55,6 @@ void rt_batch_fill(rt_batch *b);
 bool rt_batch_fits(const rt_batch *b, int64_t tokens);
 void rt_batch_add(rt_batch *b,
                   const rt_document *doc); /* borrowed, and not moved, until the pass is over */
-/* Tokens of doc that are learned: the document's share of the denominator. */
-int64_t rt_document_learned(const rt_document *doc);
 /* The targets of loss rows [first, first + M) go to the device: returns how many there are, *index
    their rows. */
 int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **index);
@@ -67,9 +67,10 @@ typedef struct rt_confidence_bin {
     double confidence, correct; /* sums */
 } rt_confidence_bin;
 
-/* Sums over loss rows of the columns of the loss operation. */
+/* Sums over loss rows of the columns of the loss operation, of RT_LOSS_TOTAL as each row counts. */
 typedef struct rt_totals {
     double sum[RT_LOSS_COLUMNS];
+    double weight;           /* what the rows count together (denominator of RT_LOSS_TOTAL) */
     int64_t rows, soft_rows; /* with any target; with a soft target (denominator of RT_LOSS_KL and
                                 RT_LOSS_AGREE) */
     rt_confidence_bin bin[RT_CONFIDENCE_BINS];

@@ -140,13 +140,34 @@ static int choose_verifier(rt_work *w, rt_work_item *item, const rt_record *r, c
     return 0;
 }
 
+/* An archive knows what is learned, not how much of it: spans that count 0 go, others must count 1.
+   message: whose the spans are; none of a text. */
+static int drop_unlearned(rt_work *w, const rt_work_item *item, const rt_record *r,
+                          const rt_ids *message, rt_err *err)
+{
+    int32_t *span = w->spans.id + item->span;
+    int64_t n = (w->spans.n - item->span) / 2, kept = 0;
+    for (int64_t k = 0; k < n; k++) {
+        double weight = r->weight * (message->n ? r->message[message->id[k]].weight : 1);
+        if (weight != 0 && weight != 1)
+            return rt_fail(err, "weight %g: an archive keeps turns as learned or not, 1 or 0; train on "
+                                "the records, or leave the weights out", weight);
+        if (weight == 1)
+            memmove(span + 2 * kept++, span + 2 * k, 2 * sizeof *span);
+    }
+    w->spans.n = item->span + 2 * kept;
+    return 0;
+}
+
 static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work_kind kind,
                         const rt_record *r, rt_err *err)
 {
     cJSON *root = rt_record_messages(r);
+    rt_ids turn = { 0 };
     int bad = 0;
     if (kind != RT_WORK_PROMPTS)
-        bad = rt_chat_turns(chat, root, kind == RT_WORK_TEXTS, &w->pool, &w->spans, err) &&
+        bad = rt_chat_turns(chat, root, kind == RT_WORK_TEXTS, &w->pool, &w->spans, &turn,
+                            err) &&
               rt_record_lacks(r, err);
     rt_record_drop_response(root);
     if (kind == RT_WORK_PROMPTS)
@@ -154,6 +175,8 @@ static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_
     if (!bad)
         item->prompt = kind == RT_WORK_PROMPTS ? (int32_t)(w->pool.n - item->at)
                                                : w->spans.id[w->spans.n - 2];
+    bad = bad || (kind != RT_WORK_PROMPTS && drop_unlearned(w, item, r, &turn, err));
+    rt_ids_free(&turn);
     item->messages = rt_json_text(rt_json_find(root, "messages"));
     item->tools = r->tools ? rt_strdup(r->tools) : NULL;
     cJSON_Delete(root);
@@ -168,7 +191,8 @@ static int add_text(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work
                             "it (retort score)");
     if (rt_chat_text(chat, r->text, (int64_t)strlen(r->text), &w->pool, err) ||
         rt_ids_add(&w->spans, 1, err) ||
-        rt_ids_add(&w->spans, (int32_t)(w->pool.n - item->at), err))
+        rt_ids_add(&w->spans, (int32_t)(w->pool.n - item->at), err) ||
+        drop_unlearned(w, item, r, &(rt_ids){ 0 }, err))
         return -1;
     cJSON *text = cJSON_CreateString(r->text);
     item->messages = rt_json_text(text);

@@ -104,6 +104,62 @@ echo '{"text":"2 and 3 make 5"}' >text.jsonl
 expect 0 '' score --teacher teacher --data text.jsonl --out t.traces --json
 grep -q '"positions":14,' out.txt || fail "a text of 14 bytes and its end has 14 targets: $(cat out.txt)"
 
+# --- turns that count 0 are read and not scored; an archive keeps no other weights
+talk='{"messages": [{"role":"user","content":"1"},{"role":"assistant","content":"2","weight":W},{"role":"user","content":"3"},{"role":"assistant","content":"4"}]}'
+for w in 0 1 0.5; do echo "$talk" | sed "s/W/$w/" >"talk$w.jsonl"; done
+for w in 0 1; do
+    expect 0 '' score --teacher teacher --data talk$w.jsonl --out talk$w.traces
+    expect 0 '' archive export talk$w.traces --soft
+    grep -o '"spans":.*,"soft_first"' out.txt | tr -cd ']' | wc -c >turns$w
+done
+[ "$(cat turns0 turns1 | tr -d ' \n')" = 23 ] || fail "spans of turns that count 0 and 1: $(cat turns0 turns1)"
+expect 1 'talk0.5.jsonl:1: weight 0.5' score --teacher teacher --data talk0.5.jsonl --out talk.traces
+
+# --- objectives: a mixture, one that follows another, what tokens count, those of large entropy: the same
+# bytes on any threads; what an archive cannot give is refused by name
+pupil="--config $here/golden/tiny/shape.json --tokenizer $here/golden/tiny --data a.traces --steps 4 --warmup 1
+       --batch-tokens 600 --pass-tokens 200"
+tokens() { sed -n 's/.*"step":4,.*"tokens":\([0-9]*\).*/\1/p' "$1/metrics.jsonl"; }
+expect 0 '' train $pupil --out plain
+same_anyhow() { # NAME flags...: on 1 and on 3 threads, and not the bytes of another objective
+    for threads in 1 3; do expect 0 '' train $pupil "${@:2}" --out "$1-$threads" --threads $threads; done
+    cmp -s "$1-1/model.safetensors" "$1-3/model.safetensors" || fail "$*: threads change the bytes"
+    cmp -s "$1-1/model.safetensors" plain/model.safetensors && fail "$*: changes nothing"
+    grep -q 'nan\|inf' "$1-1/metrics.jsonl" && fail "$*: $(cat "$1-1/metrics.jsonl")"
+}
+same_anyhow mixed --loss forward:0.7,reverse:0.3,hard:0.1
+same_anyhow hot --loss bucket,jsd:0.5 --temperature 1.5
+same_anyhow later --loss reverse --loss-change 0.25:0.75
+same_anyhow few --entropy-share 0.1
+same_anyhow more --entropy-share 0.1 --entropy-rest 0.5 --loss hard
+same_anyhow answers --reasoning-weight 0
+[ "$(tokens more-1)" = "$(tokens plain)" ] || fail "tokens that count less: $(tokens more-1) of $(tokens plain)"
+[ "$(($(tokens few-1) * 9))" -lt "$(tokens plain)" ] || fail "a tenth of $(tokens plain) tokens: $(tokens few-1)"
+[ "$(tokens answers-1)" -lt "$(tokens plain)" ] || fail "answers alone: $(tokens answers-1) of $(tokens plain)"
+"$retort" train $pupil --out said --loss reverse --loss-change 0.25:0.75 2>err.txt
+grep -q 'loss: forward for 25 % of the steps, then over to reverse until 75 %' err.txt || fail "a change: $(cat err.txt)"
+expect 0 '' init --shape 3m --layers 1 --width 16 --heads 2 --kv-heads 2 --head-dim 8 --ffn-width 16 \
+    --tokenizer "$here/golden/tiny" --out start
+for model in start teacher; do # random weights, and not
+    "$retort" train --model $model --data a.traces --loss jsd --steps 1 --warmup 1 --out "from-$model" 2>$model.txt ||
+        fail "--model $model: $(cat $model.txt)"
+done
+grep -q 'loss: forward for' start.txt || fail "jsd from random weights: $(cat start.txt)"
+grep -q 'loss: ' teacher.txt && fail "jsd from a trained model: $(cat teacher.txt)"
+expect 1 '--temperatures 3' train $pupil --out none --loss bucket --temperature 3
+expect 2 'temperature 1' train $pupil --out none --temperature 1.5
+expect 2 'give it too' train $pupil --out none --entropy-rest 0.5
+expect 2 'nothing is left to learn' train $pupil --out none --reasoning-weight 0 --answer-weight 0
+for loss in hard forward; do
+    expect 1 'text has no soft targets' train ${pupil/a.traces/pairs.jsonl} --out none --loss $loss --entropy-share 0.5
+done
+expect 0 '' sample ${plan/--temperatures 1.5,2/} --out bare.traces --head-max 0
+expect 1 'bare.traces: holds no soft targets' train ${pupil/a.traces/bare.traces} --out none
+sed 's/"reasoning":"[^"]*",//' pairs.jsonl >thoughtless.jsonl
+expect 1 'nothing to learn: no token counts in any of the 12 documents' train ${pupil/a.traces/thoughtless.jsonl} \
+    --out none --loss hard --answer-weight 0
+[ -e none/config.json ] && fail "a refused run wrote a model"
+
 # --- what an archive shows of a text is the text, and what it exports can be scored and trained on
 expect 0 '' archive export t.traces
 grep -q '"text":"2 and 3 make 5"' out.txt && ! grep -q messages out.txt || fail "exported text: $(cat out.txt)"

@@ -104,6 +104,13 @@ static const struct ops_case ops_cases[] = {
     CASE(rmsnorm, 5e-7, 17001, 3, 3, 0),
     CASE(gather, 3e-7, 301, 5, 3),
     CASE(bias, 2e-7, 300, 5, 41),
+    LOSS("of every term", 2e-6, 4.0, 7, 31, 32, 7, 9, 0, .ce = 0.3f, .drawn = 0.4f, .bucket = 0.5f,
+         .renorm = 0.6f, .reverse = 0.7f, .jsd = 0.8f, .jsd_beta = 0.6f, .skew = 0.9f,
+         .skew_reverse = 1.1f, .skew_alpha = 0.2f, .tvd = 1.2f, .temperature = 1,
+         .tail_spacing = 0.01f),
+    LOSS("of every term, warm", 4e-6, 6.0, 7, 31, 32, 7, 0, 0, .ce = 0.3f, .bucket = 0.5f,
+         .renorm = 0.6f, .reverse = 0.7f, .jsd = 0.8f, .jsd_beta = 0.6f, .skew = 0.9f,
+         .skew_reverse = 1.1f, .skew_alpha = 0.2f, .tvd = 1.2f, .temperature = 1.5f),
 };
 
 #endif

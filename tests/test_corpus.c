@@ -52,7 +52,7 @@ static void make_chat(rt_chat *c, const char *template, const char *dir)
 static int pair(const rt_chat *c, const cJSON *talk, rt_ids *ids, int64_t *n_prompt)
 {
     rt_ids spans = { 0 };
-    int bad = rt_chat_turns(c, talk, false, ids, &spans, &err);
+    int bad = rt_chat_turns(c, talk, false, ids, &spans, NULL, &err);
     *n_prompt = bad ? 0 : spans.id[0];
     ck_assert(bad || (spans.n == 2 && spans.id[1] == ids->n));
     rt_ids_free(&spans);
@@ -232,6 +232,132 @@ START_TEST(documents)
     rt_corpus_close(c);
     o.need_soft = true;
     ck_assert(rt_corpus_open(&c, &path, 1, &o, &err) != 0 && strstr(err.text, "soft targets"));
+    rt_chat_close(&chat);
+}
+END_TEST
+
+/* What token i of span k counts. */
+static void check_weight(const rt_document *doc, int32_t k, int64_t i, double want)
+{
+    ck_assert(doc->weight != NULL);
+    ck_assert_double_eq_tol((double)doc->weight[doc->span[k].begin + i], want, 1e-7);
+}
+
+START_TEST(weights)
+{
+    static const char *const lines =
+        "{\"weight\": 4, \"messages\": [{\"role\":\"user\",\"content\":\"a\", \"weight\": 0}, "
+        "{\"role\":\"assistant\",\"content\":\"bb\", \"weight\": 0.5, \"reasoning\": \"ccc\"},"
+        "{\"role\":\"user\",\"content\":\"d\"}, {\"role\":\"assistant\",\"content\":\"e\"}]}\n"
+        "{\"text\":\"What\", \"weight\": 0}\n{\"prompt\":\"2+3\",\"response\":\"5\"}\n";
+    rt_chat chat;
+    rt_corpus *c;
+    rt_document doc = { .n = 0 };
+    const char *path = "data.jsonl";
+    make_chat(&chat, TEMPLATE, "c");
+    OK(rt_file_write(path, lines, (int64_t)strlen(lines), &err));
+    rt_corpus_options o = { .chat = &chat, .max_length = 200 };
+    OK(rt_corpus_open(&c, &path, 1, &o, &err) || rt_corpus_get(c, 0, &doc, &err));
+    ck_assert_int_eq(doc.n_spans, 2);
+    int64_t first = doc.span[0].end - doc.span[0].begin, last = doc.span[1].end - doc.span[1].begin;
+    check_weight(&doc, 0, 0, 2);
+    check_weight(&doc, 0, first - 1, 2);
+    check_weight(&doc, 1, 0, 4);
+    ck_assert(doc.weight[0] == 0 && doc.weight[doc.span[1].begin - 1] == 0);
+    ck_assert_double_eq_tol(rt_document_weight(&doc), 2.0 * (double)first + 4.0 * (double)last, 1e-9);
+    OK(rt_corpus_get(c, 1, &doc, &err));
+    ck_assert(rt_document_weight(&doc) == 0);
+    OK(rt_corpus_get(c, 2, &doc, &err));
+    ck_assert(rt_document_weight(&doc) == (double)(doc.span->end - doc.span->begin));
+    uint64_t hash = rt_corpus_hash(c);
+    rt_corpus_close(c);
+
+    /* thoughts end with their mark; what is no turn has no parts */
+    const rt_part_weights parts = { 0, 3 };
+    o.parts = &parts;
+    OK(rt_corpus_open(&c, &path, 1, &o, &err) || rt_corpus_get(c, 0, &doc, &err));
+    ck_assert(rt_corpus_hash(c) == hash);
+    int32_t close = rt_tokenizer_id(chat.tokenizer, "</think>");
+    int64_t mark = 0;
+    while (doc.token[doc.span[0].begin + mark] != close)
+        mark++;
+    check_weight(&doc, 0, 0, 0);
+    check_weight(&doc, 0, mark, 0);
+    check_weight(&doc, 0, mark + 1, 6);
+    check_weight(&doc, 0, first - 1, 6);
+    check_weight(&doc, 1, 0, 12);
+    rt_corpus_close(c);
+    chat.reasoning.kind = RT_REASONING_NONE;
+    FAILS(rt_corpus_open(&c, &path, 1, &o, &err), "no token of this tokenizer marks a thought");
+    o.parts = NULL;
+
+    static const char *const bad[][2] = {
+        { "{\"text\":\"a b\", \"weight\": \"70 kg\"}\n", "data.jsonl:1: weight is no number" },
+        { "{\"text\":\"a b\", \"weight\": -1}\n", "weight is no number from 0 to 1000" },
+        { "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":1e9}]}\n", "weight" },
+        { "{\"conversations\":[{\"from\":\"gpt\",\"value\":\"a\",\"weight\":true}]}\n", "weight" },
+        { "{\"text\":\"a b\", \"weight\": 0}\n{\"prompt\":\"a\",\"response\":\"b\",\"weight\":0}\n",
+          "nothing to learn in its 2 documents" },
+    };
+    for (int i = 0; i < RT_COUNT(bad); i++) {
+        OK(rt_file_write(path, bad[i][0], (int64_t)strlen(bad[i][0]), &err));
+        FAILS(rt_corpus_open(&c, &path, 1, &o, &err), bad[i][1]);
+    }
+    rt_document_free(&doc);
+    rt_chat_close(&chat);
+}
+END_TEST
+
+/* An archive of one sample of 6 tokens, of which [2, 6) are its turn and `rows` have a soft row. */
+static void put_archive(const char *path, const rt_chat *chat, int64_t rows, int32_t learned)
+{
+    static const int32_t tokens[6] = { 1, 2, 3, 4, 5, 6 };
+    const rt_trace_span span = { 2, 6 };
+    rt_trace_manifest m;
+    rt_trace_writer *w;
+    rt_trace_sample s;
+    rt_trace_manifest_init(&m);
+    m.tokenizer_hash = rt_tokenizer_fingerprint(chat->tokenizer);
+    m.vocab_size = (int32_t)rt_tokenizer_vocab(chat->tokenizer);
+    m.capture = (rt_soft_config){ .head_max = 1, .tail_spacing = 0.5f };
+    strcpy(m.teacher, "t");
+    rt_trace_sample_init(&s);
+    s.id = s.prompt_id = "one";
+    s.tokens = tokens, s.n_tokens = 6, s.prompt_tokens = 2, s.soft_first = 2;
+    s.spans = &span, s.n_spans = learned;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t r = rt_soft_add_row(&s.soft, 1, 0);
+        s.soft.head_n[r] = 1;
+        s.soft.id[r] = tokens[2 + i];
+        s.soft.tail_logmass[r] = -30;
+    }
+    OK(rt_trace_open_append(&w, path, &m, &err) || rt_trace_append(w, &s, &err) ||
+       rt_trace_finish(w, &err) || rt_trace_close(w, &err));
+    rt_soft_free(&s.soft);
+}
+
+/* A soft loss of tokens without a soft target would learn nothing from them: refused before. */
+START_TEST(soft_everywhere)
+{
+    rt_chat chat;
+    rt_corpus *c;
+    const char *whole = "whole.traces", *part = "part.traces", *none = "none.traces",
+               *idle = "idle.traces";
+    make_chat(&chat, TEMPLATE, "c");
+    put_archive(whole, &chat, 4, 1);
+    put_archive(part, &chat, 3, 1);
+    put_archive(none, &chat, 0, 1);
+    put_archive(idle, &chat, 4, 0);
+    rt_corpus_options o = { .chat = &chat, .max_length = 200, .need_soft = true };
+    OK(rt_corpus_open(&c, &whole, 1, &o, &err));
+    rt_corpus_close(c);
+    FAILS(rt_corpus_open(&c, &part, 1, &o, &err),
+          "part.traces: sample one has soft targets for 3 of the 4 tokens it is to teach");
+    FAILS(rt_corpus_open(&c, &none, 1, &o, &err), "for 0 of the 4 tokens");
+    FAILS(rt_corpus_open(&c, &idle, 1, &o, &err), "nothing to learn in its 1 documents");
+    o.need_soft = false;
+    OK(rt_corpus_open(&c, &none, 1, &o, &err));
+    rt_corpus_close(c);
     rt_chat_close(&chat);
 }
 END_TEST
@@ -423,10 +549,10 @@ START_TEST(turns)
         rt_text all = { 0 };
         cJSON *talk = cJSON_Parse(TALK[k]);
         OK(rt_text_puts(&all, "", &err));
-        if (rt_chat_turns(&c, talk, true, &ids, &spans, &err))
+        if (rt_chat_turns(&c, talk, true, &ids, &spans, NULL, &err))
             OK(rt_text_puts(&all, err.text, &err));
         else
-            OK(rt_chat_turns(&c, talk, false, &last, &one, &err));
+            OK(rt_chat_turns(&c, talk, false, &last, &one, NULL, &err));
         for (int64_t i = 0; i < spans.n; i += 2)
             OK(rt_text_puts(&all, "{", &err) ||
                rt_tokenizer_decode(c.tokenizer, ids.id + spans.id[i], spans.id[i + 1] - spans.id[i],
@@ -521,7 +647,8 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = { { pairs, 1 },     { strangers, 1 },           { variables, 1 },
-                                 { documents, 1 }, { turns, RT_COUNT(TALKS) }, { shuffle, 1 },
+                                 { documents, 1 }, { weights, 1 },
+                                 { soft_everywhere, 1 }, { turns, RT_COUNT(TALKS) }, { shuffle, 1 },
                                  { mixtures, 1 } };
     return suite_run("corpus", NULL, tests, RT_COUNT(tests));
 }

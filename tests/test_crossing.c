@@ -563,7 +563,7 @@ static void make_sample(rt_trace_sample *s, const rt_chat *c, rt_ids *ids, rt_id
         rt_json_put_str(last, "reasoning_content", reasoning);
     cJSON_AddItemToArray(messages, last);
     rt_json_put(talk, "messages", messages);
-    OK(rt_chat_turns(c, talk, true, ids, spans, &err));
+    OK(rt_chat_turns(c, talk, true, ids, spans, NULL, &err));
     cJSON_Delete(talk);
     rt_trace_sample_init(s);
     s->id = "s/0", s->messages = TALK, s->reasoning = reasoning, s->answer = answer;

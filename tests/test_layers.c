@@ -485,6 +485,64 @@ START_TEST(adapters)
 }
 END_TEST
 
+/* The gradient of a step with the tokens' weights w: sum w g / sum w over the gradients g of single
+   tokens; one that counts 0 has no row. The loss likewise. */
+START_TEST(weights)
+{
+    enum { FIRST = 2, TOKENS = 4 };
+    static const float w[TOKENS] = { 0.25f, 3, 0, 1.5f };
+    const double sum = 4.75;
+    rt_config cfg = tiny("qwen3", true);
+    float weight[16] = { 0 };
+    bench b;
+    open_bench(&b, &cfg, NULL, 2, 64, false);
+    const rt_param *p = &b.step.grads.params.item[1];
+    int64_t n = rt_tensor_elements(p->slot);
+    double *want = calloc((size_t)n, sizeof *want), loss_want = 0;
+    b.span[3] = (rt_trace_span){ FIRST, FIRST + TOKENS };
+    b.doc[3].weight = weight;
+    for (int t = 0; t < TOKENS; t++) {
+        memset(weight, 0, sizeof weight);
+        weight[FIRST + t] = 1;
+        OK(rt_step_run(&b.step, &b.doc[3], 1, &err) || rt_sync(b.dev, &err));
+        float *g = copy_of(&b, p->slot);
+        for (int64_t k = 0; k < n; k++)
+            want[k] += (double)w[t] / sum * (double)g[k];
+        loss_want += (double)w[t] / sum * rt_totals_mean(rt_step_totals(&b.step), RT_LOSS_TOTAL);
+        free(g);
+    }
+    memset(weight, 0, sizeof weight);
+    memcpy(weight + FIRST, w, sizeof w);
+    OK(rt_step_run(&b.step, &b.doc[3], 1, &err) || rt_sync(b.dev, &err));
+    const rt_totals *totals = rt_step_totals(&b.step);
+    ck_assert_int_eq(totals->rows, 3);
+    ck_assert_double_eq_tol(totals->weight, sum, 1e-12);
+    ck_assert_double_eq_tol(rt_totals_mean(totals, RT_LOSS_TOTAL), loss_want, 1e-5);
+    float *got = copy_of(&b, p->slot);
+    compare(&b, p->name, got, want, n);
+
+    /* all 1 is none, to the bit; another measure of the same weights is the same gradient */
+    loss(&b);
+    for (int t = 0; t < 16; t++)
+        weight[t] = 1;
+    loss(&b);
+    uint64_t ones = hash_gradients(&b);
+    b.doc[3].weight = NULL;
+    loss(&b);
+    ck_assert(hash_gradients(&b) == ones);
+    memset(weight, 0, sizeof weight);
+    b.doc[3].weight = weight;
+    FAILS(rt_step_run(&b.step, &b.doc[3], 1, &err), "no token to learn");
+    weight[FIRST] = 1e-30f;
+    FAILS(rt_step_run(&b.step, &b.doc[3], 1, &err), "add up to 1e-30");
+    weight[FIRST] = 1e-12f;
+    OK(rt_step_run(&b.step, &b.doc[3], 1, &err) || rt_sync(b.dev, &err));
+    ck_assert(isfinite(rt_totals_mean(rt_step_totals(&b.step), RT_LOSS_TOTAL)));
+    free(got), free(want);
+    close_bench(&b);
+}
+END_TEST
+
 START_TEST(adapters_refused)
 {
     rt_config cfg = tiny("llama", false);
@@ -505,8 +563,8 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = {
-        { gradients, 13 }, { mla_dense, 1 }, { same_bits, 4 }, { passes, 1 }, { adapters, 7 },
-        { adapters_refused, 1 }
+        { gradients, 13 }, { mla_dense, 1 }, { same_bits, 4 }, { passes, 1 }, { weights, 1 },
+        { adapters, 7 },    { adapters_refused, 1 }
     };
     return suite_run("layers", NULL, tests, RT_COUNT(tests));
 }

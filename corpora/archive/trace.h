@@ -161,6 +161,9 @@ int rt_trace_get(const rt_trace_reader *r, int64_t i, int parts, rt_trace_sample
 rt_verdict rt_trace_verdict(const rt_trace_reader *r, int64_t i); /* without decoding */
 int64_t rt_trace_tokens(const rt_trace_reader *r, int64_t i);     /* length, without decoding */
 uint64_t rt_trace_hash(const rt_trace_reader *r, int64_t i);      /* of the content, as recorded */
+/* Tokens to learn of its spans, or of the last span alone, without decoding; *soft: how many of them
+   a soft row predicts. */
+int64_t rt_trace_learned(const rt_trace_reader *r, int64_t i, bool last, int64_t *soft);
 int64_t rt_trace_find(const rt_trace_reader *r, const char *id);  /* -1 = absent; linear */
 
 /* ---- care (trace_care.c) ---- */

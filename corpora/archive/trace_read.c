@@ -190,6 +190,25 @@ uint64_t rt_trace_hash(const rt_trace_reader *r, int64_t i)
     return rt_trace_reader_pieces(r, i, &p, &ignored) ? 0 : p.hash;
 }
 
+int64_t rt_trace_learned(const rt_trace_reader *r, int64_t i, bool last, int64_t *soft)
+{
+    rt_trace_pieces p;
+    rt_err ignored;
+    int64_t n = 0;
+    *soft = 0;
+    if (rt_trace_reader_pieces(r, i, &p, &ignored))
+        return 0;
+    int64_t from = p.soft_first, to = from + p.rows;
+    for (int64_t k = last && p.spans ? p.spans - 1 : 0; k < p.spans; k++) {
+        rt_trace_span s;
+        memcpy(&s, p.span + 8 * k, sizeof s);
+        int64_t begin = rt_max(s.begin, 1), end = rt_min(s.end, p.tokens); // the first is given
+        n += rt_max(end - begin, 0);
+        *soft += rt_max(rt_min(end, to) - rt_max(begin, from), 0);
+    }
+    return n;
+}
+
 int64_t rt_trace_find(const rt_trace_reader *r, const char *id)
 {
     size_t n = strlen(id);

@@ -218,7 +218,7 @@ static int add_conversation(respelling *r, cJSON *messages, bool all, rt_ids *sp
     if (s->reasoning && *s->reasoning)
         rt_json_put_str(message, "reasoning_content", s->reasoning);
     cJSON_AddItemToArray(messages, message);
-    int bad = rt_chat_turns(r->student, talk, all, r->ids, spans, err);
+    int bad = rt_chat_turns(r->student, talk, all, r->ids, spans, NULL, err);
     cJSON_Delete(talk);
     if (bad)
         return -1;
