@@ -668,6 +668,32 @@ START_TEST(documents)
 }
 END_TEST
 
+/* A turn that the sample does not teach is not learned in other tokens either. */
+START_TEST(unlearned)
+{
+    rt_chat teacher, student;
+    rt_trace_sample s;
+    rt_ids ids = { 0 }, spans = { 0 }, none = { 0 };
+    rt_crossing *c;
+    rt_crossing_counts counts = { 0 };
+    make_chat(&teacher, THINKS, "What is it? It is 46 It is 46 and 12 and 12", "teacher");
+    make_chat(&student, PLAIN, "12+34 =46 12+34 =46 is is text text", "student");
+    make_sample(&s, &teacher, &ids, &spans, "12+34", "46");
+    s.spans++, s.n_spans--;
+    check_document(&student, &s, "{<think>\n12+34\n</think>\n46<|eot|>}");
+    s.spans--;
+    OK(rt_crossing_open(&c, "teacher", &student, RT_UNMATCHED_FIRST, &err));
+    FAILS(rt_crossing_document(c, &s, true, &none, &none, &none, &counts, &err),
+          "sample s/0: its response is not learned");
+    rt_crossing_close(c);
+    rt_soft_free(&s.soft);
+    rt_ids_free(&ids);
+    rt_ids_free(&spans);
+    rt_chat_close(&teacher);
+    rt_chat_close(&student);
+}
+END_TEST
+
 static void write_archive(const char *path, const rt_chat *teacher, int32_t vocab,
                           const rt_trace_sample *s)
 {
@@ -827,6 +853,7 @@ int main(void)
                                  { draws, 1 },
                                  { documents, RT_COUNT(CROSSINGS) },
                                  { archives, 1 },
+                                 { unlearned, 1 },
                                  { transplants, 2 } };
     return suite_run("crossing", NULL, tests, RT_COUNT(tests));
 }

@@ -201,6 +201,11 @@ static int add_conversation(respelling *r, cJSON *messages, bool all, rt_ids *sp
     const rt_trace_sample *s = r->s;
     const int64_t before = spans->n;
     const rt_trace_span *last = &s->spans[s->n_spans - 1];
+    if (last->begin < s->prompt_tokens) {
+        cJSON_Delete(messages);
+        return rt_fail(err, "its response is not learned (weight 0), and an earlier turn is: that cannot "
+                            "be written in other tokens; train on the records, or end them at that turn");
+    }
     cJSON *talk = rt_json_object(), *message = rt_json_object();
     rt_json_put(talk, "messages", messages);
     if (s->tools) {
@@ -223,10 +228,14 @@ static int add_conversation(respelling *r, cJSON *messages, bool all, rt_ids *sp
     if (bad)
         return -1;
     int64_t turns = (spans->n - before) / 2;
-    if (turns == s->n_spans)
+    if (turns == s->n_spans) {
         for (int64_t i = 0; i + 1 < turns; i++)
             if (match_turn(r, &s->spans[i], spans->id + before + 2 * i, err))
                 return -1;
+    } else { /* which of the earlier ones the sample teaches is not known: the response alone */
+        memmove(spans->id + before, spans->id + spans->n - 2, 2 * sizeof *spans->id);
+        spans->n = before + 2;
+    }
     r->ids->n = r->origin + spans->id[spans->n - 2]; /* the response as the teacher wrote it */
     if (add_response(r, last->begin, last->end, err))
         return -1;

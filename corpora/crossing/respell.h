@@ -23,8 +23,9 @@ enum { RT_STRETCH_IDS = sizeof(rt_stretch) / sizeof(int32_t) };
 
 /* s: with its texts. Appends the document's ids, begin and end of each span to learn (counted from
    the first of these ids) and its stretches (rt_stretch as ids, ascending, disjoint, within spans or
-   not). all: earlier turns of the assistant's are learned too. Nothing is appended for a sample of
-   which nothing is learned. */
+   not). all: earlier turns of the assistant's are learned too, when the sample teaches as many as the
+   student's template writes. Nothing is appended for a sample of which nothing is learned; one of
+   which its response is not is refused. */
 int rt_respell(const rt_vocab_map *m, const rt_chat *teacher, const rt_chat *student,
                const rt_trace_sample *s, bool all, rt_ids *ids, rt_ids *spans, rt_ids *stretches,
                rt_err *err);
