@@ -451,7 +451,7 @@ static void tell(const rt_corpus *c, int n_paths)
 
 static int add_path(rt_corpus *c, const char *path, int index, rt_err *err)
 {
-    int64_t before = c->n, tokens = c->tokens;
+    int64_t before = c->n, tokens = c->tokens, learned = c->learned;
     if (rt_trace_is(path) ? add_archive(c, path, err) : add_source(c, path, err))
         return -1;
     if (c->mixture.n) {
@@ -459,6 +459,9 @@ static int add_path(rt_corpus *c, const char *path, int index, rt_err *err)
         s->first = before, s->n = c->n - before, s->tokens = c->tokens - tokens;
         if (!s->n)
             return rt_fail(err, "%s: no documents to mix in", path);
+        if (c->learned == learned)
+            return rt_fail(err, "%s: nothing to learn in its %lld documents, so it cannot have a share",
+                           path, (long long)s->n);
     }
     return rt_text_printf(&c->sources, err, "%s%lld of %s", c->sources.bytes ? ", " : "",
                           (long long)(c->n - before), path);
@@ -668,6 +671,12 @@ int64_t rt_corpus_draw(const rt_corpus *c, uint64_t seed, int64_t index)
 {
     return c->mixture.n ? rt_mixture_at(&c->mixture, seed, index)
                         : rt_corpus_shuffle(c->n, seed, index / c->n, index % c->n);
+}
+
+/* A document may be the first of one epoch and the last of the next. */
+int64_t rt_corpus_round(const rt_corpus *c)
+{
+    return c->mixture.n ? rt_mixture_round(&c->mixture) : 2 * c->n;
 }
 
 int64_t rt_corpus_shuffle(int64_t n, uint64_t seed, int64_t epoch, int64_t at)

@@ -75,6 +75,8 @@ void rt_document_free(rt_document *doc);
 
 /* The document of place `index` in the order of a seed, which counts on over all epochs. */
 int64_t rt_corpus_draw(const rt_corpus *c, uint64_t seed, int64_t index);
+/* So many places in a row have every document, wherever they begin. */
+int64_t rt_corpus_round(const rt_corpus *c);
 /* Document of place `at` of an epoch: a permutation of [0, n) by cycle-walking a Feistel network.
  */
 int64_t rt_corpus_shuffle(int64_t n, uint64_t seed, int64_t epoch, int64_t at);

@@ -76,3 +76,12 @@ int64_t rt_mixture_at(const rt_mixture *m, uint64_t seed, int64_t index)
     uint64_t apart = seed + 0x9E3779B97F4A7C15u * (uint64_t)(s - m->source + 1);
     return s->first + rt_corpus_shuffle(s->n, apart, own / s->n, own % s->n);
 }
+
+/* Whole windows with two orders of the source that takes longest, and what stands before the first. */
+int64_t rt_mixture_round(const rt_mixture *m)
+{
+    int64_t windows = 0;
+    for (int i = 0; i < m->n; i++)
+        windows = rt_max(windows, rt_ceil_div(2 * m->source[i].n, m->source[i].slots));
+    return (windows + 1) * RT_MIXTURE_WINDOW;
+}

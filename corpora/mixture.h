@@ -31,6 +31,8 @@ int rt_mixture_parse(rt_mixture *m, const char *flag, const char *list, int n, r
 void rt_mixture_share(rt_mixture *m);
 /* The document of place `index`, which counts on over all windows. */
 int64_t rt_mixture_at(const rt_mixture *m, uint64_t seed, int64_t index);
+/* So many places in a row have every document, wherever they begin. */
+int64_t rt_mixture_round(const rt_mixture *m);
 
 RT_END
 

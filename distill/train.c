@@ -622,14 +622,13 @@ static rt_document *next_slot(training *t)
     return &t->docs[t->n_docs++];
 }
 
-/* A document in which nothing is to be learned is passed over; so is never an epoch of them. */
-static int pass_over(training *t, const rt_document *doc, int64_t in_a_row, int64_t count,
-                     rt_err *err)
+/* A document in which nothing is to be learned is passed over; so are never all of them (count). */
+static int pass_over(training *t, const rt_document *doc, bool was_last, int64_t count, rt_err *err)
 {
-    if (in_a_row == count)
+    if (was_last)
         return rt_fail(err, "nothing to learn: no token counts in any of the %lld documents (see "
                             "--reasoning-weight, --answer-weight and the weights of the records)",
-                       (long long)in_a_row);
+                       (long long)count);
     if (!t->passed_over)
         rt_info("documents with no token to learn are passed over (first %s)", doc->id);
     t->passed_over = true;
@@ -641,9 +640,9 @@ static int pass_over(training *t, const rt_document *doc, int64_t in_a_row, int6
 static int gather(training *t, const rt_corpus *c, bool all, rt_position *at,
                   const rt_document **docs, int64_t *n, rt_err *err)
 {
-    int64_t count = rt_corpus_count(c), tokens = 0, empty = 0, drawn = 0;
+    int64_t count = rt_corpus_count(c), most = all ? count : rt_corpus_round(c), tokens = 0, empty = 0;
     t->n_docs = 0;
-    while (all ? drawn < count : tokens < t->o->batch_tokens) {
+    for (int64_t drawn = 0; all ? drawn < count : tokens < t->o->batch_tokens; drawn++) {
         int64_t i = rt_corpus_draw(c, t->o->seed, at->document);
         if (!all && t->n_docs && tokens + rt_corpus_length(c, i) > t->o->batch_tokens)
             break;
@@ -651,11 +650,10 @@ static int gather(training *t, const rt_corpus *c, bool all, rt_position *at,
         if (rt_corpus_get(c, i, doc, err))
             return -1;
         at->document++;
-        drawn++;
         bool learns = rt_document_weight(doc) > 0;
         empty = learns ? 0 : empty + 1;
         tokens += learns ? doc->n : 0;
-        if (!learns && pass_over(t, doc, empty, count, err))
+        if (!learns && pass_over(t, doc, empty == most, count, err))
             return -1;
     }
     if (t->o->entropy_share < 1)
@@ -684,7 +682,9 @@ static int gather_rollouts(void *ctx, rt_position *at, const rt_document **docs,
         at->document = 0;
     if (r->now.round != round && rt_rollouts_begin(r, round, first, t->round_begun, err))
         return -1;
-    return gather(t, r->corpus, steps == 1, at, docs, n, err);
+    return gather(t, r->corpus, steps == 1, at, docs, n, err)
+               ? rt_wrap(err, "round %lld", (long long)round)
+               : 0;
 }
 
 static void say_held_out(const training *t, const rt_totals *s)

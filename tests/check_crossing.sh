@@ -84,7 +84,18 @@ sleep 0.7
 kill -9 $pid 2>/dev/null
 wait $pid 2>/dev/null
 mixed cut -q && [ "$(bytes cut)" = "$(bytes mixed)" ] || fail "a mixture that was killed: other bytes"
+# what a token counts, of mapped targets and of texts beside them: each changes what is learned, at any threads
+awk '{ sub(/^{/, NR % 2 ? "{\"weight\":0.5," : "{\"weight\":0,"); print }' traces.jsonl >weighed.jsonl
+counts() { train "$1" --config "$config" --tokenizer other --teacher-tokenizer "$teacher" --data weighed.jsonl --mix 0.6,0.4 -q "${@:2}"; }
+counts counts && counts parts --reasoning-weight 0.5 && counts few --reasoning-weight 0.5 --entropy-share 0.2 &&
+    counts few-1 --reasoning-weight 0.5 --entropy-share 0.2 --threads 1 || fail "weights of mapped targets"
+[ "$(bytes few)" = "$(bytes few-1)" ] || fail "weights of mapped targets: other bytes on one thread"
+[ "$(cat {mixed,counts,parts,few}/model.safetensors | wc -c)" -gt 0 ] && [ "$(sha256sum {mixed,counts,parts,few}/model.safetensors |
+    cut -d' ' -f1 | sort -u | wc -l)" = 4 ] || fail "weights of mapped targets change nothing"
+grep -q 'nan\|inf' few/metrics.jsonl && fail "weights of mapped targets: $(cat few/metrics.jsonl)"
 cross="--config $config --tokenizer other --teacher-tokenizer $teacher --out bad --data t.traces"
+sed 's/"weight":[0-9.]*/"weight":0/' weighed.jsonl >unlearned.jsonl
+expect 1 'unlearned.jsonl: nothing to learn .* share' train $cross --data unlearned.jsonl --mix 1,1
 expect 1 'no soft targets.*--mix' train $cross --data traces.jsonl
 expect 2 'from 2 to' train $cross --mix 1
 expect 2 'each of the 2 --data' train $cross --data traces.jsonl --mix 1,0

@@ -126,6 +126,13 @@ cut whole || fail "a finished run with checkpoints"
 ls whole/checkpoint* 2>/dev/null && fail "a finished run kept its checkpoints"
 [ "$(bytes whole)" = "$before" ] || fail "a finished run was written again"
 
+# --- one document that counts among some that do not: of two epochs it may be the first and the last
+for i in 1 2 3; do echo "{\"text\": \"$i is nothing\", \"weight\": 0}"; done >rare.jsonl
+rare="train --config moe.json --tokenizer tok --data rare.jsonl --loss hard --steps 30 --batch-tokens 2 --out rare"
+expect 1 'nothing to learn in its 3 documents' $rare
+echo '{"text": "4 is learned", "weight": 0.5}' >>rare.jsonl
+expect 0 '' $rare
+
 # --- a learning rate of 0 learns nothing, and says so in numbers
 train still --learning-rate 0 --steps 2 || fail "--learning-rate 0"
 grep -aq 'nan\|null' still/metrics.jsonl && fail "--learning-rate 0: $(cat still/metrics.jsonl)"

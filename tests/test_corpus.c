@@ -630,6 +630,12 @@ START_TEST(mixtures)
                 int64_t all = 20 * m.source[k].slots;
                 ck_assert(times[i] == all / n[k] || times[i] == all / n[k] + 1);
             }
+        memset(times, 0, sizeof times);
+        ck_assert_int_eq(rt_mixture_round(&m), 15000);
+        for (int64_t i = 0; i < rt_mixture_round(&m); i++)
+            times[rt_mixture_at(&m, seed, 5700 + i)]++;
+        for (int i = 0; i < 540; i++)
+            ck_assert_int_gt(times[i], 0);
     }
     for (int i = 0; i < 3; i++)
         m.source[i].weight = i ? 1e-9 : 1; /* at least one of each */
