@@ -477,6 +477,14 @@ static void share(rt_corpus *c, const char *const *paths)
     }
 }
 
+int rt_part_weights_check(const rt_chat *chat, rt_err *err)
+{
+    return chat->reasoning.kind != RT_REASONING_NONE
+               ? 0
+               : rt_fail(err, "--reasoning-weight and --answer-weight would do nothing: no token of this "
+                              "tokenizer marks a thought");
+}
+
 int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
                    const rt_corpus_options *o, rt_err *err)
 {
@@ -485,9 +493,8 @@ int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
     c->o = *o;
     if (o->mixture)
         c->mixture = *o->mixture;
-    if (o->parts && o->chat->reasoning.kind == RT_REASONING_NONE)
-        bad = rt_fail(err, "--reasoning-weight and --answer-weight would do nothing: no token of this "
-                           "tokenizer marks a thought");
+    if (o->parts)
+        bad = rt_part_weights_check(o->chat, err);
     for (int i = 0; i < n_paths && !bad; i++)
         bad = add_path(c, paths[i], i, err);
     if (!bad && c->n == 0)
@@ -573,7 +580,8 @@ static void label_soft(rt_document *doc, const rt_soft_config *soft)
 /* What the tokens of doc count, where they do not all count 1. */
 static void weigh(const rt_corpus *c, const entry *e, rt_document *doc)
 {
-    const rt_part_weights *parts = e->text ? NULL : c->o.parts;
+    bool text = e->archive < 0 ? e->text : doc->sample.prompt_tokens == 0;
+    const rt_part_weights *parts = text ? NULL : c->o.parts;
     bool own = c->weighted && e->archive < 0;
     if (!parts && !own) {
         free(doc->weight);

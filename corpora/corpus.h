@@ -1,6 +1,7 @@
 /* corpus.h: what a trainer reads: documents as token ids with the tokens to learn marked, what each
-   of them counts, and soft targets where an archive has them. Opens trace archives (decoded on access) and JSONL or text
-   (rendered and tokenized once, kept in memory), any number of paths as one list.
+   of them counts, and soft targets where an archive has them. Opens trace archives (decoded on
+   access) and JSONL or text (rendered and tokenized once, kept in memory), any number of paths as one
+   list.
    The order is a pure function of (seed, place), of a mixture too: nothing to save but a position.
    Refuses: losses, batches on a device, choosing which model a tokenizer belongs to. */
 #ifndef RT_CORPUS_H
@@ -20,6 +21,8 @@ typedef struct rt_corpus rt_corpus;
 typedef struct rt_part_weights {
     double reasoning, answer;
 } rt_part_weights;
+/* A tokenizer that marks no thought has no parts. */
+int rt_part_weights_check(const rt_chat *chat, rt_err *err);
 
 typedef struct rt_corpus_options {
     const rt_chat *chat; /* the student's: JSONL is tokenized with it, archives must match it */

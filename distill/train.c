@@ -437,7 +437,8 @@ static int open_planned(training *t, const rt_needs *plan, rt_err *err)
     if (o->rollout.teacher && !soft)
         return rt_usage(err, "--loss %s would learn the student's own tokens: with --teacher take "
                              "another (reverse, jsd, forward)", o->loss);
-    if (rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err))
+    if (rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err) ||
+        (parts_of(o) && rt_part_weights_check(&t->chat, err)))
         return -1;
     if (o->rollout.teacher ? open_rollouts(t, plan, err)
                            : open_corpus(t, &t->corpus, &t->facts, &o->data, soft || chosen,

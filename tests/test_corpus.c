@@ -308,8 +308,10 @@ START_TEST(weights)
 }
 END_TEST
 
-/* An archive of one sample of 6 tokens, of which [2, 6) are its turn and `rows` have a soft row. */
-static void put_archive(const char *path, const rt_chat *chat, int64_t rows, int32_t learned)
+/* An archive of one sample of 6 tokens, of which [2, 6) are learned and `rows` have a soft row: a turn,
+   or of a text, which has no prompt. */
+static void put_archive(const char *path, const rt_chat *chat, int64_t rows, int32_t learned,
+                        int32_t prompt)
 {
     static const int32_t tokens[6] = { 1, 2, 3, 4, 5, 6 };
     const rt_trace_span span = { 2, 6 };
@@ -323,7 +325,7 @@ static void put_archive(const char *path, const rt_chat *chat, int64_t rows, int
     strcpy(m.teacher, "t");
     rt_trace_sample_init(&s);
     s.id = s.prompt_id = "one";
-    s.tokens = tokens, s.n_tokens = 6, s.prompt_tokens = 2, s.soft_first = 2;
+    s.tokens = tokens, s.n_tokens = 6, s.prompt_tokens = prompt, s.soft_first = 2;
     s.spans = &span, s.n_spans = learned;
     for (int64_t i = 0; i < rows; i++) {
         int64_t r = rt_soft_add_row(&s.soft, 1, 0);
@@ -336,6 +338,28 @@ static void put_archive(const char *path, const rt_chat *chat, int64_t rows, int
     rt_soft_free(&s.soft);
 }
 
+/* Of an archive a turn has parts, a text has none. */
+START_TEST(parts_of_archives)
+{
+    rt_chat chat;
+    rt_corpus *c;
+    rt_document doc = { .n = 0 };
+    const char *paths[] = { "turn.traces", "text.traces" };
+    const rt_part_weights parts = { 0, 3 };
+    make_chat(&chat, TEMPLATE, "c");
+    put_archive(paths[0], &chat, 4, 1, 2);
+    put_archive(paths[1], &chat, 4, 1, 0);
+    rt_corpus_options o = { .chat = &chat, .max_length = 200, .parts = &parts };
+    OK(rt_corpus_open(&c, paths, 2, &o, &err) || rt_corpus_get(c, 0, &doc, &err));
+    ck_assert(rt_document_weight(&doc) == 12 && doc.weight[5] == 3);
+    OK(rt_corpus_get(c, 1, &doc, &err));
+    ck_assert(rt_document_weight(&doc) == 4 && !doc.weight);
+    rt_document_free(&doc);
+    rt_corpus_close(c);
+    rt_chat_close(&chat);
+}
+END_TEST
+
 /* A soft loss of tokens without a soft target would learn nothing from them: refused before. */
 START_TEST(soft_everywhere)
 {
@@ -344,10 +368,10 @@ START_TEST(soft_everywhere)
     const char *whole = "whole.traces", *part = "part.traces", *none = "none.traces",
                *idle = "idle.traces";
     make_chat(&chat, TEMPLATE, "c");
-    put_archive(whole, &chat, 4, 1);
-    put_archive(part, &chat, 3, 1);
-    put_archive(none, &chat, 0, 1);
-    put_archive(idle, &chat, 4, 0);
+    put_archive(whole, &chat, 4, 1, 2);
+    put_archive(part, &chat, 3, 1, 2);
+    put_archive(none, &chat, 0, 1, 2);
+    put_archive(idle, &chat, 4, 0, 2);
     rt_corpus_options o = { .chat = &chat, .max_length = 200, .need_soft = true };
     OK(rt_corpus_open(&c, &whole, 1, &o, &err));
     rt_corpus_close(c);
@@ -654,7 +678,7 @@ int main(void)
 {
     const suite_test tests[] = { { pairs, 1 },     { strangers, 1 },           { variables, 1 },
                                  { documents, 1 }, { weights, 1 },
-                                 { soft_everywhere, 1 }, { turns, RT_COUNT(TALKS) }, { shuffle, 1 },
+                                 { soft_everywhere, 1 }, { parts_of_archives, 1 }, { turns, RT_COUNT(TALKS) }, { shuffle, 1 },
                                  { mixtures, 1 } };
     return suite_run("corpus", NULL, tests, RT_COUNT(tests));
 }
