@@ -38,7 +38,7 @@ expect 2 '' 'unknown flag --batch-size; did you mean --batch-tokens \(counted in
 expect 2 '' 'unknown flag --batch-size; did you mean --batch\?' sample --batch-size 8
 expect 2 '' 'unknown flag --max_new_tokens; did you mean --max-tokens\?' generate --max_new_tokens 8
 # everything that is missing, at once, with a line to go by
-expect 2 '' '^retort train: missing --data PATH, --out DIR: give them .*; e.g. retort train --model' train
+expect 2 '' '^retort train: missing --out DIR: give it here .*; e.g. retort train --model' train
 expect 2 '' '^retort sample: missing --prompts FILE, --teacher DIR\|GGUF, --out A.traces:' sample
 expect 2 '' '^retort run: missing RECIPE.json: ' run
 expect 2 '' '^retort generate: missing --model' generate
@@ -58,7 +58,7 @@ for command in '' $("$retort" help | sed -n 's/^  \([a-z]*\)  .*/\1/p'); do
     [ "$command" = help ] || [ -z "$command" ] || grep -q '^example:$' out.txt || { echo "help $command: no example"; failed=1; }
 done
 "$retort" help archive | grep -qF 'usage: retort archive [VERB ARCHIVE...] [flags]' || { echo 'usage of archive'; failed=1; }
-"$retort" help train | grep -qF 'usage: retort train --data PATH... --out DIR [flags]' || { echo 'usage of train'; failed=1; }
+"$retort" help train | grep -qF 'usage: retort train --out DIR [flags]' || { echo 'usage of train'; failed=1; }
 
 expect 0 '^memory +total ' '' doctor
 expect 0 '^memory +total ' '' -q doctor --quiet
