@@ -96,6 +96,12 @@ prints 0 'round' "improbable .* learn from the teacher's own traces first" $on -
 prints 0 'round' 'agree on .* answers already .*little to learn' train --model "$teacher" --teacher "$teacher" --prompts prompts.jsonl \
     --loss reverse --steps 1 --rollouts 6 --rollout-tokens 256 --learning-rate 0 --out itself --max-length 512
 
+# --- what the tokens of answers count; answers that do not get beyond their thoughts teach nothing then
+expect 0 '' $on --steps 2 --reasoning-weight 0.5 --entropy-share 0.3 --out weighed
+head -n 1 weighed/metrics.jsonl | sed -E 's/.*"tokens":([0-9]+).*"rollout_tokens":([0-9]+).*/\1 \2/' |
+    awk '{ n = int($2 * 3 / 10); exit $1 != n + (n * 10 < $2 * 3) }' || fail "three tenths of a round: $(head -n 1 weighed/metrics.jsonl)"
+expect 1 'round 1: nothing to learn: no token counts in any of the 5' $on --steps 2 --rollout-tokens 2 --reasoning-weight 0 --out idle
+
 # --- whatever is wrong
 short=${on/--rollouts 5/}
 expect 2 '--prompts needs --teacher' train --model base --prompts prompts.jsonl --out none
