@@ -102,7 +102,7 @@ expect 2 'each of the 2 --data' train $cross --data traces.jsonl --mix 1,0
 expect 2 'each of the 2 --data' train $cross --data traces.jsonl --mix 0.5
 : >empty.jsonl
 expect 1 'empty.jsonl: no documents' train $cross --data empty.jsonl --mix 1,1
-expect 2 'takes no --layers' init --from clean --tokenizer "$teacher" --layers 2 --out bad
+expect 2 'has another: prune it' init --from clean --tokenizer "$teacher" --layers 2 --out bad
 expect 1 'nowhere' init --from nowhere --tokenizer "$teacher" --out bad
 absent bad
 exit $failed
