@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/base/file.h"
+#include "core/base/memory.h"
 #include "core/base/path.h"
 
 int rt_metrics_open(rt_metrics *m, const char *dir, int64_t step, rt_err *err)
@@ -28,6 +29,7 @@ int rt_metrics_open(rt_metrics *m, const char *dir, int64_t step, rt_err *err)
     *m = (rt_metrics){ .dir = dir, .file = bad ? NULL : fopen(path, "a") };
     if (!bad && !m->file)
         bad = rt_fail(err, "%s: cannot be opened for appending", path);
+    bad = bad || rt_events_open(&m->events, dir, text, keep, err);
     free(text);
     free(path);
     return bad ? -1 : 0;
@@ -38,6 +40,7 @@ void rt_metrics_close(rt_metrics *m)
     if (m->file)
         fclose(m->file);
     m->file = NULL;
+    rt_events_close(&m->events);
 }
 
 static void put_held_out(FILE *f, const rt_totals *t)
@@ -51,24 +54,36 @@ static void put_held_out(FILE *f, const rt_totals *t)
 }
 
 /* KL only where rows had soft targets: hard labels have none to the teacher. */
-int rt_metrics_write(rt_metrics *m, const rt_position *at, const rt_stepped *step,
-                     const rt_totals *held_out, const rt_round *round, double seconds, rt_err *err)
+static void put_line(FILE *f, const rt_position *at, const rt_stepped *step,
+                     const rt_totals *held_out, const rt_round *round, double seconds)
 {
     const rt_totals *s = &step->totals;
-    fprintf(m->file,
+    fprintf(f,
             "{\"step\":%lld,\"loss\":%.6g,\"ce\":%.6g,\"entropy\":%.6g,\"accuracy\":%.6g,"
             "\"norm\":%.6g,\"rate\":%.6g,\"tokens\":%lld,\"seconds\":%.4g",
             (long long)at->step, rt_totals_mean(s, RT_LOSS_TOTAL), rt_totals_mean(s, RT_LOSS_CE),
             rt_totals_mean(s, RT_LOSS_ENTROPY), rt_totals_mean(s, RT_LOSS_CORRECT), step->norm,
             step->rate, (long long)at->tokens, seconds);
     if (s->soft_rows)
-        fprintf(m->file, ",\"kl\":%.6g", rt_totals_mean(s, RT_LOSS_KL));
+        fprintf(f, ",\"kl\":%.6g", rt_totals_mean(s, RT_LOSS_KL));
     if (held_out)
-        put_held_out(m->file, held_out);
+        put_held_out(f, held_out);
     if (round)
-        rt_round_put(m->file, round);
-    fputs("}\n", m->file);
-    return fflush(m->file)
-               ? rt_fail(err, "%s/metrics.jsonl: write failed: %s", m->dir, rt_errno_text(errno))
-               : 0;
+        rt_round_put(f, round);
+    fputs("}\n", f);
+}
+
+int rt_metrics_write(rt_metrics *m, const rt_position *at, const rt_stepped *step,
+                     const rt_totals *held_out, const rt_round *round, double seconds, rt_err *err)
+{
+    char *line = NULL;
+    size_t bytes = 0;
+    FILE *f = rt_memory_stream(&line, &bytes);
+    put_line(f, at, step, held_out, round, seconds);
+    rt_memory_stream_close(f);
+    int bad = fputs(line, m->file) < 0 || fflush(m->file)
+                  ? rt_fail(err, "%s/metrics.jsonl: write failed: %s", m->dir, rt_errno_text(errno))
+                  : rt_events_add(&m->events, line, (int64_t)bytes - 1, err);
+    free(line);
+    return bad;
 }

@@ -32,7 +32,10 @@ run() { # NAME [FLAG...]: the command, into out.NAME
     esac
 }
 
-settled() { sed -i 's/"seconds":[^,}]*//' "$1/metrics.jsonl" 2>/dev/null; } # what differs from run to run
+settled() { # without what differs from run to run
+    sed -i 's/"seconds":[^,}]*//' "$1/metrics.jsonl" 2>/dev/null
+    rm -f "$1"/events.out.*
+}
 same() { settled out.$1; diff -r out.$1 whole.$1 >diff 2>&1; }
 
 for name in score sample train eval logits generate; do

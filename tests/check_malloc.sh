@@ -33,7 +33,7 @@ E
 
 # What a command wrote, but for the measures of time in it.
 files() {
-    [ -e out ] && find out -type f ! -name metrics.jsonl ! -name lock ! -name journal ! -path '*/stages/*' ! -path '*/old/*' ! -name '*.tmp.*' |
+    [ -e out ] && find out -type f ! -name metrics.jsonl ! -name 'events.out.*' ! -name lock ! -name journal ! -path '*/stages/*' ! -path '*/old/*' ! -name '*.tmp.*' |
         sort | xargs -r sha256sum
 }
 results() { files; cat stdout; }

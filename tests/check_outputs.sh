@@ -16,7 +16,7 @@ expect() { # EXIT PATTERN command...
     [ "$want" = 0 ] || [ "$(wc -l <err.txt)" = 1 ] || fail "not one line: $*: $(cat err.txt)"
     [ -z "$pattern" ] || grep -q -e "$pattern" err.txt || fail "no \"$pattern\" from $*: $(cat err.txt)"
 }
-sum() { (cd "$1" && find . -type f ! -name lock ! -name metrics.jsonl | sort | xargs sha256sum); }
+sum() { (cd "$1" && find . -type f ! -name lock ! -name metrics.jsonl ! -name 'events.out.*' | sort | xargs sha256sum); }
 
 cat >config.json <<'E'
 {"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 4, "num_attention_heads": 1, "num_key_value_heads": 1,

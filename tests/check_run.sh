@@ -37,7 +37,7 @@ cat >recipe.json <<'E'
             "archive": ["{out}/a.traces"], "max_tokens": 60, "out": "{out}/eval/quantized.json"},
  "report": {"models": {"quantized": "judged"}, "kl": {"student_quantized": "judged"}, "archive": "traces"}}
 E
-results() { (cd "$1" && find a.traces student student.gguf -type f ! -name metrics.jsonl ! -name lock | sort | xargs sha256sum); }
+results() { (cd "$1" && find a.traces student student.gguf -type f ! -name metrics.jsonl ! -name 'events.out.*' ! -name lock | sort | xargs sha256sum); }
 
 begun=$(date +%s%N)
 "$retort" -q run recipe.json >report.txt 2>log || { fail "a clean run"; exit 1; }

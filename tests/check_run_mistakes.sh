@@ -85,7 +85,7 @@ printf '' >run/stages/student.json
 run --fresh || fail "--fresh over an empty record: $(cat stderr)"
 [ "$(results run)" = "$first" ] || fail "--fresh: other bytes"
 [ "$(results run | sort)" = "$(cd run/old && for s in traces.1/a.traces student.1/student quantized.1/student.gguf judged.1/quantized.json; do
-    find $s -type f ! -name metrics.jsonl ! -name lock -exec sha256sum {} +; done | sed 's| \w*\.1/| |; s| quantized.json| eval/quantized.json|' | sort)" ] ||
+    find $s -type f ! -name metrics.jsonl ! -name 'events.out.*' ! -name lock -exec sha256sum {} +; done | sed 's| \w*\.1/| |; s| quantized.json| eval/quantized.json|' | sort)" ] ||
     fail "--fresh did not keep what was there: $(find run/old)"
 rm -rf run && mv before run
 

@@ -46,6 +46,7 @@ done
 train killed || fail "the run after $kills kills"
 [ "$(bytes killed)" = "$(bytes clean)" ] || fail "after $kills kills: other bytes"
 [ "$(wc -l <killed/metrics.jsonl)" = 12 ] || fail "after $kills kills: metrics.jsonl has not one line a step"
+[ "$(grep -ao train/loss killed/events.out.tfevents.* | wc -l)" = 12 ] || fail "after $kills kills: not one event a step"
 ls killed/*.tmp.* 2>/dev/null && fail "temporary files left behind"
 echo "same bytes after $kills kills"
 

@@ -24,7 +24,7 @@ cat >recipe.json <<'E2'
 E2
 # results DIR: the files of its finished outputs with their hashes
 results() {
-    (cd "$1" && find a.traces student student.gguf eval -type f ! -name metrics.jsonl ! -name lock | sort | xargs sha256sum)
+    (cd "$1" && find a.traces student student.gguf eval -type f ! -name metrics.jsonl ! -name 'events.out.*' ! -name lock | sort | xargs sha256sum)
 }
 # lost WANT DIR: the files of that list whose bytes are nowhere below DIR. One process, thousands of times.
 lost() {

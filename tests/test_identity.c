@@ -55,7 +55,7 @@ START_TEST(content)
     ck_assert_int_eq(input("a").bytes, 11 + 13 + 11);
     OK(rt_hash_file(&hash, "a/config.json", &err));
     ck_assert_str_eq(input("a/config.json").hash.hex, hash.hex);
-    const char *const beside[] = { "b/lock",      "b/metrics.jsonl", "b/checkpoint.safetensors",
+    const char *const beside[] = { "b/lock",      "b/metrics.jsonl", "b/events.out.tfevents.0.retort", "b/checkpoint.safetensors",
                                    "b/README.md", "b/.gitignore",    "b/a.safetensors.tmp.123" };
     for (int i = 0; i < RT_COUNT(beside); i++) {
         put(beside[i], "x");

@@ -64,9 +64,12 @@ static bool is_checkpoint(const char *name)
 static bool left_out(const char *name, bool model)
 {
     static const char *const RUN[] = { "lock", "metrics.jsonl" };
+    static const char EVENTS[] = "events.out.tfevents."; /* of any trainer's */
     for (int i = 0; i < RT_COUNT(RUN); i++)
         if (!strcmp(name, RUN[i]))
             return true;
+    if (!strncmp(name, EVENTS, sizeof EVENTS - 1))
+        return true;
     return is_checkpoint(name) || is_temp(name) || !strncmp(name, "round-", 6) ||
            (model && (name[0] == '.' || !strcmp(name, "README.md")));
 }
