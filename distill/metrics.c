@@ -55,7 +55,8 @@ static void put_held_out(FILE *f, const rt_totals *t)
 
 /* KL only where rows had soft targets: hard labels have none to the teacher. */
 static void put_line(FILE *f, const rt_position *at, const rt_stepped *step,
-                     const rt_totals *held_out, const rt_round *round, double seconds)
+                     const rt_totals *held_out, const rt_round *round, const rt_exam *exam,
+                     double seconds)
 {
     const rt_totals *s = &step->totals;
     fprintf(f,
@@ -68,18 +69,21 @@ static void put_line(FILE *f, const rt_position *at, const rt_stepped *step,
         fprintf(f, ",\"kl\":%.6g", rt_totals_mean(s, RT_LOSS_KL));
     if (held_out)
         put_held_out(f, held_out);
+    if (exam)
+        rt_exam_put(f, exam);
     if (round)
         rt_round_put(f, round);
     fputs("}\n", f);
 }
 
 int rt_metrics_write(rt_metrics *m, const rt_position *at, const rt_stepped *step,
-                     const rt_totals *held_out, const rt_round *round, double seconds, rt_err *err)
+                     const rt_totals *held_out, const rt_round *round, const rt_exam *exam,
+                     double seconds, rt_err *err)
 {
     char *line = NULL;
     size_t bytes = 0;
     FILE *f = rt_memory_stream(&line, &bytes);
-    put_line(f, at, step, held_out, round, seconds);
+    put_line(f, at, step, held_out, round, exam, seconds);
     rt_memory_stream_close(f);
     int bad = fputs(line, m->file) < 0 || fflush(m->file)
                   ? rt_fail(err, "%s/metrics.jsonl: write failed: %s", m->dir, rt_errno_text(errno))

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "distill/events.h"
+#include "distill/exam.h"
 #include "distill/round.h"
 #include "distill/trainer.h"
 
@@ -22,9 +23,10 @@ enum { RT_METRICS_LINE = 480 }; /* bytes of a line and its events, about */
 /* dir/metrics.jsonl with the lines up to `step`, for appending. */
 int rt_metrics_open(rt_metrics *m, const char *dir, int64_t step, rt_err *err);
 void rt_metrics_close(rt_metrics *m); /* accepts a zeroed m */
-/* The step that ended at `at`; held_out NULL: not measured at it; round NULL: it began none. */
+/* The step that ended at `at`; held_out, exam NULL: not measured at it; round NULL: it began none. */
 int rt_metrics_write(rt_metrics *m, const rt_position *at, const rt_stepped *step,
-                     const rt_totals *held_out, const rt_round *round, double seconds, rt_err *err);
+                     const rt_totals *held_out, const rt_round *round, const rt_exam *exam,
+                     double seconds, rt_err *err);
 
 RT_END
 

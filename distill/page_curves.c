@@ -19,6 +19,7 @@ static const struct curve {
     { "entropy of the student, held out (thin: while learning)", "entropy", "eval_entropy", false },
     { "top-1 accuracy, held out (thin: while learning)", "accuracy", "eval_accuracy", true },
     { "calibration error, held out", NULL, "eval_ece", true },
+    { "exact answers, held out", NULL, "eval_answers", true },
 };
 enum { CURVES = RT_COUNT(curves), COLUMNS = 2 * CURVES, RUNS = RT_CHART_COLOURS };
 

@@ -23,6 +23,7 @@
 #include "corpora/integrity.h"
 #include "corpora/record.h"
 #include "distill/entropy.h"
+#include "distill/exam.h"
 #include "distill/learning.h"
 #include "distill/metrics.h"
 #include "distill/objective.h"
@@ -38,6 +39,7 @@ typedef struct train_options {
     rt_adapter_spec lora;
     rt_rollout_options rollout;
     rt_learn_options learn;
+    rt_exam_options exam;
     rt_strlist data, eval_data, set, teachers;
     int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup;
     rt_dev_choice device;
@@ -141,7 +143,9 @@ static const rt_option options[] = {
     OPT_LIST(O, eval_data, "eval-data", "PATH",
              "held-out archive or JSONL, measured without learning", RT_OPT_MEASURE),
     OPT_INT(O, eval_every, "eval-every", "200", 1, 1e9, "steps between measurements", RT_OPT_FREE),
-    OPT_INT(O, eval_limit, "eval-limit", "200", 1, 1e9, "held-out documents", RT_OPT_FREE),
+    OPT_INT(O, eval_limit, "eval-limit", "200", 1, 1e9, "held-out documents, and problems",
+            RT_OPT_FREE),
+    RT_EXAM_OPTIONS(O, exam),
     OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),
 };
 #undef O
@@ -166,6 +170,7 @@ typedef struct training {
     bool round_begun;     /* by the running step */
     rt_trainer trainer;
     rt_measure measure;
+    rt_exam exam;
     char identity[20]; /* trainer.at.recipe as text */
     int lock;
     rt_metrics metrics;
@@ -348,6 +353,8 @@ static int place_model(training *t, rt_err *err)
 static int64_t passes_of_others(const training *t)
 {
     int64_t rows = t->held_out_facts.longest;
+    if (t->o->exam.problems.n)
+        rows = rt_max(rows, rt_exam_rows(&t->exam, &t->o->exam));
     return t->o->rollout.teacher ? rt_max(rows, rt_rollouts_rows(&t->rollouts)) : rows;
 }
 
@@ -390,6 +397,10 @@ static int plan_steps(training *t, const rt_loss_plan *loss, rt_err *err)
         return -1;
     rt_trainer_plan(&t->trainer, t->dev, &t->model, &set);
     if (o->rollout.teacher && rt_rollouts_plan(&t->rollouts, err))
+        return -1;
+    if (o->exam.problems.n &&
+        rt_exam_plan(&t->exam, &o->exam, t->dev, &t->model,
+                     rt_config_longest(&t->model.cfg, o->max_length), err))
         return -1;
     if (!o->eval_data.n)
         return 0;
@@ -445,6 +456,10 @@ static int open_planned(training *t, const rt_needs *plan, rt_err *err)
                                          o->limit, o->mix ? &mixture : NULL, plan, err))
         return chosen && !soft ? rt_wrap(err, "--entropy-share chooses by the teacher's entropy")
                                : -1;
+    if (rt_exam_check(&o->exam, err) ||
+        (o->exam.problems.n &&
+         rt_exam_read(&t->exam, &o->exam, &t->chat, o->eval_limit, o->seed, err)))
+        return -1;
     if (o->eval_data.n && open_corpus(t, &t->held_out, &t->held_out_facts, &o->eval_data, false,
                                       o->eval_limit, NULL, plan, err))
         return -1;
@@ -463,6 +478,8 @@ static void count_memory(const training *t, rt_needs *p)
     if (t->o->rollout.teacher)
         rt_rollouts_needs(&t->rollouts, p);
     rt_needs_arenas(p, t->dev, &t->measure.arenas);
+    if (t->o->exam.problems.n)
+        rt_exam_needs(&t->exam, rt_ceil_div(t->o->steps, t->o->eval_every), p);
     rt_needs_workspace(p, t->dev);
 }
 
@@ -606,6 +623,7 @@ static void close_trainer(training *t)
         close(t->lock);
     rt_trainer_free(&t->trainer);
     rt_measure_free(&t->measure);
+    rt_exam_close(&t->exam);
     rt_rollouts_close(&t->rollouts);
     rt_corpus_close(t->corpus);
     rt_corpus_close(t->held_out);
@@ -688,9 +706,14 @@ static int gather_rollouts(void *ctx, rt_position *at, const rt_document **docs,
                : 0;
 }
 
-static void say_held_out(const training *t, const rt_totals *s)
+static void say_held_out(const training *t, const rt_totals *s, bool examined)
 {
     char kl[48] = "";
+    if (examined)
+        rt_info("step %lld: exact answers %.1f %%", (long long)t->trainer.at.step,
+                100 * rt_exam_share(&t->exam));
+    if (!t->held_out)
+        return;
     if (s->soft_rows)
         snprintf(kl, sizeof kl, ", KL to the teacher %.4f", rt_totals_mean(s, RT_LOSS_KL));
     rt_info("step %lld: held-out cross-entropy %.4f%s, top-1 %.1f %%",
@@ -708,10 +731,19 @@ static int say_checkpoint(const char *dir, rt_err *err)
     return -1;
 }
 
-static int measure(training *t, rt_measured *held_out, rt_err *err)
+/* examined: whether the problems were all answered: an interrupt ends them, and the step is saved. */
+static int measure(training *t, rt_measured *held_out, bool *examined, rt_err *err)
 {
+    int bad = 0;
+    *examined = false;
     rt_trainer_lend(&t->trainer);
-    int bad = rt_measure_run(&t->measure, t->held_out, 0, NULL, held_out, err);
+    if (t->held_out)
+        bad = rt_measure_run(&t->measure, t->held_out, 0, NULL, held_out, err);
+    if (!bad && t->o->exam.problems.n) {
+        bad = rt_exam_run(&t->exam, err);
+        *examined = !bad;
+        bad = bad && !rt_interrupted();
+    }
     rt_trainer_take_back(&t->trainer);
     return bad;
 }
@@ -724,6 +756,7 @@ static int train(training *t, rt_err *err)
     rt_progress progress;
     rt_stepped step;
     rt_measured held_out;
+    bool examined = false;
     char rate_text[32];
     double begun = rt_now();
     int64_t seen = 0;
@@ -733,12 +766,14 @@ static int train(training *t, rt_err *err)
         if (rt_trainer_step(&t->trainer, &feed, &step, err))
             return say_checkpoint(o->out, err);
         bool last = at->step == o->steps;
-        bool measured = t->held_out && (last || at->step % o->eval_every == 0);
-        if (measured && measure(t, &held_out, err))
+        bool measured = (t->held_out || o->exam.problems.n) &&
+                        (last || at->step % o->eval_every == 0);
+        if (measured && measure(t, &held_out, &examined, err))
             return -1;
         seen += step.tokens;
-        if (rt_metrics_write(&t->metrics, at, &step, measured ? &held_out.totals : NULL,
-                             t->round_begun ? &t->rollouts.now : NULL, rt_now() - start, err))
+        if (rt_metrics_write(&t->metrics, at, &step, measured && t->held_out ? &held_out.totals : NULL,
+                             t->round_begun ? &t->rollouts.now : NULL,
+                             measured && examined ? &t->exam : NULL, rt_now() - start, err))
             return -1;
         rt_progress_update(
             &progress, at->step, "loss %.4f | norm %.2f | lr %.1e | %s tok/s%s",
@@ -746,7 +781,7 @@ static int train(training *t, rt_err *err)
             rt_fmt_count(rate_text, sizeof rate_text, (double)seen / (rt_now() - begun)),
             measured ? " | measured" : "");
         if (measured)
-            say_held_out(t, &held_out.totals);
+            say_held_out(t, &held_out.totals, examined);
         bool stop = rt_interrupted();
         if ((stop || at->step % o->save_every == 0) && !last &&
             rt_trainer_save(&t->trainer, o->out, err))

@@ -126,19 +126,36 @@ static int count(void *ctx, const rt_answer *a, rt_err *err)
     p->rules[a->rule]++;
     p->generated += a->n - a->n_prompt;
     p->done++;
-    rt_progress_update(&p->progress, p->done, "%.1f %% right",
-                       100.0 * (double)p->correct / (double)p->done);
+    if (!p->quiet)
+        rt_progress_update(&p->progress, p->done, "%.1f %% right",
+                           100.0 * (double)p->correct / (double)p->done);
     return p->keep && a->question % p->samples == 0 ? keep_answer(one, a, err) : 0;
+}
+
+static void begin(rt_problems *p)
+{
+    p->correct = p->unfinished = p->unknown = p->generated = p->done = 0;
+    memset(p->rules, 0, sizeof p->rules);
+    for (int64_t i = 0; i < p->n; i++) {
+        p->item[i].correct = 0;
+        rt_ids_clear(&p->item[i].said);
+    }
+    for (int i = 0; i < p->n_groups; i++)
+        p->group[i].problems = 0, p->group[i].share = 0;
 }
 
 int rt_problems_run(rt_problems *p, rt_answers *answers, int64_t together, rt_err *err)
 {
     rt_answers_io io = { .ctx = p, .ask = ask, .take = count };
     int64_t questions = p->n * p->samples;
-    rt_progress_begin(&p->progress, "answers", 0, questions);
-    p->progress.together = together;
+    begin(p);
+    if (!p->quiet) {
+        rt_progress_begin(&p->progress, "answers", 0, questions);
+        p->progress.together = together;
+    }
     int bad = rt_answers_run(answers, questions, &io, err);
-    rt_progress_end(&p->progress);
+    if (!p->quiet)
+        rt_progress_end(&p->progress);
     for (int64_t i = 0; i < p->n && !bad; i++) {
         if (p->item[i].group < 0)
             continue;

@@ -33,6 +33,7 @@ typedef struct rt_problems {
     int64_t limit, samples;  /* problems at most, 0 = all; answers to each */
     uint64_t seed;
     bool keep; /* first answers, for rt_problems_find */
+    bool quiet; /* no progress is shown */
     rt_problem *item; /* (n) */
     int64_t n, cap, longest; /* longest: tokens of a prompt */
     rt_group group[RT_GROUPS_MAX];
@@ -45,7 +46,7 @@ typedef struct rt_problems {
 /* Adds those of path. */
 int rt_problems_read(rt_problems *p, const char *path, rt_err *err);
 void rt_problems_free(rt_problems *p);
-/* answers: opened for n x samples questions, of prompts up to p->longest. together: sequences. */
+/* Counts anew. answers: opened for n x samples questions, of prompts up to p->longest. together: sequences. */
 int rt_problems_run(rt_problems *p, rt_answers *answers, int64_t together, rt_err *err);
 /* What came out, for results.h. */
 void rt_problems_put(const rt_problems *p, cJSON *json);

@@ -139,4 +139,24 @@ train still --learning-rate 0 --steps 2 || fail "--learning-rate 0"
 grep -aq 'nan\|null' still/metrics.jsonl && fail "--learning-rate 0: $(cat still/metrics.jsonl)"
 "$retort" -q eval --model still --archive traces.jsonl --limit 2 --json 2>&1 | grep -q '"perplexity":[0-9]' ||
     fail "--learning-rate 0 left weights that are no numbers"
+
+# --- problems that are answered between steps: what eval says of the model afterwards, and the same model
+teacher=$OLDPWD/examples/reasoning/teacher
+"$problems" --n 5 --seed 9 --form problem >problems.jsonl
+again() { "$retort" -q train --model "$teacher" --data traces.jsonl --loss hard --steps 1 --warmup 0 --batch-tokens 100 --max-length 256 --out "$@"; }
+again plain && again asked --eval-problems problems.jsonl --eval-samples 2 --eval-temperature 1.5 --eval-max-tokens 150 || fail "--eval-problems"
+cmp -s plain/model.safetensors asked/model.safetensors || fail "--eval-problems: another model"
+"$retort" -q eval --model asked --problems problems.jsonl --samples 2 --temperature 1.5 --max-tokens 150 --json >asked.json
+number() { sed -n "s/.*\"$1\":\([0-9.e-]*\).*/\1/p" "$2"; }
+for pair in 'eval_answers accuracy' 'eval_answers_se accuracy_se' 'eval_pass_at_2 2'; do
+    awk -v a="$(number "${pair% *}" asked/metrics.jsonl)" -v b="$(number "${pair#* }" asked.json)" \
+        'BEGIN { d = a - b; exit !(a != "" && b != "" && d < 1e-5 && d > -1e-5) }' ||
+        fail "$pair: $(number "${pair% *}" asked/metrics.jsonl) and $(number "${pair#* }" asked.json)"
+done
+wrong 2 'need --eval-problems' again bad --eval-samples 3
+wrong 2 'give a temperature' again bad --eval-problems problems.jsonl --eval-samples 3
+echo '{"prompt": "2+3"}' >unanswered.jsonl
+wrong 1 'no "answer"' again bad --eval-problems unanswered.jsonl
+echo "{\"prompt\": \"$(seq -s + 200)\", \"answer\": \"20100\"}" >long.jsonl
+wrong 1 'there is room for' again bad --eval-problems long.jsonl
 exit $failed
