@@ -180,7 +180,7 @@ void rt_chart_reliability(FILE *f, const rt_series *s, const double *const *weig
         for (int64_t i = 0; i < s[k].n; i++)
             fprintf(f, "<circle class=c%d cx=%.1f cy=%.1f r=%.1f><title>%.0f tokens</title></circle>",
                     s[k].colour, at_x(&w, s[k].x[i]), at_y(&w, s[k].y[i]),
-                    1.5 + 7 * sqrt(weight[k][i] / fmax(all, 1)), weight[k][i]);
+                    2 + 6.5 * sqrt(weight[k][i] / fmax(all, 1)), weight[k][i]);
     }
     end(f, s, n);
 }

@@ -35,6 +35,6 @@ static const char PAGE_STYLE[] =
     ".k1{background:rgba(var(--hot),.10)}.k2{background:rgba(var(--hot),.16)}.k3{background:rgba(var(--hot),.23)}"
     ".k4{background:rgba(var(--hot),.30)}.k5{background:rgba(var(--hot),.38)}.k6{background:rgba(var(--hot),.47)}"
     ".k7{background:rgba(var(--hot),.57)}.k8{background:rgba(var(--hot),.68)}.k9{background:rgba(var(--hot),.80)}"
-    ".key span{padding:1px 6px;margin-right:2px;border-radius:3px}";
+    ".key span{color:var(--ink);padding:1px 6px;margin-right:2px;border-radius:3px}";
 
 #endif

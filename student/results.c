@@ -1,6 +1,7 @@
 #include "student/results.h"
 
 #include <stdio.h>
+#include <string.h>
 
 const rt_result rt_result_list[] = {
     { "problems", "problems", "%.0f", 1, NULL, false, RT_RESULT_PLAIN },
@@ -31,6 +32,8 @@ bool rt_result_text(char *text, size_t size, const rt_result *r, const cJSON *js
     if (!cJSON_IsNumber(item))
         return false;
     snprintf(text, size, r->format, item->valuedouble * r->scale);
+    if (text[0] == '-' && !strpbrk(text, "123456789")) /* an estimate of 0 may fall below it */
+        memmove(text, text + 1, strlen(text));
     return true;
 }
 
