@@ -8,18 +8,20 @@
 #include "distill/chart.h"
 #include "distill/page_inside.h"
 
-/* A drawing: a column of each step, behind the same of the held-out text. */
+/* A drawing: a column of each step, and where there is one the same of the held-out text before it. */
 static const struct curve {
     const char *title, *column, *held_out;
     bool percent;
 } curves[] = {
     { "loss, what each minimised", "loss", NULL, false },
-    { "KL to the teacher, held out (thin: while learning)", "kl", "eval_kl", false },
-    { "cross-entropy, held out (thin: while learning)", "ce", "eval_ce", false },
-    { "entropy of the student, held out (thin: while learning)", "entropy", "eval_entropy", false },
-    { "top-1 accuracy, held out (thin: while learning)", "accuracy", "eval_accuracy", true },
-    { "calibration error, held out", NULL, "eval_ece", true },
-    { "exact answers, held out", NULL, "eval_answers", true },
+    { "KL to the teacher", "kl", "eval_kl", false },
+    { "cross-entropy", "ce", "eval_ce", false },
+    { "entropy of the student", "entropy", "eval_entropy", false },
+    { "top-1 accuracy", "accuracy", "eval_accuracy", true },
+    { "calibration error", NULL, "eval_ece", true },
+    { "exact answers", NULL, "eval_answers", true },
+    { "own answers: KL from student to teacher", "reverse_kl", NULL, false },
+    { "own answers: what both find probable", "overlap", NULL, true },
 };
 enum { CURVES = RT_COUNT(curves), COLUMNS = 2 * CURVES, RUNS = RT_CHART_COLOURS };
 
@@ -82,21 +84,23 @@ static void put_curve(FILE *f, const rt_page *p, run *r, int n, int c)
 {
     rt_series s[2 * RUNS];
     int k = 0;
-    bool held_out = false;
-    for (int i = 0; i < n; i++)
+    bool held_out = false, both = false;
+    char title[128];
+    for (int i = 0; i < n; i++) {
         held_out = held_out || r[i].column[2 * c + 1].n;
-    if (curves[c].held_out && !held_out) /* the words of the drawing are of held-out text */
-        return;
+        both = both || r[i].column[2 * c].n;
+    }
     for (int i = 0; i < n; i++)
         for (int b = 0; b < 2; b++) {
             const column *x = &r[i].column[2 * c + b];
-            bool faint = b == 0 && curves[c].held_out != NULL;
-            s[k++] = (rt_series){ r[i].name, rt_page_colour(p, r[i].name), faint, x->x, x->y, x->n };
+            bool faint = b == 0 && held_out;
+            bool named = !faint || !r[i].column[2 * c + 1].n; /* one word for both lines of a run */
+            s[k++] = (rt_series){ named ? r[i].name : "", rt_page_colour(p, r[i].name), faint, x->x,
+                                  x->y, x->n };
         }
-    for (int i = 0; i < k; i++) /* one word for both lines of a run */
-        if (s[i].faint && s[i + 1].n)
-            s[i].name = "";
-    rt_chart_lines(f, curves[c].title, "steps", curves[c].percent, s, k);
+    snprintf(title, sizeof title, "%s%s%s", curves[c].title, held_out ? ", held out" : "",
+             held_out && both ? " (thin: while learning)" : "");
+    rt_chart_lines(f, title, "steps", curves[c].percent, s, k);
 }
 
 void rt_page_curves(FILE *f, const rt_page *p)
