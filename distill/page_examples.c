@@ -83,22 +83,22 @@ static void put_key(FILE *f)
     fputs("</p>", f);
 }
 
-/* A model that is compared with nothing but its own traces has little to show. */
-static bool worth(const cJSON *m, bool references)
+/* Of a model that is nowhere far from what it is compared with there is little to see: a teacher and
+   its own traces. The worst stands first. */
+static bool worth(const cJSON *m)
 {
     const cJSON *list = rt_json_find(m, "examples"), *by = rt_json_find(m, "examples_by");
+    const cJSON *mean = cJSON_IsArray(list) ? rt_json_find(list->child, "mean") : NULL;
     return cJSON_IsArray(list) && list->child && cJSON_IsString(by) &&
-           (!references || !strcmp(by->valuestring, "kl"));
+           !(cJSON_IsNumber(mean) && mean->valuedouble < SHADES[0]);
 }
 
 void rt_page_examples(FILE *f, const rt_page *p)
 {
-    bool references = false, any = false;
-    for (const cJSON *m = p->results->child; m; m = m->next)
-        references = references || worth(m, true);
+    bool any = false;
     for (const cJSON *m = p->results->child; m; m = m->next) {
         const cJSON *x;
-        if (!worth(m, references))
+        if (!worth(m))
             continue;
         if (!any) {
             fputs("<h2>Traces</h2>", f);

@@ -783,10 +783,10 @@ static int train(training *t, rt_err *err)
         if (measured)
             say_held_out(t, &held_out.totals, examined);
         bool stop = rt_interrupted();
-        if ((stop || at->step % o->save_every == 0) && !last &&
+        if ((stop || (at->step % o->save_every == 0 && !last)) &&
             rt_trainer_save(&t->trainer, o->out, err))
             return -1;
-        if (stop && !last) {
+        if (stop) {
             rt_fail(err, "interrupted after step %lld: run the same command again to go on",
                     (long long)at->step);
             err->exit_code = 130;

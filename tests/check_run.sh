@@ -42,7 +42,7 @@ results() { (cd "$1" && find a.traces student student.gguf -type f ! -name metri
 begun=$(date +%s%N)
 "$retort" -q run recipe.json >report.txt 2>log || { fail "a clean run"; exit 1; }
 [ -s clean/report.json ] || fail "no report.json"
-for word in '<h2>Models' '<h2>Training' '<h2>Calibration' '<h2>Traces' '<h2>What was made from what' 'what quantized says itself'; do
+for word in '<h2>Models' '<h2>Training' '<h2>Calibration' '<h2>What was made from what' '<small>quantize</small>'; do
     grep -q "$word" clean/report.html || fail "report.html: no $word"
 done
 grep -qE '<script|https?:|src=|url\(' clean/report.html && fail "report.html asks for something from elsewhere"
