@@ -40,6 +40,18 @@ static void put_pieces(FILE *f, const cJSON *x)
     }
 }
 
+/* Against the problem's answer, or where there is none against the text's. */
+static void put_verdict(FILE *f, const cJSON *x)
+{
+    bool known = rt_json_find(x, "reference_answer") != NULL;
+    if (!rt_json_find(x, "verdict"))
+        return;
+    fputs(": ", f);
+    rt_html_member(f, x, "verdict");
+    fputs(known ? "; the right answer is " : "; the text's answer is ", f);
+    rt_html_member(f, x, known ? "reference_answer" : "text_answer");
+}
+
 static void put_example(FILE *f, const char *model, const cJSON *x)
 {
     const cJSON *mean = rt_json_find(x, "mean"), *index = rt_json_find(x, "index");
@@ -64,10 +76,8 @@ static void put_example(FILE *f, const char *model, const cJSON *x)
     if (rt_json_find(x, "said")) {
         fputs("<div><p class=soft>what ", f);
         rt_html_text(f, model);
-        fputs(" says itself: ", f);
-        rt_html_member(f, x, "verdict");
-        fputs("; the right answer is ", f);
-        rt_html_member(f, x, "reference_answer");
+        fputs(" says itself", f);
+        put_verdict(f, x);
         fputs("</p><pre>", f);
         rt_html_member(f, x, "said");
         fputs("</pre></div>", f);

@@ -69,6 +69,7 @@ typedef struct evaluation {
     int64_t positions; /* of a sequence */
     rt_measured measured;
     rt_examples examples;
+    int64_t longest; /* held-out document */
     int64_t bytes; /* of text that the measured tokens stand for */
     bool has_answers, has_data, has_kl, has_reference;
 } evaluation;
@@ -145,6 +146,30 @@ static int count_bytes(evaluation *e, const rt_corpus *c, rt_err *err)
     return bad ? -1 : 0;
 }
 
+/* Of the prompts of held-out texts that are shown: with room in the cache for one that is as long as it
+   may be, they take turns. */
+static int open_own_answers(rt_answers **out, evaluation *e, rt_err *err)
+{
+    const eval_options *o = e->o;
+    rt_answers_options a = { .sampling = &o->sampling,
+                             .questions = 2 * o->examples,
+                             .longest = e->longest,
+                             .positions = e->positions,
+                             .batch = rt_min(o->batch, 2 * o->examples),
+                             .prefill_tokens = rt_max(e->longest, 256) };
+    a.cache_tokens = rt_answers_longest(&a);
+    return rt_answers_open(out, e->dev, &e->model, &e->chat, &a, err);
+}
+
+static int answer_examples(evaluation *e, rt_err *err)
+{
+    rt_answers *answers = NULL;
+    int bad = open_own_answers(&answers, e, err) ||
+              rt_examples_answer(&e->examples, answers, err);
+    rt_answers_close(answers);
+    return bad ? -1 : 0;
+}
+
 static int measure_documents(evaluation *e, rt_err *err)
 {
     rt_corpus *c = NULL;
@@ -152,7 +177,8 @@ static int measure_documents(evaluation *e, rt_err *err)
     bool examples = wants_examples(e->o);
     if (open_documents(&c, e, err))
         return -1;
-    plan_measure(&ms, e, rt_corpus_soft(c), rt_corpus_longest(c));
+    e->longest = rt_corpus_longest(c);
+    plan_measure(&ms, e, rt_corpus_soft(c), e->longest);
     if (examples) {
         rt_examples_init(&e->examples, &e->chat, &e->problems, e->o->examples, rt_corpus_count(c));
         ms.watch = rt_examples_note;
@@ -166,7 +192,7 @@ static int measure_documents(evaluation *e, rt_err *err)
     bad = bad || (examples && rt_examples_run(&e->examples, &ms, c, e->has_kl, err));
     rt_measure_free(&ms);
     rt_corpus_close(c);
-    return bad ? -1 : 0;
+    return bad || (e->examples.n_ask && answer_examples(e, err)) ? -1 : 0;
 }
 
 /* ---- results ---- */
@@ -367,6 +393,7 @@ static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, r
     int64_t longest = later ? rt_min(later->longest, rt_min(e->o->max_length, e->positions))
                             : rt_corpus_longest(c);
     plan_measure(&ms, e, later ? later->soft : rt_corpus_soft(c), longest);
+    e->longest = longest;
     need->units = later && e->o->limit ? rt_min(n, e->o->limit) : n;
     rt_needs_arenas(need, e->dev, &ms.arenas);
     int64_t tokens = later ? need->units * longest : rt_corpus_tokens(c);
@@ -377,47 +404,82 @@ static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, r
     return 0;
 }
 
-/* Answers come first and are freed before documents: only the larger of the two counts, of the
-   host's memory and of the device's. */
-static int plan_eval(void *values, rt_needs *p, rt_err *err)
+/* Answers come first and are freed before documents, and those before the answers that are shown: only
+   the largest of the three counts, of the host's memory and of the device's. */
+enum { ANSWERS, DOCUMENTS, SHOWN, PARTS };
+
+static int plan_answers(evaluation *e, rt_needs *need, rt_err *err)
 {
-    evaluation e = { .o = values };
-    rt_needs part[2] = { { 0 }, { 0 } };
     rt_answers *answers = NULL;
-    int bad = open_evaluation(&e, p, err) || (e.problems.n && open_answers(&answers, &e, err));
-    if (answers) {
-        int64_t prompts = 0, questions = e.problems.n * e.o->samples;
-        for (int64_t i = 0; i < e.problems.n; i++)
-            prompts += e.problems.item[i].prompt.n * e.o->samples;
-        rt_answers_needs(answers, &part[0]);
-        rt_answers_cost(answers, questions, prompts, &part[0]);
-        if (e.problems.keep)
-            rt_needs_add(&part[0], RT_NEEDS_GROWS, "host", "answers to show",
-                         e.problems.n * e.o->sampling.max_tokens * (int64_t)sizeof(int32_t));
+    int64_t prompts = 0, questions = e->problems.n * e->o->samples;
+    int bad = open_answers(&answers, e, err);
+    for (int64_t i = 0; i < e->problems.n; i++)
+        prompts += e->problems.item[i].prompt.n * e->o->samples;
+    if (!bad) {
+        rt_answers_needs(answers, need);
+        rt_answers_cost(answers, questions, prompts, need);
     }
-    bad = bad || (e.o->data.n && plan_documents(&e, p, &part[1], err));
-    if (!bad)
-        rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file",
-                     rt_model_mapped(&e.model) + rt_model_mapped(&e.reference));
-    rt_needs_arenas(p, e.dev, &e.model.arenas);
-    rt_needs_arenas(p, e.dev, &e.reference.arenas);
-    int device = rt_needs_sum(&part[1], RT_NEEDS_DEVICE) >= rt_needs_sum(&part[0], RT_NEEDS_DEVICE);
-    int host = rt_needs_host(&part[1]) >= rt_needs_host(&part[0]);
-    for (int k = 0; k < 2 && !bad; k++)
+    if (!bad && e->problems.keep)
+        rt_needs_add(need, RT_NEEDS_GROWS, "host", "answers to show",
+                     e->problems.n * e->o->sampling.max_tokens * (int64_t)sizeof(int32_t));
+    rt_answers_close(answers);
+    return bad;
+}
+
+static int plan_own_answers(evaluation *e, rt_needs *need, rt_err *err)
+{
+    rt_answers *answers = NULL;
+    int64_t n = 2 * e->o->examples;
+    int bad = open_own_answers(&answers, e, err);
+    if (!bad) {
+        rt_answers_needs(answers, need);
+        rt_answers_cost(answers, n, n * e->longest, need);
+    }
+    rt_answers_close(answers);
+    return bad;
+}
+
+static void add_largest(rt_needs *p, const rt_needs *part)
+{
+    int device = 0, host = 0;
+    for (int k = 1; k < PARTS; k++) {
+        if (rt_needs_sum(&part[k], RT_NEEDS_DEVICE) >= rt_needs_sum(&part[device], RT_NEEDS_DEVICE))
+            device = k;
+        if (rt_needs_host(&part[k]) >= rt_needs_host(&part[host]))
+            host = k;
+    }
+    for (int k = 0; k < PARTS; k++)
         for (int i = 0; i < part[k].n; i++) {
             const rt_needs_row *r = &part[k].row[i];
             if (k == (r->kind == RT_NEEDS_DEVICE ? device : host))
                 rt_needs_add(p, r->kind, r->label, r->name, r->bytes);
         }
+}
+
+static int plan_eval(void *values, rt_needs *p, rt_err *err)
+{
+    evaluation e = { .o = values };
+    rt_needs part[PARTS] = { { 0 } };
+    int bad = open_evaluation(&e, p, err) ||
+              (e.problems.n && plan_answers(&e, &part[ANSWERS], err)) ||
+              (e.o->data.n && plan_documents(&e, p, &part[DOCUMENTS], err)) ||
+              (wants_examples(e.o) && plan_own_answers(&e, &part[SHOWN], err));
     if (!bad)
+        rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file",
+                     rt_model_mapped(&e.model) + rt_model_mapped(&e.reference));
+    rt_needs_arenas(p, e.dev, &e.model.arenas);
+    rt_needs_arenas(p, e.dev, &e.reference.arenas);
+    if (!bad) {
+        add_largest(p, part);
         rt_needs_workspace(p, e.dev);
-    p->units = e.problems.n * e.o->samples + part[1].units;
-    p->at_most = part[0].at_most || part[1].at_most;
-    for (int i = 0; i < 2 && !bad; i++)
-        rt_needs_cost(p, e.dev, part[i].cost, 1);
-    rt_needs_free(&part[0]);
-    rt_needs_free(&part[1]);
-    rt_answers_close(answers);
+    }
+    p->units = e.problems.n * e.o->samples + part[DOCUMENTS].units;
+    p->at_most = part[ANSWERS].at_most || part[DOCUMENTS].at_most;
+    for (int i = 0; i < PARTS; i++) {
+        if (!bad)
+            rt_needs_cost(p, e.dev, part[i].cost, 1);
+        rt_needs_free(&part[i]);
+    }
     close_evaluation(&e);
     return bad ? -1 : 0;
 }

@@ -18,6 +18,7 @@ void rt_examples_init(rt_examples *x, const rt_chat *chat, const rt_problems *pr
                         .n = documents,
                         .mean = rt_alloc(rt_max(documents, 1), sizeof *x->mean, "means of texts"),
                         .chosen = rt_alloc(2 * each + 1, sizeof *x->chosen, "texts to show"),
+                        .ask = rt_alloc(2 * each + 1, sizeof *x->ask, "texts to show"),
                         .list = rt_json_array() };
     for (int64_t i = 0; i < documents; i++)
         x->mean[i] = -1;
@@ -25,6 +26,11 @@ void rt_examples_init(rt_examples *x, const rt_chat *chat, const rt_problems *pr
 
 void rt_examples_free(rt_examples *x)
 {
+    for (int64_t i = 0; i < x->n_ask; i++) {
+        rt_ids_free(&x->ask[i].prompt);
+        free(x->ask[i].answer);
+    }
+    free(x->ask);
     free(x->mean);
     free(x->chosen);
     cJSON_Delete(x->list);
@@ -164,6 +170,34 @@ static int put_pieces(const rt_examples *x, cJSON *json, const rt_measured_docum
     return bad;
 }
 
+/* What a problem's first answer was; 1 when there was such a problem. */
+static int put_answer(rt_examples *x, cJSON *json, const int32_t *prompt, int64_t n, rt_err *err)
+{
+    const rt_problem *p = x->problems ? rt_problems_find(x->problems, prompt, n) : NULL;
+    if (!p)
+        return 0;
+    rt_json_put_str(json, "verdict", rt_verdict_name(p->verdict));
+    rt_json_put_str(json, "reference_answer", p->answer);
+    int64_t said = rt_min(p->said.n, RT_EXAMPLE_TOKENS);
+    return put_decoded(x, json, "said", p->said.id, said, err) ? -1 : 1;
+}
+
+/* The prompt of a text, which begins its response at `begin`, for rt_examples_answer. */
+static int add_ask(rt_examples *x, cJSON *json, const rt_document *doc, int64_t begin, rt_err *err)
+{
+    rt_example_ask *ask = &x->ask[x->n_ask++];
+    rt_response r = { 0 };
+    ask->json = json;
+    if (rt_ids_reserve(&ask->prompt, begin, err) ||
+        rt_chat_split(x->chat, doc->token, begin, doc->n, NULL, &r, err))
+        return -1;
+    memcpy(ask->prompt.id, doc->token, (size_t)begin * sizeof *doc->token);
+    ask->prompt.n = begin;
+    ask->answer = rt_strdup(r.answer.data ? r.answer.data : "");
+    rt_response_free(&r);
+    return ask->answer[0] ? rt_verify_choose(&ask->verify, "auto", NULL, ask->answer, err) : 0;
+}
+
 /* The second pass: one document. */
 static int show(void *ctx, const rt_measured_document *m, rt_err *err)
 {
@@ -183,12 +217,41 @@ static int show(void *ctx, const rt_measured_document *m, rt_err *err)
     if (put_decoded(x, json, "prompt", doc->token, begin, err) ||
         put_pieces(x, json, m, begin, shown, err))
         return -1;
-    const rt_problem *p = x->problems ? rt_problems_find(x->problems, doc->token, begin) : NULL;
-    if (!p)
-        return 0;
-    rt_json_put_str(json, "verdict", rt_verdict_name(p->verdict));
-    rt_json_put_str(json, "reference_answer", p->answer);
-    return put_decoded(x, json, "said", p->said.id, rt_min(p->said.n, RT_EXAMPLE_TOKENS), err);
+    int put = put_answer(x, json, doc->token, begin, err);
+    if (put)
+        return put < 0 ? -1 : 0;
+    return begin > 1 ? add_ask(x, json, doc, begin, err) : 0; /* a text has no prompt */
+}
+
+static void ask(void *ctx, int64_t question, rt_question *q)
+{
+    const rt_examples *x = ctx;
+    const rt_example_ask *a = &x->ask[question];
+    *q = (rt_question){ .prompt = a->prompt.id,
+                        .n_prompt = a->prompt.n,
+                        .seed = (uint64_t)question,
+                        .reference = a->answer,
+                        .verify = a->verify };
+}
+
+/* Without a reference the text's own answer is what is compared with. */
+static int take(void *ctx, const rt_answer *a, rt_err *err)
+{
+    rt_examples *x = ctx;
+    cJSON *json = x->ask[a->question].json;
+    int64_t n = rt_min(a->learned - a->n_prompt, RT_EXAMPLE_TOKENS);
+    if (x->ask[a->question].answer[0]) {
+        const char *answer = x->ask[a->question].answer;
+        rt_json_put_str(json, "verdict", rt_verdict_name(a->verdict));
+        rt_json_put(json, "text_answer", json_text(answer, rt_min((int64_t)strlen(answer), 200)));
+    }
+    return put_decoded(x, json, "said", a->token + a->n_prompt, n, err);
+}
+
+int rt_examples_answer(rt_examples *x, rt_answers *answers, rt_err *err)
+{
+    rt_answers_io io = { .ctx = x, .ask = ask, .take = take };
+    return rt_answers_run(answers, x->n_ask, &io, err);
 }
 
 int rt_examples_run(rt_examples *x, rt_measure *ms, const rt_corpus *c, bool soft, rt_err *err)

@@ -197,6 +197,19 @@ START_TEST(shown)
         ck_assert(strstr(rt_json_find(x, "prompt")->valuestring, "How many now?"));
         ck_assert(rt_json_find(x, "said") && rt_json_find(x, "verdict"));
     }
+    /* asked for their prompts alone the answers are the same; judged by the text's own */
+    cJSON *alone;
+    OK(run(&rt_command_eval, "--model s --reference " TEACHER " --archive d.jsonl --examples 2 "
+                             "--max-tokens 5 --out f.json"));
+    OK(rt_json_load(&alone, "f.json", &err));
+    for (int k = 0; k < 3; k++) {
+        const cJSON *x = cJSON_GetArrayItem(list, k);
+        const cJSON *y = cJSON_GetArrayItem(rt_json_find(alone, "examples"), k);
+        ck_assert_str_eq(rt_json_find(x, "said")->valuestring, rt_json_find(y, "said")->valuestring);
+        ck_assert(rt_json_find(y, "verdict") && rt_json_find(y, "text_answer"));
+        ck_assert(!rt_json_find(y, "reference_answer") && !rt_json_find(x, "text_answer"));
+    }
+    cJSON_Delete(alone);
     cJSON_Delete(json);
     rt_document_free(&doc);
     rt_corpus_close(c);
@@ -204,8 +217,32 @@ START_TEST(shown)
 }
 END_TEST
 
+/* Texts have no prompt, an answer may be missing, there may be fewer documents than are to be shown. */
+START_TEST(bare)
+{
+    static const char BARE[] = "{\"text\":\"nine keys\"}\n{\"prompt\":\"a\",\"response\":\"<think>\"}\n";
+    cJSON *json;
+    OK(rt_file_write("d.jsonl", BARE, sizeof BARE - 1, &err));
+    OK(run(&rt_command_eval, "--model " TEACHER " --archive d.jsonl --max-tokens 5 --out e.json"));
+    OK(rt_json_load(&json, "e.json", &err));
+    const cJSON *list = rt_json_find(json, "examples"), *x;
+    ck_assert_int_eq(cJSON_GetArraySize(list), 2);
+    ck_assert_str_eq(rt_json_find(json, "examples_by")->valuestring, "cross_entropy");
+    cJSON_ArrayForEach(x, list)
+    {
+        bool text = rt_json_find(x, "index")->valuedouble == 0;
+        ck_assert(text ? !rt_json_find(x, "said") : rt_json_find(x, "said") != NULL);
+    }
+    cJSON_Delete(json);
+    OK(run(&rt_command_eval, "--model " TEACHER " --archive d.jsonl --examples 0 --out e.json"));
+    OK(rt_json_load(&json, "e.json", &err));
+    ck_assert(!rt_json_find(json, "examples"));
+    cJSON_Delete(json);
+}
+END_TEST
+
 int main(void)
 {
-    const suite_test tests[] = { { pass_at, 1 }, { calibration, 1 }, { shown, 1 } };
+    const suite_test tests[] = { { pass_at, 1 }, { calibration, 1 }, { shown, 1 }, { bare, 1 } };
     return suite_run("evaluate", NULL, tests, RT_COUNT(tests));
 }
