@@ -62,6 +62,9 @@ void rt_record_free(rt_record *r)
     free(r->answer);
     free(r->verify);
     free(r->meta);
+    if (r->privileged)
+        rt_record_free(r->privileged);
+    free(r->privileged);
     *r = (rt_record){ 0 };
 }
 
@@ -273,21 +276,81 @@ static int read_tools(rt_record *r, const cJSON *json, rt_err *err)
     return bad;
 }
 
+static bool is_role(const rt_message *m, const char *role) { return !strcmp(m->role, role); }
+
+/* A text goes behind the last message of the user's. */
+static int add_to_question(rt_record *p, const char *text, rt_err *err)
+{
+    int i = p->n_messages - 1;
+    while (i >= 0 && !is_role(&p->message[i], "user"))
+        i--;
+    if (i < 0)
+        return rt_fail(err, "privileged text stands behind the last message of the user's: there is "
+                            "none");
+    rt_text whole = { 0 };
+    rt_message *m = &p->message[i];
+    if (rt_text_printf(&whole, err, "%s\n\n%s", m->content, text)) {
+        rt_text_free(&whole);
+        return -1;
+    }
+    free(m->content);
+    m->content = rt_strdup(whole.data);
+    rt_text_free(&whole);
+    return 0;
+}
+
+/* "privileged": a text, or the whole prompt as messages. */
+static int read_privileged(rt_record *r, const cJSON *json, rt_err *err)
+{
+    const cJSON *v = rt_json_find(json, "privileged");
+    bool list = cJSON_IsArray(v);
+    if (!v)
+        return 0;
+    if (list ? !v->child : !cJSON_IsString(v) || !*v->valuestring)
+        return rt_fail(err, "privileged is neither text nor a list of messages, or it is empty");
+    rt_record *p = r->privileged = rt_alloc(1, sizeof *p, "a record");
+    p->tools = r->tools ? rt_strdup(r->tools) : NULL;
+    if (list) {
+        if (read_openai(p, v, err))
+            return rt_wrap(err, "privileged");
+        return is_role(&p->message[p->n_messages - 1], "assistant")
+                   ? rt_fail(err, "privileged ends with the assistant: it is a prompt, without the "
+                                  "answer")
+                   : 0;
+    }
+    make_room(p, r->n_messages);
+    for (int i = 0; i < r->n_messages; i++) {
+        const rt_message *m = &r->message[i];
+        if (i == r->n_messages - 1 && is_role(m, "assistant"))
+            break;
+        rt_message *copy = new_message(p, m->role, m->content);
+        copy->reasoning = m->reasoning ? rt_strdup(m->reasoning) : NULL;
+        copy->extra = m->extra ? rt_strdup(m->extra) : NULL;
+    }
+    return add_to_question(p, v->valuestring, err);
+}
+
 /* A hash of what the record says, so that the same record has the same id everywhere. */
+static int add_messages(rt_text *x, const rt_record *r, rt_err *err)
+{
+    for (int i = 0; i < r->n_messages; i++) {
+        const rt_message *m = &r->message[i];
+        const char *part[] = { m->role, m->content, m->reasoning, m->extra };
+        for (int k = 0; k < RT_COUNT(part); k++)
+            if (rt_text_add(x, part[k] ? part[k] : "", part[k] ? (int64_t)strlen(part[k]) + 1 : 1,
+                            err))
+                return -1;
+    }
+    return 0;
+}
+
 static int make_id(rt_record *r, rt_err *err)
 {
     rt_text x = { 0 };
-    int bad = 0;
-    for (int i = 0; i < r->n_messages && !bad; i++) {
-        const rt_message *m = &r->message[i];
-        const char *part[] = { m->role, m->content, m->reasoning, m->extra };
-        for (int k = 0; k < RT_COUNT(part) && !bad; k++)
-            bad = rt_text_add(&x, part[k] ? part[k] : "",
-                              part[k] ? (int64_t)strlen(part[k]) + 1 : 1, err);
-    }
-    bad = bad || (r->text && rt_text_puts(&x, r->text, err)) || rt_text_add(&x, "", 1, err) ||
-          (r->answer && rt_text_puts(&x, r->answer, err)) ||
-          (r->tools && rt_text_puts(&x, r->tools, err));
+    int bad = add_messages(&x, r, err) || (r->text && rt_text_puts(&x, r->text, err)) ||
+              rt_text_add(&x, "", 1, err) || (r->answer && rt_text_puts(&x, r->answer, err)) ||
+              (r->tools && rt_text_puts(&x, r->tools, err)) ||
+              (r->privileged && add_messages(&x, r->privileged, err));
     r->id = bad ? NULL : rt_strdup(rt_hash_bytes(x.data, x.bytes).hex);
     r->id_made = true;
     rt_text_free(&x);
@@ -388,10 +451,10 @@ static int read_object(rt_record *r, const cJSON *json, rt_err *err)
     static const char *const known[] = {
         "prompt",   "messages",         "conversations", "text",
         "id",       "answer",           "verify",        "tools",
-        "system",   "response",         "completion",    "reasoning",
-        "thinking", "reasoning_content"
+        "privileged", "system",         "response",      "completion",
+        "reasoning", "thinking",        "reasoning_content"
     };
-    static const int n_known[] = { RT_COUNT(known), 8, 9, 7 }; /* of known, by form */
+    static const int n_known[] = { RT_COUNT(known), 9, 10, 7 }; /* of known, by form */
     int form = -1;
     if (cJSON_IsArray(json))
         return rt_fail(err, "a JSON array; write one record a line (jq -c '.[]' FILE)");
@@ -411,7 +474,7 @@ static int read_object(rt_record *r, const cJSON *json, rt_err *err)
         (r->answer && !*r->answer &&
          rt_fail(err, "answer is empty: leave the key out, or give one")) ||
         read_scalar(&r->verify, json, "verify", err) || read_weight(json, &r->weight, err) ||
-        (!r->text && read_tools(r, json, err)))
+        (!r->text && (read_tools(r, json, err) || read_privileged(r, json, err))))
         return -1;
     r->meta = keep_rest(json, known, n_known[form]);
     return r->id ? 0 : make_id(r, err);

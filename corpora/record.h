@@ -7,7 +7,9 @@
      ShareGPT  {"conversations": [{"from": "human|gpt|system|tool", "value": "..."}]}
      text      {"text": "..."}                               a document
    "answer" (reference), "id" and "weight" may stand beside every form, "tools" (a list, or a list as
-   text) beside all but text; a message may have a "weight" too. Other keys are kept in meta. A member that is null is absent, at any depth.
+   text) beside all but text, and so "privileged": what only a teacher is told, a text behind the last
+   message of the user's or, as a list of messages, another prompt; a message may have a "weight" too.
+   Other keys are kept in meta. A member that is null is absent, at any depth.
    Numbers keep their spelling. Refuses: two forms at once, a form without content, roles or types
    it does not know, ids beyond RT_RECORD_ID_MAX bytes or with control characters. */
 #ifndef RT_RECORD_H
@@ -38,6 +40,7 @@ typedef struct rt_record {
     char *answer;        /* reference answer as text (numbers keep their spelling), or NULL */
     char *verify;        /* "verify" key: how to compare (corpora/verify/verify.h), or NULL */
     double weight;       /* beside those of the messages; 1 unless it says so */
+    struct rt_record *privileged; /* the prompt as only a teacher sees it (messages, tools), or NULL */
     char *meta;          /* compact JSON object of all other keys, or NULL */
 } rt_record;
 

@@ -109,7 +109,9 @@ static int take(void *ctx, const rt_answer *a, rt_err *err)
     p->token = p->seen = rt_alloc(a->n, size, "an answer");
     memcpy(p->token, a->token, (size_t)(a->n * size));
     p->n_seen = a->n;
-    p->seen_prompt = a->n_prompt;
+    p->seen_prompt = item->n_seen;
+    if (item->seen != item->at)
+        p->seen = rt_work_seen(&r->work, item, p->token, a->n, &p->n_seen);
     p->judged = item->verify != RT_VERIFY_NONE;
     p->reasoning = rt_strdup(a->response->reasoning.data ? a->response->reasoning.data : "");
     p->answer = rt_strdup(a->response->answer.data ? a->response->answer.data : "");
@@ -338,18 +340,27 @@ static int open_teacher(rt_rollouts *r, const rt_needs *plan, rt_err *err)
 static int read_prompts(rt_rollouts *r, rt_err *err)
 {
     const rt_rollout_options *o = r->of.o;
-    int64_t most = rt_config_longest(&r->of.student->cfg, r->of.max_length);
+    int64_t most = rt_config_longest(&r->of.student->cfg, r->of.max_length), seen = 0;
     most = rt_min(most, r->teacher.positions);
     if (rt_work_read(&r->work, r->of.chat, RT_WORK_PROMPTS, &o->prompts, 0, o->verify, err))
         return -1;
-    for (int64_t i = 0; i < r->work.n; i++)
-        if (r->work.item[i].n >= most)
+    for (int64_t i = 0; i < r->work.n; i++) {
+        const rt_work_item *item = &r->work.item[i];
+        if (item->n >= most)
             return rt_fail(err,
                            "prompt %s has %d tokens: --max-length and what the models were made "
                            "for leave %lld, the answer included",
-                           r->work.item[i].id, r->work.item[i].n, (long long)most);
+                           item->id, item->n, (long long)most);
+        seen = rt_max(seen, item->n_seen + rt_min(o->tokens, most - item->n));
+    }
     r->longest = rt_min(r->work.longest + o->tokens, most);
-    return 0;
+    r->longest_seen = seen;
+    return seen <= r->teacher.positions
+               ? 0
+               : rt_fail(err,
+                         "the teacher would read %lld tokens, privileged prompt and answer: it was "
+                         "made for %lld",
+                         (long long)seen, (long long)r->teacher.positions);
 }
 
 static void settle_manifest(rt_rollouts *r, rt_trace_manifest *m)
@@ -386,10 +397,10 @@ int rt_rollouts_plan(rt_rollouts *r, rt_err *err)
                                           .head_floor = (float)o->head_floor } };
     if (rt_answers_open(&r->answers, r->of.d, r->of.student, r->of.chat, &a, err))
         return -1;
-    rt_teacher_plan(&r->teacher, r->longest, false);
+    rt_teacher_plan(&r->teacher, r->longest_seen, false);
     rt_scoring_plan(&r->pass, &r->arenas, r->of.d, &r->teacher.model, r->teacher.vocab,
-                    &r->manifest.capture, rt_max(r->of.pass_tokens, r->longest), TEXTS, r->longest,
-                    r->of.head_rows);
+                    &r->manifest.capture, rt_max(r->of.pass_tokens, r->longest_seen), TEXTS,
+                    r->longest_seen, r->of.head_rows);
     return 0;
 }
 
@@ -433,14 +444,14 @@ int rt_rollouts_place(rt_rollouts *r, rt_err *err)
 void rt_rollouts_needs(const rt_rollouts *r, rt_needs *p)
 {
     int64_t rounds = rt_rollouts_rounds(r), all = rounds * r->of.o->rollouts;
-    int64_t prompts = all / rt_max(r->work.n, 1) * r->work.pool.n;
+    int64_t prompts = all / rt_max(r->work.n, 1) * r->work.pool.n; /* privileged ones too */
     double rows = (double)r->pass.acts.shape.rows;
     rt_needs_arenas(p, r->of.d, &r->teacher.model.arenas);
     rt_needs_add(p, RT_NEEDS_FILE, "teacher", "in its file", rt_model_mapped(&r->teacher.model));
     rt_needs_arenas(p, r->of.d, &r->arenas);
     rt_answers_needs(r->answers, p);
     rt_answers_cost(r->answers, all, prompts, p);
-    rt_needs_cost(p, r->of.d, r->pass.cost, (double)all * (double)r->longest / rows);
+    rt_needs_cost(p, r->of.d, r->pass.cost, (double)all * (double)r->longest_seen / rows);
 }
 
 void rt_rollouts_close(rt_rollouts *r)

@@ -80,6 +80,7 @@ typedef struct rt_rollouts {
     rt_arenas arenas;
     rt_trace_manifest manifest;
     int64_t longest;      /* tokens of a prompt and its answer at most */
+    int64_t longest_seen; /* the same as the teacher reads it (privileged prompts, record.h) */
     rt_corpus *corpus;    /* of the round that is open */
     rt_round now;         /* its numbers; round 0: none is open */
     struct rt_pending *pending; /* answers that are not scored yet */

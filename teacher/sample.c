@@ -115,11 +115,11 @@ static int read_prompts(sampler *s, rt_err *err)
         return -1;
     int64_t most = s->teacher.positions;
     for (int64_t i = 0; i < s->work.n; i++)
-        if (s->work.item[i].n >= most)
+        if (s->work.item[i].n_seen >= most)
             return rt_fail(err,
                            "prompt %s has %d tokens: this model was made for %lld, the response "
                            "included",
-                           s->work.item[i].id, s->work.item[i].n, (long long)most);
+                           s->work.item[i].id, s->work.item[i].n_seen, (long long)most);
     return 0;
 }
 
@@ -176,8 +176,8 @@ static void ask(void *ctx, int64_t question, rt_question *q)
     const sampler *s = ctx;
     int64_t index = s->todo[question];
     const rt_work_item *item = item_of(s, index);
-    *q = (rt_question){ .prompt = s->work.pool.id + item->at,
-                        .n_prompt = item->n,
+    *q = (rt_question){ .prompt = s->work.pool.id + item->seen,
+                        .n_prompt = item->n_seen,
                         .seed = rt_work_seed(s->o->a.seed, item->id, index % s->o->samples),
                         .reference = item->answer,
                         .verify = item->verify };
@@ -189,7 +189,11 @@ static int append_sample(void *ctx, const rt_answer *a, rt_err *err)
     int64_t index = s->todo[a->question];
     const rt_work_item *item = item_of(s, index);
     char id[RT_TRACE_ID_MAX + 1];
-    rt_trace_span span = { (int32_t)a->n_prompt, (int32_t)a->learned };
+    rt_trace_span span = { item->prompt, (int32_t)a->learned - item->n_seen + item->prompt };
+    int32_t *apart = NULL; /* what the teacher alone was told is no part of the sample */
+    int64_t n = a->n;
+    if (item->seen != item->at)
+        apart = rt_work_response(&s->work, item, a->token, a->n, &n);
     rt_trace_sample t;
     rt_trace_sample_init(&t);
     sample_id(s, index, id);
@@ -205,8 +209,8 @@ static int append_sample(void *ctx, const rt_answer *a, rt_err *err)
     t.rule = a->rule;
     t.reward = t.verdict == RT_CORRECT;
     t.seed = rt_work_seed(s->o->a.seed, item->id, index % s->o->samples);
-    t.tokens = a->token;
-    t.n_tokens = a->n;
+    t.tokens = apart ? apart : a->token;
+    t.n_tokens = n;
     t.prompt_tokens = t.soft_first = span.begin;
     t.spans = &span;
     t.n_spans = span.end > span.begin;
@@ -214,7 +218,9 @@ static int append_sample(void *ctx, const rt_answer *a, rt_err *err)
     s->judged += item->verify != RT_VERIFY_NONE;
     s->correct += t.verdict == RT_CORRECT;
     s->appended++;
-    return rt_trace_append(s->writer, &t, err);
+    int bad = rt_trace_append(s->writer, &t, err);
+    free(apart);
+    return bad;
 }
 
 static void show_progress(void *ctx, int64_t tokens)
@@ -239,7 +245,7 @@ static rt_answers_options answers_options(const sampler *s, int64_t samples)
     const sample_options *o = s->o;
     return (rt_answers_options){ .sampling = &o->sampling,
                                  .questions = samples,
-                                 .longest = s->work.longest,
+                                 .longest = s->work.longest_seen,
                                  .positions = s->teacher.positions,
                                  .batch = s->batch,
                                  .prefill_tokens = s->prefill,
@@ -431,7 +437,7 @@ static int64_t prompt_tokens(const sampler *s)
 {
     int64_t all = 0;
     for (int64_t i = 0; i < s->work.n; i++)
-        all += s->work.item[i].n;
+        all += s->work.item[i].n_seen;
     return s->mine < s->work.n ? all / s->manifest.parts : all;
 }
 

@@ -183,6 +183,25 @@ static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_
     return bad ? -1 : 0;
 }
 
+/* The prompt as the teacher sees it, behind the other. */
+static int add_privileged(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work_kind kind,
+                          const rt_record *r, rt_err *err)
+{
+    item->seen = item->at;
+    item->n_seen = item->prompt;
+    if (!r->privileged)
+        return 0;
+    if (kind != RT_WORK_PROMPTS)
+        return rt_fail(err, "\"privileged\" is for prompts that are answered (sample, train "
+                            "--teacher): given text is scored as it stands");
+    cJSON *root = rt_record_messages(r->privileged);
+    item->seen = w->pool.n;
+    int bad = rt_chat_prompt(chat, root, &w->pool, err);
+    item->n_seen = (int32_t)rt_min(w->pool.n - item->seen, RT_TRACE_TOKENS_MAX + 1);
+    cJSON_Delete(root);
+    return bad ? rt_wrap(err, "privileged") : 0;
+}
+
 static int add_text(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work_kind kind,
                     const rt_record *r, rt_err *err)
 {
@@ -212,6 +231,8 @@ static int add_record(rt_work *w, const rt_chat *chat, rt_work_kind kind, const 
                  : add_messages(w, item, chat, kind, r, err)))
         return -1;
     int64_t n = w->pool.n - item->at;
+    if (!r->text && add_privileged(w, item, chat, kind, r, err))
+        return -1;
     if (n < 1 || n > RT_TRACE_TOKENS_MAX)
         return rt_fail(err, "%lld tokens: from 1 to %d", (long long)n, RT_TRACE_TOKENS_MAX);
     item->n = (int32_t)n;
@@ -220,6 +241,7 @@ static int add_record(rt_work *w, const rt_chat *chat, rt_work_kind kind, const 
         return rt_fail(err, "%d turns of the assistant's: at most %d are kept", item->n_spans,
                        RT_TRACE_SPANS_MAX);
     w->longest = rt_max(w->longest, n);
+    w->longest_seen = rt_max(w->longest_seen, item->n_seen);
     return 0;
 }
 
@@ -285,6 +307,8 @@ static rt_hash hash_list(const rt_work *w)
         const rt_work_item *t = &w->item[i];
         uint64_t h = rt_hash64(t->id, (int64_t)strlen(t->id), (uint64_t)t->prompt);
         h = rt_hash64(w->pool.id + t->at, t->n * (int64_t)sizeof(int32_t), h);
+        if (t->seen != t->at)
+            h = rt_hash64(w->pool.id + t->seen, t->n_seen * (int64_t)sizeof(int32_t), h);
         h = rt_hash64(w->spans.id + t->span, t->n_spans * (int64_t)sizeof(rt_trace_span), h);
         if (t->answer)
             h = rt_hash64(t->answer, (int64_t)strlen(t->answer), h + 1 + (uint64_t)t->verify);
@@ -328,6 +352,29 @@ void rt_work_free(rt_work *w)
     rt_ids_free(&w->spans);
     rt_bytes_map_free(&w->ids);
     memset(w, 0, sizeof *w);
+}
+
+/* `prompt` tokens of the pool, then what stands behind the first `skip` of token. */
+static int32_t *join(const rt_work *w, int64_t at, int64_t prompt, const int32_t *token,
+                     int64_t skip, int64_t n_token, int64_t *n)
+{
+    *n = prompt + n_token - skip;
+    int32_t *out = rt_alloc(*n, sizeof *out, "the tokens of an answer");
+    memcpy(out, w->pool.id + at, (size_t)prompt * sizeof *out);
+    memcpy(out + prompt, token + skip, (size_t)(n_token - skip) * sizeof *out);
+    return out;
+}
+
+int32_t *rt_work_response(const rt_work *w, const rt_work_item *item, const int32_t *token,
+                          int64_t n_token, int64_t *n)
+{
+    return join(w, item->at, item->prompt, token, item->n_seen, n_token, n);
+}
+
+int32_t *rt_work_seen(const rt_work *w, const rt_work_item *item, const int32_t *token,
+                      int64_t n_token, int64_t *n)
+{
+    return join(w, item->seen, item->n_seen, token, item->prompt, n_token, n);
 }
 
 uint64_t rt_work_seed(uint64_t run_seed, const char *id, int64_t k)

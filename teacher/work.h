@@ -71,6 +71,9 @@ typedef struct rt_work_item {
     rt_verify_kind verify;
     int64_t at;        /* tokens [at, at + n) of the pool */
     int32_t n, prompt; /* tokens; how many of them come before the response */
+    int64_t seen;      /* where there is a privileged prompt, the tokens [seen, seen + n_seen) that a
+                          teacher has before the response; else those of [at, at + prompt) */
+    int32_t n_seen;
     int64_t span;      /* begin and end of what is learned: n_spans pairs of `spans` */
     int32_t n_spans;
 } rt_work_item;
@@ -78,6 +81,7 @@ typedef struct rt_work_item {
 typedef struct rt_work {
     rt_work_item *item; /* (n) in input order */
     int64_t n, cap, longest;
+    int64_t longest_seen; /* of prompts as a teacher sees them */
     rt_ids pool, spans;
     rt_bytes_map ids; /* of the items, in their order */
     rt_hash hash;     /* identity of the list */
@@ -98,6 +102,13 @@ typedef enum rt_work_kind {
 int rt_work_read(rt_work *w, const rt_chat *chat, rt_work_kind kind, const rt_strlist *paths,
                  int64_t limit, const char *verify, rt_err *err);
 void rt_work_free(rt_work *w); /* accepts a zeroed list */
+/* What a teacher that saw `seen` tokens of a prompt said, behind the prompt as it stands: a copy, of
+   *n tokens; free() it. token (n): with what it saw. */
+int32_t *rt_work_response(const rt_work *w, const rt_work_item *item, const int32_t *token,
+                          int64_t n_token, int64_t *n);
+/* And the other way round. */
+int32_t *rt_work_seen(const rt_work *w, const rt_work_item *item, const int32_t *token,
+                      int64_t n_token, int64_t *n);
 /* The item of this id, for a sample that an archive has (rt_trace_place): an archive grows, it does
    not shrink. */
 int rt_work_find(const rt_work *w, const rt_trace_sample *s, const rt_work_item **item,

@@ -91,6 +91,53 @@ expect 0 '' run recipe.json
 expect 0 '' $on --steps 4 --out none --plan
 absent none
 
+# --- a privileged prompt is the teacher's alone: targets against the logits of both in f64
+npy() { # OUT ids...
+    local out=$1 header
+    shift
+    header="{'descr': '<i4', 'fortran_order': False, 'shape': ($#,), }"
+    { printf '\223NUMPY\001\000\166\000%-117s\n' "$header"
+      for i; do printf "\\x$(printf %x $((i % 256)))\\x$(printf %x $((i / 256)))\\0\\0"; done; } >"$out"
+}
+head -n 4 prompts.jsonl | sed 's/^{/{"privileged":"Ann has 3 eggs, and the answer is 12.",/' >told.jsonl
+told="train --model base --teacher base --prompts told.jsonl --loss jsd --rollouts 4 --rollout-tokens 30 --steps 1
+      --warmup 0 --max-length 256 --seed 3"
+expect 0 '' $told --out self
+for n in 0 3; do
+    "$tool" tokens self/round-0001.traces $n own.npy || fail "tokens"
+    expect 0 '' archive export self/round-0001.traces --soft --verdict unverified,correct,wrong,unfinished --out self.jsonl
+    sed -n $((n + 1))p self.jsonl >one.jsonl
+    ids=$("$tool" json one.jsonl tokens | tr -d '[]' | tr , ' ') prompt=$("$tool" json one.jsonl prompt_tokens)
+    ask=$("$tool" json one.jsonl messages.0.content)
+    printf '[{"role":"user","content":"%s\\n\\nAnn has 3 eggs, and the answer is 12."}]' "$ask" >seen.json
+    expect 0 '' render --model base --messages seen.json --add-generation-prompt
+    seen=$("$retort" tokenize -q --model base --special --whole <out.txt | tr -d '[]' | tr , ' ')
+    set -- $seen
+    more=$(($# - prompt))
+    [ $more -gt 5 ] || fail "a privileged prompt of $# tokens, the student's of $prompt"
+    set -- $ids
+    shift "$prompt"
+    npy seen.npy $seen "$@"
+    expect 0 '' logits --model base --tokens seen.npy --out seen-logits.npy
+    expect 0 '' logits --model base --tokens own.npy --out own-logits.npy
+    "$tool" listed self/round-0001.traces $n seen-logits.npy own-logits.npy 8 16 0.0009765625 $more || fail "targets of a privileged prompt"
+    "$tool" listed self/round-0001.traces $n own-logits.npy own-logits.npy 8 16 0.0009765625 2>/dev/null &&
+        fail "a privileged prompt changes nothing"
+done
+# and a teacher that answers with it leaves samples without it
+expect 0 '' sample --teacher "$teacher" --prompts told.jsonl --out told.traces --max-tokens 40 --limit 2
+expect 0 '' archive verify told.traces
+expect 0 '' archive export told.traces --soft --out told-soft.jsonl --verdict unverified,correct,wrong,unfinished
+grep -q 'the answer is 12' told-soft.jsonl && fail "a sample holds what only the teacher was told"
+expect 0 '' sample --teacher "$teacher" --prompts told.jsonl --out told.traces --max-tokens 40
+printf '{"prompt":"1?","privileged":[{"role":"assistant","content":"2"}]}\n' >ends.jsonl
+printf '{"prompt":"1?","privileged":7}\n' >seven.jsonl
+printf '{"prompt":"1?","privileged":"2","response":"3"}\n' >pair.jsonl
+expect 1 'ends.jsonl:1: .*privileged ends with the assistant' sample --teacher "$teacher" --prompts ends.jsonl --out none.traces
+expect 1 'seven.jsonl:1: .*privileged is neither text' sample --teacher "$teacher" --prompts seven.jsonl --out none.traces
+expect 1 'pair.jsonl:1: .*privileged.* is for prompts that are answered' score --teacher "$teacher" --data pair.jsonl --out none.traces
+absent none.traces
+
 # --- what cannot work is said before it costs much
 prints 0 'round' "improbable .* learn from the teacher's own traces first" $on --steps 1 --rollouts 12 --out early
 prints 0 'round' 'agree on .* answers already .*little to learn' train --model "$teacher" --teacher "$teacher" --prompts prompts.jsonl \

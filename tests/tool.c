@@ -9,11 +9,12 @@
      test-tool bare IN.gguf OUT.gguf       a GGUF of ours without its two keys of checksums
      test-tool flip FILE BIT               the file with one bit turned over
      test-tool tokens A.traces N OUT.npy   the tokens of its sample N
-     test-tool listed A.traces N TEACHER.npy STUDENT.npy OWN TOP FLOOR
+     test-tool listed A.traces N TEACHER.npy STUDENT.npy OWN TOP FLOOR [MORE]
                                            whether sample N holds, at every position, the OWN most
                                            probable tokens of the teacher and the TOP of the student
                                            (fewer where less than FLOOR is left), as the logits of
-                                           the two say in f64
+                                           the two say in f64; the teacher's begin with MORE tokens
+                                           that the sample lacks
      test-tool random CONFIG.json OUT.safetensors   the weights of a model of that shape as another
                                            program would write them: bf16, about N(0, 0.02), norms
    1; with quantization_config fp8, layers' matrices e4m3 Refuses: being installed. */
@@ -155,14 +156,15 @@ static void mark_head(double *p, int *marks, int mark, const rt_npy *z, int64_t 
 
 /* A row against f64: 0 when it is as it should be. */
 static int listed_row(const rt_trace_sample *t, int64_t r, const rt_npy *teacher,
-                      const rt_npy *student, const int most[2], double floor, rt_err *err)
+                      const rt_npy *student, const int most[2], double floor, int64_t more,
+                      rt_err *err)
 {
     const rt_soft *s = &t->soft;
     int64_t v = teacher->dim[1], at = s->offset[r], row = t->soft_first + r - 1, found = 0;
     double *p = rt_alloc(v, sizeof *p, "p"), *q = rt_alloc(v, sizeof *q, "q"), tail = 0, off = 0;
     int *marks = rt_alloc(v, sizeof *marks, "marks");
     mark_head(q, marks, 2, student, row, most[1], floor);
-    mark_head(p, marks, 1, teacher, row, most[0], floor);
+    mark_head(p, marks, 1, teacher, row + more, most[0], floor);
     for (int64_t i = 0; i < v; i++)
         tail += marks[i] ? 0 : p[i];
     for (int32_t i = 0; i < s->head_n[r]; i++, at++) {
@@ -193,7 +195,8 @@ static int listed(char **argv, rt_err *err)
         return -1;
     int bad = t.soft.n < 2 ? rt_fail(err, "%s: no soft targets", argv[0]) : 0;
     for (int64_t r = 0; !bad && r < t.soft.n; r++)
-        bad = listed_row(&t, r, &teacher, &student, most, atof(argv[6]), err);
+        bad = listed_row(&t, r, &teacher, &student, most, atof(argv[6]),
+                         argv[7] ? atoll(argv[7]) : 0, err);
     rt_trace_sample_free(&t);
     rt_map_close(&m[0]), rt_map_close(&m[1]);
     return bad;
@@ -385,7 +388,7 @@ int main(int argc, char **argv)
         rc = flip(argv[2], atoll(argv[3]), &err);
     else if (argc == 5 && !strcmp(argv[1], "tokens"))
         rc = tokens(argv[2], atoll(argv[3]), argv[4], &err);
-    else if (argc == 9 && !strcmp(argv[1], "listed"))
+    else if ((argc == 9 || argc == 10) && !strcmp(argv[1], "listed"))
         rc = listed(argv + 2, &err);
     else if (argc == 4 && !strcmp(argv[1], "random"))
         rc = random_weights(argv[2], argv[3], &err);
