@@ -543,6 +543,15 @@ rt_soft_config rt_corpus_soft(const rt_corpus *c) { return c->soft; }
 int64_t rt_corpus_length(const rt_corpus *c, int64_t i) { return c->entry[i].n; }
 uint64_t rt_corpus_hash(const rt_corpus *c) { return c->hash; }
 
+rt_hash rt_corpus_teacher(const rt_corpus *c)
+{
+    rt_hash none = { "" }, hash = c->n_archives ? rt_trace_info(c->archive[0].r)->weights_hash : none;
+    for (int i = 1; i < c->n_archives; i++)
+        if (strcmp(rt_trace_info(c->archive[i].r)->weights_hash.hex, hash.hex))
+            return none;
+    return hash;
+}
+
 static void take_pooled(const rt_corpus *c, const entry *e, rt_document *doc)
 {
     doc->token = c->pool.id + e->token;

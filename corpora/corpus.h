@@ -66,6 +66,8 @@ uint64_t
 rt_corpus_hash(const rt_corpus *c); /* identity of the list: what a checkpoint was trained on */
 /* Capture settings of the list's archives, the longest head of them; zeroed when there is none. */
 rt_soft_config rt_corpus_soft(const rt_corpus *c);
+/* Weights of the teacher of all its archives; empty: there are several, none, or they are unknown. */
+rt_hash rt_corpus_teacher(const rt_corpus *c);
 int64_t rt_corpus_length(const rt_corpus *c, int64_t i); /* tokens, without decoding */
 int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc,
                   rt_err *err);                          /* doc zeroed or reused */

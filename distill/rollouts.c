@@ -196,7 +196,11 @@ static int stopped(rt_err *err)
 static int answer_all(rt_rollouts *r, rt_err *err)
 {
     const rt_answers_io io = { .ctx = r, .ask = ask, .take = take };
-    int64_t most = GROUP * r->of.o->batch;
+    int64_t most = GROUP * r->of.o->batch, there = r->of.o->rollouts - r->n_todo;
+    rt_progress progress;
+    char label[32];
+    snprintf(label, sizeof label, "round %lld", (long long)r->now.round);
+    rt_progress_begin(&progress, label, there, r->of.o->rollouts);
     rt_answers_forget(r->answers);
     for (r->asked = 0; r->asked < r->n_todo;) {
         int64_t n = rt_min(most, r->n_todo - r->asked);
@@ -208,10 +212,11 @@ static int answer_all(rt_rollouts *r, rt_err *err)
         r->asked += n;
         if (rt_interrupted() && r->asked < r->n_todo)
             return stopped(err);
-        if (r->n_todo > most)
-            rt_info("round %lld: %lld of %lld answers", (long long)r->now.round,
-                    (long long)r->asked, (long long)r->n_todo);
+        if (r->n_todo > most) /* a short one is part of its step's line */
+            rt_progress_update(&progress, there + r->asked, "answers");
     }
+    if (r->n_todo > most)
+        rt_progress_end(&progress);
     return 0;
 }
 
@@ -446,9 +451,12 @@ void rt_rollouts_needs(const rt_rollouts *r, rt_needs *p)
     int64_t rounds = rt_rollouts_rounds(r), all = rounds * r->of.o->rollouts;
     int64_t prompts = all / rt_max(r->work.n, 1) * r->work.pool.n; /* privileged ones too */
     double rows = (double)r->pass.acts.shape.rows;
+    enum { TOKEN = 40, ANSWER = 1024 }; /* bytes of a round, about */
     rt_needs_arenas(p, r->of.d, &r->teacher.model.arenas);
     rt_needs_add(p, RT_NEEDS_FILE, "teacher", "in its file", rt_model_mapped(&r->teacher.model));
     rt_needs_arenas(p, r->of.d, &r->arenas);
+    rt_needs_add(p, RT_NEEDS_ABOUT, "rounds", "if all answers are the longest",
+                 all * (ANSWER + TOKEN * r->longest));
     rt_answers_needs(r->answers, p);
     rt_answers_cost(r->answers, all, prompts, p);
     rt_needs_cost(p, r->of.d, r->pass.cost, (double)all * (double)r->longest_seen / rows);

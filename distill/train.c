@@ -800,20 +800,49 @@ static int train(training *t, rt_err *err)
 /* ---- the command --------------------------------------------------------------------------------
  */
 
-/* The settings that made the model; the data by its hash, not by a path of this machine. */
+static rt_hash teacher_of(const training *t)
+{
+    return t->o->rollout.teacher ? t->rollouts.manifest.weights_hash : rt_corpus_teacher(t->corpus);
+}
+
+/* The settings that made the model; the data by its hash, not by a path of this machine; and who
+   taught it, for who teaches it next. */
 static cJSON *settings(const training *t)
 {
     char data[17];
     cJSON *json = rt_options_result(&rt_command_train, t->o);
+<<<<<<< HEAD
     rt_learning_put(&t->learning, json);
+=======
+    rt_hash teacher = teacher_of(t);
+    if (teacher.hex[0])
+        rt_json_put_str(json, "teacher_hash", teacher.hex);
+>>>>>>> 241baee (A student that goes on with another teacher than it began with is told so; rounds have a progress line and their place in the plan)
     if (t->o->rollout.teacher) {
-        rt_json_put_str(json, "teacher_hash", t->rollouts.manifest.weights_hash.hex);
         rt_json_put_str(json, "prompts_hash", t->rollouts.manifest.prompts_hash.hex);
         return json;
     }
     snprintf(data, sizeof data, "%016llx", (unsigned long long)rt_corpus_hash(t->corpus));
     rt_json_put_str(json, "data_hash", data);
     return json;
+}
+
+/* A student goes on with the teacher it began with: what it has of one is noise to the other
+   (arXiv 2604.13010). */
+static void note_teacher(const training *t)
+{
+    rt_listing l;
+    rt_err none;
+    rt_hash now = teacher_of(t);
+    if (!t->o->model || !rt_path_is_dir(t->o->model) || rt_listing_read(&l, t->o->model, &none))
+        return;
+    const char *before =
+        cJSON_GetStringValue(rt_json_find(rt_json_find(l.json, "options"), "teacher_hash"));
+    if (before && now.hex[0] && strcmp(before, now.hex))
+        rt_warn("%s learned from another teacher (weights %.8s) than this run has (%.8s): a student "
+                "that changes teachers begins with what the new one does not say",
+                t->o->model, before, now.hex);
+    cJSON_Delete(l.json);
 }
 
 static int save_learned(const training *t, rt_err *err)
@@ -916,8 +945,15 @@ static int run_train(void *values, rt_err *err)
                     (long long)t.rollouts.work.n, (long long)rt_rollouts_rounds(&t.rollouts),
                     (long long)t.o->rollout.rollouts);
         int done = open_output(&t, err);
+<<<<<<< HEAD
         if (!done)
             note_odd(&t);
+=======
+        if (!done) {
+            note_odd(t.o);
+            note_teacher(&t);
+        }
+>>>>>>> 241baee (A student that goes on with another teacher than it began with is told so; rounds have a progress line and their place in the plan)
         bad = done < 0 ||
               (!done && (place_trainer(&t, err) ||
                          rt_metrics_open(&t.metrics, t.o->out, t.trainer.at.step, err) ||

@@ -112,6 +112,8 @@ try train --model "$out/student" --data data/a.traces --out new/again --steps 2
 try train --model "$out/student" --data pairs.jsonl --loss hard --out new/hard --steps 2 --eval-data data/a.traces
 try eval --model "$out/student-q4_0.gguf" --problems problems.jsonl --limit 8
 try score --teacher "$teacher" --data data/a.traces --out new/rescored.traces --limit 8
+try score --teacher "$teacher" --data data/a.traces --out new/listed.traces --student "$out/student" --limit 8
+try train --model "$out/student" --teacher "$teacher" --prompts problems.jsonl --loss reverse --out new/own --steps 2
 
 if [ -n "${RETORT_REAL_MODEL:-}" ]; then
     real=$RETORT_REAL_MODEL

@@ -64,6 +64,12 @@ expect 1 '^retort train: own.traces: its teacher is student .*, that of the arch
 expect 0 '' $two --out mixed --loss reverse --mix-teachers
 expect 0 '' $two --out hard --loss hard
 
+# a student that goes on with another teacher is told so
+expect 0 '' train --model learned-reverse --data scored.traces --verdicts unverified,unfinished --out on --loss reverse --steps 1 \
+    --warmup 0 --batch-tokens 400 --max-length 256
+expect 0 'learned-reverse learned from another teacher' train --model learned-reverse --data own.traces --verdicts unverified,unfinished \
+    --out away --loss reverse --steps 1 --warmup 0 --batch-tokens 400 --max-length 256
+
 # --- whatever is wrong
 cp -r student other && rm other/retort.json && sed -i 's/<think>/<thonk>/g' other/tokenizer.json
 expect 1 '^retort score: nowhere: No such file' score --teacher "$teacher" --data rollouts.traces --out none.traces --student nowhere
