@@ -1,5 +1,7 @@
 #include "distill/rollouts.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,9 +10,9 @@
 #include "core/base/memory.h"
 
 enum {
-    GROUP = 8,         /* answers of so many batches are scored and kept together */
-    PREFILL = 512,     /* prompt tokens of one pass beside the running answers */
-    TEXTS = 1024       /* of a scored pass */
+    GROUP = 8,     /* answers of so many batches are scored and kept together */
+    PREFILL = 512, /* prompt tokens of one pass beside the running answers */
+    TEXTS = 1024   /* of a scored pass */
 };
 
 /* An answer that the teacher has not read yet. */
@@ -150,7 +152,7 @@ static int keep(rt_rollouts *r, pending *p, const rt_soft *targets, rt_err *err)
     for (int64_t i = 0; i < targets->n; i++)
         rt_round_compare(&sum, targets, &r->manifest.capture, &p->soft, i);
     return rt_round_put_line(r->lines, &t, p->judged, &sum, targets->n, p->n_seen, err) ||
-                   fflush(r->lines) || rt_trace_append(r->writer, &t, err)
+                   rt_trace_append(r->writer, &t, err)
                ? -1
                : 0;
 }
@@ -159,7 +161,6 @@ static int keep(rt_rollouts *r, pending *p, const rt_soft *targets, rt_err *err)
 static int score(rt_rollouts *r, rt_err *err)
 {
     for (int64_t at = 0, n; at < r->n_pending; at += n) {
-        int64_t targets;
         rt_scoring_clear(&r->pass);
         for (n = 0; at + n < r->n_pending && rt_scoring_fits(&r->pass, r->pending[at + n].n_seen);
              n++) {
@@ -171,15 +172,17 @@ static int score(rt_rollouts *r, rt_err *err)
             t->listed = &p->soft;
         }
         rt_scoring_forward(&r->pass);
-        if (rt_scoring_take(&r->pass, &targets, err))
+        if (rt_scoring_take(&r->pass, err))
             return -1;
         for (int64_t i = 0; i < n; i++)
             if (keep(r, &r->pending[at + i], &r->pass.text[i].soft, err))
                 return -1;
     }
     free_pending(r);
-    return fsync(fileno(r->lines)) ? rt_fail(err, "a round's lines cannot be written to disk")
-                                   : rt_trace_flush(r->writer, err);
+    return fflush(r->lines) || fsync(fileno(r->lines))
+               ? rt_fail(err, "%s: the lines of round %lld cannot be written: %s", r->of.out,
+                         (long long)r->now.round, rt_errno_text(errno))
+               : rt_trace_flush(r->writer, err);
 }
 
 /* ---- one round ----------------------------------------------------------------------------------

@@ -232,8 +232,8 @@ void rt_round_put(FILE *f, const rt_round *r)
         fprintf(f, ",\"%s\":%.6g", VIEWS[i].key, view_at(&r->mean, i));
 }
 
-/* Bounds from the miniature (docs/on-policy.md): a student that learned from this teacher's traces
-   begins near an overlap of 0.9 and a KL of 0.1. */
+/* Bounds between what the miniature shows: after 60 steps from random weights overlap 0.14 and KL 6;
+   after 600 steps on the teacher's traces 0.85 and 0.3; the teacher itself 1 and 0. */
 void rt_round_warn(const rt_round *r)
 {
     enum { FEW_TOKENS = 100 };

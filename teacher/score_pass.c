@@ -68,7 +68,6 @@ static int append_text(rt_scorer *s, int64_t i, rt_err *err)
 /* What the other model finds probable at the positions of the pass. */
 static int list_ids(rt_scorer *s, rt_err *err)
 {
-    int64_t wanted;
     rt_scoring_clear(&s->list);
     for (int64_t i = 0; i < s->pass.n; i++) {
         const rt_scoring_text *t = &s->pass.text[i];
@@ -77,7 +76,7 @@ static int list_ids(rt_scorer *s, rt_err *err)
         in->end = t->end;
     }
     rt_scoring_forward(&s->list);
-    if (rt_scoring_take(&s->list, &wanted, err))
+    if (rt_scoring_take(&s->list, err))
         return -1;
     for (int64_t i = 0; i < s->pass.n; i++)
         s->pass.text[i].listed = &s->list.text[i].soft;
@@ -87,13 +86,13 @@ static int list_ids(rt_scorer *s, rt_err *err)
 /* Targets of the rows in acts.hidden, and the texts into the archive. */
 static int finish_pass(rt_scorer *s, rt_err *err)
 {
-    int64_t wanted;
-    if ((s->lister.path && list_ids(s, err)) || rt_scoring_take(&s->pass, &wanted, err))
+    if ((s->lister.path && list_ids(s, err)) || rt_scoring_take(&s->pass, err))
         return -1;
-    for (int64_t i = 0; i < s->pass.n; i++)
+    for (int64_t i = 0; i < s->pass.n; i++) {
         if (append_text(s, i, err))
             return -1;
-    s->learned += wanted;
+        s->learned += s->pass.text[i].soft.n;
+    }
     s->done += s->pass.n;
     return 0;
 }

@@ -38,7 +38,7 @@ static void capture_rows(rt_scoring *s, int64_t at, int64_t n)
     send_rows(s, s->index + at, n);
 }
 
-int rt_scoring_take(rt_scoring *s, int64_t *targets, rt_err *err)
+int rt_scoring_take(rt_scoring *s, rt_err *err)
 {
     rt_capture_buffers *b = &s->capture;
     int64_t wanted = list_wanted(s), chunk = b->rows;
@@ -52,7 +52,6 @@ int rt_scoring_take(rt_scoring *s, int64_t *targets, rt_err *err)
     for (int64_t i = 0; i < b->n; i++)
         rt_capture_append(b, i, &s->text[s->wanted[i]].soft);
     rt_capture_clear(b);
-    *targets = wanted;
     return 0;
 }
 

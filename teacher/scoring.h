@@ -50,7 +50,7 @@ rt_scoring_text *rt_scoring_add(rt_scoring *s, const int32_t *token, int64_t n);
 /* All layers, of a model that is resident. A caller that fills acts.hidden itself leaves it out. */
 void rt_scoring_forward(rt_scoring *s);
 /* From acts.hidden the targets of every text; waits for the device once. */
-int rt_scoring_take(rt_scoring *s, int64_t *targets, rt_err *err);
+int rt_scoring_take(rt_scoring *s, rt_err *err);
 
 RT_END
 
