@@ -237,6 +237,12 @@ START_TEST(another_manifest_is_refused_by_name)
     OTHER(n.capture.head_max = 4, "capture head_max");
     OTHER(n.capture.tail_spacing = 0.5f, "capture tail_spacing");
     OTHER(n.capture.temperature[1] = 3, "capture temperatures");
+    OTHER(n.capture.listed = 0, "capture listed");
+    OTHER(n.capture.listed = 8, "out of range");
+    OTHER(n.listed_hash = rt_hash_bytes("x", 1), "student whose tokens are listed");
+    OTHER(n.sampler[0] = 0, "model that wrote the text");
+    OTHER(n.sampler_hash.hex[0] = 0, "weights hash of who wrote the text");
+    OTHER(n.sampler_step++, "step of who wrote the text");
     OTHER(n.temperature = 0.6, "sampling temperature");
     OTHER(n.top_p = 0.95, "sampling top_p");
     OTHER(n.min_p = 0.1, "sampling min_p");
@@ -262,7 +268,8 @@ END_TEST
    nothing of them are what they were. */
 START_TEST(younger_settings_are_absent_or_kept)
 {
-    static const char *const keys[] = { "\"min_p\"", "\"stop\"", "\"stop_repetition\"" };
+    static const char *const keys[] = { "\"min_p\"",   "\"stop\"",   "\"stop_repetition\"",
+                                        "\"sampler\"", "\"listed\"", "\"listed_by\"" };
     const char *path = "younger.traces";
     rt_trace_manifest m;
     rt_trace_writer *w;
@@ -272,7 +279,10 @@ START_TEST(younger_settings_are_absent_or_kept)
     int64_t bytes;
     for (int set = 0; set < 2; set++) {
         make_manifest(&m, 1000, 2);
-        if (set) {
+        if (!set) {
+            m.sampler[0] = m.sampler_hash.hex[0] = m.listed_hash.hex[0] = 0;
+            m.sampler_step = m.capture.listed = 0;
+        } else {
             m.min_p = 0.05;
             m.repetition = 64;
             strcpy(m.stop, "[\"\\n\\n\",\"a \\\"b\\\"\xC3\xA9\"]");

@@ -110,6 +110,10 @@ static inline void make_manifest(rt_trace_manifest *m, int32_t vocab, int32_t te
     rt_trace_manifest_init(m);
     strcpy(m->teacher, "tiny/teacher");
     strcpy(m->precision, "f32");
+    strcpy(m->sampler, "tiny/student");
+    m->sampler_hash = rt_hash_bytes("student", 7);
+    m->sampler_step = 120;
+    m->listed_hash = m->sampler_hash;
     strcpy(m->licence, "Apache-2.0");
     m->config_hash = rt_hash_bytes("config", 6);
     m->weights_hash = rt_hash_bytes("weights", 7);
@@ -121,7 +125,8 @@ static inline void make_manifest(rt_trace_manifest *m, int32_t vocab, int32_t te
                                    .head_floor = 1e-3f,
                                    .tail_spacing = 1.0f / 32,
                                    .n_temperatures = temps,
-                                   .temperature = { 0.6f, 2.0f } };
+                                   .temperature = { 0.6f, 2.0f },
+                                   .listed = 3 };
     m->samples_per_prompt = 2;
     m->max_tokens = 64;
     m->seed = 0xFFFFFFFFFFFFFFF1u;
