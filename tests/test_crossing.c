@@ -450,6 +450,36 @@ START_TEST(targets)
 }
 END_TEST
 
+/* Counts as they were added, the most frequent first, for a few texts and many tokens. */
+START_TEST(frequencies)
+{
+    static const char *const texts[] = { "a", "", "ab", "\xff" };
+    rt_seen seen = { 0 };
+    int64_t times[4][200] = { 0 }, all[4] = { 0 };
+    for (uint64_t i = 0; i < 20000; i++) {
+        uint32_t k = rt_rng_below(1, RT_RNG_DATA, 3 * i, 4), id = rt_rng_below(1, RT_RNG_DATA, 3 * i + 1, 200);
+        id = rt_rng_below(1, RT_RNG_DATA, 3 * i + 2, id + 1); /* small ones more often */
+        OK(rt_seen_add(&seen, texts[k], (int64_t)strlen(texts[k]), (int32_t)id, &err));
+        times[k][id]++;
+        all[k]++;
+    }
+    for (int k = 0; k < 4; k++) {
+        const rt_seen_text *t = rt_seen_find(&seen, texts[k], (int64_t)strlen(texts[k]));
+        ck_assert(t && t->times == all[k]);
+        int64_t before = INT64_MAX;
+        for (int32_t i = t->first; i >= 0; i = seen.token[i].next) {
+            ck_assert_int_eq(seen.token[i].times, times[k][seen.token[i].id]);
+            ck_assert(seen.token[i].times <= before && seen.token[i].times > 0);
+            before = seen.token[i].times;
+            all[k] -= before;
+        }
+        ck_assert_int_eq(all[k], 0);
+    }
+    ck_assert(!rt_seen_find(&seen, "b", 1));
+    rt_seen_free(&seen);
+}
+END_TEST
+
 /* A row of one's own vocabulary comes back as it was, and draws below the first token of a group
    keep their expectation. */
 START_TEST(draws)
@@ -850,6 +880,7 @@ int main(void)
     const suite_test tests[] = { { groups, 1 },
                                  { pairs, RT_COUNT(NAMES) * RT_COUNT(NAMES) },
                                  { targets, 1 },
+                                 { frequencies, 1 },
                                  { draws, 1 },
                                  { documents, RT_COUNT(CROSSINGS) },
                                  { archives, 1 },

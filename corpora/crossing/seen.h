@@ -10,20 +10,26 @@
 RT_BEGIN
 
 typedef struct rt_seen_token {
-    int32_t id, next; /* of the same text, -1 = the last */
+    int32_t id, next; /* of the same text, the most frequent first; -1 = the last */
     int64_t times;
 } rt_seen_token;
 
+typedef struct rt_seen_text {
+    int32_t first; /* of its tokens */
+    int64_t times; /* of all of them */
+} rt_seen_text;
+
 typedef struct rt_seen {
-    rt_bytes_map text; /* value = its first in token */
+    rt_bytes_map map; /* value = index into text */
+    rt_seen_text *text;
+    int64_t cap_text; /* as many as the map has */
     rt_seen_token *token;
     int64_t n, cap;
 } rt_seen;
 
 int rt_seen_add(rt_seen *s, const char *text, int64_t bytes, int32_t id, rt_err *err);
-/* The first token seen of this text, or NULL; rt_seen_next: the next. */
-const rt_seen_token *rt_seen_find(const rt_seen *s, const char *text, int64_t bytes);
-const rt_seen_token *rt_seen_next(const rt_seen *s, const rt_seen_token *t);
+/* NULL: never seen. */
+const rt_seen_text *rt_seen_find(const rt_seen *s, const char *text, int64_t bytes);
 void rt_seen_free(rt_seen *s);
 
 RT_END

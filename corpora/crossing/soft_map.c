@@ -12,7 +12,10 @@ typedef struct rt_way {
     double mass;
 } rt_way;
 
-enum { HEAD_TIMES = 4 }; /* heads of several rows, of which the heaviest stay */
+enum {
+    HEAD_TIMES = 4, /* heads of several rows, of which the heaviest stay */
+    SEEN_MOST = 64  /* tokens that one text is spread over */
+};
 
 rt_soft_config rt_soft_mapped(const rt_soft_config *teacher)
 {
@@ -85,33 +88,34 @@ struct sums {
     double tail, entropy;
 };
 
-/* `mass`, or hits, over the tokens that this text was seen to begin with and `id`, which counts as
-   one time more. A draw falls on one of them. */
-static void spread(rt_soft_mapper *m, const rt_seen_token *seen, int32_t id, double mass,
+/* `mass`, or hits, over the tokens that a text was seen to begin with and `id`, which counts as one
+   time more. A draw falls on one of them. The rare ones of many are tail. */
+static void spread(rt_soft_mapper *m, const rt_seen_text *seen, int32_t id, double mass,
                    int32_t hits, double u, struct sums *sums)
 {
-    int64_t times = 1, fall = 0;
-    double parts = 0;
-    for (const rt_seen_token *t = seen; t; t = rt_seen_next(&m->seen, t))
-        times += t->times;
-    for (const rt_seen_token *t = seen; t; t = rt_seen_next(&m->seen, t))
-        parts -= plogp((double)t->times / (double)times);
-    parts -= plogp(1 / (double)times);
-    sums->entropy += parts * (hits ? hits * (double)m->config.tail_spacing : mass);
-    fall = (int64_t)(u * (double)times);
-    for (const rt_seen_token *t = seen; t; t = rt_seen_next(&m->seen, t)) {
-        if (!hits)
-            add_way(m, t->id, mass * (double)t->times / (double)times, 0);
-        else if (fall >= 0 && fall < t->times)
-            add_way(m, t->id, 0, hits);
-        fall -= t->times;
-    }
-    if (id >= 0 && !hits)
-        add_way(m, id, mass / (double)times, 0);
-    else if (id >= 0 && fall >= 0)
-        add_way(m, id, 0, hits);
+    const double times = 1 + (seen ? (double)seen->times : 0);
+    const double all = hits ? hits * (double)m->config.tail_spacing : mass;
+    double left = 1 - 1 / times, fall = u * times - 1;
+    int32_t at = seen ? seen->first : -1;
+    if (id >= 0 && (!hits || fall < 0))
+        add_way(m, id, mass / times, hits);
     else
-        sums->tail += mass / (double)times;
+        sums->tail += mass / times;
+    sums->entropy -= all * plogp(1 / times);
+    for (int n = 0; at >= 0 && n < SEEN_MOST; n++) {
+        const rt_seen_token *t = &m->seen.token[at];
+        double share = (double)t->times / times;
+        if (!hits || (fall >= 0 && fall < (double)t->times))
+            add_way(m, t->id, mass * share, hits);
+        fall -= (double)t->times;
+        left -= share;
+        sums->entropy -= all * plogp(share);
+        at = t->next;
+    }
+    if (at >= 0) {
+        sums->tail += mass * left;
+        sums->entropy -= all * plogp(left);
+    }
 }
 
 /* A way that leaves the text by token v. */
@@ -120,7 +124,7 @@ static int add_leaving(rt_soft_mapper *m, int32_t v, double mass, int32_t hits, 
 {
     int64_t before = m->text.bytes;
     rt_str piece = rt_pieces_bytes(&m->map->from, v);
-    const rt_seen_token *seen = NULL;
+    const rt_seen_text *seen = NULL;
     int32_t id;
     bool special = rt_pieces_special(&m->map->from, v);
     if (special && before) /* the text before it stands alone, and is no longer */
