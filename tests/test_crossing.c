@@ -1,6 +1,6 @@
 /* test_crossing.c: an archive of one vocabulary read in another: every byte is in one minimal group
-   of both sides; merged targets are those of a brute-force walk in f64 with a tokenizer of its own;
-   respelled documents are the student's prompts with the teacher's words. */
+   of both sides; merged targets are those of a brute-force walk in f64 with a tokenizer of its own, and near what a
+   small teacher goes on to say; respelled documents are the student's prompts with the teacher's words. */
 #include <math.h>
 
 #include "corpora/crossing/align.h"
@@ -540,6 +540,146 @@ START_TEST(draws)
 }
 END_TEST
 
+/* ---- what the ways not taken are worth ----------------------------------------------------------
+ */
+
+enum { PATH = 12, TOTAL = RT_UNMATCHED_TAIL + 1 };
+
+/* A teacher that looks at one token: p(v | u), without an end. */
+static void follow(uint64_t seed, int u, double *p)
+{
+    double sum = 0;
+    teach(seed, u, p);
+    p[TINY] = 0;
+    for (int v = 0; v < TINY; v++)
+        sum += p[v];
+    for (int v = 0; v < TINY; v++)
+        p[v] /= sum;
+}
+
+/* PATH tokens that it says after u, their text and where each ends in it. */
+static void speak(const tiny *a, uint64_t seed, uint64_t draw, int u, int32_t *path, int64_t *end,
+                  char *text)
+{
+    double p[TINY + 1];
+    *text = 0;
+    for (int i = 0; i < PATH; i++) {
+        double x = (double)rt_rng_uniform(seed, RT_RNG_DATA, 100000 + draw * PATH + (uint64_t)i);
+        int v = 0;
+        follow(seed, u, p);
+        while (v < TINY - 1 && (x -= p[v]) >= 0)
+            v++;
+        path[i] = u = v;
+        strcat(text, a->token[v]);
+        end[i] = (int64_t)strlen(text);
+    }
+}
+
+/* Counts of what texts begin with, over sequences of its own. */
+static void fill_seen(rt_seen *seen, const tiny *a, const tiny *b, uint64_t seed)
+{
+    for (uint64_t i = 0; i < 2000; i++) {
+        int32_t path[PATH];
+        int64_t t_end[PATH], s_end[200];
+        char text[200];
+        int s[200];
+        rt_align_group g = { 0 };
+        speak(a, seed, i, (int)(i % TINY), path, t_end, text);
+        int n = bpe(b, text, s);
+        for (int k = 0; k < n; k++)
+            s_end[k] = (k ? s_end[k - 1] : 0) + (int64_t)strlen(b->token[s[k]]);
+        while (rt_align_next(&g, t_end, PATH, s_end, n))
+            for (int64_t t = g.t_begin; t < g.t_end; t++) {
+                int64_t from = g.t_begin ? t_end[g.t_begin - 1] : 0;
+                OK(rt_seen_add(seen, text + from, t_end[t] - from, s[g.s_begin], &err));
+                if (t_end[t] >= s_end[g.s_begin])
+                    break;
+            }
+    }
+}
+
+/* got += the target that one path after u gives the student's first token. */
+static void add_target(rt_soft_mapper *m, uint64_t seed, int u, const int32_t *path, int64_t k,
+                       int token, double *got)
+{
+    rt_soft soft, out;
+    rt_soft_init(&soft);
+    rt_soft_init(&out);
+    for (int64_t i = 0; i < k; i++) {
+        double p[TINY + 1];
+        follow(seed, i ? path[i - 1] : u, p);
+        int64_t r = rt_soft_add_row(&soft, TINY, 0), at = soft.offset[r];
+        for (int v = 0; v < TINY; v++) {
+            soft.id[at + v] = v;
+            soft.logp[at + v] = (float)log(p[v]);
+        }
+        soft.head_n[r] = TINY;
+        soft.tail_logmass[r] = -INFINITY;
+        soft.taken_logp[r] = (float)log(p[path[i]]);
+    }
+    OK(rt_soft_map_row(m, &out, &soft, 0, k, path, token, 1, &err));
+    for (int64_t i = 0; i < out.n_items; i++)
+        got[out.id[i]] += exp((double)out.logp[i]);
+    rt_soft_free(&soft);
+    rt_soft_free(&out);
+}
+
+/* How far, in total variation, the mean target after u is from what the teacher goes on to say. */
+static void measure(rt_soft_mapper *m, const tiny *a, const tiny *b, uint64_t seed, int u,
+                    double *apart)
+{
+    enum { TIMES = 1500 };
+    double truth[TINY] = { 0 }, got[TOTAL][TINY] = { { 0 } };
+    for (uint64_t i = 0; i < TIMES; i++) {
+        int32_t path[PATH];
+        int64_t end[PATH], k = 1;
+        char text[200];
+        int s[200];
+        speak(a, seed, 10000 + i, u, path, end, text);
+        bpe(b, text, s);
+        truth[s[0]] += 1.0 / TIMES;
+        while (end[k - 1] < (int64_t)strlen(b->token[s[0]]))
+            k++;
+        for (int mode = 0; mode < TOTAL; mode++)
+            add_target(&m[mode], seed, u, path, k, s[0], got[mode]);
+    }
+    for (int mode = 0; mode < TOTAL; mode++) {
+        double sum = 0;
+        for (int v = 0; v < TINY; v++)
+            sum += got[mode][v];
+        for (int v = 0; v < TINY; v++)
+            apart[mode] += fabs(truth[v] - got[mode][v] / sum) / 2;
+    }
+}
+
+/* The truth is what the teacher goes on to say: what was seen comes nearest to it. */
+START_TEST(estimates)
+{
+    const rt_soft_config config = { .head_max = 64 };
+    double apart[TOTAL] = { 0 };
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        tiny a, b;
+        rt_vocab_map map;
+        rt_soft_mapper m[TOTAL];
+        make_tiny(&a, 100 + 2 * seed);
+        make_tiny(&b, 101 + 2 * seed);
+        OK(rt_vocab_map_open(&map, &a.chat, &b.chat, &err));
+        for (int mode = 0; mode < TOTAL; mode++)
+            rt_soft_mapper_open(&m[mode], &map, (rt_unmatched)mode, &config);
+        fill_seen(&m[RT_UNMATCHED_SEEN].seen, &a, &b, seed);
+        for (int u = 0; u < TINY; u++)
+            measure(m, &a, &b, seed, u, apart);
+        for (int mode = 0; mode < TOTAL; mode++)
+            rt_soft_mapper_close(&m[mode]);
+        rt_vocab_map_close(&map);
+        rt_tokenizer_close(a.chat.tokenizer);
+        rt_tokenizer_close(b.chat.tokenizer);
+    }
+    ck_assert(apart[RT_UNMATCHED_SEEN] < 0.7 * apart[RT_UNMATCHED_FIRST]);
+    ck_assert(apart[RT_UNMATCHED_SEEN] < 0.7 * apart[RT_UNMATCHED_TAIL]);
+}
+END_TEST
+
 /* ---- documents ----------------------------------------------------------------------------------
  */
 
@@ -882,6 +1022,7 @@ int main(void)
                                  { targets, 1 },
                                  { frequencies, 1 },
                                  { draws, 1 },
+                                 { estimates, 1 },
                                  { documents, RT_COUNT(CROSSINGS) },
                                  { archives, 1 },
                                  { unlearned, 1 },
