@@ -457,8 +457,11 @@ static int add_path(rt_corpus *c, const char *path, int index, rt_err *err)
     if (c->mixture.n) {
         rt_mixture_source *s = &c->mixture.source[index];
         s->first = before, s->n = c->n - before, s->tokens = c->tokens - tokens;
+        if (!s->n && full(c))
+            return rt_fail(err, "%s: nothing of it to mix in: --limit %lld is reached before it", path,
+                           (long long)c->o.limit);
         if (!s->n)
-            return rt_fail(err, "%s: no documents to mix in", path);
+            return fail_empty(c, path, err);
         if (c->learned == learned)
             return rt_fail(err, "%s: nothing to learn in its %lld documents, so it cannot have a share",
                            path, (long long)s->n);

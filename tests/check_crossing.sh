@@ -101,7 +101,8 @@ expect 2 'from 2 to' train $cross --mix 1
 expect 2 'each of the 2 --data' train $cross --data traces.jsonl --mix 1,0
 expect 2 'each of the 2 --data' train $cross --data traces.jsonl --mix 0.5
 : >empty.jsonl
-expect 1 'empty.jsonl: no documents' train $cross --data empty.jsonl --mix 1,1
+expect 1 'empty.jsonl: no documents to learn from' train $cross --data empty.jsonl --mix 1,1
+expect 1 'traces.jsonl: nothing of it to mix in: --limit 5' train $cross --data traces.jsonl --mix 1,1 --limit 5
 expect 2 'has another: prune it' init --from clean --tokenizer "$teacher" --layers 2 --out bad
 expect 1 'nowhere' init --from nowhere --tokenizer "$teacher" --out bad
 absent bad
