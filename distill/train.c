@@ -811,13 +811,10 @@ static cJSON *settings(const training *t)
 {
     char data[17];
     cJSON *json = rt_options_result(&rt_command_train, t->o);
-<<<<<<< HEAD
     rt_learning_put(&t->learning, json);
-=======
     rt_hash teacher = teacher_of(t);
     if (teacher.hex[0])
         rt_json_put_str(json, "teacher_hash", teacher.hex);
->>>>>>> 241baee (A student that goes on with another teacher than it began with is told so; rounds have a progress line and their place in the plan)
     if (t->o->rollout.teacher) {
         rt_json_put_str(json, "prompts_hash", t->rollouts.manifest.prompts_hash.hex);
         return json;
@@ -945,15 +942,10 @@ static int run_train(void *values, rt_err *err)
                     (long long)t.rollouts.work.n, (long long)rt_rollouts_rounds(&t.rollouts),
                     (long long)t.o->rollout.rollouts);
         int done = open_output(&t, err);
-<<<<<<< HEAD
-        if (!done)
-            note_odd(&t);
-=======
         if (!done) {
-            note_odd(t.o);
+            note_odd(&t);
             note_teacher(&t);
         }
->>>>>>> 241baee (A student that goes on with another teacher than it began with is told so; rounds have a progress line and their place in the plan)
         bad = done < 0 ||
               (!done && (place_trainer(&t, err) ||
                          rt_metrics_open(&t.metrics, t.o->out, t.trainer.at.step, err) ||
