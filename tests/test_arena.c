@@ -243,6 +243,8 @@ START_TEST(tensor_shapes)
         { RT_MXFP4, "mxfp4", 32, 1 + 16, 39, NULL },
         { RT_F8_E4M3, "f8_e4m3", 1, 1, -1, "F8_E4M3" },
         { RT_F8_E8M0, "f8_e8m0", 1, 1, -1, "F8_E8M0" },
+        { RT_M8, "m8", 256, 4 + 256, -1, NULL },
+        { RT_V8, "v8", 256, 4 + 256, -1, NULL },
     };
     ck_assert_int_eq(RT_COUNT(ROWS), RT_DTYPE_COUNT);
     for (int i = 0; i < RT_COUNT(ROWS); i++) {
