@@ -6,7 +6,8 @@
 # ones are not repeated. THREADS=1 BUDGETS=1000 and THREADS=1 BUDGETS=4000 may run side by side: THREADS is of each.
 #   hard     labels only           forward  exact head + drawn tail (the default)
 #   full     forward on an archive that kept 64 tokens a position, nearly the whole distribution
-#   bucket   one tail bucket       renorm   head scaled to 1      reverse, jsd, skew, skew-reverse, tvd   on head + bucket
+#   bucket   one tail bucket       renorm   head scaled to 1      reverse, jsd, skew, skew-reverse, tvd   on head + bucket,
+#            after forward, as train does it from random weights (--loss-first)
 set -eu
 cd "$(dirname "$0")/../.."
 seeds=${SEEDS:-0 1 2} budgets=${BUDGETS:-1000 4000} kinds=${KINDS:-hard forward bucket renorm reverse jsd}
