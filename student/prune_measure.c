@@ -157,10 +157,17 @@ int rt_prune_needs(const char *path, rt_dev *d, const rt_corpus *c, int64_t pass
     looking *k = rt_alloc(1, sizeof *k, "a look at activations");
     k->d = d;
     int bad = plan_all(k, path, rt_corpus_longest(c), pass_tokens, err);
+    int64_t most = 0;
+    for (int i = 0; !bad && i < k->model.w.params.n; i++)
+        most = rt_max(most, rt_tensor_elements(k->model.w.params.item[i].slot));
     if (!bad) {
+        rt_needs_add(p, RT_NEEDS_GROWS, "host", "a weight, and what stays of it",
+                     2 * most * (int64_t)sizeof(float));
         rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file", rt_model_mapped(&k->model));
         rt_needs_arenas(p, d, &k->model.arenas);
         rt_needs_arenas(p, d, &k->arenas);
+        rt_needs_add(p, RT_NEEDS_GROWS, "weights", "two tensors, while reading",
+                     2 * rt_model_reading(&k->model));
         rt_needs_workspace(p, d);
     }
     close_all(k);

@@ -361,6 +361,48 @@ START_TEST(command_places_its_plan)
 }
 END_TEST
 
+/* ---- init: what a look at activations places ---------------------------------------------------
+ */
+
+extern const rt_command rt_command_init;
+
+static void run_init(char **argv, int n, rt_needs *p)
+{
+    const rt_command *cmd = &rt_command_init;
+    void *values = calloc(1, cmd->struct_bytes);
+    bool help = false;
+    ck_assert_int_eq(rt_options_parse(cmd, values, NULL, n, argv, &help, &err), 0);
+    if (p)
+        ck_assert_int_eq(cmd->plan(values, p, &err), 0);
+    placed = 0;
+    counting = true;
+    int bad = cmd->run(values, &err);
+    counting = false;
+    ck_assert_msg(!bad, "%s", err.text);
+    rt_options_free(cmd, values);
+    free(values);
+}
+
+START_TEST(pruning_places_its_plan)
+{
+    char *teacher = RT_SOURCE_DIR "/examples/reasoning/teacher";
+    char *start[] = { "--tokenizer", teacher, "--shape", "3m", "--width", "48", "--out", "s" };
+    char *less[] = { "--from", "s",     "--data", "text.jsonl", "--width", "40",
+                     "--out",  "small", "--threads", "2" };
+    rt_needs p = { 0 };
+    FILE *f = fopen("text.jsonl", "w");
+    for (int i = 0; i < 20; i++)
+        fprintf(f, "{\"text\": \"What is %d + 7? %d\"}\n", i, i + 7);
+    fclose(f);
+    run_init(start, RT_COUNT(start), NULL);
+    run_init(less, RT_COUNT(less), &p);
+    if (COUNTED)
+        ck_assert_int_eq(placed, rt_needs_sum(&p, RT_NEEDS_MEMORY) +
+                                     row_of(&p, "two tensors, while reading") / 2);
+    rt_needs_free(&p);
+}
+END_TEST
+
 /* ---- waits: the commands' own passes, seen by wrapping what runs them --------------------------
  */
 
@@ -424,6 +466,7 @@ int main(void)
 {
     const suite_test tests[] = { { plan_is_what_is_allocated, 6 },
                                  { generation_allocates_its_plan, 4 },
+                                 { pruning_places_its_plan, 1 },
                                  { command_places_its_plan, 2 },
                                  { scored_pass_waits_once, 2 } };
     return suite_run("memory", NULL, tests, RT_COUNT(tests));
