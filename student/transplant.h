@@ -1,9 +1,9 @@
-/* transplant.h: a trained model in the vocabulary of another: every weight stays as it is but the rows of
-   the embedding and of the head, which are put together from the old ones. A token of the same bytes or role keeps
-   its row; a new one gets the mean of the rows of the old tokens that spell it; a control token without a
-   counterpart, and padding, the mean of all rows. Tokens of the old vocabulary that the new one lacks are gone.
-   So it goes on from what it knows and has to learn to speak: train it. What it costs before that,
-   `retort eval` says in bits per byte.
+/* transplant.h: a trained model in the vocabulary of another: every weight stays as it is but the rows
+   of the embedding and of the head, which are put together from the old ones. A token of the same
+   bytes or role keeps its row; a new one gets the mean of the rows of the old tokens that spell it; a
+   control token without a counterpart, and padding, the mean of all rows. Tokens of the old vocabulary
+   that the new one lacks are gone. So it goes on from what it knows and has to learn to speak: train
+   it. What it costs before that, `retort eval` says in bits per byte.
    Refuses: files of the output (init.c), models whose fused experts are not written. */
 #ifndef RT_TRANSPLANT_H
 #define RT_TRANSPLANT_H

@@ -57,6 +57,15 @@ train text --config "$config" --tokenizer other --teacher-tokenizer "$teacher" -
 "$retort" -q eval --model clean --archive t.traces --teacher-tokenizer "$teacher" --json >eval.json || fail "eval"
 grep -q '"bits_per_byte"' eval.json && grep -q '"kl_archive"' eval.json || fail "eval says nothing: $(cat eval.json)"
 
+# --- bits per byte are of the text that is learned, whatever its tokens: 9 bytes here
+echo '{"prompt": "2+3", "response": "\\boxed{5}"}' >nine.jsonl
+for model in clean "$teacher"; do
+    "$retort" -q eval --model "$model" --archive nine.jsonl --json >nine.json || fail "eval $model"
+    tr -d '"{}' <nine.json | tr ',' '\n' | awk -F: '{ v[$1] = $2 }
+        END { want = v["cross_entropy"] * v["tokens"] / (9 * log(2)); d = v["bits_per_byte"] - want
+              exit !(v["tokens"] > 1 && d < 1e-9 && d > -1e-9) }' || fail "bits per byte: $(cat nine.json)"
+done
+
 # --- the same vocabulary through the map is the same vocabulary
 "$retort" -q eval --model "$teacher" --archive t.traces --teacher-tokenizer "$teacher" --json >mapped.json &&
     "$retort" -q eval --model "$teacher" --archive t.traces --json >plain.json

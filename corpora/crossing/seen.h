@@ -1,7 +1,7 @@
-/* seen.h: which token of the student's a text of the teacher's tokens turned out to begin with, counted over
-   the documents that were read: "1" of a teacher that writes digit by digit is mostly the beginning of "12" or
-   "137" to a student that writes numbers in threes. An estimate of what follows a way not taken.
-   Refuses: to know tokenizers. */
+/* seen.h: which token of the student's a text of the teacher's tokens turned out to begin with, counted
+   over the documents that were read: "1" of a teacher that writes digit by digit is mostly the
+   beginning of "12" or "137" to a student that writes numbers in threes. An estimate of what follows
+   a way not taken. Refuses: to know tokenizers. */
 #ifndef RT_SEEN_H
 #define RT_SEEN_H
 

@@ -61,6 +61,8 @@ static double plogp(double p) { return p > 0 ? p * log(p) : 0; }
 
 static void add_way(rt_soft_mapper *m, int32_t id, double mass, int32_t hits)
 {
+    if (mass <= 0 && !hits) /* along a path of no probability */
+        return;
     rt_grow(&m->way, &m->cap_ways, m->n_ways + 1, sizeof *m->way, "soft targets");
     m->way[m->n_ways++] = (rt_way){ id, hits, mass };
 }
