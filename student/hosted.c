@@ -46,8 +46,6 @@ static void plan_here(void *ctx, rt_arena *a)
 {
     rt_hosted *h = ctx;
     int64_t width = h->m->cfg.width;
-    if (h->m->cfg.tied)
-        return;
     h->token = rt_arena_take(a, "rows of the embedding", h->rows * (int64_t)sizeof *h->token);
     h->gathered = rt_arena_take(a, "rows of the embedding",
                                 h->rows * rt_dtype_bytes(rt_dev_get(h->m->d).act, width));
@@ -143,7 +141,8 @@ void rt_hosted_plan(rt_hosted *h, rt_arenas *l, rt_model *m, int64_t rows,
                            .enter = enter,
                            .leave = leave };
     rt_arenas_add(l, &h->there, "weights", RT_ON_DEVICE, plan_there, h);
-    rt_arenas_add(l, &h->here, "weights", RT_ON_HOST, plan_here, h);
+    if (!m->cfg.tied)
+        rt_arenas_add(l, &h->here, "weights", RT_ON_HOST, plan_here, h);
 }
 
 void rt_hosted_free(rt_hosted *h)

@@ -12,9 +12,7 @@
 #include "core/base/rng.h"
 #include "core/network/generate.h"
 #include "core/network/weights.h"
-#include "distill/optimizer.h"
-#include "distill/step.h"
-#include "student/checkpoint.h"
+#include "distill/trainer.h"
 #include "student/measure.h"
 #include "teacher/scorer.h"
 #include "tests/suite.h"
@@ -170,6 +168,17 @@ static void run_step(bench *b, int64_t step)
                      (long long)(rt_dev_get(b->dev).waits - waits));
 }
 
+static void make_documents(bench *b)
+{
+    b->span = (rt_trace_span){ 3, LENGTH };
+    for (int i = 0; i < DOCS; i++) {
+        for (int t = 0; t < LENGTH; t++)
+            b->token[i][t] = (int32_t)rt_rng_below(5, RT_RNG_DATA, (uint64_t)(i * LENGTH + t),
+                                                   VOCAB);
+        b->doc[i] = (rt_document){ .token = b->token[i], .n = LENGTH, .span = &b->span, .n_spans = 1 };
+    }
+}
+
 START_TEST(plan_is_what_is_allocated)
 {
     static const char *const families[] = { "llama", "qwen3_moe", "deepseek_v3" };
@@ -186,13 +195,7 @@ START_TEST(plan_is_what_is_allocated)
     if (COUNTED) /* the rope table is made on the host first */
         ck_assert_int_eq(bytes, want + rt_tensor_bytes(&b.model.rope));
     ck_assert_int_eq(rt_params_init(&b.model.w.params, b.dev, &cfg, 1, &err), 0);
-    b.span = (rt_trace_span){ 3, LENGTH };
-    for (int i = 0; i < DOCS; i++) {
-        for (int t = 0; t < LENGTH; t++)
-            b.token[i][t] = (int32_t)rt_rng_below(5, RT_RNG_DATA, (uint64_t)(i * LENGTH + t),
-                                                  VOCAB);
-        b.doc[i] = (rt_document){ .token = b.token[i], .n = LENGTH, .span = &b.span, .n_spans = 1 };
-    }
+    make_documents(&b);
     run_step(&b, 1); /* what is made once is made here */
     calls = 0;
     counting = true;
@@ -209,6 +212,99 @@ START_TEST(plan_is_what_is_allocated)
     ck_assert_int_eq(size, rt_checkpoint_bytes(&state));
     rt_step_free(&b.step);
     rt_optimizer_free(&b.optimizer, b.dev);
+    rt_model_free(b.dev, &b.model);
+    rt_dev_close(b.dev);
+}
+END_TEST
+
+/* ---- memory modes: the same of a trainer, wherever what it learns lies ---------------------------- */
+
+static const struct mode_case {
+    rt_memory_mode mode;
+    bool lean, muon, tied;
+    double mean, clip;
+    int64_t waits; /* a step: one, another for what the host keeps, one for the rows of an embedding,
+                      and fused looks at the loss before weights move and at the norm before it clips */
+} MODES[] = {
+    { RT_MODE_RESIDENT, false, true, true, 0.9, 1, 1 },
+    { RT_MODE_RESIDENT, true, false, false, 0, 1, 1 },
+    { RT_MODE_STREAM, true, false, false, 0, 1, 3 },
+    { RT_MODE_STREAM, true, true, true, 0.9, 1, 2 },
+    { RT_MODE_STREAM, false, false, true, 0, 1, 2 },
+    { RT_MODE_FUSED, true, false, false, 0, 0, 3 },
+    { RT_MODE_FUSED, true, true, true, 0, 1, 4 },
+};
+
+static int all_documents(void *ctx, rt_position *at, const rt_document **docs, int64_t *n, rt_err *e)
+{
+    (void)at, (void)e;
+    *docs = ((bench *)ctx)->doc;
+    *n = DOCS;
+    return 0;
+}
+
+static void train_steps(rt_trainer *t, bench *b, int64_t waits, int n)
+{
+    const rt_feed feed = { b, all_documents };
+    rt_stepped out;
+    for (int i = 0; i < n; i++) {
+        int64_t before = rt_dev_get(b->dev).waits;
+        if (rt_trainer_step(t, &feed, &out, &err) || rt_dev_get(b->dev).waits != before + waits)
+            ck_abort_msg("%s; %lld waits a step", err.text,
+                         (long long)(rt_dev_get(b->dev).waits - before));
+    }
+}
+
+START_TEST(modes_are_what_is_planned)
+{
+    const struct mode_case *c = &MODES[_i];
+    static bench b;
+    static rt_trainer t;
+    rt_config cfg = config("llama");
+    cfg.width = 32, cfg.ffn_width = 48, cfg.tied = c->tied;
+    memset(&b, 0, sizeof b);
+    memset(&t, 0, sizeof t);
+    OK(rt_dev_open(&b.dev, NULL, 2, &err));
+    rt_placing how = rt_memory_placing(c->mode, c->lean);
+    rt_model_plan_learned(&b.model, b.dev, &cfg, &how, LENGTH);
+    rt_trainer_settings set = { .shape = { .rows = DOCS * LENGTH,
+                                           .documents = 8,
+                                           .head_rows = 17,
+                                           .temperature = 1 },
+                                .loss = { .last = { .ce = 1, .temperature = 1 } },
+                                .vocab = VOCAB,
+                                .longest = LENGTH,
+                                .recompute = true,
+                                .batch_tokens = DOCS * LENGTH,
+                                .steps = 10,
+                                .schedule = "constant",
+                                .learning_rate = 1e-3,
+                                .clip = c->clip,
+                                .mode = c->mode,
+                                .optimizer = PLAIN };
+    set.optimizer.coded = c->lean, set.optimizer.muon = c->muon, set.optimizer.mean = c->mean;
+    rt_trainer_plan(&t, b.dev, &b.model, &set);
+    int64_t want = rt_dev_workspace(b.dev) + rt_dev_stage(b.dev) + rt_arenas_bytes(&b.model.arenas) +
+                   rt_arenas_bytes(&t.step.arenas) + rt_arenas_bytes(&t.optimizer.arenas);
+    calls = bytes = 0;
+    counting = true;
+    int bad = rt_model_place(&b.model, &err);
+    counting = false;
+    bad = bad || rt_params_init(&b.model.w.params, b.dev, &cfg, 1, &err);
+    counting = true;
+    bad = bad || rt_trainer_place(&t, &err) || rt_dev_ready(b.dev, &err);
+    counting = false;
+    ck_assert_msg(!bad, "%s", err.text);
+    if (COUNTED) /* the rope table is made on the host first */
+        ck_assert_int_eq(bytes, want + rt_tensor_bytes(&b.model.rope));
+    make_documents(&b);
+    train_steps(&t, &b, c->waits, 1); /* what is made once is made here */
+    calls = 0;
+    counting = true;
+    train_steps(&t, &b, c->waits, 3);
+    counting = false;
+    ck_assert_int_eq(calls, 0);
+    rt_trainer_free(&t);
     rt_model_free(b.dev, &b.model);
     rt_dev_close(b.dev);
 }
@@ -465,6 +561,7 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = { { plan_is_what_is_allocated, 6 },
+                                 { modes_are_what_is_planned, RT_COUNT(MODES) },
                                  { generation_allocates_its_plan, 4 },
                                  { pruning_places_its_plan, 1 },
                                  { command_places_its_plan, 2 },
