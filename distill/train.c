@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/base/identity.h"
 #include "core/base/log.h"
@@ -23,36 +22,11 @@
 #include "corpora/integrity.h"
 #include "corpora/record.h"
 #include "distill/entropy.h"
-#include "distill/exam.h"
-#include "distill/learning.h"
-#include "distill/metrics.h"
-#include "distill/objective.h"
-#include "distill/rollouts.h"
 #include "distill/schedule.h"
-#include "distill/trainer.h"
+#include "distill/training.h"
 #include "student/card.h"
-#include "student/measure.h"
 
-typedef struct train_options {
-    char *model, *config, *tokenizer, *out, *loss, *loss_first, *loss_change, *schedule, *recompute;
-    char *dtype, *verdicts, *turns, *unmatched, *mix;
-    rt_adapter_spec lora;
-    rt_rollout_options rollout;
-    rt_learn_options learn;
-    rt_exam_options exam;
-    rt_strlist data, eval_data, set, teachers;
-    int64_t steps, batch_tokens, pass_tokens, head_rows, max_length, limit, warmup;
-    rt_dev_choice device;
-    uint64_t seed;
-    int64_t save_every, eval_every, eval_limit;
-    double learning_rate, min_rate, hard_weight, temperature, jsd_beta, skew_alpha;
-    double cooldown, clip, balance_rate;
-    rt_part_weights parts;
-    double entropy_share, entropy_rest;
-    bool plan, overwrite, mix_teachers;
-} train_options;
-
-#define O train_options
+#define O rt_train_options
 static const rt_option options[] = {
     OPT_STR(O, model, "model", NULL, "DIR|GGUF", "start from this model (its tokenizer too)",
             RT_OPT_INPUT),
@@ -152,425 +126,9 @@ static const rt_option options[] = {
 
 extern const rt_command rt_command_train;
 
-/* What planning needs of a corpus, whether it can be opened or an earlier stage will write it. */
-typedef struct corpus_facts {
-    rt_soft_config soft;
-    int64_t longest, tokens; /* of one that is not written yet at most */
-} corpus_facts;
-
-typedef struct training {
-    const train_options *o;
-    rt_learning learning;
-    rt_dev *dev;
-    rt_chat chat;
-    rt_model model;
-    rt_corpus *corpus, *held_out;
-    corpus_facts facts, held_out_facts;
-    rt_rollouts rollouts; /* with --teacher: the corpus is that of its round */
-    bool round_begun;     /* by the running step */
-    rt_trainer trainer;
-    rt_measure measure;
-    rt_exam exam;
-    char identity[20]; /* trainer.at.recipe as text */
-    int lock;
-    rt_metrics metrics;
-    rt_document *docs; /* (n_docs) of the running step */
-    int64_t n_docs, cap_docs;
-    bool passed_over; /* it was said that there are documents with nothing to learn */
-} training;
-
-/* ---- opening ------------------------------------------------------------------------------------
- */
-
-/* NULL: every token of a turn counts alike. */
-static const rt_part_weights *parts_of(const train_options *o)
-{
-    return o->parts.reasoning == 1 && o->parts.answer == 1 ? NULL : &o->parts;
-}
-
-static int open_corpus(training *t, rt_corpus **c, corpus_facts *facts, const rt_strlist *paths,
-                       bool soft, int64_t limit, const rt_mixture *mixture, const rt_needs *plan,
-                       rt_err *err)
-{
-    int64_t longest = rt_config_longest(&t->model.cfg, t->o->max_length);
-    for (int i = 0; i < paths->n; i++) {
-        const rt_needs_output *later = rt_needs_find(plan, paths->item[i]);
-        if (later) {
-            int64_t n = limit ? rt_min(limit, later->samples) : later->samples;
-            longest = rt_min(later->longest, longest);
-            bool mapped = t->o->teachers.n > 0; /* or in the student's own tokens, and then less */
-            *facts = (corpus_facts){ mapped ? rt_soft_mapped(&later->soft) : later->soft, longest,
-                                     n * longest };
-            return 0;
-        }
-    }
-    rt_corpus_options o = { .chat = &t->chat,
-                            .parts = c == &t->held_out ? NULL : parts_of(t->o),
-                            .max_length = longest,
-                            .need_soft = soft,
-                            .mix_teachers = t->o->mix_teachers,
-                            .limit = limit,
-                            .teachers = t->o->teachers,
-                            .unmatched = rt_unmatched_named(t->o->unmatched),
-                            .labels = mixture != NULL,
-                            .mixture = mixture,
-                            .last_turn = strcmp(t->o->turns, "last") == 0 };
-    if (rt_verdict_mask(&o.verdicts, "--verdicts", t->o->verdicts, err))
-        return -1;
-    if (rt_corpus_open(c, (const char *const *)paths->item, paths->n, &o, err))
-        return -1;
-    *facts = (corpus_facts){ rt_corpus_soft(*c), rt_corpus_longest(*c), rt_corpus_tokens(*c) };
-    return 0;
-}
-
-/* Where documents come from: one of two, and no flag of the other. */
-static int check_source(const train_options *o, rt_err *err)
-{
-    const rt_rollout_options *r = &o->rollout;
-    if (!r->teacher && r->prompts.n)
-        return rt_usage(err, "--prompts needs --teacher DIR|GGUF: who judges the student's answers");
-    if (!r->teacher)
-        return o->data.n ? 0
-                         : rt_usage(err, "missing --data PATH, or --teacher and --prompts: what "
-                                         "is learned from");
-    if (o->data.n)
-        return rt_usage(err, "give --data, or --teacher and --prompts, not both");
-    if (!o->model)
-        return rt_usage(err, "--teacher needs --model DIR|GGUF: a student that can answer");
-    if (o->limit || strcmp(o->verdicts, "auto") || strcmp(o->turns, "all"))
-        return rt_usage(err, "--limit, --verdicts and --turns choose among --data: not with "
-                             "--teacher, whose student learns from all it answers");
-    return 0;
-}
-
-/* The student's own answers instead of a corpus. */
-static int open_rollouts(training *t, const rt_needs *plan, rt_err *err)
-{
-    const train_options *o = t->o;
-    rt_rollouts_of of = { .o = &o->rollout,
-                          .out = o->out,
-                          .base = o->model,
-                          .seed = o->seed,
-                          .d = t->dev,
-                          .student = &t->model,
-                          .chat = &t->chat,
-                          .steps = o->steps,
-                          .max_length = o->max_length,
-                          .pass_tokens = o->pass_tokens,
-                          .head_rows = o->head_rows,
-                          .temperature = o->temperature,
-                          .parts = parts_of(o) };
-    if (rt_rollouts_open(&t->rollouts, &of, plan, err))
-        return -1;
-    t->facts = (corpus_facts){ t->rollouts.manifest.capture, t->rollouts.longest,
-                               o->rollout.rollouts * t->rollouts.longest };
-    return 0;
-}
-
-static void plan_model(training *t, const rt_config *cfg)
-{
-    rt_placing how = rt_memory_placing(t->learning.mode, t->learning.bf16);
-    rt_model_plan_learned(&t->model, t->dev, cfg, &how, t->o->max_length);
-}
-
-/* The student: a trained model to go on from, or a config.json whose vocabulary is the tokenizer's.
- */
-static int open_model(training *t, const rt_needs *plan, rt_err *err)
-{
-    const train_options *o = t->o;
-    if (!o->model == !o->config)
-        return rt_usage(
-            err, "give either --model DIR|GGUF or --config FILE (with --tokenizer DIR|GGUF)");
-    if (o->config && !o->tokenizer)
-        return rt_usage(err,
-                        "--config needs --tokenizer DIR|GGUF: whose tokens the student speaks");
-    const char *speaks = o->tokenizer ? o->tokenizer : o->model;
-    const rt_needs_output *voice = rt_needs_find(plan, speaks);
-    const rt_needs_output *base = rt_needs_find(plan, o->model);
-    if (!o->lora.rank && (o->lora.rank_stabilized || strcmp(o->lora.targets, "all")))
-        return rt_usage(err, "--lora-targets and --lora-stabilized say how adapters are: give "
-                             "--lora-rank too");
-    if (o->lora.rank && !o->model)
-        return rt_usage(err, "--lora-rank adapts a trained model: give --model DIR|GGUF, not --config");
-    if (rt_chat_open(&t->chat, voice ? voice->tokenizer : speaks, err) ||
-        rt_chat_set(&t->chat, &o->set, err))
-        return -1;
-    int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
-    if (base && o->lora.rank)
-        return rt_fail(err, "%s: is not there yet: adapters are planned beside a model that is",
-                       o->model);
-    if (o->lora.rank) {
-        if (rt_model_plan_adapted(&t->model, t->dev, o->model, &o->lora, o->max_length, err))
-            return -1;
-    } else if (base) {
-        plan_model(t, &base->cfg);
-    } else if (o->model) {
-        rt_config cfg;
-        if (rt_model_config(&cfg, o->model, err))
-            return -1;
-        plan_model(t, &cfg);
-    } else {
-        cJSON *json = NULL;
-        rt_config cfg;
-        if (rt_json_load(&json, o->config, err))
-            return -1;
-        if (!rt_json_find(json, "vocab_size"))
-            rt_json_put_i64(json, "vocab_size", vocab);
-        int bad = rt_config_parse(&cfg, json, o->config, err);
-        cJSON_Delete(json);
-        if (bad)
-            return -1;
-        rt_chat_config(&t->chat, &cfg);
-        plan_model(t, &cfg);
-    }
-    const rt_family *family = t->model.cfg.family;
-    if (family->names && family->names->interleaved && !o->lora.rank)
-        return rt_fail(err,
-                       "%s: a %s model can teach, not learn: its fused experts are not written; "
-                       "choose a student of another family",
-                       o->model ? o->model : o->config, family->model_type);
-    if (t->model.cfg.vocab < vocab)
-        return rt_fail(
-            err, "%s: the tokenizer has %lld tokens, the model %lld: they do not belong together",
-            speaks, (long long)vocab, (long long)t->model.cfg.vocab);
-    return 0;
-}
-
-static int place_model(training *t, rt_err *err)
-{
-    if (t->o->model)
-        return rt_model_read(&t->model, t->dev, t->o->model, err) ||
-                       (t->model.w.adapters &&
-                        rt_adapters_init(t->model.w.adapters, t->dev, t->o->seed, err))
-                   ? -1
-                   : 0;
-    if (rt_model_place(&t->model, err))
-        return -1;
-    return rt_params_init(&t->model.w.params, t->dev, &t->model.cfg, t->o->seed, err);
-}
-
-/* Rows of passes that are not a step's. */
-static int64_t passes_of_others(const training *t)
-{
-    int64_t rows = t->held_out_facts.longest;
-    if (t->o->exam.problems.n)
-        rows = rt_max(rows, rt_exam_rows(&t->exam, &t->o->exam));
-    return t->o->rollout.teacher ? rt_max(rows, rt_rollouts_rows(&t->rollouts)) : rows;
-}
-
-static int plan_steps(training *t, const rt_loss_plan *loss, rt_err *err)
-{
-    const train_options *o = t->o;
-    int64_t vocab = rt_tokenizer_vocab(t->chat.tokenizer);
-    rt_batch_shape shape = { .documents = rt_min(o->pass_tokens / 2, 4096),
-                             .head_rows = o->head_rows,
-                             .soft = t->facts.soft,
-                             .temperature = o->temperature };
-    shape.rows = rt_max(o->pass_tokens, t->facts.longest);
-    if (t->model.w.adapters) {
-        const rt_config *c = &t->model.cfg;
-        int64_t rows = rt_max(shape.rows, passes_of_others(t));
-        rt_adapters_plan(t->model.w.adapters, &t->model.arenas, t->dev,
-                         rows * (c->family->routed ? c->active : 1));
-    }
-    if (!rt_loss_plan_soft(loss))
-        shape.soft.head_max = 0;
-    rt_trainer_settings set = { .shape = shape,
-                                .loss = *loss,
-                                .vocab = vocab,
-                                .longest = t->facts.longest,
-                                .recompute = strcmp(o->recompute, "block") == 0,
-                                .batch_tokens = o->batch_tokens,
-                                .steps = o->steps,
-                                .warmup = o->warmup,
-                                .schedule = o->schedule,
-                                .learning_rate = o->learning_rate,
-                                .min_rate = o->min_rate,
-                                .clip = o->clip,
-                                .balance_rate = o->balance_rate,
-                                .cooldown = o->cooldown,
-                                .longest_pass = passes_of_others(t),
-                                .mode = t->learning.mode,
-                                .optimizer = rt_learning_spec(&o->learn, &t->learning, o->seed) };
-    rt_learn_case with = { &t->model, o->clip, set.recompute, o->batch_tokens, shape.rows };
-    if (rt_learning_check(&o->learn, &t->learning, &with, err))
-        return -1;
-    rt_trainer_plan(&t->trainer, t->dev, &t->model, &set);
-    if (o->rollout.teacher && rt_rollouts_plan(&t->rollouts, err))
-        return -1;
-    if (o->exam.problems.n &&
-        rt_exam_plan(&t->exam, &o->exam, t->dev, &t->model,
-                     rt_config_longest(&t->model.cfg, o->max_length), err))
-        return -1;
-    if (!o->eval_data.n)
-        return 0;
-    shape.soft = t->held_out_facts.soft;
-    shape.temperature = 1;
-    rt_measure_plan(&t->measure, t->dev, &t->model, NULL, vocab, &shape,
-                    t->held_out_facts.longest);
-    return 0;
-}
-
-/* A config.json alone, or what `retort init` made of one. */
-static bool starts_random(const char *model)
-{
-    rt_listing listing = { .json = NULL };
-    rt_err ignored;
-    if (!model)
-        return true;
-    bool known = rt_path_is_dir(model) && rt_listing_read(&listing, model, &ignored) == 0;
-    const char *command = known ? cJSON_GetStringValue(rt_json_find(listing.json, "command")) : NULL;
-    bool random = command && strcmp(command, "init") == 0;
-    cJSON_Delete(listing.json);
-    return random;
-}
-
-static int open_planned(training *t, const rt_needs *plan, rt_err *err)
-{
-    const train_options *o = t->o;
-    if (o->parts.reasoning == 0 && o->parts.answer == 0)
-        return rt_usage(err, "--reasoning-weight 0 and --answer-weight 0: nothing is left to learn");
-    if (o->entropy_rest > 0 && o->entropy_share == 1)
-        return rt_usage(err, "--entropy-rest says what counts outside --entropy-share: give it too");
-    const rt_objective objective = { o->loss,        o->loss_first, o->loss_change, o->hard_weight,
-                                     o->temperature, o->jsd_beta,   o->skew_alpha,
-                                     starts_random(o->model) };
-    rt_loss_plan loss;
-    rt_mixture mixture;
-    if (o->teachers.n && o->temperature != 1)
-        return rt_usage(err, "--temperature %g: targets that --teacher-tokenizer maps have "
-                             "temperature 1 alone", o->temperature);
-    if (o->mix && rt_mixture_parse(&mixture, "--mix", o->mix, o->data.n, err))
-        return -1;
-    if (check_source(o, err) || rt_objective_read(&loss, &objective, err))
-        return -1;
-    bool soft = rt_loss_plan_soft(&loss), chosen = o->entropy_share < 1;
-    if (o->rollout.teacher && !soft)
-        return rt_usage(err, "--loss %s would learn the student's own tokens: with --teacher take "
-                             "another (reverse, jsd, forward)", o->loss);
-    if (rt_dev_choose(&t->dev, &o->device, plan != NULL, err) || open_model(t, plan, err) ||
-        (parts_of(o) && rt_part_weights_check(&t->chat, err)))
-        return -1;
-    if (o->rollout.teacher ? open_rollouts(t, plan, err)
-                           : open_corpus(t, &t->corpus, &t->facts, &o->data, soft || chosen,
-                                         o->limit, o->mix ? &mixture : NULL, plan, err))
-        return chosen && !soft ? rt_wrap(err, "--entropy-share chooses by the teacher's entropy")
-                               : -1;
-    if (rt_exam_check(&o->exam, err) ||
-        (o->exam.problems.n &&
-         rt_exam_read(&t->exam, &o->exam, &t->chat, o->eval_limit, o->seed, err)))
-        return -1;
-    if (o->eval_data.n && open_corpus(t, &t->held_out, &t->held_out_facts, &o->eval_data, false,
-                                      o->eval_limit, NULL, plan, err))
-        return -1;
-    if (rt_loss_plan_fit(&loss, &t->facts.soft, err))
-        return -1;
-    return plan_steps(t, &loss, err);
-}
-
-static void close_trainer(training *t);
-
-/* Memory of the run by name: what is placed before its first step, and nothing after. */
-static void count_memory(const training *t, rt_needs *p)
-{
-    rt_needs_arenas(p, t->dev, &t->model.arenas);
-    rt_trainer_needs(&t->trainer, p);
-    if (t->o->rollout.teacher)
-        rt_rollouts_needs(&t->rollouts, p);
-    rt_needs_arenas(p, t->dev, &t->measure.arenas);
-    if (t->o->exam.problems.n)
-        rt_exam_needs(&t->exam, rt_ceil_div(t->o->steps, t->o->eval_every), p);
-    rt_needs_workspace(p, t->dev);
-}
-
-/* And whether there is so much; else text says what lacks. */
-static bool fits(const training *t, char *text, size_t size)
-{
-    char need[32], room[32];
-    rt_needs p = { 0 };
-    count_memory(t, &p);
-    int64_t device = rt_needs_sum(&p, RT_NEEDS_DEVICE), host = rt_needs_host(&p), free_host;
-    int64_t most = t->o->learn.memory;
-    bool own = rt_dev_get(t->dev).memory > 0;
-    free_host = most ? most : own ? INT64_MAX : rt_dev_get(t->dev).free;
-    host += own ? 0 : device;
-    text[0] = 0;
-    if (own && device > p.room)
-        snprintf(text, size, "%s of the device's memory, of %s", rt_fmt_bytes(need, sizeof need, device),
-                 rt_fmt_bytes(room, sizeof room, p.room));
-    else if (host > free_host)
-        snprintf(text, size, "%s of the host's memory, of %s", rt_fmt_bytes(need, sizeof need, host),
-                 rt_fmt_bytes(room, sizeof room, free_host));
-    rt_needs_free(&p);
-    return text[0] == 0;
-}
-
-/* With other settings; 1 when they fit. */
-static int try_settings(training *t, const train_options *o, rt_memory_mode mode,
-                        const rt_needs *plan, char *text, size_t size, rt_err *err)
-{
-    *t = (training){ .o = o, .lock = -1, .learning = rt_learning_of(&o->learn, mode) };
-    if (open_planned(t, plan, err))
-        return -1;
-    return fits(t, text, size);
-}
-
-/* The nearest settings that fit, for people: fewer rows a pass and less kept of it, then the mode. */
-static void suggest(const train_options *o, char *text, size_t size)
-{
-    rt_err ignored;
-    char what[128], block[] = "block", *any = "auto";
-    training t;
-    train_options other = *o;
-    other.recompute = block;
-    other.learn.mode = o->lora.rank ? o->learn.mode : any;
-    rt_memory_mode mode[3];
-    int n = rt_learning_modes(mode, &other.learn);
-    for (int halves = 0; halves < 4; halves++, other.pass_tokens = rt_max(other.pass_tokens / 2, 2))
-        for (int k = 0; k < n; k++) {
-            int found = try_settings(&t, &other, mode[k], NULL, what, sizeof what, &ignored);
-            close_trainer(&t);
-            if (found != 1)
-                continue;
-            snprintf(text, size, "; these fit: --memory-mode %s --recompute block --pass-tokens %lld",
-                     rt_memory_mode_name(mode[k]), (long long)other.pass_tokens);
-            return;
-        }
-    snprintf(text, size, "; nor do a shorter pass and --recompute block: take a smaller student, "
-                         "shorter documents (--max-length) or adapters (--lora-rank)");
-}
-
-/* The first memory mode that fits; of a plan (nothing is refused there) the first that can be. */
-static int open_trainer(training *t, const rt_needs *plan, rt_err *err)
-{
-    const train_options *o = t->o;
-    char text[128], all[512] = "", hint[256];
-    rt_memory_mode mode[3];
-    int n = rt_learning_modes(mode, &o->learn), used = 0;
-    for (int k = 0; k < n; k++) {
-        rt_err why;
-        int found = try_settings(t, o, mode[k], plan, text, sizeof text, k ? &why : err);
-        if (found < 0 && k == 0)
-            return -1;
-        if (found == 1 && k > 0)
-            rt_info("memory mode: %s", rt_memory_mode_name(mode[k]));
-        if (found == 1)
-            return 0;
-        if (found == 0)
-            used += snprintf(all + used, sizeof all - (size_t)used, "%s%s needs %s", used ? "; " : "",
-                             rt_memory_mode_name(mode[k]), text);
-        close_trainer(t);
-    }
-    if (plan)
-        return try_settings(t, o, mode[0], plan, text, sizeof text, err) < 0 ? -1 : 0;
-    suggest(o, hint, sizeof hint);
-    *t = (training){ .o = o, .lock = -1 };
-    return rt_fail(err, "not enough memory: %s%s", all, hint);
-}
-
 /* What a resume must find unchanged: every option that changes the result (the table says which),
    and the content of what the others name. */
-static int put_source(training *t, cJSON *json, rt_err *err)
+static int put_source(rt_training *t, cJSON *json, rt_err *err)
 {
     if (t->o->rollout.teacher)
         return rt_rollouts_identity(&t->rollouts, json, err);
@@ -578,9 +136,9 @@ static int put_source(training *t, cJSON *json, rt_err *err)
     return 0;
 }
 
-static int hash_recipe(training *t, rt_err *err)
+static int hash_recipe(rt_training *t, rt_err *err)
 {
-    const train_options *o = t->o;
+    const rt_train_options *o = t->o;
     const char *from = o->model ? o->model : o->config;
     rt_identity id;
     rt_hash tokenizer = rt_tokenizer_fingerprint(t->chat.tokenizer);
@@ -599,50 +157,17 @@ static int hash_recipe(training *t, rt_err *err)
     return bad;
 }
 
-static int place_trainer(training *t, rt_err *err)
-{
-    if (place_model(t, err) || rt_trainer_place(&t->trainer, err) ||
-        (t->held_out && rt_measure_place(&t->measure, err)) ||
-        (t->o->rollout.teacher && rt_rollouts_place(&t->rollouts, err)) || rt_dev_ready(t->dev, err))
-        return -1;
-    int loaded = rt_trainer_load(&t->trainer, t->o->out, err);
-    if (loaded > 0)
-        rt_info("resuming after step %lld", (long long)t->trainer.at.step);
-    return loaded < 0 ? -1 : 0;
-}
-
-static void close_trainer(training *t)
-{
-    if (!t->dev)
-        return;
-    for (int64_t i = 0; i < t->cap_docs; i++)
-        rt_document_free(&t->docs[i]);
-    free(t->docs);
-    rt_metrics_close(&t->metrics);
-    if (t->lock >= 0)
-        close(t->lock);
-    rt_trainer_free(&t->trainer);
-    rt_measure_free(&t->measure);
-    rt_exam_close(&t->exam);
-    rt_rollouts_close(&t->rollouts);
-    rt_corpus_close(t->corpus);
-    rt_corpus_close(t->held_out);
-    rt_model_free(t->dev, &t->model);
-    rt_chat_close(&t->chat);
-    rt_dev_close(t->dev);
-}
-
 /* ---- the loop's parts ---------------------------------------------------------------------------
  */
 
-static rt_document *next_slot(training *t)
+static rt_document *next_slot(rt_training *t)
 {
     rt_grow(&t->docs, &t->cap_docs, t->n_docs + 1, sizeof *t->docs, "documents of a step");
     return &t->docs[t->n_docs++];
 }
 
 /* A document in which nothing is to be learned is passed over; so are never all of them (count). */
-static int pass_over(training *t, const rt_document *doc, bool was_last, int64_t count, rt_err *err)
+static int pass_over(rt_training *t, const rt_document *doc, bool was_last, int64_t count, rt_err *err)
 {
     if (was_last)
         return rt_fail(err, "nothing to learn: no token counts in any of the %lld documents (see "
@@ -656,7 +181,7 @@ static int pass_over(training *t, const rt_document *doc, bool was_last, int64_t
 }
 
 /* Documents of the next step from c: in shuffled order until batch_tokens are reached; or all. */
-static int gather(training *t, const rt_corpus *c, bool all, rt_position *at,
+static int gather(rt_training *t, const rt_corpus *c, bool all, rt_position *at,
                   const rt_document **docs, int64_t *n, rt_err *err)
 {
     int64_t count = rt_corpus_count(c), most = all ? count : rt_corpus_round(c), tokens = 0, empty = 0;
@@ -685,7 +210,7 @@ static int gather(training *t, const rt_corpus *c, bool all, rt_position *at,
 static int gather_documents(void *ctx, rt_position *at, const rt_document **docs, int64_t *n,
                             rt_err *err)
 {
-    training *t = ctx;
+    rt_training *t = ctx;
     return gather(t, t->corpus, false, at, docs, n, err);
 }
 
@@ -693,7 +218,7 @@ static int gather_documents(void *ctx, rt_position *at, const rt_document **docs
 static int gather_rollouts(void *ctx, rt_position *at, const rt_document **docs, int64_t *n,
                            rt_err *err)
 {
-    training *t = ctx;
+    rt_training *t = ctx;
     rt_rollouts *r = &t->rollouts;
     int64_t round, first, steps = rt_rollouts_round_at(r, at->step, &round, &first);
     t->round_begun = at->step == first;
@@ -706,7 +231,7 @@ static int gather_rollouts(void *ctx, rt_position *at, const rt_document **docs,
                : 0;
 }
 
-static void say_held_out(const training *t, const rt_totals *s, bool examined)
+static void say_held_out(const rt_training *t, const rt_totals *s, bool examined)
 {
     char kl[48] = "";
     if (examined)
@@ -732,7 +257,7 @@ static int say_checkpoint(const char *dir, rt_err *err)
 }
 
 /* examined: whether the problems were all answered: an interrupt ends them, and the step is saved. */
-static int measure(training *t, rt_measured *held_out, bool *examined, rt_err *err)
+static int measure(rt_training *t, rt_measured *held_out, bool *examined, rt_err *err)
 {
     int bad = 0;
     *examined = false;
@@ -748,9 +273,9 @@ static int measure(training *t, rt_measured *held_out, bool *examined, rt_err *e
     return bad;
 }
 
-static int train(training *t, rt_err *err)
+static int train(rt_training *t, rt_err *err)
 {
-    const train_options *o = t->o;
+    const rt_train_options *o = t->o;
     const rt_feed feed = { t, o->rollout.teacher ? gather_rollouts : gather_documents };
     const rt_position *at = &t->trainer.at;
     rt_progress progress;
@@ -800,14 +325,14 @@ static int train(training *t, rt_err *err)
 /* ---- the command --------------------------------------------------------------------------------
  */
 
-static rt_hash teacher_of(const training *t)
+static rt_hash teacher_of(const rt_training *t)
 {
     return t->o->rollout.teacher ? t->rollouts.manifest.weights_hash : rt_corpus_teacher(t->corpus);
 }
 
 /* The settings that made the model; the data by its hash, not by a path of this machine; and who
    taught it, for who teaches it next. */
-static cJSON *settings(const training *t)
+static cJSON *settings(const rt_training *t)
 {
     char data[17];
     cJSON *json = rt_options_result(&rt_command_train, t->o);
@@ -826,7 +351,7 @@ static cJSON *settings(const training *t)
 
 /* A student goes on with the teacher it began with: what it has of one is noise to the other
    (arXiv 2604.13010). */
-static void note_teacher(const training *t)
+static void note_teacher(const rt_training *t)
 {
     rt_listing l;
     rt_err none;
@@ -842,19 +367,19 @@ static void note_teacher(const training *t)
     cJSON_Delete(l.json);
 }
 
-static int save_learned(const training *t, rt_err *err)
+static int save_learned(const rt_training *t, rt_err *err)
 {
-    const train_options *o = t->o;
+    const rt_train_options *o = t->o;
     const rt_adapters *a = t->model.w.adapters;
     return a ? rt_adapter_save(o->out, t->dev, a, o->model, rt_dtype_written(o->dtype), err)
              : rt_model_save(&t->model, t->dev, o->out, rt_dtype_written(o->dtype), err);
 }
 
-static int64_t learned(const training *t) { return rt_weights_learned(&t->model.w)->total; }
+static int64_t learned(const rt_training *t) { return rt_weights_learned(&t->model.w)->total; }
 
-static int finish(training *t, rt_err *err)
+static int finish(rt_training *t, rt_err *err)
 {
-    const train_options *o = t->o;
+    const rt_train_options *o = t->o;
     rt_trainer_show_mean(&t->trainer);
     cJSON *options_json = settings(t);
     rt_card card = { .cfg = &t->model.cfg,
@@ -873,9 +398,9 @@ static int finish(training *t, rt_err *err)
 }
 
 /* The place of the output, before any work: 1 when this very run was finished there and is whole. */
-static int open_output(training *t, rt_err *err)
+static int open_output(rt_training *t, rt_err *err)
 {
-    const train_options *o = t->o;
+    const rt_train_options *o = t->o;
     rt_output_state state;
     rt_err why;
     if (hash_recipe(t, err))
@@ -906,9 +431,9 @@ static void note_twice(const rt_strlist *a, const rt_strlist *b, const char *wha
 }
 
 /* What is allowed, and seldom meant. */
-static void note_odd(const training *t)
+static void note_odd(const rt_training *t)
 {
-    const train_options *o = t->o;
+    const rt_train_options *o = t->o;
     char change[400];
     rt_loss_plan_say(&t->trainer.set.loss, change, sizeof change);
     if (*change)
@@ -923,9 +448,9 @@ static void note_odd(const training *t)
 
 static int run_train(void *values, rt_err *err)
 {
-    training t = { .o = values, .lock = -1 };
+    rt_training t;
     char parameters[32], tokens[32];
-    int bad = open_trainer(&t, NULL, err);
+    int bad = rt_training_open(&t, values, NULL, err);
     if (!bad) {
         if (t.model.w.adapters)
             rt_info("adapters of rank %lld in %d layers, beside %s parameters that stay",
@@ -947,22 +472,22 @@ static int run_train(void *values, rt_err *err)
             note_teacher(&t);
         }
         bad = done < 0 ||
-              (!done && (place_trainer(&t, err) ||
+              (!done && (rt_training_place(&t, err) ||
                          rt_metrics_open(&t.metrics, t.o->out, t.trainer.at.step, err) ||
                          train(&t, err) || finish(&t, err) ||
                          (t.o->rollout.teacher && rt_rollouts_print(&t.rollouts, err))));
     }
-    close_trainer(&t);
+    rt_training_close(&t);
     return bad ? -1 : 0;
 }
 
 static int plan_train(void *values, rt_needs *p, rt_err *err)
 {
-    training t = { .o = values, .lock = -1 };
-    const train_options *o = t.o;
-    int bad = open_trainer(&t, p, err);
+    rt_training t;
+    const rt_train_options *o = values;
+    int bad = rt_training_open(&t, values, p, err);
     if (!bad) {
-        count_memory(&t, p);
+        rt_training_needs(&t, p);
         if (o->eval_data.n)
             rt_needs_cost(p, t.dev, t.measure.cost,
                           (double)rt_ceil_div(o->steps, o->eval_every) *
@@ -985,7 +510,7 @@ static int plan_train(void *values, rt_needs *p, rt_err *err)
                                        .tokenizer = from ? from->tokenizer : speaks };
         p->units = o->steps;
     }
-    close_trainer(&t);
+    rt_training_close(&t);
     return bad ? -1 : 0;
 }
 
@@ -995,7 +520,7 @@ const rt_command rt_command_train = {
     .group = "a student",
     .options = options,
     .n_options = RT_COUNT(options),
-    .struct_bytes = sizeof(train_options),
+    .struct_bytes = sizeof(rt_train_options),
     .resumes = "checkpoint",
     .run = run_train,
     .plan = plan_train,
