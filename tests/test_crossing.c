@@ -356,6 +356,38 @@ static void brute_force(const tiny *teacher, const tiny *student, uint64_t seed,
     wanted[token] += reach;
 }
 
+/* The ways that begin with the student's tokens before the one wanted: all of them, as shares of their sum. */
+static void brute_inner(const tiny *teacher, const tiny *student, uint64_t seed, int64_t row,
+                        int64_t k, const int32_t *taken, const int *said, int n, double *wanted)
+{
+    char text[300] = "";
+    double reach = 1, p[TINY + 1], all = 0;
+    for (int64_t i = 0; i < k; i++) {
+        teach(seed, row + i, p);
+        for (int v = 0; v <= TINY; v++) {
+            char way[400];
+            int ids[200], same = 0;
+            if (v == taken[i])
+                continue;
+            snprintf(way, sizeof way, "%s%s", text, v < TINY ? teacher->token[v] : "");
+            int m = bpe(student, way, ids);
+            while (same < n && same < m && ids[same] == said[same])
+                same++;
+            if (same == n && m > n)
+                wanted[ids[n]] += reach * p[v];
+            else if (same == m && m > 0) /* says no more than that */
+                wanted[TINY + 1] += reach * p[v];
+        }
+        strcat(text, teacher->token[taken[i]]);
+        reach *= p[taken[i]];
+    }
+    wanted[said[n]] += reach;
+    for (int v = 0; v < TINY + 2; v++)
+        all += wanted[v];
+    for (int v = 0; v < TINY + 2; v++)
+        wanted[v] /= all;
+}
+
 static void check_row(const rt_soft *out, const double *wanted, int head_max)
 {
     double sum = exp((double)out->tail_logmass[0]), entropy = 0, rest = wanted[TINY + 1];
@@ -385,7 +417,7 @@ static void check_merged(const tiny *a, const tiny *b, const rt_vocab_map *m, co
                          uint64_t seed, int head_max, rt_unmatched unmatched, int64_t *merged)
 {
     int t[200], s[200], n_t = bpe(a, text, t), n_s = bpe(b, text, s);
-    int32_t taken[200];
+    int32_t taken[200], said[200];
     int64_t t_end[200], s_end[200];
     rt_soft_mapper mapper;
     rt_soft soft, out;
@@ -416,6 +448,19 @@ static void check_merged(const tiny *a, const tiny *b, const rt_vocab_map *m, co
         brute_force(a, b, seed, g.t_begin, k, taken + g.t_begin, s[g.s_begin],
                     unmatched, wanted);
         check_row(&out, wanted, head_max);
+        for (int64_t i = g.s_begin + 1; i < g.s_end && head_max > TINY; i++) {
+            memset(wanted, 0, sizeof wanted);
+            while (t_end[g.t_begin + k - 1] < s_end[i])
+                k++;
+            for (int64_t j = g.s_begin; j < i; j++)
+                said[j - g.s_begin] = s[j];
+            rt_soft_clear(&out);
+            OK(rt_soft_map_inner(&mapper, &out, &soft, g.t_begin, k, taken + g.t_begin, said,
+                                 i - g.s_begin, s[i], &err));
+            brute_inner(a, b, seed, g.t_begin, k, taken + g.t_begin, s + g.s_begin,
+                        (int)(i - g.s_begin), wanted);
+            check_row(&out, wanted, head_max);
+        }
     }
     rt_soft_free(&soft);
     rt_soft_free(&out);

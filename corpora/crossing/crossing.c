@@ -74,15 +74,22 @@ static void measure_stretch(rt_crossing *c, const int32_t *t, int64_t n_t, const
     rt_stretch_ends(&c->map.to, s, n_s, s_skip, c->s_end);
 }
 
-/* How many of the group's teacher's tokens cover its first of the student's; 0 = there is none. */
-static int64_t covering(const rt_crossing *c, const rt_align_group *g)
+/* How many of the group's teacher's tokens cover it up to the end of its token s; 0 = it has none. */
+static int64_t covering(const rt_crossing *c, const rt_align_group *g, int64_t s)
 {
     int64_t k = 0;
-    if (g->s_begin == g->s_end || g->t_begin == g->t_end)
+    if (g->t_begin == g->t_end)
         return 0;
-    while (g->t_begin + k < g->t_end - 1 && c->t_end[g->t_begin + k] < c->s_end[g->s_begin])
+    while (g->t_begin + k < g->t_end - 1 && c->t_end[g->t_begin + k] < c->s_end[s])
         k++;
     return k + 1;
+}
+
+/* The group's tokens of the student's that get a target end here. */
+static int64_t targets_end(const rt_crossing *c, const rt_align_group *g)
+{
+    bool inner = c->mapper.unmatched != RT_UNMATCHED_TAIL;
+    return inner ? g->s_end : rt_min(g->s_end, g->s_begin + 1);
 }
 
 static bool learns(const int32_t *spans, int64_t n, int64_t token)
@@ -115,14 +122,16 @@ static int count_stretch(rt_crossing *c, const rt_trace_sample *s, const rt_stre
     measure_stretch(c, s->tokens + a->t_begin, n_t, ids + a->s_begin, n_s);
     while (rt_align_next(&g, c->t_end, n_t, c->s_end, n_s)) {
         bool one = g.t_end - g.t_begin == 1 && g.s_end - g.s_begin == 1;
-        int64_t k = covering(c, &g);
         const int32_t *t = s->tokens + a->t_begin + g.t_begin;
+        int64_t k = g.s_begin < g.s_end ? covering(c, &g, g.s_begin) : 0;
         if (k && !rt_pieces_special(&c->map.from, *t) &&
             note_seen(c, t, k, ids[a->s_begin + g.s_begin], err))
             return -1;
-        if (k && a->t_begin + g.t_begin >= s->soft_first &&
-            learns(spans->id + first_span, spans->n - first_span, a->s_begin + g.s_begin))
-            *(one ? &counts->one : &counts->merged) += 1;
+        if (!k || a->t_begin + g.t_begin < s->soft_first)
+            continue;
+        for (int64_t i = g.s_begin; i < targets_end(c, &g); i++)
+            if (learns(spans->id + first_span, spans->n - first_span, a->s_begin + i))
+                *(one ? &counts->one : &counts->merged) += 1;
     }
     return 0;
 }
@@ -160,24 +169,34 @@ static void certain_until(filling *f, int64_t token)
         rt_soft_certain_row(f->out, f->ids[f->at], &f->c->mapper.config);
 }
 
+/* Token i of the stretch, which is of group g. */
+static int fill_token(filling *f, const rt_stretch *a, const rt_align_group *g, int64_t i,
+                      rt_err *err)
+{
+    const rt_soft *soft = &f->s->soft;
+    const int32_t *t = f->s->tokens + a->t_begin + g->t_begin, *s = f->ids + a->s_begin;
+    int64_t token = a->s_begin + i, k = covering(f->c, g, i);
+    int64_t row = a->t_begin + g->t_begin - f->s->soft_first;
+    if (!k || token < f->at || row < 0 || row > soft->n - k)
+        return 0;
+    certain_until(f, token);
+    f->at++;
+    return i == g->s_begin
+               ? rt_soft_map_row(&f->c->mapper, f->out, soft, row, k, t, s[i], f->s->hash, err)
+               : rt_soft_map_inner(&f->c->mapper, f->out, soft, row, k, t, s + g->s_begin,
+                                   i - g->s_begin, s[i], err);
+}
+
 static int fill_stretch(filling *f, const rt_stretch *a, rt_err *err)
 {
     const int32_t *t = f->s->tokens + a->t_begin, *s = f->ids + a->s_begin;
     int64_t n_t = a->t_end - a->t_begin, n_s = a->s_end - a->s_begin;
-    const rt_soft *soft = &f->s->soft;
     rt_align_group g = { 0 };
     measure_stretch(f->c, t, n_t, s, n_s);
-    while (rt_align_next(&g, f->c->t_end, n_t, f->c->s_end, n_s)) {
-        int64_t token = a->s_begin + g.s_begin, k = covering(f->c, &g);
-        int64_t row = a->t_begin + g.t_begin - f->s->soft_first;
-        if (!k || token < f->at || row < 0 || row > soft->n - k)
-            continue;
-        certain_until(f, token);
-        if (rt_soft_map_row(&f->c->mapper, f->out, soft, row, k, t + g.t_begin, f->ids[token],
-                            f->s->hash, err))
-            return -1;
-        f->at++;
-    }
+    while (rt_align_next(&g, f->c->t_end, n_t, f->c->s_end, n_s))
+        for (int64_t i = g.s_begin; i < targets_end(f->c, &g); i++)
+            if (fill_token(f, a, &g, i, err))
+                return -1;
     return 0;
 }
 

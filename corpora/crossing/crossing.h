@@ -2,9 +2,10 @@
    document that the student learns and the soft targets of its tokens. What the other files of this
    folder know is put together here; a corpus asks nothing else.
    The document's target of each token to learn, first of these that holds:
-     mapped    it begins at a boundary of both sides: the row of soft_map.h
-     label     the token itself, for certain: inside a token of the teacher's, or where the teacher
-               wrote no such bytes (a marker that it has not, a normal form that changes bytes)
+     mapped    the row of soft_map.h, of the teacher's tokens that cover it from the last boundary of
+               both sides on
+     label     the token itself, for certain: where the teacher wrote no such bytes (a marker that it
+               has not, a normal form that changes bytes), and inside one of its tokens with `tail`
    All of it is a pure function of both tokenizers, templates and the sample. Used by one thread.
    Refuses: files of archives, order of documents. */
 #ifndef RT_CROSSING_H

@@ -266,3 +266,70 @@ int rt_soft_map_row(rt_soft_mapper *m, rt_soft *out, const rt_soft *teacher, int
     write_row(m, out, token, &sums);
     return 0;
 }
+
+/* ---- inside a token -----------------------------------------------------------------------------
+ */
+
+/* What the student has said of a group, and the probability of texts that say no more than that. */
+struct said {
+    const int32_t *id; /* (n) */
+    int64_t n;
+    double open;
+};
+
+/* A way that leaves the text by token v: what follows `said` in it, if it begins so. */
+static int add_following(rt_soft_mapper *m, int32_t v, double mass, struct said *said, rt_err *err)
+{
+    int64_t before = m->text.bytes, same = 0;
+    rt_str piece = rt_pieces_bytes(&m->map->from, v);
+    if (rt_pieces_special(&m->map->from, v))
+        piece.bytes = 0;
+    if (rt_text_add(&m->text, piece.data, piece.bytes, err))
+        return -1;
+    rt_ids_clear(&m->ids);
+    int bad = rt_pieces_cut(&m->map->to, m->text.data, m->text.bytes, &m->ids, err);
+    m->text.bytes = before;
+    while (same < rt_min(said->n, m->ids.n) && m->ids.id[same] == said->id[same])
+        same++;
+    if (same == said->n && m->ids.n > said->n)
+        add_way(m, m->ids.id[said->n], mass, 0);
+    else if (same == m->ids.n && same > 0)
+        said->open += mass;
+    return bad;
+}
+
+int rt_soft_map_inner(rt_soft_mapper *m, rt_soft *out, const rt_soft *t, int64_t row, int64_t k,
+                      const int32_t *taken, const int32_t *before, int64_t n, int32_t token,
+                      rt_err *err)
+{
+    struct said said = { before, n, 0 };
+    double reach = 1, all = 0;
+    m->n_ways = 0;
+    rt_text_clear(&m->text);
+    for (int64_t r = row; r < row + k; r++) {
+        const int64_t from = t->offset[r], head = from + t->head_n[r];
+        const int32_t on = taken[r - row];
+        for (int64_t i = from; i < t->offset[r + 1]; i++) {
+            double p = i < head ? exp((double)t->logp[i])
+                                : t->hits[i] * (double)m->config.tail_spacing;
+            if (t->id[i] != on && add_following(m, t->id[i], reach * p, &said, err))
+                return -1;
+        }
+        rt_str piece = rt_pieces_bytes(&m->map->from, on);
+        if (rt_text_add(&m->text, piece.data, piece.bytes, err))
+            return -1;
+        reach *= exp((double)t->taken_logp[r]);
+    }
+    add_way(m, token, fmax(reach, 1e-30), 0);
+    for (int64_t i = 0; i < m->n_ways; i++)
+        all += m->way[i].mass;
+    all += said.open;
+    for (int64_t i = 0; i < m->n_ways; i++)
+        m->way[i].mass /= all;
+    struct sums sums = { said.open / all, -plogp(said.open / all) };
+    for (int64_t i = 0; i < m->n_ways; i++)
+        sums.entropy -= plogp(m->way[i].mass);
+    join(m, &sums);
+    write_row(m, out, token, &sums);
+    return 0;
+}

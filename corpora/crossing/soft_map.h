@@ -13,6 +13,10 @@
                is not known, so of the ways not taken this is an approximation.
      seen      a better one: the tokens that this text was seen to begin with in the documents
                (seen.h), each with its share; what `first` says counts as seen once more
+   A token of the student's that begins inside one of the teacher's is one of several that follow the
+   tokens before it in the group; of the ways above those count whose text is cut in the same tokens so
+   far, each with its share of their sum. The share of the tail is that of its draws. (Not with `tail`,
+   which leaves such a token to its label.)
    Drawn tokens stay drawn: at depth i each survives with probability p(t_1) .. p(t_i-1), by a
    uniform of (seed, row), so that sums over draws stay unbiased; one that becomes a token of the
    head adds its weight there and leaves the tail. Of the head the head_max heaviest stay.
@@ -51,6 +55,11 @@ rt_soft_config rt_soft_mapped(const rt_soft_config *teacher);
    taken[0 .. k), cover. seed: of the sample. */
 int rt_soft_map_row(rt_soft_mapper *m, rt_soft *out, const rt_soft *teacher, int64_t row,
                     int64_t k, const int32_t *taken, int32_t token, uint64_t seed, rt_err *err);
+/* The same of a token that follows before[0 .. n), n > 0, which begin where row's token does; all of
+   them are covered by the k rows. */
+int rt_soft_map_inner(rt_soft_mapper *m, rt_soft *out, const rt_soft *teacher, int64_t row,
+                      int64_t k, const int32_t *taken, const int32_t *before, int64_t n,
+                      int32_t token, rt_err *err);
 /* Appends a row that is certain of token but for 2^-10, which keeps reverse objectives finite: where
    nothing but the label is known, its loss is the cross-entropy. c: temperatures to give log Z for. */
 void rt_soft_certain_row(rt_soft *out, int32_t token, const rt_soft_config *c);
