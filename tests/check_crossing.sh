@@ -61,7 +61,7 @@ grep -q '"bits_per_byte"' eval.json && grep -q '"kl_archive"' eval.json || fail 
 echo '{"prompt": "2+3", "response": "\\boxed{5}"}' >nine.jsonl
 for model in clean "$teacher"; do
     "$retort" -q eval --model "$model" --archive nine.jsonl --json >nine.json || fail "eval $model"
-    tr -d '"{}' <nine.json | tr ',' '\n' | awk -F: '{ v[$1] = $2 }
+    tr -d '"{}' <nine.json | tr ',' '\n' | awk -F: '!($1 in v) { v[$1] = $2 }
         END { want = v["cross_entropy"] * v["tokens"] / (9 * log(2)); d = v["bits_per_byte"] - want
               exit !(v["tokens"] > 1 && d < 1e-9 && d > -1e-9) }' || fail "bits per byte: $(cat nine.json)"
 done
