@@ -15,6 +15,24 @@ static void describe(char *text, size_t size, int64_t bytes, const char *what)
         snprintf(text, size, "out of memory: %s, %.2f GiB", what, (double)bytes / (1 << 30));
 }
 
+int64_t rt_memory_available(void)
+{
+    char line[128];
+    long long kib = -1;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && kib < 0 && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
+            kib = -1;
+    if (f)
+        fclose(f);
+    int64_t bytes;
+    if (kib < 0)
+        return rt_mul_ok(sysconf(_SC_AVPHYS_PAGES), sysconf(_SC_PAGESIZE), &bytes) && bytes > 0
+                   ? bytes
+                   : INT64_MAX;
+    return rt_mul_ok(kib, 1024, &bytes) ? bytes : INT64_MAX;
+}
+
 int rt_fail_memory(rt_err *err, int64_t bytes, const char *what)
 {
     char text[256];

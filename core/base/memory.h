@@ -40,6 +40,10 @@ _Noreturn void rt_out_of_memory(int64_t bytes, const char *what);
 /* The same words as an error, for what is large: returns -1. bytes < 0: not known. */
 int rt_fail_memory(rt_err *err, int64_t bytes, const char *what);
 
+/* Bytes that programs can still be given, what the system keeps of files and would give back among
+   them; INT64_MAX where that cannot be told. */
+int64_t rt_memory_available(void);
+
 /* What this thread is asking memory for, in words: of rt_alloc and its kind, else "a library". */
 const char *rt_memory_purpose(void);
 

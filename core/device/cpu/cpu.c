@@ -105,11 +105,9 @@ static void close_cpu(rt_dev *d)
 
 static void facts(rt_dev *d, rt_dev_facts *f)
 {
-    const int64_t page = sysconf(_SC_PAGESIZE);
     f->isa = rt_cpu_isa(d)->name;
     f->threads = rt_cpu_of(d)->threads;
-    if (!rt_mul_ok(sysconf(_SC_AVPHYS_PAGES), page, &f->free))
-        f->free = INT64_MAX;
+    f->free = rt_memory_available();
 }
 
 /* --- workspace and threads ---------------------------------------------------------------------
