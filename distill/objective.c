@@ -128,7 +128,10 @@ int rt_objective_read(rt_loss_plan *plan, const rt_objective *o, rt_err *err)
         first = o->random && !learns_from_random(&plan->last) ? "forward" : "none";
     if (strcmp(first, "none") == 0) {
         plan->begin = plan->end = 0;
-        return 0;
+        return strcmp(o->change, RT_LOSS_CHANGE)
+                   ? rt_usage(err, "--loss-change %s: nothing comes before --loss %s: give "
+                                   "--loss-first too", o->change, o->loss)
+                   : 0;
     }
     return read_mixture(&plan->first, "--loss-first", first, o, err);
 }

@@ -22,6 +22,8 @@ RT_BEGIN
     X("skew-reverse", skew_reverse, false, "KL(q | a q + (1-a) p), likewise")                      \
     X("tvd", tvd, false, "sum |p-q|/2, likewise")
 
+#define RT_LOSS_CHANGE "0.1:0.5" /* of rt_objective.change, when nobody says */
+
 typedef struct rt_objective {
     const char *loss;   /* "NAME" or "NAME:WEIGHT,NAME:WEIGHT..." */
     const char *first;  /* the same, of the first steps; "auto", "none" */

@@ -55,7 +55,7 @@ static const rt_option options[] = {
                "starts at random (--config, or of retort init) with a loss whose gradient fades where "
                "the student expects nothing yet (reverse, jsd, skew, skew-reverse, tvd)",
                .open = true),
-    OPT_STR(O, loss_change, "loss-change", "0.1:0.5", "A:B",
+    OPT_STR(O, loss_change, "loss-change", RT_LOSS_CHANGE, "A:B",
             "the shares of the steps between which --loss-first goes over to --loss"),
     OPT_FLOAT(O, hard_weight, "hard-weight", "0", 0, 1,
               "share of cross-entropy beside a soft loss"),

@@ -244,7 +244,7 @@ static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
     return 0;
 }
 
-/* A config.json alone, or what `retort init` made of one. */
+/* A config.json alone, or what `retort init` says it drew. */
 static bool starts_random(const char *model)
 {
     rt_listing listing = { .json = NULL };
@@ -252,8 +252,7 @@ static bool starts_random(const char *model)
     if (!model)
         return true;
     bool known = rt_path_is_dir(model) && rt_listing_read(&listing, model, &ignored) == 0;
-    const char *command = known ? cJSON_GetStringValue(rt_json_find(listing.json, "command")) : NULL;
-    bool random = command && strcmp(command, "init") == 0;
+    bool random = known && cJSON_IsTrue(rt_json_find(listing.json, "random"));
     cJSON_Delete(listing.json);
     return random;
 }

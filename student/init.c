@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/option.h"
+#include "core/formats/listing.h"
 #include "core/formats/output.h"
 #include "core/network/needs.h"
 #include "core/network/weights.h"
@@ -286,6 +287,18 @@ static int work_of(rt_hash *hash, const start *s, rt_err *err)
     return 0;
 }
 
+/* random: training asks, since not every loss learns from there. */
+static int finish_start(const init_options *o, const char *identity, rt_err *err)
+{
+    cJSON *about = rt_json_object();
+    rt_json_put_str(about, "made_by", "retort " RT_VERSION);
+    rt_json_put_str(about, "command", "init");
+    rt_json_put_str(about, "identity", identity);
+    rt_json_put_bool(about, "random", !o->from);
+    rt_json_put(about, "options", rt_options_result(&rt_command_init, o));
+    return rt_listing_write(o->out, about, false, err);
+}
+
 static int write_start(start *s, rt_err *err)
 {
     const init_options *o = s->o;
@@ -308,7 +321,7 @@ static int write_start(start *s, rt_err *err)
         rt_model_save_rows(&s->model, o->out, rt_dtype_written(o->dtype), first_rows, s, err))
         return -1;
     rt_progress_end(&s->progress);
-    return rt_output_finish(o->out, "init", work.hex, err);
+    return finish_start(o, work.hex, err);
 }
 
 static void close_start(start *s)

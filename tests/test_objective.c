@@ -9,7 +9,7 @@ static rt_objective objective(const char *loss)
 {
     return (rt_objective){ .loss = loss,
                            .first = "auto",
-                           .change = "0.25:0.75",
+                           .change = RT_LOSS_CHANGE,
                            .temperature = 1,
                            .jsd_beta = 0.5,
                            .skew_alpha = 0.1 };
@@ -60,7 +60,7 @@ END_TEST
 START_TEST(changes)
 {
     rt_objective o = objective("reverse,hard:0.5");
-    o.first = "forward:2";
+    o.first = "forward:2", o.change = "0.25:0.75";
     static const struct { int64_t done; float drawn, reverse, ce; } steps[] = {
         { 0, 2, 0, 0 },       { 25, 2, 0, 0 },   { 50, 1, 0.5f, 0.25f },
         { 60, 0.6f, 0.7f, 0.35f }, { 75, 0, 1, 0.5f }, { 99, 0, 1, 0.5f },
@@ -77,7 +77,7 @@ START_TEST(changes)
     ck_assert(at(&o, 0, 100).reverse == 0 && at(&o, 99, 100).drawn > 0);
     /* soft targets are needed, and tempered, as long as one side has them */
     o = objective("hard");
-    o.first = "bucket", o.temperature = 3;
+    o.first = "bucket", o.temperature = 3, o.change = "0.25:0.75";
     ck_assert(at(&o, 0, 100).temperature == 3 && at(&o, 60, 100).temperature == 3);
     ck_assert(at(&o, 80, 100).temperature == 1);
 }
@@ -105,7 +105,7 @@ START_TEST(chosen)
     o.random = true;
     OK(rt_objective_read(&plan, &o, &err));
     rt_loss_plan_say(&plan, text, sizeof text);
-    ck_assert_str_eq(text, "forward for 25 % of the steps, then over to jsd until 75 %");
+    ck_assert_str_eq(text, "forward for 10 % of the steps, then over to jsd until 50 %");
     OK(rt_loss_plan_fit(&plan, &(rt_soft_config){ .head_max = 4 }, &err)); /* no draws */
     ck_assert(plan.first.bucket == 1 && plan.first.drawn == 0);
     o.random = false;
@@ -135,7 +135,7 @@ END_TEST
 START_TEST(mistakes)
 {
     static const struct { const char *loss, *first, *change, *message; double hard; } cases[] = {
-        { "", "auto", "0:1", "--loss: is empty", 0 },
+        { "", "auto", RT_LOSS_CHANGE, "--loss: is empty", 0 },
         { "foward", "auto", "0:1", "did you mean forward?", 0 },
         { "forward,", "auto", "0:1", "no loss is called \"\"", 0 },
         { "forward:x", "auto", "0:1", "the weight of forward is \"x\"", 0 },
@@ -153,6 +153,8 @@ START_TEST(mistakes)
         { "reverse", "forward", "0:0", "--loss-change", 0 },
         { "reverse", "forward", "nan:0.5", "--loss-change", 0 },
         { "reverse", "forward", "0.1:0.5x", "--loss-change", 0 },
+        { "reverse", "none", "0.2:0.5", "give --loss-first too", 0 },
+        { "forward", "auto", "0.2:0.5", "nothing comes before --loss forward", 0 },
     };
     for (int i = 0; i < RT_COUNT(cases); i++) {
         rt_err err = { 0 };
