@@ -30,7 +30,7 @@ static const struct column {
     { T(weight), RT_F32, OWN, 0 },
     { T(offset), RT_I32, OWN_AND_END, 0 },
     { T(head_n), RT_I32, ROW, S(head_n) },
-    { T(tail), RT_F32, ROW, S(tail_logmass) },
+    { T(tail), RT_F32, OWN, 0 },
     { T(entropy), RT_F32, ROW, S(entropy) },
     { T(logz), RT_F32, TEMPERATURE, S(logz) },
     { T(id), RT_I32, ITEM, S(id) },
@@ -159,6 +159,21 @@ static void copy_column(const rt_batch *b, const struct column *c, int64_t i, in
         memcpy(to + WORD * i, from + WORD * (row * temps + b->temperature_index), WORD);
 }
 
+/* Log mass outside the head at the batch's temperature, of which the archive keeps log Z alone, 5e-4
+   wide: what is left of 1, and no less than at temperature 1 where T flattens, no more below 1. */
+static float tail_of(const rt_batch *b, const rt_soft *s, int64_t row)
+{
+    int64_t temps = b->shape.soft.n_temperatures, first = s->offset[row];
+    if (b->temperature_index < 0)
+        return s->tail_logmass[row];
+    double t = b->shape.temperature, log_z = (double)s->logz[row * temps + b->temperature_index];
+    double left = 1, cold = exp((double)s->tail_logmass[row]);
+    for (int64_t i = first; i < first + s->head_n[row]; i++)
+        left -= exp((double)s->logp[i] / t - log_z);
+    left = t > 1 ? fmax(left, cold) : fmin(left, cold);
+    return left > 0 ? (float)log(left) : -INFINITY;
+}
+
 /* What row l has of its own, and its items from the first on. */
 static int64_t items_of(const rt_loss_row *l)
 {
@@ -185,11 +200,13 @@ int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **in
     int32_t *label = rt_packed_copy(&t->label, b->there, b->here);
     int32_t *offset = rt_packed_copy(&t->offset, b->there, b->here);
     float *weight = rt_packed_copy(&t->weight, b->there, b->here);
+    float *tail = rt_packed_copy(&t->tail, b->there, b->here);
     for (int64_t i = 0; i < n; i++) {
         b->h_index[i] = row[i].row;
         label[i] = row[i].label;
         weight[i] = row[i].weight;
         offset[i] = (int32_t)at;
+        tail[i] = row[i].soft ? tail_of(b, row[i].soft, row[i].soft_row) : 0;
         for (int k = 0; row[i].soft && k < COLUMNS; k++)
             copy_column(b, &columns[k], i, at, row[i].soft, row[i].soft_row);
         at += items_of(&row[i]);

@@ -543,6 +543,62 @@ START_TEST(weights)
 }
 END_TEST
 
+/* The tail of soft targets at a temperature, against the whole distribution in f64; where log Z's
+   rounding eats it up it is still what it is at 1. */
+START_TEST(tempered_tail)
+{
+    enum { HEAD = 4, ROWS = 6 };
+    static const float temperature[] = { 2, 0.5f };
+    double t = (double)temperature[_i];
+    int32_t token[ROWS + 1] = { 0 };
+    rt_trace_span span = { 1, ROWS + 1 };
+    rt_document doc = { .token = token, .n = ROWS + 1, .span = &span, .n_spans = 1, .soft_first = 1 };
+    rt_batch_shape shape = { .rows = 8, .documents = 1, .head_rows = 8, .temperature = t, .waiting = 8,
+                             .soft = { .head_max = HEAD, .n_temperatures = 2, .temperature = { 3, temperature[_i] } } };
+    double want[ROWS];
+    rt_dev *d;
+    rt_batch b;
+    rt_arenas list = { 0 };
+    const int32_t *index;
+    float got[ROWS];
+    rt_soft *soft = &doc.sample.soft;
+    OK(rt_dev_open(&d, NULL, 1, &err));
+    rt_soft_init(soft);
+    for (int r = 0; r < ROWS; r++) {
+        double p[VOCAB], sum = 0, z = 0, cold = 0, hot = 0;
+        for (int j = 0; j < VOCAB; j++)
+            sum += p[j] = exp(-(1 + r) * 0.4 * j * (0.7 + 0.3 * (double)rt_rng_uniform(4, RT_RNG_DATA, (uint64_t)j)));
+        for (int j = 0; j < VOCAB; j++) {
+            z += pow(p[j] /= sum, 1 / t);
+            cold += j < HEAD ? 0 : p[j];
+            hot += j < HEAD ? 0 : pow(p[j], 1 / t);
+        }
+        int64_t row = rt_soft_add_row(soft, HEAD, 2);
+        for (int j = 0; j < HEAD; j++) {
+            soft->id[soft->offset[row] + j] = j;
+            soft->logp[soft->offset[row] + j] = (float)log(p[j]);
+        }
+        soft->head_n[row] = HEAD;
+        soft->tail_logmass[row] = (float)log(cold);
+        soft->logz[2 * row] = 9; /* of another temperature */
+        soft->logz[2 * row + 1] = (float)log(z) - (r == ROWS - 1 ? 0.2f : 0);
+        want[r] = r < ROWS - 1 ? hot / z : t > 1 ? cold : 0;
+    }
+    rt_batch_plan(&b, &list, &shape);
+    OK(rt_batch_check(&b, &err) || rt_arenas_place(&list, d, &err));
+    rt_batch_clear(&b);
+    rt_batch_add(&b, &doc);
+    ck_assert_int_eq(rt_batch_chunk(d, &b, 0, &index), ROWS);
+    get_bytes(d, got, b.targets.tail.data, sizeof got);
+    for (int r = 0; r < ROWS; r++)
+        ck_assert_msg(fabs(exp((double)got[r]) - want[r]) < 1e-6, "row %d: tail %g, not %g", r,
+                      exp((double)got[r]), want[r]);
+    rt_arenas_free(&list, d);
+    rt_soft_free(soft);
+    rt_dev_close(d);
+}
+END_TEST
+
 START_TEST(adapters_refused)
 {
     rt_config cfg = tiny("llama", false);
@@ -564,6 +620,7 @@ int main(void)
 {
     const suite_test tests[] = {
         { gradients, 13 }, { mla_dense, 1 }, { same_bits, 4 }, { passes, 1 }, { weights, 1 },
+        { tempered_tail, 2 },
         { adapters, 7 },    { adapters_refused, 1 }
     };
     return suite_run("layers", NULL, tests, RT_COUNT(tests));
