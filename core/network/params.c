@@ -6,7 +6,11 @@
 #include <string.h>
 
 #include "core/base/memory.h"
+#include "core/base/processor.h"
 #include "core/base/rng.h"
+#include "core/base/team.h"
+
+enum { DRAWN_UNIT = 1 << 16 /* elements drawn by one thread at a time */ };
 
 void rt_param_add(rt_params *p, rt_tensor *slot, const char *name, const char *gguf,
                   rt_param_init init, unsigned flags, int64_t d0, int64_t d1, int64_t d2)
@@ -145,17 +149,51 @@ static float normal(uint64_t seed, uint64_t index)
     return (float)(sqrt(-2 * log(u)) * cos(2 * M_PI * v));
 }
 
+struct drawing {
+    float *host, std;
+    uint64_t seed, first;
+    int64_t n;
+};
+
+static void draw_unit(void *ctx, int64_t unit, int member)
+{
+    const struct drawing *a = ctx;
+    int64_t end = rt_min((unit + 1) * DRAWN_UNIT, a->n);
+    (void)member;
+    for (int64_t j = unit * DRAWN_UNIT; j < end; j++)
+        a->host[j] = a->std * normal(a->seed, a->first + (uint64_t)j);
+}
+
+/* By all cores where it is worth the threads: a draw does not depend on who makes it. */
+static void draw_normal(struct drawing *a)
+{
+    int64_t units = rt_ceil_div(a->n, DRAWN_UNIT);
+    rt_team *team = NULL;
+    rt_err alone; /* without threads it takes longer, nothing else */
+    int cores = rt_threads_here();
+    if (units > 4 && cores > 1 && rt_team_open(&team, cores, &alone) == 0)
+        rt_team_run(team, draw_unit, a, units, cores);
+    else
+        for (int64_t unit = 0; unit < units; unit++)
+            draw_unit(a, unit, 0);
+    rt_team_close(team);
+}
+
 void rt_param_draw(const rt_params *p, int i, const rt_config *cfg, uint64_t seed, float *host)
 {
     const rt_param *w = &p->item[i];
-    int64_t n = rt_tensor_elements(w->slot);
-    float std = (float)cfg->init_std;
+    struct drawing a = { .host = host,
+                         .std = (float)cfg->init_std,
+                         .seed = seed,
+                         .first = (uint64_t)i << 40,
+                         .n = rt_tensor_elements(w->slot) };
     if (w->init == RT_INIT_OUTPUT)
-        std = (float)(cfg->init_std / sqrt(2.0 * (double)cfg->layers));
-    for (int64_t j = 0; j < n; j++)
-        host[j] = w->init == RT_INIT_ONES    ? 1.0f
-                  : w->init == RT_INIT_ZEROS ? 0.0f
-                                             : std * normal(seed, ((uint64_t)i << 40) + (uint64_t)j);
+        a.std = (float)(cfg->init_std / sqrt(2.0 * (double)cfg->layers));
+    if (w->init == RT_INIT_NORMAL || w->init == RT_INIT_OUTPUT)
+        draw_normal(&a);
+    else
+        for (int64_t j = 0; j < a.n; j++)
+            host[j] = w->init == RT_INIT_ONES ? 1.0f : 0.0f;
 }
 
 int rt_params_init(rt_params *p, rt_dev *d, const rt_config *cfg, uint64_t seed, rt_err *err)

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 build=$1 file=$2 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir -p "$folder/bin" "$folder/lib"
-for program in retort test_ops test_matmul test_attention test_capture test_layers bench_device bench_generate bench_step test-tool; do
+for program in retort test_ops test_matmul test_attention test_capture test_optim test_layers bench_device bench_generate bench_step test-tool; do
     strip -o "$folder/bin/$program" "$build/$program"
 done
 for program in "$folder"/bin/*; do

@@ -41,7 +41,7 @@ echo "device: ${describe:-no nvidia-smi}; commit $(cat "$bundle/commit")"
 run retort doctor | grep -E '^(backends|nvidia)' | cut -c1-220
 
 for precision in f32 bf16; do
-    for test in ops matmul attention capture; do
+    for test in ops matmul attention capture optim; do
         part "$test in $precision" 60 "RETORT_CUDA_PRECISION=$precision run test_$test"
     done
 done
@@ -57,6 +57,15 @@ chain="for i in \$(seq 40); do echo \"{\\\"id\\\": \\\"p\$i\\\", \\\"prompt\\\":
         run retort train --config examples/reasoning/student-config.json --tokenizer $teacher --data \$scratch/\$2.traces --steps 10 --warmup 2 --batch-tokens 400 --max-length 128 --out \$scratch/\$2 --device \$1; }"
 part "ten steps, loss beside the CPU" 120 "$chain; steps cpu a && steps cuda b && python3 tests/gpu/compare.py \$scratch/a/metrics.jsonl \$scratch/b/metrics.jsonl 2e-2"
 part "two runs, the same bits" 120 "$chain; steps cuda c && steps cuda d && cmp \$scratch/c/model.safetensors \$scratch/d/model.safetensors"
+mode() { echo "run retort train --config examples/reasoning/student-config.json --tokenizer $teacher --data \$scratch/a.traces --steps 6 --warmup 1 --batch-tokens 400 --pass-tokens 400 --max-length 128 --device cuda --out \$scratch/$1 --memory-mode $2"; }
+part "memory modes, the same bits" 120 "$chain; steps cuda a >/dev/null && $(mode m1 stream) && $(mode m2 'stream --recompute block') && $(mode m3 'fused --recompute block') &&
+    cmp \$scratch/m1/model.safetensors \$scratch/m2/model.safetensors && cmp \$scratch/m1/model.safetensors \$scratch/m3/model.safetensors"
+# Llama-3.2-1B's shape at random, passes of 2,048 tokens: tokens a second of the last steps
+shape='{"model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": true, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "max_position_embeddings": 4096}'
+learn() { echo "run retort train --config \$scratch/1b.json --tokenizer $teacher --data \$scratch/long.jsonl --loss hard --steps 6 --warmup 1 --max-length 2048 --pass-tokens 2048 --device cuda --gpu-memory 24G --out \$scratch/l --overwrite --dtype bf16 $1 && sed -n 's/.*\"tokens\":\([0-9]*\),\"seconds\":\([0-9.e-]*\).*/\1 \2/p' \$scratch/l/metrics.jsonl | awk 'NR > 2 {t = \$1 - from; s += \$2} NR == 2 {from = \$1} END {printf \"%.0f tokens/s\\n\", t / s}' && rm -rf \$scratch/l"; }
+for mode in "resident --batch-tokens 8192" "resident --batch-tokens 8192 --master-dtype bf16 --moments 8bit" "stream --batch-tokens 8192 --recompute block" "fused --batch-tokens 2048 --clip 0 --recompute block"; do
+    part "learning 1B, ${mode%% --recompute*}" 120 "echo '$shape' >\$scratch/1b.json; for i in \$(seq 8); do printf '{\"text\": \"'; seq -s ' ' \$((i * 1000)) \$((i * 1000 + 480)) | tr -d '\\n'; echo '\"}'; done >\$scratch/long.jsonl; $(learn "--memory-mode $mode")"
+done
 part "lack of memory in one line" 30 "! run retort logits --model $teacher --tokens tests/golden/example/tokens.npy --out \$scratch/x.npy --device cuda --gpu-memory 1M 2>\$scratch/said; cat \$scratch/said; grep -q 'are needed' \$scratch/said"
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
