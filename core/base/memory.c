@@ -1,5 +1,6 @@
 #include "core/base/memory.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,17 +16,19 @@ static void describe(char *text, size_t size, int64_t bytes, const char *what)
         snprintf(text, size, "out of memory: %s, %.2f GiB", what, (double)bytes / (1 << 30));
 }
 
+/* Read without a stream, which would take memory itself. */
 int64_t rt_memory_available(void)
 {
-    char line[128];
-    long long kib = -1;
-    FILE *f = fopen("/proc/meminfo", "r");
-    while (f && kib < 0 && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
-            kib = -1;
-    if (f)
-        fclose(f);
+    char text[1024] = "";
     int64_t bytes;
+    long long kib = -1;
+    int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    const char *line = n > 0 ? strstr(text, "MemAvailable:") : NULL;
+    if (!line || sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
+        kib = -1;
+    if (fd >= 0)
+        close(fd);
     if (kib < 0)
         return rt_mul_ok(sysconf(_SC_AVPHYS_PAGES), sysconf(_SC_PAGESIZE), &bytes) && bytes > 0
                    ? bytes
