@@ -119,6 +119,18 @@ static void operation_not_followed(rt_dev *d)
     rt_upload_beside(d, x.data, four, sizeof four);
     settle_beside(d);
 }
+static void download_not_followed(rt_dev *d)
+{
+    static float home[4];
+    rt_tensor x = device_f32(d, 4), y = device_f32(d, 4);
+    rt_mark mark = { 0 };
+    rt_upload(d, x.data, four, sizeof four);
+    rt_mark_set(d, &mark, RT_COMPUTE); /* too early */
+    rt_download(d, home, x.data, sizeof home);
+    rt_mark_follow(d, &mark, RT_BESIDE);
+    rt_upload_beside(d, y.data, home, sizeof home);
+    settle_beside(d);
+}
 static void refilled_too_early(rt_dev *d)
 {
     float x[4] = { 1, 2, 3, 4 };
@@ -189,6 +201,7 @@ static const struct {
     { foreign_release, "release: 0x" },
     { copy_not_followed, "copy: an earlier copy beside may still fill what it uses" },
     { operation_not_followed, "upload beside: it fills what an earlier copy may still use" },
+    { download_not_followed, "upload beside: an earlier download may still write its source" },
     { refilled_too_early, "upload beside: its source changed before the device read it" },
     { only_synced, "upload beside: its source changed before the device read it" },
     { waited_for_the_other, "upload: its source changed before the device read it" },
@@ -304,6 +317,58 @@ START_TEST(beside)
         }
         rt_dev_release(d, sum.data);
         rt_dev_release(d, index.data);
+        rt_dev_close(d);
+        free(sums);
+    }
+}
+END_TEST
+
+/* What does not fit goes to the host and comes back beside the operations, without a wait: pass
+   after pass through the same memory of the host. */
+START_TEST(there_and_back)
+{
+    enum { PASSES = 3, TURNS = 5, N = 1000 };
+    const char *name;
+    for (int kind = 0; (name = next_device(&kind));) {
+        rt_dev *d;
+        rt_mark copied = { 0 }, used = { 0 };
+        ck_assert(open_device_named(&d, name, NULL, 1));
+        float *home = rt_dev_host_alloc(d, TURNS * N * sizeof(float)), *sums = malloc(N * sizeof *sums);
+        float one[N], zero[N] = { 0 };
+        for (int k = 0; k < N; k++)
+            one[k] = (float)k;
+        int32_t first = 0;
+        rt_tensor index = rt_tensor_1(put_bytes(d, &first, 4), RT_I32, 1);
+        rt_tensor x = rt_tensor_2(put_bytes(d, one, sizeof one), RT_F32, 1, N);
+        rt_tensor y = rt_tensor_2(put_bytes(d, zero, sizeof zero), RT_F32, 1, N);
+        rt_tensor sum = rt_tensor_2(put_bytes(d, zero, sizeof zero), RT_F32, 1, N);
+        int64_t waits = rt_dev_get(d).waits;
+        for (int pass = 0; pass < PASSES; pass++) {
+            for (int turn = 0; turn < TURNS; turn++) { /* y = 1, 2, ... times x, over all passes */
+                rt_scatter_add_rows(d, &y, &x, &index);
+                rt_download(d, home + turn * N, y.data, N * sizeof(float));
+                rt_mark_set(d, &used, RT_COMPUTE);
+            }
+            for (int turn = TURNS - 1; turn >= 0; turn--) { /* the last in y then is the first */
+                rt_mark_follow(d, &used, RT_BESIDE);
+                rt_upload_beside(d, y.data, home + turn * N, N * sizeof(float));
+                rt_mark_set(d, &copied, RT_BESIDE);
+                rt_mark_follow(d, &copied, RT_COMPUTE);
+                rt_scatter_add_rows(d, &sum, &y, &index);
+                rt_mark_set(d, &used, RT_COMPUTE);
+            }
+        }
+        ck_assert_int_eq(rt_dev_get(d).waits, waits);
+        rt_download(d, sums, sum.data, N * sizeof(float));
+        ck_assert_int_eq(rt_sync(d, &err), 0);
+        for (int k = 0; k < N; k++) /* 1..5, 2..6, 3..7 */
+            ck_assert_msg(sums[k] == (float)(60 * k), "%s: %d: %g", name, k, (double)sums[k]);
+        rt_mark_free(d, &copied);
+        rt_mark_free(d, &used);
+        rt_dev_host_release(d, home);
+        const rt_tensor *all[] = { &index, &x, &y, &sum };
+        for (int i = 0; i < RT_COUNT(all); i++)
+            rt_dev_release(d, all[i]->data);
         rt_dev_close(d);
         free(sums);
     }
@@ -450,6 +515,7 @@ int main(void)
     const suite_test tests[] = { { caught, RT_COUNT(misuses) },
                                  { in_order, 1 },
                                  { beside, 1 },
+                                 { there_and_back, 1 },
                                  { repeated, 1 },
                                  { workspace_moves, 1 },
                                  { transfer_is_no_repeat, 1 },

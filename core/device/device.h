@@ -94,7 +94,8 @@ void rt_download(rt_dev *d, void *dst, const void *src, int64_t bytes);
 int rt_sync(rt_dev *d, rt_err *err);
 
 /* Its source is read, as that of rt_upload, until the wait for a mark behind it; or until a download
-   that follows such a mark writes there. */
+   that follows such a mark writes there. It may be what a download leaves, before any wait, when the
+   copy follows a mark behind that download. */
 void rt_upload_beside(rt_dev *d, void *dst, const void *src, int64_t bytes);
 
 typedef enum rt_order { RT_COMPUTE, RT_BESIDE } rt_order;

@@ -377,6 +377,35 @@ static uint64_t mix_bytes(const void *p, size_t bytes)
     return h;
 }
 
+/* The host's sides of copies that have not run. */
+struct emu_side {
+    const uint8_t *at;
+    size_t bytes;
+    bool written;
+    long number;
+};
+static std::vector<emu_side> sides;
+
+/* Of copies before `number`, one that writes (or reads) some of the same bytes. */
+static bool met(const void *p, size_t bytes, bool written, long number)
+{
+    const uint8_t *at = (const uint8_t *)p;
+    for (const emu_side &s : sides)
+        if (s.written == written && s.number < number && at < s.at + s.bytes && s.at < at + bytes)
+            return true;
+    return false;
+}
+
+static void leave_side(long number)
+{
+    for (size_t i = 0; i < sides.size(); i++)
+        if (sides[i].number == number) {
+            sides[i] = sides.back();
+            sides.pop_back();
+            return;
+        }
+}
+
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t s)
 {
@@ -388,11 +417,20 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpy
         look("copy", src, bytes);
     if (find(dst))
         look("copy", dst, bytes);
-    uint64_t hash = kind == cudaMemcpyHostToDevice ? mix_bytes(src, bytes) : 0;
-    if (kind == cudaMemcpyDeviceToHost)
+    static long copies;
+    long number = ++copies;
+    bool up = kind == cudaMemcpyHostToDevice, down = kind == cudaMemcpyDeviceToHost;
+    bool later = up && met(src, bytes, true, number); /* it reads what another copy will have left */
+    uint64_t hash = up && !later ? mix_bytes(src, bytes) : 0;
+    if (down && !met(dst, bytes, false, number))
         memset(dst, 0xa5, bytes); /* means nothing until the next wait */
+    if (up || down)
+        sides.push_back({ (const uint8_t *)(down ? dst : src), bytes, down, number });
     add(s, "copy", [=] {
-        if (kind == cudaMemcpyHostToDevice && mix_bytes(src, bytes) != hash)
+        leave_side(number);
+        if (later && met(src, bytes, true, number))
+            emu_fault("an earlier copy has still to write its source");
+        if (up && !later && mix_bytes(src, bytes) != hash)
             emu_fault("its source changed before the device read it");
         if (alive())
             memmove(dst, src, bytes);

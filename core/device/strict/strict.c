@@ -361,8 +361,30 @@ static void upload(rt_dev *d, void *dst, const void *src, int64_t bytes)
     upload_in(d, RT_COMPUTE, "upload", dst, src, bytes);
 }
 
+/* What a download that comes before will have left there is known once it has run. */
+static void await_source(rt_dev *d, const void *src, int64_t bytes)
+{
+    struct strict *s = d->state;
+    const struct order *o = &s->order[RT_COMPUTE];
+    int64_t last = 0;
+    for (int64_t at = o->at; at < o->used;) {
+        const struct transfer *t = (const void *)(o->queue + at);
+        at += t->it.bytes;
+        if (t->it.run != run_download || (const uint8_t *)src >= (const uint8_t *)t->dst + t->bytes ||
+            (const uint8_t *)src + bytes <= (const uint8_t *)t->dst)
+            continue;
+        last = t->it.number;
+        if (last > s->order[RT_BESIDE].seen)
+            rt_strict_fault("upload beside", d->caller,
+                  "an earlier download may still write its source: no mark behind that is followed");
+    }
+    if (last)
+        wait_for(s, RT_COMPUTE, last);
+}
+
 static void upload_beside(rt_dev *d, void *dst, const void *src, int64_t bytes)
 {
+    await_source(d, src, bytes);
     upload_in(d, RT_BESIDE, "upload beside", dst, src, bytes);
 }
 
