@@ -81,7 +81,7 @@ int rt_learning_check(const rt_learn_options *o, const rt_learning *l, const rt_
                         (long long)c->batch_tokens, (long long)c->rows);
     if (c->clip > 0 && !c->recompute)
         return rt_usage(err, "--memory-mode fused: --clip costs a second backward pass, which needs "
-                             "--recompute block; or take --clip 0");
+                             "--recompute block or offload; or take --clip 0");
     if (o->mean > 0)
         return rt_usage(err, "--memory-mode fused: --ema would need all weights once more on the "
                              "device");

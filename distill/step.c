@@ -45,7 +45,7 @@ static void dry_run(rt_step *s)
 }
 
 void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape,
-                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, bool recompute,
+                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, rt_recompute recompute,
                   const rt_placing *gradients)
 {
     rt_pass_shape pass = { .mode = RT_PLAN_TRAIN,

@@ -30,7 +30,7 @@ typedef struct rt_step {
 
 /* gradients: how they lie, NULL: f32 on the device. */
 void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape,
-                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, bool recompute,
+                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, rt_recompute recompute,
                   const rt_placing *gradients);
 int rt_step_place(rt_step *s, rt_err *err);
 void rt_step_free(rt_step *s);

@@ -108,8 +108,10 @@ static const rt_option options[] = {
     OPT_FLOAT(O, clip, "clip", "1", 0, 1e9, "largest norm of a gradient; 0 = no clipping"),
     OPT_FLOAT(O, balance_rate, "balance-rate", "0.003", 0, 1,
               "router bias against load, a step (sigmoid routers)"),
-    OPT_CHOICE(O, recompute, "recompute", "none", "none|block",
-               "block keeps only each block's input", RT_OPT_FREE),
+    OPT_CHOICE(O, recompute, "recompute", "none", RT_RECOMPUTES,
+               "what a pass keeps: block only each block's input, and computes the rest again; offload "
+               "the same, in the host's memory",
+               RT_OPT_FREE),
     OPT_CHOICE(O, dtype, "dtype", "f32", RT_WRITTEN_DTYPES, "of the written weights"),
     OPT_SEED(O, seed, "of start and order"),
     OPT_DEVICE(O, device),

@@ -28,7 +28,7 @@ typedef struct rt_trainer_settings {
     rt_loss_plan loss;
     int64_t vocab, longest; /* real ids; tokens of a document at most */
     int64_t longest_pass;   /* rows of a pass of others (rt_trainer_lend) at most */
-    bool recompute;         /* keep only each block's input */
+    rt_recompute recompute;
     int64_t batch_tokens;   /* of a step, about */
     int64_t steps, warmup;
     const char *schedule; /* one of RT_SCHEDULES */

@@ -191,6 +191,13 @@ static int64_t passes_of_others(const rt_training *t)
     return t->o->rollout.teacher ? rt_max(rows, rt_rollouts_rows(&t->rollouts)) : rows;
 }
 
+static rt_recompute recompute_of(const char *word)
+{
+    return !strcmp(word, "block")     ? RT_RECOMPUTE_BLOCK
+           : !strcmp(word, "offload") ? RT_RECOMPUTE_OFFLOAD
+                                      : RT_RECOMPUTE_NONE;
+}
+
 static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
 {
     const rt_train_options *o = t->o;
@@ -212,7 +219,7 @@ static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
                                 .loss = *loss,
                                 .vocab = vocab,
                                 .longest = t->facts.longest,
-                                .recompute = strcmp(o->recompute, "block") == 0,
+                                .recompute = recompute_of(o->recompute),
                                 .batch_tokens = o->batch_tokens,
                                 .steps = o->steps,
                                 .warmup = o->warmup,
@@ -348,24 +355,24 @@ static int try_settings(rt_training *t, const rt_train_options *o, rt_memory_mod
 static void suggest(const rt_train_options *o, char *text, size_t size)
 {
     rt_err ignored;
-    char what[128], block[] = "block", *any = "auto";
+    char what[128], words[2][8] = { "block", "offload" }, *any = "auto";
     rt_training t;
     rt_train_options other = *o;
-    other.recompute = block;
     other.learn.mode = o->lora.rank ? o->learn.mode : any;
     rt_memory_mode mode[3];
     int n = rt_learning_modes(mode, &other.learn);
     for (int halves = 0; halves < 4; halves++, other.pass_tokens = rt_max(other.pass_tokens / 2, 2))
-        for (int k = 0; k < n; k++) {
-            int found = try_settings(&t, &other, mode[k], NULL, what, sizeof what, &ignored);
+        for (int k = 0; k < 2 * n; k++) {
+            other.recompute = words[k / n];
+            int found = try_settings(&t, &other, mode[k % n], NULL, what, sizeof what, &ignored);
             rt_training_close(&t);
             if (found != 1)
                 continue;
-            snprintf(text, size, "; these fit: --memory-mode %s --recompute block --pass-tokens %lld",
-                     rt_memory_mode_name(mode[k]), (long long)other.pass_tokens);
+            snprintf(text, size, "; these fit: --memory-mode %s --recompute %s --pass-tokens %lld",
+                     rt_memory_mode_name(mode[k % n]), other.recompute, (long long)other.pass_tokens);
             return;
         }
-    snprintf(text, size, "; nor do a shorter pass and --recompute block: take a smaller student, "
+    snprintf(text, size, "; nor do a shorter pass and --recompute offload: take a smaller student, "
                          "shorter documents (--max-length) or adapters (--lora-rank)");
 }
 

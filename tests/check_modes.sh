@@ -43,11 +43,14 @@ for config in "$student" untied.json; do
     alike "$config" a lean --memory-mode stream
     alike "$config" a lean --memory-mode stream --threads 1 --recompute block
     alike "$config" a lean --memory-mode fused --recompute block
+    alike "$config" a lean --memory-mode stream --recompute offload
+    alike "$config" a lean --memory-mode fused --recompute offload
     alike "$config" a free --memory-mode fused --clip 0
     alike "$config" a plain --memory-mode stream --master-dtype f32 --moments f32
     alike "$config" a plain --memory-mode fused --master-dtype f32 --moments f32 --recompute block
     # several passes a step: fused refuses, the others agree
     learn "$config" passes $lean --pass-tokens 200 && alike "$config" a passes --memory-mode stream --pass-tokens 200
+    alike "$config" a passes --pass-tokens 200 $lean --recompute offload
     learn "$config" muon --optimizer muon --ema 0.9 && learn "$config" muon8 --optimizer muon $lean || fail "$config: muon"
     [ "$(weights muon)" != "$(weights plain)" ] || fail "$config: muon and the mean change nothing"
     alike "$config" a muon --optimizer muon --ema 0.9 --memory-mode stream --master-dtype f32 --moments f32
@@ -57,7 +60,7 @@ for config in "$student" untied.json; do
 done
 
 # killed and started again: the same bytes, in each mode
-for mode in "--memory-mode stream" "--memory-mode fused --recompute block" "--memory-mode stream --optimizer muon --ema 0.99"; do
+for mode in "--memory-mode stream --recompute offload" "--memory-mode fused --recompute block" "--memory-mode stream --optimizer muon --ema 0.99"; do
     rm -rf clean killed
     learn untied.json clean $mode || fail "$mode"
     for kills in 1 2 3; do

@@ -83,7 +83,7 @@ static rt_config tiny(const char *family, bool tied)
     return c;
 }
 
-static void open_step(bench *b, int64_t rows, bool recompute)
+static void open_step(bench *b, int64_t rows, rt_recompute recompute)
 {
     rt_batch_shape shape = {
         .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1, .waiting = rows
@@ -105,7 +105,7 @@ static void open_step(bench *b, int64_t rows, bool recompute)
 
 /* device NULL: the first of this build */
 static void open_bench(bench *b, const rt_config *cfg, const char *device, int threads,
-                       int64_t rows, bool recompute)
+                       int64_t rows, rt_recompute recompute)
 {
     memset(b, 0, sizeof *b);
     OK(rt_dev_open(&b->dev, device, threads, &err));
@@ -116,7 +116,7 @@ static void open_bench(bench *b, const rt_config *cfg, const char *device, int t
 }
 
 /* Adapters beside the model at path, neither of their matrices zero. */
-static void open_adapted(bench *b, const char *path, int threads, bool recompute)
+static void open_adapted(bench *b, const char *path, int threads, rt_recompute recompute)
 {
     const rt_adapter_spec spec = { 3, 5.0, threads > 1, "all" };
     memset(b, 0, sizeof *b);
@@ -300,8 +300,11 @@ START_TEST(same_bits)
     static const char *const families[] = { "llama", "qwen3", "qwen3_moe", "deepseek_v3" };
     static const struct {
         int threads;
-        bool recompute;
-    } modes[] = { { 1, false }, { 2, false }, { 3, false }, { 1, true }, { 2, true } };
+        rt_recompute recompute;
+    } modes[] = { { 1, RT_RECOMPUTE_NONE },    { 2, RT_RECOMPUTE_NONE },
+                  { 3, RT_RECOMPUTE_NONE },    { 1, RT_RECOMPUTE_BLOCK },
+                  { 2, RT_RECOMPUTE_BLOCK },   { 1, RT_RECOMPUTE_OFFLOAD },
+                  { 2, RT_RECOMPUTE_OFFLOAD } };
     rt_config cfg = tiny(families[_i], false);
     uint64_t first[2] = { 0 }; /* of devices with bits of their own, and of those with the CPU's */
     const char *name;
@@ -322,6 +325,31 @@ START_TEST(same_bits)
                              modes[k].threads, modes[k].recompute ? ", recompute" : "");
             close_bench(&b);
         }
+}
+END_TEST
+
+/* Inputs of layers that went to the host and came back are what they were: of few layers and many,
+   pass after pass, and in a second backward pass of the same rows. */
+START_TEST(offloaded)
+{
+    static const int layers[] = { 1, 2, 3, 4, 7 };
+    rt_config cfg = tiny("qwen3", true);
+    const char *name;
+    cfg.layers = layers[_i];
+    for (int i = 0; (name = next_device(&i));) {
+        uint64_t hash[2];
+        for (int off = 0; off < 2; off++) {
+            bench b;
+            open_bench(&b, &cfg, name, 1, 16, off ? RT_RECOMPUTE_OFFLOAD : RT_RECOMPUTE_BLOCK);
+            ck_assert_int_eq(b.step.acts.inputs.arena.high > 0, off);
+            loss(&b);
+            loss(&b);
+            OK(rt_model_backward(b.dev, &b.model, &b.step.grads, &b.step.acts, &err));
+            hash[off] = hash_gradients(&b);
+            close_bench(&b);
+        }
+        ck_assert_msg(hash[0] == hash[1], "%s, %d layers: other bits", name, layers[_i]);
+    }
 }
 END_TEST
 
@@ -469,7 +497,7 @@ START_TEST(adapters)
         check_adapters(&merged, &b);
         close_bench(&merged);
         if (rt_dev_get(b.dev).cpu_bits && stable) {
-            open_adapted(&again, "base", 3, true);
+            open_adapted(&again, "base", 3, RT_RECOMPUTE_OFFLOAD);
             loss(&again);
             const rt_params *x = rt_weights_learned(&b.step.grads),
                             *y = rt_weights_learned(&again.step.grads);
@@ -623,9 +651,8 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = {
-        { gradients, 13 }, { mla_dense, 1 }, { same_bits, 4 }, { passes, 1 }, { weights, 1 },
-        { tempered_tail, 2 },
-        { adapters, 7 },    { adapters_refused, 1 }
+        { gradients, 13 }, { mla_dense, 1 }, { same_bits, 4 }, { passes, 1 }, { offloaded, 5 },
+        { weights, 1 },    { tempered_tail, 2 }, { adapters, 7 },  { adapters_refused, 1 }
     };
     return suite_run("layers", NULL, tests, RT_COUNT(tests));
 }

@@ -131,7 +131,7 @@ static rt_config config(const char *family)
 
 static const rt_optimizer_spec PLAIN = { .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .decay = 0.05 };
 
-static void plan(bench *b, const rt_config *cfg, bool recompute)
+static void plan(bench *b, const rt_config *cfg, rt_recompute recompute)
 {
     memset(b, 0, sizeof *b);
     ck_assert_int_eq(rt_dev_open(&b->dev, NULL, 2, &err), 0);
@@ -183,8 +183,8 @@ START_TEST(plan_is_what_is_allocated)
 {
     static const char *const families[] = { "llama", "qwen3_moe", "deepseek_v3" };
     bench b;
-    rt_config cfg = config(families[_i / 2]);
-    plan(&b, &cfg, _i % 2 != 0);
+    rt_config cfg = config(families[_i / 3]);
+    plan(&b, &cfg, (rt_recompute)(_i % 3));
     int64_t want = planned(&b);
     calls = bytes = 0;
     counting = true;
@@ -222,17 +222,18 @@ END_TEST
 static const struct mode_case {
     rt_memory_mode mode;
     bool lean, muon, tied;
+    rt_recompute recompute;
     double mean, clip;
     int64_t waits; /* a step: one, another for what the host keeps, one for the rows of an embedding,
                       and fused looks at the loss before weights move and at the norm before it clips */
 } MODES[] = {
-    { RT_MODE_RESIDENT, false, true, true, 0.9, 1, 1 },
-    { RT_MODE_RESIDENT, true, false, false, 0, 1, 1 },
-    { RT_MODE_STREAM, true, false, false, 0, 1, 3 },
-    { RT_MODE_STREAM, true, true, true, 0.9, 1, 2 },
-    { RT_MODE_STREAM, false, false, true, 0, 1, 2 },
-    { RT_MODE_FUSED, true, false, false, 0, 0, 3 },
-    { RT_MODE_FUSED, true, true, true, 0, 1, 4 },
+    { RT_MODE_RESIDENT, false, true, true, RT_RECOMPUTE_BLOCK, 0.9, 1, 1 },
+    { RT_MODE_RESIDENT, true, false, false, RT_RECOMPUTE_BLOCK, 0, 1, 1 },
+    { RT_MODE_STREAM, true, false, false, RT_RECOMPUTE_BLOCK, 0, 1, 3 },
+    { RT_MODE_STREAM, true, true, true, RT_RECOMPUTE_OFFLOAD, 0.9, 1, 2 },
+    { RT_MODE_STREAM, false, false, true, RT_RECOMPUTE_BLOCK, 0, 1, 2 },
+    { RT_MODE_FUSED, true, false, false, RT_RECOMPUTE_BLOCK, 0, 0, 3 },
+    { RT_MODE_FUSED, true, true, true, RT_RECOMPUTE_OFFLOAD, 0, 1, 4 },
 };
 
 static int all_documents(void *ctx, rt_position *at, const rt_document **docs, int64_t *n, rt_err *e)
@@ -274,7 +275,7 @@ START_TEST(modes_are_what_is_planned)
                                 .loss = { .last = { .ce = 1, .temperature = 1 } },
                                 .vocab = VOCAB,
                                 .longest = LENGTH,
-                                .recompute = true,
+                                .recompute = c->recompute,
                                 .batch_tokens = DOCS * LENGTH,
                                 .steps = 10,
                                 .schedule = "constant",
@@ -560,7 +561,7 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = { { plan_is_what_is_allocated, 6 },
+    const suite_test tests[] = { { plan_is_what_is_allocated, 9 },
                                  { modes_are_what_is_planned, RT_COUNT(MODES) },
                                  { generation_allocates_its_plan, 4 },
                                  { pruning_places_its_plan, 1 },

@@ -350,7 +350,7 @@ static void send_away(elsewhere *x, bench *b)
 }
 
 /* All gradients of one step, one after the other; the loss first. */
-static float *gradients_of(const char *name, bool away, bool recompute, int64_t *n)
+static float *gradients_of(const char *name, bool away, rt_recompute recompute, int64_t *n)
 {
     bench b = { .n = 0 };
     rt_step step;
@@ -393,9 +393,9 @@ static const char *const TRAINED[] = { "llama_tied", "deepseek_q", "qwen2_moe_ga
 START_TEST(backward_visited)
 {
     int64_t n, m;
-    for (int recompute = 0; recompute < 2; recompute++) {
-        float *want = gradients_of(TRAINED[_i], false, recompute, &n);
-        float *got = gradients_of(TRAINED[_i], true, recompute, &m);
+    for (int recompute = 0; recompute <= RT_RECOMPUTE_OFFLOAD; recompute++) {
+        float *want = gradients_of(TRAINED[_i], false, RT_RECOMPUTE_NONE, &n);
+        float *got = gradients_of(TRAINED[_i], true, (rt_recompute)recompute, &m);
         ck_assert_int_eq(n, m);
         for (int64_t i = 0; i < n; i++)
             ck_assert_msg(!memcmp(got + i, want + i, sizeof *got),

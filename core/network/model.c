@@ -114,6 +114,25 @@ static void plan_blocks(rt_acts *a, const rt_plan *p)
     }
 }
 
+static bool offloads(const rt_acts *a)
+{
+    return a->shape.mode == RT_PLAN_TRAIN && a->shape.recompute == RT_RECOMPUTE_OFFLOAD;
+}
+
+/* Tensors of the residual stream on the device. */
+static int64_t streams(const rt_acts *a)
+{
+    return a->shape.mode != RT_PLAN_TRAIN ? 1 : offloads(a) ? 3 : a->cfg->layers + 1;
+}
+
+/* The one that layer l reads. */
+static rt_tensor *stream(const rt_acts *a, int64_t l)
+{
+    if (a->shape.mode != RT_PLAN_TRAIN)
+        return &a->stream[0];
+    return &a->stream[!offloads(a) ? l : l == a->cfg->layers ? 2 : l % 2];
+}
+
 static void plan_head(rt_acts *a, const rt_plan *p)
 {
     static const char name[] = "head";
@@ -148,8 +167,8 @@ static void plan_pass(void *ctx, rt_arena *arena)
     a->rows.offset = rt_plan_1(arena, "rows", RT_I32, s + 1);
     if (p.mode == RT_PLAN_DECODE)
         a->rows.page = rt_plan_2(arena, "rows", RT_I32, s, rt_kv_pages(a->rows.longest));
-    for (int64_t l = 0; l <= (train ? c->layers : 0); l++)
-        rt_plan_rows(&p, &a->stream[l], "block.stream", p.act, 1, c->width, 0);
+    for (int64_t k = 0; k < streams(a); k++)
+        rt_plan_rows(&p, &a->stream[k], "block.stream", p.act, 1, c->width, 0);
     rt_plan_rows(&p, &a->hidden, "head", p.act, 1, c->width, 0);
     rt_plan_rows(&p, &a->hidden_rstd, "head", RT_F32, 1, 0, 0);
     if (train) {
@@ -179,10 +198,12 @@ void rt_acts_plan(rt_acts *a, rt_arenas *l, rt_dev *d, const rt_model *m,
     a->shape = *shape;
     a->d = d;
     a->cfg = &m->cfg;
-    a->stream = rt_alloc(m->cfg.layers + 1, sizeof *a->stream, "a list of layers");
+    a->stream = rt_alloc(streams(a), sizeof *a->stream, "a list of layers");
     a->saved = rt_alloc(m->cfg.layers, sizeof *a->saved, "a list of layers");
     a->kv = rt_alloc(m->cfg.layers, sizeof *a->kv, "a list of layers");
     rt_arenas_add(l, &a->arena, "activations", RT_ON_DEVICE, plan_pass, a);
+    if (offloads(a))
+        rt_offload_plan(&a->inputs, l, d, m->cfg.layers, a->stream);
     if (shape->mode == RT_PLAN_DECODE) {
         rt_arenas_add(l, &a->cache, "kv cache", RT_ON_DEVICE, plan_cache, a);
         a->cache.sparse = true; /* as long as the longest answer may be */
@@ -205,6 +226,7 @@ void rt_acts_free(rt_acts *a)
 {
     rt_dev_free(a->d, &a->arena);
     rt_dev_free(a->d, &a->cache);
+    rt_offload_free(&a->inputs);
     free(a->batched.item);
     free(a->stream);
     free(a->saved);
@@ -251,17 +273,12 @@ static rt_pass pass_of(const rt_model *m, const rt_acts *a, int64_t layer)
     return pass;
 }
 
-/* The residual stream that layer l reads. */
-static rt_tensor *stream(const rt_acts *a, int64_t l)
-{
-    return &a->stream[a->shape.mode == RT_PLAN_TRAIN ? l : 0];
-}
-
-static int block_forward(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l, rt_err *err)
+static int block_forward(rt_dev *d, const rt_model *m, rt_acts *a, int64_t l, rt_tensor *y,
+                         rt_err *err)
 {
     rt_pass pass = pass_of(m, a, l);
-    return rt_block_forward(d, &m->cfg, l, &m->w.block[l], &a->saved[l], stream(a, l + 1),
-                            stream(a, l), &pass, err);
+    return rt_block_forward(d, &m->cfg, l, &m->w.block[l], &a->saved[l], y, stream(a, l), &pass,
+                            err);
 }
 
 int rt_model_embed(rt_dev *d, const rt_model *m, rt_acts *a, rt_err *err)
@@ -285,8 +302,11 @@ static int leave(const rt_model *m, int64_t l, rt_err *err)
 
 int rt_model_layer(rt_dev *d, const rt_model *m, rt_acts *a, int64_t layer, rt_err *err)
 {
-    return enter(m, layer, err) || block_forward(d, m, a, layer, err) || leave(m, layer, err) ? -1
-                                                                                              : 0;
+    if (enter(m, layer, err) || block_forward(d, m, a, layer, stream(a, layer + 1), err))
+        return -1;
+    if (offloads(a))
+        rt_offload_keep(&a->inputs, layer);
+    return leave(m, layer, err);
 }
 
 void rt_model_final(rt_dev *d, const rt_model *m, rt_acts *a)
@@ -320,7 +340,7 @@ int rt_model_fly(rt_dev *d, const rt_model *m, rt_acts *a, const rt_flight *f, r
             return -1;
         for (int64_t b = 0; b < f->batches; b++) {
             if (f->load(f->ctx, l, b, err) || (l == 0 && rt_model_embed(d, m, a, err)) ||
-                block_forward(d, m, a, l, err))
+                block_forward(d, m, a, l, stream(a, l + 1), err))
                 return -1;
             if (m->visit && m->visit->between)
                 m->visit->between(m->visit->ctx, l);
@@ -392,22 +412,29 @@ static int layer_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts 
                           rt_err *err)
 {
     rt_pass pass = pass_of(m, a, l);
+    if (offloads(a))
+        rt_offload_bring(&a->inputs, l);
     if (a->shape.recompute) {
         rt_tensor load = a->saved[l].ffn.load;
         a->saved[l].ffn.load.data = NULL; /* counted once, in forward */
-        int bad = block_forward(d, m, a, l, err);
+        /* the output of the last layer stays: a second backward pass of the same rows begins with it */
+        int bad = block_forward(d, m, a, l, offloads(a) ? &a->hidden : stream(a, l + 1), err);
         a->saved[l].ffn.load = load;
         if (bad)
             return -1;
     }
-    return rt_block_backward(d, &m->cfg, l, &m->w.block[l], &dw->block[l], &a->saved[l], &a->grads,
-                             &a->dstream, &a->stream[l], &pass, err);
+    if (rt_block_backward(d, &m->cfg, l, &m->w.block[l], &dw->block[l], &a->saved[l], &a->grads,
+                          &a->dstream, stream(a, l), &pass, err))
+        return -1;
+    if (offloads(a))
+        rt_offload_done(&a->inputs, l);
+    return 0;
 }
 
 int rt_model_backward(rt_dev *d, const rt_model *m, rt_weights *dw, rt_acts *a, rt_err *err)
 {
     const rt_config *c = &m->cfg;
-    rt_rmsnorm_backward(d, &a->dstream, &dw->final_norm, &a->dhidden, &a->stream[c->layers],
+    rt_rmsnorm_backward(d, &a->dstream, &dw->final_norm, &a->dhidden, stream(a, c->layers),
                         &m->w.final_norm, &a->hidden_rstd, 0.0f);
     for (int64_t l = c->layers - 1; l >= 0; l--)
         if (enter(m, l, err) || layer_backward(d, m, dw, a, l, err) || leave(m, l, err))

@@ -8,6 +8,7 @@
 #include "core/device/arenas.h"
 #include "core/network/adapter.h"
 #include "core/network/block.h"
+#include "core/network/offload.h"
 
 RT_BEGIN
 
@@ -53,10 +54,21 @@ typedef struct rt_model {
                                    resident */
 } rt_model;
 
+/* What a training pass keeps from forward to backward. The gradients are the same to the bit.
+   none     what every layer's backward needs
+   block    each layer's input, and runs the layer again in backward
+   offload  the same, and the inputs are kept in the host's memory */
+#define RT_RECOMPUTES "none|block|offload"
+typedef enum rt_recompute {
+    RT_RECOMPUTE_NONE,
+    RT_RECOMPUTE_BLOCK,
+    RT_RECOMPUTE_OFFLOAD
+} rt_recompute;
+
 /* The shape of a pass that activations are planned for. */
 typedef struct rt_pass_shape {
     rt_plan_mode mode;
-    bool recompute; /* TRAIN: keep each block's input only and run the block again in backward */
+    rt_recompute recompute; /* TRAIN */
     int64_t rows, segments, longest; /* at most */
     int64_t head_rows;               /* rows of a head chunk, M */
     int64_t pages;                   /* DECODE: of the cache, RT_KV_PAGE tokens each */
@@ -70,10 +82,12 @@ typedef struct rt_acts {
     rt_arena arena, cache;
     rt_batched_list batched; /* what has as many rows as the batch */
     rt_rows rows;
-    rt_tensor *stream;     /* (L+1) of (N,C), or one for all layers when not training */
+    rt_tensor *stream;     /* (L+1) of (N,C), or one for all layers when not training; offload: two
+                              for the inputs of all layers, and the last output */
+    rt_offload inputs;     /* offload */
     rt_block_saved *saved; /* (L) */
     rt_block_saved grads;
-    rt_tensor hidden, hidden_rstd; /* (N,C) (N) after the final norm */
+    rt_tensor hidden, hidden_rstd; /* (N,C) (N) after the final norm, until a backward */
     rt_tensor dhidden, dstream;    /* (N,C) */
     rt_tensor load;   /* (L,E) rows an expert received since it was last zeroed; TRAIN */
     rt_tensor choice; /* (L,N,A) i32 chosen experts of routed layers, N = shape.rows;
