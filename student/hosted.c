@@ -157,9 +157,9 @@ void rt_hosted_free(rt_hosted *h)
 
 void rt_hosted_begin(rt_hosted *h)
 {
-    const rt_params *list = &h->m->w.params;
     if (!h->m || h->begun)
         return;
+    const rt_params *list = &h->m->w.params;
     for (int i = 0; i < list->n; i++)
         h->home[i] = list->item[i].slot->data;
     for (int k = 0; k < RT_COUNT(h->buffer); k++)
