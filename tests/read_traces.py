@@ -146,4 +146,5 @@ def main(argv):
         sys.exit(f"{seen} samples in the shards, {len(want)} in the export")
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])
