@@ -70,8 +70,8 @@ void rt_trainer_free(rt_trainer *t)
 {
     if (!t->d)
         return;
+    rt_step_free(&t->step); /* the arenas of hosted among its own */
     rt_hosted_free(&t->hosted);
-    rt_step_free(&t->step);
     rt_optimizer_free(&t->optimizer, t->d);
 }
 

@@ -351,8 +351,9 @@ static int try_settings(rt_training *t, const rt_train_options *o, rt_memory_mod
     return fits(t, text, size);
 }
 
-/* The nearest settings that fit, for people: fewer rows a pass and less kept of it, then the mode. */
-static void suggest(const rt_train_options *o, char *text, size_t size)
+/* The nearest settings that fit, for people: fewer rows a pass and less kept of it, then the mode.
+   own: the device has memory of its own, which offloading spares. */
+static void suggest(const rt_train_options *o, bool own, char *text, size_t size)
 {
     rt_err ignored;
     char what[128], words[2][8] = { "block", "offload" }, *any = "auto";
@@ -360,20 +361,21 @@ static void suggest(const rt_train_options *o, char *text, size_t size)
     rt_train_options other = *o;
     other.learn.mode = o->lora.rank ? o->learn.mode : any;
     rt_memory_mode mode[3];
-    int n = rt_learning_modes(mode, &other.learn);
+    int n = rt_learning_modes(mode, &other.learn), ways = own ? 2 : 1;
     for (int halves = 0; halves < 4; halves++, other.pass_tokens = rt_max(other.pass_tokens / 2, 2))
-        for (int k = 0; k < 2 * n; k++) {
-            other.recompute = words[k / n];
-            int found = try_settings(&t, &other, mode[k % n], NULL, what, sizeof what, &ignored);
+        for (int k = 0; k < ways * n; k++) {
+            other.recompute = words[k % ways];
+            int found = try_settings(&t, &other, mode[k / ways], NULL, what, sizeof what, &ignored);
             rt_training_close(&t);
             if (found != 1)
                 continue;
             snprintf(text, size, "; these fit: --memory-mode %s --recompute %s --pass-tokens %lld",
-                     rt_memory_mode_name(mode[k % n]), other.recompute, (long long)other.pass_tokens);
+                     rt_memory_mode_name(mode[k / ways]), other.recompute, (long long)other.pass_tokens);
             return;
         }
-    snprintf(text, size, "; nor do a shorter pass and --recompute offload: take a smaller student, "
-                         "shorter documents (--max-length) or adapters (--lora-rank)");
+    snprintf(text, size, "; nor do a shorter pass and --recompute %s: take a smaller student, "
+                         "shorter documents (--max-length) or adapters (--lora-rank)",
+             words[ways - 1]);
 }
 
 /* The first memory mode that fits; of a plan (nothing is refused there) the first that can be. */
@@ -382,6 +384,7 @@ int rt_training_open(rt_training *t, const rt_train_options *o, const rt_needs *
     char text[128], all[512] = "", hint[256];
     rt_memory_mode mode[3];
     int n = rt_learning_modes(mode, &o->learn), used = 0;
+    bool own = false;
     for (int k = 0; k < n; k++) {
         rt_err why;
         int found = try_settings(t, o, mode[k], plan, text, sizeof text, k ? &why : err);
@@ -391,6 +394,7 @@ int rt_training_open(rt_training *t, const rt_train_options *o, const rt_needs *
             rt_info("memory mode: %s", rt_memory_mode_name(mode[k]));
         if (found == 1)
             return 0;
+        own = own || (found == 0 && rt_dev_get(t->dev).memory > 0);
         if (found == 0)
             used += snprintf(all + used, sizeof all - (size_t)used, "%s%s needs %s", used ? "; " : "",
                              rt_memory_mode_name(mode[k]), text);
@@ -398,7 +402,7 @@ int rt_training_open(rt_training *t, const rt_train_options *o, const rt_needs *
     }
     if (plan)
         return try_settings(t, o, mode[0], plan, text, sizeof text, err) < 0 ? -1 : 0;
-    suggest(o, hint, sizeof hint);
+    suggest(o, own, hint, sizeof hint);
     *t = (rt_training){ .o = o, .lock = -1 };
     return rt_fail(err, "not enough memory: %s%s", all, hint);
 }

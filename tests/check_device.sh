@@ -21,11 +21,12 @@ for i in $(seq 12); do echo "{\"id\": \"p$i\", \"prompt\": \"What is $i + 7?\", 
 run() { # NAME [FLAG...]: the command, into out.NAME
     local name=$1
     shift
+    [ $name != offload ] || set -- --recompute offload "$@"
     case $name in
     sample) "$retort" sample --teacher "$teacher" --prompts text.jsonl --max-tokens 12 --out out.sample "$@" ;;
     score) "$retort" score --teacher "$teacher" --data text.jsonl --out out.score "$@" ;;
-    train) "$retort" train --config "$student" --tokenizer "$teacher" --data whole.score --steps 6 --warmup 2 \
-        --save-every 2 --batch-tokens 200 --pass-tokens 200 --max-length 128 --out out.train "$@" ;;
+    train | offload) "$retort" train --config "$student" --tokenizer "$teacher" --data whole.score --steps 6 --warmup 2 \
+        --save-every 2 --batch-tokens 200 --pass-tokens 200 --max-length 128 --out out.$name "$@" ;;
     eval) "$retort" eval --model "$teacher" --archive whole.score --json "$@" >out.eval ;;
     logits) "$retort" logits --model "$teacher" --tokens ids.npy --out out.logits "$@" ;;
     generate) "$retort" generate --model "$teacher" --prompt "2 + 3" --max-tokens 5 "$@" >out.generate ;;
@@ -38,7 +39,7 @@ settled() { # without what differs from run to run
 }
 same() { settled out.$1; diff -r out.$1 whole.$1 >diff 2>&1; }
 
-for name in score sample train eval logits generate; do
+for name in score sample train offload eval logits generate; do
     run $name >stdout 2>stderr || { fail "$name: $(cat stderr)"; continue; }
     settled out.$name
     mv out.$name whole.$name
@@ -86,7 +87,7 @@ if [ -n "$emulated" ]; then
     says 'a small bound' 'are needed, device cuda has' logits --gpu-memory 1M
     # what --plan says of the GPU's memory is what is taken: so much is enough, and less is not
     export RETORT_EMULATE_TEAM=3 # whose workspace is the device's
-    for name in score sample train eval; do
+    for name in score sample train offload eval; do
         rm -rf out.$name
         run $name --plan >stdout 2>stderr
         [ $name != eval ] || mv out.eval stdout # which is JSON
@@ -97,6 +98,14 @@ if [ -n "$emulated" ]; then
         says "$name within less than its plan" 'device cuda' run $name -q --gpu-memory $((device - 1))
     done
     unset RETORT_EMULATE_TEAM
+    # inputs of layers lie in the host's memory, and that is told where they do not fit the device's
+    run offload --overwrite --memory-mode stream --plan >stdout 2>stderr
+    grep -qE '^ +pinned +activations +block.stream' stdout || fail "offload --plan: $(cat stdout stderr)"
+    device=$(grep -oE '^ +device +all +[0-9]+' stdout | grep -oE '[0-9]+$')
+    says 'less memory' 'these fit: --memory-mode [a-z]* --recompute offload --pass-tokens 200$' run train -q --overwrite \
+        --gpu-memory "$device"
+    hint=$(sed -n 's/.*these fit: //p' stderr)
+    run train -q --overwrite --gpu-memory "$device" $hint 2>stderr || fail "$hint: $(cat stderr)"
     rm -f out.logits
     logits --device cpu 2>stderr && logits --device cuda:0 --gpu-memory 2G --overwrite 2>stderr || fail "logits: $(cat stderr)"
 fi

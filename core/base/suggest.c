@@ -59,6 +59,7 @@ const char *rt_nearest(const char *word, const char *const *names, int n)
 static const struct {
     const char *word, *name, *note;
 } OPTION[] = {
+    { "activation-offloading", "recompute", " (offload)" },
     { "adapter-path", "adapter", "" },
     { "batch", "batch-tokens", " (counted in tokens)" },
     { "batch-size", "batch-tokens", " (counted in tokens)" },
