@@ -89,13 +89,15 @@ if [ -n "$emulated" ]; then
     export RETORT_EMULATE_TEAM=3 # whose workspace is the device's
     for name in score sample train offload eval; do
         rm -rf out.$name
-        run $name --plan >stdout 2>stderr
+        mode=
+        case $name in train | offload) mode="--memory-mode resident" ;; esac # or it would take another
+        run $name $mode --plan >stdout 2>stderr
         [ $name != eval ] || mv out.eval stdout # which is JSON
         device=$(grep -oE '"device":\{"bytes":[0-9]+|^ +device +all +[0-9]+' stdout | grep -oE '[0-9]+$')
         [ "${device:-0}" -gt 0 ] || { fail "$name --plan: no memory of the device: $(cat stdout stderr)"; continue; }
-        run $name --gpu-memory "$device" >stdout 2>stderr || fail "$name within its plan: $(cat stderr)"
+        run $name $mode --gpu-memory "$device" >stdout 2>stderr || fail "$name within its plan: $(cat stderr)"
         rm -rf out.$name
-        says "$name within less than its plan" 'device cuda' run $name -q --gpu-memory $((device - 1))
+        says "$name within less than its plan" "device cuda\|of the device's memory" run $name $mode -q --gpu-memory $((device - 1))
     done
     unset RETORT_EMULATE_TEAM
     # inputs of layers lie in the host's memory, and that is told where they do not fit the device's

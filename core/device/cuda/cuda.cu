@@ -210,6 +210,9 @@ static void facts(rt_dev *d, rt_dev_facts *f)
     f->bf16 = c->bf16 && !c->cpu;
     f->fp8 = c->fp8 && !c->cpu;
     f->free = free_bytes(c);
+#ifdef RT_EMULATE
+    f->rate = SUPPOSED_RATE; /* an emulated product takes minutes, and says nothing of a GPU */
+#endif
     if (c->absent)
         f->rate = SUPPOSED_RATE;
 }
