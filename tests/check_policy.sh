@@ -30,7 +30,7 @@ for n in 0 5; do
 done
 expect 0 '' $score --out again.traces --pass-tokens 40 --head-rows 3 --threads 1
 same scored.traces again.traces "scored alone or among others"
-expect 0 '' $score --out streamed.traces --memory 40M
+expect 0 '' $score --out streamed.traces --memory 120M
 same scored.traces streamed.traces "streamed weights"
 for k in 1 2 3; do
     "$retort" $score -q --out killed.traces --pass-tokens 60 >/dev/null 2>err.txt & pid=$!
