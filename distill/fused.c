@@ -53,10 +53,7 @@ static int check_loss(rt_fused *f, rt_err *err)
 {
     if (rt_sync(f->step->d, err))
         return -1;
-    if (isfinite(rt_step_totals(f->step)->sum[RT_LOSS_TOTAL]))
-        return 0;
-    f->step->totals.sum[RT_LOSS_TOTAL] = NAN;
-    return 1;
+    return isfinite(rt_step_totals(f->step)->sum[RT_LOSS_TOTAL]) ? 0 : 1;
 }
 
 static int measure_norm(rt_fused *f, rt_err *err)

@@ -197,8 +197,7 @@ double rt_optimizer_norm(const rt_optimizer *o)
 /* ---- the step --------------------------------------------------------------------------------- */
 
 struct step {
-    double lr, scale;
-    int64_t step;
+    int64_t number;
     rt_adamw adamw;
     rt_muon_step muon;
 };
@@ -265,7 +264,7 @@ static void move_piece(rt_dev *d, rt_optimizer *o, int i, int64_t at, int64_t n,
     else
         rt_adamw_step(d, &ours[0], &ours[1], &ours[2], &grad, &s->adamw);
     if (ours[3].rank) { /* the first steps' weights are soon forgotten */
-        double keep = fmin(o->spec.mean, (double)(1 + s->step) / (double)(10 + s->step));
+        double keep = fmin(o->spec.mean, (double)(1 + s->number) / (double)(10 + s->number));
         rt_axpby(d, &ours[3], &ours[0], (float)(1 - keep), (float)keep, NULL);
     }
     if (host)
@@ -277,9 +276,7 @@ void rt_optimizer_update(rt_dev *d, rt_optimizer *o, const rt_weights *grads, in
 {
     const rt_optimizer_spec *c = &o->spec;
     uint64_t seed = c->seed + (uint64_t)step * UINT64_C(0x9E3779B97F4A7C15);
-    struct step s = { .lr = lr,
-                      .scale = scale,
-                      .step = step,
+    struct step s = { .number = step,
                       .adamw = { .lr = (float)lr,
                                  .beta1 = (float)c->beta1,
                                  .beta2 = (float)c->beta2,

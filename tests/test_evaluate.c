@@ -7,6 +7,7 @@
 #include "core/network/weights.h"
 #include "corpora/corpus.h"
 #include "student/examples.h"
+#include "tests/command.h"
 #include "tests/suite.h"
 
 #define TEACHER RT_SOURCE_DIR "/examples/reasoning/teacher"
@@ -14,21 +15,7 @@
 static rt_err err;
 extern const rt_command rt_command_eval, rt_command_init, rt_command_logits;
 
-static int run(const rt_command *cmd, const char *words)
-{
-    char text[1024], *argv[40];
-    int n = 0;
-    bool help = false;
-    void *values = calloc(1, cmd->struct_bytes);
-    snprintf(text, sizeof text, "%s", words);
-    for (char *save = NULL, *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save))
-        argv[n++] = w;
-    err = (rt_err){ .text = "" };
-    int bad = rt_options_parse(cmd, values, NULL, n, argv, &help, &err) || cmd->run(values, &err);
-    rt_options_free(cmd, values);
-    free(values);
-    return bad;
-}
+static int run(const rt_command *cmd, const char *words) { return run_command(cmd, words, &err); }
 
 /* Of all ways to take k of n answers, the first c right: how many hold a right one. */
 START_TEST(pass_at)

@@ -15,6 +15,7 @@
 #include "corpora/integrity.h"
 #include "quant/gguf_write.h"
 #include "student/checkpoint.h"
+#include "tests/command.h"
 #include "tests/suite.h"
 
 #define TOKENIZER RT_SOURCE_DIR "/tests/golden/tiny"
@@ -23,21 +24,7 @@ static rt_err err;
 
 extern const rt_command rt_command_train, rt_command_quantize, rt_command_eval;
 
-static int run(const rt_command *cmd, const char *words)
-{
-    char text[512], *argv[40];
-    int n = 0;
-    bool help = false;
-    void *values = calloc(1, cmd->struct_bytes);
-    snprintf(text, sizeof text, "%s", words);
-    for (char *save = NULL, *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save))
-        argv[n++] = w;
-    err = (rt_err){ .text = "" };
-    int bad = rt_options_parse(cmd, values, NULL, n, argv, &help, &err) || cmd->run(values, &err);
-    rt_options_free(cmd, values);
-    free(values);
-    return bad;
-}
+static int run(const rt_command *cmd, const char *words) { return run_command(cmd, words, &err); }
 
 static const char CONFIG[] =
     "{\"model_type\":\"llama\",\"num_hidden_layers\":1,\"hidden_size\":4,\"num_attention_heads\":1,"

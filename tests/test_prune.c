@@ -7,6 +7,7 @@
 #include "core/network/weights.h"
 #include "corpora/chat.h"
 #include "student/prune.h"
+#include "tests/command.h"
 #include "tests/suite.h"
 
 #define TEACHER RT_SOURCE_DIR "/examples/reasoning/teacher"
@@ -15,21 +16,7 @@ enum { LAYERS = 3, WIDTH = 24, HEADS = 6, KEYS = 3, DIM = 8, FFN = 20, IDLE = 1 
 static rt_err err;
 extern const rt_command rt_command_init, rt_command_logits;
 
-static int run(const rt_command *cmd, const char *words)
-{
-    char text[1024], *argv[40];
-    int n = 0;
-    bool help = false;
-    void *values = calloc(1, cmd->struct_bytes);
-    snprintf(text, sizeof text, "%s", words);
-    for (char *save = NULL, *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save))
-        argv[n++] = w;
-    err = (rt_err){ .text = "" };
-    int bad = rt_options_parse(cmd, values, NULL, n, argv, &help, &err) || cmd->run(values, &err);
-    rt_options_free(cmd, values);
-    free(values);
-    return bad;
-}
+static int run(const rt_command *cmd, const char *words) { return run_command(cmd, words, &err); }
 
 /* What does nothing: these channels are never written, these neurons of a layer never act, the values
    of key head 1 are 0, and layer IDLE adds nothing. */

@@ -96,27 +96,24 @@ TEAM_FN void rt_adamw_unit(const struct rt_args_adamw *a, int64_t unit, float *s
     }
     float *__restrict__ m = team_f32(&a->m) + begin, *__restrict__ v = team_f32(&a->v) + begin;
     const act *__restrict__ g = team_act(&a->g) + begin;
-    float b1 = a->h.beta1, b2 = a->h.beta2, eps = a->h.eps, lr = a->h.lr;
-    float unbias1 = 1.0f / a->h.bias1, unbias2 = 1.0f / a->h.bias2, shrink = lr * a->h.decay;
+    const rt_adamw h = a->h; /* what is stored may not change it */
+    float b1 = h.beta1, b2 = h.beta2;
     if (a->w.dtype == RT_F32) {
         float *__restrict__ w = team_f32(&a->w) + begin;
         for (int64_t i = team_rank(); i < n; i += team_size()) {
-            float gi = g[i] * a->h.grad_scale;
-            float mi = fmaf(b1, m[i], (1.0f - b1) * gi);
-            float vi = fmaf(b2, v[i], (1.0f - b2) * gi * gi);
-            float step = mi * unbias1 / (sqrtf(vi * unbias2) + eps);
-            m[i] = mi;
-            v[i] = vi;
-            w[i] = fmaf(-lr, step, fmaf(-shrink, w[i], w[i]));
+            float gi = g[i] * h.grad_scale;
+            m[i] = fmaf(b1, m[i], (1.0f - b1) * gi);
+            v[i] = fmaf(b2, v[i], (1.0f - b2) * gi * gi);
+            w[i] = adamw_moved(&h, w[i], m[i], v[i]);
         }
         return;
     }
     for (int64_t i = team_rank(); i < n; i += team_size()) {
-        float gi = g[i] * a->h.grad_scale;
+        float gi = g[i] * h.grad_scale;
         m[i] = fmaf(b1, m[i], (1.0f - b1) * gi);
         v[i] = fmaf(b2, v[i], (1.0f - b2) * gi * gi);
-        float x = adamw_moved(&a->h, weight_get(&a->w, begin + i), m[i], v[i]);
-        weight_put(&a->w, begin + i, x, &a->h.rounding);
+        float x = adamw_moved(&h, weight_get(&a->w, begin + i), m[i], v[i]);
+        weight_put(&a->w, begin + i, x, &h.rounding);
     }
 }
 
