@@ -21,7 +21,7 @@ learn() { # CONFIG OUT [flags...]
     local config=$1 out=$2
     shift 2
     $exec "$retort" -q train --config "$config" --tokenizer "$teacher" --data traces.jsonl --eval-data held.jsonl --loss hard \
-        --out "$out" --steps 6 --batch-tokens 600 --pass-tokens 600 --max-length 256 --save-every 2 --eval-every 3 --warmup 2 \
+        --out "$out" --steps 4 --batch-tokens 300 --pass-tokens 300 --max-length 256 --save-every 2 --eval-every 2 --eval-limit 4 --warmup 2 \
         --learning-rate 2e-3 "$@"
 }
 weights() { cat "$1"/model.safetensors | sha256sum; }
@@ -49,8 +49,8 @@ for config in "$student" untied.json; do
     alike "$config" a plain --memory-mode stream --master-dtype f32 --moments f32
     alike "$config" a plain --memory-mode fused --master-dtype f32 --moments f32 --recompute block
     # several passes a step: fused refuses, the others agree
-    learn "$config" passes $lean --pass-tokens 200 && alike "$config" a passes --memory-mode stream --pass-tokens 200
-    alike "$config" a passes --pass-tokens 200 $lean --recompute offload
+    learn "$config" passes $lean --pass-tokens 100 && alike "$config" a passes --memory-mode stream --pass-tokens 100
+    alike "$config" a passes --pass-tokens 100 $lean --recompute offload
     learn "$config" muon --optimizer muon --ema 0.9 && learn "$config" muon8 --optimizer muon $lean || fail "$config: muon"
     [ "$(weights muon)" != "$(weights plain)" ] || fail "$config: muon and the mean change nothing"
     alike "$config" a muon --optimizer muon --ema 0.9 --memory-mode stream --master-dtype f32 --moments f32
@@ -80,11 +80,11 @@ rm -rf cut
 until [ -e cut/checkpoint.safetensors ] || ! kill -0 $pid 2>/dev/null; do sleep 0.05; done
 kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
 expect 1 'made by other settings' train --config untied.json --tokenizer "$teacher" --data traces.jsonl --eval-data held.jsonl \
-    --loss hard --out cut --steps 400 --save-every 1 --batch-tokens 600 --pass-tokens 600 --max-length 256 --eval-every 3 --warmup 2 \
+    --loss hard --out cut --steps 400 --save-every 1 --batch-tokens 300 --pass-tokens 300 --max-length 256 --eval-every 2 --eval-limit 4 --warmup 2 \
     --learning-rate 2e-3
 
 # plans and refusals
-all="--config untied.json --tokenizer $teacher --data traces.jsonl --loss hard --out no --batch-tokens 600 --pass-tokens 600 --max-length 256"
+all="--device cpu --config untied.json --tokenizer $teacher --data traces.jsonl --loss hard --out no --batch-tokens 600 --pass-tokens 600 --max-length 256"
 for mode in resident stream "fused --clip 0"; do
     prints 0 'memory +all' '' train -q $all --memory-mode $mode --plan
 done
