@@ -45,7 +45,7 @@ static int check_adapters(const rt_learn_options *o, const rt_learning *l, const
 {
     bool lora4 = !strcmp(o->mode, "lora4");
     if (!c->m->w.adapters)
-        return lora4 ? rt_usage(err, "--memory-mode lora4 learns adapters: give --lora-rank too") : 0;
+        return 0;
     if (l->mode != RT_MODE_RESIDENT)
         return rt_usage(err, "--memory-mode %s is for learning all weights: adapters, and what they "
                              "need, stay on the device (lora4)",

@@ -83,14 +83,15 @@ static const rt_option options[] = {
     RT_CHAT_OPTION(O, set),
     OPT_INT(O, lora.rank, "lora-rank", "0", 0, RT_ADAPTER_RANK_MAX,
             "learn low-rank adapters of this rank beside --model, which stays in the bytes of its "
-            "file; 0 = learn the model itself"),
+            "file; 0 = learn the model itself (16 with --memory-mode lora4)"),
     OPT_FLOAT(O, lora.alpha, "lora-alpha", "32", 0.001, 1e6, "their strength: times alpha / rank"),
     OPT_STR(O, lora.targets, "lora-targets", "all", "LIST",
             "layers that get one: all (but routers), or names like q_proj,v_proj"),
     OPT_BOOL(O, lora.rank_stabilized, "lora-stabilized", "false",
              "times alpha / sqrt(rank) instead"),
     OPT_INT(O, steps, "steps", "1000", 1, 1e9, "optimizer steps"),
-    OPT_INT(O, batch_tokens, "batch-tokens", "8192", 2, 1e9, "tokens of a step (whole documents)"),
+    OPT_INT(O, batch_tokens, "batch-tokens", "0", 0, 1e9,
+            "tokens of a step (whole documents); 0 = 8192, those of a pass with --memory-mode fused"),
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward and backward; bounds memory"),
     OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head"),
@@ -108,9 +109,9 @@ static const rt_option options[] = {
     OPT_FLOAT(O, clip, "clip", "1", 0, 1e9, "largest norm of a gradient; 0 = no clipping"),
     OPT_FLOAT(O, balance_rate, "balance-rate", "0.003", 0, 1,
               "router bias against load, a step (sigmoid routers)"),
-    OPT_CHOICE(O, recompute, "recompute", "none", RT_RECOMPUTES,
+    OPT_CHOICE(O, recompute, "recompute", "auto", "auto|" RT_RECOMPUTES,
                "what a pass keeps: block only each block's input, and computes the rest again; offload "
-               "the same, in the host's memory",
+               "the same, in the host's memory; auto: block in the modes stream and fused",
                RT_OPT_FREE),
     OPT_CHOICE(O, dtype, "dtype", "f32", RT_WRITTEN_DTYPES, "of the written weights"),
     OPT_SEED(O, seed, "of start and order"),
@@ -448,6 +449,16 @@ static void note_odd(const rt_training *t)
                 (long long)o->warmup, (long long)o->steps);
 }
 
+/* What a choice needs of others that were left to us. */
+static void settle_train(void *values)
+{
+    rt_train_options *o = values;
+    if (!o->lora.rank && !strcmp(o->learn.mode, "lora4"))
+        o->lora.rank = 16;
+    if (!o->batch_tokens)
+        o->batch_tokens = strcmp(o->learn.mode, "fused") ? 8192 : o->pass_tokens;
+}
+
 static int run_train(void *values, rt_err *err)
 {
     rt_training t;
@@ -524,6 +535,7 @@ const rt_command rt_command_train = {
     .n_options = RT_COUNT(options),
     .struct_bytes = sizeof(rt_train_options),
     .resumes = "checkpoint",
+    .settle = settle_train,
     .run = run_train,
     .plan = plan_train,
     .example = "retort train --model DIR --data A.traces --out student",

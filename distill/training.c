@@ -191,8 +191,10 @@ static int64_t passes_of_others(const rt_training *t)
     return t->o->rollout.teacher ? rt_max(rows, rt_rollouts_rows(&t->rollouts)) : rows;
 }
 
-static rt_recompute recompute_of(const char *word)
+static rt_recompute recompute_of(const char *word, rt_memory_mode mode)
 {
+    if (!strcmp(word, "auto"))
+        word = mode == RT_MODE_RESIDENT ? "none" : "block";
     return !strcmp(word, "block")     ? RT_RECOMPUTE_BLOCK
            : !strcmp(word, "offload") ? RT_RECOMPUTE_OFFLOAD
                                       : RT_RECOMPUTE_NONE;
@@ -219,7 +221,7 @@ static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
                                 .loss = *loss,
                                 .vocab = vocab,
                                 .longest = t->facts.longest,
-                                .recompute = recompute_of(o->recompute),
+                                .recompute = recompute_of(o->recompute, t->learning.mode),
                                 .batch_tokens = o->batch_tokens,
                                 .steps = o->steps,
                                 .warmup = o->warmup,

@@ -102,8 +102,10 @@ for command in $("$retort" help --check-tables | cut -d: -f1); do
     try "$command" $words
     [ "$command" = sample ] && words="${words/data/new} --limit 8"
     while read -r flag word; do
-        # what has an output gets one of its own for each choice
-        try "$command" ${words//new\//new/$command${flag}-$word-} "$flag" "$word"
+        # adapters stand beside a model of 4 bits, and what has an output gets one of its own
+        row=$words
+        [ "$word" != lora4 ] || row="--model $out/student-q4_0.gguf --data data/a.traces --out new/student --steps 2"
+        try "$command" ${row//new\//new/$command${flag}-$word-} "$flag" "$word"
     done < <(choices "$command" | sed '/^$/d')
 done
 

@@ -93,8 +93,8 @@ expect 1 'not enough memory: resident needs .*of 12.0 MiB.*these fit: --memory-m
 hint=$(sed -n 's/.*these fit: //p' err.txt)
 expect 0 '' train $all --memory 12M --steps 2 $hint
 expect 1 'nor do a shorter pass' train ${all/--out no/--out tiny} --memory 100K
-expect 2 'lora4 learns adapters' train $all --memory-mode lora4
-expect 2 'needs --recompute block' train $all --memory-mode fused
+expect 2 'lora-rank adapts a trained model' train $all --memory-mode lora4
+expect 2 'needs --recompute block' train $all --memory-mode fused --recompute none
 expect 2 'may not exceed --pass-tokens' train $all --memory-mode fused --clip 0 --batch-tokens 601
 expect 2 '\-\-ema would need' train $all --memory-mode fused --clip 0 --ema 0.9
 expect 2 'not for adapters' train --model plain --lora-rank 2 --optimizer muon --data traces.jsonl --loss hard --out no

@@ -101,8 +101,8 @@ typedef struct rt_command {
     const char *positional;       /* option name that bare words fill, or NULL */
     const char *verbs;            /* the first of these words is one of "a|b|c"; NULL = any */
     int (*run)(void *options, rt_err *err);
-    /* Fills in what is left to the environment, before options are run or are an identity; or NULL.
-     */
+    /* Fills in what was left to the environment or to other options, before options are run or are
+       an identity; or NULL. */
     void (*settle)(void *options);
     /* What run would take (needs.h), for the option "plan"; NULL = the command has no plan. */
     int (*plan)(void *options, struct rt_needs *plan, rt_err *err);
