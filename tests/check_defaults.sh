@@ -3,7 +3,8 @@
 # (its teacher, its 900 problems and their archive, its student), then every choice of every flag that
 # offers a choice, as `retort help` lists them. Size flags (batch, pass, length, rows) stay at their
 # defaults: a crash at the sizes of everyday use is what this is here to find. Only --steps 2 (train) and
-# --limit 8 (eval, score, and sample's choices) make it end. Each line runs twice: users do.
+# --limit 8 (eval, score, and sample's choices) make it end. Each line runs twice: users do. Under
+# sanitizers, which are slow, RETORT_CHECK_ONCE=1: once.
 # RETORT_REAL_MODEL=DIR|GGUF: also the example's first 100 problems with that model as the teacher.
 set -u
 . "$(dirname "$0")/check.sh"
@@ -15,7 +16,7 @@ example=reasoning teacher=reasoning/teacher
 lines=0
 
 # try words...: twice, or once where a second time is rightly refused (once=yes). TIMES=1 shows seconds.
-once=
+once=${RETORT_CHECK_ONCE:+yes}
 try() {
     local rc round begun=$SECONDS
     lines=$((lines + 1))
@@ -129,5 +130,5 @@ if [ -n "${RETORT_REAL_MODEL:-}" ]; then
         try quantize --model "$real" --type "$type" --out "real/$type.gguf"
     done
 fi
-echo "check_defaults: $lines command lines, each twice"
+echo "check_defaults: $lines command lines, each $([ -n "$once" ] && echo once || echo twice)"
 exit $failed

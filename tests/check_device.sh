@@ -105,7 +105,7 @@ if [ -n "$emulated" ]; then
     grep -qE '^ +pinned +activations +block.stream' stdout || fail "offload --plan: $(cat stdout stderr)"
     device=$(grep -oE '^ +device +all +[0-9]+' stdout | grep -oE '[0-9]+$')
     says 'less memory' 'these fit: --memory-mode [a-z]* --recompute offload --pass-tokens 200$' run train -q --overwrite \
-        --gpu-memory "$device"
+        --recompute none --gpu-memory "$device"
     hint=$(sed -n 's/.*these fit: //p' stderr)
     run train -q --overwrite --gpu-memory "$device" $hint 2>stderr || fail "$hint: $(cat stderr)"
     rm -f out.logits

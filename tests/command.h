@@ -19,7 +19,10 @@ static inline int run_command(const rt_command *cmd, const char *words, rt_err *
     for (char *save = NULL, *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save))
         argv[n++] = w;
     *err = (rt_err){ .text = "" };
-    int bad = rt_options_parse(cmd, values, NULL, n, argv, &help, err) || cmd->run(values, err);
+    int bad = rt_options_parse(cmd, values, NULL, n, argv, &help, err);
+    if (!bad && cmd->settle)
+        cmd->settle(values);
+    bad = bad || cmd->run(values, err);
     rt_options_free(cmd, values);
     free(values);
     return bad;

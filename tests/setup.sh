@@ -40,9 +40,9 @@ install_packages() {
             apt-get install -q -y --no-install-recommends $missing >&2
 }
 
-# build_tree DIR [cmake arguments]: configure once, build what changed.
+# build_tree DIR [cmake arguments]: configure once, build what changed, of RETORT_TARGETS or all.
 build_tree() {
     tree=$1
     shift
-    cmake -S . -B "$tree" -G Ninja "$@" >&2 && cmake --build "$tree" >&2
+    cmake -S . -B "$tree" -G Ninja "$@" >&2 && cmake --build "$tree" --target ${RETORT_TARGETS:-all} >&2
 }
