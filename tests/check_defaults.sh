@@ -4,7 +4,7 @@
 # offers a choice, as `retort help` lists them. Size flags (batch, pass, length, rows) stay at their
 # defaults: a crash at the sizes of everyday use is what this is here to find. Only --steps 2 (train) and
 # --limit 8 (eval, score, and sample's choices) make it end. Each line runs twice: users do. Under
-# sanitizers, which are slow, RETORT_CHECK_ONCE=1: once.
+# sanitizers, which are slow, RETORT_CHECK_ONCE=1: once, and one step.
 # RETORT_REAL_MODEL=DIR|GGUF: also the example's first 100 problems with that model as the teacher.
 set -u
 . "$(dirname "$0")/check.sh"
@@ -16,7 +16,7 @@ example=reasoning teacher=reasoning/teacher
 lines=0
 
 # try words...: twice, or once where a second time is rightly refused (once=yes). TIMES=1 shows seconds.
-once=${RETORT_CHECK_ONCE:+yes}
+once=${RETORT_CHECK_ONCE:+yes} steps=$((${RETORT_CHECK_ONCE:-0} ? 1 : 2))
 try() {
     local rc round begun=$SECONDS
     lines=$((lines + 1))
@@ -53,19 +53,19 @@ header="{'descr': '<i4', 'fortran_order': False, 'shape': (40,), }"
 out=example
 mkdir -p "$out" && head -n 100 problems.jsonl >"$out/problems.jsonl" && head -n 20 problems.jsonl >"$out/heldout.jsonl"
 sets=""
-for stage in student baseline; do sets="$sets --set $stage.steps=2"; done
+for stage in student baseline; do sets="$sets --set $stage.steps=$steps"; done
 for stage in teacher student baseline quantized; do sets="$sets --set eval_$stage.limit=8"; done
 try run "$example/recipe.json" --out "$out" $sets
 
 # and adapters beside its student, from which one command makes a model
-try train --model "$out/student" --data "$out/traces.traces" --lora-rank 8 --steps 2 --out adapter
+try train --model "$out/student" --data "$out/traces.traces" --lora-rank 8 --steps $steps --out adapter
 
 row() { # COMMAND -> the words it requires, with what makes it end
     case $1 in
     run) ;; # above
     sample) echo --teacher "$teacher" --prompts problems.jsonl --out data/a.traces ;;
     score) echo --teacher "$teacher" --data pairs.jsonl --out new/s.traces --limit 8 ;;
-    train) echo --config "$example/student-config.json" --tokenizer "$teacher" --data data/a.traces --out new/student --steps 2 ;;
+    train) echo --config "$example/student-config.json" --tokenizer "$teacher" --data data/a.traces --out new/student --steps $steps ;;
     init) echo --tokenizer "$teacher" --out new/start --layers 2 --width 64 --heads 2 --kv-heads 1 --head-dim 16 --ffn-width 96 ;;
     merge-adapter) echo --adapter adapter --out new/merged ;;
     quantize) echo --model "$out/student" --out new/student.gguf ;;
@@ -105,26 +105,26 @@ for command in $("$retort" help --check-tables | cut -d: -f1); do
     while read -r flag word; do
         # adapters stand beside a model of 4 bits, and what has an output gets one of its own
         row=$words
-        [ "$word" != lora4 ] || row="--model $out/student-q4_0.gguf --data data/a.traces --out new/student --steps 2"
+        [ "$word" != lora4 ] || row="--model $out/student-q4_0.gguf --data data/a.traces --out new/student --steps $steps"
         try "$command" ${row//new\//new/$command${flag}-$word-} "$flag" "$word"
     done < <(choices "$command" | sed '/^$/d')
 done
 
 # each form of the student's start, and of what is evaluated and quantized
-try train --model "$out/student" --data data/a.traces --out new/again --steps 2
-try train --model "$out/student" --data pairs.jsonl --loss hard --out new/hard --steps 2 --eval-data data/a.traces
+try train --model "$out/student" --data data/a.traces --out new/again --steps $steps
+try train --model "$out/student" --data pairs.jsonl --loss hard --out new/hard --steps $steps --eval-data data/a.traces
 try eval --model "$out/student-q4_0.gguf" --problems problems.jsonl --limit 8
 try score --teacher "$teacher" --data data/a.traces --out new/rescored.traces --limit 8
 try score --teacher "$teacher" --data data/a.traces --out new/listed.traces --student "$out/student" --limit 8
-try train --model "$out/student" --teacher "$teacher" --prompts problems.jsonl --loss reverse --out new/own --steps 2
+try train --model "$out/student" --teacher "$teacher" --prompts problems.jsonl --loss reverse --out new/own --steps $steps
 
 if [ -n "${RETORT_REAL_MODEL:-}" ]; then
     real=$RETORT_REAL_MODEL
     try inspect "$real"
     head -n 100 problems.jsonl >first.jsonl
     try sample --teacher "$real" --prompts first.jsonl --out real/a.traces
-    try train --config "$example/student-config.json" --tokenizer "$real" --data real/a.traces --verdicts correct,wrong,unverified,unfinished --out real/student --steps 2
-    try train --model "$real" --data real/a.traces --verdicts correct,wrong,unverified,unfinished --out real/tuned --steps 2
+    try train --config "$example/student-config.json" --tokenizer "$real" --data real/a.traces --verdicts correct,wrong,unverified,unfinished --out real/student --steps $steps
+    try train --model "$real" --data real/a.traces --verdicts correct,wrong,unverified,unfinished --out real/tuned --steps $steps
     try eval --model "$real" --problems first.jsonl --limit 8
     for type in $(choices quantize | sed -n 's/--type //p'); do
         try quantize --model "$real" --type "$type" --out "real/$type.gguf"
