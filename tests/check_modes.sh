@@ -1,8 +1,9 @@
 #!/bin/bash
-# retort train --memory-mode, --master-dtype, --moments, --optimizer and --ema as a user runs them: where weights and
-# state lie changes no bit of what is learned, nor do threads, recomputing, passes' places and kills; a plan tells each
-# mode's memory, and what does not fit is refused with settings that do, which then fit. Shapes: tied and
-# not, with and without biases.
+# retort train --memory-mode, --master-dtype, --moments, --optimizer, --ema, --recompute and adapters as a user runs them:
+# where weights and state lie changes no bit of what is learned, nor do threads, instruction sets, recomputing, passes'
+# places and kills; a plan tells each mode's memory, and what does not fit is refused with settings that do, which then
+# fit. Shapes: tied and not, with and without biases. RETORT_SEEDS="0 1 2" RETORT_KILLS=1: with each seed, and each of the
+# configurations killed once and started again.
 set -u
 . "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems
@@ -17,27 +18,39 @@ cat >untied.json <<'END'
 {"model_type": "qwen2", "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 4,
  "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "rope_theta": 10000, "max_position_embeddings": 512, "tie_word_embeddings": false}
 END
-learn() { # CONFIG OUT [flags...]
-    local config=$1 out=$2
+seed=0
+learn() { # CONFIG OUT [flags...]; or a model in place of a CONFIG
+    local out=$2 start="--model $1" data="traces.jsonl --loss hard"
+    case $1 in *.json) start="--config $1 --tokenizer $teacher" ;; esac
+    case " $* " in *" --loss "*) data=soft.traces ;; esac
     shift 2
-    $exec "$retort" -q train --config "$config" --tokenizer "$teacher" --data traces.jsonl --eval-data held.jsonl --loss hard \
-        --out "$out" --steps 4 --batch-tokens 300 --pass-tokens 300 --max-length 256 --save-every 2 --eval-every 2 --eval-limit 4 --warmup 2 \
+    $exec "$retort" -q train $start --data $data --eval-data held.jsonl --out "$out" --seed "$seed" --steps 4 --batch-tokens 300 --pass-tokens 300 --max-length 256 --save-every 2 --eval-every 2 --eval-limit 4 --warmup 2 \
         --learning-rate 2e-3 "$@"
 }
-weights() { cat "$1"/model.safetensors | sha256sum; }
+weights() { cat "$1"/*model.safetensors | sha256sum; } # of a model or of adapters
 metrics() { sed 's/,"seconds":[^,}]*//' "$1/metrics.jsonl"; }
 alike() { # CONFIG NAME OF flags...: bytes and figures are those of OF
     local config=$1 name=$2 of=$3
     shift 3
     rm -rf "$name"
+    alikes=$((alikes + 1))
+    if [ -n "${RETORT_KILLS-}" ]; then
+        (exec=exec; learn "$config" "$name" "$@") & local pid=$!
+        sleep "0.$(printf %03d $((RANDOM % 400)))"
+        kill -9 $pid 2>/dev/null
+        wait $pid 2>/dev/null
+    fi
     learn "$config" "$name" "$@" || { fail "$config: $*"; return; }
     [ "$(weights "$name")" = "$(weights "$of")" ] || fail "$config: $*: other weights than $of"
     [ "$(metrics "$name")" = "$(metrics "$of")" ] || fail "$config: $*: other figures than $of"
 }
 
+"$problems" --n 30 --seed 5 --form problem >prompts.jsonl
+"$retort" -q sample --teacher "$teacher" --prompts prompts.jsonl --out soft.traces --verify boxed --max-tokens 160 >/dev/null || fail sample
+alikes=0 features=$("$retort" doctor --json)
 lean="--master-dtype bf16 --moments 8bit"
-for config in "$student" untied.json; do
-    rm -rf plain lean free
+for seed in ${RETORT_SEEDS:-0}; do for config in "$student" untied.json; do
+    rm -rf plain lean free soft adapters
     learn "$config" plain && learn "$config" lean $lean && learn "$config" free $lean --clip 0 || fail "$config: resident"
     [ "$(weights plain)" != "$(weights lean)" ] || fail "$config: bf16 and codes change nothing"
     alike "$config" a lean --memory-mode stream
@@ -56,8 +69,25 @@ for config in "$student" untied.json; do
     alike "$config" a muon --optimizer muon --ema 0.9 --memory-mode stream --master-dtype f32 --moments f32
     alike "$config" a muon8 --optimizer muon --memory-mode stream
     alike "$config" a muon8 --optimizer muon --memory-mode fused --recompute block
+    alike "$config" a plain --threads 1 --recompute block
+    alike "$config" a plain --threads 3 --recompute offload
+    RETORT_ISA=scalar alike "$config" a plain
+    case $features in *'"avx2"'*) RETORT_ISA=avx2 alike "$config" a plain ;; esac
+    learn "$config" soft --loss forward:0.7,jsd:0.3 $lean || fail "$config: soft"
+    alike "$config" a soft --loss forward:0.7,jsd:0.3 --memory-mode stream
+    alike "$config" a soft --loss forward:0.7,jsd:0.3 --memory-mode fused --threads 1
+    "$retort" -q quantize --model plain --type Q4_0 --overwrite --out four.gguf || fail "$config: quantize"
+    for base in plain four.gguf; do
+        rm -rf adapters
+        learn $base adapters --lora-rank 4 || fail "$config: adapters beside $base"
+        alike $base a adapters --lora-rank 4 --threads 1 --recompute block
+        alike $base a adapters --lora-rank 4 --recompute offload
+    done
+    alike four.gguf a adapters --lora-rank 4 --memory-mode lora4 --threads 3
     rm -rf passes muon muon8
-done
+done; done
+seed=0
+[ -z "${RETORT_SEEDS-}" ] || echo "check_modes: $alikes runs alike, ${RETORT_KILLS:+each killed once, }seeds $RETORT_SEEDS"
 
 # killed and started again: the same bytes, in each mode
 for mode in "--memory-mode stream --recompute offload" "--memory-mode fused --recompute block" "--memory-mode stream --optimizer muon --ema 0.99"; do
