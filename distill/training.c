@@ -209,6 +209,9 @@ static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
                              .soft = t->facts.soft,
                              .temperature = o->temperature };
     shape.rows = rt_max(o->pass_tokens, t->facts.longest);
+    /* held-out documents pass through the activations of a step, unless one is longer than those */
+    int64_t held = t->held_out_facts.longest;
+    bool lends = held <= shape.rows;
     if (t->model.w.adapters) {
         const rt_config *c = &t->model.cfg;
         int64_t rows = rt_max(shape.rows, passes_of_others(t));
@@ -220,7 +223,7 @@ static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
     rt_trainer_settings set = { .shape = shape,
                                 .loss = *loss,
                                 .vocab = vocab,
-                                .longest = t->facts.longest,
+                                .longest = lends ? rt_max(t->facts.longest, held) : t->facts.longest,
                                 .recompute = recompute_of(o->recompute, t->learning.mode),
                                 .batch_tokens = o->batch_tokens,
                                 .steps = o->steps,
@@ -248,8 +251,8 @@ static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
         return 0;
     shape.soft = t->held_out_facts.soft;
     shape.temperature = 1;
-    rt_measure_plan(&t->measure, t->dev, &t->model, NULL, vocab, &shape,
-                    t->held_out_facts.longest);
+    rt_measure_plan(&t->measure, t->dev, &t->model, NULL, vocab, &shape, held,
+                    lends ? &t->trainer.step.acts : NULL);
     return 0;
 }
 

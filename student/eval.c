@@ -121,7 +121,7 @@ static void plan_measure(rt_measure *ms, evaluation *e, rt_soft_config soft, int
         .rows = o->pass_tokens, .head_rows = o->head_rows, .soft = soft, .temperature = 1
     };
     rt_measure_plan(ms, e->dev, &e->model, o->reference ? &e->reference : NULL,
-                    rt_tokenizer_vocab(e->chat.tokenizer), &shape, longest);
+                    rt_tokenizer_vocab(e->chat.tokenizer), &shape, longest, NULL);
 }
 
 static bool wants_examples(const eval_options *o) { return o->out && o->data.n && o->examples; }

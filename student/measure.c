@@ -38,7 +38,7 @@ static void compare(rt_measure *ms, const int32_t *index, int64_t n)
 {
     rt_model_logits(ms->d, ms->reference, &ms->reference_acts, index, n);
     ms->kl.dim[0] = ms->agree.dim[0] = n;
-    rt_kl_rows(ms->d, &ms->kl, &ms->agree, &ms->reference_acts.logits, &ms->acts.logits, ms->vocab);
+    rt_kl_rows(ms->d, &ms->kl, &ms->agree, &ms->reference_acts.logits, &ms->acts->logits, ms->vocab);
     if (ms->h_kl) { /* else a dry run */
         rt_download(ms->d, ms->h_kl + ms->compared, ms->kl.data, n * 4);
         rt_download(ms->d, ms->h_agree + ms->compared, ms->agree.data, n * 4);
@@ -53,28 +53,28 @@ static int send_pass(rt_measure *ms, rt_err *err)
     const rt_loss_spec spec = { .ce = 1,
                                 .temperature = 1,
                                 .tail_spacing = b->shape.soft.tail_spacing };
-    if (forward(ms, ms->m, &ms->acts, err) ||
+    if (forward(ms, ms->m, ms->acts, err) ||
         (ms->reference && forward(ms, ms->reference, &ms->reference_acts, err)))
         return -1;
     for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
         const int32_t *index;
         int64_t n = rt_batch_chunk(ms->d, b, first, &index);
-        rt_model_logits(ms->d, ms->m, &ms->acts, index, n);
+        rt_model_logits(ms->d, ms->m, ms->acts, index, n);
         if (ms->reference)
             compare(ms, index, n);
-        rt_loss(ms->d, &b->stats, &ms->acts.logits, &b->targets, &spec, ms->vocab, 1.0f, false);
+        rt_loss(ms->d, &b->stats, &ms->acts->logits, &b->targets, &spec, ms->vocab, 1.0f, false);
         rt_batch_keep(ms->d, b, first, n);
     }
     return 0;
 }
 
 void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_model *reference,
-                     int64_t vocab, const rt_batch_shape *shape, int64_t longest)
+                     int64_t vocab, const rt_batch_shape *shape, int64_t longest, rt_acts *lent)
 {
     rt_err ignored;
     rt_batch_shape own = *shape;
     own.rows = rt_max(own.rows, longest);
-    own.documents = DOCUMENTS;
+    own.documents = lent ? rt_min(DOCUMENTS, lent->shape.segments) : DOCUMENTS;
     own.waiting = own.rows;
     rt_pass_shape pass = { .mode = RT_PLAN_SCORE,
                            .rows = own.rows,
@@ -86,7 +86,9 @@ void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_mode
     ms->m = m;
     ms->reference = reference;
     ms->vocab = vocab;
-    rt_acts_plan(&ms->acts, &ms->arenas, d, m, &pass);
+    ms->acts = lent ? lent : &ms->own;
+    if (!lent)
+        rt_acts_plan(&ms->own, &ms->arenas, d, m, &pass);
     rt_batch_plan(&ms->batch, &ms->arenas, &own);
     if (reference) {
         rt_acts_plan(&ms->reference_acts, &ms->arenas, d, reference, &pass);
@@ -111,7 +113,7 @@ void rt_measure_free(rt_measure *ms)
     for (int i = 0; ms->docs && i < DOCUMENTS; i++)
         rt_document_free(&ms->docs[i]);
     rt_arenas_free(&ms->arenas, ms->d);
-    rt_acts_free(&ms->acts);
+    rt_acts_free(&ms->own);
     rt_acts_free(&ms->reference_acts);
     memset(ms, 0, sizeof *ms);
 }
@@ -133,7 +135,7 @@ static int settle(rt_measure *ms, rt_measured *out, rt_err *err)
 static int check_finite(rt_measure *ms, const rt_measured *out, rt_err *err)
 {
     if (!isfinite(out->totals.sum[RT_LOSS_LSE]))
-        return rt_finite_fail(ms->d, ms->m, &ms->acts, err);
+        return rt_finite_fail(ms->d, ms->m, ms->acts, err);
     if (!isfinite(out->kl))
         return rt_finite_fail(ms->d, ms->reference, &ms->reference_acts, err);
     return 0;

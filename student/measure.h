@@ -28,7 +28,7 @@ typedef struct rt_measure {
     rt_dev *d;
     const rt_model *m, *reference; /* reference NULL: none */
     int64_t vocab, longest;
-    rt_acts acts, reference_acts;
+    rt_acts *acts, own, reference_acts; /* acts: its own, or lent */
     rt_batch batch;
     rt_arena there, here; /* beside the batch */
     rt_arenas arenas;
@@ -42,9 +42,10 @@ typedef struct rt_measure {
     void *watch_ctx;
 } rt_measure;
 
-/* vocab: real ids. shape.rows is raised to the longest document. */
+/* vocab: real ids. shape.rows is raised to the longest document. lent: activations of m, planned for
+   at least as much, that nobody else uses while something is measured; or NULL. */
 void rt_measure_plan(rt_measure *ms, rt_dev *d, const rt_model *m, const rt_model *reference,
-                     int64_t vocab, const rt_batch_shape *shape, int64_t longest);
+                     int64_t vocab, const rt_batch_shape *shape, int64_t longest, rt_acts *lent);
 int rt_measure_place(rt_measure *ms, rt_err *err);
 void rt_measure_free(rt_measure *ms);
 /* Documents [0, limit) of c; limit 0 = all. label: of the progress line, NULL = none. */
