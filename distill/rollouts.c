@@ -309,6 +309,16 @@ int rt_rollouts_print(const rt_rollouts *r, rt_err *err)
     return 0;
 }
 
+int64_t rt_rollouts_scored(const rt_rollouts *r)
+{
+    rt_round one;
+    rt_err none;
+    int64_t scored = 0;
+    for (int64_t k = 1; k <= rt_rollouts_rounds(r) && !rt_round_read(&one, r->of.out, k, &none); k++)
+        scored += one.scored;
+    return scored;
+}
+
 /* ---- opening ------------------------------------------------------------------------------------
  */
 

@@ -113,6 +113,8 @@ int64_t rt_rollouts_round_at(const rt_rollouts *r, int64_t step, int64_t *round,
 int rt_rollouts_begin(rt_rollouts *r, int64_t round, int64_t first, bool ready, rt_err *err);
 /* What was learned from in all, as a table on stdout. */
 int rt_rollouts_print(const rt_rollouts *r, rt_err *err);
+/* Tokens that the teacher read in the rounds so far. */
+int64_t rt_rollouts_scored(const rt_rollouts *r);
 
 RT_END
 

@@ -333,16 +333,43 @@ static rt_hash teacher_of(const rt_training *t)
     return t->o->rollout.teacher ? t->rollouts.manifest.weights_hash : rt_corpus_teacher(t->corpus);
 }
 
+/* What the model was when this run began, if retort made it; cJSON_Delete it. */
+static cJSON *base_settings(const rt_training *t)
+{
+    rt_listing l;
+    rt_err none;
+    if (!t->o->model || !rt_path_is_dir(t->o->model) || rt_listing_read(&l, t->o->model, &none))
+        return NULL;
+    cJSON *was = cJSON_DetachItemFromObjectCaseSensitive(l.json, "options");
+    cJSON_Delete(l.json);
+    return was;
+}
+
+/* Tokens that teachers have written or read for it, before this run too. */
+static double teacher_tokens(const rt_training *t, const rt_hash *teacher)
+{
+    cJSON *base = base_settings(t);
+    const cJSON *before = rt_json_find(base, "teacher_tokens");
+    double tokens = cJSON_IsNumber(before) ? before->valuedouble : 0;
+    cJSON_Delete(base);
+    if (t->o->rollout.teacher)
+        return tokens + (double)rt_rollouts_scored(&t->rollouts);
+    return tokens + (teacher->hex[0] ? (double)rt_corpus_tokens(t->corpus) : 0);
+}
+
 /* The settings that made the model; the data by its hash, not by a path of this machine; and who
-   taught it, for who teaches it next. */
+   taught it, for who teaches it next, and by how much. */
 static cJSON *settings(const rt_training *t)
 {
     char data[17];
     cJSON *json = rt_options_result(&rt_command_train, t->o);
     rt_learning_put(&t->learning, json);
     rt_hash teacher = teacher_of(t);
+    double tokens = teacher_tokens(t, &teacher);
     if (teacher.hex[0])
         rt_json_put_str(json, "teacher_hash", teacher.hex);
+    if (tokens > 0)
+        rt_json_put_num(json, "teacher_tokens", tokens);
     if (t->o->rollout.teacher) {
         rt_json_put_str(json, "prompts_hash", t->rollouts.manifest.prompts_hash.hex);
         return json;
@@ -356,18 +383,14 @@ static cJSON *settings(const rt_training *t)
    (arXiv 2604.13010). */
 static void note_teacher(const rt_training *t)
 {
-    rt_listing l;
-    rt_err none;
     rt_hash now = teacher_of(t);
-    if (!t->o->model || !rt_path_is_dir(t->o->model) || rt_listing_read(&l, t->o->model, &none))
-        return;
-    const char *before =
-        cJSON_GetStringValue(rt_json_find(rt_json_find(l.json, "options"), "teacher_hash"));
+    cJSON *base = base_settings(t);
+    const char *before = cJSON_GetStringValue(rt_json_find(base, "teacher_hash"));
     if (before && now.hex[0] && strcmp(before, now.hex))
         rt_warn("%s learned from another teacher (weights %.8s) than this run has (%.8s): a student "
                 "that changes teachers begins with what the new one does not say",
                 t->o->model, before, now.hex);
-    cJSON_Delete(l.json);
+    cJSON_Delete(base);
 }
 
 static int save_learned(const rt_training *t, rt_err *err)

@@ -9,6 +9,8 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/option.h"
+#include "core/base/path.h"
+#include "core/formats/listing.h"
 #include "core/formats/output.h"
 #include "core/network/needs.h"
 #include "core/network/weights.h"
@@ -237,12 +239,26 @@ static void put_documents(const evaluation *e, cJSON *json)
     }
 }
 
+/* What a student was taught with, where its directory says it (distill/train.c). */
+static void put_teacher_tokens(const char *model, cJSON *json)
+{
+    rt_listing l;
+    rt_err none;
+    if (!rt_path_is_dir(model) || rt_listing_read(&l, model, &none))
+        return;
+    const cJSON *n = rt_json_find(rt_json_find(l.json, "options"), "teacher_tokens");
+    if (cJSON_IsNumber(n))
+        rt_json_put_num(json, "teacher_tokens", n->valuedouble);
+    cJSON_Delete(l.json);
+}
+
 static cJSON *results(const evaluation *e)
 {
     cJSON *json = rt_json_object();
     rt_json_put_str(json, "model", e->o->model);
     rt_json_put_i64(json, "parameters", e->model.w.params.total);
     rt_json_put_i64(json, "bytes", e->model.file_bytes);
+    put_teacher_tokens(e->o->model, json);
     if (e->has_answers)
         rt_problems_put(&e->problems, json);
     if (e->has_data)

@@ -20,6 +20,7 @@ const rt_result rt_result_list[] = {
     { "agreement_archive", "top-1 agreement", "%.2f %%", 100, NULL, false, RT_RESULT_PLAIN },
     { "kl", "KL to the reference", "%.4f", 1, "KL", true, RT_RESULT_PLAIN },
     { "agreement", "agreement with it", "%.2f %%", 100, "agreement", true, RT_RESULT_PLAIN },
+    { "teacher_tokens", "teacher tokens", "%.0f", 1, "teacher tokens", false, RT_RESULT_COUNT },
     { "parameters", "parameters", "%.0f", 1, "parameters", false, RT_RESULT_COUNT },
     { "bytes", "bytes", "%.0f", 1, "bytes", false, RT_RESULT_BYTES },
 };
