@@ -1,14 +1,14 @@
 #!/bin/sh
 # tables.sh [TABLE...]: what does each choice buy? Students that differ in one thing, with three seeds each: mean, and largest
 # minus smallest, of exact answers, held-out KL to the teacher and cross-entropy, and the teacher's tokens it took. Tables:
-#   objectives  what is minimised, from random weights: labels, forward, reverse, jsd, skew (the last three begin with forward)
+#   objectives  what is minimised, from random weights: labels and the kinds of soft targets (reverse, jsd, skew begin with forward)
 #   optimizer   AdamW against Muon (which all others use)
-#   policy      from a warm student, equal teacher tokens: new texts of the teacher, the student's answers scored once (offline)
-#               or before every step (live)
+#   policy      from a warm student, equal teacher tokens: new texts of the teacher, the student's answers scored once (offline; a
+#               quarter of them) or before every step (live)
 #   adapters    from a warm student: all weights against LoRA, on the teacher's new texts
 #   vocabulary  a student of another vocabulary: labels and mapped targets against the teacher's own vocabulary
-# The teacher is the miniature, its prompts the example's problems; or TEACHER=DIR|GGUF with PROMPTS=FILE.jsonl, a student of
-# SHAPE (25m), no answers to judge. Each run is kept under OUT (out/tables, one folder a teacher); run again, finished ones are
+# The teacher is the miniature, its prompts the example's problems; or TEACHER=DIR|GGUF with PROMPTS=FILE.jsonl (232 lines), a
+# student of SHAPE (25m), no answers to judge and fewer rows. Each run is kept under OUT (out/tables, one folder a teacher); run again, finished ones are
 # not repeated, and PRINT=1 only prints. SEEDS, STEPS (of a run from random weights), MORE (of one from a warm student), TRACES (prompts)
 # and THREADS are taken from the environment; two processes with other SEEDS may run side by side once the texts are there.
 set -eu
@@ -21,7 +21,7 @@ if [ -z "${TEACHER-}" ]; then
     length=512 answer=256 batch=1800 held=600 judged="--verdicts correct" verify="--verify boxed" weak=0.001
     rate="--learning-rate 0.004 --warmup $((steps / 10))"
 else
-    teacher=$TEACHER out=$out/$(basename "$TEACHER") traces=${TRACES:-200} steps=${STEPS:-100} more=${MORE:-30} each=8
+    teacher=$TEACHER out=$out/$(basename "$TEACHER") traces=${TRACES:-100} steps=${STEPS:-100} more=${MORE:-14} each=8
     length=512 answer=192 batch=2048 held=20 judged="--verdicts correct,wrong,unverified,unfinished" verify="" weak=0.0003
     rate="--learning-rate 0.002 --warmup $((steps / 10))"
 fi
@@ -82,7 +82,7 @@ after() { echo "--model $out/forward-$seed --steps $more --learning-rate $weak -
 arm() { # ROW: for one seed
     first="--data $out/first.traces" asked="--teacher $teacher --prompts $out/new.jsonl --rollout-tokens $answer"
     case $1 in
-    hard | reverse | jsd | skew) run "$1" $(start "$teacher") --loss "$1" $fresh $first ;;
+    hard | bucket | renorm | reverse | jsd | skew) run "$1" $(start "$teacher") --loss "$1" $fresh $first ;;
     forward | muon | same) warm ;;
     adamw) run adamw $(start "$teacher") --loss forward $fresh --optimizer adamw $first ;;
     warm) warm ;;
@@ -91,6 +91,7 @@ arm() { # ROW: for one seed
     lora) warm; run lora --model "$out/forward-$seed" --steps "$more" --learning-rate 0.004 --warmup $((more / 10)) --lora-rank 16 --loss forward \
               $any --data "$out/new.traces" ;;
     offline-*) warm; run "$1" $(after) --loss "${1#*-}" $asked --rounds 1 --rollouts $((more * each)) ;;
+    quarter-*) warm; run "$1" $(after) --loss "${1#*-}" $asked --rounds 1 --rollouts $((more * each / 4)) ;;
     live-*) warm; run "$1" $(after) --loss "${1#*-}" $asked --rollouts $each ;;
     other-hard) run other-hard $(start "$out/other") --loss hard $fresh $first --teacher-tokenizer "$teacher" ;;
     other-mapped) run other-mapped $(start "$out/other") --loss forward $fresh $first --teacher-tokenizer "$teacher" ;;
@@ -98,9 +99,9 @@ arm() { # ROW: for one seed
 }
 rows() { # TABLE
     case $1 in
-    objectives) echo hard forward reverse jsd skew ;;
+    objectives) [ -n "${TEACHER-}" ] && echo hard forward || echo hard forward bucket renorm reverse jsd skew ;;
     optimizer) echo adamw muon ;;
-    policy) echo warm new-hard new-forward offline-forward offline-jsd offline-reverse live-forward live-reverse ;;
+    policy) [ -n "${TEACHER-}" ] && echo warm new-forward offline-forward live-forward || echo warm new-hard new-forward offline-forward offline-jsd offline-reverse quarter-forward quarter-reverse live-forward live-reverse ;;
     adapters) echo warm full lora ;;
     vocabulary) [ -n "${TEACHER-}" ] || echo same other-hard other-mapped ;;
     *) echo "tables.sh: no table $1: objectives, optimizer, policy, adapters, vocabulary" >&2; exit 2 ;;
@@ -127,7 +128,7 @@ tokens() { # ARCHIVE... -> of all
 }
 taught() { # NAME: the teacher's tokens, read or written, beyond the warm student's
     case $1 in
-    offline-* | live-*) tokens "$out/$1-$seed"/round-*.traces ;;
+    offline-* | quarter-* | live-*) tokens "$out/$1-$seed"/round-*.traces ;;
     new-* | lora) tokens "$out/new.traces" ;;
     *) tokens "$out/first.traces" ;;
     esac

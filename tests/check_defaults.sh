@@ -51,9 +51,10 @@ header="{'descr': '<i4', 'fortran_order': False, 'shape': (40,), }"
 
 # The example's own recipe first: everything after it reads what it made.
 out=example
-mkdir -p "$out" && head -n 100 problems.jsonl >"$out/problems.jsonl" && head -n 20 problems.jsonl >"$out/heldout.jsonl"
-sets=""
-for stage in student baseline; do sets="$sets --set $stage.steps=$steps"; done
+mkdir -p "$out" && head -n 100 problems.jsonl >"$out/problems.jsonl" && head -n 20 problems.jsonl >"$out/heldout.jsonl" &&
+    head -n 8 problems.jsonl >"$out/more.jsonl"
+sets="--set student.rollouts=8"
+for stage in warm student baseline; do sets="$sets --set $stage.steps=$steps"; done
 for stage in teacher student baseline quantized; do sets="$sets --set eval_$stage.limit=8"; done
 try run "$example/recipe.json" --out "$out" $sets
 
