@@ -33,6 +33,12 @@ int64_t rt_corpus_learned(const rt_corpus *c, int64_t span, int32_t n)
     return learned;
 }
 
+void rt_corpus_weights_reserve(rt_corpus *c)
+{
+    rt_grow(&c->span_weight, &c->cap_weights, c->spans.n / 2, sizeof *c->span_weight,
+            "weights of spans");
+}
+
 /* ---- JSONL and text
  * ------------------------------------------------------------------------------ */
 
@@ -42,10 +48,9 @@ static int64_t add_weights(rt_corpus *c, const rt_record *r, int64_t span, const
 {
     int64_t first = span / 2, n = c->spans.n / 2, learned = 0;
     bool weighted = false;
-    rt_grow(&c->span_weight, &c->cap_weights, n, sizeof *c->span_weight, "weights of spans");
+    rt_corpus_weights_reserve(c);
     for (int64_t k = first; k < n; k++) {
-        double own = message->n ? r->message[message->id[k - first]].weight : 1;
-        c->span_weight[k] = (float)(r->weight * own);
+        c->span_weight[k] = rt_record_weight(r, message->n ? message->id[k - first] : -1);
         weighted |= c->span_weight[k] != 1;
         if (c->span_weight[k] > 0)
             learned += rt_corpus_learned(c, 2 * k, 1);
@@ -307,7 +312,10 @@ static void weigh(const rt_corpus *c, const rt_corpus_entry *e, rt_document *doc
 {
     bool text = e->archive < 0 ? e->text : doc->sample.prompt_tokens == 0;
     const rt_part_weights *parts = text ? NULL : c->o.parts;
-    bool own = c->weighted && e->archive < 0;
+    const float *own = e->token >= 0 ? (c->weighted ? c->span_weight + e->span / 2 : NULL)
+                                     : doc->sample.span_weight;
+    if (own && e->token < 0)
+        own += doc->span - doc->sample.spans;
     if (!parts && !own) {
         free(doc->weight);
         doc->weight = NULL;
@@ -319,7 +327,7 @@ static void weigh(const rt_corpus *c, const rt_corpus_entry *e, rt_document *doc
     for (int32_t k = 0; k < doc->n_spans; k++) {
         const rt_trace_span *s = &doc->span[k];
         int64_t answer = parts ? rt_chat_answer(c->o.chat, doc->token, s->begin, s->end) : s->end;
-        double w = own ? (double)c->span_weight[e->span / 2 + k] : 1;
+        double w = own ? (double)own[k] : 1;
         for (int64_t t = s->begin; t < s->end; t++)
             doc->weight[t] = (float)(w * (!parts       ? 1
                                           : t < answer ? parts->reasoning

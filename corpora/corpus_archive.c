@@ -160,6 +160,16 @@ static int fail_soft(const rt_trace_reader *r, int64_t i, int64_t soft, int64_t 
     return -1;
 }
 
+/* Its spans are the sample's or, where those were not found again, the last of them. */
+static void weigh_crossed(rt_corpus *c, const rt_corpus_entry *e, const rt_trace_sample *s)
+{
+    rt_corpus_weights_reserve(c);
+    for (int32_t k = 0; k < e->n_spans; k++)
+        c->span_weight[e->span / 2 + k] = s->span_weight ? s->span_weight[s->n_spans - e->n_spans + k]
+                                                         : 1;
+    c->weighted |= s->span_weight != NULL;
+}
+
 /* Sample i of an archive in other tokens, in the student's: in the pool from here on. */
 static int add_crossed(rt_corpus *c, int32_t index, int64_t i, rt_trace_sample *s,
                        rt_crossing_counts *counts, rt_err *err)
@@ -173,6 +183,7 @@ static int add_crossed(rt_corpus *c, int32_t index, int64_t i, rt_trace_sample *
         return -1;
     e.n = (int32_t)rt_min(c->pool.n - e.token, INT32_MAX);
     e.n_spans = (int32_t)((c->spans.n - e.span) / 2);
+    weigh_crossed(c, &e, s);
     e.n_stretches = (int32_t)((c->stretches.n - e.stretch) / RT_STRETCH_IDS);
     c->hash = rt_hash64(c->pool.id + e.token, e.n * (int64_t)sizeof *c->pool.id, c->hash);
     if (!rt_corpus_add(c, e, rt_corpus_learned(c, e.span, e.n_spans))) {

@@ -34,7 +34,7 @@ struct rt_corpus {
     int64_t by_verdict[RT_VERDICT_COUNT]; /* samples that their verdict leaves out */
     rt_text sources;                      /* "900 of a.traces, 300 of b.jsonl" */
     rt_ids pool, spans; /* tokens; begin and end of what is learned, document by document */
-    float *span_weight; /* (cap_weights) of the records' spans, where `weighted` */
+    float *span_weight; /* (cap_weights) of the pool's spans, where `weighted` */
     int64_t cap_weights;
     bool weighted; /* one of them is not 1 */
     rt_ids stretches;   /* rt_stretch, document by document */
@@ -52,6 +52,8 @@ bool rt_corpus_full(const rt_corpus *c); /* it has o.limit documents */
 bool rt_corpus_add(rt_corpus *c, rt_corpus_entry e, int64_t learned);
 /* Tokens of n spans of the pool, from `span` on, that may be learned. */
 int64_t rt_corpus_learned(const rt_corpus *c, int64_t span, int32_t n);
+/* Room for the weights of all spans of the pool. */
+void rt_corpus_weights_reserve(rt_corpus *c);
 int rt_corpus_add_archive(rt_corpus *c, const char *path, rt_err *err);
 
 RT_END

@@ -61,6 +61,7 @@ void rt_record_free(rt_record *r)
     free(r->text);
     free(r->answer);
     free(r->verify);
+    free(r->tag);
     free(r->meta);
     if (r->privileged)
         rt_record_free(r->privileged);
@@ -256,6 +257,25 @@ static int check_id(const char *id, rt_err *err)
                : rt_fail(err, "id \"%.40s\" holds a control character", id);
 }
 
+bool rt_record_tag_ok(const char *tag)
+{
+    int64_t n = (int64_t)strlen(tag);
+    return n >= 1 && n <= RT_RECORD_TAG_MAX && !strpbrk(tag, ",=") &&
+           rt_utf8_check_line(tag, n) == n;
+}
+
+/* "tag": so that options can name it. It stays in meta too, for whoever reports by a key. */
+static int read_tag(rt_record *r, const cJSON *json, rt_err *err)
+{
+    if (read_scalar(&r->tag, json, "tag", err))
+        return -1;
+    return !r->tag || rt_record_tag_ok(r->tag)
+               ? 0
+               : rt_fail(err, "tag \"%.40s\" is no line of 1 to %d bytes without commas and equals "
+                              "signs: rename the key if it means something else",
+                         r->tag, RT_RECORD_TAG_MAX);
+}
+
 /* "tools": a list, or as many data sets have it, a list as text. */
 static int read_tools(rt_record *r, const cJSON *json, rt_err *err)
 {
@@ -413,6 +433,9 @@ void rt_record_unread(const rt_record *r, char *text, size_t size)
     *text = 0;
     cJSON_ArrayForEach(v, meta)
     {
+        static const char *const read[] = { "weight", "tag" };
+        if (one_of(v->string, read, RT_COUNT(read)))
+            continue;
         size_t at = strlen(text);
         if (n++ < 4)
             snprintf(text + at, size - at, "%s%.30s", n == 1 ? "" : ", ", v->string);
@@ -474,6 +497,7 @@ static int read_object(rt_record *r, const cJSON *json, rt_err *err)
         (r->answer && !*r->answer &&
          rt_fail(err, "answer is empty: leave the key out, or give one")) ||
         read_scalar(&r->verify, json, "verify", err) || read_weight(json, &r->weight, err) ||
+        read_tag(r, json, err) ||
         (!r->text && (read_tools(r, json, err) || read_privileged(r, json, err))))
         return -1;
     r->meta = keep_rest(json, known, n_known[form]);
@@ -530,6 +554,11 @@ cJSON *rt_record_messages(const rt_record *r)
     if (r->tools)
         rt_json_put(root, "tools", parse_again(r->tools));
     return root;
+}
+
+float rt_record_weight(const rt_record *r, int message)
+{
+    return (float)(r->weight * (message < 0 ? 1 : r->message[message].weight));
 }
 
 void rt_record_drop_response(cJSON *talk)

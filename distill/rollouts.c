@@ -133,6 +133,7 @@ static int take(void *ctx, const rt_answer *a, rt_err *err)
     t->n_tokens = a->n;
     t->prompt_tokens = t->soft_first = p->span.begin;
     t->n_spans = p->span.end > p->span.begin;
+    rt_work_weigh(item, t);
     return 0;
 }
 

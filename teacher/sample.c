@@ -163,6 +163,7 @@ static int place_sample(void *ctx, rt_trace_sample *t, rt_err *err)
     t->index = (item - s->work.item) * s->o->samples + draw;
     t->messages = item->messages;
     t->tools = item->tools;
+    rt_work_weigh(item, t);
     rt_verdict before = t->verdict;
     t->verdict = rt_answer_judge(item->verify, t->answer, item->answer, before != RT_UNFINISHED,
                                  &t->rule);
@@ -202,6 +203,8 @@ static int append_sample(void *ctx, const rt_answer *a, rt_err *err)
     t.prompt_id = item->id;
     t.messages = item->messages;
     t.tools = item->tools;
+    t.n_spans = span.end > span.begin;
+    rt_work_weigh(item, &t);
     t.reasoning = a->response->reasoning.data;
     t.answer = a->response->answer.data;
     t.finish = rt_finish_name(a->finish);
@@ -213,7 +216,6 @@ static int append_sample(void *ctx, const rt_answer *a, rt_err *err)
     t.n_tokens = n;
     t.prompt_tokens = t.soft_first = span.begin;
     t.spans = &span;
-    t.n_spans = span.end > span.begin;
     t.soft = *a->soft;
     s->judged += item->verify != RT_VERIFY_NONE;
     s->correct += t.verdict == RT_CORRECT;

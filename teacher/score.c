@@ -202,6 +202,9 @@ static int load_record(rt_scorer *s, rt_score_text *t, int64_t i, rt_err *err)
     a->prompt_tokens = item->prompt;
     a->spans = (const rt_trace_span *)(const void *)(s->work.spans.id + item->span);
     a->n_spans = item->n_spans;
+    a->span_weight = s->work.span_weight + item->span / 2;
+    a->weight = item->weight;
+    a->tag = item->tag ? item->tag : "";
     return 0;
 }
 

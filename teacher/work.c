@@ -140,23 +140,34 @@ static int choose_verifier(rt_work *w, rt_work_item *item, const rt_record *r, c
     return 0;
 }
 
-/* An archive knows what is learned, not how much of it: spans that count 0 go, others must count 1.
-   message: whose the spans are; none of a text. */
-static int drop_unlearned(rt_work *w, const rt_work_item *item, const rt_record *r,
-                          const rt_ids *message, rt_err *err)
+/* What the item's spans count; those that count 0 go. message: whose they are; none of a text. */
+static void weigh_spans(rt_work *w, const rt_work_item *item, const rt_record *r,
+                        const rt_ids *message)
 {
     int32_t *span = w->spans.id + item->span;
     int64_t n = (w->spans.n - item->span) / 2, kept = 0;
+    rt_grow(&w->span_weight, &w->cap_weights, w->spans.n / 2, sizeof *w->span_weight,
+            "weights of spans");
     for (int64_t k = 0; k < n; k++) {
-        double weight = r->weight * (message->n ? r->message[message->id[k]].weight : 1);
-        if (weight != 0 && weight != 1)
-            return rt_fail(err, "weight %g: an archive keeps turns as learned or not, 1 or 0; train on "
-                                "the records, or leave the weights out", weight);
-        if (weight == 1)
-            memmove(span + 2 * kept++, span + 2 * k, 2 * sizeof *span);
+        float weight = rt_record_weight(r, message->n ? message->id[k] : -1);
+        if (!(weight > 0))
+            continue;
+        memmove(span + 2 * kept, span + 2 * k, 2 * sizeof *span);
+        w->span_weight[item->span / 2 + kept++] = weight;
     }
     w->spans.n = item->span + 2 * kept;
-    return 0;
+}
+
+/* What the messages of the assistant's count, the record's weight with them: so an export says it. */
+static void put_weights(cJSON *root, const rt_record *r)
+{
+    cJSON *m = r->weight != 1 ? rt_json_find(root, "messages")->child : NULL;
+    for (int i = 0; m; m = m->next, i++) {
+        if (strcmp(r->message[i].role, "assistant") != 0)
+            continue;
+        cJSON_DeleteItemFromObjectCaseSensitive(m, "weight");
+        rt_json_put_num(m, "weight", r->weight * r->message[i].weight);
+    }
 }
 
 static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work_kind kind,
@@ -170,12 +181,14 @@ static int add_messages(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_
                             err) &&
               rt_record_lacks(r, err);
     rt_record_drop_response(root);
+    put_weights(root, r);
     if (kind == RT_WORK_PROMPTS)
         bad = rt_chat_prompt(chat, root, &w->pool, err);
     if (!bad)
         item->prompt = kind == RT_WORK_PROMPTS ? (int32_t)(w->pool.n - item->at)
                                                : w->spans.id[w->spans.n - 2];
-    bad = bad || (kind != RT_WORK_PROMPTS && drop_unlearned(w, item, r, &turn, err));
+    if (!bad && kind != RT_WORK_PROMPTS)
+        weigh_spans(w, item, r, &turn);
     rt_ids_free(&turn);
     item->messages = rt_json_text(rt_json_find(root, "messages"));
     item->tools = r->tools ? rt_strdup(r->tools) : NULL;
@@ -210,9 +223,9 @@ static int add_text(rt_work *w, rt_work_item *item, const rt_chat *chat, rt_work
                             "it (retort score)");
     if (rt_chat_text(chat, r->text, (int64_t)strlen(r->text), &w->pool, err) ||
         rt_ids_add(&w->spans, 1, err) ||
-        rt_ids_add(&w->spans, (int32_t)(w->pool.n - item->at), err) ||
-        drop_unlearned(w, item, r, &(rt_ids){ 0 }, err))
+        rt_ids_add(&w->spans, (int32_t)(w->pool.n - item->at), err))
         return -1;
+    weigh_spans(w, item, r, &(rt_ids){ 0 });
     cJSON *text = cJSON_CreateString(r->text);
     item->messages = rt_json_text(text);
     cJSON_Delete(text);
@@ -223,6 +236,11 @@ static int add_record(rt_work *w, const rt_chat *chat, rt_work_kind kind, const 
                       const rt_record *r, rt_err *err)
 {
     rt_work_item *item = add_item(w);
+    const rt_message *last = r->n_messages ? &r->message[r->n_messages - 1] : NULL;
+    bool given = kind != RT_WORK_PROMPTS && last && strcmp(last->role, "assistant") == 0;
+    item->weight = r->weight * (given ? last->weight : 1);
+    item->span_weight = (float)item->weight;
+    item->tag = r->tag ? rt_strdup(r->tag) : NULL;
     item->id = rt_strdup(r->id);
     item->at = w->pool.n;
     item->span = w->spans.n;
@@ -278,6 +296,15 @@ static int read_path(rt_work *w, const rt_chat *chat, rt_work_kind kind, const c
     return bad ? -1 : 0;
 }
 
+void rt_work_weigh(const rt_work_item *item, rt_trace_sample *s)
+{
+    s->tag = item->tag ? item->tag : "";
+    s->weight = item->weight;
+    if (!(item->span_weight > 0))
+        s->n_spans = 0;
+    s->span_weight = s->n_spans ? &item->span_weight : NULL;
+}
+
 int rt_work_find(const rt_work *w, const rt_trace_sample *s, const rt_work_item **item, rt_err *err)
 {
     int64_t k = rt_bytes_map_find(&w->ids, s->prompt_id, (int64_t)strlen(s->prompt_id));
@@ -310,6 +337,13 @@ static rt_hash hash_list(const rt_work *w)
         if (t->seen != t->at)
             h = rt_hash64(w->pool.id + t->seen, t->n_seen * (int64_t)sizeof(int32_t), h);
         h = rt_hash64(w->spans.id + t->span, t->n_spans * (int64_t)sizeof(rt_trace_span), h);
+        const float *weight = w->span_weight + t->span / 2;
+        if (rt_trace_weighted(weight, t->n_spans))
+            h = rt_hash64(weight, t->n_spans * (int64_t)sizeof *weight, h);
+        if (t->weight != 1)
+            h = rt_hash64(&t->weight, (int64_t)sizeof t->weight, h);
+        if (t->tag)
+            h = rt_hash64(t->tag, (int64_t)strlen(t->tag), h);
         if (t->answer)
             h = rt_hash64(t->answer, (int64_t)strlen(t->answer), h + 1 + (uint64_t)t->verify);
         each[i] = h;
@@ -346,10 +380,12 @@ void rt_work_free(rt_work *w)
         free(w->item[i].messages);
         free(w->item[i].tools);
         free(w->item[i].answer);
+        free(w->item[i].tag);
     }
     free(w->item);
     rt_ids_free(&w->pool);
     rt_ids_free(&w->spans);
+    free(w->span_weight);
     rt_bytes_map_free(&w->ids);
     memset(w, 0, sizeof *w);
 }

@@ -76,6 +76,9 @@ typedef struct rt_work_item {
     int32_t n_seen;
     int64_t span;      /* begin and end of what is learned: n_spans pairs of `spans` */
     int32_t n_spans;
+    double weight;     /* of the response, or of the text */
+    float span_weight; /* of the response to a prompt, as its one span has it */
+    char *tag;         /* the record's, or NULL */
 } rt_work_item;
 
 typedef struct rt_work {
@@ -83,6 +86,8 @@ typedef struct rt_work {
     int64_t n, cap, longest;
     int64_t longest_seen; /* of prompts as a teacher sees them */
     rt_ids pool, spans;
+    float *span_weight; /* (spans.n / 2) */
+    int64_t cap_weights;
     rt_bytes_map ids; /* of the items, in their order */
     rt_hash hash;     /* identity of the list */
     int64_t answers;  /* records that have one */
@@ -109,6 +114,9 @@ int32_t *rt_work_response(const rt_work *w, const rt_work_item *item, const int3
 /* And the other way round. */
 int32_t *rt_work_seen(const rt_work *w, const rt_work_item *item, const int32_t *token,
                       int64_t n_token, int64_t *n);
+/* What the record says of the response to its prompt: the tag, and what its one span counts; one that
+   counts 0 goes. Borrowed of the item. */
+void rt_work_weigh(const rt_work_item *item, rt_trace_sample *s);
 /* The item of this id, for a sample that an archive has (rt_trace_place): an archive grows, it does
    not shrink. */
 int rt_work_find(const rt_work *w, const rt_trace_sample *s, const rt_work_item **item,

@@ -102,6 +102,19 @@ counts counts && counts parts --reasoning-weight 0.5 && counts few --reasoning-w
 [ "$(cat {mixed,counts,parts,few}/model.safetensors | wc -c)" -gt 0 ] && [ "$(sha256sum {mixed,counts,parts,few}/model.safetensors |
     cut -d' ' -f1 | sort -u | wc -l)" = 4 ] || fail "weights of mapped targets change nothing"
 grep -q 'nan\|inf' few/metrics.jsonl && fail "weights of mapped targets: $(cat few/metrics.jsonl)"
+# an archive keeps what its texts count, and in other tokens they count the same: what all count alike changes nothing
+for w in 1 2; do
+    sed "s/^{/{\"weight\":$w,/" traces.jsonl | head -n 30 >w$w.jsonl
+    awk -v w=$w '{ sub(/^{/, NR % 2 ? "{\"weight\":0.5," : "{\"weight\":" w ","); print }' traces.jsonl | head -n 30 >m$w.jsonl
+    for s in w$w m$w; do
+        "$retort" -q score --teacher "$teacher" --data $s.jsonl --out $s.traces >/dev/null &&
+            "$retort" -q train --config "$config" --tokenizer other --teacher-tokenizer "$teacher" --data $s.traces --out by-$s \
+                --steps 3 --warmup 1 --batch-tokens 900 --max-length 512 ||
+            fail "$s.traces: weights in other tokens"
+    done
+done
+cmp -s by-w1/model.safetensors by-w2/model.safetensors || fail "all count 2: learned otherwise than with 1 each"
+[ "$(sha256sum by-{w1,m1,m2}/model.safetensors | cut -d' ' -f1 | sort -u | wc -l)" = 3 ] || fail "weights in other tokens change nothing"
 cross="--config $config --tokenizer other --teacher-tokenizer $teacher --out bad --data t.traces"
 sed 's/"weight":[0-9.]*/"weight":0/' weighed.jsonl >unlearned.jsonl
 expect 1 'unlearned.jsonl: nothing to learn .* share' train $cross --data unlearned.jsonl --mix 1,1

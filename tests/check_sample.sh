@@ -104,16 +104,52 @@ echo '{"text":"2 and 3 make 5"}' >text.jsonl
 expect 0 '' score --teacher teacher --data text.jsonl --out t.traces --json
 grep -q '"positions":14,' out.txt || fail "a text of 14 bytes and its end has 14 targets: $(cat out.txt)"
 
-# --- turns that count 0 are read and not scored; an archive keeps no other weights
+# --- turns that count 0 are read and not scored; weights of others are kept
 talk='{"messages": [{"role":"user","content":"1"},{"role":"assistant","content":"2","weight":W},{"role":"user","content":"3"},{"role":"assistant","content":"4"}]}'
-for w in 0 1 0.5; do echo "$talk" | sed "s/W/$w/" >"talk$w.jsonl"; done
+for w in 0 1; do echo "$talk" | sed "s/W/$w/" >"talk$w.jsonl"; done
 for w in 0 1; do
     expect 0 '' score --teacher teacher --data talk$w.jsonl --out talk$w.traces
     expect 0 '' archive export talk$w.traces --soft
     grep -o '"spans":.*,"soft_first"' out.txt | tr -cd ']' | wc -c >turns$w
 done
 [ "$(cat turns0 turns1 | tr -d ' \n')" = 23 ] || fail "spans of turns that count 0 and 1: $(cat turns0 turns1)"
-expect 1 'talk0.5.jsonl:1: weight 0.5' score --teacher teacher --data talk0.5.jsonl --out talk.traces
+cat >weighed.jsonl <<'END'
+{"id":"a","tag":"math","weight":0.7,"messages":[{"role":"user","content":"1"},{"role":"assistant","content":"2","weight":0.3},{"role":"user","content":"3"},{"role":"assistant","reasoning":"1+1","content":"4","weight":1.7}]}
+{"id":"b","prompt":"2+2?","response":"4","weight":0.5}
+{"id":"c","text":"2 and 3 make 5","weight":0.1}
+{"id":"d","messages":[{"role":"user","content":"1"},{"role":"assistant","content":"2","weight":0},{"role":"user","content":"3"},{"role":"assistant","content":"4"}]}
+{"id":"e","prompt":"2+3?","response":"5","weight":0}
+END
+expect 0 '' score --teacher teacher --data weighed.jsonl --out weighed.traces
+expect 0 '' archive verify weighed.traces
+"$retort" archive export weighed.traces >again.jsonl
+expect 0 '' score --teacher teacher --data again.jsonl --out again.traces
+"$retort" archive export again.traces | cmp -s - again.jsonl || fail "an export with weights is exported otherwise"
+for data in weighed.jsonl weighed.traces again.jsonl again.traces; do
+    expect 0 '' train --config $here/golden/tiny/shape.json --tokenizer $here/golden/tiny --data $data --loss hard --steps 3 \
+        --warmup 1 --batch-tokens 600 --out "by-$data"
+    cmp -s "by-$data/model.safetensors" by-weighed.jsonl/model.safetensors || fail "$data: learned as if it counted otherwise"
+done
+sed 's/,"weight":[0-9.]*//g' weighed.jsonl >plain.jsonl
+expect 0 '' score --teacher teacher --data plain.jsonl --out unweighed.traces
+for data in plain.jsonl unweighed.traces; do
+    expect 0 '' train --config $here/golden/tiny/shape.json --tokenizer $here/golden/tiny --data $data --loss hard --steps 3 \
+        --warmup 1 --batch-tokens 600 --out "by-$data"
+    cmp -s "by-$data/model.safetensors" by-weighed.jsonl/model.safetensors && fail "$data: weights change nothing"
+done
+grep -q '"version": 1' unweighed.traces/manifest.json && grep -q '"version": 2' weighed.traces/manifest.json ||
+    fail "versions of archives without and with weights"
+# other weights of the same texts are taken over, targets and all; turns that are learned anew are not
+sed '2s/0.5/0.25/; 1s/"math"/"sums"/' weighed.jsonl >changed.jsonl
+expect 0 '' score --teacher teacher --data changed.jsonl --out weighed.traces
+expect 0 '' score --teacher teacher --data changed.jsonl --out changed.traces
+diff -r weighed.traces changed.traces || fail "other weights in an archive that stands there"
+expect 1 'other turns of it are learned' score --teacher teacher --data plain.jsonl --out weighed.traces
+# a prompt's weight and tag go with its response
+printf '{"id":"p","tag":"math","prompt":"2+2?","weight":0.5}\n{"id":"q","prompt":"3+2?"}\n' >some.jsonl
+expect 0 '' sample --teacher teacher --prompts some.jsonl --out some.traces --max-tokens 8
+expect 0 '' archive export some.traces --soft
+grep -q '"id":"p/0".*"tag":"math".*"span_weights":\[0.5\]' out.txt || fail "weight and tag of a prompt: $(cut -c1-300 out.txt)"
 
 # --- objectives: a mixture, one that follows another, what tokens count, those of large entropy: the same
 # bytes on any threads; what an archive cannot give is refused by name

@@ -96,6 +96,10 @@ def samples(path):
         s["tokens"] = tokens.tolist()
         s["prompt_tokens"] = int(z["prompt_tokens"][i])
         s["spans"] = z["spans"][part("span", i)].tolist()
+        weights = z["span_weights"][part("span", i)] if "span_weights" in z else np.ones(1)
+        assert ("span_weights" in z) == (meta["version"] == 2)
+        if (weights != 1).any():
+            s["span_weights"] = weights.tolist()
         s["soft_first"] = first
         s["soft"] = [row(bits, int(tokens[first + r]), vocab, temps, head_max)
                      for r in range(rows.stop - rows.start)]
@@ -109,6 +113,8 @@ def exported(s):
     thought, said = s.pop("reasoning"), s.pop("messages")
     if isinstance(said, str):
         return {**s, "text": said}
+    if "weight" in s:
+        response["weight"] = s.pop("weight")
     if thought:
         response["reasoning_content"] = thought
     return {**s, "messages": (said or []) + [response]}

@@ -338,6 +338,49 @@ static void put_archive(const char *path, const rt_chat *chat, int64_t rows, int
     rt_soft_free(&s.soft);
 }
 
+/* What spans of an archive count: beside the parts of its turns, and of the last turn alone. */
+START_TEST(weights_of_archives)
+{
+    static const int32_t tokens[6] = { 1, 2, 3, 4, 5, 6 };
+    static const rt_trace_span spans[2] = { { 1, 3 }, { 4, 6 } };
+    static const float counts[2] = { 0.25f, 2 };
+    const char *path = "weighed.traces";
+    const rt_part_weights parts = { 1, 3 };
+    rt_chat chat;
+    rt_corpus *c;
+    rt_document doc = { .n = 0 };
+    rt_trace_manifest m;
+    rt_trace_writer *w;
+    rt_trace_sample s;
+    make_chat(&chat, TEMPLATE, "c");
+    rt_trace_manifest_init(&m);
+    m.tokenizer_hash = rt_tokenizer_fingerprint(chat.tokenizer);
+    m.vocab_size = (int32_t)rt_tokenizer_vocab(chat.tokenizer);
+    rt_trace_sample_init(&s);
+    s.id = "one";
+    s.tokens = tokens, s.n_tokens = 6, s.prompt_tokens = 4;
+    s.spans = spans, s.n_spans = 2, s.span_weight = counts;
+    OK(rt_trace_open_append(&w, path, &m, &err) || rt_trace_append(w, &s, &err));
+    s.index = 1, s.id = "two", s.span_weight = NULL; // its tokens count 1 in the same archive
+    OK(rt_trace_append(w, &s, &err) || rt_trace_finish(w, &err) || rt_trace_close(w, &err));
+    for (int last = 0; last <= 1; last++)
+        for (int part = 0; part <= 1; part++) {
+            rt_corpus_options o = { .chat = &chat, .max_length = 200, .last_turn = last };
+            o.parts = part ? &parts : NULL;
+            OK(rt_corpus_open(&c, &path, 1, &o, &err) || rt_corpus_get(c, 0, &doc, &err));
+            double times = part ? 3 : 1; // all of it is answer to this chat
+            ck_assert_double_eq(rt_document_weight(&doc), times * ((last ? 0 : 2 * 0.25) + 2 * 2.0));
+            ck_assert(doc.weight[5] == 2 * (float)times && doc.weight[3] == 0);
+            ck_assert(doc.weight[2] == (last ? 0 : 0.25f * (float)times));
+            OK(rt_corpus_get(c, 1, &doc, &err));
+            ck_assert_double_eq(rt_document_weight(&doc), times * (last ? 2 : 4));
+            rt_corpus_close(c);
+        }
+    rt_document_free(&doc);
+    rt_chat_close(&chat);
+}
+END_TEST
+
 /* Of an archive a turn has parts, a text has none. */
 START_TEST(parts_of_archives)
 {
@@ -678,7 +721,8 @@ int main(void)
 {
     const suite_test tests[] = { { pairs, 1 },     { strangers, 1 },           { variables, 1 },
                                  { documents, 1 }, { weights, 1 },
-                                 { soft_everywhere, 1 }, { parts_of_archives, 1 }, { turns, RT_COUNT(TALKS) }, { shuffle, 1 },
+                                 { soft_everywhere, 1 }, { weights_of_archives, 1 },
+        { parts_of_archives, 1 }, { turns, RT_COUNT(TALKS) }, { shuffle, 1 },
                                  { mixtures, 1 } };
     return suite_run("corpus", NULL, tests, RT_COUNT(tests));
 }

@@ -21,6 +21,11 @@ static void compare_sample(const rt_trace_sample *a, const rt_trace_sample *b, i
     ck_assert_int_eq(a->prompt_tokens, b->prompt_tokens);
     ck_assert_int_eq(a->n_spans, b->n_spans);
     ck_assert_mem_eq(a->spans, b->spans, (size_t)a->n_spans * sizeof *a->spans);
+    ck_assert_int_eq(b->span_weight != NULL, rt_trace_weighted(a->span_weight, a->n_spans));
+    for (int32_t i = 0; b->span_weight && i < a->n_spans; i++)
+        ck_assert(a->span_weight[i] == b->span_weight[i]);
+    ck_assert(a->weight == b->weight);
+    ck_assert_str_eq(a->tag, b->tag);
     ck_assert_int_eq(a->soft_first, b->soft_first);
     compare_soft(&a->soft, &b->soft, temps, w);
 }
@@ -156,6 +161,33 @@ START_TEST(bytes_depend_on_the_samples_alone)
     OK(rt_trace_finish(w, &err)); // twice is once
     OK(rt_trace_close(w, &err));
     ck_assert(same_hash(hash_dir(a), hash_dir(b)));
+}
+END_TEST
+
+/* Without weights an archive is of version 1, byte for byte as before there were any (the hash is that of
+   a program which knew none); with the first of them it is of version 2, shard by shard. */
+START_TEST(only_weights_make_a_version_2)
+{
+    rt_trace_manifest m;
+    rt_err err;
+    char *text;
+    int64_t bytes;
+    make_manifest(&m, 1000, 2);
+    m.planned = 5; // as test_trace make PATH 5
+    make_archive("old.traces", &m, 5, true);
+    ck_assert_str_eq(hash_dir("old.traces").hex, "e4bbcb34cea3fbc3313d8786da85db29");
+    for (int64_t n = 5; n <= 9; n++) {
+        make_archive("grown.traces", &m, n, n == 5 || n == 9);
+        OK(rt_file_read(&text, &bytes, "grown.traces/manifest.json", 1 << 20, &err));
+        ck_assert((strstr(text, "\"version\": 2") != NULL) == (n > 5));
+        free(text);
+    }
+    for (int k = 0; k < 3; k++) { // samples 0 to 3, 4 to 7, 8
+        rt_trace_shard s;
+        OK(rt_trace_shard_open(&s, "grown.traces", k, -1, false, &err));
+        ck_assert_int_eq(s.count[RT_COL_SPAN_WEIGHTS], k == 1 ? 8 : 0);
+        rt_trace_shard_close(&s);
+    }
 }
 END_TEST
 
@@ -343,6 +375,10 @@ START_TEST(bad_samples_leave_the_archive_as_it_was)
     BAD(x.spans[1].begin = 4, "loss spans");
     BAD(x.spans[1].end = 1000, "loss spans");
     BAD(s->verdict = (rt_verdict)7, "unknown verdict");
+    BAD(x.weights[1] = 0, "weight of a span");
+    BAD(x.weights[1] = NAN, "weight of a span");
+    BAD(x.weights[1] = 1.5e6f, "weight of a span");
+    BAD(s->weight = -1, "no number from 0");
     BAD(s->reward = NAN, "reward");
     BAD(s->messages = "[1,", "messages");
     BAD(s->soft.entropy[0] = -5, "sample p4/1: soft row 0");
@@ -460,6 +496,7 @@ int main(int argc, char **argv)
                                  { verdicts_need_no_decoding_and_threads_agree, 1 },
                                  { a_reader_sees_a_running_archive, 1 },
                                  { bytes_depend_on_the_samples_alone, 1 },
+                                 { only_weights_make_a_version_2, 1 },
                                  { samples_out_of_order_end_in_the_same_bytes, 1 },
                                  { parts_merge_to_what_one_machine_writes, 1 },
                                  { another_manifest_is_refused_by_name, 1 },

@@ -102,6 +102,7 @@ typedef struct made {
     rt_trace_sample sample;
     int32_t tokens[96];
     rt_trace_span spans[2];
+    float weights[2];
     char id[32], prompt[32], reasoning[256], messages[160];
 } made;
 
@@ -166,6 +167,11 @@ static inline void make_sample(made *x, const rt_trace_manifest *m, int64_t inde
     x->spans[1] = (rt_trace_span){ 5 + (index % 2 ? 1 : 0), n };
     s->spans = x->spans;
     s->n_spans = 2;
+    x->weights[0] = index % 7 == 5 ? 0.25f : 1; // archives of up to 5 samples are of version 1
+    x->weights[1] = index % 7 == 5 ? 3 : 1;
+    s->span_weight = x->weights;
+    s->weight = index % 7 == 5 ? 0.3 : 1;
+    s->tag = index % 7 == 6 ? "m\xC3\xA4th 1" : "";
     s->soft_first = 3;
     for (int32_t r = 0; m->capture.head_max > 0 && r < n - 3; r++)
         make_row(&s->soft, &d, m, x->tokens[3 + r]);

@@ -112,14 +112,20 @@ static cJSON *sample_json(const rt_trace_sample *s, bool soft, int temps, rt_err
     rt_json_put_i64(json, "index", s->index);
     rt_json_put_str(json, "id", s->id);
     rt_json_put_str(json, "prompt_id", s->prompt_id);
+    if (*s->tag)
+        rt_json_put_str(json, "tag", s->tag);
     if (cJSON_IsString(said)) {
         rt_json_put(json, "text", said);
+        if (s->weight != 1)
+            rt_json_put_num(json, "weight", s->weight);
     } else {
         cJSON *response = rt_json_object(), *messages = said ? said : rt_json_array();
         rt_json_put_str(response, "role", "assistant");
         rt_json_put_str(response, "content", s->answer);
         if (*s->reasoning)
             rt_json_put_str(response, "reasoning_content", s->reasoning);
+        if (s->weight != 1)
+            rt_json_put_num(response, "weight", s->weight);
         rt_json_put(messages, NULL, response);
         rt_json_put(json, "messages", messages);
     }
@@ -141,6 +147,12 @@ static cJSON *sample_json(const rt_trace_sample *s, bool soft, int temps, rt_err
     rt_json_put(json, "tokens", tokens);
     rt_json_put_i64(json, "prompt_tokens", s->prompt_tokens);
     rt_json_put(json, "spans", spans);
+    if (s->span_weight) {
+        cJSON *weights = rt_json_array();
+        for (int32_t i = 0; i < s->n_spans; i++)
+            rt_json_put_num(weights, NULL, (double)s->span_weight[i]);
+        rt_json_put(json, "span_weights", weights);
+    }
     rt_json_put_i64(json, "soft_first", s->soft_first);
     rt_json_put(json, "soft", rows);
     return json;
@@ -257,6 +269,14 @@ static void print_sample(const rt_trace_sample *s, int64_t rows)
     printf(", seed %llu\n", (unsigned long long)s->seed);
     printf("%lld tokens, %d of them the prompt; %lld soft rows\n", (long long)s->n_tokens,
            (int)s->prompt_tokens, (long long)s->soft.n);
+    if (*s->tag) {
+        fputs("tag ", stdout);
+        print_text(s->tag);
+        putchar('\n');
+    }
+    for (int32_t i = 0; s->span_weight && i < s->n_spans; i++)
+        printf("tokens %d to %d count %g\n", (int)s->spans[i].begin, (int)s->spans[i].end,
+               (double)s->span_weight[i]);
     print_messages(s->messages);
     if (s->tools)
         print_part("tools", s->tools);

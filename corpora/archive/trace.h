@@ -23,9 +23,11 @@
 
 RT_BEGIN
 
-enum { RT_TRACE_VERSION = 1, RT_TRACE_ID_MAX = 1023, RT_TRACE_SPANS_MAX = 4096 };
+/* What this program reads; it writes 1 where no span has a weight of its own. */
+enum { RT_TRACE_VERSION = 2, RT_TRACE_ID_MAX = 1023, RT_TRACE_SPANS_MAX = 4096 };
 #define RT_TRACE_TOKENS_MAX (1 << 24) /* tokens of one sample */
 #define RT_TRACE_VOCAB_MAX (1 << 22)
+#define RT_TRACE_WEIGHT_MAX 1e6f /* of a span: a record's times a message's */
 #define RT_TRACE_TEXT_MAX (64 << 20) /* bytes of one sample's JSON line */
 
 typedef enum rt_verdict {
@@ -75,6 +77,7 @@ typedef struct rt_trace_manifest {
     int64_t samples_per_shard; /* a shard closes at this many samples ... */
     int64_t bytes_per_shard;   /* ... or at this many content bytes, whichever is first */
     bool complete;             /* set by rt_trace_finish; ignored on input */
+    bool weighted;             /* format 2: some span has a weight; the same */
 } rt_trace_manifest;
 
 /* temperature 1, top_p 1, samples_per_prompt 1, parts 1, mode "sample", default shard limits. */
@@ -94,6 +97,8 @@ typedef struct rt_trace_sample {
     const char *messages;  /* JSON text: array of messages, or a string; NULL = null */
     const char *tools; /* JSON text: what may be called, as the template was given it; or NULL */
     const char *reasoning, *answer;
+    double weight;   /* of the response, or of the text, as its record has it; kept with the texts */
+    const char *tag; /* the record's word for its kind; "" = none; kept with the texts */
     const char *finish; /* "stop", "length", "stop_string", "repetition", or a server's word */
     rt_verdict verdict;
     rt_verify_rule rule; /* which gave the verdict; kept in the JSON line, read with the texts */
@@ -104,11 +109,16 @@ typedef struct rt_trace_sample {
     int32_t prompt_tokens;      /* tokens[0 .. prompt_tokens) are the prompt */
     const rt_trace_span *spans; /* (n_spans) ascending, disjoint, not empty: tokens to learn */
     int32_t n_spans;
+    const float *span_weight; /* (n_spans) what each token of a span counts, above 0 to
+                                 RT_TRACE_WEIGHT_MAX; NULL: 1 each, also from rt_trace_get */
     int32_t soft_first; /* soft row r predicts tokens[soft_first + r] */
     rt_soft soft;       /* soft.n <= n_tokens - soft_first; 0 rows allowed */
     uint64_t hash;      /* content hash, set by rt_trace_get */
     void *memory;       /* private */
 } rt_trace_sample;
+
+/* Whether one of the n weights (f32, in any place, or NULL) is not 1: only such are kept. */
+bool rt_trace_weighted(const void *weight, int64_t n);
 
 void rt_trace_sample_init(rt_trace_sample *s);
 void rt_trace_sample_free(rt_trace_sample *s); /* only for samples that rt_trace_get filled */
@@ -156,7 +166,8 @@ void rt_trace_reader_close(rt_trace_reader *r); /* accepts NULL */
 const rt_trace_manifest *rt_trace_info(const rt_trace_reader *r);
 int64_t rt_trace_count(const rt_trace_reader *r);
 /* i in [0, count) in archive order. The content hash is always checked, so damage is an error here
-   and never a training target. id, index, verdict, tokens, spans are always filled. */
+   and never a training target. id, index, verdict, tokens, spans and their weights are always
+   filled. */
 int rt_trace_get(const rt_trace_reader *r, int64_t i, int parts, rt_trace_sample *s, rt_err *err);
 rt_verdict rt_trace_verdict(const rt_trace_reader *r, int64_t i); /* without decoding */
 int64_t rt_trace_tokens(const rt_trace_reader *r, int64_t i);     /* length, without decoding */
@@ -196,7 +207,10 @@ int rt_trace_stats(const rt_trace_reader *r, rt_trace_statistics *s, rt_err *err
 /* All of it, in the words of `archive stats --json`. */
 void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s);
 
-/* FORMAT, version 1. All integers little-endian.
+/* FORMAT, versions 1 and 2. All integers little-endian. An archive is of version 2 when a sample of
+   it has weights, a shard when one of its own has; without them both are of version 1, byte for byte
+   what programs before them wrote. Entries and keys that are not named here are errors nowhere and
+   mean nothing: what changes a meaning gets a version.
 
    shard-NNNNN.npz: ZIP, every entry STORED, no timestamps; .npy format 1.0, C order. n samples:
 
@@ -204,7 +218,8 @@ void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s);
                          "entries":{NAME:{"bytes","xxh3"}}}: XXH3-128 of every other entry's bytes
      samples.jsonl      one JSON object a line: index, id, prompt_id, messages, tools (where there
                         are some), reasoning, answer, finish, verdict (name), rule (name, where the
-                        sample was compared), reward, seed (decimal string)
+                        sample was compared), reward, seed (decimal string); where they are not 1 and "", weight
+                        (of the response, or the text) and tag
      line_offsets.npy   <i8 (n+1)   sample s is bytes [o[s], o[s+1]) of samples.jsonl, '\n' included
      id.npy             |S (n)      the same ids in UTF-8, zero-padded
      index.npy          <i8 (n)     plan index, ascending
@@ -215,12 +230,14 @@ void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s);
      tokens.npy         <i4 (all tokens)
      span_offsets.npy   <i8 (n+1)
      spans.npy          <i4 (all spans, 2)   loss spans [begin, end) in the sample's own tokens
+     span_weights.npy   <f4 (all spans)      version 2 alone: what each token of a span counts, above
+                                    0 to 1e6. 1 each = the sample has no weights
      row_offsets.npy    <i8 (n+1)   sample s owns soft rows [o[s], o[s+1])
      record_offsets.npy <i8 (n+1)   and bytes [o[s], o[s+1]) of records.npy
      records.npy        |u1 (bytes) coded soft rows, see ROWS
      hash.npy           <u8 (n)     XXH3-64 chained over the pieces, each hash the seed of the next
                                     (first seed 0): fixed, id, line without '\n', tokens, spans,
-                                    records; fixed = struct <q6i(index, tokens, prompt_tokens,
+                                    records, weights if it has some; fixed = struct <q6i(index, tokens, prompt_tokens,
                                     soft_first, rows, spans, verdict)
 
    ROWS: the rows of one sample are one stream of bits, the lowest bit of a byte first, numbers
@@ -256,7 +273,8 @@ void rt_trace_stats_put(cJSON *json, const rt_trace_statistics *s);
 
    journal: 8 bytes "rtjourn1", then records: u32 0x52545352, u32 payload bytes, u64 XXH3-64 of the
    payload (seed = payload bytes), payload = fixed (32 bytes), u32 id bytes, u32 line bytes, u32
-   record bytes, id, line, tokens, spans, records: the pieces hashed above. */
+   record bytes, id, line, tokens, spans, records, weights if it has some (4 bytes a span, which the
+   payload then is longer by): the pieces hashed above. */
 
 RT_END
 

@@ -42,7 +42,8 @@ typedef struct rt_trace_pieces {
     int32_t tokens, prompt_tokens, soft_first, rows, spans, verdict;
     const char *id; /* id_bytes, no NUL */
     const uint8_t *line, *token, *span,
-        *record; /* line without '\n'; i32 (tokens), i32 (spans, 2) */
+        *record,          /* line without '\n'; i32 (tokens), i32 (spans, 2) */
+        *weight;          /* f32 (spans), one of them not 1; or NULL */
     int64_t id_bytes, line_bytes, record_bytes;
     uint64_t hash;
 } rt_trace_pieces;
@@ -113,6 +114,7 @@ enum rt_trace_column {
     RT_COL_TOKENS,
     RT_COL_SPAN_OFFSETS,
     RT_COL_SPANS,
+    RT_COL_SPAN_WEIGHTS, /* version 2 */
     RT_COL_ROW_OFFSETS,
     RT_COL_RECORD_OFFSETS,
     RT_COL_RECORDS,

@@ -248,7 +248,7 @@ static cJSON *manifest_file_json(const rt_trace_manifest *m, const rt_trace_shar
 {
     cJSON *json = rt_json_object(), *list = rt_json_array();
     rt_json_put_str(json, "format", "retort-traces");
-    rt_json_put_i64(json, "version", RT_TRACE_VERSION);
+    rt_json_put_i64(json, "version", m->weighted ? 2 : 1);
     rt_trace_manifest_put(json, m);
     for (int64_t k = 0; k < s->n; k++) {
         const rt_trace_shard_info *info = &s->item[k];
@@ -387,12 +387,13 @@ static int parse_file(rt_trace_manifest *m, rt_trace_shards *s, const cJSON *jso
         return -1;
     if (strcmp(format, "retort-traces") != 0)
         return rt_fail(err, "not a trace archive: format is \"%s\"", format);
-    if (version != RT_TRACE_VERSION)
-        return rt_fail(err, "format version %lld; this program reads version %d",
+    if (version < 1 || version > RT_TRACE_VERSION)
+        return rt_fail(err, "format version %lld; this program reads up to version %d",
                        (long long)version, RT_TRACE_VERSION);
     if (rt_trace_manifest_read(m, json, err) || read_shards(s, json, err) ||
         rt_json_opt_bool(json, "complete", &m->complete, err))
         return -1;
+    m->weighted = version == 2;
     cJSON *again = manifest_file_json(m, s);
     char *canonical = rt_json_pretty(again);
     bool same = strcmp(canonical, text) == 0;

@@ -56,6 +56,8 @@ int rt_verdict_mask(unsigned *mask, const char *flag, const char *list, rt_err *
 void rt_trace_sample_init(rt_trace_sample *s)
 {
     memset(s, 0, sizeof *s);
+    s->weight = 1;
+    s->tag = "";
     rt_soft_init(&s->soft);
 }
 
@@ -64,7 +66,7 @@ typedef struct sample_memory {
     cJSON *line; // the texts point into it
     char *messages, *tools;
     char id[RT_TRACE_ID_MAX + 1];
-    int32_t token[]; // (tokens), then the spans (n, 2)
+    int32_t token[]; // (tokens), then the spans (n, 2), then their weights, f32 (n)
 } sample_memory;
 
 static void drop_texts(sample_memory *m)
@@ -108,13 +110,23 @@ uint64_t rt_trace_pieces_hash(const rt_trace_pieces *p)
     h = rt_hash64(p->line, p->line_bytes, h);
     h = rt_hash64(p->token, 4 * (int64_t)p->tokens, h);
     h = rt_hash64(p->span, 8 * (int64_t)p->spans, h);
-    return rt_hash64(p->record, p->record_bytes, h);
+    h = rt_hash64(p->record, p->record_bytes, h);
+    return p->weight ? rt_hash64(p->weight, 4 * (int64_t)p->spans, h) : h;
+}
+
+bool rt_trace_weighted(const void *weight, int64_t n)
+{
+    const float one = 1;
+    for (int64_t i = 0; weight && i < n; i++)
+        if (memcmp((const uint8_t *)weight + 4 * i, &one, 4) != 0)
+            return true;
+    return false;
 }
 
 int64_t rt_trace_payload_bytes(const rt_trace_pieces *p)
 {
     return RT_TRACE_PAYLOAD_HEAD + p->id_bytes + p->line_bytes + 4 * (int64_t)p->tokens +
-           8 * (int64_t)p->spans + p->record_bytes;
+           8 * (int64_t)p->spans + p->record_bytes + (p->weight ? 4 * (int64_t)p->spans : 0);
 }
 
 int rt_trace_payload_add(rt_text *out, const rt_trace_pieces *p, rt_err *err)
@@ -131,7 +143,8 @@ int rt_trace_payload_add(rt_text *out, const rt_trace_pieces *p, rt_err *err)
                    rt_text_add(out, p->line, p->line_bytes, err) ||
                    rt_text_add(out, p->token, 4 * (int64_t)p->tokens, err) ||
                    rt_text_add(out, p->span, 8 * (int64_t)p->spans, err) ||
-                   rt_text_add(out, p->record, p->record_bytes, err)
+                   rt_text_add(out, p->record, p->record_bytes, err) ||
+                   (p->weight && rt_text_add(out, p->weight, 4 * (int64_t)p->spans, err))
                ? -1
                : 0;
 }
@@ -156,7 +169,8 @@ int rt_trace_payload_parse(rt_trace_pieces *p, const uint8_t *payload, int64_t b
                             .id_bytes = sizes[0],
                             .line_bytes = sizes[1],
                             .record_bytes = sizes[2] };
-    if (rt_trace_payload_bytes(p) != bytes)
+    int64_t more = bytes - rt_trace_payload_bytes(p);
+    if (more != 0 && more != 4 * (int64_t)f.spans)
         return rt_fail(err, "the lengths in a sample do not add up to its %lld bytes",
                        (long long)bytes);
     p->id = (const char *)payload + RT_TRACE_PAYLOAD_HEAD;
@@ -164,6 +178,9 @@ int rt_trace_payload_parse(rt_trace_pieces *p, const uint8_t *payload, int64_t b
     p->token = p->line + p->line_bytes;
     p->span = p->token + 4 * (int64_t)f.tokens;
     p->record = p->span + 8 * (int64_t)f.spans;
+    p->weight = more ? p->record + p->record_bytes : NULL;
+    if (more && !rt_trace_weighted(p->weight, f.spans))
+        return rt_fail(err, "weights in a sample that are 1 each");
     p->hash = rt_trace_pieces_hash(p);
     return 0;
 }
@@ -207,6 +224,12 @@ static const char *layout_problem(const rt_trace_pieces *p, int32_t vocab)
         if (span.begin < last || span.end <= span.begin || span.end > p->tokens)
             return "loss spans must be ascending, disjoint, not empty and inside the tokens";
         last = span.end;
+    }
+    for (int64_t i = 0; p->weight && i < p->spans; i++) {
+        float weight;
+        memcpy(&weight, p->weight + 4 * i, 4);
+        if (!(weight > 0 && weight <= RT_TRACE_WEIGHT_MAX))
+            return "the weight of a span must be above 0 and at most 1e6";
     }
     return id_problem(p->id, p->id_bytes);
 }
@@ -253,6 +276,8 @@ static int make_line(char **line, const rt_trace_sample *s, rt_err *err)
 {
     if (!isfinite(s->reward))
         return rt_fail(err, "the reward is not a finite number");
+    if (!(s->weight >= 0 && s->weight <= RT_TRACE_WEIGHT_MAX))
+        return rt_fail(err, "the weight is no number from 0 to 1e6");
     cJSON *obj = rt_json_object();
     rt_json_put_i64(obj, "index", s->index);
     rt_json_put_str(obj, "id", s->id);
@@ -261,6 +286,10 @@ static int make_line(char **line, const rt_trace_sample *s, rt_err *err)
              (s->tools && put_json(obj, "tools", s->tools, err));
     put_clean(obj, "reasoning", s->reasoning);
     put_clean(obj, "answer", s->answer);
+    if (s->weight != 1)
+        rt_json_put_num(obj, "weight", s->weight);
+    if (s->tag && *s->tag)
+        put_clean(obj, "tag", s->tag);
     put_clean(obj, "finish", s->finish);
     rt_json_put_str(obj, "verdict", rt_verdict_name(s->verdict));
     if (s->rule)
@@ -289,6 +318,8 @@ int rt_trace_sample_encode(const rt_trace_codec *c, rt_text *out, const rt_trace
         .token = (const uint8_t *)s->tokens,
         .span = (const uint8_t *)s->spans,
     };
+    if (rt_trace_weighted(s->span_weight, s->n_spans))
+        p.weight = (const uint8_t *)s->span_weight;
     p.id_bytes = (int64_t)strlen(p.id);
     const char *why = layout_problem(&p, c->vocab);
     if (why)
@@ -327,6 +358,8 @@ static int decode_text(rt_trace_sample *s, sample_memory *m, const rt_trace_piec
         rt_json_get_str(line, "answer", &s->answer, err) ||
         rt_json_get_str(line, "finish", &s->finish, err) ||
         rt_json_opt_str(line, "rule", &rule, err) ||
+        rt_json_opt_str(line, "tag", &s->tag, err) ||
+        rt_json_opt_f64(line, "weight", &s->weight, err) ||
         rt_json_get_i64(line, "index", 0, 1LL << 53, &index, err) ||
         rt_json_get_f64(line, "reward", &s->reward, err) ||
         rt_json_get_u64(line, "seed", &s->seed, err))
@@ -334,6 +367,8 @@ static int decode_text(rt_trace_sample *s, sample_memory *m, const rt_trace_piec
     if (strcmp(id, s->id) != 0 || index != s->index || !parse_verdict(&verdict, name) ||
         verdict != s->verdict)
         return rt_fail(err, "the JSON line and the columns disagree on id, index or verdict");
+    if (!(s->weight >= 0 && s->weight <= RT_TRACE_WEIGHT_MAX))
+        return rt_fail(err, "JSON line: weight is no number from 0 to 1e6");
     s->rule = rt_verify_rule_of(rule);
     if (messages && !cJSON_IsNull(messages))
         s->messages = m->messages = rt_json_text(messages);
@@ -353,13 +388,17 @@ int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, in
     if (why)
         return rt_fail(err, "%s", why);
     int64_t tokens = 4 * (int64_t)p->tokens, spans = 8 * (int64_t)p->spans, ignored = 0;
+    int64_t weights = p->weight ? 4 * (int64_t)p->spans : 0;
     drop_texts(s->memory);
-    sample_memory *m = rt_realloc(s->memory, (int64_t)sizeof *m + tokens + spans, 1, "a sample");
+    sample_memory *m = rt_realloc(s->memory, (int64_t)sizeof *m + tokens + spans + weights, 1, "a sample");
     m->line = NULL;
     m->messages = m->tools = NULL;
     memcpy(m->token, p->token, (size_t)tokens);
     if (spans)
         memcpy(m->token + p->tokens, p->span, (size_t)spans);
+    int32_t *weight = m->token + p->tokens + 2 * (int64_t)p->spans;
+    if (weights)
+        memcpy(weight, p->weight, (size_t)weights);
     snprintf(m->id, sizeof m->id, "%.*s", (int)p->id_bytes, p->id);
     *s = (rt_trace_sample){
         .index = p->index,
@@ -367,6 +406,8 @@ int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, in
         .prompt_id = "",
         .reasoning = "",
         .answer = "",
+        .weight = 1,
+        .tag = "",
         .finish = "",
         .verdict = (rt_verdict)p->verdict,
         .tokens = m->token,
@@ -374,6 +415,7 @@ int rt_trace_sample_decode(const rt_trace_codec *c, const rt_trace_pieces *p, in
         .prompt_tokens = p->prompt_tokens,
         .spans = (const rt_trace_span *)(void *)(m->token + p->tokens),
         .n_spans = p->spans,
+        .span_weight = weights ? (const float *)(void *)weight : NULL,
         .soft_first = p->soft_first,
         .soft = s->soft,
         .hash = p->hash,
@@ -397,6 +439,7 @@ int rt_trace_pieces_place(const rt_trace_codec *c, rt_trace_pieces *p, rt_trace_
     rt_trace_sample_init(&s);
     int bad = rt_trace_sample_decode(c, p, RT_TRACE_TEXT, &s, NULL, err);
     void *memory = s.memory; /* whatever place makes of the sample */
+    const float *weight = s.span_weight;
     bad = bad || place(ctx, &s, err) || make_line(&text, &s, err);
     int64_t n = bad ? 0 : (int64_t)strlen(text);
     if (!bad && n > RT_TRACE_TEXT_MAX)
@@ -407,6 +450,13 @@ int rt_trace_pieces_place(const rt_trace_codec *c, rt_trace_pieces *p, rt_trace_
         p->verdict = (int32_t)s.verdict;
         p->line = (const uint8_t *)line->data + line->bytes - n;
         p->line_bytes = n;
+        if (s.span_weight != weight) /* else those of p, which outlive s */
+            p->weight = rt_trace_weighted(s.span_weight, s.n_spans)
+                            ? (const uint8_t *)s.span_weight
+                            : NULL;
+        const char *why = s.n_spans == p->spans ? layout_problem(p, c->vocab)
+                                                : "other turns of it are learned now";
+        bad = why ? rt_fail(err, "sample %.80s: %s", s.id, why) : 0;
         p->hash = rt_trace_pieces_hash(p);
     }
     free(text);

@@ -27,12 +27,15 @@ static const column COLUMNS[RT_COL_COUNT] = {
     [RT_COL_TOKENS] = { "tokens.npy", "<i4", 4, 1, -1, -1 },
     [RT_COL_SPAN_OFFSETS] = { "span_offsets.npy", "<i8", 8, 1, 1, RT_COL_SPANS },
     [RT_COL_SPANS] = { "spans.npy", "<i4", 4, 2, -1, -1 },
+    [RT_COL_SPAN_WEIGHTS] = { "span_weights.npy", "<f4", 4, 1, -1, -1 },
     [RT_COL_ROW_OFFSETS] = { "row_offsets.npy", "<i8", 8, 1, 1, -1 },
     [RT_COL_RECORD_OFFSETS] = { "record_offsets.npy", "<i8", 8, 1, 1, RT_COL_RECORDS },
     [RT_COL_RECORDS] = { "records.npy", "|u1", 1, 1, -1, -1 },
     [RT_COL_HASH] = { "hash.npy", "<u8", 8, 1, 0, -1 },
 };
 
+// Of version 2: left out where no sample of the shard has weights.
+static bool is_optional(int c) { return c == RT_COL_SPAN_WEIGHTS; }
 static bool is_npy(int c) { return COLUMNS[c].descr[0] != '\0'; }
 
 // The .npy header of a column of so many data bytes; how many of them its shape covers.
@@ -56,6 +59,7 @@ typedef struct shard_build {
     int64_t at[RT_COL_COUNT];     // running offsets, by offset column
     int64_t id_width;
     rt_err *err;
+    bool weighted; // some sample is
     bool failed; // out of memory, err says so
 } shard_build;
 
@@ -85,6 +89,9 @@ static void add_sample(shard_build *b, const rt_trace_pieces *p)
     add(b, RT_COL_SOFT_FIRST, &p->soft_first, 4);
     add(b, RT_COL_TOKENS, p->token, 4 * (int64_t)p->tokens);
     add(b, RT_COL_SPANS, p->span, 8 * (int64_t)p->spans);
+    const float one = 1;
+    for (int64_t i = 0; b->weighted && i < p->spans; i++)
+        add(b, RT_COL_SPAN_WEIGHTS, p->weight ? p->weight + 4 * i : (const uint8_t *)&one, 4);
     add(b, RT_COL_RECORDS, p->record, p->record_bytes);
     add(b, RT_COL_HASH, &p->hash, 8);
     add_offset(b, RT_COL_LINE_OFFSETS, p->line_bytes + 1);
@@ -98,8 +105,10 @@ static int build_columns(shard_build *b, const rt_trace_pieces *p, int64_t n)
 {
     static const uint8_t head[RT_NPY_HEAD];
     b->id_width = 1;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
         b->id_width = rt_max(b->id_width, p[i].id_bytes);
+        b->weighted |= p[i].weight != NULL;
+    }
     for (int c = 0; c < RT_COL_COUNT; c++) {
         add(b, c, head, is_npy(c) ? RT_NPY_HEAD : 0);
         if (COLUMNS[c].extra == 1)
@@ -114,25 +123,29 @@ static int build_columns(shard_build *b, const rt_trace_pieces *p, int64_t n)
     return b->failed ? -1 : 0;
 }
 
-// The columns as ZIP entries; returns meta.json, which holds their hashes.
-static char *build_entries(const shard_build *b, rt_npz_entry entry[RT_COL_COUNT], int64_t k,
-                           const rt_trace_manifest *m, int64_t n)
+// The columns as *n_entries ZIP entries; returns meta.json, which holds their hashes.
+static char *build_entries(const shard_build *b, rt_npz_entry entry[RT_COL_COUNT], int *n_entries,
+                           int64_t k, const rt_trace_manifest *m, int64_t n)
 {
+    *n_entries = 0;
     cJSON *meta = rt_json_object(), *manifest = rt_json_object(), *entries = rt_json_object();
     rt_json_put_str(meta, "format", "retort-traces");
-    rt_json_put_i64(meta, "version", RT_TRACE_VERSION);
+    rt_json_put_i64(meta, "version", b->weighted ? 2 : 1);
     rt_json_put_i64(meta, "shard", k);
     rt_json_put_i64(meta, "samples", n);
     rt_trace_manifest_put(manifest, m);
     rt_json_put(meta, "manifest", manifest);
     for (int c = 0; c < RT_COL_COUNT; c++) {
         const rt_text *data = &b->column[c];
+        if (is_optional(c) && !b->weighted)
+            continue;
+        rt_npz_entry *e = &entry[(*n_entries)++];
         cJSON *json = rt_json_object();
         rt_json_put_i64(json, "bytes", data->bytes);
         rt_json_put_str(json, "xxh3", rt_hash_bytes(data->data, data->bytes).hex);
         rt_json_put(entries, COLUMNS[c].name, json);
-        entry[c] = (rt_npz_entry){ .data = (const uint8_t *)data->data, .bytes = data->bytes };
-        snprintf(entry[c].name, sizeof entry[c].name, "%s", COLUMNS[c].name);
+        *e = (rt_npz_entry){ .data = (const uint8_t *)data->data, .bytes = data->bytes };
+        snprintf(e->name, sizeof e->name, "%s", COLUMNS[c].name);
     }
     rt_json_put(meta, "entries", entries);
     char *text = rt_json_pretty(meta);
@@ -167,10 +180,11 @@ int rt_trace_shard_write(const char *dir, int64_t k, const rt_trace_manifest *m,
         info->content += rt_trace_payload_bytes(&p[i]);
     int rc = build_columns(&b, p, n);
     if (!rc) {
-        meta = build_entries(&b, entry + 1, k, m, n);
+        int n_entries;
+        meta = build_entries(&b, entry + 1, &n_entries, k, m, n);
         entry[0].data = (const uint8_t *)meta;
         entry[0].bytes = (int64_t)strlen(meta);
-        rc = write_file(path, entry, RT_COL_COUNT + 1, hook, ctx, err) ||
+        rc = write_file(path, entry, n_entries + 1, hook, ctx, err) ||
              rt_path_size(path, &info->bytes, err) || rt_hash_file(&info->hash, path, err);
     }
     for (int c = 0; c < RT_COL_COUNT; c++)
@@ -221,6 +235,8 @@ static void place_columns(rt_trace_shard *s)
 static int check_head(const rt_trace_shard *s, int c, const char *path, rt_err *err)
 {
     uint8_t want[RT_NPY_HEAD];
+    if (s->column[c] == ABSENT && is_optional(c) && !rt_npz_find(&s->npz, COLUMNS[c].name))
+        return 0;
     if (s->column[c] == ABSENT)
         return rt_fail(err, "%s: %s is missing or too short", path, COLUMNS[c].name);
     const rt_npz_entry *e = rt_npz_find(&s->npz, COLUMNS[c].name);
@@ -249,6 +265,11 @@ static int check_columns(const rt_trace_shard *s, const char *path, rt_err *err)
                                 (col->of >= 0 && load64(s->column[c], s->n) != s->count[col->of])))
             return rt_fail(err, "%s: %s does not cover its column", path, col->name);
     }
+    if (s->column[RT_COL_SPAN_WEIGHTS] != ABSENT &&
+        s->count[RT_COL_SPAN_WEIGHTS] != s->count[RT_COL_SPANS])
+        return rt_fail(err, "%s: %s has %lld rows for %lld spans", path,
+                       COLUMNS[RT_COL_SPAN_WEIGHTS].name, (long long)s->count[RT_COL_SPAN_WEIGHTS],
+                       (long long)s->count[RT_COL_SPANS]);
     return s->n > 0 ? 0 : rt_fail(err, "%s: no samples", path);
 }
 
@@ -319,20 +340,25 @@ int rt_trace_shard_pieces(const rt_trace_shard *s, int64_t i, rt_trace_pieces *p
     for (int64_t z = id_bytes; z < s->id_width; z++)
         if (id[z] != 0)
             return rt_fail(err, "sample %lld: its id is damaged", (long long)i);
+    int64_t span = at[RT_COL_SPAN_OFFSETS], spans = n[RT_COL_SPAN_OFFSETS];
+    const uint8_t *weight = span + spans <= s->count[RT_COL_SPAN_WEIGHTS]
+                                ? s->column[RT_COL_SPAN_WEIGHTS] + 4 * span
+                                : NULL;
     *p = (rt_trace_pieces){
         .index = load64(s->column[RT_COL_INDEX], i),
         .tokens = (int32_t)n[RT_COL_TOKEN_OFFSETS],
         .prompt_tokens = load32(s->column[RT_COL_PROMPT_TOKENS], i),
         .soft_first = load32(s->column[RT_COL_SOFT_FIRST], i),
         .rows = (int32_t)n[RT_COL_ROW_OFFSETS],
-        .spans = (int32_t)n[RT_COL_SPAN_OFFSETS],
+        .spans = (int32_t)spans,
         .verdict = s->column[RT_COL_VERDICT][i],
         .id = id,
         .id_bytes = id_bytes,
         .line = line,
         .line_bytes = line_bytes,
         .token = s->column[RT_COL_TOKENS] + 4 * at[RT_COL_TOKEN_OFFSETS],
-        .span = s->column[RT_COL_SPANS] + 8 * at[RT_COL_SPAN_OFFSETS],
+        .span = s->column[RT_COL_SPANS] + 8 * span,
+        .weight = rt_trace_weighted(weight, spans) ? weight : NULL,
         .record = s->column[RT_COL_RECORDS] + at[RT_COL_RECORD_OFFSETS],
         .record_bytes = n[RT_COL_RECORD_OFFSETS],
         .hash = (uint64_t)load64(s->column[RT_COL_HASH], i),

@@ -315,7 +315,7 @@ static int open_there(rt_trace_writer *w, const rt_trace_manifest *m, rt_err *er
     bool fresh = !rt_path_exists(path);
     free(path);
     w->manifest = *m;
-    w->manifest.complete = false;
+    w->manifest.complete = w->manifest.weighted = false;
     if (!fresh && (rt_trace_manifest_load(w->path, &w->manifest, &w->shards, err) ||
                    rt_trace_manifest_same(&w->manifest, m, w->place ? RT_MAY_PLAN : RT_MAY_NOTHING,
                                           w->path, err)))
@@ -424,6 +424,17 @@ bool rt_trace_has(const rt_trace_writer *w, const char *id)
 
 int64_t rt_trace_written(const rt_trace_writer *w) { return w->ids.map.n; }
 
+// The manifest says version 2 before anything of it stands there.
+static int note_weights(rt_trace_writer *w, rt_err *err)
+{
+    if (w->manifest.weighted)
+        return 0;
+    w->manifest.weighted = true;
+    int rc = rt_trace_manifest_save(w->path, &w->manifest, &w->shards, err);
+    at_point(w, "manifest says version 2");
+    return rc;
+}
+
 static int append_record(rt_trace_writer *w, const rt_text *record, rt_err *err)
 {
     rt_trace_pieces p;
@@ -438,7 +449,8 @@ static int append_record(rt_trace_writer *w, const rt_text *record, rt_err *err)
                          : rt_fail(err, "%s: sample %.*s stands in the archive already", w->path,
                                    (int)p.id_bytes, p.id);
     w->broken = true; // until all of this is done
-    if ((w->n_pending == 0 && reopen_last(w, err)) || write_record(w, record, err))
+    if ((w->n_pending == 0 && reopen_last(w, err)) || (p.weight && note_weights(w, err)) ||
+        write_record(w, record, err))
         return -1;
     w->broken = false;
     at_point(w, "journal record written");
