@@ -259,23 +259,30 @@ def jsonl():
 
 def traces():
     with tempfile.TemporaryDirectory() as scratch:
-        for state in ([], ["open"]):
-            path = os.path.join(scratch, "t" + "".join(state))
-            subprocess.run([os.path.join(build, "test_trace"), "make", path, "2", *state], check=True,
-                           stdout=subprocess.DEVNULL)
-        shard = os.path.join(scratch, "t", "shard-00000.npz")
-        with zipfile.ZipFile(shard) as z: # without meta.json, which only repair and people read
+        def make(name, n, *state):
+            subprocess.run([os.path.abspath(os.path.join(build, "test_trace")), "make", name, str(n), *state],
+                           check=True, stdout=subprocess.DEVNULL, cwd=scratch)
+            return lambda file: os.path.join(scratch, name, file)
+
+        def bare(z): # without meta.json, which only repair and people read
             plain = io.BytesIO()
             with zipfile.ZipFile(plain, "w") as out:
                 for entry in z.namelist():
                     if entry != "meta.json":
                         out.writestr(zipfile.ZipInfo(entry), z.read(entry))
-            put("traces", "shard", plain.getvalue())
+            return plain.getvalue()
+
+        two, six = make("two", 2), make("six", 6) # the sixth has weights
+        with zipfile.ZipFile(two("shard-00000.npz")) as z:
+            put("traces", "shard", bare(z))
             put("traces", "column", z.read("spans.npy"))
             put("traces", "ids", z.read("id.npy"))
-        put("traces", "whole", open(shard, "rb").read())
-        put("traces", "manifest", open(os.path.join(scratch, "t", "manifest.json"), "rb").read())
-        put("traces", "journal", open(os.path.join(scratch, "topen", "journal"), "rb").read())
+        with zipfile.ZipFile(six("shard-00001.npz")) as z:
+            put("traces", "weighted", bare(z))
+        put("traces", "whole", open(two("shard-00000.npz"), "rb").read())
+        put("traces", "manifest", open(two("manifest.json"), "rb").read())
+        put("traces", "journal", open(make("open", 2, "open")("journal"), "rb").read())
+        put("traces", "journal2", open(make("open6", 6, "open")("journal"), "rb").read())
 
 
 def answers():
