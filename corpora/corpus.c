@@ -18,11 +18,20 @@ bool rt_corpus_add(rt_corpus *c, rt_corpus_entry e, int64_t learned)
         return false;
     }
     c->learned += learned;
+    c->learned_of[e.source] += learned;
     rt_grow(&c->entry, &c->cap, c->n + 1, sizeof *c->entry, "a list of documents");
     c->entry[c->n++] = e;
     c->tokens += e.n;
     c->longest = rt_max(c->longest, e.n);
     return true;
+}
+
+bool rt_corpus_source(rt_corpus *c, const char *tag, int32_t *source)
+{
+    int at = c->mixture.by_tag ? rt_mixture_find(&c->mixture, tag ? tag : "") : 0;
+    *source = (int32_t)rt_max(at, 0);
+    c->other_tags += at < 0;
+    return at >= 0;
 }
 
 int64_t rt_corpus_learned(const rt_corpus *c, int64_t span, int32_t n)
@@ -66,7 +75,10 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
 {
     int64_t at = c->pool.n, span = c->spans.n;
     rt_ids ids = { 0 }, message = { 0 };
+    int32_t source;
     int bad;
+    if (!rt_corpus_source(c, r->tag, &source))
+        return 0;
     if (r->text) {
         bad = rt_chat_text(c->o.chat, r->text, (int64_t)strlen(r->text), &ids, err) ||
               rt_ids_add(&c->spans, 1, err) ||
@@ -89,7 +101,8 @@ static int add_record(rt_corpus *c, const rt_record *r, const char *where, rt_er
                            .token = at,
                            .span = span,
                            .n_spans = (int32_t)((c->spans.n - span) / 2),
-                           .text = r->text != NULL },
+                           .text = r->text != NULL,
+                           .source = source },
                   add_weights(c, r, span, &message));
     c->hash = rt_hash64(ids.id, ids.n * (int64_t)sizeof *ids.id, c->hash);
     c->hash = rt_hash64(c->spans.id + span, (c->spans.n - span) * (int64_t)sizeof(int32_t),
@@ -161,6 +174,9 @@ static void tell(const rt_corpus *c, int n_paths)
 {
     if (n_paths > 1)
         rt_info("documents: %s", c->sources.data);
+    if (c->other_tags)
+        rt_warn("%lld documents are left out: --mix has no share for their tag, or they have none",
+                (long long)c->other_tags);
     if (c->left_out)
         rt_warn("%lld documents are left out: longer than %lld tokens (--max-length, or what the "
                 "model was made for) or shorter than 2",
@@ -172,7 +188,7 @@ static int add_path(rt_corpus *c, const char *path, int index, rt_err *err)
     int64_t before = c->n, tokens = c->tokens, learned = c->learned;
     if (rt_trace_is(path) ? rt_corpus_add_archive(c, path, err) : add_source(c, path, err))
         return -1;
-    if (c->mixture.n) {
+    if (c->mixture.n && !c->mixture.by_tag) {
         rt_mixture_source *s = &c->mixture.source[index];
         s->first = before, s->n = c->n - before, s->tokens = c->tokens - tokens;
         if (!s->n && rt_corpus_full(c))
@@ -188,12 +204,40 @@ static int add_path(rt_corpus *c, const char *path, int index, rt_err *err)
                           (long long)(c->n - before), path);
 }
 
+/* The documents of each tag one behind another, in their order. */
+static int sort_tags(rt_corpus *c, rt_err *err)
+{
+    rt_corpus_entry *sorted = rt_alloc(c->n, sizeof *sorted, "a list of documents");
+    int64_t n = 0;
+    for (int k = 0; k < c->mixture.n; k++) {
+        rt_mixture_source *s = &c->mixture.source[k];
+        s->first = n;
+        for (int64_t i = 0; i < c->n; i++) {
+            if (c->entry[i].source != k)
+                continue;
+            s->tokens += c->entry[i].n;
+            sorted[n++] = c->entry[i];
+        }
+        s->n = n - s->first;
+        c->hash = rt_hash64(&s->n, (int64_t)sizeof s->n, c->hash);
+    }
+    free(c->entry);
+    c->entry = sorted;
+    c->cap = n;
+    for (int k = 0; k < c->mixture.n; k++)
+        if (!c->learned_of[k])
+            return rt_fail(err, "--mix: nothing to learn has the tag \"%s\"%s", c->mixture.source[k].tag,
+                           c->other_tags ? ", and others are there" : "");
+    return 0;
+}
+
 static void share(rt_corpus *c, const char *const *paths)
 {
     rt_mixture_share(&c->mixture);
     for (int i = 0; i < c->mixture.n; i++) {
         const rt_mixture_source *s = &c->mixture.source[i];
-        rt_info("mix: %s is %.4g %% of the tokens: %.4g %% of the documents", paths[i],
+        rt_info("mix: %s is %.4g %% of the tokens: %.4g %% of the documents",
+                c->mixture.by_tag ? s->tag : paths[i],
                 100 * s->weight, 100 * (double)s->slots / RT_MIXTURE_WINDOW);
     }
 }
@@ -218,6 +262,8 @@ int rt_corpus_open(rt_corpus **out, const char *const *paths, int n_paths,
         bad = rt_part_weights_check(o->chat, err);
     for (int i = 0; i < n_paths && !bad; i++)
         bad = add_path(c, paths[i], i, err);
+    if (!bad && c->mixture.by_tag)
+        bad = sort_tags(c, err);
     if (!bad && c->n == 0)
         bad = fail_empty(c, n_paths ? paths[0] : "no --data", err);
     if (!bad && c->learned == 0)

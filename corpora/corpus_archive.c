@@ -171,12 +171,12 @@ static void weigh_crossed(rt_corpus *c, const rt_corpus_entry *e, const rt_trace
 }
 
 /* Sample i of an archive in other tokens, in the student's: in the pool from here on. */
-static int add_crossed(rt_corpus *c, int32_t index, int64_t i, rt_trace_sample *s,
+static int add_crossed(rt_corpus *c, int32_t index, int64_t i, int32_t source, rt_trace_sample *s,
                        rt_crossing_counts *counts, rt_err *err)
 {
     const rt_corpus_archive *a = &c->archive[index];
     rt_corpus_entry e = { .archive = index, .at = i, .token = c->pool.n, .span = c->spans.n,
-                .stretch = c->stretches.n };
+                .stretch = c->stretches.n, .source = source };
     if (rt_trace_get(a->r, i, RT_TRACE_TEXT, s, err) ||
         rt_crossing_document(a->crossing, s, !c->o.last_turn, &c->pool, &c->spans, &c->stretches,
                              counts, err))
@@ -219,18 +219,28 @@ static int add_samples(rt_corpus *c, const char *path, int32_t index, rt_err *er
             c->by_verdict[rt_trace_verdict(a->r, i)]++;
             continue;
         }
+        int32_t source = 0;
+        if (c->mixture.by_tag) {
+            if (rt_trace_get(a->r, i, RT_TRACE_TEXT, &s, err)) {
+                bad = -1;
+                break;
+            }
+            if (!rt_corpus_source(c, s.tag, &source))
+                continue;
+        }
         uint64_t content = rt_trace_hash(a->r, i);
         int64_t soft, learned = rt_trace_learned(a->r, i, c->o.last_turn, &soft);
         c->hash = rt_hash64(&content, (int64_t)sizeof content, c->hash);
         if (c->o.need_soft && soft < learned)
             bad = fail_soft(a->r, i, soft, learned, err);
         else if (a->crossing)
-            bad = add_crossed(c, index, i, &s, &counts, err);
+            bad = add_crossed(c, index, i, source, &s, &counts, err);
         else
             rt_corpus_add(c, (rt_corpus_entry){ .archive = index,
                                   .n = (int32_t)rt_trace_tokens(a->r, i),
                                   .at = i,
-                                  .token = -1 },
+                                  .token = -1,
+                                  .source = source },
                       learned);
     }
     rt_trace_sample_free(&s);

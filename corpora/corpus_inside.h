@@ -16,6 +16,7 @@ typedef struct rt_corpus_entry {
     int64_t span;    /* pool: the first of its spans */
     int32_t n_spans; /* pool */
     bool text;       /* pool: no turns in it */
+    int32_t source; /* by its tag, of a mixture that has such */
     int32_t n_stretches;
     int64_t stretch; /* pool: the first of its stretches */
 } rt_corpus_entry;
@@ -42,11 +43,15 @@ struct rt_corpus {
     int n_archives;
     rt_crossing **crossing; /* (n_crossings) of o.teachers, opened when an archive asks */
     int n_crossings;
-    rt_mixture mixture; /* of the paths; n = 0: there is none */
+    rt_mixture mixture; /* of the paths or tags; n = 0: there is none */
+    int64_t other_tags; /* documents left out because it has no share for their tag */
+    int64_t learned_of[RT_MIXTURE_SOURCES]; /* tokens, by tag */
     rt_soft_config soft;
     uint64_t hash;
 };
 
+/* Which source of a mixture by tags a document of this tag is, 0 of others; false: of none, and counted. */
+bool rt_corpus_source(rt_corpus *c, const char *tag, int32_t *source);
 bool rt_corpus_full(const rt_corpus *c); /* it has o.limit documents */
 /* learned: how many of its tokens count. False: it is too long or too short, and counted as such. */
 bool rt_corpus_add(rt_corpus *c, rt_corpus_entry e, int64_t learned);

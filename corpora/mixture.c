@@ -1,15 +1,65 @@
 #include "corpora/mixture.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "corpora/corpus.h"
+
+/* "math=0.7,code=0.3" */
+static int parse_tags(rt_mixture *m, const char *flag, const char *list, rt_err *err)
+{
+    const char *at = list;
+    m->by_tag = true;
+    for (bool last = false; !last;) {
+        const char *is = strchr(at, '=');
+        char *end = NULL;
+        size_t bytes = is ? (size_t)(is - at) : 0;
+        double w = is ? strtod(is + 1, &end) : 0;
+        if (!bytes || bytes > RT_RECORD_TAG_MAX || memchr(at, ',', bytes) || end == is + 1 ||
+            !(w > 0 && w <= 1e6) || (*end && *end != ',') || m->n == RT_MIXTURE_SOURCES)
+            return rt_usage(err, "%s %s: write shares above 0 of up to %d tags, as math=0.7,code=0.3", flag,
+                            list, RT_MIXTURE_SOURCES);
+        rt_mixture_source *s = &m->source[m->n];
+        snprintf(s->tag, sizeof s->tag, "%.*s", (int)bytes, at);
+        if (rt_mixture_find(m, s->tag) >= 0)
+            return rt_usage(err, "%s %s: %s twice", flag, list, s->tag);
+        m->n++;
+        s->weight = w;
+        last = !*end;
+        at = end + 1;
+    }
+    return m->n > 1 ? 0 : rt_usage(err, "%s %s: name two tags or more", flag, list);
+}
+
+static void divide(rt_mixture *m)
+{
+    double sum = 0;
+    for (int i = 0; i < m->n; i++)
+        sum += m->source[i].weight;
+    for (int i = 0; i < m->n; i++)
+        m->source[i].weight /= sum;
+}
+
+int rt_mixture_find(const rt_mixture *m, const char *tag)
+{
+    for (int i = 0; i < m->n; i++)
+        if (strcmp(m->source[i].tag, tag) == 0)
+            return i;
+    return -1;
+}
 
 int rt_mixture_parse(rt_mixture *m, const char *flag, const char *list, int n, rt_err *err)
 {
     const char *at = list;
-    double sum = 0;
     *m = (rt_mixture){ 0 };
+    if (strchr(list, '=')) {
+        if (parse_tags(m, flag, list, err))
+            return -1;
+        divide(m);
+        return 0;
+    }
     if (n < 2 || n > RT_MIXTURE_SOURCES)
         return rt_usage(err, "%s %s: mixes from 2 to %d --data, not %d", flag, list,
                         RT_MIXTURE_SOURCES, n);
@@ -21,11 +71,9 @@ int rt_mixture_parse(rt_mixture *m, const char *flag, const char *list, int n, r
             return rt_usage(err, "%s %s: write a share above 0 for each of the %d --data, as 0.7,0.3",
                             flag, list, n);
         m->source[m->n].weight = w;
-        sum += w;
         at = end + 1;
     }
-    for (int i = 0; i < n; i++)
-        m->source[i].weight /= sum;
+    divide(m);
     return 0;
 }
 

@@ -6,7 +6,7 @@
 #ifndef RT_MIXTURE_H
 #define RT_MIXTURE_H
 
-#include "core/base/err.h"
+#include "corpora/record.h"
 
 RT_BEGIN
 
@@ -17,15 +17,20 @@ typedef struct rt_mixture_source {
     int64_t first, n, tokens;
     double weight; /* its share of the tokens, to the others' */
     int64_t slots;
+    char tag[RT_RECORD_TAG_MAX + 1]; /* of its documents, where tags make the sources */
 } rt_mixture_source;
 
 typedef struct rt_mixture {
     rt_mixture_source source[RT_MIXTURE_SOURCES];
     int n;
+    bool by_tag;
 } rt_mixture;
 
-/* "0.7,0.3" as weights of n sources; flag: in messages. */
+/* "0.7,0.3" as weights of n sources, or "math=0.7,code=0.3" of documents by their tags, from however
+   many places; flag: in messages. */
 int rt_mixture_parse(rt_mixture *m, const char *flag, const char *list, int n, rt_err *err);
+/* The source of this tag, -1 = none. */
+int rt_mixture_find(const rt_mixture *m, const char *tag);
 /* source[].first, n (at least 1), tokens and weight are set. Shares are of tokens, on average: a
    source of long documents has fewer of a window. At least one document of each. */
 void rt_mixture_share(rt_mixture *m);

@@ -361,7 +361,8 @@ static int read_prompts(rt_rollouts *r, rt_err *err)
     const rt_rollout_options *o = r->of.o;
     int64_t most = rt_config_longest(&r->of.student->cfg, r->of.max_length), seen = 0;
     most = rt_min(most, r->teacher.positions);
-    if (rt_work_read(&r->work, r->of.chat, RT_WORK_PROMPTS, &o->prompts, 0, o->verify, err))
+    if (rt_work_read(&r->work, r->of.chat, RT_WORK_PROMPTS, &o->prompts, &(rt_strlist){ 0 }, 0,
+                     o->verify, err))
         return -1;
     for (int64_t i = 0; i < r->work.n; i++) {
         const rt_work_item *item = &r->work.item[i];

@@ -37,8 +37,8 @@ static const rt_option options[] = {
     OPT_LIST(O, data, "data", "PATH", "trace archive, JSONL (also .gz .zst .tar .zip) or text",
              RT_OPT_INPUT),
     OPT_STR(O, mix, "mix", NULL, "SHARES",
-            "share of the tokens of each --data, in their order, as 0.7,0.3; texts learn by their "
-            "labels beside archives then. Without it every document comes once an epoch"),
+            "share of the tokens of each --data, in their order, as 0.7,0.3, or of each \"tag\" of the "
+            "records in all of them, as math=0.7,code=0.3; texts learn by their labels beside archives then. Without it every document comes once an epoch"),
     RT_ROLLOUT_OPTIONS(O, rollout),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),

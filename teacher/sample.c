@@ -110,8 +110,8 @@ static int list_todo(sampler *s, rt_err *err)
 static int read_prompts(sampler *s, rt_err *err)
 {
     const sample_options *o = s->o;
-    if (rt_work_read(&s->work, &s->teacher.chat, RT_WORK_PROMPTS, &o->prompts, o->a.limit,
-                     o->verify, err))
+    if (rt_work_read(&s->work, &s->teacher.chat, RT_WORK_PROMPTS, &o->prompts, &o->a.tags,
+                     o->a.limit, o->verify, err))
         return -1;
     int64_t most = s->teacher.positions;
     for (int64_t i = 0; i < s->work.n; i++)

@@ -35,9 +35,32 @@ static const rt_option options[] = {
 /* ---- what is scored -----------------------------------------------------------------------------
  */
 
+/* Of text i in the archive. */
+static int64_t place_of(const rt_scorer *s, int64_t i) { return s->taken ? s->taken[i] : i; }
+
 static int64_t length_of(const rt_scorer *s, int64_t i)
 {
-    return s->archive ? rt_trace_tokens(s->archive, i) : s->work.item[i].n;
+    return s->archive ? rt_trace_tokens(s->archive, place_of(s, i)) : s->work.item[i].n;
+}
+
+/* The archive's samples that have one of the tags, so many as --limit says. */
+static int take_tags(rt_scorer *s, const char *path, rt_err *err)
+{
+    int64_t all = s->count, n = 0, left = 0, limit = s->o->a.limit;
+    rt_trace_sample t;
+    int bad = 0;
+    s->taken = rt_alloc(all, sizeof *s->taken, "a list of samples");
+    rt_trace_sample_init(&t);
+    for (int64_t i = 0; !bad && i < all && !(limit && n >= limit); i++) {
+        bad = rt_trace_get(s->archive, i, RT_TRACE_TEXT, &t, err);
+        bool takes = !bad && rt_work_takes(&s->o->a.tags, t.tag);
+        left += !takes;
+        if (takes)
+            s->taken[n++] = i;
+    }
+    rt_trace_sample_free(&t);
+    s->count = n;
+    return bad || rt_work_tell_tags(&s->o->a.tags, path, n, left, err) ? -1 : 0;
 }
 
 static int open_archive(rt_scorer *s, rt_err *err)
@@ -57,6 +80,8 @@ static int open_archive(rt_scorer *s, rt_err *err)
             "the JSONL)",
             path, m->tokenizer_hash.hex, ours.hex);
     s->count = rt_trace_count(s->archive);
+    if (s->o->a.tags.n)
+        return take_tags(s, path, err);
     if (s->o->a.limit)
         s->count = rt_min(s->count, s->o->a.limit);
     return 0;
@@ -78,7 +103,8 @@ static int open_data(rt_scorer *s, const rt_needs *plan, rt_err *err)
             return -1;
     } else {
         rt_work_kind kind = strcmp(o->turns, "last") == 0 ? RT_WORK_LAST : RT_WORK_TEXTS;
-        if (rt_work_read(&s->work, &s->teacher.chat, kind, &o->data, o->a.limit, "none", err))
+        if (rt_work_read(&s->work, &s->teacher.chat, kind, &o->data, &o->a.tags, o->a.limit,
+                         "none", err))
             return -1;
         s->count = s->work.n;
     }
@@ -107,7 +133,7 @@ static int hash_samples(const rt_scorer *s, rt_hash *hash, rt_err *err)
     int bad = 0;
     rt_trace_sample_init(&t);
     for (int64_t i = 0; !bad && i < s->count; i++) {
-        bad = rt_trace_get(s->archive, i, 0, &t, err);
+        bad = rt_trace_get(s->archive, place_of(s, i), 0, &t, err);
         each[i] = t.hash;
     }
     *hash = rt_hash_bytes(each, s->count * (int64_t)sizeof *each);
@@ -160,7 +186,7 @@ static int fill_manifest(rt_scorer *s, rt_err *err)
         m->part = from->part;
         m->parts = from->parts;
     }
-    m->planned = s->o->a.limit ? s->count : from->planned;
+    m->planned = s->o->a.limit || s->taken ? s->count : from->planned;
     m->temperature = from->temperature;
     m->top_p = from->top_p;
     m->top_k = from->top_k;
@@ -227,7 +253,7 @@ static int64_t find_text(rt_scorer *s, const rt_trace_sample *t, rt_err *err)
         return rt_work_find(&s->work, t, &item, err) ? -1 : item - s->work.item;
     for (int64_t i = s->ids.n; i < s->count; i++) {
         const rt_trace_sample *p = &s->placed.sample;
-        if (rt_trace_get(s->archive, i, 0, &s->placed.sample, err) ||
+        if (rt_trace_get(s->archive, place_of(s, i), 0, &s->placed.sample, err) ||
             rt_bytes_map_put(&s->ids, p->id, (int64_t)strlen(p->id), err) < 0)
             return -1;
     }
@@ -244,7 +270,8 @@ static int place_text(void *ctx, rt_trace_sample *t, rt_err *err)
 {
     rt_scorer *s = ctx;
     int64_t i = find_text(s, t, err);
-    if (i < 0 || (s->archive ? rt_trace_get(s->archive, i, RT_TRACE_TEXT, &s->placed.sample, err)
+    if (i < 0 || (s->archive ? rt_trace_get(s->archive, place_of(s, i), RT_TRACE_TEXT,
+                                               &s->placed.sample, err)
                              : load_record(s, &s->placed, i, err)))
         return -1;
     rt_trace_sample now = s->placed.sample;
@@ -262,7 +289,7 @@ static int place_text(void *ctx, rt_trace_sample *t, rt_err *err)
 
 int rt_scorer_load(rt_scorer *s, rt_score_text *t, int64_t i, rt_err *err)
 {
-    return s->archive ? rt_trace_get(s->archive, i, RT_TRACE_TEXT, &t->sample, err)
+    return s->archive ? rt_trace_get(s->archive, place_of(s, i), RT_TRACE_TEXT, &t->sample, err)
                       : load_record(s, t, i, err);
 }
 
@@ -371,6 +398,7 @@ static void close_scorer(rt_scorer *s)
     rt_bytes_map_free(&s->ids);
     free(s->pass_path);
     rt_trace_reader_close(s->archive);
+    free(s->taken);
     rt_work_free(&s->work);
     rt_teacher_close(&s->lister);
     rt_teacher_close(&s->teacher);

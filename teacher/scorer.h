@@ -30,6 +30,7 @@ typedef struct rt_scorer {
     const rt_score_options *o;
     rt_teacher teacher;
     rt_trace_reader *archive; /* or NULL: */
+    int64_t *taken;           /* (count) its samples that are scored; NULL: the first `count` */
     rt_work work;
     rt_trace_manifest manifest;
     rt_trace_writer *writer;

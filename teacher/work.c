@@ -275,8 +275,27 @@ static int is_new(rt_work *w, const rt_record *r, rt_err *err)
     return k < 0 ? -1 : k == w->n;
 }
 
+bool rt_work_takes(const rt_strlist *tags, const char *tag)
+{
+    for (int i = 0; i < tags->n; i++)
+        if (strcmp(tags->item[i], tag ? tag : "") == 0)
+            return true;
+    return tags->n == 0;
+}
+
+int rt_work_tell_tags(const rt_strlist *tags, const char *path, int64_t taken, int64_t left, rt_err *err)
+{
+    if (!tags->n)
+        return 0;
+    if (!taken)
+        return rt_fail(err, "%s: none of %lld has the tag \"%s\"%s (--only-tag)", path, (long long)left,
+                       tags->item[0], tags->n > 1 ? " or another that is asked for" : "");
+    rt_info("%s: %lld have another tag than --only-tag, or none, and are left out", path, (long long)left);
+    return 0;
+}
+
 static int read_path(rt_work *w, const rt_chat *chat, rt_work_kind kind, const char *path,
-                     int64_t limit, const char *verify, rt_err *err)
+                     const rt_strlist *tags, int64_t limit, const char *verify, rt_err *err)
 {
     rt_source *s = NULL;
     rt_item item;
@@ -285,10 +304,12 @@ static int read_path(rt_work *w, const rt_chat *chat, rt_work_kind kind, const c
         rt_record r = { 0 };
         int fresh = 0;
         bad = got < 0 || rt_record_from_item(&r, &item, err);
-        if (!bad && ((fresh = is_new(w, &r, err)) < 0 ||
+        bool other = !bad && !rt_work_takes(tags, r.tag);
+        w->other_tags += other;
+        if (!bad && !other && ((fresh = is_new(w, &r, err)) < 0 ||
                      (fresh && add_record(w, chat, kind, verify, &r, err))))
             bad = rt_wrap(err, "%s", item.where);
-        if (!bad && !fresh && w->repeated++ == 0)
+        if (!bad && !other && !fresh && w->repeated++ == 0)
             snprintf(w->first_repeated, sizeof w->first_repeated, "%s", item.where);
         rt_record_free(&r);
     }
@@ -354,12 +375,14 @@ static rt_hash hash_list(const rt_work *w)
 }
 
 int rt_work_read(rt_work *w, const rt_chat *chat, rt_work_kind kind, const rt_strlist *paths,
-                 int64_t limit, const char *verify, rt_err *err)
+                 const rt_strlist *tags, int64_t limit, const char *verify, rt_err *err)
 {
     memset(w, 0, sizeof *w);
     for (int i = 0; i < paths->n; i++)
-        if (read_path(w, chat, kind, paths->item[i], limit, verify, err))
+        if (read_path(w, chat, kind, paths->item[i], tags, limit, verify, err))
             return -1;
+    if (rt_work_tell_tags(tags, paths->item[0], w->n, w->other_tags, err))
+        return -1;
     if (w->n == 0)
         return rt_fail(err, "%s: no records in it", paths->item[0]);
     if (w->repeated)

@@ -19,7 +19,7 @@ RT_BEGIN
 
 typedef struct rt_archive_options {
     char *teacher, *out, *licence, *shard;
-    rt_strlist temperatures, set;
+    rt_strlist temperatures, set, tags;
     int64_t head_max, samples_per_shard, limit, memory;
     rt_dev_choice device;
     uint64_t seed;
@@ -41,6 +41,8 @@ typedef struct rt_archive_options {
         OPT_LIST(S, a.temperatures, "temperatures", "LIST",                                        \
                  "keep the normaliser at these temperatures, \"1.5,2\""),                          \
         RT_CHAT_OPTION(S, a.set), OPT_SEED(S, a.seed, "of every draw"),                            \
+        OPT_LIST(S, a.tags, "only-tag", "TAG",                                                   \
+                 "take only what has this \"tag\" (may repeat)"),                               \
         OPT_INT(S, a.limit, "limit", "0", 0, 1e15, "take only the first N of the input; 0 = all"), \
         OPT_STR(S, a.shard, "shard", NULL, "I/N",                                                  \
                 "do part I (from 0) of N; else by the environment of a job array"),                \
@@ -92,6 +94,7 @@ typedef struct rt_work {
     rt_hash hash;     /* identity of the list */
     int64_t answers;  /* records that have one */
     char unread[160]; /* keys of the first record that were passed over */
+    int64_t other_tags; /* records that --only-tag leaves out */
     int64_t repeated; /* records without an id that say what an earlier one said: left out */
     char first_repeated[256]; /* where */
 } rt_work;
@@ -102,10 +105,14 @@ typedef enum rt_work_kind {
     RT_WORK_LAST     /* the same, but of a conversation only its last turn counts */
 } rt_work_kind;
 
-/* Records of all paths (corpora/record.h), at most `limit` (0 = all). verify: rt_verify_choose's
-   flag. */
+/* Whether something of this tag (NULL, "": of none) is taken: any where no tags are asked for. */
+bool rt_work_takes(const rt_strlist *tags, const char *tag);
+/* After `taken` of --only-tag and `left` others: says so, or fails where there was none. */
+int rt_work_tell_tags(const rt_strlist *tags, const char *path, int64_t taken, int64_t left, rt_err *err);
+/* Records of all paths (corpora/record.h) that have one of the tags, if there are any, at most `limit`
+   (0 = all). verify: rt_verify_choose's flag. */
 int rt_work_read(rt_work *w, const rt_chat *chat, rt_work_kind kind, const rt_strlist *paths,
-                 int64_t limit, const char *verify, rt_err *err);
+                 const rt_strlist *tags, int64_t limit, const char *verify, rt_err *err);
 void rt_work_free(rt_work *w); /* accepts a zeroed list */
 /* What a teacher that saw `seen` tokens of a prompt said, behind the prompt as it stands: a copy, of
    *n tokens; free() it. token (n): with what it saw. */

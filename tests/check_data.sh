@@ -96,6 +96,50 @@ train 1 'warm.traces: made with another --temperatures' none --data short.traces
 score short.jsonl cut.traces --tail-spacing 0 --head-floor 0
 train 2 'needs an archive with tail draws' none --data cut.traces # head_max cuts the tail
 
+# --- tags: what is taken of them, and shares by them, are as if each tag had been a file of its own
+for i in $(seq 0 79); do
+    tag=math; [ $((i % 3)) = 0 ] && tag=code; [ $((i % 10)) = 9 ] && tag=
+    echo "{\"id\":\"$i\",${tag:+\"tag\":\"$tag\",}\"prompt\":\"$i+1?\",\"response\":\"$((i % 10))\"}"
+done >tagged.jsonl
+for tag in math code; do
+    grep "\"tag\":\"$tag\"" tagged.jsonl >$tag.jsonl
+    score $tag.jsonl $tag-alone.traces
+    score tagged.jsonl $tag.traces --only-tag $tag
+    same $tag-alone.traces $tag.traces "--only-tag $tag"
+    expect 0 '' sample --teacher "$teacher" --prompts tagged.jsonl --only-tag $tag --limit 5 --max-tokens 4 --out $tag-5.traces
+    expect 0 '' archive export $tag-5.traces
+    [ "$(grep -c "\"tag\":\"$tag\"" out.txt) $(wc -l <out.txt)" = '5 5' ] || fail "sample --only-tag: $(cat out.txt)"
+done
+score tagged.jsonl tagged.traces
+expect 0 '' score --teacher "$teacher" --data tagged.traces --only-tag math --out again.traces
+for archive in math again; do
+    "$retort" archive export $archive.traces --soft | sed 's/"index":[0-9]*,//' >$archive.soft
+done
+cmp -s math.soft again.soft || fail "score --only-tag of an archive: other samples or targets"
+score tagged.jsonl two.traces --only-tag math --only-tag code
+[ "$("$retort" archive export two.traces | grep -c '"tag"')" = 72 ] || fail "two tags"
+expect 1 'tagged.jsonl: none of 80 has the tag "poetry"' score --teacher "$teacher" --data tagged.jsonl --only-tag poetry --out none.traces
+expect 1 'tagged.traces: none of 80 has the tag "poetry"' score --teacher "$teacher" --data tagged.traces --only-tag poetry --out none.traces
+shares="--steps 3 --batch-tokens 60 --learning-rate 0.01"
+train 0 '' by-file --data math.jsonl --data code.jsonl --loss hard --mix 7,3 $shares
+train 0 '8 documents are left out: --mix has no share' by-tag --data tagged.jsonl --loss hard --mix math=7,code=3 $shares
+train 0 '' by-two --data code.jsonl --data math.jsonl --loss hard --mix math=7,code=3 $shares
+train 0 '' other-shares --data tagged.jsonl --loss hard --mix math=3,code=7 $shares
+train 0 '' archives-by-file --data math.traces --data code.traces --mix 7,3 $shares
+train 0 '8 documents are left out' archive-by-tag --data tagged.traces --mix math=7,code=3 $shares
+for pair in by-file:by-tag by-file:by-two archives-by-file:archive-by-tag; do
+    cmp -s ${pair%:*}/model.safetensors ${pair#*:}/model.safetensors || fail "$pair: other bytes"
+done
+cmp -s by-tag/model.safetensors other-shares/model.safetensors && fail "shares of tags change nothing"
+train 1 'nothing to learn has the tag "poetry"' none --data tagged.jsonl --loss hard --mix math=7,poetry=3
+for mix in math=1 math=1,math=2 math=0,code=1 =1,code=1 math=x,code=1 math=1,code math=1,code=1,; do
+    train 2 'write shares|name two|twice' none --data tagged.jsonl --loss hard --mix $mix
+done
+for tag in '"a,b"' '""' '["a"]' '"a=b"'; do
+    echo "{\"tag\":$tag,\"text\":\"a\"}" >bad.jsonl
+    expect 1 'bad.jsonl:1: tag ' score --teacher "$teacher" --data bad.jsonl --out none.traces
+done
+
 # --- a limit of the model holds in every command: 512 positions
 words=$(printf '7 %.0s' $(seq 400))
 echo "{\"prompt\":\"$words\",\"response\":\"7\",\"answer\":\"7\"}" >long.jsonl
