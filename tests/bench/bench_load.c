@@ -1,6 +1,8 @@
 /* bench_load.c: what the documents of a step cost the host before the device has them: opened, drawn, decoded, mapped
    where they are in other tokens, laid out as rows and targets. One thread, as a step does it; beside the time a step takes
-   a token on your device. build/bench_load STUDENT DATA [TEACHER-TOKENIZER] */
+   a token on your device. And what the targets say: the mass of the token that followed, of others, of nobody.
+   build/bench_load STUDENT DATA [TEACHER-TOKENIZER [seen|first|tail]] */
+#include <math.h>
 #include <stdio.h>
 
 #include "core/base/log.h"
@@ -33,6 +35,30 @@ static int64_t load_pass(const rt_corpus *c, rt_dev *d, rt_batch *b, rt_document
     return n;
 }
 
+/* Mean over the targets of all documents. */
+static int tell_masses(const rt_corpus *c, rt_document *doc, rt_err *err)
+{
+    double taken = 0, others = 0, tail = 0;
+    int64_t n = 0;
+    for (int64_t i = 0; i < rt_corpus_count(c); i++) {
+        if (rt_corpus_get(c, i, doc, err))
+            return -1;
+        const rt_soft *s = rt_document_soft(doc);
+        for (int64_t r = 0; s && r < s->n; r++, n++) {
+            const int32_t token = doc->token[doc->soft_first + r];
+            for (int64_t k = s->offset[r]; k < s->offset[r] + s->head_n[r]; k++)
+                *(s->id[k] == token ? &taken : &others) += exp((double)s->logp[k]);
+            tail += exp((double)s->tail_logmass[r]);
+        }
+    }
+    if (n)
+        printf("%lld targets: %.2f %% of their mass is of the token that followed, %.2f %% of others, %.2f %% "
+               "tail\n",
+               (long long)n, 100 * taken / (double)n, 100 * others / (double)n,
+               100 * tail / (double)n);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static rt_document docs[DOCUMENTS];
@@ -47,6 +73,8 @@ int main(int argc, char **argv)
         goto failed;
     if (argc > 3)
         o.teachers = (rt_strlist){ .item = argv + 3, .n = 1 };
+    if (argc > 4)
+        o.unmatched = rt_unmatched_named(argv[4]);
     double begun = rt_now();
     if (rt_corpus_open(&c, (const char *const *)&argv[2], 1, &o, &err))
         goto failed;
@@ -70,6 +98,8 @@ int main(int argc, char **argv)
     printf("%lld tokens opened in %.2f s (%.2fM tokens/s); a step's: %.2f us a token, %.2fM tokens/s\n",
            (long long)rt_corpus_tokens(c), opened, (double)rt_corpus_tokens(c) / opened * 1e-6,
            a_token * 1e6, 1e-6 / a_token);
+    if (tell_masses(c, &docs[0], &err))
+        goto failed;
     for (int i = 0; i < DOCUMENTS; i++)
         rt_document_free(&docs[i]);
     rt_arenas_free(&arenas, d);
