@@ -69,8 +69,8 @@ static int open_crossings(rt_corpus *c, rt_err *err)
 static int check_ids(const rt_crossing *crossing, const char *path, const rt_trace_manifest *m,
                      rt_err *err)
 {
-    int32_t tokens, same;
-    rt_crossing_sizes(crossing, &tokens, &same);
+    int32_t tokens, same, begun;
+    rt_crossing_sizes(crossing, &tokens, &same, &begun);
     return m->vocab_size <= tokens
                ? 0
                : rt_fail(err, "%s: manifest.json: vocab_size %d, but its tokenizer has %d tokens", path,
@@ -197,12 +197,14 @@ static int add_crossed(rt_corpus *c, int32_t index, int64_t i, int32_t source, r
 static void tell_crossed(const char *path, const rt_crossing *crossing,
                          const rt_crossing_counts *n)
 {
-    int32_t tokens, same;
+    int32_t tokens, same, begun;
     double all = (double)rt_max(n->learned, 1);
-    rt_crossing_sizes(crossing, &tokens, &same);
-    rt_info("%s: in other tokens, %.1f %% of which the student has; of the tokens learned %.1f %% "
+    rt_crossing_sizes(crossing, &tokens, &same, &begun);
+    rt_info("%s: in other tokens, %.1f %% of which the student has (of the rest %.1f %% begin with a token "
+            "of both); of the tokens learned %.1f %% "
             "have a target of one of the teacher's, %.1f %% of several, %.1f %% their label alone",
-            path, 100 * (double)same / (double)tokens, 100 * (double)n->one / all,
+            path, 100 * (double)same / (double)tokens,
+            100 * (double)begun / (double)rt_max(tokens - same, 1), 100 * (double)n->one / all,
             100 * (double)n->merged / all, 100 * (double)(n->learned - n->one - n->merged) / all);
 }
 

@@ -146,6 +146,26 @@ static void check_text(const rt_vocab_map *m, const char *text, int64_t *same, i
     rt_ids_free(&s);
 }
 
+/* One by one, what the map looks up. */
+static int32_t count_begun(const rt_vocab_map *m)
+{
+    int32_t begun = 0;
+    for (int32_t id = 0; id < m->from.vocab; id++) {
+        bool both = false;
+        if (m->same[id] >= 0 || m->first[id] < 0)
+            continue;
+        rt_str first = rt_pieces_bytes(&m->to, m->first[id]), whole = rt_pieces_bytes(&m->from, id);
+        ck_assert(first.bytes <= whole.bytes && !memcmp(first.data, whole.data, (size_t)first.bytes));
+        for (int32_t k = 0; k < m->from.vocab && !both; k++) {
+            rt_str s = rt_pieces_bytes(&m->from, k);
+            both = !rt_pieces_special(&m->from, k) && s.bytes == first.bytes &&
+                   !memcmp(s.data, first.data, (size_t)s.bytes);
+        }
+        begun += both;
+    }
+    return begun;
+}
+
 START_TEST(pairs)
 {
     static const char *const letters[] = { "a",  "th",  " ",  "The", "\n", "12", "é", "日本",
@@ -158,6 +178,7 @@ START_TEST(pairs)
     open_named(&a, NAMES[_i / RT_COUNT(NAMES)]);
     open_named(&b, NAMES[_i % RT_COUNT(NAMES)]);
     OK(rt_vocab_map_open(&m, &a, &b, &err));
+    ck_assert_int_eq(m.n_begun, count_begun(&m));
     cJSON_ArrayForEach(c, texts)
     {
         check_text(&m, rt_json_find(c, "text")->valuestring, &same, &all);

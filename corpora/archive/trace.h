@@ -42,7 +42,7 @@ const char *rt_verdict_name(rt_verdict v); /* "correct" */
    samples, else all that are finished. flag: in the message. */
 int rt_verdict_mask(unsigned *mask, const char *flag, const char *list, rt_err *err);
 
-/* Who made the archive and how. All but `licence` and `complete` must be equal to append to an
+/* Who made the archive and how. All but `licence`, `complete` and `weighted` must be equal to append to an
    archive or to merge archives (part differs in a merge). Start from rt_trace_manifest_init. */
 typedef struct rt_trace_manifest {
     char teacher[256];      /* name or URL */
@@ -77,7 +77,7 @@ typedef struct rt_trace_manifest {
     int64_t samples_per_shard; /* a shard closes at this many samples ... */
     int64_t bytes_per_shard;   /* ... or at this many content bytes, whichever is first */
     bool complete;             /* set by rt_trace_finish; ignored on input */
-    bool weighted;             /* format 2: some span has a weight; the same */
+    bool weighted;             /* some span has a weight (version 2): set by the writer, ignored on input */
 } rt_trace_manifest;
 
 /* temperature 1, top_p 1, samples_per_prompt 1, parts 1, mode "sample", default shard limits. */

@@ -48,10 +48,11 @@ rt_hash rt_crossing_fingerprint(const rt_crossing *c)
     return rt_tokenizer_fingerprint(c->teacher.tokenizer);
 }
 
-void rt_crossing_sizes(const rt_crossing *c, int32_t *tokens, int32_t *same)
+void rt_crossing_sizes(const rt_crossing *c, int32_t *tokens, int32_t *same, int32_t *begun)
 {
     *tokens = c->map.from.vocab;
     *same = c->map.n_same;
+    *begun = c->map.n_begun;
 }
 
 /* ---- groups of a stretch ------------------------------------------------------------------------

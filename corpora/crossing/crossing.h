@@ -23,8 +23,9 @@ int rt_crossing_open(rt_crossing **c, const char *teacher, const rt_chat *studen
                      rt_unmatched unmatched, rt_err *err);
 void rt_crossing_close(rt_crossing *c); /* accepts NULL */
 rt_hash rt_crossing_fingerprint(const rt_crossing *c); /* of the teacher's tokenizer */
-/* Tokens of the teacher's vocabulary, and those that the student has. */
-void rt_crossing_sizes(const rt_crossing *c, int32_t *tokens, int32_t *same);
+/* Tokens of the teacher's vocabulary, those that the student has, and those of the others whose first piece
+   is a token of both. */
+void rt_crossing_sizes(const rt_crossing *c, int32_t *tokens, int32_t *same, int32_t *begun);
 
 /* The tokens of documents that are learned, by their target. */
 typedef struct rt_crossing_counts {

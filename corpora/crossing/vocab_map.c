@@ -190,8 +190,11 @@ int rt_vocab_map_open(rt_vocab_map *m, const rt_chat *teacher, const rt_chat *st
             continue;
         rt_ids_clear(&work);
         bad = rt_pieces_cut(&m->to, s.data, s.bytes, &work, err);
-        if (work.n)
-            m->first[id] = work.id[0];
+        if (!work.n)
+            continue;
+        m->first[id] = work.id[0];
+        rt_str begins = rt_pieces_bytes(&m->to, work.id[0]);
+        m->n_begun += rt_pieces_find(&m->from, begins.data, begins.bytes) >= 0;
     }
     rt_ids_free(&work);
     if (bad)

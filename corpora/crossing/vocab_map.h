@@ -52,6 +52,7 @@ typedef struct rt_vocab_map {
     int32_t *same;      /* (from.vocab) the same bytes or role in the student's, or -1 */
     int32_t *first;     /* (from.vocab) same, else the first token of its bytes, or -1 */
     int32_t n_same;
+    int32_t n_begun; /* of the others: their first piece is a token of both */
 } rt_vocab_map;
 
 int rt_vocab_map_open(rt_vocab_map *m, const rt_chat *teacher, const rt_chat *student,
