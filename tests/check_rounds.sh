@@ -28,6 +28,12 @@ expect 0 '' $on --steps 6 --out live
 [ "$(grep -c '"round":' live/metrics.jsonl)" = 6 ] || fail "metrics of a live run"
 [ "$(sed -n 3p out.txt | cut -d' ' -f1)" = 2 ] || fail "table: $(cat out.txt)"
 expect 0 '' archive verify live/round-0006.traces
+# what a prompt counts, its answers count: the same when all count alike, otherwise not; archives keep it
+sed 's/^{/{"weight":0.5,/' prompts.jsonl >halves.jsonl
+awk '{ sub(/^{/, "{\"weight\":" (NR % 2 ? 0.5 : 2) ","); print }' prompts.jsonl >uneven.jsonl
+for data in halves uneven; do expect 0 '' ${on/prompts.jsonl/$data.jsonl} --steps 6 --out $data; done
+cmp -s live/model.safetensors halves/model.safetensors || fail "prompts that all count 0.5: other bytes"
+cmp -s live/model.safetensors uneven/model.safetensors && fail "weights of prompts change nothing"
 expect 0 '' verify live
 expect 0 '' inspect live/round-0006.traces --json
 grep -q '"sampler":"student".*"sampler_step":5' out.txt || fail "who wrote round 6: $(cat out.txt)"

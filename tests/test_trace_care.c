@@ -337,6 +337,36 @@ START_TEST(every_flipped_bit_is_reported)
 }
 END_TEST
 
+/* Weights are content: a reader that does not verify the file finds them changed. */
+START_TEST(a_changed_weight_is_never_learned)
+{
+    const char *path = "weights.traces", *file = "weights.traces/shard-00001.npz"; // of samples 4 and 5
+    rt_trace_manifest m;
+    rt_trace_shard shard;
+    rt_trace_reader *r;
+    rt_trace_sample s;
+    rt_err err;
+    make_manifest(&m, 1000, 1);
+    make_archive(path, &m, 6, true);
+    OK(rt_trace_shard_open(&shard, path, 1, -1, false, &err));
+    int64_t at = shard.column[RT_COL_SPAN_WEIGHTS] - shard.map.data;
+    rt_trace_shard_close(&shard);
+    rt_trace_sample_init(&s);
+    for (int byte = 0; byte < 16; byte++) // two spans a sample, 4 has no weights
+        for (int mask = 1; mask < 256; mask *= 2) {
+            int sample = 4 + byte / 8;
+            poke(file, at + byte, (uint8_t)mask);
+            OK(rt_trace_open_read(&r, path, &err));
+            FAILS(rt_trace_get(r, sample, 0, &s, &err), "");
+            OK(rt_trace_get(r, 9 - sample, 0, &s, &err));
+            rt_trace_reader_close(r);
+            poke(file, at + byte, (uint8_t)mask);
+        }
+    rt_trace_sample_free(&s);
+    ck_assert_int_eq(rt_trace_verify(path, NULL, NULL, &err), 0);
+}
+END_TEST
+
 START_TEST(repair_keeps_the_rest_and_refilling_restores_the_bytes)
 {
     const char *clean = "clean.traces", *path = "hurt.traces";
@@ -452,6 +482,7 @@ int main(void)
                                  { a_full_disk_loses_nothing, 1 },
                                  { a_journal_cut_at_any_length_keeps_its_whole_records, 1 },
                                  { every_flipped_bit_is_reported, 1 },
+                                 { a_changed_weight_is_never_learned, 1 },
                                  { repair_keeps_the_rest_and_refilling_restores_the_bytes, 1 },
                                  { a_lost_shard_is_told_and_made_again, 1 },
                                  { an_interrupt_ends_what_reads_a_whole_archive, 1 } };
