@@ -226,8 +226,8 @@ static int sort_tags(rt_corpus *c, rt_err *err)
     c->cap = n;
     for (int k = 0; k < c->mixture.n; k++)
         if (!c->learned_of[k])
-            return rt_fail(err, "--mix: nothing to learn has the tag \"%s\"%s", c->mixture.source[k].tag,
-                           c->other_tags ? ", and others are there" : "");
+            return rt_fail(err, "--mix: nothing to learn has the tag \"%s\"; %lld documents have another "
+                                "than it names, or none", c->mixture.source[k].tag, (long long)c->other_tags);
     return 0;
 }
 
