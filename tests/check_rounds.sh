@@ -27,6 +27,9 @@ expect 0 '' $on --steps 6 --out live
 [ "$(ls -d live/round-*.traces | wc -l)" = 6 ] || fail "rounds of a live run: $(ls live)"
 [ "$(grep -c '"round":' live/metrics.jsonl)" = 6 ] || fail "metrics of a live run"
 [ "$(sed -n 3p out.txt | cut -d' ' -f1)" = 2 ] || fail "table: $(cat out.txt)"
+scored=$(sed -n 's/^teacher tokens scored *//p' out.txt)
+[ -n "$scored" ] && [ "$("$tool" json live/retort.json options.teacher_tokens)" = "$scored" ] ||
+    fail "teacher tokens of a live run: $scored scored, retort.json says $("$tool" json live/retort.json options.teacher_tokens)"
 expect 0 '' archive verify live/round-0006.traces
 # what a prompt counts, its answers count: the same when all count alike, otherwise not; archives keep it
 sed 's/^{/{"weight":0.5,/' prompts.jsonl >halves.jsonl
@@ -49,8 +52,12 @@ sed -nE 's/.*"loss":([0-9.e-]+),.*"reverse_kl":([0-9.e-]+).*/\1 \2/p' live/metri
 
 # --- a round is what `sample` and `score --student` make of the same student
 expect 0 '' $on --steps 6 --rounds 1 --rollouts 30 --batch-tokens 400 --out offline
+cp out.txt offline.txt
 grep -c . offline/round-0001.jsonl | grep -qx 30 || fail "lines of a round: $(wc -l offline/round-0001.jsonl)"
 expect 0 '' score --teacher "$teacher" --data offline/round-0001.traces --student base --out scored.traces --seed 3
+more=$(sed -n 's/^teacher tokens scored *//p' offline.txt)
+expect 0 '' train --model offline --data live/round-0001.traces --verdicts correct,wrong,unverified,unfinished --steps 1 --warmup 0 --out again
+[ "$("$tool" json again/retort.json options.teacher_tokens)" -gt "$more" ] || fail "teacher tokens do not add up"
 expect 0 '' archive export offline/round-0001.traces --soft --out a.jsonl
 expect 0 '' archive export scored.traces --soft --out b.jsonl
 same a.jsonl b.jsonl "a round against score --student"
