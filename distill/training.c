@@ -349,8 +349,10 @@ void rt_training_needs(const rt_training *t, rt_needs *p)
 {
     rt_needs_arenas(p, t->dev, &t->model.arenas);
     rt_trainer_needs(&t->trainer, p);
-    rt_needs_arenas(p, t->dev, &t->reference.model.arenas);
-    rt_needs_add(p, RT_NEEDS_FILE, "reference", "in its file", rt_model_mapped(&t->reference.model));
+    if (t->reference.path) {
+        rt_needs_arenas(p, t->dev, &t->reference.model.arenas);
+        rt_needs_add(p, RT_NEEDS_FILE, "reference", "in its file", rt_model_mapped(&t->reference.model));
+    }
     if (t->o->rollout.teacher)
         rt_rollouts_needs(&t->rollouts, p);
     rt_needs_arenas(p, t->dev, &t->measure.arenas);
