@@ -303,6 +303,35 @@ static double add_advantages(bench *b, const rt_loss_spec *s)
     return sum / (double)row;
 }
 
+/* A student, and a reference with a head of so much more padding whose weights begin at a seed. */
+static void open_beside(bench *b, const rt_loss_spec *spec, int64_t padding, uint64_t seed)
+{
+    rt_config cfg = tiny("qwen3", false), wide = cfg;
+    wide.vocab += padding;
+    memset(b, 0, sizeof *b);
+    OK(rt_dev_open(&b->dev, NULL, 1, &err));
+    rt_model_plan_config(&b->model, b->dev, &cfg, NULL, false, 64);
+    rt_model_plan_config(&b->other, b->dev, &wide, NULL, false, 64);
+    OK(rt_model_place(&b->model, &err) || rt_model_place(&b->other, &err));
+    OK(rt_params_init(&b->model.w.params, b->dev, &cfg, 7, &err) ||
+       rt_params_init(&b->other.w.params, b->dev, &wide, seed, &err));
+    open_step(b, 64, false, spec);
+}
+
+/* The rows of the reference are the student's: it is no distance from itself. */
+START_TEST(beside_itself)
+{
+    const rt_loss_spec spec = { .reference = 1, .temperature = 1 };
+    bench b;
+    open_beside(&b, &spec, 0, 7);
+    ck_assert_double_eq_tol(loss(&b), 0, 1e-9);
+    close_bench(&b);
+    open_beside(&b, &spec, 0, 8);
+    ck_assert(loss(&b) > 0.1);
+    close_bench(&b);
+}
+END_TEST
+
 /* Terms of what stands beside the student: another model of the same rows, what documents say of their
    tokens. */
 START_TEST(beside)
@@ -313,16 +342,8 @@ START_TEST(beside)
         { .ce = 0.2f, .reference = 0.3f, .policy = 0.7f, .clip_low = 0.1f, .clip_high = 0.2f,
           .temperature = 1 },
     };
-    rt_config cfg = tiny("qwen3", false), wide = cfg;
-    wide.vocab += 3; /* of a head with more padding */
-    bench b = { .dev = NULL };
-    OK(rt_dev_open(&b.dev, NULL, 1, &err));
-    rt_model_plan_config(&b.model, b.dev, &cfg, NULL, false, 64);
-    rt_model_plan_config(&b.other, b.dev, &wide, NULL, false, 64);
-    OK(rt_model_place(&b.model, &err) || rt_model_place(&b.other, &err));
-    OK(rt_params_init(&b.model.w.params, b.dev, &cfg, 7, &err) ||
-       rt_params_init(&b.other.w.params, b.dev, &wide, 8, &err));
-    open_step(&b, 64, false, &cases[_i]);
+    bench b;
+    open_beside(&b, &cases[_i], 3, 8);
     double policy = cases[_i].policy != 0 ? add_advantages(&b, &cases[_i]) : 0;
     if (cases[_i].policy == 1)
         ck_assert_double_eq_tol(loss(&b), policy, 1e-5);
@@ -711,7 +732,8 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = {
-        { gradients, 13 }, { mla_dense, 1 }, { beside, 3 }, { same_bits, 4 }, { passes, 1 }, { offloaded, 5 },
+        { gradients, 13 }, { mla_dense, 1 }, { beside, 3 }, { beside_itself, 1 },
+        { same_bits, 4 }, { passes, 1 }, { offloaded, 5 },
         { weights, 1 },    { tempered_tail, 2 }, { adapters, 7 },  { adapters_refused, 1 }
     };
     return suite_run("layers", NULL, tests, RT_COUNT(tests));
