@@ -12,13 +12,13 @@ RT_BEGIN
    teacher's, q the student's, r the reference's probabilities. The gradient of the others fades with
    q, so that what the student does not expect yet it is not taught. */
 #define RT_LOSS_TERMS(X)                                                                           \
-    X("hard", ce, false, true, "-log q of the token that followed")                                       \
-    X("forward", drawn, true, true, "sum p log(p/q), over the exact head and the drawn tail")            \
-    X("bucket", bucket, true, true, "the same over the head and the tail as one")                        \
-    X("renorm", renorm, true, true, "the same over the head scaled up to 1")                             \
+    X("hard", ce, false, true, "-log q of the token that followed")                                \
+    X("forward", drawn, true, true, "sum p log(p/q), over the exact head and the drawn tail")      \
+    X("bucket", bucket, true, true, "the same over the head and the tail as one")                  \
+    X("renorm", renorm, true, true, "the same over the head scaled up to 1")                       \
     X("reverse", reverse, true, false, "sum q log(q/p), over the head and the tail as one")        \
-    X("jsd", jsd, true, false, "b KL(p|m) + (1-b) KL(q|m) with m = b p + (1-b) q, likewise")             \
-    X("skew", skew, true, false, "KL(p | a p + (1-a) q), likewise")                                      \
+    X("jsd", jsd, true, false, "b KL(p|m) + (1-b) KL(q|m) with m = b p + (1-b) q, likewise")       \
+    X("skew", skew, true, false, "KL(p | a p + (1-a) q), likewise")                                \
     X("skew-reverse", skew_reverse, true, false, "KL(q | a q + (1-a) p), likewise")                \
     X("tvd", tvd, true, false, "sum |p-q|/2, likewise")                                            \
     X("reference", reference, false, false, "sum q log(q/r), over the vocabulary, r of --reference")
