@@ -402,6 +402,7 @@ int rt_corpus_get(const rt_corpus *c, int64_t i, rt_document *doc, rt_err *err)
 {
     const rt_corpus_entry *e = &c->entry[i];
     doc->crossed = false;
+    doc->old_logp = doc->advantage = NULL;
     if (e->archive < 0) {
         take_pooled(c, e, doc);
         doc->sample.soft.n = 0;

@@ -49,6 +49,9 @@ typedef struct rt_document {
     int64_t soft_first; /* soft row r predicts token soft_first + r */
     float *weight;      /* (n) what each token of a span counts, 0 = it is not learned; NULL: 1 each */
     int64_t cap_weight; /* private */
+    const float *old_logp, *advantage; /* (n) each, for the policy term: of every token the log of its
+                                          probability when it was drawn, and its advantage; whoever
+                                          sets both owns them, rt_corpus_get neither: NULL */
     char id[RT_TRACE_ID_MAX + 1];
     rt_trace_sample sample; /* private: memory of an archive's document */
     rt_soft mapped;         /* private: its targets, where it is in other tokens */

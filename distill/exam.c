@@ -10,9 +10,6 @@ int64_t rt_exam_rows(const rt_exam *x, const rt_exam_options *o) { return prefil
 
 int rt_exam_check(const rt_exam_options *o, rt_err *err)
 {
-    if (!o->problems.n && (o->samples > 1 || o->temperature != 0))
-        return rt_usage(err, "--eval-samples and --eval-temperature need --eval-problems FILE: what is "
-                             "answered");
     if (o->samples > 1 && o->temperature == 0)
         return rt_usage(err, "--eval-samples %lld at --eval-temperature 0 are the same answer: give a "
                              "temperature", (long long)o->samples);

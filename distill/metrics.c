@@ -67,6 +67,8 @@ static void put_line(FILE *f, const rt_position *at, const rt_stepped *step,
             step->rate, (long long)at->tokens, seconds);
     if (s->soft_rows)
         fprintf(f, ",\"kl\":%.6g", rt_totals_mean(s, RT_LOSS_KL));
+    if (step->referred)
+        fprintf(f, ",\"reference_kl\":%.6g", rt_totals_mean(s, RT_LOSS_REFERENCE));
     if (held_out)
         put_held_out(f, held_out);
     if (exam)

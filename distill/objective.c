@@ -9,13 +9,14 @@
 static const struct term {
     const char *name;
     size_t field;
-    bool from_random;
+    bool soft, from_random;
 } terms[] = {
-#define TERM(name, field, from_random, formula) { name, offsetof(rt_loss_spec, field), from_random },
+#define TERM(name, field, soft, from_random, formula)                                              \
+    { name, offsetof(rt_loss_spec, field), soft, from_random },
     RT_LOSS_TERMS(TERM)
 #undef TERM
 };
-enum { HARD, TERMS = RT_COUNT(terms), WEIGHT_MAX = 1000 };
+enum { TERMS = RT_COUNT(terms), WEIGHT_MAX = 1000 };
 
 static float *field_of(rt_loss_spec *s, int term)
 {
@@ -39,6 +40,9 @@ static int find_term(const char *flag, const char *name, rt_err *err)
         if (strcmp(names[i], name) == 0)
             return i;
     }
+    if (strcmp("policy", name) == 0)
+        return rt_usage(err, "%s: policy weighs a token by its advantage, and no command gives "
+                             "documents one", flag);
     return rt_usage(err, "%s: no loss is called \"%.40s\"%s", flag, name,
                     rt_suggest_name(nearest, sizeof nearest, name, names, TERMS));
 }
@@ -67,7 +71,7 @@ static int read_term(rt_loss_spec *s, const char *flag, char *word, rt_err *err)
 static bool is_soft(const rt_loss_spec *s)
 {
     for (int i = 0; i < TERMS; i++)
-        if (i != HARD && weight_of(s, i) > 0)
+        if (terms[i].soft && weight_of(s, i) > 0)
             return true;
     return false;
 }
@@ -98,7 +102,7 @@ static int read_mixture(rt_loss_spec *s, const char *flag, const char *words,
     if (s->ce > 0)
         return rt_usage(err, "%s gives hard a weight, and so does --hard-weight: give one", flag);
     for (int i = 0; i < TERMS; i++)
-        *field_of(s, i) *= (float)(1 - o->hard_weight);
+        *field_of(s, i) *= terms[i].soft ? (float)(1 - o->hard_weight) : 1;
     s->ce = (float)o->hard_weight;
     return 0;
 }
@@ -142,6 +146,26 @@ int rt_objective_read(rt_loss_plan *plan, const rt_objective *o, rt_err *err)
 bool rt_loss_plan_soft(const rt_loss_plan *plan)
 {
     return is_soft(&plan->last) || (plan->end > 0 && is_soft(&plan->first));
+}
+
+bool rt_loss_plan_has(const rt_loss_plan *plan, size_t field)
+{
+    const rt_loss_spec *both[] = { &plan->last, &plan->first }; /* first is zeroed where it is not */
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < TERMS; i++)
+            if (terms[i].field == field && weight_of(both[k], i) > 0)
+                return true;
+    return false;
+}
+
+rt_loss_spec rt_loss_plan_most(const rt_loss_plan *plan)
+{
+    rt_loss_spec s = plan->last;
+    for (int i = 0; i < TERMS; i++)
+        *field_of(&s, i) += weight_of(&plan->first, i);
+    if (s.temperature == 1 && plan->end > 0)
+        s.temperature = plan->first.temperature;
+    return s;
 }
 
 static int fit(rt_loss_spec *s, const char *flag, const rt_soft_config *archive, rt_err *err)

@@ -2,6 +2,23 @@
 
 #include <string.h>
 
+static void lay_rows(rt_acts *a, const rt_batch *b)
+{
+    rt_acts_rows(a, b->n, b->s, b->token, b->pos, b->offset, NULL);
+}
+
+static int run_reference(rt_step *s, rt_err *err)
+{
+    rt_adapters *beside = s->reference == s->m ? s->m->w.adapters : NULL;
+    lay_rows(&s->reference_acts, &s->batch);
+    if (beside)
+        beside->off = true;
+    int bad = rt_model_pass(s->d, s->reference, &s->reference_acts, err);
+    if (beside)
+        beside->off = false;
+    return bad;
+}
+
 /* Forward, loss and backward of the documents gathered in the batch. */
 static int run_pass(rt_step *s, float scale, rt_err *err)
 {
@@ -11,13 +28,18 @@ static int run_pass(rt_step *s, float scale, rt_err *err)
             return -1;
         rt_batch_totals(b, &s->totals);
     }
-    rt_acts_rows(&s->acts, b->n, b->s, b->token, b->pos, b->offset, NULL);
-    if (rt_model_pass(s->d, s->m, &s->acts, err))
+    bool referred = s->spec.reference != 0;
+    lay_rows(&s->acts, b);
+    if ((referred && run_reference(s, err)) || rt_model_pass(s->d, s->m, &s->acts, err))
         return -1;
     for (int64_t first = 0; first < b->n_loss; first += b->shape.head_rows) {
         const int32_t *index;
         int64_t n = rt_batch_chunk(s->d, b, first, &index);
         rt_model_logits(s->d, s->m, &s->acts, index, n);
+        if (referred) {
+            rt_model_logits(s->d, s->reference, &s->reference_acts, index, n);
+            b->targets.reference = s->reference_acts.logits;
+        }
         rt_loss(s->d, &b->stats, &s->acts.logits, &b->targets, &s->spec, s->vocab, scale, true);
         rt_batch_keep(s->d, b, first, n);
         rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
@@ -44,9 +66,9 @@ static void dry_run(rt_step *s)
     s->batch.kept = 0;
 }
 
-void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape,
-                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, rt_recompute recompute,
-                  const rt_placing *gradients)
+void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_model *reference,
+                  const rt_batch_shape *shape, const rt_loss_spec *spec, int64_t vocab,
+                  int64_t longest, rt_recompute recompute, const rt_placing *gradients)
 {
     rt_pass_shape pass = { .mode = RT_PLAN_TRAIN,
                            .recompute = recompute,
@@ -57,9 +79,13 @@ void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shap
     memset(s, 0, sizeof *s);
     s->d = d;
     s->m = m;
+    s->reference = reference;
     s->spec = *spec;
     s->vocab = vocab;
     rt_acts_plan(&s->acts, &s->arenas, d, m, &pass);
+    pass.mode = RT_PLAN_SCORE;
+    if (reference)
+        rt_acts_plan(&s->reference_acts, &s->arenas, d, reference, &pass);
     rt_weights_plan_like(&s->grads, &s->arenas, &m->cfg, &m->w,
                          gradients ? gradients : &(rt_placing){ .label = "gradients" });
     rt_batch_plan(&s->batch, &s->arenas, shape);
@@ -75,6 +101,7 @@ void rt_step_free(rt_step *s)
 {
     rt_arenas_free(&s->arenas, s->d);
     rt_acts_free(&s->acts);
+    rt_acts_free(&s->reference_acts);
     rt_weights_free(s->d, &s->grads);
     memset(s, 0, sizeof *s);
 }

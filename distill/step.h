@@ -1,4 +1,5 @@
 /* step.h: one optimizer step: documents into passes, forward, the loss chunk by chunk, backward.
+   A frozen reference model may run the same rows, for the loss alone.
    The denominator is one over the whole step: what its learned tokens count together, so how
    documents fall into passes changes memory and not the gradient's meaning.
    Refuses: order of documents, schedules, files. */
@@ -19,6 +20,8 @@ typedef struct rt_step {
     rt_loss_spec spec;
     int64_t vocab; /* real ids */
     rt_acts acts;
+    const rt_model *reference; /* m itself: what it was before its adapters; or NULL */
+    rt_acts reference_acts;
     rt_weights grads;
     rt_batch batch;
     rt_arenas arenas;
@@ -28,10 +31,10 @@ typedef struct rt_step {
     void *backward_ctx;
 } rt_step;
 
-/* gradients: how they lie, NULL: f32 on the device. */
-void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_batch_shape *shape,
-                  const rt_loss_spec *spec, int64_t vocab, int64_t longest, rt_recompute recompute,
-                  const rt_placing *gradients);
+/* gradients: how they lie, NULL: f32 on the device. spec: of every step, or what takes as much. */
+void rt_step_plan(rt_step *s, rt_dev *d, rt_model *m, const rt_model *reference,
+                  const rt_batch_shape *shape, const rt_loss_spec *spec, int64_t vocab,
+                  int64_t longest, rt_recompute recompute, const rt_placing *gradients);
 int rt_step_place(rt_step *s, rt_err *err);
 void rt_step_free(rt_step *s);
 

@@ -42,12 +42,12 @@ static const rt_option options[] = {
     RT_ROLLOUT_OPTIONS(O, rollout),
     OPT_NEED(O, out, "out", "DIR", "where the trained model goes", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
-#define NAME(name, field, from_random, formula) "|" name
-#define FORMULA(name, field, from_random, formula) "; " name " = " formula
+#define NAME(name, field, soft, from_random, formula) "|" name
+#define FORMULA(name, field, soft, from_random, formula) "; " name " = " formula
     OPT_CHOICE(O, loss, "loss", "forward", &RT_LOSS_TERMS(NAME)[1],
                "objective: one of them, or a sum of several with weights (forward:0.7,reverse:0.3); all "
-               "but hard need an archive. p is the teacher's probability of a token, q the "
-               "student's" RT_LOSS_TERMS(FORMULA), .open = true),
+               "but hard and reference need an archive. p is the teacher's probability of a token, q "
+               "the student's" RT_LOSS_TERMS(FORMULA), .open = true),
 #undef NAME
 #undef FORMULA
     OPT_CHOICE(O, loss_first, "loss-first", "auto", "auto|none",
@@ -55,6 +55,9 @@ static const rt_option options[] = {
                "starts at random (--config, or of retort init) with a loss whose gradient fades where "
                "the student expects nothing yet (reverse, jsd, skew, skew-reverse, tvd)",
                .open = true),
+    OPT_STR(O, reference, "reference", NULL, "DIR|GGUF|base",
+            "of the loss reference: a frozen model of the same tokens, or what adapters learn beside",
+            RT_OPT_INPUT_WORDS),
     OPT_STR(O, loss_change, "loss-change", RT_LOSS_CHANGE, "A:B",
             "the shares of the steps between which --loss-first goes over to --loss"),
     OPT_FLOAT(O, hard_weight, "hard-weight", "0", 0, 1,
@@ -139,6 +142,18 @@ static int put_source(rt_training *t, cJSON *json, rt_err *err)
     return 0;
 }
 
+/* Nothing where there is none. */
+static int put_reference(rt_training *t, cJSON *json, rt_err *err)
+{
+    const char *path = t->o->reference;
+    if (!path)
+        return 0;
+    if (t->reference.path && rt_teacher_identity(&t->reference_hash, &t->reference, err))
+        return -1;
+    rt_json_put_str(json, "reference", t->reference.path ? t->reference_hash.hex : path);
+    return 0;
+}
+
 static int hash_recipe(rt_training *t, rt_err *err)
 {
     const rt_train_options *o = t->o;
@@ -152,12 +167,12 @@ static int hash_recipe(rt_training *t, rt_err *err)
     rt_json_put_str(json, "tokenizer", tokenizer.hex);
     rt_json_put_str(json, "template", t->chat.template_hash.hex);
     rt_learning_put(&t->learning, json);
-    int bad = put_source(t, json, err);
+    int bad = put_source(t, json, err) || put_reference(t, json, err);
     char *text = rt_json_text(json);
     t->trainer.at.recipe = rt_hash64(text, (int64_t)strlen(text), 0);
     free(text);
     cJSON_Delete(json);
-    return bad;
+    return bad ? -1 : 0;
 }
 
 /* ---- the loop's parts ---------------------------------------------------------------------------
@@ -370,6 +385,8 @@ static cJSON *settings(const rt_training *t)
         rt_json_put_str(json, "teacher_hash", teacher.hex);
     if (tokens > 0)
         rt_json_put_num(json, "teacher_tokens", tokens);
+    if (t->reference_hash.hex[0])
+        rt_json_put_str(json, "reference_hash", t->reference_hash.hex);
     if (t->o->rollout.teacher) {
         rt_json_put_str(json, "prompts_hash", t->rollouts.manifest.prompts_hash.hex);
         return json;

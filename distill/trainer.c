@@ -36,7 +36,9 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
     rt_batch_shape *shape = &t->set.shape;
     shape->waiting = rt_max(shape->rows, rt_min(set->batch_tokens, WAITING_MAX));
     rt_placing how = gradients(t);
-    rt_step_plan(&t->step, d, m, shape, &set->loss.last, set->vocab, set->longest, set->recompute, &how);
+    const rt_loss_spec most = rt_loss_plan_most(&set->loss);
+    rt_step_plan(&t->step, d, m, set->reference, shape, &most, set->vocab, set->longest,
+                 set->recompute, &how);
     rt_optimizer_spec *spec = &t->set.optimizer;
     spec->where = set->mode == RT_MODE_RESIDENT ? RT_ON_DEVICE : RT_ON_HOST;
     rt_optimizer_plan(&t->optimizer, &m->cfg, &m->w, spec);
@@ -107,7 +109,8 @@ void rt_trainer_take_back(rt_trainer *t)
 static int not_finite(rt_trainer *t, const rt_document *docs, int64_t n, rt_err *err)
 {
     long long step = (long long)t->at.step + 1;
-    if (rt_finite_weights(t->d, t->m, err))
+    if (rt_finite_weights(t->d, t->m, err) ||
+        (t->set.reference && rt_finite_weights(t->d, t->set.reference, err)))
         return rt_wrap(err, "step %lld", step);
     return rt_fail(err,
                    "step %lld: the loss or its gradient is not finite (first document %s): lower "
@@ -145,6 +148,7 @@ int rt_trainer_step(rt_trainer *t, const rt_feed *feed, rt_stepped *out, rt_err 
     if (bad)
         return -1;
     *out = (rt_stepped){ .totals = *rt_step_totals(&t->step),
+                         .referred = t->step.spec.reference != 0,
                          .norm = rt_optimizer_norm(&t->optimizer) };
     if (!isfinite(out->norm) || !isfinite(out->totals.sum[RT_LOSS_TOTAL]))
         return not_finite(t, docs, n, err);

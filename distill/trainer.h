@@ -26,6 +26,8 @@ rt_placing rt_memory_placing(rt_memory_mode mode, bool bf16);
 typedef struct rt_trainer_settings {
     rt_batch_shape shape; /* waiting is filled in: from batch_tokens */
     rt_loss_plan loss;
+    const rt_model *reference; /* of the term that needs one (step.h), or NULL; its weights are the
+                                  caller's */
     int64_t vocab, longest; /* real ids; tokens of a document at most */
     int64_t longest_pass;   /* rows of a pass of others (rt_trainer_lend) at most */
     rt_recompute recompute;
@@ -61,6 +63,7 @@ typedef struct rt_stepped {
     rt_totals totals;
     double norm, rate; /* of the gradient before clipping; learning rate */
     int64_t tokens;    /* of its documents, prompts too */
+    bool referred;     /* RT_LOSS_REFERENCE of the totals was measured */
 } rt_stepped;
 
 /* Plans; nothing is allocated before rt_trainer_place, which begins the optimizer's state. m is the

@@ -11,6 +11,7 @@
 #include "core/network/weights.h"
 #include "corpora/crossing/crossing.h"
 #include "corpora/record.h"
+#include "distill/idle.h"
 
 /* ---- opening ------------------------------------------------------------------------------------
  */
@@ -120,9 +121,6 @@ static int open_model(rt_training *t, const rt_needs *plan, rt_err *err)
     const char *speaks = o->tokenizer ? o->tokenizer : o->model;
     const rt_needs_output *voice = rt_needs_find(plan, speaks);
     const rt_needs_output *base = rt_needs_find(plan, o->model);
-    if (!o->lora.rank && (o->lora.rank_stabilized || strcmp(o->lora.targets, "all")))
-        return rt_usage(err, "--lora-targets and --lora-stabilized say how adapters are: give "
-                             "--lora-rank too");
     if (o->lora.rank && !o->model)
         return rt_usage(err, "--lora-rank adapts a trained model: give --model DIR|GGUF, not --config");
     if (rt_chat_open(&t->chat, voice ? voice->tokenizer : speaks, err) ||
@@ -166,6 +164,35 @@ static int open_model(rt_training *t, const rt_needs *plan, rt_err *err)
         return rt_fail(
             err, "%s: the tokenizer has %lld tokens, the model %lld: they do not belong together",
             speaks, (long long)vocab, (long long)t->model.cfg.vocab);
+    return 0;
+}
+
+static bool refers_to_base(const rt_train_options *o)
+{
+    return o->reference && !strcmp(o->reference, "base");
+}
+
+/* The frozen model of the term of that name, as the longest document needs it. */
+static int open_reference(rt_training *t, const rt_needs *plan, rt_err *err)
+{
+    const char *path = t->o->reference;
+    if (refers_to_base(t->o))
+        return t->model.w.adapters
+                   ? 0
+                   : rt_usage(err, "--reference base is what adapters learn beside: give --lora-rank "
+                                   "too, or --reference DIR|GGUF");
+    if (rt_teacher_open_beside(&t->reference, path, t->dev, plan, err))
+        return -1;
+    rt_hash ours = rt_tokenizer_fingerprint(t->chat.tokenizer);
+    rt_hash its = rt_tokenizer_fingerprint(t->reference.chat.tokenizer);
+    if (strcmp(ours.hex, its.hex))
+        return rt_fail(err, "--reference %s: has another tokenizer (%.8s, the student has %.8s): take "
+                            "a model with the student's vocabulary", path, its.hex, ours.hex);
+    if (t->facts.longest > t->reference.positions)
+        return rt_fail(err, "--reference %s: was made for %lld tokens, a document has %lld: give "
+                            "--max-length %lld", path, (long long)t->reference.positions,
+                       (long long)t->facts.longest, (long long)t->reference.positions);
+    rt_teacher_plan(&t->reference, t->facts.longest, false);
     return 0;
 }
 
@@ -222,6 +249,9 @@ static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
         shape.soft.head_max = 0;
     rt_trainer_settings set = { .shape = shape,
                                 .loss = *loss,
+                                .reference = refers_to_base(o) ? &t->model
+                                             : o->reference   ? &t->reference.model
+                                                              : NULL,
                                 .vocab = vocab,
                                 .longest = lends ? rt_max(t->facts.longest, held) : t->facts.longest,
                                 .recompute = recompute_of(o->recompute, t->learning.mode),
@@ -274,8 +304,6 @@ static int open_planned(rt_training *t, const rt_needs *plan, rt_err *err)
     const rt_train_options *o = t->o;
     if (o->parts.reasoning == 0 && o->parts.answer == 0)
         return rt_usage(err, "--reasoning-weight 0 and --answer-weight 0: nothing is left to learn");
-    if (o->entropy_rest > 0 && o->entropy_share == 1)
-        return rt_usage(err, "--entropy-rest says what counts outside --entropy-share: give it too");
     const rt_objective objective = { o->loss,        o->loss_first, o->loss_change, o->hard_weight,
                                      o->temperature, o->jsd_beta,   o->skew_alpha,
                                      starts_random(o->model) };
@@ -286,8 +314,12 @@ static int open_planned(rt_training *t, const rt_needs *plan, rt_err *err)
                              "temperature 1 alone", o->temperature);
     if (o->mix && rt_mixture_parse(&mixture, "--mix", o->mix, o->data.n, err))
         return -1;
-    if (check_source(o, err) || rt_objective_read(&loss, &objective, err))
+    if (check_source(o, err) || rt_objective_read(&loss, &objective, err) ||
+        rt_idle_check(o, &loss, err))
         return -1;
+    if (RT_LOSS_HAS(&loss, reference) && !o->reference)
+        return rt_usage(err, "--loss reference needs --reference DIR|GGUF, or base, which is what "
+                             "adapters learn beside");
     bool soft = rt_loss_plan_soft(&loss), chosen = o->entropy_share < 1;
     if (o->rollout.teacher && !soft)
         return rt_usage(err, "--loss %s would learn the student's own tokens: with --teacher take "
@@ -307,7 +339,8 @@ static int open_planned(rt_training *t, const rt_needs *plan, rt_err *err)
     if (o->eval_data.n && open_corpus(t, &t->held_out, &t->held_out_facts, &o->eval_data, false,
                                       o->eval_limit, NULL, plan, err))
         return -1;
-    if (rt_loss_plan_fit(&loss, &t->facts.soft, err))
+    if (rt_loss_plan_fit(&loss, &t->facts.soft, err) ||
+        (o->reference && open_reference(t, plan, err)))
         return -1;
     return plan_steps(t, &loss, err);
 }
@@ -316,6 +349,10 @@ void rt_training_needs(const rt_training *t, rt_needs *p)
 {
     rt_needs_arenas(p, t->dev, &t->model.arenas);
     rt_trainer_needs(&t->trainer, p);
+    if (t->reference.path) {
+        rt_needs_arenas(p, t->dev, &t->reference.model.arenas);
+        rt_needs_add(p, RT_NEEDS_FILE, "reference", "in its file", rt_model_mapped(&t->reference.model));
+    }
     if (t->o->rollout.teacher)
         rt_rollouts_needs(&t->rollouts, p);
     rt_needs_arenas(p, t->dev, &t->measure.arenas);
@@ -414,7 +451,9 @@ int rt_training_open(rt_training *t, const rt_train_options *o, const rt_needs *
 
 int rt_training_place(rt_training *t, rt_err *err)
 {
-    if (place_model(t, err) || rt_trainer_place(&t->trainer, err) ||
+    if (place_model(t, err) ||
+        (t->reference.path && rt_model_read(&t->reference.model, t->dev, t->reference.path, err)) ||
+        rt_trainer_place(&t->trainer, err) ||
         (t->held_out && rt_measure_place(&t->measure, err)) ||
         (t->o->rollout.teacher && rt_rollouts_place(&t->rollouts, err)) || rt_dev_ready(t->dev, err))
         return -1;
@@ -438,6 +477,7 @@ void rt_training_close(rt_training *t)
     rt_measure_free(&t->measure);
     rt_exam_close(&t->exam);
     rt_rollouts_close(&t->rollouts);
+    rt_teacher_close(&t->reference);
     rt_corpus_close(t->corpus);
     rt_corpus_close(t->held_out);
     rt_model_free(t->dev, &t->model);

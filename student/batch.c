@@ -33,6 +33,8 @@ static const struct column {
     { T(tail), RT_F32, OWN, 0 },
     { T(entropy), RT_F32, ROW, S(entropy) },
     { T(logz), RT_F32, TEMPERATURE, S(logz) },
+    { T(old_logp), RT_F32, OWN, 0 },
+    { T(advantage), RT_F32, OWN, 0 },
     { T(id), RT_I32, ITEM, S(id) },
     { T(logp), RT_F32, ITEM, S(logp) },
     { T(hits), RT_I32, ITEM, S(hits) },
@@ -135,8 +137,13 @@ void rt_batch_add(rt_batch *b, const rt_document *doc)
             continue;
         int64_t row = t + 1 - doc->soft_first;
         bool has = soft && row >= 0 && row < soft->n;
-        b->loss[b->n_loss++] = (rt_loss_row){ (int32_t)b->n, doc->token[t + 1], weight,
-                                              has ? soft : NULL, row };
+        b->loss[b->n_loss++] = (rt_loss_row){ .row = (int32_t)b->n,
+                                              .label = doc->token[t + 1],
+                                              .weight = weight,
+                                              .old_logp = doc->advantage ? doc->old_logp[t + 1] : 0,
+                                              .advantage = doc->advantage ? doc->advantage[t + 1] : 0,
+                                              .soft = has ? soft : NULL,
+                                              .soft_row = row };
     }
     b->offset[b->s] = (int32_t)b->n;
 }
@@ -201,10 +208,14 @@ int64_t rt_batch_chunk(rt_dev *d, rt_batch *b, int64_t first, const int32_t **in
     int32_t *offset = rt_packed_copy(&t->offset, b->there, b->here);
     float *weight = rt_packed_copy(&t->weight, b->there, b->here);
     float *tail = rt_packed_copy(&t->tail, b->there, b->here);
+    float *old_logp = rt_packed_copy(&t->old_logp, b->there, b->here);
+    float *advantage = rt_packed_copy(&t->advantage, b->there, b->here);
     for (int64_t i = 0; i < n; i++) {
         b->h_index[i] = row[i].row;
         label[i] = row[i].label;
         weight[i] = row[i].weight;
+        old_logp[i] = row[i].old_logp;
+        advantage[i] = row[i].advantage;
         offset[i] = (int32_t)at;
         tail[i] = row[i].soft ? tail_of(b, row[i].soft, row[i].soft_row) : 0;
         for (int k = 0; row[i].soft && k < COLUMNS; k++)

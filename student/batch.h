@@ -21,6 +21,7 @@ typedef struct rt_batch_shape {
 typedef struct rt_loss_row {
     int32_t row, label;
     float weight;        /* of it in the loss, above 0 */
+    float old_logp, advantage; /* of the label, 0 where the document has none */
     const rt_soft *soft; /* NULL: hard label only */
     int64_t soft_row;
 } rt_loss_row;

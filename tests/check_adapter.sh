@@ -6,7 +6,7 @@ set -u
 . "$(dirname "$0")/check.sh"
 retort=$1 dir=$2 problems=$(dirname "$1")/reasoning-problems
 rm -rf "$dir" && mkdir -p "$dir"
-teacher=$PWD/examples/reasoning/teacher student=$PWD/examples/reasoning/student-config.json
+tiny=$PWD/tests/golden/tiny teacher=$PWD/examples/reasoning/teacher student=$PWD/examples/reasoning/student-config.json
 cd "$dir" || exit 1
 exec=
 
@@ -48,6 +48,25 @@ for model in "$teacher" base four.gguf; do
     "$retort" -q verify merged >/dev/null || fail "$model: merged does not verify"
     "$retort" -q verify clean >/dev/null || fail "$model: the adapter does not verify"
 done
+
+# a reference: the base that is in memory anyway is the model in its file, in every byte; it holds the student back
+for model in ./base four.gguf; do
+    for reference in base $model; do
+        rm -rf held && adapt $model held --loss hard,reference:2 --reference $reference || fail "$model: reference $reference"
+        head -n 1 held/metrics.jsonl | grep -q '"reference_kl":0[,}]' || fail "$model, $reference: $(head -n 1 held/metrics.jsonl)"
+        tail -n 1 held/metrics.jsonl | grep -q '"reference_kl":0[,}]' && fail "$model, $reference: nothing was learned"
+        [ $reference = base ] && mv held/adapter_model.safetensors by-base.safetensors
+    done
+    cmp -s by-base.safetensors held/adapter_model.safetensors || fail "$model: --reference base is not the model in its file"
+done
+apart() { sed -n 's/.*"reference_kl":\([0-9.e-]*\).*/\1/p' "$1/metrics.jsonl" | tail -n 1; }
+adapt ./base free --loss hard,reference:0.001 --reference base && adapt ./base held2 --loss hard,reference:2 --reference base
+awk -v a="$(apart held2)" -v b="$(apart free)" 'BEGIN {exit !(0 < a && a < 0.9 * b)}' || fail "held $(apart held2), free $(apart free)"
+expect 2 'give --lora-rank too' train --model base --data traces.jsonl --loss hard,reference:1 --reference base --out wrong --steps 2
+expect 2 'needs --reference' train --model base --data traces.jsonl --loss hard,reference:1 --out wrong --steps 2
+expect 2 '\-\-reference changes nothing alone' train --model base --data traces.jsonl --loss hard --reference ./base --out wrong --steps 2
+expect 0 '' init --shape 3m --layers 1 --width 16 --heads 2 --kv-heads 2 --head-dim 8 --ffn-width 16 --tokenizer "$tiny" --out stranger
+expect 1 'has another tokenizer' train --model base --data traces.jsonl --loss hard,reference:1 --reference stranger --out wrong --steps 2
 
 # PEFT's own words: what it writes beside, and a list of names
 sed 's/"use_rslora"/"lora_bias": false, "modules_to_save": null, "rank_pattern": {}, "init_lora_weights": true, "use_rslora"/' \

@@ -104,9 +104,15 @@ for command in $("$retort" help --check-tables | cut -d: -f1); do
     try "$command" $words
     [ "$command" = sample ] && words="${words/data/new} --limit 8"
     while read -r flag word; do
-        # adapters stand beside a model of 4 bits, and what has an output gets one of its own
+        # a choice that says how something is done is given that, and what has an output gets one of its own
         row=$words
-        [ "$word" != lora4 ] || row="--model $out/student-q4_0.gguf --data data/a.traces --out new/student --steps $steps"
+        case "$command $flag $word" in
+        *" lora4") row="--model $out/student-q4_0.gguf --data data/a.traces --out new/student --steps $steps" ;;
+        "train --loss reference") row="$words --reference $teacher" ;;
+        "train --unmatched"*) row="$words --teacher-tokenizer $teacher" ;;
+        "train --verify"*) row="--model $out/student --teacher $teacher --prompts problems.jsonl --loss reverse --rollouts 4
+            --rollout-tokens 32 --out new/student --steps $steps" ;;
+        esac
         try "$command" ${row//new\//new/$command${flag}-$word-} "$flag" "$word"
     done < <(choices "$command" | sed '/^$/d')
 done

@@ -185,7 +185,7 @@ grep -q 'loss: forward for' start.txt || fail "jsd from random weights: $(cat st
 grep 'loss: ' kept.txt teacher.txt && fail "jsd from a trained model"
 expect 1 '--temperatures 3' train $pupil --out none --loss bucket --temperature 3
 expect 2 'temperature 1' train $pupil --out none --temperature 1.5
-expect 2 'give it too' train $pupil --out none --entropy-rest 0.5
+expect 2 'give --entropy-share too' train $pupil --out none --entropy-rest 0.5
 expect 2 'nothing is left to learn' train $pupil --out none --reasoning-weight 0 --answer-weight 0
 for loss in hard forward; do
     expect 1 'text has no soft targets' train ${pupil/a.traces/pairs.jsonl} --out none --loss $loss --entropy-share 0.5

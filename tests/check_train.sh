@@ -153,7 +153,7 @@ for pair in 'eval_answers accuracy' 'eval_answers_se accuracy_se' 'eval_pass_at_
         'BEGIN { d = a - b; exit !(a != "" && b != "" && d < 1e-5 && d > -1e-5) }' ||
         fail "$pair: $(number "${pair% *}" asked/metrics.jsonl) and $(number "${pair#* }" asked.json)"
 done
-wrong 2 'need --eval-problems' again bad --eval-samples 3
+wrong 2 'give --eval-problems too' again bad --eval-samples 3
 wrong 2 'give a temperature' again bad --eval-problems problems.jsonl --eval-samples 3
 echo '{"prompt": "2+3"}' >unanswered.jsonl
 wrong 1 'no "answer"' again bad --eval-problems unanswered.jsonl

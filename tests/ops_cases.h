@@ -111,6 +111,21 @@ static const struct ops_case ops_cases[] = {
     LOSS("of every term, warm", 4e-6, 6.0, 7, 31, 32, 7, 0, 0, .ce = 0.3f, .bucket = 0.5f,
          .renorm = 0.6f, .reverse = 0.7f, .jsd = 0.8f, .jsd_beta = 0.6f, .skew = 0.9f,
          .skew_reverse = 1.1f, .skew_alpha = 0.2f, .tvd = 1.2f, .temperature = 1.5f),
+    LOSS("reference", 2e-6, 4.0, 5, 31, 32, 4, 3, 0, .reference = 1, .temperature = 1),
+    LOSS("reference, no gradient", 2e-6, 4.0, 5, 31, 33, 4, 3, 1, .reference = 1, .temperature = 1),
+    LOSS("reference and soft", 2e-6, 4.0, 7, 31, 32, 7, 9, 0, .ce = 0.3f, .drawn = 0.4f, .bucket = 0.5f,
+         .jsd = 0.8f, .jsd_beta = 0.6f, .reference = 0.7f, .temperature = 1, .tail_spacing = 0.01f),
+    LOSS("reference and warm", 4e-6, 6.0, 7, 31, 32, 7, 0, 0, .ce = 0.3f, .bucket = 0.5f, .reverse = 0.6f,
+         .reference = 0.7f, .temperature = 1.5f),
+    LOSS("policy", 2e-6, 4.0, 7, 31, 32, 4, 3, 0, .policy = 1, .clip_low = 0.2f, .clip_high = 0.28f,
+         .temperature = 1),
+    LOSS("policy and all", 2e-6, 4.0, 13, 31, 32, 7, 9, 0, .ce = 0.3f, .drawn = 0.4f, .bucket = 0.5f,
+         .reverse = 0.7f, .reference = 0.2f, .policy = 0.9f, .clip_low = 0.1f, .clip_high = 0.3f,
+         .temperature = 1, .tail_spacing = 0.01f),
+    LOSS("policy and hot", 4e-6, 6.0, 13, 31, 32, 7, 0, 0, .ce = 0.3f, .bucket = 0.5f, .reference = 0.4f,
+         .policy = 0.9f, .clip_low = 0.1f, .clip_high = 0.3f, .temperature = 2),
+    LOSS("wide policy", 2e-6, 6.0, 300, 118, 121, 40, 30, 0, .drawn = 0.4f, .reference = 0.5f,
+         .policy = 0.7f, .clip_low = 0.2f, .clip_high = 0.28f, .temperature = 1, .tail_spacing = 0.01f),
 };
 
 #endif

@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { OPS_IN = 7, OPS_OUT = 3, OPS_INT = 4, OPS_P = 7 };
+enum { OPS_IN = 10, OPS_OUT = 3, OPS_INT = 4, OPS_P = 7 };
 
 /* What a gradient buffer holds before backward: NaN (the operation overwrites), or a number (it
    adds to it, or leaves parts alone). */

@@ -8,7 +8,8 @@
 /* --- loss: p = M, V, width, head, drawn ids, no gradient ---------------------------------------
  */
 
-enum { LOSS_LOGITS, LOSS_TEACHER, LOSS_LOGP, LOSS_TAIL, LOSS_ENTROPY, LOSS_LOGZ, LOSS_WEIGHT };
+enum { LOSS_LOGITS, LOSS_TEACHER, LOSS_LOGP, LOSS_TAIL, LOSS_ENTROPY, LOSS_LOGZ, LOSS_WEIGHT,
+       LOSS_OLD, LOSS_ADVANTAGE, LOSS_REFERENCE };
 enum { LOSS_OFFSET, LOSS_ITEM, LOSS_LABEL, LOSS_HEAD };
 #define LOSS_SCALE 0.37f
 
@@ -17,10 +18,26 @@ static void loss_shape(const int64_t *p, struct ops_shape *s)
     s->in[LOSS_LOGITS] = p[0] * p[2], s->in[LOSS_TEACHER] = p[0] * p[1];
     s->in[LOSS_LOGP] = p[0] * (p[3] + p[4]);
     s->in[LOSS_TAIL] = s->in[LOSS_ENTROPY] = s->in[LOSS_LOGZ] = s->in[LOSS_WEIGHT] = p[0];
+    s->in[LOSS_OLD] = s->in[LOSS_ADVANTAGE] = p[0], s->in[LOSS_REFERENCE] = p[0] * p[2];
     s->i[LOSS_OFFSET] = p[0] + 1, s->i[LOSS_ITEM] = 2 * p[0] * (p[3] + p[4]); /* ids, then hits */
     s->i[LOSS_LABEL] = s->i[LOSS_HEAD] = p[0];
     s->out[0] = p[0], s->out[1] = p[0] * RT_LOSS_COLUMNS;
     s->fill[0] = p[5] ? NO_GRADIENT : OVERWRITES;
+}
+
+/* A label drawn when it was as probable, less so or more than now, by rows: within the bounds of the
+   ratio and well beyond either; advantages of both signs, and none in row 4. */
+static void loss_fill_policy(const struct ops_case *c, struct ops_buffers *b, int64_t r)
+{
+    static const float apart[] = { 0.05f, 0.9f, -0.9f };
+    double z[128] = { 0 };
+    int32_t label = b->i[LOSS_LABEL][r];
+    for (int64_t j = 0; j < c->p[1]; j++) {
+        z[j] = (double)b->in[LOSS_LOGITS][r * c->p[2] + j];
+        b->in[LOSS_REFERENCE][r * c->p[2] + j] *= (float)c->sharpness;
+    }
+    b->in[LOSS_OLD][r] = (float)(z[label < 0 ? 0 : label] - ops_lse(z, c->p[1], 1.0)) - apart[r % 3];
+    b->in[LOSS_ADVANTAGE][r] = r == 4 ? 0.0f : r / 3 % 2 ? -0.8f : 1.3f;
 }
 
 /* Exact head, tail, entropy and log Z of the random teacher; hits on the next ids. Row 1 has no
@@ -66,6 +83,7 @@ static void loss_fill(const struct ops_case *c, struct ops_buffers *b)
         b->in[LOSS_LOGZ][r] = (float)(lse_t - lse / t);
         b->in[LOSS_WEIGHT][r] = r == 3 ? 0.0f : 1.0f + 0.25f * (float)(r % 3);
         b->i[LOSS_LABEL][r] = r == 2 ? -1 : (int32_t)(r % 2 ? order[0] : order[v - 1]);
+        loss_fill_policy(c, b, r);
         b->dout[0][r] = LOSS_SCALE * b->in[LOSS_WEIGHT][r];
         for (int64_t k = 0; k < RT_LOSS_COLUMNS; k++)
             b->dout[1][r * RT_LOSS_COLUMNS + k] = 0.0f;
@@ -89,6 +107,9 @@ static void loss_run(rt_dev *d, const struct ops_case *c, struct ops_buffers *b)
         .tail = rt_tensor_1(b->in[LOSS_TAIL], RT_F32, m),
         .entropy = rt_tensor_1(b->in[LOSS_ENTROPY], RT_F32, m),
         .logz = rt_tensor_1(b->in[LOSS_LOGZ], RT_F32, m),
+        .old_logp = rt_tensor_1(b->in[LOSS_OLD], RT_F32, m),
+        .advantage = rt_tensor_1(b->in[LOSS_ADVANTAGE], RT_F32, m),
+        .reference = rt_tensor_2(b->in[LOSS_REFERENCE], RT_F32, m, c->p[2]),
     };
     if (!c->p[5]) {
         work.data = b->din[LOSS_LOGITS];
@@ -157,7 +178,16 @@ static void loss_reference(const struct ops_case *c, double *const *in, int32_t 
         }
         if (label >= 0)
             ce = lse - z[label];
-        stats[RT_LOSS_TOTAL] = (double)s->ce * ce + (double)s->drawn * kl + t * t * value;
+        double apart = 0.0, policy = 0.0, u = exp(-ce - in[LOSS_OLD][r]), a = in[LOSS_ADVANTAGE][r];
+        const double *ref = in[LOSS_REFERENCE] + r * c->p[2];
+        double bounded = fmin(fmax(u, 1.0 - (double)s->clip_low), 1.0 + (double)s->clip_high);
+        for (int64_t j = 0; s->reference != 0.0f && j < v; j++)
+            apart += exp(z[j] - lse) * (z[j] - lse - ref[j] + ops_lse(ref, v, 1.0));
+        if (label >= 0)
+            policy = -(double)s->policy * fmin(u * a, bounded * a);
+        stats[RT_LOSS_TOTAL] = (double)s->ce * ce + (double)s->drawn * kl + t * t * value +
+                               (double)s->reference * apart + policy;
+        stats[RT_LOSS_REFERENCE] = apart;
         stats[RT_LOSS_CE] = ce;
         stats[RT_LOSS_KL] = kl;
         stats[RT_LOSS_ENTROPY] = entropy;

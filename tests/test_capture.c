@@ -205,8 +205,16 @@ END_TEST
 static rt_targets targets_of(const rt_capture *o, int64_t m, int32_t label)
 {
     int64_t most = m * (o->head_id.dim[1] + o->draw_id.dim[1]), n = 0;
-    rt_targets t = { new_i32(m),    new_f32(m),    new_i32(m + 1), new_i32(m), new_i32(most),
-                     new_f32(most), new_i32(most), new_f32(m),     new_f32(m), new_f32(m) };
+    rt_targets t = { .label = new_i32(m),
+                     .weight = new_f32(m),
+                     .offset = new_i32(m + 1),
+                     .head_n = new_i32(m),
+                     .id = new_i32(most),
+                     .logp = new_f32(most),
+                     .hits = new_i32(most),
+                     .tail = new_f32(m),
+                     .entropy = new_f32(m),
+                     .logz = new_f32(m) };
     for (int64_t r = 0; r < m; r++) {
         const int32_t *draw_id = rt_i32(&o->draw_id) + r * o->draw_id.dim[1];
         rt_i32(&t.label)[r] = label;

@@ -18,9 +18,10 @@ enum { DOCS = 5, VOCAB = 37 };
 
 typedef struct bench {
     rt_dev *dev;
-    rt_model model;
+    rt_model model, other; /* the reference of a loss that has one */
     rt_step step;
     rt_document doc[DOCS];
+    float old_logp[DOCS][16], advantage[DOCS][16];
     rt_trace_span span[DOCS];
     int32_t token[DOCS][16];
 } bench;
@@ -83,13 +84,15 @@ static rt_config tiny(const char *family, bool tied)
     return c;
 }
 
-static void open_step(bench *b, int64_t rows, rt_recompute recompute)
+static const rt_loss_spec hard = { .ce = 1, .temperature = 1 };
+
+static void open_step(bench *b, int64_t rows, rt_recompute recompute, const rt_loss_spec *spec)
 {
     rt_batch_shape shape = {
         .rows = rows, .documents = DOCS, .head_rows = 9, .temperature = 1, .waiting = rows
     };
-    const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
-    rt_step_plan(&b->step, b->dev, &b->model, &shape, &spec, VOCAB - 2, 16, recompute, NULL);
+    rt_step_plan(&b->step, b->dev, &b->model, spec->reference != 0 ? &b->other : NULL, &shape, spec,
+                 VOCAB - 2, 16, recompute, NULL);
     OK(rt_step_place(&b->step, &err) || rt_dev_ready(b->dev, &err));
     for (int i = 0; i < DOCS; i++) {
         int n = 5 + 2 * i;
@@ -112,7 +115,7 @@ static void open_bench(bench *b, const rt_config *cfg, const char *device, int t
     rt_model_plan_config(&b->model, b->dev, cfg, NULL, false, 64);
     OK(rt_model_place(&b->model, &err));
     OK(rt_params_init(&b->model.w.params, b->dev, cfg, 7, &err));
-    open_step(b, rows, recompute);
+    open_step(b, rows, recompute, &hard);
 }
 
 /* Adapters beside the model at path, neither of their matrices zero. */
@@ -135,13 +138,15 @@ static void open_adapted(bench *b, const char *path, int threads, rt_recompute r
         OK(rt_sync(b->dev, &err));
         free(host);
     }
-    open_step(b, 64, recompute);
+    open_step(b, 64, recompute, &hard);
 }
 
 static void close_bench(bench *b)
 {
     rt_step_free(&b->step);
     rt_model_free(b->dev, &b->model);
+    if (b->other.d)
+        rt_model_free(b->dev, &b->other);
     rt_dev_close(b->dev);
 }
 
@@ -261,15 +266,91 @@ static void check_weight(bench *b, int i)
     free(direction);
 }
 
+static void check_weights(bench *b)
+{
+    for (int i = 0; i < b->model.w.params.n; i++)
+        if (!(b->model.w.params.item[i].flags & RT_PARAM_FIXED))
+            check_weight(b, i);
+}
+
 static void check_gradient(const rt_config *cfg)
 {
     bench b;
     open_bench(&b, cfg, NULL, 1, 64, false);
-    for (int i = 0; i < b.model.w.params.n; i++)
-        if (!(b.model.w.params.item[i].flags & RT_PARAM_FIXED))
-            check_weight(&b, i);
+    check_weights(&b);
     close_bench(&b);
 }
+
+/* Tokens drawn when they were about as probable as now, much less and much more, of advantages of both
+   signs: within the bounds of the ratio and beyond either. Returns the mean of the policy term. */
+static double add_advantages(bench *b, const rt_loss_spec *s)
+{
+    static const float apart[] = { 0.05f, 0.9f, -0.9f };
+    int64_t row = 0;
+    double sum = 0, low = 1 - (double)s->clip_low, high = 1 + (double)s->clip_high;
+    loss(b);
+    for (int i = 0; i < DOCS; i++) {
+        for (int64_t t = b->span[i].begin; t < b->span[i].end; t++, row++) {
+            float ce = b->step.batch.h_stats[row * RT_LOSS_COLUMNS + RT_LOSS_CE];
+            b->old_logp[i][t] = -ce - apart[row % 3];
+            b->advantage[i][t] = row % 2 ? 1.3f : -0.4f;
+            double u = exp((double)apart[row % 3]), a = (double)b->advantage[i][t];
+            sum -= fmin(u * a, fmin(fmax(u, low), high) * a);
+        }
+        b->doc[i].old_logp = b->old_logp[i];
+        b->doc[i].advantage = b->advantage[i];
+    }
+    return sum / (double)row;
+}
+
+/* A student, and a reference with a head of so much more padding whose weights begin at a seed. */
+static void open_beside(bench *b, const rt_loss_spec *spec, int64_t padding, uint64_t seed)
+{
+    rt_config cfg = tiny("qwen3", false), wide = cfg;
+    wide.vocab += padding;
+    memset(b, 0, sizeof *b);
+    OK(rt_dev_open(&b->dev, NULL, 1, &err));
+    rt_model_plan_config(&b->model, b->dev, &cfg, NULL, false, 64);
+    rt_model_plan_config(&b->other, b->dev, &wide, NULL, false, 64);
+    OK(rt_model_place(&b->model, &err) || rt_model_place(&b->other, &err));
+    OK(rt_params_init(&b->model.w.params, b->dev, &cfg, 7, &err) ||
+       rt_params_init(&b->other.w.params, b->dev, &wide, seed, &err));
+    open_step(b, 64, false, spec);
+}
+
+/* The rows of the reference are the student's: it is no distance from itself. */
+START_TEST(beside_itself)
+{
+    const rt_loss_spec spec = { .reference = 1, .temperature = 1 };
+    bench b;
+    open_beside(&b, &spec, 0, 7);
+    ck_assert_double_eq_tol(loss(&b), 0, 1e-9);
+    close_bench(&b);
+    open_beside(&b, &spec, 0, 8);
+    ck_assert(loss(&b) > 0.1);
+    close_bench(&b);
+}
+END_TEST
+
+/* Terms of what stands beside the student: another model of the same rows, what documents say of their
+   tokens. */
+START_TEST(beside)
+{
+    static const rt_loss_spec cases[] = {
+        { .reference = 1, .temperature = 1 },
+        { .policy = 1, .clip_low = 0.2f, .clip_high = 0.28f, .temperature = 1 },
+        { .ce = 0.2f, .reference = 0.3f, .policy = 0.7f, .clip_low = 0.1f, .clip_high = 0.2f,
+          .temperature = 1 },
+    };
+    bench b;
+    open_beside(&b, &cases[_i], 3, 8);
+    double policy = cases[_i].policy != 0 ? add_advantages(&b, &cases[_i]) : 0;
+    if (cases[_i].policy == 1)
+        ck_assert_double_eq_tol(loss(&b), policy, 1e-5);
+    check_weights(&b);
+    close_bench(&b);
+}
+END_TEST
 
 START_TEST(gradients)
 {
@@ -490,7 +571,7 @@ START_TEST(adapters)
         bench merged = { .dev = NULL };
         OK(rt_dev_open(&merged.dev, NULL, 1, &err) ||
            rt_model_open(&merged.model, merged.dev, "base", false, 64, &err));
-        open_step(&merged, 64, false);
+        open_step(&merged, 64, false, &hard);
         merge(&merged, &b);
         double want = loss(&merged), got = loss(&b);
         ck_assert_double_eq_tol(want, got, 1e-5);
@@ -651,7 +732,8 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = {
-        { gradients, 13 }, { mla_dense, 1 }, { same_bits, 4 }, { passes, 1 }, { offloaded, 5 },
+        { gradients, 13 }, { mla_dense, 1 }, { beside, 3 }, { beside_itself, 1 },
+        { same_bits, 4 }, { passes, 1 }, { offloaded, 5 },
         { weights, 1 },    { tempered_tail, 2 }, { adapters, 7 },  { adapters_refused, 1 }
     };
     return suite_run("layers", NULL, tests, RT_COUNT(tests));

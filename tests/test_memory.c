@@ -143,7 +143,7 @@ static void plan(bench *b, const rt_config *cfg, rt_recompute recompute)
                              .temperature = 1,
                              .soft = { .head_max = 4, .tail_spacing = 0.125f } };
     const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
-    rt_step_plan(&b->step, b->dev, &b->model, &shape, &spec, VOCAB, LENGTH, recompute, NULL);
+    rt_step_plan(&b->step, b->dev, &b->model, NULL, &shape, &spec, VOCAB, LENGTH, recompute, NULL);
     rt_optimizer_plan(&b->optimizer, cfg, &b->model.w, &PLAIN);
 }
 

@@ -292,7 +292,7 @@ START_TEST(gradients)
         .rows = b.n, .documents = 1, .head_rows = 37, .temperature = 1, .waiting = b.n
     };
     const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
-    rt_step_plan(&step, b.dev, &b.model, &shape, &spec, b.vocab, b.n, false, NULL);
+    rt_step_plan(&step, b.dev, &b.model, NULL, &shape, &spec, b.vocab, b.n, false, NULL);
     OK(rt_step_place(&step, &err) || rt_dev_ready(b.dev, &err));
     rt_trace_span span = { 1, (int32_t)b.n };
     rt_document doc = { .token = b.token, .n = b.n, .span = &span, .n_spans = 1 };

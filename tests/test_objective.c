@@ -27,7 +27,7 @@ static rt_loss_spec at(const rt_objective *o, int64_t done, int64_t steps)
 /* Every term is a name of its own, and its weight goes into a field of its own. */
 START_TEST(terms)
 {
-#define CHECK_TERM(name, field, from_random, formula)                                              \
+#define CHECK_TERM(name, field, soft, from_random, formula)                                        \
     {                                                                                              \
         rt_objective o = objective(name ":0.25");                                                  \
         rt_loss_spec s = at(&o, 0, 10), expected = { .field = 0.25f };                             \
@@ -54,6 +54,9 @@ START_TEST(mixtures)
     o.loss = "bucket:2,jsd:4";
     s = at(&o, 3, 10);
     ck_assert(s.bucket == 1.5f && s.jsd == 3 && s.ce == 0.25f);
+    o.loss = "bucket:2,reference:0.5"; /* what the share is of are the soft terms */
+    s = at(&o, 3, 10);
+    ck_assert(s.bucket == 1.5f && s.ce == 0.25f && s.reference == 0.5f);
 }
 END_TEST
 
@@ -120,6 +123,7 @@ START_TEST(needs_soft)
     static const struct { const char *loss, *first; bool soft; } cases[] = {
         { "hard", "auto", false }, { "forward", "auto", true },  { "hard,tvd:0.1", "auto", true },
         { "hard", "bucket", true }, { "hard:0.5", "hard", false },
+        { "hard,reference:0.1", "auto", false },
     };
     for (int i = 0; i < RT_COUNT(cases); i++) {
         rt_err err = { 0 };
@@ -129,6 +133,25 @@ START_TEST(needs_soft)
         OK(rt_objective_read(&plan, &o, &err));
         ck_assert(rt_loss_plan_soft(&plan) == cases[i].soft);
     }
+}
+END_TEST
+
+/* Of every step together: which terms there are, and what takes as much as any of them. */
+START_TEST(over_all_steps)
+{
+    rt_err err = { 0 };
+    rt_loss_plan plan;
+    rt_objective o = objective("hard");
+    o.first = "jsd,reference:0.1", o.temperature = 2;
+    OK(rt_objective_read(&plan, &o, &err));
+    ck_assert(RT_LOSS_HAS(&plan, ce) && RT_LOSS_HAS(&plan, jsd) && RT_LOSS_HAS(&plan, reference));
+    ck_assert(!RT_LOSS_HAS(&plan, skew) && !RT_LOSS_HAS(&plan, drawn));
+    rt_loss_spec most = rt_loss_plan_most(&plan);
+    ck_assert(most.ce > 0 && most.jsd > 0 && most.reference > 0 && most.temperature == 2);
+    o.first = "none";
+    OK(rt_objective_read(&plan, &o, &err));
+    ck_assert(!RT_LOSS_HAS(&plan, jsd) && !RT_LOSS_HAS(&plan, reference));
+    ck_assert(rt_loss_plan_most(&plan).temperature == 1);
 }
 END_TEST
 
@@ -155,6 +178,7 @@ START_TEST(mistakes)
         { "reverse", "forward", "0.1:0.5x", "--loss-change", 0 },
         { "reverse", "none", "0.2:0.5", "give --loss-first too", 0 },
         { "forward", "auto", "0.2:0.5", "nothing comes before --loss forward", 0 },
+        { "forward,policy:0.1", "auto", RT_LOSS_CHANGE, "no command gives documents one", 0 },
     };
     for (int i = 0; i < RT_COUNT(cases); i++) {
         rt_err err = { 0 };
@@ -180,6 +204,7 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = { { terms, 1 },  { mixtures, 1 },   { changes, 1 },
-                                        { chosen, 1 }, { needs_soft, 1 }, { mistakes, 1 } };
+                                        { chosen, 1 }, { needs_soft, 1 }, { over_all_steps, 1 },
+                                 { mistakes, 1 } };
     return suite_run("objective", NULL, tests, RT_COUNT(tests));
 }

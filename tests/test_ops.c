@@ -587,12 +587,21 @@ static void bad_matmul(rt_dev *d)
 static void loss_of(rt_dev *d, rt_loss_spec s, int64_t vocab, bool gradient)
 {
     rt_tensor stats = f2(1, RT_LOSS_COLUMNS), z = f2(1, 8);
-    rt_targets t = { i1(1), f1(1), i1(2), i1(1), i1(4), f1(4), i1(4), f1(1), f1(1), f1(1) };
+    rt_targets t = { .label = i1(1), .weight = f1(1), .offset = i1(2), .head_n = i1(1), .id = i1(4),
+                     .logp = f1(4), .hits = i1(4), .tail = f1(1), .entropy = f1(1), .logz = f1(1) };
     rt_loss(d, &stats, &z, &t, &s, vocab, 1.0f, gradient);
 }
 static void bad_temperature(rt_dev *d)
 {
     loss_of(d, (rt_loss_spec){ .drawn = 1, .temperature = 2 }, 8, true);
+}
+static void no_advantage(rt_dev *d)
+{
+    loss_of(d, (rt_loss_spec){ .policy = 1, .temperature = 1 }, 8, true);
+}
+static void no_reference(rt_dev *d)
+{
+    loss_of(d, (rt_loss_spec){ .reference = 1, .temperature = 1 }, 8, true);
 }
 static void bad_vocab(rt_dev *d)
 {
@@ -626,6 +635,8 @@ static const struct {
     { bad_heads, "copy_columns: x->dim[1] == y->dim[1]", false },
     { bad_matmul, "matmul:", false },
     { bad_temperature, "loss: spec->drawn == 0", false },
+    { no_advantage, "loss: f32_n(&t->old_logp", false },
+    { no_reference, "loss: f32(&t->reference", false },
     { bad_vocab, "loss: vocab > 0", false },
     { bad_scratch, "bytes of workspace", false },
     { bad_label, "loss label: index 0 is 8", true },

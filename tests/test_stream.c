@@ -362,7 +362,7 @@ static float *gradients_of(const char *name, bool away, rt_recompute recompute, 
         .rows = b.n, .documents = 1, .head_rows = 37, .temperature = 1, .waiting = b.n
     };
     const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
-    rt_step_plan(&step, b.dev, &b.model, &shape, &spec, b.model.cfg.vocab, b.n, recompute, NULL);
+    rt_step_plan(&step, b.dev, &b.model, NULL, &shape, &spec, b.model.cfg.vocab, b.n, recompute, NULL);
     OK(rt_step_place(&step, &err) || rt_dev_ready(b.dev, &err));
     if (away)
         send_away(&x, &b);

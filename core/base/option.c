@@ -137,6 +137,25 @@ static int set_bytes(const rt_option *o, int64_t *at, const char *text, const ch
     return 0;
 }
 
+bool rt_option_is_default(const rt_option *o, const void *values)
+{
+    const void *at = (const char *)values + o->offset;
+    union { bool b; int64_t i; double d; uint64_t u; char *s; rt_strlist l; } def = { .l = { 0 } };
+    rt_option alone = *o; /* a struct of this one field */
+    rt_err ignored;
+    alone.offset = 0;
+    if (o->kind == RT_OPT_LIST)
+        return ((const rt_strlist *)at)->n == 0;
+    if (o->def)
+        (void)rt_option_set(&alone, &def, o->def, o->name, &ignored);
+    if (o->kind != RT_OPT_STR)
+        return memcmp(at, &def, o->kind == RT_OPT_BOOL ? sizeof(bool) : sizeof(int64_t)) == 0;
+    const char *text = *(char *const *)at;
+    bool same = text && def.s ? strcmp(text, def.s) == 0 : text == def.s;
+    rt_option_clear(&alone, &def);
+    return same;
+}
+
 bool rt_option_is_number(const rt_option *o)
 {
     return o->kind == RT_OPT_INT || o->kind == RT_OPT_FLOAT || o->kind == RT_OPT_BYTES ||

@@ -123,6 +123,8 @@ int rt_options_parse(const rt_command *cmd, void *values, const cJSON *section, 
 typedef enum rt_origin { RT_FROM_DEFAULT, RT_FROM_RECIPE, RT_FROM_FLAG } rt_origin;
 int rt_options_parse_origins(const rt_command *cmd, void *values, const cJSON *section, int argc,
                              char **argv, rt_origin *origin, bool *help, rt_err *err);
+/* Whether its value is that of the table, which nobody had to give. */
+bool rt_option_is_default(const rt_option *o, const void *values);
 /* The option called name (a flag's spelling without "--"), or NULL. */
 const rt_option *rt_option_find(const rt_command *cmd, const char *name);
 /* A table is sound: names unique and well spelled, help present, defaults parse within bounds and

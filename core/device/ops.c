@@ -606,7 +606,17 @@ void rt_loss(rt_dev *d, rt_tensor *stats, rt_tensor *logits, const rt_targets *t
     NEED("loss", spec->drawn == 0.0f || spec->temperature == 1.0f, logits);
     NEED("loss", spec->jsd_beta >= 0.0f && spec->jsd_beta <= 1.0f, logits);
     NEED("loss", spec->skew_alpha >= 0.0f && spec->skew_alpha <= 1.0f, logits);
+    NEED("loss", spec->clip_low >= 0.0f && spec->clip_low <= 1.0f && spec->clip_high >= 0.0f, logits);
     check_targets("loss", t, logits->dim[0]);
+    if (spec->policy != 0.0f)
+        NEED("loss", f32_n(&t->old_logp, logits->dim[0]) && f32_n(&t->advantage, logits->dim[0]),
+             &t->old_logp, &t->advantage);
+    if (spec->reference != 0.0f) {
+        NEED("loss", f32(&t->reference, 2) && t->reference.dim[0] == logits->dim[0] &&
+                         t->reference.dim[1] >= vocab, logits, &t->reference);
+        MOVES(d, &t->reference);
+        MOVES(d, &t->reference);
+    }
     rt_cost_head(d, vocab);
     MOVES(d, logits);
     if (gradient)

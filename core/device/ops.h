@@ -84,7 +84,8 @@ typedef struct rt_route_policy {
     float scale;                 /* then times this */
 } rt_route_policy;
 
-/* Weights of the loss terms, all at one temperature except ce. Several may be nonzero. */
+/* Weights of the loss terms, all at one temperature except where it says T = 1. Several may be
+   nonzero. */
 typedef struct rt_loss_spec {
     float ce;      /* -log q(label) at T = 1 */
     float drawn;   /* forward KL on the exact head plus the drawn tail: unbiased (default) */
@@ -97,6 +98,10 @@ typedef struct rt_loss_spec {
     float skew_reverse; /* KL(q | a q + (1 - a) p) */
     float skew_alpha;   /* a */
     float tvd;          /* total variation: sum |p - q| / 2 on head + tail bucket */
+    float reference; /* KL(q | r) over [0, vocab) at T = 1, r of targets.reference */
+    float policy;    /* -min(u A, clip(u, 1 - clip_low, 1 + clip_high) A) at T = 1 (arXiv 1707.06347),
+                        u = q(label) / e^old_logp, A = advantage */
+    float clip_low, clip_high;
     float temperature;  /* T; KL terms and their gradients are multiplied by T^2; drawn needs T = 1 */
     float tail_spacing; /* of the archive: weight of one hit */
 } rt_loss_spec;
@@ -113,6 +118,10 @@ typedef struct rt_targets {
     rt_tensor tail;    /* (M) f32 log mass outside the head at temperature T */
     rt_tensor entropy; /* (M) f32 of the teacher at T = 1 */
     rt_tensor logz;    /* (M) f32 log sum p^(1/T); 0 when T = 1 */
+    rt_tensor old_logp;  /* (M) f32 of the label when it was drawn; for policy alone, as the next:
+                            else rank 0 will do */
+    rt_tensor advantage; /* (M) f32 of the label; 0: policy is nothing there */
+    rt_tensor reference; /* (M, >= V) f32 logits, which are clobbered; for reference alone */
 } rt_targets;
 
 enum rt_loss_column { /* of the (M, RT_LOSS_COLUMNS) statistics, all unweighted by targets.weight */
@@ -124,6 +133,7 @@ enum rt_loss_column { /* of the (M, RT_LOSS_COLUMNS) statistics, all unweighted 
     RT_LOSS_LSE,     /* log-sum-exp of the logits */
     RT_LOSS_CONFIDENCE, /* probability of the argmax */
     RT_LOSS_AGREE,   /* 1 when argmax = the teacher's most probable (lowest index wins ties) */
+    RT_LOSS_REFERENCE, /* KL to the reference, where spec.reference is not 0 */
     RT_LOSS_COLUMNS
 };
 

@@ -20,6 +20,7 @@ typedef struct rt_adapter_spec {
 typedef struct rt_adapters {
     rt_adapter_spec spec; /* targets: owned */
     float scale;          /* s */
+    bool off;             /* passes are the base's alone */
     rt_params params;     /* down (R,I) and up (O,R) of each layer, which gguf names; of experts
                              (E,R,I) and (E,O,R) */
     int64_t rows;         /* of the two below */

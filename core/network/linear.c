@@ -95,7 +95,7 @@ void rt_linear_forward(rt_dev *d, const rt_linear *l, rt_tensor *y, const rt_ten
     product(d, &y2, &x2, false, &l->w, true, offset, beta);
     if (l->b.data)
         rt_bias_forward(d, &y2, &l->b, offset);
-    if (l->adapters) {
+    if (l->adapters && !l->adapters->off) {
         rt_tensor inner;
         adapter_inner(d, l, &inner, &x2, offset);
         product(d, &y2, &inner, false, &l->up, true, offset, 1.0f);

@@ -62,7 +62,7 @@ int main(int argc, char **argv)
         goto failed;
     rt_model_plan_config(&model, dev, &cfg, NULL, false, LENGTH);
     const rt_loss_spec spec = { .ce = 1, .temperature = 1 };
-    rt_step_plan(&step, dev, &model, &shape, &spec, VOCAB, LENGTH, false, NULL);
+    rt_step_plan(&step, dev, &model, NULL, &shape, &spec, VOCAB, LENGTH, false, NULL);
     const rt_optimizer_spec adamw = { .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .decay = 0.05 };
     rt_optimizer_plan(&optimizer, &cfg, &model.w, &adamw);
     if (rt_model_place(&model, &err) || rt_step_place(&step, &err) ||

@@ -15,7 +15,12 @@
      tvd      sum_head,t |p - q| / 2                                g = q / 2, -q / 2 where q < p
    All but drawn are multiplied by T^2, value and gradient alike. A tail lighter than e^-69 on
    either side counts as that heavy inside a logarithm; without a complement (head = V) it has no
-   term. */
+   term.
+   Two terms are at T = 1, as ce is, and know no head: with r the reference's probabilities
+     reference  K = sum_V q log(q/r)                                dz_j = q_j (log(q_j/r_j) - K)
+   and with A the label's advantage, o its probability when it was drawn and u = q/o
+     policy   -min(u A, clip(u, 1 - low, 1 + high) A)      dz_j = (q_j - [j label]) u A, or 0
+   the latter where the clipped one is the smaller (arXiv 1707.06347; 2503.14476 for two bounds). */
 #ifndef RT_KERNELS_LOSS_H
 #define RT_KERNELS_LOSS_H
 
@@ -130,6 +135,33 @@ TEAM_FN float loss_tail(struct loss_row *r, const rt_loss_spec *s, float tail, f
     return value;
 }
 
+/* The policy term of a label, and *push: minus its derivative by log q. u stays finite, so that it is
+   nothing where there is no advantage. */
+TEAM_FN float loss_policy(const rt_loss_spec *s, float lq, float old_logp, float advantage, float *push)
+{
+    float apart = lq - old_logp, u = rt_expf(apart > 80.0f ? 80.0f : apart);
+    float low = 1.0f - s->clip_low, high = 1.0f + s->clip_high;
+    float clipped = u < low ? low : u > high ? high : u;
+    float open = u * advantage, bound = clipped * advantage;
+    *push = open <= bound ? s->policy * open : 0.0f;
+    return -s->policy * (open <= bound ? open : bound);
+}
+
+/* r(n), the reference's logits, become (z_j - max) - (r_j - its own max), z the student's; returns the
+   log of the reference's sum. */
+TEAM_FN float loss_apart(float *r, const float *z, int64_t n, float max)
+{
+    float r_max = team_max(r, n);
+    float log_r = rt_logf(team_exp_row(NULL, r, n, r_max, 1.0f).mass);
+    lanes one = lanes_set(1.0f), top = lanes_set(max), r_top = lanes_set(r_max);
+    for (int64_t i = lanes_first(); i < n; i += lanes_step())
+        lanes_store(r + i,
+                    lanes_sub(row_exponent(z + i, n - i, top, one),
+                              row_exponent(r + i, n - i, r_top, one)),
+                    n - i);
+    return log_r;
+}
+
 /* The teacher's most probable token, the lowest id on ties: the first of the largest, as a head's
    ids ascend; -1 = no soft target. */
 TEAM_FN int32_t loss_top(const int32_t *id, const float *logp, int64_t head)
@@ -165,6 +197,8 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
     bool by_tail = by_head && whole && r.head < vocab;
     bool tempered = by_head && s->temperature != 1.0f;
     float t = tempered ? s->temperature : 1.0f, inverse_t = 1.0f / t;
+    bool referred = s->reference != 0.0f;
+    float *ref = referred ? team_row(&a->t.reference, unit, a->t.reference.dim[1]) : NULL;
 
     /* exponentials: z becomes e, what is needed of z is kept first */
     team_sync();
@@ -175,6 +209,7 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
     const float *logp = team_f32(&a->t.logp) + first;
     int32_t top = loss_top(r.id, logp, r.head);
     bool agrees = top >= 0 && z[top] == max && team_find(z, top + 1, max) == top;
+    float log_r = referred ? loss_apart(ref, z, vocab, max) : 0.0f;
     team_sync();
     struct row_sums at_t = { 0.0f, 0.0f }, at_1;
     if (tempered) {
@@ -185,7 +220,14 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
     at_t = tempered ? at_t : at_1;
 
     /* items */
-    float log_1 = rt_logf(at_1.mass), log_t = rt_logf(at_t.mass);
+    float log_1 = rt_logf(at_1.mass), log_t = rt_logf(at_t.mass), apart = 0.0f;
+    if (referred) { /* before the head's exponentials go */
+        team_sync();
+        for (int64_t j = team_rank(); j < vocab; j += team_size())
+            ref[j] = e[j] * (ref[j] - (log_1 - log_r));
+        team_sync();
+        apart = team_sum(ref, vocab) / at_1.mass;
+    }
     float logz = tempered ? team_f32(&a->t.logz)[unit] : 0.0f;
     const int32_t *hits = team_i32(&a->t.hits) + first;
     for (int64_t i = team_rank(); i < rt_max(r.n, r.padded); i += team_size()) {
@@ -198,7 +240,10 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
         g[i] = -s->drawn * p;
     }
     float kl = r.n > 0 ? -team_sum(sum, r.n) - team_f32(&a->t.entropy)[unit] : 0.0f;
-    float ce = label >= 0 ? log_1 - (z_label - max) : 0.0f;
+    float ce = label >= 0 ? log_1 - (z_label - max) : 0.0f, push = 0.0f, policy = 0.0f;
+    if (label >= 0 && s->policy != 0.0f)
+        policy = loss_policy(s, -ce, team_f32(&a->t.old_logp)[unit], team_f32(&a->t.advantage)[unit],
+                             &push);
     float value = by_head ? loss_head(&r, s) : 0.0f;
     r.g_sum = team_sum(g, r.n);
     if (by_tail) {
@@ -210,7 +255,8 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
         value += loss_tail(&r, s, team_f32(&a->t.tail)[unit], rt_logf(mass) - log_t);
     }
     if (team_rank() == 0) {
-        stats[RT_LOSS_TOTAL] = s->ce * ce + s->drawn * kl + t * t * value;
+        stats[RT_LOSS_TOTAL] = s->ce * ce + s->drawn * kl + t * t * value + s->reference * apart +
+                               policy;
         stats[RT_LOSS_CE] = ce;
         stats[RT_LOSS_KL] = kl;
         stats[RT_LOSS_ENTROPY] = log_1 - at_1.energy / at_1.mass;
@@ -218,18 +264,20 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
         stats[RT_LOSS_LSE] = max + log_1;
         stats[RT_LOSS_CONFIDENCE] = 1.0f / at_1.mass;
         stats[RT_LOSS_AGREE] = agrees ? 1.0f : 0.0f;
+        stats[RT_LOSS_REFERENCE] = apart;
     }
     if (!a->gradient)
         return;
 
     /* gradient; a masked row gets exact zeros whatever it held */
-    float factor = a->scale * team_f32(&a->t.weight)[unit], by_label = label >= 0 ? s->ce : 0.0f;
+    float factor = a->scale * team_f32(&a->t.weight)[unit];
+    float by_label = label >= 0 ? s->ce + push : 0.0f, by_one = by_label - s->reference * apart;
     if (factor == 0.0f) {
         for (int64_t j = team_rank(); j < ld; j += team_size())
             z[j] = 0.0f;
         return;
     }
-    float c_1 = factor * by_label / at_1.mass, c_t = factor * t * (r.ratio - r.g_sum) / at_t.mass;
+    float c_1 = factor * by_one / at_1.mass, c_t = factor * t * (r.ratio - r.g_sum) / at_t.mass;
     team_sync();
     if (tempered)
         for (int64_t j = team_rank(); j < vocab; j += team_size())
@@ -237,18 +285,21 @@ TEAM_FN void rt_loss_unit(const struct rt_args_loss *a, int64_t unit, float *scr
     else
         for (int64_t j = team_rank(); j < vocab; j += team_size())
             z[j] *= c_1 + c_t;
+    float c_r = factor * s->reference / at_1.mass;
+    for (int64_t j = team_rank(); referred && j < vocab; j += team_size())
+        z[j] = fmaf(c_r, ref[j], z[j]);
     for (int64_t j = vocab + team_rank(); j < ld; j += team_size())
         z[j] = 0.0f;
     team_sync();
-    /* the head lost its share of -G, and of ce where both used one row of exponentials */
-    float share = (tempered ? 0.0f : by_label) - r.g_sum;
+    /* the head lost its share of -G, and of what is at T = 1 where both used one row of exponentials */
+    float share = (tempered ? 0.0f : by_one) - r.g_sum;
     for (int64_t i = team_rank(); i < r.n; i += team_size()) {
         float d = by_tail && i < r.head ? fmaf(rt_expf(lt[i]), share, g[i]) : g[i];
         z[r.id[i]] = fmaf(factor * t, d, z[r.id[i]]);
     }
     team_sync();
     if (team_rank() == 0 && label >= 0)
-        z[label] -= factor * s->ce;
+        z[label] -= factor * by_label;
 }
 
 #endif

@@ -140,7 +140,9 @@ static void look_address(const struct item *it, const rt_tensor *t, bool input)
     look_address(it, &a->x.offset, true), look_address(it, &a->x.head_n, true);                    \
     look_address(it, &a->x.id, true), look_address(it, &a->x.logp, true);                          \
     look_address(it, &a->x.hits, true), look_address(it, &a->x.tail, true);                        \
-    look_address(it, &a->x.entropy, true), look_address(it, &a->x.logz, true);
+    look_address(it, &a->x.entropy, true), look_address(it, &a->x.logz, true);                     \
+    look_address(it, &a->x.old_logp, true), look_address(it, &a->x.advantage, true);               \
+    look_address(it, &a->x.reference, true);
 #define FIELD_CAPTURED(x) rt_capture x;
 #define PARAM_CAPTURED(x) , rt_capture *x
 #define SAVE_CAPTURED(x) a->x = *x;
