@@ -433,6 +433,8 @@ START_TEST(same_bits)
     bench first, other;
     if (_i % SHAPES >= WHOLE || !is_run(_i, true))
         return;
+    if (getenv("RETORT_EMULATE_TEAM") && _i % 3) /* fibers are slow, and a second run of them is the first */
+        return;
     open_bench(&first, _i, all_segments, SEGMENTS, 1);
     forward(&first);
     backward(&first);
@@ -586,9 +588,9 @@ END_TEST
 
 START_TEST(cached)
 {
-    static const int chunks[] = { 1, 2, 13, 40, 131 };
+    static const int chunks[] = { 1, 13, 131, 2, 40 }; /* fewer where fibers are slow */
     if (is_run(_i, true))
-        decoded(_i, all_segments, SEGMENTS, chunks, RT_COUNT(chunks));
+        decoded(_i, all_segments, SEGMENTS, chunks, getenv("RETORT_EMULATE_TEAM") ? 3 : RT_COUNT(chunks));
 }
 END_TEST
 
