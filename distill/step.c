@@ -36,10 +36,9 @@ static int run_pass(rt_step *s, float scale, rt_err *err)
         const int32_t *index;
         int64_t n = rt_batch_chunk(s->d, b, first, &index);
         rt_model_logits(s->d, s->m, &s->acts, index, n);
-        if (referred) {
+        if (referred)
             rt_model_logits(s->d, s->reference, &s->reference_acts, index, n);
-            b->targets.reference = s->reference_acts.logits;
-        }
+        b->targets.reference = referred ? s->reference_acts.logits : (rt_tensor){ 0 };
         rt_loss(s->d, &b->stats, &s->acts.logits, &b->targets, &s->spec, s->vocab, scale, true);
         rt_batch_keep(s->d, b, first, n);
         rt_model_logits_backward(s->d, s->m, &s->grads, &s->acts);
