@@ -3,8 +3,8 @@
 # (its teacher, its 900 problems and their archive, its student), then every choice of every flag that
 # offers a choice, as `retort help` lists them. Size flags (batch, pass, length, rows) stay at their
 # defaults: a crash at the sizes of everyday use is what this is here to find. Only --steps 2 (train) and
-# --limit 8 (eval, score, and sample's choices) make it end. Each line runs twice: users do. Under
-# sanitizers, which are slow, RETORT_CHECK_ONCE=1: once, and one step.
+# --limit 8 (eval, score, and sample's choices) make it end. Each line runs twice: users do. Where that
+# is slow (sanitizers, the strict device), RETORT_CHECK_ONCE=1: once, and one step.
 # RETORT_REAL_MODEL=DIR|GGUF: also the example's first 100 problems with that model as the teacher.
 set -u
 . "$(dirname "$0")/check.sh"
