@@ -348,23 +348,11 @@ static rt_hash teacher_of(const rt_training *t)
     return t->o->rollout.teacher ? t->rollouts.manifest.weights_hash : rt_corpus_teacher(t->corpus);
 }
 
-/* What the model was when this run began, if retort made it; cJSON_Delete it. */
-static cJSON *base_settings(const rt_training *t)
-{
-    rt_listing l;
-    rt_err none;
-    if (!t->o->model || !rt_path_is_dir(t->o->model) || rt_listing_read(&l, t->o->model, &none))
-        return NULL;
-    cJSON *was = cJSON_DetachItemFromObjectCaseSensitive(l.json, "options");
-    cJSON_Delete(l.json);
-    return was;
-}
-
 /* Tokens that teachers have written or read for it, before this run too. */
 static double teacher_tokens(const rt_training *t, const rt_hash *teacher)
 {
-    cJSON *base = base_settings(t);
-    const cJSON *before = rt_json_find(base, "teacher_tokens");
+    cJSON *base = rt_listing_known(t->o->model);
+    const cJSON *before = rt_json_find(rt_json_find(base, "options"), "teacher_tokens");
     double tokens = cJSON_IsNumber(before) ? before->valuedouble : 0;
     cJSON_Delete(base);
     if (t->o->rollout.teacher)
@@ -401,8 +389,9 @@ static cJSON *settings(const rt_training *t)
 static void note_teacher(const rt_training *t)
 {
     rt_hash now = teacher_of(t);
-    cJSON *base = base_settings(t);
-    const char *before = cJSON_GetStringValue(rt_json_find(base, "teacher_hash"));
+    cJSON *base = rt_listing_known(t->o->model);
+    const char *before =
+        cJSON_GetStringValue(rt_json_find(rt_json_find(base, "options"), "teacher_hash"));
     if (before && now.hex[0] && strcmp(before, now.hex))
         rt_warn("%s learned from another teacher (weights %.8s) than this run has (%.8s): a student "
                 "that changes teachers begins with what the new one does not say",

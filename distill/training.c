@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "core/base/log.h"
-#include "core/base/path.h"
 #include "core/formats/listing.h"
 #include "core/network/weights.h"
 #include "corpora/crossing/crossing.h"
@@ -289,13 +288,9 @@ static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
 /* A config.json alone, or what `retort init` says it drew. */
 static bool starts_random(const char *model)
 {
-    rt_listing listing = { .json = NULL };
-    rt_err ignored;
-    if (!model)
-        return true;
-    bool known = rt_path_is_dir(model) && rt_listing_read(&listing, model, &ignored) == 0;
-    bool random = known && cJSON_IsTrue(rt_json_find(listing.json, "random"));
-    cJSON_Delete(listing.json);
+    cJSON *known = rt_listing_known(model);
+    bool random = !model || cJSON_IsTrue(rt_json_find(known, "random"));
+    cJSON_Delete(known);
     return random;
 }
 

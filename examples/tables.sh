@@ -34,7 +34,7 @@ prompts() { # NAME FIRST COUNT SEED SPLIT
     if [ -z "${TEACHER-}" ]; then
         "$(dirname "$retort")/reasoning-problems" --n "$3" --seed "$4" --split "$5" --form problem >"$out/$1.part"
     else
-        tail -n +"$2" "$PROMPTS" | head -n "$3" >"$out/$1.part"
+        tail -n +"$2" "${PROMPTS:?a JSONL file of prompts for TEACHER}" | head -n "$3" >"$out/$1.part"
     fi
     mv "$out/$1.part" "$out/$1.jsonl"
 }
@@ -83,9 +83,8 @@ arm() { # ROW: for one seed
     first="--data $out/first.traces" asked="--teacher $teacher --prompts $out/new.jsonl --rollout-tokens $answer"
     case $1 in
     hard | bucket | renorm | reverse | jsd | skew) run "$1" $(start "$teacher") --loss "$1" $fresh $first ;;
-    forward | muon | same) warm ;;
+    forward | muon | same | warm) warm ;;
     adamw) run adamw $(start "$teacher") --loss forward $fresh --optimizer adamw $first ;;
-    warm) warm ;;
     new-forward | full) warm; run new-forward $(after) --loss forward $any --data "$out/new.traces" ;;
     new-hard) warm; run new-hard $(after) --loss hard $any --data "$out/new.traces" ;;
     lora) warm; run lora --model "$out/forward-$seed" --steps "$more" --learning-rate 0.004 --warmup $((more / 10)) --lora-rank 16 --loss forward \

@@ -9,7 +9,6 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/option.h"
-#include "core/base/path.h"
 #include "core/formats/listing.h"
 #include "core/formats/output.h"
 #include "core/network/needs.h"
@@ -242,14 +241,11 @@ static void put_documents(const evaluation *e, cJSON *json)
 /* What a student was taught with, where its directory says it (distill/train.c). */
 static void put_teacher_tokens(const char *model, cJSON *json)
 {
-    rt_listing l;
-    rt_err none;
-    if (!rt_path_is_dir(model) || rt_listing_read(&l, model, &none))
-        return;
-    const cJSON *n = rt_json_find(rt_json_find(l.json, "options"), "teacher_tokens");
+    cJSON *known = rt_listing_known(model);
+    const cJSON *n = rt_json_find(rt_json_find(known, "options"), "teacher_tokens");
     if (cJSON_IsNumber(n))
         rt_json_put_num(json, "teacher_tokens", n->valuedouble);
-    cJSON_Delete(l.json);
+    cJSON_Delete(known);
 }
 
 static cJSON *results(const evaluation *e)

@@ -153,6 +153,13 @@ int rt_listing_read(rt_listing *l, const char *dir, rt_err *err)
     return bad ? -1 : 0;
 }
 
+cJSON *rt_listing_known(const char *path)
+{
+    rt_listing l;
+    rt_err none;
+    return path && rt_path_is_dir(path) && rt_listing_read(&l, path, &none) == 0 ? l.json : NULL;
+}
+
 static int check_weights(const char *path, int64_t bytes, const char *digits, rt_err *err)
 {
     rt_safetensors st;

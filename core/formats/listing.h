@@ -27,6 +27,9 @@ typedef struct rt_listing {
 
 /* An error when retort.json is not as it was written. cJSON_Delete(l->json). */
 int rt_listing_read(rt_listing *l, const char *dir, rt_err *err);
+/* The same where nothing depends on it: what is known of path, or NULL (also of a file, of NULL and of
+   a damaged listing). cJSON_Delete it. */
+cJSON *rt_listing_known(const char *path);
 
 /* When a directory is opened: the small files that are listed are those that were written. Files of
    weights check themselves. */
