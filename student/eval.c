@@ -356,7 +356,8 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
     if (o->group && o->problems.n && e->problems.n_groups == 0)
         return rt_fail(err, "--group %s: no problem has that key with a text or a number",
                        o->group);
-    positions = rt_max(positions, e->problems.longest + o->sampling.max_tokens);
+    /* the table of positions is for what is measured, and for answers to problems and to held-out prompts */
+    positions = rt_max(positions, e->problems.longest) + o->sampling.max_tokens;
     if (open_one(e, &e->model, o->model, positions, plan, err))
         return -1;
     if (o->reference && (check_reference(e, plan, err) ||

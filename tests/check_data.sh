@@ -153,6 +153,8 @@ expect 1 'no text of 2 to 512 tokens' score --teacher "$teacher" --data long.jso
 expect 1 'tokens' generate --model "$teacher" --prompt "$words"
 echo '{"prompt":"2+2?","answer":"4"}' >ask.jsonl
 expect 0 '' eval --model "$teacher" --problems ask.jsonl --max-tokens 100000
+# answers to held-out prompts go on past the longest held-out text
+expect 0 '' eval --model "$teacher" --archive some.jsonl --max-length 64 --max-tokens 300 --out shown.json
 
 # --- all the assistant's turns are learned, or the last
 echo '{"id":"c","conversations":[{"from":"human","value":"1"},{"from":"gpt","value":"2+3"},{"from":"human","value":"4"},{"from":"gpt","value":"5"}]}' >talk.jsonl

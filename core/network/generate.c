@@ -144,6 +144,9 @@ rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_
     g->o = *o;
     g->rows = o->slots + o->prefill_rows;
     g->table = rt_kv_pages(o->length);
+    if (o->length > m->rope.dim[0]) /* said of every sequence, before one is that long */
+        rt_bug("sequences of %lld tokens, rope table of %lld", (long long)o->length,
+               (long long)m->rope.dim[0]);
     rt_pass_shape shape = { .mode = RT_PLAN_DECODE,
                             .rows = g->rows,
                             .segments = o->slots,
