@@ -24,6 +24,15 @@ static const struct rt_encode_isa *const isas[RT_SIMD_KINDS] = {
 #endif
 };
 
+int rt_encode_choose(const struct rt_encode_isa **isa, rt_err *err)
+{
+    rt_simd simd;
+    if (rt_simd_choose(&simd, err))
+        return -1;
+    *isa = isas[simd];
+    return 0;
+}
+
 bool rt_encode_supported(rt_dtype t)
 {
     return t == RT_F32 || t == RT_F16 || t == RT_BF16 || rt_encode_scalar.blocks[t];

@@ -14,6 +14,7 @@
 #include "core/base/team.h"
 #include "core/network/stored.h"
 #include "core/network/weights.h"
+#include "quant/calibrated.h"
 #include "quant/encode.h"
 
 enum {
@@ -29,6 +30,8 @@ typedef struct item {
     rt_stored source;
     rt_dtype dtype;
     int rank;
+    int param;     /* of the registry */
+    int64_t layer; /* -1 outside blocks */
     int64_t dim[4], rows, width;
     int64_t heads; /* rows are re-ordered inside this many heads; 0 = as they are */
 } item;
@@ -71,12 +74,13 @@ int64_t rt_export_row(int64_t rows, int64_t heads, int64_t row)
     return row - in + in % 2 * (h / 2) + in / 2;
 }
 
-static int item_fill(plan *p, const rt_param *param, rt_err *err)
+static int item_fill(plan *p, int index, rt_err *err)
 {
+    const rt_param *param = &p->weights.params.item[index];
     item *it = &p->item[p->n_items];
     const rt_config *c = &p->cfg;
     const rt_tensor *want = param->slot;
-    *it = (item){ .rank = want->rank };
+    *it = (item){ .rank = want->rank, .param = index, .layer = param->layer };
     if (!p->job->later && rt_store_find(&p->store, c, param, 0, &it->source, err))
         return -1;
     bool bias = (param->flags & RT_PARAM_BIAS) != 0;
@@ -115,6 +119,20 @@ static int vocabulary_check(const plan *p, rt_err *err)
     return 0;
 }
 
+/* What stands outside layers comes after them: the last of them is the head, which an embedding may be
+   too, and what it multiplies is known when all layers are done. */
+static void head_last(plan *p)
+{
+    item *sorted = rt_alloc(p->n_items, sizeof *sorted, "a list of tensors");
+    int n = 0;
+    for (int outside = 0; outside < 2; outside++)
+        for (int i = 0; i < p->n_items; i++)
+            if ((p->item[i].layer < 0) == outside)
+                sorted[n++] = p->item[i];
+    free(p->item);
+    p->item = sorted;
+}
+
 static int plan_open(plan *p, const rt_export *job, rt_err *err)
 {
     *p = (plan){ .job = job };
@@ -141,14 +159,18 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
     rt_weights_init(&p->weights, &p->cfg);
     p->item = rt_alloc(p->weights.params.n, sizeof *p->item, "a list of tensors");
     for (int i = 0; i < p->weights.params.n; i++)
-        if (item_fill(p, &p->weights.params.item[i], err))
+        if (item_fill(p, i, err))
             return -1;
+    if (job->texts)
+        head_last(p);
     for (int i = 0; i < p->n_items; i++)
         p->widest = rt_max(p->widest, p->item[i].width);
     p->threads = job->threads ? job->threads : rt_threads_here();
     p->report.host_bytes = (rt_max(CHUNK_ELEMENTS, p->widest) + p->widest +
                             p->threads * ARRAYS * rt_max(UNIT_ELEMENTS, p->widest)) *
                            (int64_t)sizeof(float);
+    if (job->texts)
+        p->report.host_bytes += rt_calibration_bytes(&p->cfg, job->texts->tokens, job->texts->longest);
     if (!job->later && rt_store_check(&p->store, &p->cfg, &p->weights.params, err))
         return -1;
     rope_divisors(p);
@@ -178,6 +200,7 @@ typedef struct stream {
     plan *p;
     rt_gguf_writer *w;
     rt_team *team;
+    rt_calibrated *calibrated; /* or NULL */
     worker *worker;   /* (threads) */
     float *busy;      /* importance of the columns */
     int64_t done;     /* elements */
@@ -289,8 +312,33 @@ static int importance_find(stream *s, const item *it, const float **out, rt_err 
     return 0;
 }
 
+/* Its rows are made all at once, in the registry's order. */
+static int item_calibrated(stream *s, const item *it, rt_err *err)
+{
+    plan *p = s->p;
+    rt_calibrated_matrix m;
+    int64_t bytes = rt_dtype_bytes(it->dtype, it->width);
+    if (rt_calibrated_matrix_of(s->calibrated, &p->weights.params.item[it->param], it->param,
+                                it->dtype, &m, err))
+        return -1;
+    for (int64_t r = 0; r < it->rows; r++) {
+        int64_t from = it->heads ? rt_export_row(it->rows, it->heads, r) : r;
+        if (rt_gguf_writer_push(s->w, m.block + from * bytes, bytes, err))
+            return -1;
+    }
+    s->lost += m.lost;
+    s->all += m.all;
+    p->report.compensated += m.compensated;
+    p->report.weighed += m.weighed;
+    s->done += it->rows * it->width;
+    rt_progress_update(&s->progress, s->done, "%s", it->name);
+    return 0;
+}
+
 static int item_write(stream *s, const item *it, rt_err *err)
 {
+    if (s->calibrated && rt_calibrated_takes(&s->p->cfg, &s->p->weights.params.item[it->param]))
+        return item_calibrated(s, it, err);
     int64_t step = rt_max(1, CHUNK_ELEMENTS / it->width);
     if (importance_find(s, it, &s->importance, err))
         return -1;
@@ -332,11 +380,20 @@ static int stream_open(stream *s, rt_err *err)
     }
     s->busy = rt_alloc(p->widest, sizeof *s->busy, WHAT);
     s->block = rt_alloc(rt_max(CHUNK_ELEMENTS, p->widest), sizeof(float), WHAT);
-    return rt_team_open(&s->team, p->threads, err);
+    if (rt_team_open(&s->team, p->threads, err))
+        return -1;
+    if (!p->job->texts)
+        return 0;
+    if (rt_calibrated_open(&s->calibrated, p->job, &p->cfg, &s->p->store, s->team, p->threads, err))
+        return -1;
+    s->p->report.texts = rt_calibration_documents(rt_calibrated_texts(s->calibrated));
+    s->p->report.text_tokens = rt_calibration_tokens(rt_calibrated_texts(s->calibrated));
+    return 0;
 }
 
 static void stream_close(stream *s)
 {
+    rt_calibrated_close(s->calibrated);
     rt_team_close(s->team);
     for (int i = 0; s->worker && i < s->p->threads; i++) {
         free(s->worker[i].x);

@@ -1,11 +1,13 @@
 /* export.h: a Hugging Face directory as one GGUF file that llama.cpp, Ollama and LM Studio load:
    every required key, tokenizer and chat template inside, tensors renamed, query and key rows of
    interleaved architectures re-ordered, rope factors, block types by a mix. Names and shapes come
-   from the registry of weights (params.h). Streams: memory is a few rows, whatever the model.
+   from the registry of weights (params.h). Streams: memory is a few rows, whatever the model; with
+   texts to calibrate on, a layer and the sums of its inputs.
    Refuses: architectures without a GGUF name, quantizing what is quantized already. */
 #ifndef RT_EXPORT_H
 #define RT_EXPORT_H
 
+#include "core/base/option.h"
 #include "core/network/needs.h"
 #include "core/network/weights.h"
 #include "corpora/tokenizer/tokenizer.h"
@@ -15,9 +17,23 @@
 
 RT_BEGIN
 
+/* How the codes of a matrix are chosen.
+   search     every block by itself: least weighted error of its weights (quant/encode.h)
+   compensate errors are carried into later columns, over calibration texts (quant/compensate.h) */
+#define RT_METHODS "auto|search|compensate"
+typedef enum rt_method { RT_METHOD_AUTO, RT_METHOD_SEARCH, RT_METHOD_COMPENSATE } rt_method;
+
+/* Calibration: quant/calibrate.h. */
+typedef struct rt_export_texts {
+    const rt_strlist *data;
+    int64_t tokens, longest;
+    uint64_t seed;
+} rt_export_texts;
+
 typedef struct rt_export {
     const char *dir, *out; /* model directory, GGUF path */
     const rt_mix *mix;
+    rt_method method; /* auto: compensate where there are texts */
     bool pure;                       /* base type everywhere: weights trained on its grid */
     bool weights_only;               /* weights only; such a file serves tests, not people */
     int threads;                     /* 0 = all cores; the file does not depend on it */
@@ -25,6 +41,7 @@ typedef struct rt_export {
     const char *pre;                 /* force tokenizer.ggml.pre, or NULL */
     const char *name;                /* general.name, NULL = the directory's */
     const rt_importance *importance; /* or NULL */
+    const rt_export_texts *texts;    /* to calibrate on, or NULL */
     const rt_needs_output *later; /* plan only: the model, when dir does not stand yet; or NULL */
 } rt_export;
 
@@ -37,6 +54,8 @@ typedef struct rt_export_report {
     int64_t fallbacks;    /* matrices whose rows do not fill the blocks of their type */
     int64_t requantized;  /* matrices whose source was in blocks already */
     int64_t weighed;      /* matrices that importance was found for */
+    int64_t compensated;  /* matrices whose errors were carried */
+    int64_t texts, text_tokens; /* calibrated on */
     double error;         /* relative: sqrt(sum (x - decoded)^2 / sum x^2) over all matrices */
     int64_t type_tensors[RT_DTYPE_COUNT], type_bytes[RT_DTYPE_COUNT];
 } rt_export_report;

@@ -7,6 +7,7 @@
 #include "quant/isa_fit.h"
 #include "quant/isa_blocks.h"
 #include "quant/isa_super.h"
+#include "quant/isa_feedback.h"
 
 enum { ROWS = 8 }; /* whose sums of squares are chains of their own, side by side */
 
@@ -53,4 +54,8 @@ const struct rt_encode_isa ISA_NAME(RT_ISA) = {
                 [RT_Q5_K] = q5_k_encode,
                 [RT_Q6_K] = q6_k_encode },
     .weights = weights,
+    .carry = feedback_carry,
+    .round = feedback_round,
+    .spread = feedback_spread,
+    .dot = feedback_dot,
 };

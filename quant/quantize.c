@@ -11,8 +11,10 @@
 #include "quant/export.h"
 
 typedef struct quantize_options {
-    char *model, *type, *out, *pre, *name, *importance, *base;
-    int64_t threads;
+    char *model, *type, *out, *pre, *name, *importance, *base, *method;
+    rt_strlist data;
+    int64_t threads, tokens, max_length;
+    uint64_t seed;
     bool pure, weights_only, plan, json, overwrite;
 } quantize_options;
 
@@ -26,6 +28,15 @@ static const rt_option OPTIONS[] = {
     OPT_STR(O, base, "base", NULL, "DIR|GGUF",
             "of adapters, which become F32, BF16 or F16 (else): what they adapt; default: what they say",
             RT_OPT_INPUT),
+    OPT_LIST(O, data, "archive", "PATH",
+             "texts to calibrate on, an archive or JSONL: what the student is to be good at",
+             RT_OPT_INPUT),
+    OPT_CHOICE(O, method, "method", "auto", RT_METHODS,
+               "search: every block by itself; compensate: errors are carried into later columns so that "
+               "the outputs over the calibration texts suffer least; auto: that where there are texts"),
+    OPT_INT(O, tokens, "calibration-tokens", "32768", 1, 1e8, "of the texts, at most"),
+    OPT_INT(O, max_length, "max-length", "2048", 2, 1e9, "tokens read of one text, at most"),
+    OPT_SEED(O, seed, "of which texts are taken"),
     OPT_STR(O, importance, "importance", NULL, "FILE",
             "mean squared inputs of every column: an imatrix GGUF or a safetensors file",
             RT_OPT_INPUT),
@@ -63,6 +74,9 @@ static cJSON *report_json(const quantize_options *o, const rt_export_report *r)
     rt_json_put_i64(json, "fallbacks", r->fallbacks);
     rt_json_put_i64(json, "file_bytes", r->file_bytes);
     rt_json_put_i64(json, "weighed_tensors", r->weighed);
+    rt_json_put_i64(json, "compensated_tensors", r->compensated);
+    rt_json_put_i64(json, "calibration_texts", r->texts);
+    rt_json_put_i64(json, "calibration_tokens", r->text_tokens);
     rt_json_put_num(json, "relative_error", r->error);
     return json;
 }
@@ -83,6 +97,10 @@ static void report_text(const quantize_options *o, const rt_export_report *r)
         rt_info("%lld matrices have rows that do not fill the blocks of %s: larger types stand in",
                 (long long)r->fallbacks, o->type);
     rt_info("relative error of the matrices %.5f", r->error);
+    if (r->texts)
+        rt_info("calibrated on %lld tokens of %lld texts: errors of %lld matrices carried, %lld weighed",
+                (long long)r->text_tokens, (long long)r->texts, (long long)r->compensated,
+                (long long)r->weighed);
     if (r->requantized)
         rt_warn("%s: %lld matrices were quantized already, and are now a second time: start from "
                 "the original weights where there are some",
@@ -91,11 +109,25 @@ static void report_text(const quantize_options *o, const rt_export_report *r)
         rt_warn("%s speaks of none of this model's tensors: nothing was weighed", o->importance);
 }
 
-static rt_export job_of(const quantize_options *o)
+static rt_method method_of(const char *name)
+{
+    return !strcmp(name, "search")       ? RT_METHOD_SEARCH
+           : !strcmp(name, "compensate") ? RT_METHOD_COMPENSATE
+                                         : RT_METHOD_AUTO;
+}
+
+static rt_export_texts texts_of(const quantize_options *o)
+{
+    return (rt_export_texts){ &o->data, o->tokens, o->max_length, o->seed };
+}
+
+static rt_export job_of(const quantize_options *o, const rt_export_texts *texts)
 {
     return (rt_export){ .dir = o->model,
                         .out = o->out,
                         .mix = rt_mix_find(o->type),
+                        .method = method_of(o->method),
+                        .texts = o->data.n ? texts : NULL,
                         .pure = o->pure,
                         .weights_only = o->weights_only,
                         .threads = (int)o->threads,
@@ -114,9 +146,16 @@ static int quantize(void *options, rt_err *err)
     const quantize_options *o = options;
     rt_importance importance = { 0 };
     rt_export_report report = { 0 };
-    rt_export job = job_of(o);
+    rt_export_texts texts = texts_of(o);
+    rt_export job = job_of(o, &texts);
     if (!o->out)
         return rt_usage(err, "--out FILE.gguf is missing (or --plan to only see sizes)");
+    if (job.method == RT_METHOD_COMPENSATE && !job.texts)
+        return rt_usage(err, "--method compensate needs texts to calibrate on: --archive PATH");
+    if (job.texts && (o->importance || o->weights_only))
+        return rt_usage(err, "--archive and %s: %s", o->importance ? "--importance" : "--weights-only",
+                        o->importance ? "both say which columns are busy; give one"
+                                      : "texts need the model's tokenizer");
     if (rt_output_file(o->out, RT_OUTPUT_GGUF, o->overwrite, err) ||
         (o->importance && rt_importance_open(&importance, o->importance, err)))
         return -1;
@@ -141,7 +180,8 @@ static int plan_quantize(void *options, rt_needs *p, rt_err *err)
 {
     const quantize_options *o = options;
     rt_export_report r = { 0 };
-    rt_export job = job_of(o);
+    rt_export_texts texts = texts_of(o);
+    rt_export job = job_of(o, &texts);
     job.later = rt_needs_find(p, o->model);
     job.out = NULL;
     if (!job.later && rt_adapter_is(o->model)

@@ -92,6 +92,8 @@ void rt_linear_forward(rt_dev *d, const rt_linear *l, rt_tensor *y, const rt_ten
                        const rt_tensor *offset, float beta)
 {
     rt_tensor y2 = rt_as_rows(y), x2 = rt_as_rows(x);
+    if (l->watch)
+        l->watch->see(l->watch->ctx, d, &x2);
     product(d, &y2, &x2, false, &l->w, true, offset, beta);
     if (l->b.data)
         rt_bias_forward(d, &y2, &l->b, offset);

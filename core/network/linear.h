@@ -1,6 +1,6 @@
 /* linear.h: the one linear layer: y = x wᵀ + b, and what its gradient is. Every projection of the
-   network is one: attention, feed-forward, experts, router. What is done to all of them (adapters;
-   later bases of few bits, sums for calibration) is done here once.
+   network is one: attention, feed-forward, experts, router. What is done to all of them (adapters,
+   sums for calibration) is done here once.
    Refuses: knowing what its rows are. */
 #ifndef RT_LINEAR_H
 #define RT_LINEAR_H
@@ -9,12 +9,19 @@
 
 RT_BEGIN
 
+/* Who is shown the rows that a layer multiplies, before it does (sums for calibration). */
+typedef struct rt_linear_watch {
+    void *ctx;
+    void (*see)(void *ctx, rt_dev *d, const rt_tensor *x); /* x(N,I) */
+} rt_linear_watch;
+
 /* Of the gradient of a layer that is frozen, w and b have rank 0. */
 typedef struct rt_linear {
     rt_tensor w; /* (O,I), or a stack of experts (E,O,I) */
     rt_tensor b; /* (O) or (E,O); no data: there is none */
     rt_tensor down, up;          /* of an adapter (adapter.h) */
     const rt_adapters *adapters; /* its scale and scratch; NULL: there is none */
+    const rt_linear_watch *watch; /* of one matrix; NULL: nobody */
 } rt_linear;
 
 static inline rt_linear *rt_linear_of(const rt_param *p) /* of RT_PARAM_LINEAR */

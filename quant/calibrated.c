@@ -1,0 +1,167 @@
+/* calibrated.c: one matrix at a time; see calibrated.h. */
+#include "quant/calibrated.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "quant/compensate.h"
+#include "quant/encode.h"
+
+enum { CHUNK = 2048 }; /* rows of the head in f32 at a time */
+/* Of the mean of the diagonal: what is known of inputs is from few texts. */
+static const double DAMPING = 0.03;
+
+struct rt_calibrated {
+    const rt_export *job;
+    const rt_config *cfg;
+    rt_store *store;
+    rt_chat chat;
+    rt_calibration *texts;
+    rt_compensation by;
+    bool compensate;
+    int64_t layer; /* entered; -1 none */
+    uint8_t *block;
+    int64_t block_bytes, back_floats;
+    float *back, *importance;
+};
+
+int rt_calibrated_open(rt_calibrated **out, const rt_export *job, const rt_config *cfg,
+                       rt_store *store, rt_team *team, int threads, rt_err *err)
+{
+    rt_calibrated *c = *out = rt_alloc(1, sizeof *c, "calibration");
+    const rt_export_texts *t = job->texts;
+    c->job = job;
+    c->cfg = cfg;
+    c->store = store;
+    c->layer = -1;
+    c->compensate = job->method != RT_METHOD_SEARCH;
+    if (rt_chat_open(&c->chat, job->dir, err))
+        return -1;
+    rt_calibration_options o = { .model = job->dir,
+                                 .cfg = cfg,
+                                 .store = store,
+                                 .chat = &c->chat,
+                                 .data = (const char *const *)t->data->item,
+                                 .n_data = t->data->n,
+                                 .tokens = t->tokens,
+                                 .longest = t->longest,
+                                 .seed = t->seed,
+                                 .threads = threads };
+    if (rt_calibration_open(&c->texts, &o, err))
+        return -1;
+    c->by = (rt_compensation){ rt_calibration_device(c->texts), team, threads };
+    return 0;
+}
+
+void rt_calibrated_close(rt_calibrated *c)
+{
+    if (!c)
+        return;
+    rt_calibration_close(c->texts);
+    rt_chat_close(&c->chat);
+    free(c->block);
+    free(c->back);
+    free(c->importance);
+    free(c);
+}
+
+const rt_calibration *rt_calibrated_texts(const rt_calibrated *c) { return c->texts; }
+
+bool rt_calibrated_takes(const rt_config *cfg, const rt_param *p)
+{
+    bool head = p->layer < 0 && !strcmp(p->gguf, cfg->tied ? "token_embd" : "output");
+    return head || (p->layer >= 0 && (p->flags & RT_PARAM_LINEAR) && !p->experts &&
+                    p->slot->rank == 2);
+}
+
+/* Mean squares of the inputs: llama.cpp's importance. */
+static const float *importance_of(rt_calibrated *c, const rt_curvature *curve)
+{
+    free(c->importance);
+    c->importance = rt_alloc(curve->n, sizeof *c->importance, "importance of columns");
+    for (int64_t i = 0; i < curve->n; i++)
+        c->importance[i] = curve->h[i * curve->n + i] / (float)rt_max(curve->rows, 1);
+    return c->importance;
+}
+
+static int encode_rows(rt_calibrated *c, uint8_t *block, float *w, rt_dtype t, int64_t rows,
+                       int64_t n, rt_curvature *curve, rt_calibrated_matrix *out, rt_err *err)
+{
+    if (c->compensate && curve && rt_compensate_supported(t)) {
+        out->compensated = true;
+        if (!curve->ut && rt_curvature_factor(curve, c->by.d, DAMPING, err))
+            return -1;
+        if (rt_compensate(&c->by, block, w, t, rows, curve, err))
+            return -1;
+    } else {
+        bool blocks = rt_dtype_get(t)->block > 1;
+        out->weighed = blocks && curve;
+        if (rt_encode(block, w, t, rows, n, out->weighed ? importance_of(c, curve) : NULL, err))
+            return -1;
+    }
+    rt_decode_f32(c->back, block, t, rows * n);
+    for (int64_t i = 0; i < rows * n; i++) {
+        double v = (double)w[i], e = v - (double)c->back[i];
+        out->lost += e * e;
+        out->all += v * v;
+    }
+    return 0;
+}
+
+static void make_room(rt_calibrated *c, int64_t bytes, int64_t floats)
+{
+    if (bytes > c->block_bytes) {
+        free(c->block);
+        c->block = rt_alloc(bytes, 1, "an encoded matrix");
+        c->block_bytes = bytes;
+    }
+    if (floats > c->back_floats) {
+        free(c->back);
+        c->back = rt_alloc(2 * floats, sizeof *c->back, "a decoded matrix");
+        c->back_floats = floats;
+    }
+}
+
+/* Rows are read a few at a time: it is as large as many layers. */
+static int head_encode(rt_calibrated *c, const rt_param *p, rt_curvature *curve, rt_dtype t,
+                       rt_calibrated_matrix *out, rt_err *err)
+{
+    rt_stored source;
+    int64_t rows = p->slot->dim[0], n = p->slot->dim[1];
+    make_room(c, rt_dtype_bytes(t, rows * n), CHUNK * n);
+    float *w = c->back + c->back_floats;
+    int bad = rt_store_find(c->store, c->cfg, p, 0, &source, err);
+    for (int64_t r = 0; !bad && r < rows; r += CHUNK) {
+        int64_t some = rt_min(CHUNK, rows - r);
+        bad = rt_interrupted() ? rt_fail(err, "interrupted; nothing was written")
+                               : rt_stored_rows(&source, w, r, some, err);
+        bad = bad || encode_rows(c, c->block + rt_dtype_bytes(t, r * n), w, t, some, n, curve, out, err);
+    }
+    return bad ? -1 : 0;
+}
+
+int rt_calibrated_matrix_of(rt_calibrated *c, const rt_param *p, int i, rt_dtype t,
+                            rt_calibrated_matrix *out, rt_err *err)
+{
+    int64_t layer = p->layer < 0 ? c->cfg->layers : p->layer;
+    *out = (rt_calibrated_matrix){ 0 };
+    for (; c->layer < layer; c->layer++)
+        if (rt_calibration_enter(c->texts, c->layer + 1, err))
+            return -1;
+    rt_curvature *curve = rt_calibration_curvature(c->texts, i);
+    int bad;
+    if (p->layer < 0) {
+        bad = head_encode(c, p, curve, t, out, err);
+    } else {
+        int64_t rows = p->slot->dim[0], n = p->slot->dim[1];
+        float *w = rt_calibration_weight(c->texts, i);
+        make_room(c, rt_dtype_bytes(t, rows * n), rows * n);
+        bad = encode_rows(c, c->block, w, t, rows, n, curve, out, err);
+        if (!bad)
+            memcpy(w, c->back, (size_t)(rows * n) * sizeof *w);
+    }
+    out->block = c->block;
+    return bad ? rt_wrap(err, "%s: %s", c->job->dir, p->name) : 0;
+}
