@@ -58,6 +58,10 @@ static const rt_option options[] = {
     OPT_STR(O, reference, "reference", NULL, "DIR|GGUF|base",
             "of the loss reference: a frozen model of the same tokens, or what adapters learn beside",
             RT_OPT_INPUT_WORDS),
+    OPT_STR(O, quantized, "quantized", NULL, "FILE.gguf",
+            "quantization-aware: passes read the weights as the blocks of this GGUF of --model hold them, "
+            "whose scales stay; what is learned is its codes and vectors, and OUT/model.gguf is the file",
+            RT_OPT_INPUT),
     OPT_STR(O, loss_change, "loss-change", RT_LOSS_CHANGE, "A:B",
             "the shares of the steps between which --loss-first goes over to --loss"),
     OPT_FLOAT(O, hard_weight, "hard-weight", "0", 0, 1,
@@ -154,6 +158,18 @@ static int put_reference(rt_training *t, cJSON *json, rt_err *err)
     return 0;
 }
 
+static int put_quantized(rt_training *t, cJSON *json, rt_err *err)
+{
+    rt_identity id;
+    if (!t->o->quantized)
+        return 0;
+    if (rt_identity_of(&id, t->o->quantized, RT_IDENTITY_CACHED, NULL, err))
+        return -1;
+    t->quantized_hash = id.hash;
+    rt_json_put_str(json, "quantized", id.hash.hex);
+    return 0;
+}
+
 static int hash_recipe(rt_training *t, rt_err *err)
 {
     const rt_train_options *o = t->o;
@@ -167,7 +183,8 @@ static int hash_recipe(rt_training *t, rt_err *err)
     rt_json_put_str(json, "tokenizer", tokenizer.hex);
     rt_json_put_str(json, "template", t->chat.template_hash.hex);
     rt_learning_put(&t->learning, json);
-    int bad = put_source(t, json, err) || put_reference(t, json, err);
+    int bad = put_source(t, json, err) || put_reference(t, json, err) ||
+              put_quantized(t, json, err);
     char *text = rt_json_text(json);
     t->trainer.at.recipe = rt_hash64(text, (int64_t)strlen(text), 0);
     free(text);
@@ -375,6 +392,8 @@ static cJSON *settings(const rt_training *t)
         rt_json_put_num(json, "teacher_tokens", tokens);
     if (t->reference_hash.hex[0])
         rt_json_put_str(json, "reference_hash", t->reference_hash.hex);
+    if (t->quantized_hash.hex[0])
+        rt_json_put_str(json, "quantized_hash", t->quantized_hash.hex);
     if (t->o->rollout.teacher) {
         rt_json_put_str(json, "prompts_hash", t->rollouts.manifest.prompts_hash.hex);
         return json;
@@ -399,9 +418,20 @@ static void note_teacher(const rt_training *t)
     cJSON_Delete(base);
 }
 
-static int save_learned(const rt_training *t, rt_err *err)
+/* The blocks first; then the same as weights, as those who read the file see them. */
+static int save_quantized(rt_training *t, rt_err *err)
+{
+    char *path = rt_path_join(t->o->out, "model.gguf");
+    int bad = rt_qat_write(t->qat, path, err) || rt_qat_show(t->qat, err);
+    free(path);
+    return bad;
+}
+
+static int save_learned(rt_training *t, rt_err *err)
 {
     const rt_train_options *o = t->o;
+    if (t->qat && save_quantized(t, err))
+        return -1;
     const rt_adapters *a = t->model.w.adapters;
     return a ? rt_adapter_save(o->out, t->dev, a, o->model, rt_dtype_written(o->dtype), err)
              : rt_model_save(&t->model, t->dev, o->out, rt_dtype_written(o->dtype), err);

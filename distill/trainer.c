@@ -45,6 +45,8 @@ void rt_trainer_plan(rt_trainer *t, rt_dev *d, rt_model *m, const rt_trainer_set
     if (set->mode == RT_MODE_STREAM)
         rt_hosted_plan(&t->hosted, &t->step.arenas, m, rt_max(shape->rows, set->longest_pass),
                        set->optimizer.mean > 0);
+    if (set->qat)
+        rt_qat_plan(set->qat, &t->step.arenas);
     rt_dev_dry_begin(d);
     rt_optimizer_sums(d, &t->optimizer, &t->step.grads, RT_LAYERS_ALL);
     rt_optimizer_update(d, &t->optimizer, &t->step.grads, RT_LAYERS_ALL, 0, 1, 1);
@@ -95,13 +97,18 @@ void rt_trainer_show_mean(rt_trainer *t) { rt_optimizer_swap_mean(&t->optimizer)
 
 void rt_trainer_lend(rt_trainer *t)
 {
+    rt_err late; /* what fails is said by the next wait, too */
     rt_optimizer_swap_mean(&t->optimizer);
+    if (t->set.qat)
+        (void)rt_qat_show(t->set.qat, &late);
     rt_hosted_begin(&t->hosted);
 }
 
 void rt_trainer_take_back(rt_trainer *t)
 {
     rt_hosted_end(&t->hosted);
+    if (t->set.qat)
+        rt_qat_hide(t->set.qat);
     rt_optimizer_swap_mean(&t->optimizer);
 }
 
@@ -143,7 +150,9 @@ int rt_trainer_step(rt_trainer *t, const rt_feed *feed, rt_stepped *out, rt_err 
     t->step.spec = rt_loss_plan_at(&set->loss, t->at.step, set->steps);
     rt_hosted_begin(&t->hosted); /* a feed may ask the model, too */
     int bad = feed->next(feed->ctx, &next, &docs, &n, err) ||
-              run_documents(t, docs, n, rate, err);
+              (set->qat && rt_qat_show(set->qat, err)) || run_documents(t, docs, n, rate, err);
+    if (set->qat)
+        rt_qat_hide(set->qat);
     rt_hosted_end(&t->hosted);
     if (bad)
         return -1;

@@ -9,6 +9,7 @@
 #include "core/network/needs.h"
 #include "distill/fused.h"
 #include "distill/objective.h"
+#include "distill/qat.h"
 #include "student/hosted.h"
 
 RT_BEGIN
@@ -28,6 +29,7 @@ typedef struct rt_trainer_settings {
     rt_loss_plan loss;
     const rt_model *reference; /* of the term that needs one (step.h), or NULL; its weights are the
                                   caller's */
+    rt_qat *qat; /* passes read the weights as it shows them, or NULL; the caller's */
     int64_t vocab, longest; /* real ids; tokens of a document at most */
     int64_t longest_pass;   /* rows of a pass of others (rt_trainer_lend) at most */
     rt_recompute recompute;

@@ -166,6 +166,21 @@ static int open_model(rt_training *t, const rt_needs *plan, rt_err *err)
     return 0;
 }
 
+/* The file whose blocks are learned. One that an earlier stage will write has none to plan yet. */
+static int open_quantized(rt_training *t, const rt_needs *plan, rt_err *err)
+{
+    const rt_train_options *o = t->o;
+    if (!o->model || o->lora.rank || o->rollout.teacher)
+        return rt_usage(err, "--quantized learns the blocks of a GGUF of --model DIR|GGUF, from --data: "
+                             "without --config, --lora-rank and --teacher");
+    if (t->learning.mode != RT_MODE_RESIDENT || t->learning.bf16)
+        return rt_usage(err, "--quantized needs --memory-mode resident and --master-dtype f32: weights "
+                             "move by less than a step of their grid");
+    return rt_needs_find(plan, o->quantized)
+               ? 0
+               : rt_qat_open(&t->qat, o->quantized, &t->model, rt_dev_get(t->dev).threads, err);
+}
+
 static bool refers_to_base(const rt_train_options *o)
 {
     return o->reference && !strcmp(o->reference, "base");
@@ -251,6 +266,7 @@ static int plan_steps(rt_training *t, const rt_loss_plan *loss, rt_err *err)
                                 .reference = refers_to_base(o) ? &t->model
                                              : o->reference   ? &t->reference.model
                                                               : NULL,
+                                .qat = t->qat,
                                 .vocab = vocab,
                                 .longest = lends ? rt_max(t->facts.longest, held) : t->facts.longest,
                                 .recompute = recompute_of(o->recompute, t->learning.mode),
@@ -335,7 +351,8 @@ static int open_planned(rt_training *t, const rt_needs *plan, rt_err *err)
                                       o->eval_limit, NULL, plan, err))
         return -1;
     if (rt_loss_plan_fit(&loss, &t->facts.soft, err) ||
-        (o->reference && open_reference(t, plan, err)))
+        (o->reference && open_reference(t, plan, err)) ||
+        (o->quantized && open_quantized(t, plan, err)))
         return -1;
     return plan_steps(t, &loss, err);
 }
@@ -348,6 +365,8 @@ void rt_training_needs(const rt_training *t, rt_needs *p)
         rt_needs_arenas(p, t->dev, &t->reference.model.arenas);
         rt_needs_add(p, RT_NEEDS_FILE, "reference", "in its file", rt_model_mapped(&t->reference.model));
     }
+    if (t->qat)
+        rt_needs_add(p, RT_NEEDS_MEMORY, "host", "scales of blocks", rt_qat_host_bytes(t->qat));
     if (t->o->rollout.teacher)
         rt_rollouts_needs(&t->rollouts, p);
     rt_needs_arenas(p, t->dev, &t->measure.arenas);
@@ -452,6 +471,8 @@ int rt_training_place(rt_training *t, rt_err *err)
         (t->held_out && rt_measure_place(&t->measure, err)) ||
         (t->o->rollout.teacher && rt_rollouts_place(&t->rollouts, err)) || rt_dev_ready(t->dev, err))
         return -1;
+    if (t->qat && rt_qat_begin(t->qat, err))
+        return -1;
     int loaded = rt_trainer_load(&t->trainer, t->o->out, err);
     if (loaded > 0)
         rt_info("resuming after step %lld", (long long)t->trainer.at.step);
@@ -473,6 +494,7 @@ void rt_training_close(rt_training *t)
     rt_exam_close(&t->exam);
     rt_rollouts_close(&t->rollouts);
     rt_teacher_close(&t->reference);
+    rt_qat_close(t->qat);
     rt_corpus_close(t->corpus);
     rt_corpus_close(t->held_out);
     rt_model_free(t->dev, &t->model);

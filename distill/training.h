@@ -16,7 +16,7 @@ RT_BEGIN
 
 typedef struct rt_train_options {
     char *model, *config, *tokenizer, *out, *loss, *loss_first, *loss_change, *schedule, *recompute;
-    char *dtype, *verdicts, *turns, *unmatched, *mix, *reference;
+    char *dtype, *verdicts, *turns, *unmatched, *mix, *reference, *quantized;
     rt_adapter_spec lora;
     rt_rollout_options rollout;
     rt_learn_options learn;
@@ -49,6 +49,8 @@ typedef struct rt_training {
     rt_corpus_facts facts, held_out_facts;
     rt_teacher reference; /* with --reference, but base */
     rt_hash reference_hash;
+    rt_qat *qat; /* with --quantized */
+    rt_hash quantized_hash;
     rt_rollouts rollouts; /* with --teacher: the corpus is that of its round */
     bool round_begun;     /* by the running step */
     rt_trainer trainer;
