@@ -9,6 +9,7 @@
 #include "core/network/needs.h"
 #include "core/network/weights.h"
 #include "corpora/tokenizer/tokenizer.h"
+#include "quant/encode.h"
 #include "quant/gguf_write.h"
 #include "quant/importance.h"
 #include "quant/mix.h"
@@ -18,7 +19,9 @@ RT_BEGIN
 typedef struct rt_export {
     const char *dir, *out; /* model directory, GGUF path */
     const rt_mix *mix;
+    rt_encode_fn *encode;            /* NULL: rt_encode */
     bool pure;                       /* base type everywhere: weights trained on its grid */
+    bool weighed;                    /* importance is known, as some mixes ask; also of a plan */
     bool weights_only;               /* weights only; such a file serves tests, not people */
     int threads;                     /* 0 = all cores; the file does not depend on it */
     bool overwrite;                  /* another GGUF at out is replaced, not moved to old/ */

@@ -11,7 +11,7 @@
 #include "quant/export.h"
 
 typedef struct quantize_options {
-    char *model, *type, *out, *pre, *name, *importance, *base;
+    char *model, *type, *method, *out, *pre, *name, *importance, *base;
     int64_t threads;
     bool pure, weights_only, plan, json, overwrite;
 } quantize_options;
@@ -22,6 +22,8 @@ static const rt_option OPTIONS[] = {
              "Hugging Face directory (config.json, safetensors, tokenizer), a GGUF, or adapters",
              RT_OPT_INPUT_NAMED),
     OPT_CHOICE(O, type, "type", "Q4_K_M", RT_MIX_CHOICES, "block types of the matrices"),
+    OPT_CHOICE(O, method, "method", "search", "search|ggml",
+               "who chooses scales and codes: a search for the least error, or ggml's to the byte"),
     OPT_STR(O, out, "out", NULL, "FILE.gguf", "the GGUF to write", RT_OPT_OUTPUT),
     OPT_STR(O, base, "base", NULL, "DIR|GGUF",
             "of adapters, which become F32, BF16 or F16 (else): what they adapt; default: what they say",
@@ -96,7 +98,9 @@ static rt_export job_of(const quantize_options *o)
     return (rt_export){ .dir = o->model,
                         .out = o->out,
                         .mix = rt_mix_find(o->type),
+                        .encode = strcmp(o->method, "ggml") == 0 ? rt_encode_ggml : rt_encode,
                         .pure = o->pure,
+                        .weighed = o->importance != NULL,
                         .weights_only = o->weights_only,
                         .threads = (int)o->threads,
                         .overwrite = o->overwrite,
