@@ -281,7 +281,7 @@ static int importance_find(stream *s, const item *it, const float **out, rt_err 
     *out = NULL;
     if (!importance || it->rank != 2)
         return 0;
-    if (rt_importance_read(importance, it->name, s->busy, it->width, &found, err))
+    if (rt_importance_read(importance, it->name, 0, 1, s->busy, it->width, &found, err))
         return -1;
     if (found) {
         *out = s->busy;

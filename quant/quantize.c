@@ -29,7 +29,7 @@ static const rt_option OPTIONS[] = {
             "of adapters, which become F32, BF16 or F16 (else): what they adapt; default: what they say",
             RT_OPT_INPUT),
     OPT_STR(O, importance, "importance", NULL, "FILE",
-            "mean squared inputs of every column: an imatrix GGUF or a safetensors file",
+            "mean squared inputs of every column: an imatrix (GGUF or .dat) or a safetensors file",
             RT_OPT_INPUT),
     OPT_BOOL(O, pure, "pure", "false",
              "the base type for every matrix, for weights trained on its grid"),
