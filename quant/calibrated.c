@@ -36,7 +36,7 @@ int rt_calibrated_open(rt_calibrated **out, const rt_export *job, const rt_confi
     c->cfg = cfg;
     c->store = store;
     c->layer = -1;
-    c->compensate = job->method != RT_METHOD_SEARCH;
+    c->compensate = job->method == RT_METHOD_AUTO || job->method == RT_METHOD_COMPENSATE;
     if (rt_chat_open(&c->chat, job->dir, err))
         return -1;
     rt_calibration_options o = { .model = job->dir,
@@ -98,7 +98,8 @@ static int encode_rows(rt_calibrated *c, uint8_t *block, float *w, rt_dtype t, i
     } else {
         bool blocks = rt_dtype_get(t)->block > 1;
         out->weighed = blocks && curve;
-        if (rt_encode(block, w, t, rows, n, out->weighed ? importance_of(c, curve) : NULL, err))
+        rt_encode_fn *encode = c->job->encode ? c->job->encode : rt_encode;
+        if (encode(block, w, t, rows, n, out->weighed ? importance_of(c, curve) : NULL, err))
             return -1;
     }
     rt_decode_f32(c->back, block, t, rows * n);

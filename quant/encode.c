@@ -9,6 +9,7 @@
 
 #include "core/base/memory.h"
 #include "core/base/processor.h"
+#include "quant/ggml.h"
 #include "quant/isa.h"
 
 enum {
@@ -35,7 +36,7 @@ int rt_encode_choose(const struct rt_encode_isa **isa, rt_err *err)
 
 bool rt_encode_supported(rt_dtype t)
 {
-    return t == RT_F32 || t == RT_F16 || t == RT_BF16 || rt_encode_scalar.blocks[t];
+    return t == RT_F32 || t == RT_F16 || t == RT_BF16 || rt_ggml_row(t);
 }
 
 static void encode_plain(uint8_t *p, const float *x, rt_dtype t, int64_t n)
@@ -83,25 +84,35 @@ static int importance_floor(const float *importance, int64_t width, float *out, 
     return 0;
 }
 
+/* Everything that must hold before rows are encoded as t: values that `like` holds; *least of
+   importance_floor. */
+static int check_rows(const float *x, rt_dtype t, rt_dtype like, int64_t rows, int64_t width,
+                      const float *importance, float *least, rt_err *err)
+{
+    const rt_dtype_info *info = rt_dtype_get(t);
+    if (!rt_encode_supported(t) || rows < 0 || width < 0 || width % info->block)
+        rt_bug("rt_encode: (%lld, %lld) as %s", (long long)rows, (long long)width, info->name);
+    if (importance_floor(importance, width, least, err))
+        return -1;
+    int64_t unfit = find_unfit(x, like, rows * width);
+    return unfit < 0 ? 0
+                     : rt_fail(err, "row %lld, column %lld: %g %s %s; is this checkpoint sound?",
+                               (long long)(unfit / width), (long long)(unfit % width),
+                               (double)x[unfit],
+                               isfinite(x[unfit]) ? "does not fit" : "is not finite and cannot be",
+                               info->name);
+}
+
 int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width,
               const float *importance, rt_err *err)
 {
     float least = 0;
     rt_simd simd;
-    if (!rt_encode_supported(t) || rows < 0 || width < 0)
-        rt_bug("rt_encode: (%lld, %lld) as %s", (long long)rows, (long long)width,
-               rt_dtype_get(t)->name);
-    if (importance_floor(importance, width, &least, err) || rt_simd_choose(&simd, err))
+    if (check_rows(x, t, t, rows, width, importance, &least, err) || rt_simd_choose(&simd, err))
         return -1;
     rt_blocks_fn *blocked = isas[simd]->blocks[t];
-    if (blocked && width % rt_dtype_get(t)->block)
-        rt_bug("rt_encode: rows of %lld as %s", (long long)width, rt_dtype_get(t)->name);
-    int64_t unfit = find_unfit(x, t, rows * width);
-    if (unfit >= 0)
-        return rt_fail(err, "row %lld, column %lld: %g %s %s; is this checkpoint sound?",
-                       (long long)(unfit / width), (long long)(unfit % width), (double)x[unfit],
-                       isfinite(x[unfit]) ? "does not fit" : "is not finite and cannot be",
-                       rt_dtype_get(t)->name);
+    if (!blocked && rt_ggml_row(t))
+        return rt_encode_ggml(out, x, t, rows, width, importance, err);
     if (!blocked) {
         encode_plain(out, x, t, rows * width);
         return 0;
@@ -116,4 +127,28 @@ int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width
     }
     free(w);
     return 0;
+}
+
+int rt_encode_ggml(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width,
+                   const float *importance, rt_err *err)
+{
+    float least = 0;
+    rt_ggml_fn *row = rt_ggml_row(t);
+    if (!row)
+        return rt_encode(out, x, t, rows, width, importance, err);
+    if (check_rows(x, t, RT_F32, rows, width, importance, &least, err))
+        return -1;
+    int64_t bytes = rt_dtype_bytes(t, width), bad = -1;
+    float *back = rt_alloc(width, sizeof *back, "a row as it was stored");
+    for (int64_t r = 0; r < rows && bad < 0; r++) {
+        row((uint8_t *)out + r * bytes, x + r * width, width, importance);
+        rt_decode_f32(back, (uint8_t *)out + r * bytes, t, width);
+        if (find_unfit(back, RT_F32, width) >= 0)
+            bad = r;
+    }
+    free(back);
+    return bad < 0 ? 0
+                   : rt_fail(err, "row %lld: ggml's scale for it is beyond f16; --method search "
+                                  "finds one that is not",
+                             (long long)bad);
 }

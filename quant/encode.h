@@ -13,14 +13,18 @@
 
 RT_BEGIN
 
-bool rt_encode_supported(rt_dtype t); /* F32 F16 BF16 Q8_0 Q4_0 Q5_0 Q5_1 Q4_K Q5_K Q6_K */
+bool rt_encode_supported(rt_dtype t); /* F32, F16, BF16 and every block type of GGUF that is decoded */
 
 /* x (rows, width) -> out, rows * rt_dtype_bytes(t, width) bytes. importance (width) >= 0 or NULL.
    width % block == 0. The bytes of a row do not depend on the rows that it is encoded with, so that
    threads may share them. Fails on a value that is not finite, and for F16 on one beyond its range,
    naming row and column. */
-int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width,
-              const float *importance, rt_err *err);
+typedef int rt_encode_fn(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width,
+                         const float *importance, rt_err *err);
+rt_encode_fn rt_encode;
+/* The same with ggml's own choices instead, byte for byte (quant/ggml.h), which err more. Fails, too,
+   where a scale of theirs is beyond f16. */
+rt_encode_fn rt_encode_ggml;
 
 RT_END
 

@@ -91,12 +91,12 @@ static int item_fill(plan *p, int index, rt_err *err)
     memcpy(it->dim, want->dim, sizeof it->dim);
     it->width = want->dim[want->rank - 1];
     it->rows = rt_tensor_elements(want) / it->width;
-    it->dtype = rt_mix_dtype(p->job->mix, param->gguf, want->rank, it->width, param->layer,
-                             c->layers, c->tied, p->job->pure);
+    const rt_mix_model model = { c->layers, c->heads, c->kv_heads, c->tied, p->job->weighed,
+                                 p->job->pure };
+    it->dtype = rt_mix_dtype(p->job->mix, &model, param->gguf, want->rank, it->width, param->layer);
     it->heads = rt_export_heads(c, param->gguf);
     p->report.requantized += rt_dtype_get(it->source.dtype)->block > 1;
-    if (rt_mix_dtype(p->job->mix, param->gguf, want->rank, 256, param->layer, c->layers, c->tied,
-                     p->job->pure) != it->dtype)
+    if (rt_mix_dtype(p->job->mix, &model, param->gguf, want->rank, 256, param->layer) != it->dtype)
         p->report.fallbacks++;
     p->n_items++;
     p->report.tensors++;
@@ -249,10 +249,11 @@ static void rows_unit(void *ctx, int64_t unit, int member)
     const item *it = s->it;
     int64_t skip = unit * s->unit_rows, n = rt_min(s->unit_rows, s->n - skip);
     uint8_t *out = s->block + rt_dtype_bytes(it->dtype, skip * it->width);
+    rt_encode_fn *encode = s->p->job->encode ? s->p->job->encode : rt_encode;
     rt_err err = { 0 };
     s->unit_lost[unit] = s->unit_all[unit] = 0;
     if (rows_read(me->x, it, s->first + skip, n, &err) ||
-        rt_encode(out, me->x, it->dtype, n, it->width, s->importance, &err)) {
+        encode(out, me->x, it->dtype, n, it->width, s->importance, &err)) {
         if (me->failed >= 0 && me->failed < unit)
             return;
         rt_wrap(&err, "%s: %s, rows from %lld", s->p->job->dir, it->source.name,
@@ -303,7 +304,7 @@ static int importance_find(stream *s, const item *it, const float **out, rt_err 
     *out = NULL;
     if (!importance || it->rank != 2)
         return 0;
-    if (rt_importance_read(importance, it->name, s->busy, it->width, &found, err))
+    if (rt_importance_read(importance, it->name, 0, 1, s->busy, it->width, &found, err))
         return -1;
     if (found) {
         *out = s->busy;

@@ -11,6 +11,7 @@
 #include "core/network/needs.h"
 #include "core/network/weights.h"
 #include "corpora/tokenizer/tokenizer.h"
+#include "quant/encode.h"
 #include "quant/gguf_write.h"
 #include "quant/importance.h"
 #include "quant/mix.h"
@@ -19,9 +20,15 @@ RT_BEGIN
 
 /* How the codes of a matrix are chosen.
    search     every block by itself: least weighted error of its weights (quant/encode.h)
+   ggml       llama.cpp's choice, byte for byte
    compensate errors are carried into later columns, over calibration texts (quant/compensate.h) */
-#define RT_METHODS "auto|search|compensate"
-typedef enum rt_method { RT_METHOD_AUTO, RT_METHOD_SEARCH, RT_METHOD_COMPENSATE } rt_method;
+#define RT_METHODS "auto|search|ggml|compensate"
+typedef enum rt_method {
+    RT_METHOD_AUTO,
+    RT_METHOD_SEARCH,
+    RT_METHOD_GGML,
+    RT_METHOD_COMPENSATE
+} rt_method;
 
 /* Calibration: quant/calibrate.h. */
 typedef struct rt_export_texts {
@@ -34,7 +41,9 @@ typedef struct rt_export {
     const char *dir, *out; /* model directory, GGUF path */
     const rt_mix *mix;
     rt_method method; /* auto: compensate where there are texts */
+    rt_encode_fn *encode;            /* NULL: rt_encode */
     bool pure;                       /* base type everywhere: weights trained on its grid */
+    bool weighed;                    /* importance is known, as some mixes ask; also of a plan */
     bool weights_only;               /* weights only; such a file serves tests, not people */
     int threads;                     /* 0 = all cores; the file does not depend on it */
     bool overwrite;                  /* another GGUF at out is replaced, not moved to old/ */

@@ -32,13 +32,14 @@ static const rt_option OPTIONS[] = {
              "texts to calibrate on, an archive or JSONL: what the student is to be good at",
              RT_OPT_INPUT),
     OPT_CHOICE(O, method, "method", "auto", RT_METHODS,
-               "search: every block by itself; compensate: errors are carried into later columns so that "
+               "who chooses scales and codes. search: the least error of every block by itself; ggml: llama.cpp's "
+               "choice to the byte; compensate: errors are carried into later columns so that "
                "the outputs over the calibration texts suffer least; auto: that where there are texts"),
     OPT_INT(O, tokens, "calibration-tokens", "32768", 1, 1e8, "of the texts, at most"),
     OPT_INT(O, max_length, "max-length", "2048", 2, 1e9, "tokens read of one text, at most"),
     OPT_SEED(O, seed, "of which texts are taken"),
     OPT_STR(O, importance, "importance", NULL, "FILE",
-            "mean squared inputs of every column: an imatrix GGUF or a safetensors file",
+            "mean squared inputs of every column: an imatrix (GGUF or .dat) or a safetensors file",
             RT_OPT_INPUT),
     OPT_BOOL(O, pure, "pure", "false",
              "the base type for every matrix, for weights trained on its grid"),
@@ -112,6 +113,7 @@ static void report_text(const quantize_options *o, const rt_export_report *r)
 static rt_method method_of(const char *name)
 {
     return !strcmp(name, "search")       ? RT_METHOD_SEARCH
+           : !strcmp(name, "ggml")       ? RT_METHOD_GGML
            : !strcmp(name, "compensate") ? RT_METHOD_COMPENSATE
                                          : RT_METHOD_AUTO;
 }
@@ -128,7 +130,9 @@ static rt_export job_of(const quantize_options *o, const rt_export_texts *texts)
                         .mix = rt_mix_find(o->type),
                         .method = method_of(o->method),
                         .texts = o->data.n ? texts : NULL,
+                        .encode = strcmp(o->method, "ggml") == 0 ? rt_encode_ggml : rt_encode,
                         .pure = o->pure,
+                        .weighed = o->importance || o->data.n,
                         .weights_only = o->weights_only,
                         .threads = (int)o->threads,
                         .overwrite = o->overwrite,

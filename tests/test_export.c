@@ -656,6 +656,54 @@ START_TEST(importance_from_both_containers)
 }
 END_TEST
 
+/* Both forms that are written, read back; an expert without tokens counts as all ones. */
+START_TEST(importance_round_trip)
+{
+    static const char *const files[] = { "written.gguf", "written.dat" };
+    float sums[3 * W], counts[3] = { 1000, 0, 37 }, got[W];
+    for (int i = 0; i < 3 * W; i++)
+        sums[i] = (float)(i % 53) * 0.37f;
+    const rt_importance_entry entries[] = { { "blk.0.attn_q.weight", 1, W, sums, counts },
+                                            { "blk.1.ffn_up_exps.weight", 3, W, sums, counts } };
+    const rt_importance_about about = { "texts.jsonl", 5, 256 };
+    for (int f = 0; f < 2; f++) {
+        rt_importance imp;
+        bool found;
+        OK(rt_importance_write(files[f], entries, 2, &about, &err));
+        OK(rt_importance_open(&imp, files[f], &err));
+        for (int m = -1; m < 3; m++) {
+            const rt_importance_entry *e = &entries[m >= 0];
+            int64_t at = m < 0 ? 0 : m;
+            OK(rt_importance_read(&imp, e->name, at, e->matrices, got, W, &found, &err));
+            ck_assert(found);
+            for (int i = 0; i < W; i++) {
+                float want = counts[at] > 0 ? sums[at * W + i] / counts[at] : 1;
+                ck_assert(fabsf(got[i] - want) <= (f ? 1e-6f * want : 0));
+            }
+        }
+        OK(rt_importance_read(&imp, "blk.7.attn_q.weight", 0, 1, got, W, &found, &err));
+        ck_assert(!found);
+        FAILS(rt_importance_read(&imp, entries[0].name, 0, 1, got, W - 1, &found, &err),
+              "made for another model");
+        FAILS(rt_importance_read(&imp, entries[1].name, 0, 2, got, W, &found, &err),
+              "made for another model");
+        rt_importance_close(&imp);
+    }
+    char *data;
+    int64_t bytes;
+    rt_importance imp;
+    OK(rt_file_read(&data, &bytes, "written.dat", 1 << 20, &err));
+    for (int64_t cut = 0; cut < bytes - 4 - 4 - 11; cut += cut < 64 ? 1 : 97) {
+        OK(rt_file_write("cut.dat", data, cut, &err));
+        FAILS(rt_importance_open(&imp, "cut.dat", &err), "cut.dat: ");
+    }
+    memset(data, 0xff, 4); /* entries: less than none */
+    OK(rt_file_write("cut.dat", data, bytes, &err));
+    FAILS(rt_importance_open(&imp, "cut.dat", &err), "neither an imatrix");
+    free(data);
+}
+END_TEST
+
 START_TEST(refusals)
 {
     rt_export_report r;
@@ -707,6 +755,7 @@ int main(void)
                                  { scores_inside, 1 },
                                  { same_bytes_for_any_threads, 1 },
                                  { importance_from_both_containers, 1 },
+                                 { importance_round_trip, 1 },
                                  { refusals, 1 } };
     return suite_run("export", setup, tests, RT_COUNT(tests));
 }

@@ -51,7 +51,7 @@ START_TEST(blocks_decode_as_gguf_does)
         free(got);
         seen++;
     }
-    ck_assert_int_eq(seen, 12);
+    ck_assert_int_eq(seen, 17);
     rt_gguf_close(&g);
 }
 END_TEST

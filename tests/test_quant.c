@@ -10,7 +10,9 @@
 #include "core/base/file.h"
 #include "core/base/processor.h"
 #include "core/base/rng.h"
+#include "core/formats/safetensors.h"
 #include "quant/encode.h"
+#include "quant/ggml.h"
 #include "quant/mix.h"
 #include "tests/suite.h"
 
@@ -441,13 +443,57 @@ START_TEST(same_bytes_everywhere)
 }
 END_TEST
 
+/* ---- ggml's choices ---- */
+
+/* golden/ggml.safetensors: every row as every type that ggml writes, to the byte. Where its scale
+   is beyond f16 the row is refused. */
+START_TEST(ggml_to_the_byte)
+{
+    enum { COLUMNS = 512 };
+    rt_safetensors st;
+    uint8_t out[COLUMNS * 4];
+    float x[COLUMNS], busy[COLUMNS], back[COLUMNS];
+    int refused = 0, written = 0;
+    OK(rt_safetensors_open(&st, RT_SOURCE_DIR "/tests/golden/ggml.safetensors", &err));
+    const rt_st_tensor *rows = rt_safetensors_find(&st, "rows");
+    memcpy(busy, rt_safetensors_find(&st, "importance")->data, sizeof busy);
+    for (int t = 0; t < RT_DTYPE_COUNT; t++)
+        for (int weighed = 0; weighed < 2 && rt_ggml_row((rt_dtype)t); weighed++) {
+            char name[64];
+            int64_t bytes = rt_dtype_bytes((rt_dtype)t, COLUMNS);
+            snprintf(name, sizeof name, "%s%s", rt_dtype_get((rt_dtype)t)->name,
+                     weighed ? ".importance" : "");
+            const rt_st_tensor *want = rt_safetensors_find(&st, name);
+            ck_assert_msg(want && want->bytes == rows->dim[0] * bytes, "%s", name);
+            for (int64_t r = 0; r < rows->dim[0]; r++) {
+                const uint8_t *row = want->data + r * bytes;
+                bool finite = true;
+                memcpy(x, rows->data + r * (int64_t)sizeof x, sizeof x);
+                rt_ggml_row((rt_dtype)t)(out, x, COLUMNS, weighed ? busy : NULL);
+                ck_assert_msg(!memcmp(out, row, (size_t)bytes), "%s: row %d", name, (int)r);
+                rt_decode_f32(back, row, (rt_dtype)t, COLUMNS);
+                for (int i = 0; i < COLUMNS; i++)
+                    finite = finite && isfinite(back[i]);
+                int rc = rt_encode_ggml(out, x, (rt_dtype)t, 1, COLUMNS, weighed ? busy : NULL, &err);
+                ck_assert_msg((rc == 0) == finite, "%s: row %d: %d", name, (int)r, rc);
+                refused += rc != 0;
+                written += rc == 0;
+            }
+        }
+    ck_assert_int_gt(refused, 5);
+    ck_assert_int_gt(written, 16 * 2 * 9);
+    rt_safetensors_close(&st);
+}
+END_TEST
+
 /* ---- the mix ---- */
 
 /* Bits a weight of a model of this shape, norms included. */
 static double bits_per_weight(const char *mix, int64_t layers, int64_t c, int64_t f, int64_t kv,
-                              int64_t vocab, bool qk_norm, int64_t *bytes)
+                              int64_t vocab, bool qk_norm, bool weighed, int64_t *bytes)
 {
     const rt_mix *m = rt_mix_find(mix);
+    const rt_mix_model model = { layers, 32, 8, false, weighed, false };
     double elements = 0;
     *bytes = 0;
     ck_assert_ptr_nonnull(m);
@@ -466,8 +512,7 @@ static double bits_per_weight(const char *mix, int64_t layers, int64_t c, int64_
             char name[64];
             snprintf(name, sizeof name, l < 0 ? "%s" : "%s%lld.%s", l < 0 ? part[i].name : "blk.",
                      (long long)l, part[i].name);
-            rt_dtype t = rt_mix_dtype(m, name, part[i].rows > 1 ? 2 : 1, part[i].width, l, layers,
-                                      false, false);
+            rt_dtype t = rt_mix_dtype(m, &model, name, part[i].rows > 1 ? 2 : 1, part[i].width, l);
             elements += (double)(part[i].rows * part[i].width);
             *bytes += rt_dtype_bytes(t, part[i].rows * part[i].width);
         }
@@ -479,21 +524,33 @@ START_TEST(sizes_are_the_published_ones)
 {
     static const struct {
         const char *mix;
+        bool weighed;
         double llama_bits, llama_gib, qwen_bits, qwen_gib;
     } rows[] = {
         /* tools/quantize/README.md of llama.cpp and facts computed from its rules */
-        { "Q4_0", 4.6358, 4.334, 4.6577, 4.441 },   { "Q4_K_S", 4.6672, 4.363, 4.6843, 4.467 },
-        { "Q4_K_M", 4.8944, 4.575, 4.9049, 4.677 }, { "Q6_K", 6.5633, 6.136, 6.5634, 6.258 },
-        { "Q8_0", 8.5008, 7.947, 8.5009, 8.106 },   { "Q5_K_M", 5.7036, 0, 0, 0 }
+        { "Q4_0", false, 4.6358, 4.334, 4.6577, 4.441 },
+        { "Q4_K_S", false, 4.6672, 4.363, 4.6843, 4.467 },
+        { "Q4_K_M", false, 4.8944, 4.575, 4.9049, 4.677 },
+        { "Q6_K", false, 6.5633, 6.136, 6.5634, 6.258 },
+        { "Q8_0", false, 8.5008, 7.947, 8.5009, 8.106 },
+        { "Q5_K_M", false, 5.7036, 0, 0, 0 },
+        { "Q5_K_S", false, 5.5704, 0, 0, 0 },
+        { "IQ4_NL", false, 4.6818, 0, 0, 0 },
+        { "IQ4_XS", false, 4.4597, 0, 0, 0 },
+        { "IQ4_XS", true, 4.4231, 4.135, 4.4498, 4.243 },
+        { "Q3_K_L", false, 4.2979, 0, 0, 0 },
+        { "Q3_K_M", false, 3.9960, 0, 0, 0 },
+        { "Q3_K_S", false, 3.6429, 0, 0, 0 },
+        { "Q2_K", false, 3.1593, 0, 0, 0 },
     };
     for (int i = 0; i < RT_COUNT(rows); i++) {
         int64_t bytes;
-        double bits = bits_per_weight(rows[i].mix, 32, 4096, 14336, 1024, 128256, false, &bytes);
+        double bits = bits_per_weight(rows[i].mix, 32, 4096, 14336, 1024, 128256, false, rows[i].weighed, &bytes);
         ck_assert_msg(fabs(bits - rows[i].llama_bits) < 6e-5, "%s: %.5f", rows[i].mix, bits);
         if (!rows[i].qwen_bits)
             continue;
         ck_assert(fabs((double)bytes / 0x1p30 - rows[i].llama_gib) < 6e-4);
-        bits = bits_per_weight(rows[i].mix, 36, 4096, 12288, 1024, 151936, true, &bytes);
+        bits = bits_per_weight(rows[i].mix, 36, 4096, 12288, 1024, 151936, true, rows[i].weighed, &bytes);
         ck_assert_msg(fabs(bits - rows[i].qwen_bits) < 1e-4, "%s: %.5f", rows[i].mix, bits);
         ck_assert(fabs((double)bytes / 0x1p30 - rows[i].qwen_gib) < 6e-4);
     }
@@ -502,34 +559,58 @@ END_TEST
 
 START_TEST(mix_exceptions)
 {
-    const rt_mix *m = rt_mix_find("Q4_K_M");
     static const struct {
         const char *name;
         int rank;
         int64_t width, layer;
         bool tied, pure;
         rt_dtype want;
+        const char *mix; /* NULL: Q4_K_M */
+        bool weighed;
     } rows[] = {
-        { "blk.5.attn_q", 2, 4096, 5, false, false, RT_Q4_K },
-        { "blk.6.attn_v", 2, 4096, 6, false, false, RT_Q6_K },
-        { "blk.5.attn_v", 2, 4096, 5, false, false, RT_Q4_K },
-        { "blk.6.attn_v", 2, 4096, 6, false, true, RT_Q4_K },
-        { "blk.6.attn_v", 2, 96, 6, false, false, RT_Q8_0 },
-        { "blk.5.attn_v", 2, 96, 5, false, false, RT_Q5_0 },
-        { "blk.5.attn_v", 2, 40, 5, false, false, RT_F16 },
-        { "token_embd", 2, 4096, -1, false, false, RT_Q4_K },
-        { "token_embd", 2, 4096, -1, true, false, RT_Q6_K },
-        { "token_embd", 2, 96, -1, true, false, RT_Q8_0 },
-        { "output", 2, 4096, -1, false, false, RT_Q6_K },
-        { "output", 2, 4096, -1, false, true, RT_Q4_K },
-        { "output_norm", 1, 4096, -1, false, false, RT_F32 },
-        { "blk.5.attn_q_norm", 1, 128, 5, false, true, RT_F32 },
-        { "blk.5.ffn_gate_inp", 2, 4096, 5, false, false, RT_F32 },
+        { "blk.5.attn_q", 2, 4096, 5, false, false, RT_Q4_K, NULL, false },
+        { "blk.6.attn_v", 2, 4096, 6, false, false, RT_Q6_K, NULL, false },
+        { "blk.5.attn_v", 2, 4096, 5, false, false, RT_Q4_K, NULL, false },
+        { "blk.6.attn_v", 2, 4096, 6, false, true, RT_Q4_K, NULL, false },
+        { "blk.6.attn_v", 2, 96, 6, false, false, RT_Q8_0, NULL, false },
+        { "blk.5.attn_v", 2, 96, 5, false, false, RT_Q5_0, NULL, false },
+        { "blk.5.attn_v", 2, 40, 5, false, false, RT_F16, NULL, false },
+        { "token_embd", 2, 4096, -1, false, false, RT_Q4_K, NULL, false },
+        { "token_embd", 2, 4096, -1, true, false, RT_Q6_K, NULL, false },
+        { "token_embd", 2, 96, -1, true, false, RT_Q8_0, NULL, false },
+        { "output", 2, 4096, -1, false, false, RT_Q6_K, NULL, false },
+        { "output", 2, 4096, -1, false, true, RT_Q4_K, NULL, false },
+        { "output_norm", 1, 4096, -1, false, false, RT_F32, NULL, false },
+        { "blk.5.attn_q_norm", 1, 128, 5, false, true, RT_F32, NULL, false },
+        { "blk.5.ffn_gate_inp", 2, 4096, 5, false, false, RT_F32, NULL, false },
+        { "blk.3.ffn_down", 2, 4096, 3, false, false, RT_Q4_1, "Q4_0", true },
+        { "blk.3.ffn_down", 2, 4096, 3, false, false, RT_Q4_0, "Q4_0", false },
+        { "blk.4.ffn_down", 2, 4096, 4, false, false, RT_Q4_0, "Q4_0", true },
+        { "blk.3.ffn_down", 2, 4096, 3, false, false, RT_Q5_1, "Q5_0", true },
+        { "blk.3.ffn_down", 2, 4096, 3, false, false, RT_IQ4_XS, "IQ4_XS", true },
+        { "blk.3.ffn_down", 2, 4096, 3, false, false, RT_Q5_K, "IQ4_XS", false },
+        { "blk.1.ffn_down", 2, 4096, 1, false, false, RT_Q5_K, "Q3_K_M", false },
+        { "blk.2.ffn_down", 2, 4096, 2, false, false, RT_Q4_K, "Q3_K_M", false },
+        { "blk.1.attn_output", 2, 4096, 1, false, false, RT_Q4_K, "Q3_K_M", false },
+        { "blk.1.attn_q", 2, 96, 1, false, false, RT_Q4_0, "Q3_K_M", false },
+        { "blk.1.attn_q", 2, 96, 1, false, false, RT_IQ4_NL, "IQ4_XS", false },
+        { "blk.1.attn_q", 2, 96, 1, false, false, RT_Q4_0, "NVFP4", false },
+        { "blk.1.attn_q", 2, 192, 1, false, false, RT_NVFP4, "NVFP4", false },
+        { "blk.1.attn_q", 2, 192, 1, false, false, RT_Q4_0, "TQ2_0", false },
+        { "output", 2, 96, -1, false, false, RT_Q8_0, "NVFP4", false },
+        { "output", 2, 96, -1, false, false, RT_Q8_0, "Q4_0", false },
+        { "token_embd", 2, 4096, -1, false, false, RT_Q4_K, "TQ2_0", false },
+        { "token_embd", 2, 96, -1, false, false, RT_Q5_0, "TQ2_0", false },
     };
-    for (int i = 0; i < RT_COUNT(rows); i++)
-        ck_assert_msg(rt_mix_dtype(m, rows[i].name, rows[i].rank, rows[i].width, rows[i].layer, 32,
-                                   rows[i].tied, rows[i].pure) == rows[i].want,
+    for (int i = 0; i < RT_COUNT(rows); i++) {
+        const rt_mix *m = rt_mix_find(rows[i].mix ? rows[i].mix : "Q4_K_M");
+        const rt_mix_model model = { 32, 32, 8, rows[i].tied, rows[i].weighed, rows[i].pure };
+        ck_assert_msg(rt_mix_dtype(m, &model, rows[i].name, rows[i].rank, rows[i].width,
+                                   rows[i].layer) == rows[i].want,
                       "row %d, %s", i, rows[i].name);
+    }
+    const rt_mix_model large = { 80, 64, 8, false, false, false };
+    ck_assert(rt_mix_dtype(rt_mix_find("Q4_K_M"), &large, "blk.11.attn_v", 2, 4096, 11) == RT_Q5_K);
     ck_assert_ptr_null(rt_mix_find("Q4_K"));
     char all[] = RT_MIX_CHOICES;
     for (char *name = strtok(all, "|"); name; name = strtok(NULL, "|"))
@@ -547,6 +628,7 @@ int main(void)
                                  { values_that_do_not_fit, 1 },
                                  { plain_types, 1 },
                                  { same_bytes_everywhere, 1 },
+                                 { ggml_to_the_byte, 1 },
                                  { sizes_are_the_published_ones, 1 },
                                  { mix_exceptions, 1 } };
     return suite_run("quant", NULL, tests, RT_COUNT(tests));

@@ -9,6 +9,8 @@
 #include "core/base/dtype.h"
 #include "core/base/err.h"
 
+static const int8_t IQ4[16] = RT_IQ4_VALUES, FP4[16] = RT_FP4_VALUES;
+
 static float load_f16(const uint8_t *p) { return rt_f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
 
 /* 16 bytes of codes: low nibbles are elements 0-15, high nibbles 16-31. */
@@ -72,13 +74,25 @@ static void decode_q5_1(float *y, const uint8_t *p) /* d, m, fifth bits, nibbles
 
 static void decode_iq4_nl(float *y, const uint8_t *p) /* d, nibbles that index a table */
 {
-    static const int8_t value[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
-                                      1,    13,   25,  38,  53,  69,  89,  113 };
     uint8_t q[32];
     float d = load_f16(p);
     unpack(q, p + 2);
     for (int j = 0; j < 32; j++)
-        y[j] = d * (float)value[q[j]];
+        y[j] = d * (float)IQ4[q[j]];
+}
+
+/* d, high bits of scales u16, their low nibbles[4], codes of 8 sub-blocks of 32 */
+static void decode_iq4_xs(float *y, const uint8_t *p)
+{
+    uint8_t q[32];
+    float d = load_f16(p);
+    for (int j = 0; j < 8; j++) {
+        int high = (p[2] | p[3] << 8) >> (2 * j) & 3, low = p[4 + j / 2] >> (j % 2 * 4) & 15;
+        float s = d * (float)((low | high << 4) - 32);
+        unpack(q, p + 8 + 16 * j);
+        for (int l = 0; l < 32; l++)
+            y[32 * j + l] = s * (float)IQ4[q[l]];
+    }
 }
 
 /* Sub-block j of 8: six-bit scale and minimum out of 12 bytes. */
@@ -142,12 +156,68 @@ static float e8m0(uint8_t e)
 
 static void decode_mxfp4(float *y, const uint8_t *p) /* e, nibbles that index a doubled table */
 {
-    static const int8_t value[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
     uint8_t q[32];
     float d = p[0] == 255 ? 0x1p127f : e8m0(p[0]) * 0.5f; /* GGUF gives 255 its plain meaning */
     unpack(q, p + 1);
     for (int j = 0; j < 32; j++)
-        y[j] = d * (float)value[q[j]];
+        y[j] = d * (float)FP4[q[j]];
+}
+
+float rt_nvfp4_scale(uint8_t code)
+{
+    uint32_t mag = code & 127u, bits = (mag << 20) + (119u << 23);
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return mag == 127 ? 0 : mag < 8 ? (float)mag * 0x1p-10f : f;
+}
+
+/* scales[4], nibbles[32]: 8 bytes a sub-block of 16, its first half in the low ones */
+static void decode_nvfp4(float *y, const uint8_t *p)
+{
+    for (int j = 0; j < 64; j++) {
+        int q = p[4 + j / 16 * 8 + j % 8] >> (j % 16 / 8 * 4) & 15;
+        y[j] = rt_nvfp4_scale(p[j / 16]) * (float)FP4[q];
+    }
+}
+
+/* Element i of 256 whose two-bit codes lie so: byte l of a half holds l, l + 32, l + 64, l + 96. */
+static int two_bits(const uint8_t *qs, int i) { return qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3; }
+
+static void decode_tq2_0(float *y, const uint8_t *p) /* codes, d */
+{
+    float d = load_f16(p + 64);
+    for (int i = 0; i < 256; i++)
+        y[i] = d * (float)(two_bits(p, i) - 1);
+}
+
+static void decode_q2_0(float *y, const uint8_t *p) /* d, four neighbours a byte */
+{
+    float d = load_f16(p);
+    for (int i = 0; i < 64; i++)
+        y[i] = d * (float)((p[2 + i / 4] >> (i % 4 * 2) & 3) - 1);
+}
+
+/* scales[16], a minimum in the high halves; codes[64], d, dmin */
+static void decode_q2_k(float *y, const uint8_t *p)
+{
+    float d = load_f16(p + 80), dmin = load_f16(p + 82);
+    for (int i = 0; i < 256; i++) {
+        float s = d * (float)(p[i / 16] & 15), m = dmin * (float)(p[i / 16] >> 4);
+        y[i] = s * (float)two_bits(p + 16, i) - m;
+    }
+}
+
+/* third bits[32]: bit b of byte l is element 32 b + l; codes[64], scales[12]: low nibbles[8], high
+   two bits[4]; d */
+static void decode_q3_k(float *y, const uint8_t *p)
+{
+    const uint8_t *s = p + 96;
+    float d = load_f16(p + 108);
+    for (int i = 0; i < 256; i++) {
+        int j = i / 16, scale = (s[j % 8] >> (j / 8 * 4) & 15) | (s[8 + j % 4] >> (j / 4 * 2) & 3) << 4;
+        int q = two_bits(p + 32, i) | (p[i % 32] >> (i / 32) & 1) << 2;
+        y[i] = d * (float)(scale - 32) * (float)(q - 4);
+    }
 }
 
 void rt_decode_mxfp4(float *out, const uint8_t *codes, uint8_t exponent)
@@ -197,9 +267,16 @@ static void decode_bf16(float *out, const uint8_t *p, int64_t n)
 
 void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n)
 {
+    static void (*const blocks[RT_DTYPE_COUNT])(float *, const uint8_t *) = {
+        [RT_Q8_0] = decode_q8_0,     [RT_Q4_0] = decode_q4_0,     [RT_Q4_1] = decode_q4_1,
+        [RT_Q5_0] = decode_q5_0,     [RT_Q5_1] = decode_q5_1,     [RT_Q2_K] = decode_q2_k,
+        [RT_Q3_K] = decode_q3_k,     [RT_Q4_K] = decode_q4_k,     [RT_Q5_K] = decode_q5_k,
+        [RT_Q6_K] = decode_q6_k,     [RT_IQ4_NL] = decode_iq4_nl, [RT_IQ4_XS] = decode_iq4_xs,
+        [RT_MXFP4] = decode_mxfp4,   [RT_NVFP4] = decode_nvfp4,   [RT_TQ2_0] = decode_tq2_0,
+        [RT_Q2_0] = decode_q2_0,
+    };
     const rt_dtype_info *info = rt_dtype_get(t);
     const uint8_t *p = data;
-    void (*block)(float *, const uint8_t *) = NULL;
     if (n < 0 || n % info->block)
         rt_bug("rt_decode_f32: %lld elements of %s", (long long)n, info->name);
     switch (t) {
@@ -220,43 +297,10 @@ void rt_decode_f32(float *out, const void *data, rt_dtype t, int64_t n)
         for (int64_t i = 0; i < n; i++)
             out[i] = e8m0(p[i]);
         return;
-    case RT_Q8_0:
-        block = decode_q8_0;
-        break;
-    case RT_Q4_0:
-        block = decode_q4_0;
-        break;
-    case RT_Q4_1:
-        block = decode_q4_1;
-        break;
-    case RT_Q5_0:
-        block = decode_q5_0;
-        break;
-    case RT_Q5_1:
-        block = decode_q5_1;
-        break;
-    case RT_Q4_K:
-        block = decode_q4_k;
-        break;
-    case RT_Q5_K:
-        block = decode_q5_k;
-        break;
-    case RT_Q6_K:
-        block = decode_q6_k;
-        break;
-    case RT_IQ4_NL:
-        block = decode_iq4_nl;
-        break;
-    case RT_MXFP4:
-        block = decode_mxfp4;
-        break;
-    case RT_I32:
-    case RT_U8:
-    case RT_M8:
-    case RT_V8:
-    case RT_DTYPE_COUNT:
-        rt_bug("rt_decode_f32: %s are not weights", info->name);
+    default:
+        if (!blocks[t])
+            rt_bug("rt_decode_f32: %s are not weights", info->name);
+        for (int64_t i = 0; i < n; i += info->block, p += info->block_bytes)
+            blocks[t](out + i, p);
     }
-    for (int64_t i = 0; i < n; i += info->block, p += info->block_bytes)
-        block(out + i, p);
 }

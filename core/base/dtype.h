@@ -11,6 +11,7 @@ typedef enum rt_dtype {
     RT_F32, RT_F16, RT_BF16, RT_I32, RT_U8,
     RT_Q8_0, RT_Q4_0, RT_Q4_K, RT_Q6_K, /* blocks along the innermost dimension */
     RT_Q4_1, RT_Q5_0, RT_Q5_1, RT_Q5_K, RT_IQ4_NL, RT_MXFP4, /* decoded only, no product of their own */
+    RT_Q2_K, RT_Q3_K, RT_IQ4_XS, RT_NVFP4, RT_TQ2_0, RT_Q2_0, /* and by the element, not by runs */
     RT_F8_E4M3, RT_F8_E8M0, /* codes and scales of checkpoints: core/network/stored.h joins them */
     RT_M8, RT_V8, /* an optimizer's moments: core/device/kernels/moment.h */
     RT_DTYPE_COUNT
@@ -31,6 +32,20 @@ float rt_bf16_to_f32(uint16_t h);
 uint16_t rt_f32_to_bf16(float f);
 float rt_f16_to_f32(uint16_t h);
 uint16_t rt_f32_to_f16(float f);
+
+/* What the codes 0 .. 15 stand for in IQ4_NL and IQ4_XS, and (doubled, bit 3 is the sign) in MXFP4
+   and NVFP4. */
+#define RT_IQ4_VALUES                                                                              \
+    {                                                                                              \
+        -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113                   \
+    }
+#define RT_FP4_VALUES                                                                              \
+    {                                                                                              \
+        0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12                                    \
+    }
+/* Half of what NVFP4's scale stands for: 4 bits of exponent (bias 7), 3 of mantissa, the eighth bit
+   ignored; 0 and 127 are 0. */
+float rt_nvfp4_scale(uint8_t code);
 
 /* Decode n elements (a multiple of the block) of any dtype to f32. core/base/decode.c; the block
    layouts are facts of GGUF (ggml-common.h). Encoding them well is quant/. */

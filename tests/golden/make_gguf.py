@@ -24,10 +24,12 @@ rng = np.random.default_rng(7)
 TYPES = {
     T.Q8_0: [0], T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2], T.IQ4_NL: [0],
     T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208], T.MXFP4: [],
+    T.Q2_K: [80, 82], T.Q3_K: [108], T.IQ4_XS: [0], T.NVFP4: [], T.TQ2_0: [64],
 }
 NAMES = {T.Q8_0: "q8_0", T.Q4_0: "q4_0", T.Q4_1: "q4_1", T.Q5_0: "q5_0", T.Q5_1: "q5_1",
          T.IQ4_NL: "iq4_nl", T.Q4_K: "q4_K", T.Q5_K: "q5_K", T.Q6_K: "q6_K",
-         T.MXFP4: "mxfp4"}
+         T.MXFP4: "mxfp4", T.Q2_K: "q2_K", T.Q3_K: "q3_K", T.IQ4_XS: "iq4_xs",
+         T.NVFP4: "nvfp4", T.TQ2_0: "tq2_0"}
 
 
 def blocks(t):

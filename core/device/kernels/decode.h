@@ -78,6 +78,44 @@ TEAM_FN float decode_q6_k(const uint8_t *p, int64_t i)
     return s * (float)((low | high << 4) - 32);
 }
 
+/* Element i of 256 of codes of two bits: byte l of a half holds l, l + 32, l + 64, l + 96. */
+TEAM_FN int32_t decode_two_bits(const uint8_t *qs, int64_t i)
+{
+    return qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+}
+
+TEAM_FN float decode_q2_k(const uint8_t *p, int64_t i)
+{
+    uint32_t s = p[i / 16];
+    float a = decode_half(p + 80) * (float)(s & 15), b = decode_half(p + 82) * (float)(s >> 4);
+    return a * (float)decode_two_bits(p + 16, i) - b;
+}
+
+TEAM_FN float decode_q3_k(const uint8_t *p, int64_t i)
+{
+    const uint8_t *s = p + 96;
+    int64_t j = i / 16;
+    int32_t scale = (s[j % 8] >> (j / 8 * 4) & 15) | (s[8 + j % 4] >> (j / 4 * 2) & 3) << 4;
+    int32_t q = decode_two_bits(p + 32, i) | (p[i % 32] >> (i / 32) & 1) << 2;
+    float a = decode_half(p + 108) * (float)(scale - 32);
+    return a * (float)(q - 4);
+}
+
+TEAM_FN float decode_iq4_xs(const uint8_t *p, int64_t i)
+{
+    int64_t j = i / 32;
+    int32_t high = (p[2] | p[3] << 8) >> (2 * j) & 3, low = p[4 + j / 2] >> (j % 2 * 4) & 15;
+    float a = decode_half(p) * (float)((low | high << 4) - 32);
+    return a * (float)decode_iq4(decode_nibble(p + 8 + 16 * j, i % 32));
+}
+
+TEAM_FN float decode_nvfp4(const uint8_t *p, int64_t i)
+{
+    uint32_t mag = p[i / 16] & 127u, code = p[4 + i / 16 * 8 + i % 8] >> (i % 16 / 8 * 4) & 15u;
+    float scale = mag == 127u ? 0.0f : decode_e4m3(mag) * 0.5f;
+    return scale * (float)(code & 8u ? -decode_e2m1(code) : decode_e2m1(code));
+}
+
 /* Element i of a row of dtype t that begins at `row`. */
 TEAM_FN float decode_element(rt_dtype t, const uint8_t *row, int64_t i)
 {
@@ -121,6 +159,20 @@ TEAM_FN float decode_element(rt_dtype t, const uint8_t *row, int64_t i)
         code = (uint32_t)decode_nibble(p + 1, i % 32);
         return (p[0] == 255 ? 0x1p127f : decode_e8m0(p[0]) * 0.5f) *
                (float)(code & 8u ? -decode_e2m1(code) : decode_e2m1(code)); /* no zero below 0 */
+    case RT_NVFP4:
+        return decode_nvfp4(row + i / 64 * 36, i % 64);
+    case RT_Q2_0:
+        p = row + i / 64 * 18;
+        return decode_half(p) * (float)((p[2 + i % 64 / 4] >> (i % 4 * 2) & 3) - 1);
+    case RT_TQ2_0:
+        p = row + i / 256 * 66;
+        return decode_half(p + 64) * (float)(decode_two_bits(p, i % 256) - 1);
+    case RT_IQ4_XS:
+        return decode_iq4_xs(row + i / 256 * 136, i % 256);
+    case RT_Q2_K:
+        return decode_q2_k(row + i / 256 * 84, i % 256);
+    case RT_Q3_K:
+        return decode_q3_k(row + i / 256 * 110, i % 256);
     case RT_Q4_K:
         return decode_q45_k(row + i / 256 * 144, i % 256, false);
     case RT_Q5_K:
