@@ -88,23 +88,25 @@ static bool factor(rt_curvature *c, rt_dev *d)
 
 int rt_curvature_factor(rt_curvature *c, rt_dev *d, double damping, rt_err *err)
 {
+    int64_t n = c->n;
     double sum = 0;
-    for (int64_t i = 0; i < c->n; i++)
-        sum += (double)c->h[i * c->n + i];
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)c->h[i * n + i];
     if (!isfinite(sum))
         return rt_fail(err, "its inputs over the calibration texts are not finite");
-    double mean = sum > 0 ? sum / (double)c->n : 1, had = 0;
-    for (int64_t i = 0; i < c->n; i++)
-        if (!(c->h[i * c->n + i] > 0))
-            c->h[i * c->n + i] = (float)mean;
+    float least = sum > 0 ? (float)(1e-6 * sum / (double)n) : 1;
     if (!c->ut) {
-        c->ut = rt_alloc(c->n * c->n, sizeof *c->ut, "a factor of sums of inputs");
-        c->weight = rt_alloc(c->n, sizeof *c->weight, "a factor of sums of inputs");
+        c->ut = rt_alloc(n * n, sizeof *c->ut, "a factor of sums of inputs");
+        c->weight = rt_alloc(n, sizeof *c->weight, "a factor of sums of inputs");
     }
-    for (int i = 0; i < TRIES; i++, damping *= 10) {
-        for (int64_t k = 0; k < c->n; k++)
-            c->h[k * c->n + k] += (float)((damping - had) * mean);
-        had = damping;
+    double had = 1;
+    for (int64_t i = 0; i < n; i++)
+        if (!(c->h[i * n + i] > least))
+            c->h[i * n + i] = least;
+    for (int i = 0; i < TRIES; i++, damping *= 4) {
+        for (int64_t k = 0; k < n; k++)
+            c->h[k * n + k] *= (float)((1 + damping) / had);
+        had = 1 + damping;
         if (factor(c, d))
             return 0;
     }
