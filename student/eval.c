@@ -55,7 +55,7 @@ static const rt_option options[] = {
     OPT_INT(O, pass_tokens, "pass-tokens", "4096", 2, 1e9,
             "tokens of one forward pass; bounds memory", RT_OPT_FREE),
     OPT_INT(O, head_rows, "head-rows", "512", 1, 65536, "rows of a chunk of the head", RT_OPT_FREE),
-    OPT_DEVICE(O, device),
+    OPT_DEVICE_FORWARD(O, device),
     OPT_BOOL(O, plan, "plan", "false", "print memory by name and stop", RT_OPT_FREE),
     OPT_BOOL(O, json, "json", "false", "results as JSON on stdout", RT_OPT_FREE),
 };
@@ -281,8 +281,10 @@ static int open_one(evaluation *e, rt_model *m, const char *path, int64_t positi
     const rt_needs_output *later = rt_needs_find(plan, path);
     if (later)
         rt_model_plan_config(m, e->dev, &later->cfg, NULL, true, positions);
-    else if (plan ? rt_model_plan(m, e->dev, path, true, positions, err)
-                  : rt_model_open(m, e->dev, path, true, positions, err))
+    else if (rt_model_plan(m, e->dev, path, true, positions, err))
+        return -1;
+    m->exact = m == &e->reference;
+    if (!plan && rt_model_read(m, e->dev, path, err))
         return -1;
     if (m->cfg.vocab < rt_tokenizer_vocab(e->chat.tokenizer))
         return rt_fail(

@@ -31,7 +31,7 @@ static const rt_option options[] = {
     RT_SAMPLING_OPTIONS(O, sampling, "0.6", "0.95", "1024"),
     OPT_INT(O, context, "context", "8192", 2, 1e7, "tokens of prompt and answer together"),
     OPT_SEED(O, seed, "of the choice; an archive keeps each sample's"),
-    OPT_DEVICE(O, device),
+    OPT_DEVICE_FORWARD(O, device),
     OPT_BOOL(O, json, "json", "false", "one JSON object an answer instead of the text",
              RT_OPT_FREE),
 };

@@ -27,7 +27,7 @@ static const rt_option options[] = {
     OPT_STR(O, experts, "experts", NULL, "OUT.npy",
             "also the chosen experts (layers with experts, T, A), i32 ascending", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
-    OPT_DEVICE(O, device),
+    OPT_DEVICE_FORWARD(O, device),
 };
 #undef O
 

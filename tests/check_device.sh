@@ -80,7 +80,7 @@ if [ -n "$emulated" ]; then
     says 'no such GPU' 'there is 1: use cuda:0' logits --device cuda:7
     says 'no such device' 'use cuda or cpu' logits --device gpu
     says 'a bound on a CPU' 'bounds the memory of a GPU' logits --device cpu --gpu-memory 1G
-    says 'a precision on a CPU' 'that of a GPU' logits --device cpu --precision bf16
+    says 'a precision on a CPU' 'device cpu has exact|int8' logits --device cpu --precision bf16
     says 'no such precision' 'f32|bf16|fp8' logits --precision fp4
     says 'a GPU too old for fp8' 'fp8 needs 8.9' with RETORT_EMULATE_ARCH=86 --precision fp8
     says 'a small GPU' 'are needed, device cuda has' with RETORT_EMULATE_MEMORY=1000000

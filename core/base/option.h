@@ -81,10 +81,17 @@ typedef struct rt_option {
     OPT_INT(S, f, "threads", "0", 0, RT_THREADS_MAX, "CPU threads; 0 = all cores", RT_OPT_FREE)
 /* Those of an rt_dev_choice (core/device/device.h). Devices differ in their last bits. */
 #define OPT_DEVICE(S, f)                                                                           \
+    OPT_DEVICE_OF(S, f, "f32|bf16|fp8",                                                            \
+                  "of a GPU's products, bf16 if none is named; fp8: e4m3 in forward passes")
+/* Of a command that only runs models. */
+#define OPT_DEVICE_FORWARD(S, f)                                                                   \
+    OPT_DEVICE_OF(S, f, "exact|int8|f32|bf16|fp8",                                                 \
+                  "of products: exact, or int8 (faster with weights of 4 to 8 bits), on a CPU; "   \
+                  "bf16, f32 or fp8 on a GPU; the first if none is named")
+#define OPT_DEVICE_OF(S, f, precisions, about)                                                     \
     OPT_STR(S, f.name, "device", NULL, "NAME", "cpu, cuda, or cuda:N for the GPU number N"),       \
         OPT_THREADS(S, f.threads),                                                                 \
-        OPT_CHOICE(S, f.precision, "precision", NULL, "f32|bf16|fp8",                              \
-                   "of a GPU's products, bf16 if none is named; fp8: e4m3 in forward passes"),     \
+        OPT_CHOICE(S, f.precision, "precision", NULL, precisions, about),                          \
         OPT_BYTES(S, f.memory, "gpu-memory", "0", 0, 1e15,                                         \
                   "take no more of the GPU's memory than this (20G); 0 = all that is free",        \
                   RT_OPT_FREE)

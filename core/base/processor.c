@@ -43,6 +43,18 @@ int rt_simd_choose(rt_simd *simd, rt_err *err)
                     want);
 }
 
+bool rt_simd_vnni(rt_simd simd)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    return is_here(simd) && (simd == RT_SIMD_AVX512 ? __builtin_cpu_supports("avx512vnni")
+                             : simd == RT_SIMD_AVX2 ? __builtin_cpu_supports("avxvnni")
+                                                    : false);
+#else
+    (void)simd;
+    return false;
+#endif
+}
+
 int rt_threads_here(void)
 {
     const char *text = getenv("OMP_NUM_THREADS");

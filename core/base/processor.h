@@ -18,6 +18,7 @@ typedef enum rt_simd {
 
 int rt_simd_choose(rt_simd *simd, rt_err *err); /* the best here, or what RETORT_ISA says */
 const char *rt_simd_name(rt_simd simd);
+bool rt_simd_vnni(rt_simd simd); /* and four products of bytes in one instruction */
 /* 1 .. RT_THREADS_MAX: OMP_NUM_THREADS, or the cores that this process may run on. */
 int rt_threads_here(void);
 

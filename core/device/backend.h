@@ -38,6 +38,7 @@ typedef struct rt_attention_shape {
 typedef struct rt_backend {
     const char *name;
     bool maps_files; /* its memory is the host's, and so is a mapped file */
+    const char *precisions; /* "a|b|c" that rt_dev_choose may ask for */
     bool late;       /* calls may return before their work is done */
     /* Sets d->ops and d->state. index: of several devices of the kind. d->dry: nothing will run. */
     int (*open)(rt_dev *d, int index, int threads, rt_err *err);

@@ -70,6 +70,18 @@ static int refuse_name(const char *name, rt_err *err)
     return rt_usage(err, "device %s: not in this build: use %s", name, names);
 }
 
+/* One of "a|b|c". */
+static bool is_choice(const char *word, const char *choices)
+{
+    size_t n = strlen(word);
+    for (const char *at = choices; at; at = strchr(at, '|')) {
+        at += *at == '|';
+        if (!strncmp(at, word, n) && (at[n] == '|' || at[n] == 0))
+            return true;
+    }
+    return false;
+}
+
 static int open_device(rt_dev **out, const char *name, int threads, const char *precision, bool dry,
                        rt_err *err)
 {
@@ -79,6 +91,9 @@ static int open_device(rt_dev **out, const char *name, int threads, const char *
     *out = NULL;
     if (!b)
         return refuse_name(name, err);
+    if (precision && !is_choice(precision, b->precisions))
+        return rt_usage(err, "--precision %s: device %s has %s: give another --device, or leave it out",
+                        precision, b->name, b->precisions);
     rt_dev *d = rt_alloc(1, sizeof *d, "a device");
     d->backend = b;
     d->act = RT_F32;
@@ -103,12 +118,11 @@ int rt_dev_choose(rt_dev **d, const rt_dev_choice *c, bool dry, rt_err *err)
 {
     if (open_device(d, c->name, (int)c->threads, c->precision, dry, err))
         return -1;
-    if ((c->memory || c->precision) && (*d)->backend->maps_files) {
+    if (c->memory && (*d)->backend->maps_files) {
         rt_dev_close(*d);
         *d = NULL;
-        return rt_usage(err, "%s: give --device cuda too, or leave it out",
-                        c->memory ? "--gpu-memory bounds the memory of a GPU"
-                                  : "--precision is that of a GPU's products");
+        return rt_usage(err, "--gpu-memory bounds the memory of a GPU: give --device cuda too, or "
+                             "leave it out");
     }
     (*d)->most = c->memory;
     return 0;

@@ -43,7 +43,8 @@ typedef struct rt_dev_choice {
     char *name; /* NULL = the first of this build */
     int64_t threads;
     int64_t memory; /* the most bytes of the device's memory that may be taken, 0 = all */
-    char *precision; /* "f32", "bf16", "fp8": of a GPU's products; NULL = as its kind has it */
+    char *precision; /* of products: "exact" or "int8" of a CPU, "f32", "bf16" or "fp8" of a GPU;
+                        NULL = exact, or as its kind of GPU has it */
 } rt_dev_choice;
 /* dry: for dry runs alone. A GPU that is not there is then taken to be a GeForce RTX 4090, so that
    work can be planned on a machine without one. */
@@ -57,6 +58,7 @@ typedef struct rt_dev_facts {
     int threads;
     bool cpu_bits;   /* its results are those of ops.h's contract, to the bit */
     bool bf16;       /* products and attention round their operands to bf16 */
+    bool int8;       /* products with packed weights in blocks round their rows to int8 (ops.h) */
     bool fp8;        /* products that give bf16 activations round theirs to e4m3 */
     rt_dtype act;    /* what activations and their gradients are best kept in: f32 or bf16 */
     bool maps_files; /* operations read mapped files where they lie */

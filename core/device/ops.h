@@ -23,6 +23,17 @@
      - exp, log, sin and tanh are our own polynomials made of fused multiply-adds (math.h);
      - threads and tiles split outputs, never a sum.
    Compiled with -ffp-contract=off; every fused multiply-add is written out.
+   That is precision "exact". Of precision "int8", products of rows with packed weights that are
+   stored in blocks (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL) are instead, the same
+   bits everywhere, too:
+     - a row is rounded in blocks of 32: amax their largest size, d = amax / 127, q = x (127 / amax)
+       to the nearest whole number, ties to even. Where amax < 2^-120, d and q are 0; where one of
+       the 32 is not finite, d is NaN;
+     - of a weight w = s q + m (m 0 where the form has none; s and m exact in f32), S is the sum of
+       the 32 products of codes, a whole number; an element of the product is one chain from 0 over
+       ascending blocks: fma(S, s d, sum), then, where there is m, fma(m, d A, sum), A the sum of the
+       row's q. Of Q6_K s is d of its super-block and S holds the scales of both halves;
+     - it is added to the output when beta = 1.
 
    A GPU's results depend on shapes and data alone, too: not on who runs what, nor on how many run.
    Of sums over rows scatter_add is the CPU's chain; the others are chains from 0 over parts of 128
@@ -197,7 +208,8 @@ void rt_matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, con
    or all its values. */
 void rt_matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a, int64_t a0,
                      const rt_tensor *w, int64_t w0, int64_t n, bool tb);
-int64_t rt_panels_bytes(rt_dev *d, const rt_tensor *w);           /* w (O,I) or (E,O,I) */
+/* w (O,I) or (E,O,I), its elements or its piece; 0: a piece that products read where it lies */
+int64_t rt_panels_bytes(rt_dev *d, const rt_tensor *w);
 void rt_pack_weight(rt_dev *d, void *panels, const rt_tensor *w); /* for tb = 1 products */
 
 /* --- rows -------------------------------------------------------------------------------- */

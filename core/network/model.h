@@ -48,6 +48,7 @@ typedef struct rt_model {
     rt_dev *d;        /* that they are planned for */
     char *path;  /* where the weights were read, NULL = made at random */
     int64_t file_bytes; /* of the files that hold them */
+    bool exact;         /* its products are, whatever the device's precision: set once planned */
     bool frozen;        /* no gradients; what weights.h says of memory */
     struct rt_mapping *mapping; /* of weights that stay in their file: mapping.h */
     const rt_visit *visit;      /* reads weights as a pass needs them (stream.h); NULL: all are

@@ -58,6 +58,9 @@ static void plan_frozen(void *ctx, rt_arena *a)
             t->dtype = piece->dtype;
             t->data = (void *)(uintptr_t)piece->data; /* never written: frozen */
         }
+        if (piece && product && !x->streamed && !m->exact && rt_dev_get(m->d).int8 &&
+            rt_panels_bytes(m->d, t)) /* beside what lies in the file */
+            t->panels = rt_arena_take(a, "weights.int8", rt_panels_bytes(m->d, t));
         if (piece)
             continue;
         if (!product || rows || m->w.adapters)
@@ -144,8 +147,11 @@ static int read_all(rt_model *m, rt_dev *d, rt_store *s, rt_err *err)
     int bad = staging ? 0 : rt_fail_memory(err, most, s->path);
     for (int i = 0; !bad && i < m->w.params.n; i++) {
         const rt_param *p = &m->w.params.item[i];
-        if (x && x->piece[i])
+        if (x && x->piece[i]) {
+            if (p->slot->panels)
+                rt_pack_weight(d, (void *)(uintptr_t)p->slot->panels, p->slot);
             continue;
+        }
         int64_t bytes = rt_tensor_bytes(p->slot);
         bad = rt_interrupted() ? rt_fail_interrupted(err, "reading", s->path)
                                : rt_store_rows(s, &m->cfg, p, host, err);

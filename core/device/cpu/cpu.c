@@ -2,6 +2,7 @@
    workspace plan, and the split of rows over threads. Holds no operation of its own beyond
    copying. */
 #include "core/device/cpu/cpu.h"
+#include "core/device/cpu/int8.h"
 #include "core/device/cpu/rows.h"
 
 #include <stdlib.h>
@@ -85,6 +86,8 @@ static int open_cpu(rt_dev *d, int index, int threads, rt_err *err)
     struct rt_cpu *cpu = rt_alloc(1, sizeof *cpu, "device cpu");
     cpu->team = team;
     cpu->isa = isa;
+    if (d->precision && !strcmp(d->precision, "int8"))
+        cpu->int8 = rt_int8_get(simd, 0);
     cpu->threads = threads;
     cpu->ops = (rt_ops){ .copy = copy_tensor, .zero = zero_tensor };
     rt_cpu_matmul_ops(&cpu->ops);
@@ -107,6 +110,7 @@ static void facts(rt_dev *d, rt_dev_facts *f)
 {
     f->isa = rt_cpu_isa(d)->name;
     f->threads = rt_cpu_of(d)->threads;
+    f->int8 = rt_cpu_of(d)->int8 != NULL;
     f->free = rt_memory_available();
 }
 
@@ -132,11 +136,15 @@ static int ready(rt_dev *d, rt_err *err)
 
 static int64_t workspace(const rt_dev *d) { return rt_cpu_of(d)->scratch_need; }
 
-void rt_cpu_need_rows(rt_dev *d, int64_t bytes_per_thread)
+void rt_cpu_need_scratch(rt_dev *d, int64_t bytes)
 {
     struct rt_cpu *cpu = rt_cpu_of(d);
-    int64_t bytes = rt_align_up(bytes_per_thread, RT_CACHE_LINE) * cpu->threads;
     cpu->scratch_need = rt_max(cpu->scratch_need, bytes);
+}
+
+void rt_cpu_need_rows(rt_dev *d, int64_t bytes_per_thread)
+{
+    rt_cpu_need_scratch(d, rt_align_up(bytes_per_thread, RT_CACHE_LINE) * rt_cpu_of(d)->threads);
 }
 
 uint8_t *rt_cpu_scratch(const rt_dev *d, int t, int64_t need)
@@ -193,6 +201,7 @@ static int64_t teams(rt_dev *d, int64_t columns)
 const rt_backend rt_backend_cpu = {
     .name = "cpu",
     .maps_files = true,
+    .precisions = "exact|int8",
     .open = open_cpu,
     .close = close_cpu,
     .facts = facts,

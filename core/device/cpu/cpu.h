@@ -9,6 +9,7 @@
 
 struct rt_cpu { /* rt_dev.state */
     const struct rt_isa *isa;
+    const struct rt_int8_isa *int8; /* of the precision "int8" (int8.h), or NULL: exact */
     rt_ops ops; /* rt_dev.ops: filled once by the rt_cpu_*_ops below */
     rt_team *team;
     int threads;
@@ -31,6 +32,8 @@ static inline void rt_cpu_run(const rt_dev *d, rt_unit_fn *fn, void *ctx, int64_
 /* Every file with operations writes its entries of the table, and what they need of workspace. */
 void rt_cpu_matmul_ops(rt_ops *ops);    /* core/device/cpu/matmul.c */
 void rt_cpu_attention_ops(rt_ops *ops); /* core/device/cpu/attention.c */
+/* Bytes of workspace for one operation of all threads. */
+void rt_cpu_need_scratch(rt_dev *d, int64_t bytes);
 void rt_cpu_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
                          const rt_tensor *b);
 void rt_cpu_need_attention(rt_dev *d, const rt_attention_shape *s);

@@ -8,6 +8,7 @@
    inside a block the tile kernel is one chain. Threads and tiles split outputs only. Allocates
    nothing: rt_cpu_need_product plans the workspace. */
 #include "core/device/cpu/matmul.h"
+#include "core/device/cpu/int8.h"
 
 #include <string.h>
 
@@ -293,6 +294,28 @@ static void run_latent(rt_dev *d, const struct heads *h, const rt_piece *w, bool
     run_heads(d, h, &b, b.t ? wide : high, rt_dtype_bytes(b.dtype, wide * high), 0);
 }
 
+static bool packed_int8(const rt_dev *d, const rt_tensor *a, bool ta, const rt_tensor *b, bool tb)
+{
+    return tb && !ta && b->panels && a->dim[0] > 0 && rt_int8_takes(d, b);
+}
+
+/* One product, or one an expert. */
+static void run_int8(rt_dev *d, rt_tensor *c, const rt_tensor *a, const rt_tensor *b,
+                     const int32_t *offset, float beta)
+{
+    struct rt_int8_product p = { .lda = a->dim[1],
+                                 .ldc = c->dim[1],
+                                 .w = b,
+                                 .add = beta != 0.0f };
+    for (; p.e < (offset ? b->dim[0] : 1); p.e++) {
+        int64_t row = offset ? offset[p.e] - offset[0] : 0;
+        p.m = offset ? offset[p.e + 1] - offset[p.e] : a->dim[0];
+        p.a = rt_f32(a) + row * p.lda;
+        p.c = rt_f32(c) + row * p.ldc;
+        rt_int8_run(d, &p);
+    }
+}
+
 static void matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
                    bool tb, float beta)
 {
@@ -304,6 +327,10 @@ static void matmul(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const r
         run_latent(d, &h, b->piece, true, tb);
         h.c0 = keys;
         run_latent(d, &h, b->piece, false, tb);
+        return;
+    }
+    if (packed_int8(d, a, ta, b, tb)) {
+        run_int8(d, c, a, b, NULL, beta);
         return;
     }
     struct product p = {
@@ -327,6 +354,10 @@ static int64_t panel_floats(int64_t n, int64_t k) { return rt_align_up(n, RT_PAN
 static void matmul_grouped(rt_dev *d, rt_tensor *c, const rt_tensor *a, bool ta, const rt_tensor *b,
                            bool tb, const rt_tensor *offset, float beta)
 {
+    if (packed_int8(d, a, ta, b, tb)) {
+        run_int8(d, c, a, b, rt_i32(offset), beta);
+        return;
+    }
     struct product p = {
         .a = rt_f32(a),
         .lda = a->dim[1],
@@ -376,7 +407,10 @@ static void matmul_heads(rt_dev *d, rt_tensor *c, int64_t c0, const rt_tensor *a
 
 static int64_t panels_bytes(rt_dev *d, const rt_tensor *w)
 {
-    (void)d;
+    if (rt_int8_takes(d, w))
+        return rt_int8_bytes(w);
+    if (w->piece)
+        return 0;
     int64_t experts = w->rank == 3 ? w->dim[0] : 1;
     return experts * panel_floats(w->dim[w->rank - 2], w->dim[w->rank - 1]) *
            (int64_t)sizeof(float);
@@ -400,6 +434,10 @@ static void pack_panel(void *ctx, int64_t unit, int member)
 
 static void pack_weight(rt_dev *d, void *panels, const rt_tensor *w)
 {
+    if (rt_int8_takes(d, w)) {
+        rt_int8_pack(d, panels, w);
+        return;
+    }
     struct weight_job job = { .isa = rt_cpu_isa(d), .b = matrix_of(w, true), .panels = panels };
     int64_t experts = w->rank == 3 ? w->dim[0] : 1;
     job.k = job.b.ld;
@@ -416,14 +454,15 @@ static void need_panels(rt_dev *d, int64_t floats)
 {
     int64_t bytes = rt_max(PANEL_BYTES_MIN,
                            rt_min(PANEL_BYTES_MAX, floats * (int64_t)sizeof(float)));
-    struct rt_cpu *cpu = rt_cpu_of(d);
-    cpu->scratch_need = rt_max(cpu->scratch_need, cpu->threads * tile_bytes() + bytes);
+    rt_cpu_need_scratch(d, rt_cpu_of(d)->threads * tile_bytes() + bytes);
 }
 
 void rt_cpu_need_product(rt_dev *d, int64_t groups, int64_t n, int64_t k, rt_dtype a,
                          const rt_tensor *b)
 {
-    (void)a, (void)b; /* every operand becomes the same panels */
+    (void)a; /* every operand becomes the same panels */
+    if (rt_int8_takes(d, b))
+        rt_cpu_need_scratch(d, rt_int8_workspace(k));
     need_panels(d, groups * panel_floats(n, rt_min(k, RT_K_BLOCK)));
 }
 

@@ -535,6 +535,7 @@ static int64_t teams(rt_dev *d, int64_t columns)
 const rt_backend rt_backend_cuda = {
     .name = "cuda",
     .maps_files = false,
+    .precisions = "f32|bf16|fp8",
     .late = true,
     .open = open_cuda,
     .close = close_cuda,

@@ -505,7 +505,10 @@ static int open_strict(rt_dev *d, int index, int threads, rt_err *err)
     const char *fail = getenv("RETORT_STRICT_FAIL");
     struct sigaction act = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
     struct strict *s = rt_alloc(1, sizeof *s, "device strict");
-    if (rt_dev_open(&s->cpu, rt_backend_cpu.name, threads, err)) {
+    rt_dev_choice cpu = { .name = (char *)(uintptr_t)rt_backend_cpu.name,
+                          .threads = threads,
+                          .precision = (char *)(uintptr_t)d->precision };
+    if (rt_dev_choose(&s->cpu, &cpu, false, err)) {
         free(s);
         return -1;
     }
@@ -553,6 +556,7 @@ static int64_t workspace(const rt_dev *d) { return rt_dev_workspace(rt_strict_cp
 const rt_backend rt_backend_strict = {
     .name = "strict",
     .late = true,
+    .precisions = "exact|int8",
     .open = open_strict,
     .close = close_strict,
     .facts = facts,
