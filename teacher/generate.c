@@ -85,12 +85,12 @@ static void show_until(speaker *s, int64_t end)
 
 /* The bytes a new token adds: what its neighbourhood decodes to with it, less without it. What may
    become a stop text is held back, and not shown when it has. */
-static int show_token(void *ctx, int64_t id, int32_t token, rt_err *err)
+static int show_token(void *ctx, int64_t id, int32_t token, const rt_soft *soft, rt_err *err)
 {
     speaker *s = ctx;
     const rt_tokenizer *t = s->teacher.chat.tokenizer;
     int64_t from = rt_max(s->n_prompt, s->ids.n - WINDOW), n = s->ids.n - from;
-    (void)id;
+    (void)id, (void)soft;
     rt_text_clear(&s->before);
     rt_text_clear(&s->after);
     if (rt_ids_add(&s->ids, token, err) ||
