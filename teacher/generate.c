@@ -107,9 +107,11 @@ static int show_token(void *ctx, int64_t id, int32_t token, const rt_soft *soft,
     return 0;
 }
 
-static int stop(void *ctx, const int32_t *token, int64_t n_prompt, int64_t n, rt_err *err)
+static int stop(void *ctx, int64_t id, const int32_t *token, int64_t n_prompt, int64_t n,
+                rt_err *err)
 {
     speaker *s = ctx;
+    (void)id;
     return rt_stops_reached(&s->stops, token, n_prompt, n, err);
 }
 

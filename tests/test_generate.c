@@ -133,10 +133,11 @@ static int take(void *ctx, const rt_completion *c, rt_err *e)
     return 0;
 }
 
-static int stop(void *ctx, const int32_t *token, int64_t n_prompt, int64_t n, rt_err *e)
+static int stop(void *ctx, int64_t id, const int32_t *token, int64_t n_prompt, int64_t n,
+                rt_err *e)
 {
     const bench *b = ctx;
-    (void)n_prompt, (void)e;
+    (void)id, (void)n_prompt, (void)e;
     return token[n - 1] == b->stop_at;
 }
 
@@ -515,7 +516,7 @@ int main(void)
     const int n = RT_COUNT(MODELS);
     const suite_test tests[] = {
         { samples_of_a_prompt, n }, { branches, n }, { pages, 1 }, { cycles, 1 }, { endings, n },
-        { settings, n },           { leaving, n }
+        { settings, n }, { leaving, n }
     };
     return suite_run("generate", NULL, tests, RT_COUNT(tests));
 }

@@ -423,7 +423,7 @@ static int ends(const rt_generator *g, const sequence *s, const rt_generate_io *
     if (rt_config_is_eos(&g->m->cfg, s->token[s->n - 1]))
         return 1;
     *how = RT_FINISH_STOP_STRING;
-    int stopped = io->stop ? io->stop(io->ctx, s->token, s->n_prompt, s->n, err) : 0;
+    int stopped = io->stop ? io->stop(io->ctx, s->id, s->token, s->n_prompt, s->n, err) : 0;
     if (stopped)
         return stopped;
     *how = RT_FINISH_REPETITION;

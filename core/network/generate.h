@@ -94,8 +94,9 @@ typedef struct rt_generate_io {
     /* As it comes; the last row of soft is its own, NULL when nothing is captured; or NULL. */
     int (*token)(void *ctx, int64_t id, int32_t token, const rt_soft *soft, rt_err *err);
     /* Whether the sequence ends with its last token, token[n - 1]: 1 yes, 0 no, -1 failed; or NULL.
-       Asked of every new token but an end token; a function of the tokens alone. */
-    int (*stop)(void *ctx, const int32_t *token, int64_t n_prompt, int64_t n, rt_err *err);
+       Asked of every new token but an end token; a function of the request alone. */
+    int (*stop)(void *ctx, int64_t id, const int32_t *token, int64_t n_prompt, int64_t n,
+                rt_err *err);
     /* Whether nobody waits for the sequence any more: asked of each before every pass; it leaves
        its place without done(). Where this is given an interrupt is its matter, too; or NULL. */
     bool (*gone)(void *ctx, int64_t id);
