@@ -1,8 +1,8 @@
 /* generate.c: the command `retort generate`: one answer, or a conversation, shown as it comes, in
-   whole characters. Into a file or a pipe goes the text as it is; on a terminal a thought is dim and
-   control characters are not obeyed. In a conversation Ctrl-C stops an answer, and what the cache
-   holds stays between turns: only tokens that are new are computed.
-   Refuses: tools, and keeping a conversation on disk. */
+   whole characters. Into a file or a pipe goes the text as it is; on a terminal a thought is dim
+   and control characters are not obeyed. In a conversation Ctrl-C stops an answer, and what the
+   cache holds stays between turns: only tokens that are new are computed. Refuses: tools, and
+   keeping a conversation on disk. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

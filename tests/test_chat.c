@@ -23,8 +23,9 @@ typedef struct terminal {
 
 static void start(terminal *t, const char *words)
 {
-    char text[512], *argv[32] = { RT_BINARY_DIR "/retort", "generate", "--model", TEACHER, "--chat",
-                                  "--threads", "2" };
+    char text[512], *argv[32] = {
+        RT_BINARY_DIR "/retort", "generate", "--model", TEACHER, "--chat", "--threads", "2"
+    };
     int n = 7;
     memset(t, 0, sizeof *t);
     snprintf(text, sizeof text, "%s", words);

@@ -1,6 +1,7 @@
-/* test_reply.c: a response that comes token by token, in vocabularies whose tokens are mostly single
-   bytes: what is taken after each token is whole characters, nothing of a stop text, and together
-   what rt_chat_split makes of the finished response. Any ids at all, whole, are what they decode to. */
+/* test_reply.c: a response that comes token by token, in vocabularies whose tokens are mostly
+   single bytes: what is taken after each token is whole characters, nothing of a stop text, and
+   together what rt_chat_split makes of the finished response. Any ids at all, whole, are what they
+   decode to. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +27,9 @@ static void open_chat(rt_chat *c, const char *kind)
                                  .special = special,
                                  .n_special = 5,
                                  .added = h ? harmony : think,
-                                 .n_added = h ? 3 : t ? 2 : 0,
+                                 .n_added = h   ? 3
+                                            : t ? 2
+                                                : 0,
                                  .eos = "<|return|>" };
     rt_trainer *trainer;
     OK(rt_trainer_open(&trainer, &config, &err));
@@ -39,8 +42,10 @@ static void open_chat(rt_chat *c, const char *kind)
 /* Characters of one to four bytes, white space among them. */
 static void random_text(rt_text *t, uint64_t seed)
 {
-    static const char *const parts[] = { "a",  "b", " ", "\n", "<", "\xc3\xa9", "\xe3\x81\x82",
-                                         "\xf0\x9f\x91\x8d", "some", " text", ".\n\n", "\t" };
+    static const char *const parts[] = {
+        "a",    "b",     " ",     "\n", "<", "\xc3\xa9", "\xe3\x81\x82", "\xf0\x9f\x91\x8d",
+        "some", " text", ".\n\n", "\t"
+    };
     int64_t n = 1 + rt_rng_below(seed, RT_RNG_DATA, 0, 40);
     for (int64_t i = 0; i < n; i++)
         OK(rt_text_puts(t, parts[rt_rng_below(seed, RT_RNG_DATA, (uint64_t)i + 1, RT_COUNT(parts))],
@@ -171,14 +176,16 @@ START_TEST(any_ids)
         for (uint64_t i = 0; i < 1 + seed % 50; i++)
             OK(rt_ids_add(&ids, (int32_t)rt_rng_below(seed, RT_RNG_DATA, i, vocab), &err));
         OK(rt_text_reserve(&want, 1, &err) ||
-           rt_tokenizer_decode(c.tokenizer, ids.id, ids.n, RT_DETOKENIZE_SKIP_SPECIAL, &want, &err));
+           rt_tokenizer_decode(c.tokenizer, ids.id, ids.n, RT_DETOKENIZE_SKIP_SPECIAL, &want,
+                               &err));
         for (int whole = 0; whole < 2; whole++) {
             rt_reply r = { 0 };
             rt_text got[RT_REPLY_PARTS] = { { 0 } };
             rt_reply_begin(&r, &c, NULL, ids.id, 0, whole);
             feed(&r, &ids, got, false);
-            ck_assert(!whole || (got[RT_REPLY_ANSWER].bytes == want.bytes &&
-                                 !memcmp(got[RT_REPLY_ANSWER].data, want.data, (size_t)want.bytes)));
+            ck_assert(!whole ||
+                      (got[RT_REPLY_ANSWER].bytes == want.bytes &&
+                       !memcmp(got[RT_REPLY_ANSWER].data, want.data, (size_t)want.bytes)));
             for (int p = 0; p < RT_REPLY_PARTS; p++)
                 rt_text_free(&got[p]);
             rt_reply_free(&r);

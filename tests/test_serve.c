@@ -23,14 +23,17 @@ typedef struct server {
     int port, out;
 } server;
 
-/* ---- a server and a client ---------------------------------------------------------------------- */
+/* ---- a server and a client ----------------------------------------------------------------------
+ */
 
 /* words: more of its command line, at most 16; its notes go to the file "notes". */
 static server start_server(const char *words)
 {
     server s = { 0 };
-    char text[512], line[128], *argv[32] = { RT_BINARY_DIR "/retort", "serve",  "--model", TEACHER,
-                                             "--port",                "0",      "--threads", "2" };
+    char text[512], line[128],
+        *argv[32] = {
+            RT_BINARY_DIR "/retort", "serve", "--model", TEACHER, "--port", "0", "--threads", "2"
+        };
     int out[2], n = 8;
     snprintf(text, sizeof text, "%s", words);
     for (char *save = NULL, *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save))
@@ -222,7 +225,8 @@ static void wait_idle(const server *s)
 
 static void end_well(server *s) { ck_assert_int_eq(stop_server(s, SIGTERM, 20), 0); }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers ------------------------------------------------------------------------------------
+ */
 
 START_TEST(conversation)
 {
@@ -235,6 +239,7 @@ START_TEST(conversation)
     ck_assert_str_eq(string_at(r.json, "choices.0.message.content"), "\\boxed{122}");
     ck_assert_ptr_nonnull(strstr(string_at(r.json, "choices.0.message.reasoning_content"), "83"));
     ck_assert_str_eq(string_at(r.json, "choices.0.finish_reason"), "stop");
+    ck_assert(number_at(r.json, "usage.prompt_tokens_details.cached_tokens") == 0);
     int n = cJSON_GetArraySize(at(r.json, "choices.0.logprobs.content"));
     ck_assert_int_eq(n, (int)number_at(r.json, "usage.completion_tokens"));
     ck_assert(number_at(r.json, "usage.total_tokens") ==
@@ -248,6 +253,14 @@ START_TEST(conversation)
                   number_at(one, "top_logprobs.2.logprob"));
     }
     drop(&r);
+    /* the next turn: what was read and said is in the cache, a thought that the template drops not */
+    r = post(&s, CHAT,
+             "{\"messages\":[{\"role\":\"user\",\"content\":\"" QUESTION "\"},"
+             "{\"role\":\"assistant\",\"content\":\"\\\\boxed{122}\"},"
+             "{\"role\":\"user\",\"content\":\"Again.\"}],\"max_tokens\":2}");
+    ck_assert_msg(number_at(r.json, "usage.prompt_tokens_details.cached_tokens") >= 19, "%s",
+                  r.text);
+    drop(&r);
     r = get_with(&s, "/v1/models", "");
     ck_assert_str_eq(string_at(r.json, "data.0.id"), "teacher");
     drop(&r);
@@ -258,8 +271,9 @@ END_TEST
 START_TEST(texts)
 {
     server s = start_server("--name small");
-    reply r = post(&s, TEXT, "{\"model\":\"small\",\"prompt\":[\"Jon has\",\"Kim has 4\"],\"n\":2,"
-                             "\"seed\":5,\"max_tokens\":6,\"logprobs\":2}");
+    reply r = post(&s, TEXT,
+                   "{\"model\":\"small\",\"prompt\":[\"Jon has\",\"Kim has 4\"],\"n\":2,"
+                   "\"seed\":5,\"max_tokens\":6,\"logprobs\":2}");
     ck_assert_msg(r.status == 200, "%s", r.text);
     ck_assert_int_eq(cJSON_GetArraySize(at(r.json, "choices")), 4);
     ck_assert(number_at(r.json, "usage.completion_tokens") == 24);
@@ -274,7 +288,8 @@ START_TEST(texts)
     r = post(&s, TEXT, "{\"prompt\":[5,6,7],\"seed\":5,\"max_tokens\":3}");
     ck_assert_msg(r.status == 200 && number_at(r.json, "usage.prompt_tokens") == 3, "%s", r.text);
     drop(&r);
-    r = post(&s, TEXT, "{\"prompt\":\"Jon has 83 cards.\",\"temperature\":0,\"stop\":[\"8\",\"q\"]}");
+    r = post(&s, TEXT,
+             "{\"prompt\":\"Jon has 83 cards.\",\"temperature\":0,\"stop\":[\"8\",\"q\"]}");
     ck_assert_msg(r.status == 200 && !strchr(string_at(r.json, "choices.0.text"), '8'), "%s",
                   r.text);
     ck_assert_str_eq(string_at(r.json, "choices.0.finish_reason"), "stop");
@@ -335,7 +350,8 @@ START_TEST(stream)
 }
 END_TEST
 
-/* ---- together ----------------------------------------------------------------------------------- */
+/* ---- together -----------------------------------------------------------------------------------
+ */
 
 enum { CLIENTS = 64, SEEDS = 8 };
 
@@ -417,7 +433,8 @@ START_TEST(full)
 }
 END_TEST
 
-/* ---- refusals ----------------------------------------------------------------------------------- */
+/* ---- refusals -----------------------------------------------------------------------------------
+ */
 
 START_TEST(refusals)
 {
@@ -435,9 +452,7 @@ START_TEST(refusals)
         { CHAT, "{\"messages\":[5]}", 400, "role" },
         { CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":5}]}", 400, "content" },
         { CHAT, "{\"messages\":[{\"role\":\"robot\",\"content\":\"a\"}]}", 400, "role" },
-        { CHAT,
-          "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
-          400,
+        { CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}", 400,
           "unsupported_value" },
         { CHAT, "{\"mesages\":[]}", 400, "did you mean \\\"messages\\\"" },
         { CHAT, "{\"prompt\":\"a\"}", 400, "unknown key" },
@@ -457,8 +472,8 @@ START_TEST(refusals)
         { CHAT, "{" ASK ",\"tools\":[{}]}", 400, "tools" },
         { CHAT, "{" ASK ",\"presence_penalty\":0.5}", 400, "presence_penalty" },
         { CHAT, "{" ASK ",\"chat_template_kwargs\":{\"messages\":5},\"max_tokens\":1}", 200, "" },
-        { CHAT, "{" ASK ",\"presence_penalty\":0,\"tools\":[],\"user\":\"u\",\"max_tokens\":1}", 200,
-          "" },
+        { CHAT, "{" ASK ",\"presence_penalty\":0,\"tools\":[],\"user\":\"u\",\"max_tokens\":1}",
+          200, "" },
         { TEXT, "{\"prompt\":5}", 400, "prompt" },
         { TEXT, "{\"prompt\":[]}", 400, "no tokens" },
         { TEXT, "{\"prompt\":\"\"}", 400, "no tokens" },
@@ -555,7 +570,8 @@ START_TEST(noise)
 }
 END_TEST
 
-/* ---- the door ----------------------------------------------------------------------------------- */
+/* ---- the door -----------------------------------------------------------------------------------
+ */
 
 START_TEST(door)
 {
@@ -609,8 +625,9 @@ START_TEST(key)
         reply r = get_with(&s, "/v1/models", rows[i].header);
         ck_assert_msg(r.status == rows[i].status, "%s: %s", rows[i].header, r.text);
         drop(&r);
-        r = post_with(&s, CHAT, strstr(rows[i].header, "Host") ? "Authorization: Bearer s3cret\r\n"
-                                                               : rows[i].header,
+        r = post_with(&s, CHAT,
+                      strstr(rows[i].header, "Host") ? "Authorization: Bearer s3cret\r\n"
+                                                     : rows[i].header,
                       "{" ASK "}");
         ck_assert_int_eq(r.status, rows[i].status);
         drop(&r);
@@ -628,7 +645,8 @@ START_TEST(key)
 }
 END_TEST
 
-/* ---- clients that leave, and that do not read --------------------------------------------------- */
+/* ---- clients that leave, and that do not read ---------------------------------------------------
+ */
 
 /* Whoever is gone gives his place back, waiting or running, streamed or not. */
 START_TEST(vanished)
@@ -669,8 +687,9 @@ START_TEST(slow)
         int small = 1024;
         deaf[i] = connect_to(&s);
         setsockopt(deaf[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-        send_post(deaf[i], TEXT, "",
-                  "{\"prompt\":\"Jon has\",\"stream\":true,\"logprobs\":20,\"temperature\":9,\"n\":2}");
+        send_post(
+            deaf[i], TEXT, "",
+            "{\"prompt\":\"Jon has\",\"stream\":true,\"logprobs\":20,\"temperature\":9,\"n\":2}");
     }
     double begun = rt_now();
     for (int i = 0; i < 6; i++) {
@@ -693,7 +712,8 @@ START_TEST(slow)
 }
 END_TEST
 
-/* ---- the end ------------------------------------------------------------------------------------ */
+/* ---- the end ------------------------------------------------------------------------------------
+ */
 
 /* A signal: what runs is answered to its end where that is soon, else told; then 0. */
 START_TEST(stopping)
@@ -712,7 +732,8 @@ START_TEST(stopping)
     fd = connect_to(&s);
     other = connect_to(&s);
     send_post(fd, TEXT, "", "{\"prompt\":\"Jon has\",\"temperature\":50,\"n\":16}");
-    send_post(other, TEXT, "", "{\"prompt\":\"Jon has\",\"temperature\":50,\"n\":16,\"stream\":true}");
+    send_post(other, TEXT, "",
+              "{\"prompt\":\"Jon has\",\"temperature\":50,\"n\":16,\"stream\":true}");
     while (load_of(&s) < 32)
         ;
     ck_assert_int_eq(kill(s.pid, SIGTERM), 0);
@@ -729,8 +750,8 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = {
-        { conversation, 1 }, { texts, 1 }, { stream, 1 }, { many, 1 }, { full, 1 },
-        { refusals, 1 },     { large, 1 }, { noise, 1 },  { door, 1 }, { key, 1 },
+        { conversation, 1 }, { texts, 1 }, { stream, 1 },   { many, 1 }, { full, 1 },
+        { refusals, 1 },     { large, 1 }, { noise, 1 },    { door, 1 }, { key, 1 },
         { vanished, 1 },     { slow, 1 },  { stopping, 1 },
     };
     return suite_run("serve", NULL, tests, RT_COUNT(tests));

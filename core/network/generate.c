@@ -20,6 +20,7 @@ typedef struct sequence {
     int64_t n_pages; /* of its own */
     int64_t n, fed;  /* tokens known, tokens in the cache */
     int64_t take;    /* tokens that this pass feeds */
+    int64_t shared;  /* of the prompt, in the cache when it first began */
     rt_soft soft;
 } sequence;
 
@@ -328,7 +329,8 @@ static bool begin(rt_generator *g, sequence *s, bool *full)
     s->begun = true;
     if (part >= 0)
         copy_page(g, s, part, common);
-    g->counts.shared += s->met ? 0 : s->fed;
+    if (!s->met)
+        g->counts.shared += s->shared = s->fed;
     s->met = true;
     return true;
 }
@@ -406,9 +408,13 @@ static int64_t gather(rt_generator *g, int64_t *n_rows)
 static int finish(rt_generator *g, sequence *s, const rt_generate_io *io, rt_finish how,
                   rt_err *err)
 {
-    rt_completion c = { s->id,       s->token,
-                        s->n_prompt, s->n - s->n_prompt,
-                        how,         s->captured ? &s->soft : NULL };
+    rt_completion c = { .id = s->id,
+                        .token = s->token,
+                        .n_prompt = s->n_prompt,
+                        .n_new = s->n - s->n_prompt,
+                        .n_shared = s->shared,
+                        .finish = how,
+                        .soft = s->captured ? &s->soft : NULL };
     s->active = false;
     drop_pages(g, s);
     return io->done(io->ctx, &c, err);

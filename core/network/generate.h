@@ -41,6 +41,7 @@ typedef struct rt_completion {
     int64_t id;
     const int32_t *token; /* (n_prompt + n_new) prompt and what followed, stop token included */
     int64_t n_prompt, n_new;
+    int64_t n_shared; /* of the prompt, in the cache when the sequence first began */
     rt_finish finish;
     const rt_soft *soft; /* one row for each new token; NULL when nothing is captured of it */
 } rt_completion;

@@ -2,17 +2,12 @@
 
 #ifdef RT_MICROHTTPD
 
-#include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
@@ -38,12 +33,9 @@ struct rt_http {
     const rt_served *served;
     rt_queue *queue;
     struct MHD_Daemon *daemon;
-    int fd;
-    bool loopback;
-    char host[256], url[300];
-    const char *key;
-    int64_t connections;
-    pthread_mutex_t lock; /* of the list */
+    const rt_door *door;
+    pthread_mutex_t reading; /* one body at a time: as JSON it may take fifty times its bytes */
+    pthread_mutex_t lock;    /* of the list */
     connection *first;
     double swept;
 };
@@ -78,121 +70,8 @@ typedef struct visit {
     bool ended;   /* no more come */
 } visit;
 
-/* ---- listening ----------------------------------------------------------------------------------
+/* ---- what is asked ------------------------------------------------------------------------------
  */
-
-static bool is_loopback(const struct sockaddr *a)
-{
-    if (a->sa_family == AF_INET) {
-        struct sockaddr_in v4;
-        memcpy(&v4, a, sizeof v4);
-        return ntohl(v4.sin_addr.s_addr) >> 24 == 127;
-    }
-    struct sockaddr_in6 v6;
-    memcpy(&v6, a, sizeof v6);
-    return a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
-}
-
-static int listen_at(rt_http *h, const struct addrinfo *a, const rt_http_options *o, rt_err *err)
-{
-    char host[128], port[16];
-    struct sockaddr_storage at;
-    socklen_t size = sizeof at;
-    int on = 1;
-    h->loopback = is_loopback(a->ai_addr);
-    if (!h->loopback && !o->key)
-        return rt_usage(err,
-                        "--host %s: other machines reach it, so clients must show a key: put one "
-                        "into the environment, RETORT_API_KEY",
-                        o->host);
-    h->fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (h->fd < 0 || setsockopt(h->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) ||
-        bind(h->fd, a->ai_addr, a->ai_addrlen) || listen(h->fd, SOMAXCONN) ||
-        getsockname(h->fd, (struct sockaddr *)&at, &size))
-        return rt_fail(err, "--host %s --port %lld: %s%s", o->host, (long long)o->port,
-                       rt_errno_text(errno),
-                       errno == EADDRINUSE ? "; give another --port, or 0 for one that is free"
-                                           : "");
-    if (getnameinfo((struct sockaddr *)&at, size, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV))
-        return rt_fail(err, "--host %s: has no name", o->host);
-    bool six = strchr(host, ':') != NULL;
-    snprintf(h->url, sizeof h->url, "http://%s%s%s:%s", six ? "[" : "", host, six ? "]" : "", port);
-    return 0;
-}
-
-int rt_http_open(rt_http **out, const rt_http_options *o, rt_err *err)
-{
-    char port[16];
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list = NULL;
-    rt_http *h = *out = rt_alloc(1, sizeof *h, "a server");
-    h->fd = -1;
-    h->key = o->key;
-    h->connections = o->connections;
-    pthread_mutex_init(&h->lock, NULL);
-    snprintf(h->host, sizeof h->host, "%s", o->host);
-    snprintf(port, sizeof port, "%lld", (long long)o->port);
-    int bad = getaddrinfo(o->host, port, &hints, &list);
-    if (bad)
-        return rt_fail(err, "--host %s: %s", o->host, gai_strerror(bad));
-    bad = listen_at(h, list, o, err);
-    freeaddrinfo(list);
-    return bad;
-}
-
-const char *rt_http_url(const rt_http *h) { return h->url; }
-
-/* ---- who may come in ----------------------------------------------------------------------------
- */
-
-/* Whether s (n bytes), "NAME" or "NAME:PORT", is a name of this machine for itself. */
-static bool names_us(const rt_http *h, const char *s)
-{
-    const char *const names[] = { "localhost", "127.0.0.1", "[::1]", h->host };
-    for (int i = 0; i < RT_COUNT(names); i++) {
-        size_t n = strlen(names[i]);
-        if (!strncasecmp(s, names[i], n) &&
-            (!s[n] || (s[n] == ':' && s[n + 1 + strspn(s + n + 1, "0123456789")] == 0)))
-            return true;
-    }
-    return false;
-}
-
-/* How long this takes tells the length of what was sent, nothing of the key. */
-static bool same_secret(const char *sent, const char *key)
-{
-    size_t n = strlen(sent), m = strlen(key);
-    volatile size_t differ = n ^ m;
-    for (size_t i = 0; i < n; i++)
-        differ |= (size_t)((unsigned char)sent[i] ^ (unsigned char)key[i % m]);
-    return differ == 0;
-}
-
-/* A page of the web that a browser on this machine shows may reach loopback, also under a name of
-   its own (DNS rebinding): its Origin or its Host gives it away. Where there is a key it has none. */
-static int check_door(const rt_http *h, struct MHD_Connection *m, route to, rt_refusal *r)
-{
-    const char *host = MHD_lookup_connection_value(m, MHD_HEADER_KIND, "Host");
-    const char *origin = MHD_lookup_connection_value(m, MHD_HEADER_KIND, "Origin");
-    const char *shown = MHD_lookup_connection_value(m, MHD_HEADER_KIND, "Authorization");
-    if (!h->key && host && !names_us(h, host))
-        return rt_refuse(r, 403, "forbidden_host", NULL,
-                         "this server answers to localhost and 127.0.0.1, not to another Host");
-    if (!h->key && origin) {
-        const char *name = !strncasecmp(origin, "http://", 7)    ? origin + 7
-                           : !strncasecmp(origin, "https://", 8) ? origin + 8
-                                                                 : "";
-        if (!names_us(h, name))
-            return rt_refuse(r, 403, "forbidden_origin", NULL,
-                             "this server does not answer pages of other origins");
-    }
-    if (!h->key || to == TO_HEALTH)
-        return 0;
-    if (shown && !strncasecmp(shown, "Bearer ", 7) && same_secret(shown + 7, h->key))
-        return 0;
-    return rt_refuse(r, 401, "invalid_api_key", NULL,
-                     "no key, or a wrong one: send \"Authorization: Bearer KEY\"");
-}
 
 static int find_route(visit *v, const char *path, const char *method, rt_refusal *r)
 {
@@ -213,9 +92,14 @@ static int find_route(visit *v, const char *path, const char *method, rt_refusal
                      "and /health");
 }
 
+static const char *header(struct MHD_Connection *m, const char *name)
+{
+    return MHD_lookup_connection_value(m, MHD_HEADER_KIND, name);
+}
+
 static int check_size(struct MHD_Connection *m, rt_refusal *r)
 {
-    const char *length = MHD_lookup_connection_value(m, MHD_HEADER_KIND, "Content-Length");
+    const char *length = header(m, "Content-Length");
     if (length && strtoull(length, NULL, 10) > BODY_BYTES)
         return rt_refuse(r, 413, "request_too_large", NULL, "the body is larger than %d bytes",
                          BODY_BYTES);
@@ -240,10 +124,10 @@ static enum MHD_Result send_response(struct MHD_Connection *m, int status,
 
 static enum MHD_Result send_text(struct MHD_Connection *m, const rt_text *text)
 {
-    return send_response(m, 200,
-                         MHD_create_response_from_buffer((size_t)text->bytes, text->data,
-                                                         MHD_RESPMEM_MUST_COPY),
-                         "application/json");
+    return send_response(
+        m, 200,
+        MHD_create_response_from_buffer((size_t)text->bytes, text->data, MHD_RESPMEM_MUST_COPY),
+        "application/json");
 }
 
 static enum MHD_Result send_refusal(visit *v, struct MHD_Connection *m)
@@ -285,7 +169,8 @@ static bool is_gone(const connection *c)
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
-/* Waits for tokens and takes them: 1 all are there, 0 not yet, -1 nobody waits for them any more. */
+/* Waits for tokens and takes them: 1 all are there, 0 not yet, -1 nobody waits for them any more.
+ */
 static int take_news(visit *v, rt_err *err)
 {
     rt_ticket *t = v->query.ticket;
@@ -350,7 +235,10 @@ static enum MHD_Result complete(visit *v, struct MHD_Connection *m)
     rt_refusal *r = &v->refusal;
     const char *body = v->body.data ? v->body.data : "";
     set_busy(v, true);
-    if (rt_query_read(&v->query, h->served, v->to == TO_CHAT, body, v->body.bytes, r))
+    pthread_mutex_lock(&h->reading);
+    int bad = rt_query_read(&v->query, h->served, v->to == TO_CHAT, body, v->body.bytes, r);
+    pthread_mutex_unlock(&h->reading);
+    if (bad)
         return send_refusal(v, m);
     rt_text_free(&v->body);
     rt_response_open(&v->writer, h->served, &v->query);
@@ -365,10 +253,10 @@ static enum MHD_Result complete(visit *v, struct MHD_Connection *m)
     }
     if (!v->query.stream)
         return send_whole(v, m);
-    return send_response(m, 200,
-                         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HEADER_BYTES / 2,
-                                                           read_events, v, NULL),
-                         "text/event-stream; charset=utf-8");
+    return send_response(
+        m, 200,
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HEADER_BYTES / 2, read_events, v, NULL),
+        "text/event-stream; charset=utf-8");
 }
 
 static enum MHD_Result send_health(visit *v, struct MHD_Connection *m)
@@ -409,9 +297,13 @@ static visit *begin_visit(rt_http *h, struct MHD_Connection *m, const char *path
     v->h = h;
     v->c = of->socket_context;
     rt_soft_init(&v->soft);
+    const rt_visitor who = { .host = header(m, "Host"),
+                             .origin = header(m, "Origin"),
+                             .authorization = header(m, "Authorization") };
     if (find_route(v, path, method, &v->refusal) == 0)
         (void)check_size(m, &v->refusal);
-    (void)check_door(h, m, v->to, &v->refusal); /* who may not come in learns nothing else */
+    /* last: who may not come in learns nothing else */
+    (void)rt_door_check(h->door, &who, v->to == TO_HEALTH, &v->refusal);
     return v;
 }
 
@@ -484,19 +376,30 @@ static void note_connection(void *cls, struct MHD_Connection *m, void **ctx,
 /* ---- life ---------------------------------------------------------------------------------------
  */
 
-int rt_http_serve(rt_http *h, const rt_served *s, rt_queue *q, rt_err *err)
+int rt_http_there(rt_err *err)
 {
+    (void)err;
+    return 0;
+}
+
+int rt_http_open(rt_http **out, const rt_door *door, const rt_served *s, rt_queue *q,
+                 int64_t connections, rt_err *err)
+{
+    rt_http *h = *out = rt_alloc(1, sizeof *h, "a server");
     h->served = s;
     h->queue = q;
-    h->daemon = MHD_start_daemon(
-        MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
-            MHD_USE_ITC,
-        0, NULL, NULL, take_request, h, MHD_OPTION_LISTEN_SOCKET, h->fd,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HEADER_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
-        MHD_OPTION_NOTIFY_COMPLETED, end_request, h, MHD_OPTION_NOTIFY_CONNECTION, note_connection,
-        h, MHD_OPTION_END);
-    return h->daemon ? 0 : rt_fail(err, "%s: the server could not be started", h->url);
+    h->door = door;
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_mutex_init(&h->reading, NULL);
+    h->daemon = MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
+                                     MHD_USE_POLL | MHD_USE_ITC,
+                                 0, NULL, NULL, take_request, h, MHD_OPTION_LISTEN_SOCKET, door->fd,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)connections,
+                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+                                 MHD_OPTION_NOTIFY_COMPLETED, end_request, h,
+                                 MHD_OPTION_NOTIFY_CONNECTION, note_connection, h, MHD_OPTION_END);
+    return h->daemon ? 0 : rt_fail(err, "%s: the server could not be started", door->url);
 }
 
 /* Ends the connections on which nothing happened for so long; returns how many there are. A closed
@@ -534,31 +437,24 @@ void rt_http_close(rt_http *h, double seconds)
         end_idle(h, -1);
         MHD_stop_daemon(h->daemon);
     }
-    if (h->fd >= 0)
-        close(h->fd);
+    pthread_mutex_destroy(&h->reading);
     pthread_mutex_destroy(&h->lock);
     free(h);
 }
 
 #else
 
-static int need_library(rt_err *err)
+int rt_http_there(rt_err *err)
 {
     return rt_fail(err, "this build has no HTTP server: install libmicrohttpd (Debian: "
                         "libmicrohttpd-dev), configure and build again");
 }
-
-int rt_http_open(rt_http **out, const rt_http_options *o, rt_err *err)
+int rt_http_open(rt_http **out, const rt_door *door, const rt_served *s, rt_queue *q,
+                 int64_t connections, rt_err *err)
 {
-    (void)o;
+    (void)door, (void)s, (void)q, (void)connections;
     *out = NULL;
-    return need_library(err);
-}
-const char *rt_http_url(const rt_http *h) { return h ? "" : NULL; }
-int rt_http_serve(rt_http *h, const rt_served *s, rt_queue *q, rt_err *err)
-{
-    (void)h, (void)s, (void)q;
-    return need_library(err);
+    return rt_http_there(err);
 }
 void rt_http_sweep(rt_http *h) { (void)h; }
 void rt_http_close(rt_http *h, double seconds) { (void)h, (void)seconds; }

@@ -18,14 +18,14 @@ typedef struct rt_served {
     const char *name;
     int64_t length; /* of prompt and answer together */
     int64_t vocab;
-    int64_t most;   /* sequences of a request */
+    int64_t most; /* sequences of a request */
     const rt_sampling_options *defaults;
     int64_t created; /* seconds since 1970 */
 } rt_served;
 
 /* Why a request is not answered, as OpenAI spells it. */
 typedef struct rt_refusal {
-    int status; /* HTTP */
+    int status;                      /* HTTP */
     const char *type, *code, *param; /* code, param: NULL = none */
     rt_err err;
 } rt_refusal;

@@ -11,10 +11,10 @@ struct rt_queue {
     pthread_mutex_t lock;
     pthread_cond_t work;
     int64_t n_running, most_running, n_waiting, most_waiting;
-    rt_choice **running;       /* (most_running) NULL = free */
-    rt_choice *first, *last;   /* waiting */
+    rt_choice **running;     /* (most_running) NULL = free */
+    rt_choice *first, *last; /* waiting */
     bool closed;
-    double grace, deadline;    /* deadline: once closed */
+    double grace, deadline; /* deadline: once closed */
     void (*tick)(void *ctx);
     void *ctx;
 };
@@ -158,7 +158,7 @@ rt_choice_state rt_queue_take(rt_queue *q, rt_choice *c, rt_ids *ids, rt_soft *s
         c->soft = *soft;
         *soft = rows;
     }
-    rt_choice_state state = { c->done, c->aborted, c->finish };
+    rt_choice_state state = { c->done, c->aborted, c->finish, c->shared };
     pthread_mutex_unlock(&q->lock);
     return state;
 }
@@ -258,7 +258,6 @@ static int take_token(void *ctx, int64_t id, int32_t token, const rt_soft *soft,
     int bad = rt_ids_add(&c->ids, token, err);
     if (soft)
         rt_soft_append(&c->soft, soft, soft->n - 1, 1, 0);
-    c->n_new++;
     pthread_cond_signal(&c->ticket->news);
     pthread_mutex_unlock(&q->lock);
     return bad;
@@ -271,6 +270,7 @@ static int take_completion(void *ctx, const rt_completion *done, rt_err *err)
     pthread_mutex_lock(&q->lock);
     rt_choice *c = q->running[done->id];
     double seconds = rt_now() - c->begun;
+    c->shared = done->n_shared;
     end_choice(c, false, done->finish);
     drop_running(q, done->id);
     pthread_mutex_unlock(&q->lock);

@@ -20,15 +20,16 @@ typedef struct rt_choice {
     uint64_t seed;
     int64_t max_new; /* with the prompt within the generator's length */
     rt_ids ids;
-    rt_soft soft; /* a row for each of ids, of a ticket that is captured */
+    rt_soft soft;       /* a row for each of ids, of a ticket that is captured */
     bool done, aborted; /* done: no more come. aborted: not by the model; finish says nothing */
     rt_finish finish;
-    double begun;             /* when the generator took it */
-    int64_t n_new;
-    struct rt_choice *next;   /* waiting */
+    int64_t shared; /* of its prompt, in the cache already; once done */
+    double begun;   /* when the generator took it */
+    struct rt_choice *next; /* waiting */
 } rt_choice;
 
-/* All sequences of a request: one connection's. Filled by it before rt_queue_put, then only read. */
+/* All sequences of a request: one connection's. Filled by it before rt_queue_put, then only read.
+ */
 typedef struct rt_ticket {
     rt_ids *prompt; /* (n_prompts) */
     int64_t n_prompts, n;
@@ -56,17 +57,24 @@ rt_queue_answer rt_queue_put(rt_queue *q, rt_ticket *t);
 bool rt_queue_wait(rt_queue *q, rt_ticket *t, double seconds);
 /* Moves what is new of a choice into ids and soft, which are cleared first; soft may be NULL.
    Returns whether the choice is done and aborted as they are in *state. */
-typedef struct rt_choice_state { bool done, aborted; rt_finish finish; } rt_choice_state;
+typedef struct rt_choice_state {
+    bool done, aborted;
+    rt_finish finish;
+    int64_t shared;
+} rt_choice_state;
 rt_choice_state rt_queue_take(rt_queue *q, rt_choice *c, rt_ids *ids, rt_soft *soft);
 /* The connection has no more use for t, which is freed once the generator has none either. Also of
    a ticket that was never put. */
 void rt_queue_leave(rt_queue *q, rt_ticket *t);
 
-typedef struct rt_queue_load { int64_t running, waiting; bool closed; } rt_queue_load;
+typedef struct rt_queue_load {
+    int64_t running, waiting;
+    bool closed;
+} rt_queue_load;
 rt_queue_load rt_queue_look(rt_queue *q);
 
-/* The generator's thread: runs what comes until an interrupt (err.h); then nothing more is taken, and
-   what is there has `grace` seconds to end by itself. tick: every now and then, several times a
+/* The generator's thread: runs what comes until an interrupt (err.h); then nothing more is taken,
+   and what is there has `grace` seconds to end by itself. tick: every now and then, several times a
    second while nothing long runs. -1: the model failed; every choice is aborted then. */
 int rt_queue_run(rt_queue *q, rt_generator *g, void (*tick)(void *ctx), void *ctx, rt_err *err);
 

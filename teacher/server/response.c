@@ -247,15 +247,19 @@ static cJSON *frame(const rt_response_writer *w)
 static void put_usage(cJSON *json, const rt_response_writer *w)
 {
     const rt_ticket *t = w->query->ticket;
-    int64_t prompts = 0, new = 0;
+    int64_t prompts = 0, new = 0, shared = 0, n = t->n / t->n_prompts;
     for (int64_t i = 0; i < t->n_prompts; i++)
         prompts += t->prompt[i].n;
-    for (int64_t k = 0; k < t->n; k++)
+    for (int64_t k = 0; k < t->n; k++) {
         new += w->choice[k].n_new;
-    cJSON *usage = rt_json_object();
+        shared += k % n ? 0 : w->choice[k].state.shared; /* the others share with the first */
+    }
+    cJSON *usage = rt_json_object(), *details = rt_json_object();
     rt_json_put_i64(usage, "prompt_tokens", prompts);
     rt_json_put_i64(usage, "completion_tokens", new);
     rt_json_put_i64(usage, "total_tokens", prompts + new);
+    rt_json_put_i64(details, "cached_tokens", shared);
+    rt_json_put(usage, "prompt_tokens_details", details);
     rt_json_put(json, "usage", usage);
 }
 

@@ -1,7 +1,7 @@
-/* serve.c: the command `retort serve`: a model behind OpenAI's HTTP interface, on this machine unless
-   told otherwise. All requests run through one generator together; what a request is answered does
-   not depend on what runs beside it, so that a seed and a prompt always give the same text.
-   Refuses: several models, tools, pictures; and to say on the log what was asked. */
+/* serve.c: the command `retort serve`: a model behind OpenAI's HTTP interface, on this machine
+   unless told otherwise. All requests run through one generator together; what a request is
+   answered does not depend on what runs beside it, so that a seed and a prompt always give the same
+   text. Refuses: several models, tools, pictures; and to say on the log what was asked. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +53,7 @@ typedef struct server {
     const serve_options *o;
     rt_teacher teacher;
     rt_generator *generator;
+    rt_door door;
     rt_http *http;
     rt_queue *queue;
     rt_served served;
@@ -103,6 +104,7 @@ static int open_model(server *s, const rt_needs *plan, rt_err *err)
 static void close_server(server *s)
 {
     rt_http_close(s->http, 1);
+    rt_door_close(&s->door);
     rt_queue_close(s->queue);
     rt_generator_close(s->generator);
     rt_teacher_close(&s->teacher);
@@ -115,40 +117,32 @@ static void sweep(void *ctx)
     rt_http_sweep(s->http);
 }
 
-/* The port first: a server that finds it taken has not read a model for it. */
-static int listen_first(server *s, rt_err *err)
+static int serve(server *s, rt_err *err)
 {
-    const char *key = getenv("RETORT_API_KEY");
-    rt_http_options h = { .host = s->o->host,
-                          .port = s->o->port,
-                          .key = key,
-                          .connections = s->o->batch + s->o->waiting + 64 };
-    if (key && !*key)
-        return rt_usage(err, "RETORT_API_KEY is empty: give it a value, or unset it");
-    return rt_http_open(&s->http, &h, err);
+    const serve_options *o = s->o;
+    s->queue = rt_queue_open(o->batch, o->waiting, o->grace);
+    if (rt_http_open(&s->http, &s->door, &s->served, s->queue, o->batch + o->waiting + 64, err))
+        return -1;
+    printf("%s\n", s->door.url);
+    fflush(stdout);
+    rt_info("%s is served at %s/v1", s->name, s->door.url);
+    return rt_queue_run(s->queue, s->generator, sweep, s, err);
 }
 
+/* The door first: a server that finds its port taken has not read a model for it. */
 static int run_serve(void *values, rt_err *err)
 {
-    server s = { .o = values };
-    int bad = listen_first(&s, err) || open_model(&s, NULL, err) || rt_teacher_read(&s.teacher, err);
-    if (!bad) {
-        s.queue = rt_queue_open(s.o->batch, s.o->waiting, s.o->grace);
-        bad = rt_http_serve(s.http, &s.served, s.queue, err);
-    }
-    if (!bad) {
-        printf("%s\n", rt_http_url(s.http));
-        fflush(stdout);
-        rt_info("%s is served at %s/v1", s.name, rt_http_url(s.http));
-        bad = rt_queue_run(s.queue, s.generator, sweep, &s, err);
-    }
+    server s = { .o = values, .door = { .fd = -1 } };
+    int bad = rt_http_there(err) ||
+              rt_door_open(&s.door, s.o->host, s.o->port, getenv("RETORT_API_KEY"), err) ||
+              open_model(&s, NULL, err) || rt_teacher_read(&s.teacher, err) || serve(&s, err);
     close_server(&s);
     return bad ? -1 : 0;
 }
 
 static int plan_serve(void *values, rt_needs *p, rt_err *err)
 {
-    server s = { .o = values };
+    server s = { .o = values, .door = { .fd = -1 } };
     int bad = open_model(&s, p, err);
     if (!bad) {
         rt_teacher_needs(&s.teacher, p);
