@@ -11,6 +11,8 @@
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/base/rng.h"
+#include "teacher/server/query.h"
 #include "tests/suite.h"
 
 #define TEACHER RT_SOURCE_DIR "/examples/reasoning/teacher"
@@ -253,7 +255,8 @@ START_TEST(conversation)
                   number_at(one, "top_logprobs.2.logprob"));
     }
     drop(&r);
-    /* the next turn: what was read and said is in the cache, a thought that the template drops not */
+    /* the next turn: what was read and said is in the cache, a thought that the template drops not
+     */
     r = post(&s, CHAT,
              "{\"messages\":[{\"role\":\"user\",\"content\":\"" QUESTION "\"},"
              "{\"role\":\"assistant\",\"content\":\"\\\\boxed{122}\"},"
@@ -504,6 +507,57 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* Bodies that were good once: read or refused, in words, and nothing else happens. */
+START_TEST(mutations)
+{
+    enum { ROUNDS = 4000 };
+    static const char *const bodies[] = {
+        "{" ASK ",\"stop\":[\"a\",\"b\"],\"n\":2,\"seed\":7,\"logprobs\":true,\"top_logprobs\":2}",
+        "{\"messages\":[{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"x\"}]},{"
+        "\"role\":"
+        "\"user\",\"content\":\"\\u00e9 "
+        "<|end|>\"}],\"chat_template_kwargs\":{\"a\":[1,{\"b\":null}]}}",
+        "{\"prompt\":[[1,2],\"ab\",[3]],\"max_tokens\":3,\"stream\":true,\"stream_options\":{"
+        "\"include_"
+        "usage\":true},\"temperature\":0.5,\"top_p\":1e-1,\"logit_bias\":{}}",
+    };
+    rt_chat chat;
+    rt_queue *queue = rt_queue_open(2, 2, 0);
+    rt_sampling_options defaults = { .temperature = 1, .top_p = 1, .max_tokens = 100 };
+    int good = 0;
+    OK(rt_chat_open(&chat, TEACHER, &err));
+    rt_served served = { .chat = &chat,
+                         .name = "teacher",
+                         .length = 64,
+                         .most = 8,
+                         .vocab = rt_tokenizer_vocab(chat.tokenizer),
+                         .defaults = &defaults };
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        char body[600];
+        rt_query q;
+        rt_refusal r;
+        int n = snprintf(body, sizeof body, "%s", bodies[i % RT_COUNT(bodies)]);
+        for (uint64_t k = 0; k < i % 4; k++) {
+            uint32_t at = rt_rng_below(i, RT_RNG_DATA, 4 * k, (uint32_t)n);
+            uint32_t from = rt_rng_below(i, RT_RNG_DATA, 4 * k + 1, (uint32_t)n);
+            if (rt_rng_below(i, RT_RNG_DATA, 4 * k + 2, 8) == 0)
+                body[at] = (char)rt_rng_u32(i, RT_RNG_DATA, 4 * k + 3);
+            else /* a piece of it elsewhere, which is often JSON still */
+                memmove(body + at, body + from, (size_t)(rt_min(12, n - rt_max(at, from))));
+        }
+        char *exact = rt_strndup(body, n); /* sanitizers see its end */
+        int bad = rt_query_read(&q, &served, i % 3 < 2, exact, n, &r);
+        good += !bad;
+        ck_assert(bad ? r.status >= 400 && r.err.text[0] : q.ticket->n > 0);
+        rt_queue_leave(queue, q.ticket);
+        free(exact);
+    }
+    ck_assert_msg(good > ROUNDS / 10 && good < ROUNDS * 9 / 10, "%d of %d read", good, ROUNDS);
+    rt_queue_close(queue);
+    rt_chat_close(&chat);
+}
+END_TEST
+
 /* Bodies of the largest sizes and the deepest nesting. */
 START_TEST(large)
 {
@@ -712,6 +766,43 @@ START_TEST(slow)
 }
 END_TEST
 
+/* Whoever sends nothing, or a byte now and then, or takes nothing, is shown out in time. */
+START_TEST(late)
+{
+    static const char head[] = "POST " CHAT
+                               " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n";
+    server s = start_server("--timeout 1 --context 128");
+    int fd[4];
+    bool open[4] = { true, true, true, true };
+    for (int i = 0; i < 4; i++)
+        fd[i] = connect_to(&s);
+    send_all(fd[1], head, 30);              /* half a head */
+    send_all(fd[2], head, sizeof head - 1); /* and no body */
+    send_post(fd[3], TEXT, "", "{\"prompt\":\"Jon has\",\"max_tokens\":2}");
+    double begun = rt_now(), sent = begun;
+    while ((open[0] || open[1] || open[2]) && rt_now() < begun + 30) {
+        for (int i = 0; i < 3; i++) {
+            char some[512];
+            struct pollfd p = { .fd = fd[i], .events = POLLIN };
+            if (open[i] && poll(&p, 1, 10) > 0)
+                open[i] = recv(fd[i], some, sizeof some, 0) > 0;
+        }
+        if (rt_now() - sent > 0.3) {
+            sent = rt_now();
+            send_all(fd[1], "x", 1);
+            send_all(fd[2], " ", 1);
+        }
+    }
+    ck_assert_msg(!open[0] && !open[1] && !open[2], "%d %d %d", open[0], open[1], open[2]);
+    for (int i = 0; i < 3; i++)
+        close(fd[i]);
+    reply r = read_reply(fd[3]);
+    ck_assert_int_eq(r.status, 200);
+    drop(&r);
+    end_well(&s);
+}
+END_TEST
+
 /* ---- the end ------------------------------------------------------------------------------------
  */
 
@@ -750,9 +841,9 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = {
-        { conversation, 1 }, { texts, 1 }, { stream, 1 },   { many, 1 }, { full, 1 },
-        { refusals, 1 },     { large, 1 }, { noise, 1 },    { door, 1 }, { key, 1 },
-        { vanished, 1 },     { slow, 1 },  { stopping, 1 },
+        { conversation, 1 }, { texts, 1 }, { stream, 1 }, { many, 1 },      { full, 1 },
+        { refusals, 1 },     { large, 1 }, { noise, 1 },  { door, 1 },      { key, 1 },
+        { vanished, 1 },     { slow, 1 },  { late, 1 },   { mutations, 1 }, { stopping, 1 },
     };
     return suite_run("serve", NULL, tests, RT_COUNT(tests));
 }

@@ -16,7 +16,6 @@
 enum {
     BODY_BYTES = 2 << 20,    /* of a request */
     HEADER_BYTES = 32 << 10, /* and the buffer that its answer leaves through */
-    IDLE_SECONDS = 30,       /* to send a request, and to take what was made for it */
     RETRY_SECONDS = 1
 };
 static const double LOOK_SECONDS = 0.2; /* between looks at a connection that waits */
@@ -37,6 +36,7 @@ struct rt_http {
     pthread_mutex_t reading; /* one body at a time: as JSON it may take fifty times its bytes */
     pthread_mutex_t lock;    /* of the list */
     connection *first;
+    int64_t seconds;
     double swept;
 };
 
@@ -383,20 +383,21 @@ int rt_http_there(rt_err *err)
 }
 
 int rt_http_open(rt_http **out, const rt_door *door, const rt_served *s, rt_queue *q,
-                 int64_t connections, rt_err *err)
+                 const rt_http_limits *limits, rt_err *err)
 {
     rt_http *h = *out = rt_alloc(1, sizeof *h, "a server");
     h->served = s;
     h->queue = q;
     h->door = door;
+    h->seconds = limits->seconds;
     pthread_mutex_init(&h->lock, NULL);
     pthread_mutex_init(&h->reading, NULL);
     h->daemon = MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
                                      MHD_USE_POLL | MHD_USE_ITC,
                                  0, NULL, NULL, take_request, h, MHD_OPTION_LISTEN_SOCKET, door->fd,
-                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)connections,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)limits->connections,
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES,
-                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)limits->seconds,
                                  MHD_OPTION_NOTIFY_COMPLETED, end_request, h,
                                  MHD_OPTION_NOTIFY_CONNECTION, note_connection, h, MHD_OPTION_END);
     return h->daemon ? 0 : rt_fail(err, "%s: the server could not be started", door->url);
@@ -422,7 +423,7 @@ void rt_http_sweep(rt_http *h)
     if (now - h->swept < 1)
         return;
     h->swept = now;
-    end_idle(h, IDLE_SECONDS);
+    end_idle(h, (double)h->seconds);
 }
 
 void rt_http_close(rt_http *h, double seconds)
@@ -450,9 +451,9 @@ int rt_http_there(rt_err *err)
                         "libmicrohttpd-dev), configure and build again");
 }
 int rt_http_open(rt_http **out, const rt_door *door, const rt_served *s, rt_queue *q,
-                 int64_t connections, rt_err *err)
+                 const rt_http_limits *limits, rt_err *err)
 {
-    (void)door, (void)s, (void)q, (void)connections;
+    (void)door, (void)s, (void)q, (void)limits;
     *out = NULL;
     return rt_http_there(err);
 }

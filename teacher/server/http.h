@@ -9,14 +9,18 @@
 
 RT_BEGIN
 
+typedef struct rt_http_limits {
+    int64_t connections; /* at once */
+    int64_t seconds;     /* to send a request, and to take what was made for it */
+} rt_http_limits;
+
 typedef struct rt_http rt_http;
 
 /* -1: this build has no libmicrohttpd; the message says how to get it. */
 int rt_http_there(rt_err *err);
-/* Answers from now on who waits at the door, in threads of its own; all borrowed. connections: at
-   most so many at once. */
+/* Answers from now on who waits at the door, in threads of its own; door, s and q are borrowed. */
 int rt_http_open(rt_http **out, const rt_door *door, const rt_served *s, rt_queue *q,
-                 int64_t connections, rt_err *err);
+                 const rt_http_limits *limits, rt_err *err);
 /* Ends connections whose time is over: call it about once a second. */
 void rt_http_sweep(rt_http *h);
 /* No new connection; those there are have `seconds` to take what was made for them. */

@@ -23,8 +23,8 @@ typedef struct rt_choice {
     rt_soft soft;       /* a row for each of ids, of a ticket that is captured */
     bool done, aborted; /* done: no more come. aborted: not by the model; finish says nothing */
     rt_finish finish;
-    int64_t shared; /* of its prompt, in the cache already; once done */
-    double begun;   /* when the generator took it */
+    int64_t shared;         /* of its prompt, in the cache already; once done */
+    double begun;           /* when the generator took it */
     struct rt_choice *next; /* waiting */
 } rt_choice;
 

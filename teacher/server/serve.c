@@ -14,7 +14,7 @@
 
 typedef struct serve_options {
     char *model, *name, *host;
-    int64_t port, batch, waiting, context, cache_tokens, prefill_tokens;
+    int64_t port, batch, waiting, timeout, context, cache_tokens, prefill_tokens;
     double grace;
     rt_strlist set;
     rt_sampling_options sampling;
@@ -42,6 +42,9 @@ static const rt_option options[] = {
             RT_OPT_FREE),
     OPT_INT(O, prefill_tokens, "prefill-tokens", "512", 1, 1e6,
             "prompt tokens of one pass beside the running sequences", RT_OPT_FREE),
+    OPT_INT(O, timeout, "timeout", "30", 1, 3600,
+            "seconds that a client has to send a request, and to take what is there for it",
+            RT_OPT_FREE),
     OPT_FLOAT(O, grace, "grace", "5", 0, 3600,
               "seconds that answers have to end by themselves when the server is stopped",
               RT_OPT_FREE),
@@ -121,8 +124,10 @@ static void sweep(void *ctx)
 static int serve(server *s, rt_err *err)
 {
     const serve_options *o = s->o;
+    const rt_http_limits limits = { .connections = o->batch + o->waiting + 64,
+                                    .seconds = o->timeout };
     s->queue = rt_queue_open(o->batch, o->waiting, o->grace);
-    if (rt_http_open(&s->http, &s->door, &s->served, s->queue, o->batch + o->waiting + 64, err))
+    if (rt_http_open(&s->http, &s->door, &s->served, s->queue, &limits, err))
         return -1;
     printf("%s\n", s->door.url);
     fflush(stdout);
