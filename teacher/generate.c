@@ -4,6 +4,7 @@
    cache holds stays between turns: only tokens that are new are computed. Refuses: tools, and
    keeping a conversation on disk. */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +58,9 @@ typedef struct speaker {
     rt_stops stops;
     rt_reply reply;
     rt_response response;
-    bool shown, thought; /* something of this answer is; last a part of the thought */
+    bool thought; /* what was shown last is part of the thought */
+    char *line;
+    size_t line_cap;
 } speaker;
 
 /* ---- showing ------------------------------------------------------------------------------------
@@ -87,12 +90,11 @@ static void show_news(speaker *s)
         fputs(color, stdout);
         show(s, thought);
         fputs(*color ? "\033[0m" : "", stdout);
-        s->shown = s->thought = true;
+        s->thought = true;
     }
     if (answer.bytes) {
         fputs(s->thought ? "\n\n" : "", stdout);
         show(s, answer);
-        s->shown = true;
         s->thought = false;
     }
     fflush(stdout);
@@ -201,7 +203,7 @@ static int answer(speaker *s, rt_err *err)
                           .gone = is_stopped };
     const int64_t fed = rt_generator_counts(s->generator)->fed;
     s->n_prompt = s->ids.n;
-    s->asked = s->shown = s->thought = false;
+    s->asked = s->thought = false;
     if (s->n_prompt < 1)
         return rt_usage(err, "the prompt has no tokens: give some text");
     if (s->n_prompt >= s->length)
@@ -282,26 +284,44 @@ static void drop_last(cJSON *talk)
     cJSON_DeleteItemFromArray(list, cJSON_GetArraySize(list) - 1);
 }
 
-/* The next line that says something: 1, or 0 at the end of input. At a terminal Ctrl-C only takes
-   back what was typed. */
-static int read_line(const speaker *s, char **line, size_t *cap)
+/* What a person pastes is one message, however many lines: they are all there at once. */
+static bool is_pasted(const speaker *s)
 {
-    for (;;) {
+    struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+    return s->person && poll(&p, 1, 20) > 0;
+}
+
+/* The next line without its end: 1, 0 at the end of input, -1. At a terminal Ctrl-C only takes back
+   what was typed. */
+static int read_line(speaker *s, rt_text *message, rt_err *err)
+{
+    ssize_t n;
+    while ((n = getline(&s->line, &s->line_cap, stdin)) < 0) {
+        if (!s->person || errno != EINTR || !rt_interrupt_take())
+            return 0;
+        fputs("\n(Ctrl-D ends)\n> ", stderr);
+        clearerr(stdin);
+    }
+    while (n > 0 && (s->line[n - 1] == '\n' || s->line[n - 1] == '\r'))
+        n--;
+    return rt_text_add(message, s->line, n, err) ? -1 : 1;
+}
+
+/* What is said next: 1, 0 at the end of input, -1. Empty lines say nothing. */
+static int read_message(speaker *s, rt_text *message, rt_err *err)
+{
+    int more = 1;
+    rt_text_clear(message);
+    while (more > 0 && message->bytes == 0) {
         if (s->person)
             fputs("> ", stderr);
-        ssize_t n = getline(line, cap, stdin);
-        if (n < 0 && s->person && errno == EINTR && rt_interrupt_take()) {
-            fputs("\n(Ctrl-D ends)\n", stderr);
-            clearerr(stdin);
-            continue;
-        }
-        if (n < 0)
-            return 0;
-        while (n > 0 && ((*line)[n - 1] == '\n' || (*line)[n - 1] == '\r'))
-            (*line)[--n] = 0;
-        if (n > 0)
-            return 1;
+        more = read_line(s, message, err);
+        while (more > 0 && is_pasted(s))
+            more = rt_text_puts(message, "\n", err) ? -1 : read_line(s, message, err);
+        while (message->bytes > 0 && message->data[message->bytes - 1] == '\n')
+            message->data[--message->bytes] = 0;
     }
+    return more < 0 ? -1 : message->bytes > 0;
 }
 
 /* One turn. What a person asked that has no room is taken back: the conversation is as it was. */
@@ -322,22 +342,21 @@ static int take_turn(speaker *s, cJSON *talk, const char *line, rt_err *err)
 static int converse(speaker *s, rt_err *err)
 {
     cJSON *talk = begin_talk(s->o);
-    char *line = NULL;
-    size_t cap = 0;
-    int bad = 0;
+    rt_text message = { 0 };
+    int bad = 0, more;
     if (s->person) {
         rt_process_converse();
         rt_info("Ctrl-C stops an answer, Ctrl-D ends, /new begins another conversation");
     }
-    while (!bad && read_line(s, &line, &cap)) {
-        if (!s->person || strcmp(line, "/new")) {
-            bad = take_turn(s, talk, line, err);
+    while (!bad && (more = read_message(s, &message, err)) != 0) {
+        if (more < 0 || !s->person || strcmp(message.data, "/new")) {
+            bad = more < 0 || take_turn(s, talk, message.data, err);
             continue;
         }
         cJSON_Delete(talk);
         talk = begin_talk(s->o);
     }
-    free(line);
+    rt_text_free(&message);
     cJSON_Delete(talk);
     return bad || (rt_interrupted() && rt_fail_interrupted(err, "reading", "stdin")) ? -1 : 0;
 }
@@ -378,6 +397,7 @@ static int run_generate(void *values, rt_err *err)
     rt_generator_close(s.generator);
     rt_ids_free(&s.ids);
     rt_reply_free(&s.reply);
+    free(s.line);
     rt_stops_free(&s.stops);
     rt_response_free(&s.response);
     rt_teacher_close(&s.teacher);

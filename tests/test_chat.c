@@ -111,6 +111,12 @@ START_TEST(hidden)
     static terminal t;
     start(&t, "--temperature 0 --hide-reasoning");
     wait_for(&t, "> ");
+    type(&t, "several lines\n\nare one message\n" QUESTION "\n"); /* as they are pasted */
+    wait_for(&t, "tokens read");
+    wait_for(&t, "> ");
+    type(&t, "/new\n");
+    wait_for(&t, "> ");
+    ck_assert_ptr_null(strstr(strstr(t.text, "tokens read") + 1, "tokens read"));
     type(&t, QUESTION "\n");
     wait_for(&t, QUESTION "\r\n\\boxed{122}\r\n");
     wait_for(&t, "> ");
