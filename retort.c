@@ -32,6 +32,7 @@
     X(eval)      \
     X(quantize)  \
     X(generate)  \
+    X(serve)     \
     X(inspect)   \
     X(verify)    \
     X(logits)    \

@@ -211,9 +211,11 @@ static int take_completion(void *ctx, const rt_completion *c, rt_err *err)
     return 0;
 }
 
-static int stop(void *ctx, const int32_t *token, int64_t n_prompt, int64_t n, rt_err *err)
+static int stop(void *ctx, int64_t id, const int32_t *token, int64_t n_prompt, int64_t n,
+                rt_err *err)
 {
     rt_answers *a = ctx;
+    (void)id;
     return rt_stops_reached(&a->stops, token, n_prompt, n, err);
 }
 

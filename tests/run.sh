@@ -6,14 +6,14 @@ set -eu
 cd "$(dirname "$0")/.."
 . tests/setup.sh
 
-RETORT_PACKAGES="$RETORT_PACKAGES g++" # of the emulated CUDA device alone
+RETORT_PACKAGES="$RETORT_PACKAGES g++ curl" # of the emulated CUDA device, and of docs/serve.md
 install_packages
 cuda=AUTO
 [ -z "${CI-}" ] || ! command -v nvcc >/dev/null || cuda=ON # where warnings are errors
 build_tree build -DRETORT_CUDA=$cuda
 build_tree "build with sanitizers" -DRETORT_SANITIZE=ON -DRETORT_CUDA=EMULATE # users have folders with spaces: no test may split one
 build_tree build-strict -DRETORT_STRICT=ON -DRETORT_CUDA=OFF
-shared="test_team test_matmul test_attention test_layers test_export test_trace test_tokenizer test_sample test_stream"
+shared="test_team test_matmul test_attention test_layers test_export test_trace test_tokenizer test_sample test_stream test_serve"
 RETORT_TARGETS=$shared build_tree build-tsan -DRETORT_TSAN=ON -DRETORT_CUDA=OFF
 status=0
 for tree in build "build with sanitizers" build-strict build-tsan; do

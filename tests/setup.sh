@@ -2,7 +2,7 @@
 # Debian, configures and builds. Owns the list of packages; builds nothing by itself.
 
 RETORT_PACKAGES="cmake ninja-build gcc libc6-dev pkg-config libarchive-dev libcjson-dev check
-                 libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev"
+                 libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev libmicrohttpd-dev"
 RETORT_PROXIES="http_proxy https_proxy ftp_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY"
 
 # by_root COMMAND...: as it is for root, else through sudo, which forgets proxies unless told.

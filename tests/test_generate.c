@@ -1,7 +1,7 @@
 /* test_generate.c: the generator's scheduling, on golden models of every kind of cache: prompts
    that begin alike are fed once, in whatever order they come; a cache with too few pages; what a
    sequence draws is what it draws alone, to the bit, whatever it shares and however often it was
-   put off; how sequences end. */
+   put off, and with settings of its own; how sequences end, and leave before they do. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,7 +39,13 @@ typedef struct bench {
     int n, asked;
     bool backwards;
     int32_t stop_at; /* a token that io.stop stops at; -1 = none */
+    bool mixed;      /* every other request is greedy, every third not captured */
+    int passes;      /* of requests that may leave */
 } bench;
+
+static const rt_sampling HOT = { 1.1f, 0.98f, 0, 0.001f }, GREEDY = { 0.0f, 0.98f, 0, 0.001f };
+
+static bool is_uncaptured(const bench *b, int64_t i) { return b->mixed && i % 3 == 0; }
 
 static int64_t below(uint64_t seed, uint64_t i, int64_t n)
 {
@@ -98,7 +104,13 @@ static int next_request(void *ctx, rt_request *r, rt_err *e)
     int i = b->backwards ? b->n - 1 - b->asked : b->asked;
     const request *a = &b->ask[i];
     b->asked++;
-    *r = (rt_request){ i, a->prompt, a->n_prompt, a->max_new, a->seed };
+    *r = (rt_request){ .id = i,
+                       .prompt = a->prompt,
+                       .n_prompt = a->n_prompt,
+                       .max_new = a->max_new,
+                       .seed = a->seed,
+                       .sampling = !b->mixed ? NULL : i % 2 ? &GREEDY : &HOT,
+                       .uncaptured = is_uncaptured(b, i) };
     return 1;
 }
 
@@ -111,16 +123,21 @@ static int take(void *ctx, const rt_completion *c, rt_err *e)
     r->n = c->n_prompt + c->n_new;
     r->finish = c->finish;
     memcpy(r->token, c->token, (size_t)r->n * sizeof *r->token);
+    r->soft = 0;
+    ck_assert((s == NULL) == is_uncaptured(b, c->id));
+    if (!s)
+        return 0;
     ck_assert_int_eq(s->n, c->n_new);
     r->soft = rt_hash64(s->id, 4 * s->n_items, rt_hash64(s->logp, 4 * s->n_items, 0));
     r->soft = rt_hash64(s->entropy, 4 * s->n, rt_hash64(s->hits, 4 * s->n_items, r->soft));
     return 0;
 }
 
-static int stop(void *ctx, const int32_t *token, int64_t n_prompt, int64_t n, rt_err *e)
+static int stop(void *ctx, int64_t id, const int32_t *token, int64_t n_prompt, int64_t n,
+                rt_err *e)
 {
     const bench *b = ctx;
-    (void)n_prompt, (void)e;
+    (void)id, (void)n_prompt, (void)e;
     return token[n - 1] == b->stop_at;
 }
 
@@ -137,7 +154,7 @@ static rt_generator *new_generator(bench *b, const way *w)
                               .cache_tokens = w->cache_tokens,
                               .vocab = b->model.cfg.vocab,
                               .repetition = w->repetition,
-                              .sampling = { w->greedy ? 0 : 1.1f, 0.98f, 0, 0.001f },
+                              .sampling = w->greedy ? GREEDY : HOT,
                               .capture = { .head_max = 4, .tail_spacing = 0.125f } };
     return rt_generator_open(b->dev, &b->model, &o);
 }
@@ -423,11 +440,83 @@ START_TEST(endings)
 }
 END_TEST
 
+/* ---- settings and leaving -----------------------------------------------------------------------
+ */
+
+/* Settings of each its own, in one batch: what a request draws is what it draws where they are
+   everybody's. */
+START_TEST(settings)
+{
+    static bench b;
+    static result hot[REQUESTS], want[REQUESTS];
+    static const way hot_way = { .slots = 9, .prefill = 50 },
+                     greedy_way = { .slots = 9, .prefill = 50, .greedy = true };
+    open_bench(&b, MODELS[_i], 2);
+    branching_requests(&b, 31);
+    run_alone(&b, &hot_way);
+    memcpy(hot, b.got, sizeof hot);
+    run_alone(&b, &greedy_way);
+    memcpy(want, b.got, sizeof want);
+    for (int i = 0; i < b.n; i++) {
+        want[i] = i % 2 ? want[i] : hot[i];
+        want[i].soft = i % 3 ? want[i].soft : 0;
+    }
+    b.mixed = true;
+    for (int greedy = 0; greedy < 2; greedy++) {
+        rt_generator *g = new_generator(&b, greedy ? &greedy_way : &hot_way);
+        run(&b, g);
+        same_results(&b, want, MODELS[_i]);
+        rt_generator_close(g);
+    }
+    close_bench(&b);
+}
+END_TEST
+
+static bool leaves(void *ctx, int64_t id)
+{
+    bench *b = ctx;
+    return id % 2 && ++b->passes % 5 == 0;
+}
+
+/* Those that leave are never done, and what the others draw does not change. */
+START_TEST(leaving)
+{
+    static bench b;
+    static result want[REQUESTS];
+    static const way few = { .slots = 6, .prefill = 20, .cache_tokens = 900 };
+    int left = 0;
+    open_bench(&b, MODELS[_i], 2);
+    branching_requests(&b, 17);
+    run_alone(&b, &few);
+    memcpy(want, b.got, sizeof want);
+    memset(b.got, 0, sizeof b.got);
+    rt_generator *g = new_generator(&b, &few);
+    rt_generate_io io = {
+        .ctx = &b, .next = next_request, .done = take, .stop = stop, .gone = leaves
+    };
+    b.asked = 0;
+    OK(rt_generator_run(g, &io, &err));
+    for (int i = 0; i < b.n; i++) {
+        left += b.got[i].n == 0;
+        ck_assert(i % 2 || b.got[i].n > 0);
+        if (b.got[i].n == 0)
+            b.got[i] = want[i];
+    }
+    ck_assert_int_ge(left, 4);
+    same_results(&b, want, MODELS[_i]);
+    run(&b, g); /* their places are free again */
+    same_results(&b, want, "again");
+    rt_generator_close(g);
+    close_bench(&b);
+}
+END_TEST
+
 int main(void)
 {
     const int n = RT_COUNT(MODELS);
     const suite_test tests[] = {
-        { samples_of_a_prompt, n }, { branches, n }, { pages, 1 }, { cycles, 1 }, { endings, n }
+        { samples_of_a_prompt, n }, { branches, n }, { pages, 1 }, { cycles, 1 }, { endings, n },
+        { settings, n }, { leaving, n }
     };
     return suite_run("generate", NULL, tests, RT_COUNT(tests));
 }

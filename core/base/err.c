@@ -12,11 +12,18 @@
 
 #include "core/base/utf8.h"
 
-// Written by a signal handler, read by loops; never reset.
+// Written by a signal handler, read by loops of any thread.
 static volatile sig_atomic_t interrupted = 0;
 
 bool rt_interrupted(void) { return interrupted != 0; }
 void rt_interrupt_request(void) { interrupted = 1; }
+
+bool rt_interrupt_take(void)
+{
+    bool was = interrupted != 0;
+    interrupted = 0;
+    return was;
+}
 
 const char *rt_errno_text(int number)
 {

@@ -39,6 +39,8 @@ char *rt_text_clean(char *text);
 /* Set by the handler of SIGINT, SIGTERM and SIGHUP that retort.c installs; long loops poll it between steps. */
 bool rt_interrupted(void);
 void rt_interrupt_request(void); /* async-signal-safe */
+/* Whether it was set, and no longer is: of a command that goes on after one (process.h). */
+bool rt_interrupt_take(void);
 
 RT_END
 

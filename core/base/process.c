@@ -1,4 +1,5 @@
-/* process.c: signals, standard descriptors, the end of stdout. Used by retort.c alone. */
+/* process.c: signals, standard descriptors, the end of stdout. Used by retort.c, and by a command
+   that talks with a person. */
 #include "core/base/process.h"
 
 #include <errno.h>
@@ -24,6 +25,23 @@ static void on_signal(int number)
     ssize_t shown = write(STDERR_FILENO, NOTE, sizeof NOTE - 1);
     (void)shown; // nobody listens: nothing to be done about it here
     errno = held;
+}
+
+static void on_hush(int number)
+{
+    if (rt_interrupted()) { // nobody has taken the last one: it hangs
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    rt_interrupt_request();
+}
+
+void rt_process_converse(void)
+{
+    struct sigaction hush = { .sa_handler = on_hush };
+    sigaction(SIGINT, &hush, NULL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
 }
 
 /* A mapped page that is no longer there: there is nothing to go on with, but a line. */

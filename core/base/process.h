@@ -12,6 +12,9 @@ RT_BEGIN
    that no file opened later becomes stdout; a mapped file that is cut short ends the process with a
    line and exit 1; a stack that is too small is refused. */
 int rt_process_prepare(rt_err *err);
+/* For a conversation at a terminal, which SIGINT stops in the middle of a sentence and which then
+   goes on: SIGINT asks as before and says nothing; SIGTERM and SIGHUP end the process at once. */
+void rt_process_converse(void);
 /* Flush and close stdout. When its reader has left (a pipe to head) the process ends by SIGPIPE. */
 int rt_process_close_stdout(rt_err *err);
 

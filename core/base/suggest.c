@@ -155,6 +155,7 @@ static const struct {
 static const struct {
     const char *word, *where;
 } COMMAND[] = {
+    { "api", "did you mean serve?" },
     { "ask", "did you mean generate --prompt?" },
     { "benchmark", "did you mean eval?" },
     { "chat", "did you mean generate --chat?" },
@@ -188,8 +189,7 @@ static const struct {
     { "prompt", "did you mean generate --prompt?" },
     { "pull", "retort fetches nothing: give commands a model's directory or GGUF;" },
     { "repair", "did you mean archive repair?" },
-    { "serve", "there is no server here: quantize to GGUF and use llama-server;" },
-    { "server", "there is no server here: quantize to GGUF and use llama-server;" },
+    { "server", "did you mean serve?" },
     { "sft", "did you mean train?" },
     { "show", "did you mean inspect or archive show?" },
     { "stats", "did you mean archive stats?" },

@@ -102,6 +102,7 @@ void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t
         rt_bug("capture of %lld rows after %lld: planned are chunks of %lld, %lld rows together",
                (long long)n, (long long)b->n, (long long)b->rows, (long long)b->waiting);
     int64_t bytes = lay_out(b, &out, n, b->there);
+    b->token.dim[0] = b->seed.dim[0] = b->index.dim[0] = b->listed.dim[0] = n;
     rt_capture_rows(d, &out, logits, &b->token, &b->seed, &b->index,
                     b->cfg.listed ? &b->listed : NULL, &b->cfg, vocab);
     rt_download(d, b->here ? b->here + b->n / b->rows * block_bytes(b) : NULL, b->there, bytes);

@@ -31,8 +31,8 @@ void rt_capture_plan(rt_capture_buffers *b, rt_arenas *l, const rt_soft_config *
 /* Put n seeds and indices (and tokens when they are given rather than drawn, and listed ids where
    there are some) on the device. */
 void rt_capture_upload(rt_dev *d, rt_capture_buffers *b, int64_t n, bool tokens);
-/* Capture n more rows of logits (clobbered) against b->token: a whole chunk, or the last one before
-   rt_capture_clear. They are here after the next rt_sync, until rt_capture_clear: */
+/* Capture n more rows of logits (clobbered) against the first n of b->token: a whole chunk, or the
+   last one before rt_capture_clear. They are here after the next rt_sync, until rt_capture_clear: */
 void rt_capture_run(rt_dev *d, rt_capture_buffers *b, rt_tensor *logits, int64_t n, int64_t vocab);
 /* Whether the logits of all captured rows were finite. */
 bool rt_capture_finite(const rt_capture_buffers *b);

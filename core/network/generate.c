@@ -13,11 +13,14 @@ typedef struct sequence {
     bool met;   /* has begun before: what it finds in the cache now may be its own */
     int64_t id, n_prompt, max_new;
     uint64_t seed;
+    rt_sampling sampling;
+    bool captured;
     int32_t *token;  /* (length) */
     int32_t *page;   /* (rt_kv_pages(length)) where its tokens lie */
     int64_t n_pages; /* of its own */
     int64_t n, fed;  /* tokens known, tokens in the cache */
     int64_t take;    /* tokens that this pass feeds */
+    int64_t shared;  /* of the prompt, in the cache when it first began */
     rt_soft soft;
 } sequence;
 
@@ -209,6 +212,8 @@ static void begin_request(rt_generator *g, int64_t slot, const rt_request *r)
     s->seed = r->seed;
     s->n = s->n_prompt = r->n_prompt;
     s->max_new = r->max_new;
+    s->sampling = r->sampling ? *r->sampling : g->o.sampling;
+    s->captured = g->o.capture.head_max && !r->uncaptured;
     s->fed = s->n_pages = 0;
     s->begun = s->met = false;
     memcpy(s->token, r->prompt, (size_t)r->n_prompt * sizeof *s->token);
@@ -217,13 +222,28 @@ static void begin_request(rt_generator *g, int64_t slot, const rt_request *r)
     g->queue[g->n_queue++] = (int32_t)slot;
 }
 
+/* The last page is left first, so that it is taken first and the beginning stays. */
+static void drop_pages(rt_generator *g, sequence *s)
+{
+    while (s->n_pages > 0)
+        rt_pages_drop(&g->pages, s->page[--s->n_pages]);
+    s->fed = 0;
+    s->begun = false;
+}
+
 /* Fill free slots. Returns how many sequences there are, or -1. */
 static int64_t admit(rt_generator *g, const rt_generate_io *io, rt_err *err)
 {
     int64_t kept = 0;
-    for (int64_t k = 0; k < g->n_queue; k++)
-        if (g->seq[g->queue[k]].active)
+    for (int64_t k = 0; k < g->n_queue; k++) {
+        sequence *s = &g->seq[g->queue[k]];
+        if (s->active && io->gone && io->gone(io->ctx, s->id)) {
+            s->active = false;
+            drop_pages(g, s);
+        }
+        if (s->active)
             g->queue[kept++] = g->queue[k];
+    }
     g->n_queue = kept;
     for (int64_t i = 0; i < g->o.slots; i++) {
         rt_request r = { 0 };
@@ -241,15 +261,6 @@ static int64_t admit(rt_generator *g, const rt_generate_io *io, rt_err *err)
 static int64_t last_serial(const rt_generator *g, const sequence *s)
 {
     return s->n_pages ? g->pages.page[s->page[s->n_pages - 1]].serial : 0;
-}
-
-/* The last page is left first, so that it is taken first and the beginning stays. */
-static void drop_pages(rt_generator *g, sequence *s)
-{
-    while (s->n_pages > 0)
-        rt_pages_drop(&g->pages, s->page[--s->n_pages]);
-    s->fed = 0;
-    s->begun = false;
 }
 
 /* Full pages of the cache with the first tokens of s into its table, not held yet; returns the
@@ -321,7 +332,8 @@ static bool begin(rt_generator *g, sequence *s, bool *full)
     s->begun = true;
     if (part >= 0)
         copy_page(g, s, part, common);
-    g->counts.shared += s->met ? 0 : s->fed;
+    if (!s->met)
+        g->counts.shared += s->shared = s->fed;
     s->met = true;
     return true;
 }
@@ -399,9 +411,13 @@ static int64_t gather(rt_generator *g, int64_t *n_rows)
 static int finish(rt_generator *g, sequence *s, const rt_generate_io *io, rt_finish how,
                   rt_err *err)
 {
-    rt_completion c = { s->id,       s->token,
-                        s->n_prompt, s->n - s->n_prompt,
-                        how,         g->o.capture.head_max ? &s->soft : NULL };
+    rt_completion c = { .id = s->id,
+                        .token = s->token,
+                        .n_prompt = s->n_prompt,
+                        .n_new = s->n - s->n_prompt,
+                        .n_shared = s->shared,
+                        .finish = how,
+                        .soft = s->captured ? &s->soft : NULL };
     s->active = false;
     drop_pages(g, s);
     return io->done(io->ctx, &c, err);
@@ -416,7 +432,7 @@ static int ends(const rt_generator *g, const sequence *s, const rt_generate_io *
     if (rt_config_is_eos(&g->m->cfg, s->token[s->n - 1]))
         return 1;
     *how = RT_FINISH_STOP_STRING;
-    int stopped = io->stop ? io->stop(io->ctx, s->token, s->n_prompt, s->n, err) : 0;
+    int stopped = io->stop ? io->stop(io->ctx, s->id, s->token, s->n_prompt, s->n, err) : 0;
     if (stopped)
         return stopped;
     *how = RT_FINISH_REPETITION;
@@ -426,38 +442,89 @@ static int ends(const rt_generator *g, const sequence *s, const rt_generate_io *
     return n_new == s->max_new;
 }
 
+/* Whether a's row stands before b's: those that are captured first, then equal settings together. */
+static bool stands_before(const sequence *a, const sequence *b)
+{
+    if (a->captured != b->captured)
+        return a->captured;
+    return memcmp(&a->sampling, &b->sampling, sizeof a->sampling) < 0;
+}
+
+/* The rows that choose a token, as they are to stand; returns how many. */
+static int64_t line_up(rt_generator *g, int64_t segments)
+{
+    int64_t n = 0;
+    for (int64_t j = 0; j < segments; j++) {
+        int32_t slot = g->slot[j], last = g->last[j];
+        int64_t at = n;
+        if (last < 0)
+            continue;
+        for (; at > 0 && stands_before(&g->seq[slot], &g->seq[g->slot[at - 1]]); at--) {
+            g->slot[at] = g->slot[at - 1];
+            g->last[at] = g->last[at - 1];
+        }
+        g->slot[at] = slot;
+        g->last[at] = last;
+        n++;
+    }
+    return n;
+}
+
+/* A token for each row; rows of equal settings at once. */
+static void sample_rows(rt_generator *g, int64_t n)
+{
+    rt_capture_buffers *cap = &g->cap;
+    for (int64_t from = 0, to; from < n; from = to) {
+        const rt_sampling *s = &g->seq[g->slot[from]].sampling;
+        for (to = from + 1; to < n && !memcmp(&g->seq[g->slot[to]].sampling, s, sizeof *s);)
+            to++;
+        rt_tensor token = rt_tensor_rows(&cap->token, from, to - from);
+        rt_tensor logits = rt_tensor_rows(&g->acts.logits, from, to - from);
+        rt_tensor seed = rt_tensor_rows(&cap->seed, from, to - from);
+        rt_tensor index = rt_tensor_rows(&cap->index, from, to - from);
+        rt_sample(g->d, &token, &logits, &seed, &index, s, g->o.vocab);
+    }
+}
+
+/* Logits of n rows, a token for each, and the soft targets of the first *captured. */
+static int draw(rt_generator *g, int64_t n, int64_t *captured, rt_err *err)
+{
+    rt_capture_buffers *cap = &g->cap;
+    *captured = 0;
+    for (int64_t j = 0; j < n; j++) {
+        const sequence *s = &g->seq[g->slot[j]];
+        rt_capture_set_seed(cap, j, s->seed, s->n);
+        *captured += s->captured;
+    }
+    rt_model_logits(g->d, g->m, &g->acts, g->last, n);
+    rt_capture_upload(g->d, cap, n, false);
+    sample_rows(g, n);
+    rt_download(g->d, cap->host_token, cap->token.data, n * (int64_t)sizeof *cap->host_token);
+    if (*captured) {
+        rt_tensor logits = rt_tensor_rows(&g->acts.logits, 0, *captured);
+        rt_capture_run(g->d, cap, &logits, *captured, g->o.vocab);
+    }
+    return rt_sync(g->d, err);
+}
+
 /* Choose, capture, append. */
 static int choose(rt_generator *g, int64_t segments, const rt_generate_io *io, rt_err *err)
 {
     rt_capture_buffers *cap = &g->cap;
-    int64_t n = 0;
-    for (int64_t j = 0; j < segments; j++) {
-        if (g->last[j] < 0)
-            continue;
-        const sequence *s = &g->seq[g->slot[j]];
-        rt_capture_set_seed(cap, n, s->seed, s->n);
-        g->slot[n] = g->slot[j];
-        g->last[n++] = g->last[j];
-    }
+    int64_t n = line_up(g, segments), captured;
     if (n == 0)
         return 0;
-    rt_model_logits(g->d, g->m, &g->acts, g->last, n);
-    rt_capture_upload(g->d, cap, n, false);
-    rt_sample(g->d, &cap->token, &g->acts.logits, &cap->seed, &cap->index, &g->o.sampling,
-              g->o.vocab);
-    rt_download(g->d, cap->host_token, cap->token.data, n * (int64_t)sizeof *cap->host_token);
-    if (g->o.capture.head_max)
-        rt_capture_run(g->d, cap, &g->acts.logits, n, g->o.vocab);
-    if (rt_sync(g->d, err))
+    if (draw(g, n, &captured, err))
         return -1;
     for (int64_t j = 0; j < n; j++) {
         sequence *s = &g->seq[g->slot[j]];
-        if (cap->host_token[j] < 0)
+        int32_t token = cap->host_token[j];
+        if (token < 0)
             return rt_finite_fail(g->d, g->m, &g->acts, err);
-        if (g->o.capture.head_max)
+        if (j < captured)
             rt_capture_append(cap, j, &s->soft);
-        s->token[s->n++] = cap->host_token[j];
-        if (io->token && io->token(io->ctx, s->id, cap->host_token[j], err))
+        s->token[s->n++] = token;
+        if (io->token && io->token(io->ctx, s->id, token, j < captured ? &s->soft : NULL, err))
             return -1;
         rt_finish how;
         int end = ends(g, s, io, &how, err);
@@ -491,7 +558,7 @@ int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err)
         int64_t active = admit(g, io, err), n = 0;
         if (active <= 0)
             return active < 0 ? -1 : 0;
-        if (rt_interrupted()) {
+        if (!io->gone && rt_interrupted()) {
             rt_fail(err, "interrupted");
             err->exit_code = 130;
             return -1;

@@ -3,7 +3,8 @@
    once. Prompts that begin alike are fed once: a sequence begins with the pages that hold its first
    tokens already, and waits for another that is reading them just now. Where pages run out, the
    sequence that came last gives its own back and is fed again later.
-   Soft targets are captured from the same logits that chose the token: no second pass.
+   Soft targets are captured from the same logits that chose the token: no second pass. Each
+   sequence may have settings of sampling of its own.
    A sequence's tokens and targets do not depend on what runs beside it, on what it shares, nor on
    the order of events (numeric contract of ops.h).
    Refuses: text, templates, verification, files. */
@@ -23,6 +24,8 @@ typedef struct rt_request {
     int64_t n_prompt;      /* >= 1 */
     int64_t max_new;       /* tokens to generate at most, the stop token included */
     uint64_t seed;
+    const rt_sampling *sampling; /* copied; NULL: the generator's */
+    bool uncaptured;             /* no soft targets, where the generator captures them */
 } rt_request;
 
 typedef enum rt_finish {
@@ -38,8 +41,9 @@ typedef struct rt_completion {
     int64_t id;
     const int32_t *token; /* (n_prompt + n_new) prompt and what followed, stop token included */
     int64_t n_prompt, n_new;
+    int64_t n_shared; /* of the prompt, in the cache when the sequence first began */
     rt_finish finish;
-    const rt_soft *soft; /* one row for each new token; NULL when nothing is captured */
+    const rt_soft *soft; /* one row for each new token; NULL when nothing is captured of it */
 } rt_completion;
 
 /* How tokens are chosen and when to stop: what a command's struct S holds as `s`, the rows of its
@@ -87,11 +91,16 @@ typedef struct rt_generate_io {
     void *ctx;
     /* 1 filled, 0 none now, -1 failed. Asked again at the next pass while sequences run. */
     int (*next)(void *ctx, rt_request *r, rt_err *err);
-    int (*done)(void *ctx, const rt_completion *c, rt_err *err);     /* in order of completion */
-    int (*token)(void *ctx, int64_t id, int32_t token, rt_err *err); /* as it comes; or NULL */
+    int (*done)(void *ctx, const rt_completion *c, rt_err *err); /* in order of completion */
+    /* As it comes; the last row of soft is its own, NULL when nothing is captured; or NULL. */
+    int (*token)(void *ctx, int64_t id, int32_t token, const rt_soft *soft, rt_err *err);
     /* Whether the sequence ends with its last token, token[n - 1]: 1 yes, 0 no, -1 failed; or NULL.
-       Asked of every new token but an end token; a function of the tokens alone. */
-    int (*stop)(void *ctx, const int32_t *token, int64_t n_prompt, int64_t n, rt_err *err);
+       Asked of every new token but an end token; a function of the request alone. */
+    int (*stop)(void *ctx, int64_t id, const int32_t *token, int64_t n_prompt, int64_t n,
+                rt_err *err);
+    /* Whether nobody waits for the sequence any more: asked of each before every pass; it leaves
+       its place without done(). Where this is given an interrupt is its matter, too; or NULL. */
+    bool (*gone)(void *ctx, int64_t id);
     void (*tick)(void *ctx, int64_t tokens); /* tokens generated so far; or NULL */
 } rt_generate_io;
 
@@ -111,7 +120,8 @@ rt_generator *rt_generator_open(rt_dev *d, const rt_model *m, const rt_generate_
 void rt_generator_needs(const rt_generator *g, rt_needs *p); /* without the device's workspace */
 /* What so many tokens of prompts, none of them shared, and chosen ones take. */
 void rt_generator_cost(const rt_generator *g, double prompts, double chosen, rt_needs *p);
-/* Until every sequence is done and next() has none. An interrupt (err.h) ends it with exit 130. */
+/* Until every sequence is done and next() has none. An interrupt (err.h) ends it with exit 130,
+   unless io->gone is given. */
 int rt_generator_run(rt_generator *g, const rt_generate_io *io, rt_err *err);
 /* What the cache holds outlives a run. Between runs, and once the weights have changed: it holds
    nothing. */

@@ -32,7 +32,11 @@ static int next(void *ctx, rt_request *r, rt_err *err)
     for (int64_t i = 0; i < u->n_prompt; i++)
         u->prompt[i] = (int32_t)rt_rng_below(u->seed + (u->same ? 0 : (uint64_t)u->asked),
                                              RT_RNG_DATA, (uint64_t)i, (uint32_t)u->vocab);
-    *r = (rt_request){ u->asked, u->prompt, u->n_prompt, u->tokens, (uint64_t)u->asked };
+    *r = (rt_request){ .id = u->asked,
+                       .prompt = u->prompt,
+                       .n_prompt = u->n_prompt,
+                       .max_new = u->tokens,
+                       .seed = (uint64_t)u->asked };
     u->asked++;
     return 1;
 }
