@@ -11,7 +11,7 @@
 #include "quant/export.h"
 
 typedef struct quantize_options {
-    char *model, *type, *out, *pre, *name, *importance, *base;
+    char *model, *type, *out, *pre, *name, *importance, *base, *self_test, *test_text;
     int64_t threads;
     bool pure, weights_only, plan, json, overwrite;
 } quantize_options;
@@ -35,6 +35,12 @@ static const rt_option OPTIONS[] = {
     OPT_STR(O, name, "name", NULL, "TEXT", "general.name; default: the directory's name"),
     OPT_BOOL(O, weights_only, "weights-only", "false",
              "without tokenizer; such a file serves tests, not people"),
+    OPT_CHOICE(O, self_test, "self-test", "quick", RT_SELFTEST_CHOICES,
+               "what was written against the source, before it gets its name; full: more texts",
+               RT_OPT_FREE),
+    OPT_STR(O, test_text, "test-text", NULL, "PATH",
+            "an archive or JSONL whose texts the self-test predicts; default: built in",
+            RT_OPT_MEASURE),
     OPT_OVERWRITE(O, overwrite),
     OPT_THREADS(O, threads),
     OPT_BOOL(O, plan, "plan", "false", "only say what would be written, and how large",
@@ -42,6 +48,18 @@ static const rt_option OPTIONS[] = {
     OPT_BOOL(O, json, "json", "false", "the report as one JSON object on stdout", RT_OPT_FREE),
 };
 #undef O
+
+static cJSON *test_json(const rt_selftest_report *t)
+{
+    cJSON *json = rt_json_object();
+    rt_json_put_i64(json, "tokens", t->tokens);
+    rt_json_put_num(json, "kl", t->kl);
+    rt_json_put_num(json, "kl_of_chance", t->chance);
+    rt_json_put_num(json, "top1", t->top1);
+    rt_json_put_i64(json, "texts", t->texts);
+    rt_json_put_str(json, "stop", t->stop);
+    return json;
+}
 
 static cJSON *report_json(const quantize_options *o, const rt_export_report *r)
 {
@@ -64,6 +82,8 @@ static cJSON *report_json(const quantize_options *o, const rt_export_report *r)
     rt_json_put_i64(json, "file_bytes", r->file_bytes);
     rt_json_put_i64(json, "weighed_tensors", r->weighed);
     rt_json_put_num(json, "relative_error", r->error);
+    if (r->test.tokens)
+        rt_json_put(json, "self_test", test_json(&r->test));
     return json;
 }
 
@@ -83,6 +103,11 @@ static void report_text(const quantize_options *o, const rt_export_report *r)
         rt_info("%lld matrices have rows that do not fill the blocks of %s: larger types stand in",
                 (long long)r->fallbacks, o->type);
     rt_info("relative error of the matrices %.5f", r->error);
+    if (r->test.tokens)
+        rt_info("self-test: KL to the source %.5f nats (chance %.3f), same top token %.1f %% of %lld; "
+                "%lld texts tokenized alike%s%s",
+                r->test.kl, r->test.chance, 100 * r->test.top1, (long long)r->test.tokens,
+                (long long)r->test.texts, *r->test.stop ? "; answers end with " : "", r->test.stop);
     if (r->requantized)
         rt_warn("%s: %lld matrices were quantized already, and are now a second time: start from "
                 "the original weights where there are some",
@@ -100,6 +125,8 @@ static rt_export job_of(const quantize_options *o)
                         .weights_only = o->weights_only,
                         .threads = (int)o->threads,
                         .overwrite = o->overwrite,
+                        .test = rt_selftest_named(o->self_test),
+                        .test_text = o->test_text,
                         .pre = o->pre,
                         .name = o->name };
 }
@@ -155,6 +182,9 @@ static int plan_quantize(void *options, rt_needs *p, rt_err *err)
                          r.type_bytes[t]);
     rt_needs_add(p, RT_NEEDS_DISK, "gguf", "keys, tokenizer, padding",
                  r.file_bytes - r.tensor_bytes);
+    rt_selftest test = rt_export_test(&job);
+    if (!job.later && !rt_adapter_is(o->model) && rt_selftest_plan(&test, p, err))
+        return -1;
     p->output = (rt_needs_output){ .path = o->out,
                                    .cfg = r.cfg,
                                    .tokenizer = job.later ? job.later->tokenizer : o->model };
