@@ -381,6 +381,7 @@ static int self_test(plan *p, const char *written, rt_err *err)
     const rt_export *job = p->job;
     rt_selftest t = rt_export_test(job);
     t.written = written;
+    t.error = p->report.error;
     return rt_selftest_run(&t, &p->report.test, err);
 }
 

@@ -54,6 +54,7 @@ static cJSON *test_json(const rt_selftest_report *t)
     cJSON *json = rt_json_object();
     rt_json_put_i64(json, "tokens", t->tokens);
     rt_json_put_num(json, "kl", t->kl);
+    rt_json_put_num(json, "kl_limit", t->limit);
     rt_json_put_num(json, "kl_of_chance", t->chance);
     rt_json_put_num(json, "top1", t->top1);
     rt_json_put_i64(json, "texts", t->texts);
@@ -104,9 +105,9 @@ static void report_text(const quantize_options *o, const rt_export_report *r)
                 (long long)r->fallbacks, o->type);
     rt_info("relative error of the matrices %.5f", r->error);
     if (r->test.tokens)
-        rt_info("self-test: KL to the source %.5f nats (chance %.3f), same top token %.1f %% of %lld; "
+        rt_info("self-test: KL to the source %.5f nats (broken from %.3f), same top token %.1f %% of %lld; "
                 "%lld texts tokenized alike%s%s",
-                r->test.kl, r->test.chance, 100 * r->test.top1, (long long)r->test.tokens,
+                r->test.kl, r->test.limit, 100 * r->test.top1, (long long)r->test.tokens,
                 (long long)r->test.texts, *r->test.stop ? "; answers end with " : "", r->test.stop);
     if (r->requantized)
         rt_warn("%s: %lld matrices were quantized already, and are now a second time: start from "

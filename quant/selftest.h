@@ -1,6 +1,6 @@
 /* selftest.h: is what an export wrote the model it was made of? The written files are opened by
    retort's own reader and held against the source: tokens of mixed text, the token that ends an
-   answer, tokens against rows of the embedding, and logits on a few texts. Finds what is broken (a
+   answer, tokens against rows of the embedding, rows of every weight, and logits on a few texts. Finds what is broken (a
    layout, an order of rows, a lost key), not what is coarse: 4 bits pass by a wide margin. Both
    models stay in their mapped files; memory is the activations of ROWS tokens.
    Refuses: judging quality (retort eval). */
@@ -23,12 +23,14 @@ typedef struct rt_selftest {
     const char *text;  /* archive or JSONL of conversations; NULL = built in */
     bool weights_only; /* no tokenizer: made-up ids, logits alone */
     bool forced_pre;   /* --pre: other tokens are warned of, not refused */
+    double error; /* relative, of the matrices: sqrt(sum (x - written)^2 / sum x^2) */
     int threads;
 } rt_selftest;
 
 typedef struct rt_selftest_report {
     int64_t tokens;     /* whose next token was predicted by both; 0 = not run */
     double kl, chance;  /* mean KL(source || written), and KL(source || uniform), nats */
+    double limit;       /* of kl: what rounding explains */
     double top1;        /* share of equal most probable tokens */
     int64_t texts;      /* tokenized by both alike */
     char stop[64];      /* what ends an answer; "" = no chat template */
