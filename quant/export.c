@@ -14,6 +14,7 @@
 #include "core/base/team.h"
 #include "core/network/stored.h"
 #include "core/network/weights.h"
+#include "quant/beside.h"
 #include "quant/encode.h"
 
 enum {
@@ -395,7 +396,8 @@ int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err)
              tensors_write(&s, err);
     p.report.file_bytes = w.out.bytes;
     w.out.keep = !job->overwrite;
-    rc = rc || rt_gguf_writer_finish(&w, err) || self_test(&p, w.out.temp, err) || rt_gguf_writer_commit(&w, err) ? -1 : 0;
+    rc = rc || rt_gguf_writer_finish(&w, err) || self_test(&p, w.out.temp, err) ||
+         rt_beside_write(job, &p.report, err) || rt_gguf_writer_commit(&w, err) ? -1 : 0;
     rt_gguf_writer_abort(&w);
     *report = p.report;
     stream_close(&s);

@@ -26,6 +26,7 @@ typedef struct rt_export {
     const char *pre;                 /* force tokenizer.ggml.pre, or NULL */
     const char *name;                /* general.name, NULL = the directory's */
     const rt_importance *importance; /* or NULL */
+    bool modelfile, card;            /* beside it: beside.h */
     rt_selftest_extent test;         /* before the file gets its name */
     const char *test_text;           /* archive or JSONL; NULL = built in */
     const rt_needs_output *later; /* plan only: the model, when dir does not stand yet; or NULL */

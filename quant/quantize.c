@@ -8,12 +8,13 @@
 #include "core/base/option.h"
 #include "core/formats/output.h"
 #include "core/network/adapter_file.h"
+#include "quant/beside.h"
 #include "quant/export.h"
 
 typedef struct quantize_options {
     char *model, *type, *out, *pre, *name, *importance, *base, *self_test, *test_text;
     int64_t threads;
-    bool pure, weights_only, plan, json, overwrite;
+    bool pure, modelfile, card, weights_only, plan, json, overwrite;
 } quantize_options;
 
 #define O quantize_options
@@ -41,6 +42,8 @@ static const rt_option OPTIONS[] = {
     OPT_STR(O, test_text, "test-text", NULL, "PATH",
             "an archive or JSONL whose texts the self-test predicts; default: built in",
             RT_OPT_MEASURE),
+    OPT_BOOL(O, modelfile, "modelfile", "true", "NAME.Modelfile beside NAME.gguf, for ollama create"),
+    OPT_BOOL(O, card, "card", "true", "NAME.md beside NAME.gguf: a model card of what was measured"),
     OPT_OVERWRITE(O, overwrite),
     OPT_THREADS(O, threads),
     OPT_BOOL(O, plan, "plan", "false", "only say what would be written, and how large",
@@ -126,6 +129,8 @@ static rt_export job_of(const quantize_options *o)
                         .weights_only = o->weights_only,
                         .threads = (int)o->threads,
                         .overwrite = o->overwrite,
+                        .modelfile = o->modelfile,
+                        .card = o->card,
                         .test = rt_selftest_named(o->self_test),
                         .test_text = o->test_text,
                         .pre = o->pre,
@@ -146,6 +151,7 @@ static int quantize(void *options, rt_err *err)
     if (!o->out)
         return rt_usage(err, "--out FILE.gguf is missing (or --plan to only see sizes)");
     if (rt_output_file(o->out, RT_OUTPUT_GGUF, o->overwrite, err) ||
+        (!rt_adapter_is(o->model) && rt_beside_check(&job, err)) ||
         (o->importance && rt_importance_open(&importance, o->importance, err)))
         return -1;
     job.importance = o->importance ? &importance : NULL;
@@ -168,14 +174,23 @@ static int quantize(void *options, rt_err *err)
 static int plan_quantize(void *options, rt_needs *p, rt_err *err)
 {
     const quantize_options *o = options;
+    rt_importance importance = { 0 };
     rt_export_report r = { 0 };
     rt_export job = job_of(o);
     job.later = rt_needs_find(p, o->model);
     job.out = NULL;
+    if (o->importance && rt_path_exists(o->importance)) { /* its name stands in the file */
+        if (rt_importance_open(&importance, o->importance, err))
+            return -1;
+        job.importance = &importance;
+    }
     if (!job.later && rt_adapter_is(o->model)
             ? rt_export_adapter(&job, o->base, adapter_dtype(o), &r, err)
-            : rt_export_plan(&job, &r, err))
+            : rt_export_plan(&job, &r, err)) {
+        rt_importance_close(&importance);
         return -1;
+    }
+    rt_importance_close(&importance);
     rt_needs_add(p, RT_NEEDS_MEMORY, "host", "rows of a chunk", r.host_bytes);
     for (int t = 0; t < RT_DTYPE_COUNT; t++)
         if (r.type_tensors[t])
