@@ -12,6 +12,7 @@
 #include "quant/gguf_write.h"
 #include "quant/importance.h"
 #include "quant/mix.h"
+#include "quant/pack.h"
 #include "quant/selftest.h"
 
 RT_BEGIN
@@ -26,6 +27,8 @@ typedef struct rt_export {
     const char *pre;                 /* force tokenizer.ggml.pre, or NULL */
     const char *name;                /* general.name, NULL = the directory's */
     const rt_importance *importance; /* or NULL */
+    rt_packing packing;              /* of a directory (export_dir.h); else a GGUF */
+    int64_t group;                   /* inputs under one scale there */
     bool modelfile, card;            /* beside it: beside.h */
     rt_selftest_extent test;         /* before the file gets its name */
     const char *test_text;           /* archive or JSONL; NULL = built in */

@@ -1,8 +1,9 @@
-/* quantize.c: `retort quantize`: a model directory, or adapters, into one GGUF. Thin: options in, report out. */
+/* quantize.c: `retort quantize`: a model directory, or adapters, into one GGUF, or a directory of packed codes. Thin: options in, report out. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/identity.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/option.h"
@@ -10,9 +11,10 @@
 #include "core/network/adapter_file.h"
 #include "quant/beside.h"
 #include "quant/export.h"
+#include "quant/export_dir.h"
 
 typedef struct quantize_options {
-    char *model, *type, *out, *pre, *name, *importance, *base, *self_test, *test_text;
+    char *model, *type, *out, *pre, *name, *importance, *base, *self_test, *test_text, *format, *group;
     int64_t threads;
     bool pure, modelfile, card, weights_only, plan, json, overwrite;
 } quantize_options;
@@ -23,7 +25,12 @@ static const rt_option OPTIONS[] = {
              "Hugging Face directory (config.json, safetensors, tokenizer), a GGUF, or adapters",
              RT_OPT_INPUT_NAMED),
     OPT_CHOICE(O, type, "type", "Q4_K_M", RT_MIX_CHOICES, "block types of the matrices"),
-    OPT_STR(O, out, "out", NULL, "FILE.gguf", "the GGUF to write", RT_OPT_OUTPUT),
+    OPT_STR(O, out, "out", NULL, "FILE.gguf|DIR", "the GGUF to write, or the directory of another --format",
+            RT_OPT_OUTPUT),
+    OPT_CHOICE(O, format, "format", "gguf", RT_PACK_CHOICES,
+               "gguf, or a Hugging Face directory of 4-bit codes for vLLM"),
+    OPT_CHOICE(O, group, "group", NULL, "32|64|128",
+               "inputs under one scale in a directory; default 32, which has Q4_0's codes, awq 128"),
     OPT_STR(O, base, "base", NULL, "DIR|GGUF",
             "of adapters, which become F32, BF16 or F16 (else): what they adapt; default: what they say",
             RT_OPT_INPUT),
@@ -120,6 +127,11 @@ static void report_text(const quantize_options *o, const rt_export_report *r)
         rt_warn("%s speaks of none of this model's tensors: nothing was weighed", o->importance);
 }
 
+static int64_t group_of(const quantize_options *o)
+{
+    return o->group ? strtoll(o->group, NULL, 10) : strcmp(o->format, "awq") ? 32 : 128;
+}
+
 static rt_export job_of(const quantize_options *o)
 {
     return (rt_export){ .dir = o->model,
@@ -129,6 +141,8 @@ static rt_export job_of(const quantize_options *o)
                         .weights_only = o->weights_only,
                         .threads = (int)o->threads,
                         .overwrite = o->overwrite,
+                        .packing = rt_pack_named(o->format),
+                        .group = group_of(o),
                         .modelfile = o->modelfile,
                         .card = o->card,
                         .test = rt_selftest_named(o->self_test),
@@ -142,6 +156,36 @@ static rt_dtype adapter_dtype(const quantize_options *o)
     return !strcmp(o->type, "F32") ? RT_F32 : !strcmp(o->type, "BF16") ? RT_BF16 : RT_F16;
 }
 
+extern const rt_command rt_command_quantize;
+
+/* What a directory is a function of: options, and the content of what they name. */
+static int work_of(rt_hash *work, const quantize_options *o, rt_err *err)
+{
+    rt_identity model, importance = { .hash = { "" } };
+    if (rt_identity_of(&model, o->model, RT_IDENTITY_CACHED, NULL, err) ||
+        (o->importance && rt_identity_of(&importance, o->importance, RT_IDENTITY_CACHED, NULL, err)))
+        return -1;
+    cJSON *json = rt_options_result(&rt_command_quantize, o);
+    rt_json_put_str(json, "content", model.hash.hex);
+    rt_json_put_str(json, "calibration", importance.hash.hex);
+    char *text = rt_json_text(json);
+    *work = rt_hash_bytes(text, (int64_t)strlen(text));
+    free(text);
+    cJSON_Delete(json);
+    return 0;
+}
+
+/* 1: it is finished there. */
+static int quantize_dir(const quantize_options *o, const rt_export *job, rt_export_report *report, rt_err *err)
+{
+    rt_hash work;
+    if (strcmp(o->type, "Q4_K_M") && strcmp(o->type, "Q4_0"))
+        return rt_usage(err, "--format %s: is of 4-bit codes; --type %s is a GGUF's", o->format, o->type);
+    if (rt_adapter_is(o->model))
+        return rt_usage(err, "--format %s: adapters become a GGUF, or are a directory already", o->format);
+    return work_of(&work, o, err) ? -1 : rt_export_dir(job, work.hex, report, err);
+}
+
 static int quantize(void *options, rt_err *err)
 {
     const quantize_options *o = options;
@@ -150,17 +194,18 @@ static int quantize(void *options, rt_err *err)
     rt_export job = job_of(o);
     if (!o->out)
         return rt_usage(err, "--out FILE.gguf is missing (or --plan to only see sizes)");
-    if (rt_output_file(o->out, RT_OUTPUT_GGUF, o->overwrite, err) ||
-        (!rt_adapter_is(o->model) && rt_beside_check(&job, err)) ||
+    if ((!job.packing && rt_output_file(o->out, RT_OUTPUT_GGUF, o->overwrite, err)) ||
+        (!job.packing && !rt_adapter_is(o->model) && rt_beside_check(&job, err)) ||
         (o->importance && rt_importance_open(&importance, o->importance, err)))
         return -1;
     job.importance = o->importance ? &importance : NULL;
-    int rc = rt_adapter_is(o->model)
+    int rc = job.packing ? quantize_dir(o, &job, &report, err)
+             : rt_adapter_is(o->model)
                  ? rt_export_adapter(&job, o->base, adapter_dtype(o), &report, err)
                  : rt_export_gguf(&job, &report, err);
     rt_importance_close(&importance);
     if (rc)
-        return -1;
+        return rc < 0 ? -1 : 0;
     if (!o->json) {
         report_text(o, &report);
         return 0;
@@ -184,7 +229,8 @@ static int plan_quantize(void *options, rt_needs *p, rt_err *err)
             return -1;
         job.importance = &importance;
     }
-    if (!job.later && rt_adapter_is(o->model)
+    if (job.packing ? rt_export_dir_plan(&job, &r, err)
+        : !job.later && rt_adapter_is(o->model)
             ? rt_export_adapter(&job, o->base, adapter_dtype(o), &r, err)
             : rt_export_plan(&job, &r, err)) {
         rt_importance_close(&importance);
@@ -210,7 +256,7 @@ static int plan_quantize(void *options, rt_needs *p, rt_err *err)
 
 const rt_command rt_command_quantize = {
     .name = "quantize",
-    .help = "write a model as one GGUF file, 4 bits or more",
+    .help = "write a model as one GGUF file, 4 bits or more, or as a directory for vLLM",
     .group = "a student",
     .options = OPTIONS,
     .n_options = RT_COUNT(OPTIONS),

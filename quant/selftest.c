@@ -51,6 +51,9 @@ rt_selftest_extent rt_selftest_named(const char *name)
                                    : RT_SELFTEST_QUICK;
 }
 
+/* Whether retort runs what was written, or reads its rows alone. */
+static bool runs(const rt_selftest *job) { return job->packing != RT_PACK_GPTQ && job->packing != RT_PACK_AWQ; }
+
 /* ---- logits ---- */
 
 typedef struct side {
@@ -168,14 +171,19 @@ static int compare_ids(test *t, const int32_t *id, int64_t n, rt_err *err)
 /* ---- weights ---- */
 
 /* Rows of one weight, spread over it; *error: relative. */
-static int compare_rows(const rt_stored *a, const rt_stored *b, int64_t looks, double *error, rt_err *err)
+static int compare_rows(const test *t, const rt_stored *a, const rt_stored *b, const rt_safetensors *packed,
+                        const rt_param *p, int64_t looks, double *error, rt_err *err)
 {
+    char base[sizeof p->name];
+    snprintf(base, sizeof base, "%.*s", (int)(strlen(p->name) - strlen(".weight")), p->name);
     float *x = rt_alloc(2 * a->cols, sizeof *x, "rows of a weight"), *y = x + a->cols;
     double lost = 0, all = 0;
     int bad = 0;
     for (int64_t k = 0; k < looks && !bad; k++) {
         int64_t row = looks > 1 ? k * (a->rows - 1) / (looks - 1) : 0;
-        bad = rt_stored_rows(a, x, row, 1, err) || rt_stored_rows(b, y, row, 1, err);
+        bad = rt_stored_rows(a, x, row, 1, err) ||
+              (packed ? rt_pack_read_row(t->job->packing, packed, base, t->job->group, row, y, a->cols, err)
+                      : rt_stored_rows(b, y, row, 1, err));
         for (int64_t i = 0; !bad && i < a->cols; i++) {
             double v = (double)x[i], e = v - (double)y[i];
             lost += e * e;
@@ -196,11 +204,12 @@ static int compare_weights(test *t, rt_err *err)
     for (int i = 0; i < list->n && !bad; i++) {
         const rt_param *p = &list->item[i];
         double error = 0;
+        bool packed = !runs(t->job) && (p->flags & RT_PARAM_LINEAR) && p->layer >= 0 && p->slot->rank == 2;
         bad = rt_store_find(&a, &t->source.model.cfg, p, 0, &x, err) ||
-              rt_store_find(&b, &t->written.model.cfg, p, 0, &y, err);
+              (!packed && rt_store_find(&b, &t->written.model.cfg, p, 0, &y, err));
         int64_t looks = t->job->extent == RT_SELFTEST_FULL ? x.rows : rt_min(x.rows, SOME_ROWS);
         if (!bad)
-            bad = compare_rows(&x, &y, looks, &error, err);
+            bad = compare_rows(t, &x, &y, packed ? &b.st : NULL, p, looks, &error, err);
         if (!bad && !(error <= (p->slot->rank < 2 ? VECTOR_ERROR : MATRIX_ERROR)))
             bad = rt_fail(err, "self-test: %s: %s is not the source's: it reads back with a relative error of "
                                "%.3g; keep the source and report a fault of retort (--self-test off writes it "
@@ -374,11 +383,41 @@ static int judge(test *t, rt_err *err)
     return 0;
 }
 
+/* config.json without what retort does not run. */
+static int read_config(test *t, rt_err *err)
+{
+    char *path = rt_path_join(t->job->written, "config.json");
+    cJSON *json = NULL;
+    int bad = rt_json_load(&json, path, err);
+    cJSON_DeleteItemFromObjectCaseSensitive(json, "quantization_config");
+    bad = bad || rt_config_parse(&t->written.model.cfg, json, path, err);
+    cJSON_Delete(json);
+    free(path);
+    return bad;
+}
+
+/* A directory's end tokens stand in generation_config.json too. */
+static int read_ends(test *t, rt_err *err)
+{
+    char *path = rt_path_join(t->job->written, "generation_config.json");
+    rt_config *c = &t->written.model.cfg;
+    cJSON *json = NULL;
+    const cJSON *id;
+    int bad = rt_json_load(&json, path, err);
+    cJSON_ArrayForEach(id, rt_json_find(json, "eos_token_id"))
+        if (cJSON_IsNumber(id) && c->n_eos < RT_COUNT(c->eos) && !rt_config_is_eos(c, (int32_t)id->valuedouble))
+            c->eos[c->n_eos++] = (int64_t)id->valuedouble;
+    cJSON_Delete(json);
+    free(path);
+    return bad;
+}
+
 static int open_all(test *t, rt_err *err)
 {
     const rt_selftest *job = t->job;
     if (rt_dev_open(&t->dev, NULL, job->threads, err) ||
-        open_side(t, &t->source, job->source, err) || open_side(t, &t->written, job->written, err))
+        open_side(t, &t->source, job->source, err) ||
+        (runs(job) ? open_side(t, &t->written, job->written, err) : read_config(t, err)))
         return -1;
     t->vocab = t->source.model.cfg.vocab;
     if (job->weights_only)
@@ -403,19 +442,24 @@ static void close_all(test *t)
     rt_dev_close(t->dev);
 }
 
+static int compare_logits(test *t, rt_err *err)
+{
+    return rt_arenas_place(&t->arenas, t->dev, err) || rt_dev_ready(t->dev, err) ||
+           (t->job->weights_only ? compare_made_up(t, err)
+            : t->job->text       ? compare_documents(t, err)
+                                 : compare_built_in(t, err)) ||
+           judge(t, err);
+}
+
 int rt_selftest_run(const rt_selftest *job, rt_selftest_report *report, rt_err *err)
 {
     test t = { .job = job, .report = report };
     *report = (rt_selftest_report){ 0 };
     if (job->extent == RT_SELFTEST_OFF)
         return 0;
-    int bad = open_all(&t, err) || check_counts(&t, err) || check_config(&t, err) ||
+    int bad = open_all(&t, err) || (job->packing && read_ends(&t, err)) || check_counts(&t, err) || check_config(&t, err) ||
               (!job->weights_only && (check_texts(&t, err) || check_stop(&t, err))) ||
-              compare_weights(&t, err) || rt_arenas_place(&t.arenas, t.dev, err) || rt_dev_ready(t.dev, err) ||
-              (job->weights_only ? compare_made_up(&t, err)
-               : job->text       ? compare_documents(&t, err)
-                                 : compare_built_in(&t, err)) ||
-              judge(&t, err);
+              compare_weights(&t, err) || (runs(job) && compare_logits(&t, err));
     close_all(&t);
     return bad ? -1 : 0;
 }

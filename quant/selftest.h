@@ -9,6 +9,7 @@
 
 #include "core/base/option.h"
 #include "core/network/needs.h"
+#include "quant/pack.h"
 
 RT_BEGIN
 
@@ -23,6 +24,8 @@ typedef struct rt_selftest {
     const char *text;  /* archive or JSONL of conversations; NULL = built in */
     bool weights_only; /* no tokenizer: made-up ids, logits alone */
     bool forced_pre;   /* --pre: other tokens are warned of, not refused */
+    rt_packing packing; /* of `written`; logits of GPTQ and AWQ are not compared: retort runs neither */
+    int64_t group;
     double error; /* relative, of the matrices: sqrt(sum (x - written)^2 / sum x^2) */
     int threads;
 } rt_selftest;
