@@ -74,8 +74,12 @@ static int put_types(rt_text *t, const rt_export_report *r, rt_err *err)
 
 static int put_test(rt_text *t, const rt_export *job, const rt_export_report *r, rt_err *err)
 {
-    if (!r->test.tokens)
+    if (!r->test.rows)
         return rt_text_puts(t, "\nIt was not tested (--self-test off).\n", err);
+    if (!r->test.tokens)
+        return rt_text_printf(t, err, "\n%lld rows of its weights were read back when it was written; retort does "
+                                      "not run this format, so its logits were not compared.\n",
+                              (long long)r->test.rows);
     return rt_text_printf(
         t, err,
         "\nMeasured when it was written, on %lld tokens of %s: KL to the source %.5f nats, the same most "

@@ -10,37 +10,36 @@ enum { GROUP_MAX = 256, CODES = 16 };
 typedef struct fit {
     float scale; /* as stored */
     int zero;
-    double error;
+    float error;
 } fit;
 
 static void round_codes(uint8_t *code, const float *x, int64_t n, float scale, int zero)
 {
+    float inverse = scale != 0 ? 1 / scale : 0, shift = (float)zero + 0.5F;
     for (int64_t i = 0; i < n; i++) {
-        float q = scale != 0 ? rintf(x[i] / scale) + (float)zero : (float)zero;
-        code[i] = (uint8_t)(q < 0 ? 0 : q > CODES - 1 ? CODES - 1 : q);
+        float q = x[i] * inverse + shift; /* rounded down below: to nearest */
+        q = q < 0 ? 0 : q > CODES - 1 ? CODES - 1 : q;
+        code[i] = (uint8_t)(int)q;
     }
 }
 
-static double error_of(const uint8_t *code, const float *x, const float *w, int64_t n, float scale, int zero)
+/* sum w (x - scale q)^2 and the scale that is best for these codes, in chains side by side. */
+static float error_of(const uint8_t *code, const float *x, const float *w, int64_t n, float scale, int zero,
+                      float *refit)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double e = (double)x[i] - (double)scale * (code[i] - zero);
-        sum += (w ? (double)w[i] : 1) * e * e;
-    }
-    return sum;
-}
-
-/* The scale that is best for these codes. */
-static float refit(const uint8_t *code, const float *x, const float *w, int64_t n, int zero, float scale)
-{
-    double xq = 0, qq = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double q = code[i] - zero, v = w ? (double)w[i] : 1;
-        xq += v * q * (double)x[i];
-        qq += v * q * q;
-    }
-    return qq > 0 ? (float)(xq / qq) : scale;
+    enum { CHAINS = 16 };
+    float error[CHAINS] = { 0 }, xq[CHAINS] = { 0 }, qq[CHAINS] = { 0 };
+    for (int64_t i = 0; i < n; i += CHAINS)
+        for (int k = 0; k < CHAINS; k++) {
+            float q = (float)((int)code[i + k] - zero), e = x[i + k] - scale * q;
+            error[k] += w[i + k] * e * e;
+            xq[k] += w[i + k] * q * x[i + k];
+            qq[k] += w[i + k] * q * q;
+        }
+    for (int k = 1; k < CHAINS; k++)
+        error[0] += error[k], xq[0] += xq[k], qq[0] += qq[k];
+    *refit = qq[0] > 0 ? xq[0] / qq[0] : scale;
+    return error[0];
 }
 
 /* Keeps in *best what this start leads to, if it is better. */
@@ -52,10 +51,10 @@ static void attempt(fit *best, const float *x, const float *w, int64_t n, float 
         if (!isfinite(scale) || scale == 0)
             return;
         round_codes(code, x, n, scale, zero);
-        double error = error_of(code, x, w, n, scale, zero);
+        float refit, error = error_of(code, x, w, n, scale, zero, &refit);
         if (error < best->error)
             *best = (fit){ scale, zero, error };
-        scale = refit(code, x, w, n, zero, scale);
+        scale = refit;
     }
 }
 
@@ -75,8 +74,8 @@ static void search_asymmetric(fit *best, const float *x, const float *w, int64_t
         low = fminf(low, x[i]);
         high = fmaxf(high, x[i]);
     }
-    for (int k = 0; k <= 12; k++) {
-        float scale = (high - low) * (1 - 0.03F * (float)k) / (CODES - 1);
+    for (int k = 0; k <= 8; k++) {
+        float scale = (high - low) * (1 - 0.04F * (float)k) / (CODES - 1);
         float zero = scale > 0 ? -low / scale : 0;
         for (int up = 0; up < 2; up++) {
             int z = (int)floorf(fminf(fmaxf(zero, 0), CODES - 1)) + up;
@@ -89,17 +88,19 @@ int rt_group_fit(const float *x, const float *weight, int64_t n, bool symmetric,
                  uint16_t *scale, uint8_t *zero, rt_err *err)
 {
     fit best = { 0, symmetric ? 8 : 0, 0 };
-    if (n > GROUP_MAX)
+    float w[GROUP_MAX];
+    if (n > GROUP_MAX || n % 16)
         rt_bug("a group of %lld", (long long)n);
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(x[i]) || fabsf(x[i]) > 65504 * 7)
             return rt_fail(err, "column %lld is %g, which an f16 scale cannot reach", (long long)i, (double)x[i]);
-        best.error += (weight ? (double)weight[i] : 1) * (double)x[i] * (double)x[i];
+        w[i] = weight ? weight[i] : 1;
+        best.error += w[i] * x[i] * x[i];
     }
     if (symmetric)
-        search_symmetric(&best, x, weight, n);
+        search_symmetric(&best, x, w, n);
     else
-        search_asymmetric(&best, x, weight, n);
+        search_asymmetric(&best, x, w, n);
     *scale = rt_f32_to_f16(best.scale);
     *zero = (uint8_t)best.zero;
     round_codes(code, x, n, best.scale, best.zero);

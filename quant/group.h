@@ -9,7 +9,7 @@
 
 RT_BEGIN
 
-/* x (n), weight (n) >= 0 or NULL. symmetric: zero is 8. -1: x is not finite, or beyond f16. */
+/* x (n), n a multiple of 16 up to 256; weight (n) >= 0 or NULL. symmetric: zero is 8. -1: x is not finite, or beyond f16. */
 int rt_group_fit(const float *x, const float *weight, int64_t n, bool symmetric, uint8_t *code,
                  uint16_t *scale, uint8_t *zero, rt_err *err);
 

@@ -62,11 +62,14 @@ static const rt_option OPTIONS[] = {
 static cJSON *test_json(const rt_selftest_report *t)
 {
     cJSON *json = rt_json_object();
+    rt_json_put_i64(json, "rows", t->rows);
     rt_json_put_i64(json, "tokens", t->tokens);
-    rt_json_put_num(json, "kl", t->kl);
-    rt_json_put_num(json, "kl_limit", t->limit);
-    rt_json_put_num(json, "kl_of_chance", t->chance);
-    rt_json_put_num(json, "top1", t->top1);
+    if (t->tokens) {
+        rt_json_put_num(json, "kl", t->kl);
+        rt_json_put_num(json, "kl_limit", t->limit);
+        rt_json_put_num(json, "kl_of_chance", t->chance);
+        rt_json_put_num(json, "top1", t->top1);
+    }
     rt_json_put_i64(json, "texts", t->texts);
     rt_json_put_str(json, "stop", t->stop);
     return json;
@@ -93,7 +96,7 @@ static cJSON *report_json(const quantize_options *o, const rt_export_report *r)
     rt_json_put_i64(json, "file_bytes", r->file_bytes);
     rt_json_put_i64(json, "weighed_tensors", r->weighed);
     rt_json_put_num(json, "relative_error", r->error);
-    if (r->test.tokens)
+    if (r->test.rows)
         rt_json_put(json, "self_test", test_json(&r->test));
     return json;
 }
@@ -119,6 +122,9 @@ static void report_text(const quantize_options *o, const rt_export_report *r)
                 "%lld texts tokenized alike%s%s",
                 r->test.kl, r->test.limit, 100 * r->test.top1, (long long)r->test.tokens,
                 (long long)r->test.texts, *r->test.stop ? "; answers end with " : "", r->test.stop);
+    else if (r->test.rows)
+        rt_info("self-test: %lld rows of weights read back, %lld texts tokenized alike; retort does not run %s, so "
+                "logits were not compared", (long long)r->test.rows, (long long)r->test.texts, o->format);
     if (r->requantized)
         rt_warn("%s: %lld matrices were quantized already, and are now a second time: start from "
                 "the original weights where there are some",

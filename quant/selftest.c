@@ -208,6 +208,7 @@ static int compare_weights(test *t, rt_err *err)
         bad = rt_store_find(&a, &t->source.model.cfg, p, 0, &x, err) ||
               (!packed && rt_store_find(&b, &t->written.model.cfg, p, 0, &y, err));
         int64_t looks = t->job->extent == RT_SELFTEST_FULL ? x.rows : rt_min(x.rows, SOME_ROWS);
+        t->report->rows += looks;
         if (!bad)
             bad = compare_rows(t, &x, &y, packed ? &b.st : NULL, p, looks, &error, err);
         if (!bad && !(error <= (p->slot->rank < 2 ? VECTOR_ERROR : MATRIX_ERROR)))

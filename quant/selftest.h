@@ -31,10 +31,11 @@ typedef struct rt_selftest {
 } rt_selftest;
 
 typedef struct rt_selftest_report {
-    int64_t tokens;     /* whose next token was predicted by both; 0 = not run */
+    int64_t tokens;     /* whose next token was predicted by both; 0: not compared */
     double kl, chance;  /* mean KL(source || written), and KL(source || uniform), nats */
     double limit;       /* of kl: what rounding explains */
     double top1;        /* share of equal most probable tokens */
+    int64_t rows;       /* of weights that were read back; 0 = not run */
     int64_t texts;      /* tokenized by both alike */
     char stop[64];      /* what ends an answer; "" = no chat template */
 } rt_selftest_report;
