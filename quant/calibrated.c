@@ -10,8 +10,6 @@
 #include "quant/encode.h"
 
 enum { CHUNK = 2048 }; /* rows of the head in f32 at a time */
-/* Of the mean of the diagonal: what is known of inputs is from few texts. */
-static const double DAMPING = 0.03;
 
 struct rt_calibrated {
     const rt_export *job;
@@ -91,7 +89,7 @@ static int encode_rows(rt_calibrated *c, uint8_t *block, float *w, rt_dtype t, i
 {
     if (c->compensate && curve && rt_compensate_supported(t)) {
         out->compensated = true;
-        if (!curve->ut && rt_curvature_factor(curve, c->by.d, DAMPING, err))
+        if (!curve->ut && rt_curvature_factor(curve, c->by.d, err))
             return -1;
         if (rt_compensate(&c->by, block, w, t, rows, curve, err))
             return -1;

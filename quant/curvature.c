@@ -86,27 +86,25 @@ static bool factor(rt_curvature *c, rt_dev *d)
     return ok;
 }
 
-int rt_curvature_factor(rt_curvature *c, rt_dev *d, double damping, rt_err *err)
+int rt_curvature_factor(rt_curvature *c, rt_dev *d, rt_err *err)
 {
     int64_t n = c->n;
-    double sum = 0;
+    double sum = 0, share = fmin((double)n / (double)rt_max(c->rows, 1), 1);
     for (int64_t i = 0; i < n; i++)
         sum += (double)c->h[i * n + i];
     if (!isfinite(sum))
         return rt_fail(err, "its inputs over the calibration texts are not finite");
-    float least = sum > 0 ? (float)(1e-6 * sum / (double)n) : 1;
+    double mean = sum > 0 ? sum / (double)n : 1, own = fmin(0.01 + 4 * share, 1), had = 1;
+    for (int64_t i = 0; i < n; i++)
+        c->h[i * n + i] += (float)(fmax(share, 1e-6) * mean);
     if (!c->ut) {
         c->ut = rt_alloc(n * n, sizeof *c->ut, "a factor of sums of inputs");
         c->weight = rt_alloc(n, sizeof *c->weight, "a factor of sums of inputs");
     }
-    double had = 1;
-    for (int64_t i = 0; i < n; i++)
-        if (!(c->h[i * n + i] > least))
-            c->h[i * n + i] = least;
-    for (int i = 0; i < TRIES; i++, damping *= 4) {
+    for (int i = 0; i < TRIES; i++, own *= 4) {
         for (int64_t k = 0; k < n; k++)
-            c->h[k * n + k] *= (float)((1 + damping) / had);
-        had = 1 + damping;
+            c->h[k * n + k] *= (float)((1 + own) / had);
+        had = 1 + own;
         if (factor(c, d))
             return 0;
     }

@@ -14,6 +14,7 @@
 #include "core/base/team.h"
 #include "core/network/stored.h"
 #include "core/network/weights.h"
+#include "quant/beside.h"
 #include "quant/calibrated.h"
 #include "quant/encode.h"
 
@@ -423,6 +424,26 @@ static int tensors_write(stream *s, rt_err *err)
     return 0;
 }
 
+rt_selftest rt_export_test(const rt_export *job)
+{
+    return (rt_selftest){ .source = job->dir,
+                          .name = job->out,
+                          .extent = job->test,
+                          .text = job->test_text,
+                          .weights_only = job->weights_only,
+                          .forced_pre = job->pre != NULL,
+                          .threads = job->threads };
+}
+
+static int self_test(plan *p, const char *written, rt_err *err)
+{
+    const rt_export *job = p->job;
+    rt_selftest t = rt_export_test(job);
+    t.written = written;
+    t.error = p->report.error;
+    return rt_selftest_run(&t, &p->report.test, err);
+}
+
 int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err)
 {
     plan p;
@@ -433,7 +454,8 @@ int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err)
              tensors_write(&s, err);
     p.report.file_bytes = w.out.bytes;
     w.out.keep = !job->overwrite;
-    rc = rc || rt_gguf_writer_commit(&w, err) ? -1 : 0;
+    rc = rc || rt_gguf_writer_finish(&w, err) || self_test(&p, w.out.temp, err) ||
+         rt_beside_write(job, &p.report, err) || rt_gguf_writer_commit(&w, err) ? -1 : 0;
     rt_gguf_writer_abort(&w);
     *report = p.report;
     stream_close(&s);

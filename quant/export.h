@@ -15,6 +15,8 @@
 #include "quant/gguf_write.h"
 #include "quant/importance.h"
 #include "quant/mix.h"
+#include "quant/packing.h"
+#include "quant/selftest.h"
 
 RT_BEGIN
 
@@ -51,6 +53,11 @@ typedef struct rt_export {
     const char *name;                /* general.name, NULL = the directory's */
     const rt_importance *importance; /* or NULL */
     const rt_export_texts *texts;    /* to calibrate on, or NULL */
+    rt_packing packing;              /* of a directory (export_dir.h); else a GGUF */
+    int64_t group;                   /* inputs under one scale there */
+    bool modelfile, card;            /* beside it: beside.h */
+    rt_selftest_extent test;         /* before the file gets its name */
+    const char *test_text;           /* archive or JSONL; NULL = built in */
     const rt_needs_output *later; /* plan only: the model, when dir does not stand yet; or NULL */
 } rt_export;
 
@@ -65,6 +72,7 @@ typedef struct rt_export_report {
     int64_t weighed;      /* matrices that importance was found for */
     int64_t compensated;  /* matrices whose errors were carried */
     int64_t texts, text_tokens; /* calibrated on */
+    rt_selftest_report test;
     double error;         /* relative: sqrt(sum (x - decoded)^2 / sum x^2) over all matrices */
     int64_t type_tensors[RT_DTYPE_COUNT], type_bytes[RT_DTYPE_COUNT];
 } rt_export_report;
@@ -72,6 +80,7 @@ typedef struct rt_export_report {
 /* Everything but the data: checks the checkpoint, writes the keys to nowhere, fills the counts. */
 int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err);
 int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err);
+rt_selftest rt_export_test(const rt_export *job); /* of the job; `written` is the caller's */
 
 /* export_adapter.c: of job->dir, which holds adapters, as f32, f16 or bf16. base: what they adapt, NULL = as they say.
    job->out NULL: counts only. */

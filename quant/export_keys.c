@@ -8,7 +8,9 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "quant/conversation.h"
 #include "quant/export.h"
+#include "quant/provenance.h"
 
 enum { QUANTIZATION_VERSION = 2 };
 
@@ -92,6 +94,59 @@ static void size_label(char *out, size_t size, int64_t parameters)
         snprintf(out, size, "%.0fK", n / 1e3);
 }
 
+/* A base as the hub names it has an owner and an address. */
+static int provenance_put(rt_gguf_writer *w, const char *model, rt_err *err)
+{
+    rt_provenance from;
+    char url[256];
+    rt_provenance_read(&from, model);
+    const char *slash = strchr(from.base, '/');
+    if (*from.licence && rt_gguf_put_str(w, "general.license", from.licence, err))
+        return -1;
+    if (!*from.base)
+        return 0;
+    if (rt_gguf_put_u32(w, "general.base_model.count", 1, err) ||
+        rt_gguf_put_str(w, "general.base_model.0.name", slash ? slash + 1 : from.base, err))
+        return -1;
+    if (!slash || slash == from.base || strchr(slash + 1, '/'))
+        return 0;
+    snprintf(url, sizeof url, "https://huggingface.co/%s", from.base);
+    from.base[slash - from.base] = 0;
+    return rt_gguf_put_str(w, "general.base_model.0.organization", from.base, err) ||
+                   rt_gguf_put_str(w, "general.base_model.0.repo_url", url, err)
+               ? -1
+               : 0;
+}
+
+/* As llama-quantize says which imatrix it was given: its name, texts, matrices, chunks. */
+static int imatrix_put(rt_gguf_writer *w, const rt_importance *imp, rt_err *err)
+{
+    if (!imp)
+        return 0;
+    bool gguf = imp->form == RT_IMPORTANCE_GGUF, dat = imp->form == RT_IMPORTANCE_DAT;
+    const char *path = gguf ? imp->gguf.path : dat ? imp->dat.path : imp->st.path[0];
+    int64_t entries = gguf ? 0 : dat ? imp->n_places : imp->st.n_tensors, chunks = -1;
+    for (int64_t i = 0; gguf && i < imp->gguf.n_tensors; i++)
+        entries += strstr(imp->gguf.tensor[i].name, ".in_sum2") != NULL;
+    if (rt_gguf_put_str(w, "quantize.imatrix.file", rt_path_base(path), err) ||
+        rt_gguf_put_u32(w, "quantize.imatrix.entries_count", (uint32_t)entries, err))
+        return -1;
+    rt_gguf_str *text = NULL;
+    int64_t n = 0;
+    if (gguf && rt_gguf_find_key(&imp->gguf, "imatrix.datasets") &&
+        rt_gguf_get_strs(&imp->gguf, "imatrix.datasets", &text, &n, err))
+        return -1;
+    char *first = n > 0 ? rt_strndup(text[0].text, text[0].bytes) : NULL;
+    int bad = first && rt_gguf_put_str(w, "quantize.imatrix.dataset", rt_path_base(first), err);
+    free(first);
+    free(text);
+    if (bad)
+        return -1;
+    if (gguf && rt_gguf_opt_i64(&imp->gguf, "imatrix.chunk_count", 0, UINT32_MAX, &chunks, err))
+        return -1;
+    return chunks < 0 ? 0 : rt_gguf_put_u32(w, "quantize.imatrix.chunks_count", (uint32_t)chunks, err);
+}
+
 static int general_put(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
                        int64_t parameters, rt_err *err)
 {
@@ -110,7 +165,8 @@ static int general_put(rt_gguf_writer *w, const rt_export *job, const rt_config 
              rt_gguf_put_str(w, "general.size_label", label, err) ||
              rt_gguf_put_str(w, "general.quantized_by", "retort", err) ||
              rt_gguf_put_u32(w, "general.file_type", (uint32_t)job->mix->file_type, err) ||
-             rt_gguf_put_u32(w, "general.quantization_version", QUANTIZATION_VERSION, err);
+             rt_gguf_put_u32(w, "general.quantization_version", QUANTIZATION_VERSION, err) ||
+             provenance_put(w, job->dir, err) || imatrix_put(w, job->importance, err);
     free(dir);
     return rc ? -1 : 0;
 }
@@ -167,16 +223,16 @@ static int scores_put(rt_gguf_writer *w, const rt_tokenizer *t, int64_t vocab, r
     return rc;
 }
 
-/* The token that ends a turn in the chat template, or -1: generation must stop there, whatever the
-   base model's end of text is. */
-static int64_t turn_end(const rt_tokenizer *t)
+/* The token that ends an answer in the chat template, or -1: generation must stop there, whatever the base
+   model's end of text is. */
+static int turn_end(int64_t *id, const rt_export *job, rt_err *err)
 {
-    static const char *const ends[] = { "<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>" };
-    const char *source = rt_tokenizer_chat_template(t);
-    for (int i = 0; source && i < RT_COUNT(ends); i++)
-        if (strstr(source, ends[i]) && rt_tokenizer_id(t, ends[i]) >= 0)
-            return rt_tokenizer_id(t, ends[i]);
-    return -1;
+    rt_chat chat;
+    if (rt_chat_open(&chat, job->later ? job->later->tokenizer : job->dir, err))
+        return -1;
+    *id = rt_conversation_end(&chat);
+    rt_chat_close(&chat);
+    return 0;
 }
 
 static int special_put(rt_gguf_writer *w, const char *key, int64_t id, rt_err *err)
@@ -184,10 +240,15 @@ static int special_put(rt_gguf_writer *w, const char *key, int64_t id, rt_err *e
     return id < 0 ? 0 : rt_gguf_put_u32(w, key, (uint32_t)id, err);
 }
 
-/* Runtimes take id 11 for a missing bos or eos of a byte-level vocabulary, so both are written. */
-static int specials_put(rt_gguf_writer *w, const rt_config *cfg, const rt_tokenizer *t, rt_err *err)
+/* Runtimes take id 11 for a missing bos or eos of a byte-level vocabulary, so both are written. Some stop at
+   eos alone, so it is what ends an answer; what ends a text beside it is written as eom, at which those that
+   know more than eos stop too. */
+static int specials_put(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
+                        const rt_tokenizer *t, rt_err *err)
 {
-    int64_t eos = rt_tokenizer_eos(t), bos = rt_tokenizer_bos(t), eot = turn_end(t);
+    int64_t eos = rt_tokenizer_eos(t), bos = rt_tokenizer_bos(t), eot = -1;
+    if (turn_end(&eot, job, err))
+        return -1;
     if (eos < 0)
         eos = cfg->n_eos > 0 ? cfg->eos[0] : eot;
     if (eos < 0)
@@ -196,14 +257,17 @@ static int specials_put(rt_gguf_writer *w, const rt_config *cfg, const rt_tokeni
                        "template: generation would never stop; set eos_token");
     if (bos < 0)
         bos = cfg->bos >= 0 ? cfg->bos : eos;
-    if (eot >= 0 && eot != eos)
-        rt_warn("the chat template ends turns with token %lld, tokenizer_config.json says eos is "
-                "%lld: both are written (eot and eos)",
-                (long long)eot, (long long)eos);
+    if (eot >= 0 && eot != eos && !job->later)
+        rt_warn("%s: the chat template ends answers with %s, tokenizer_config.json says that %s ends a text: "
+                "eos and eot are the first, eom is the second",
+                job->dir, rt_tokenizer_token(t, (int32_t)eot).data,
+                eos < rt_tokenizer_vocab(t) && rt_tokenizer_token(t, (int32_t)eos).data
+                    ? rt_tokenizer_token(t, (int32_t)eos).data : "another token");
     int64_t pad = rt_tokenizer_pad(t) >= 0 ? rt_tokenizer_pad(t) : cfg->pad;
     return special_put(w, "tokenizer.ggml.bos_token_id", bos, err) ||
-                   special_put(w, "tokenizer.ggml.eos_token_id", eos, err) ||
+                   special_put(w, "tokenizer.ggml.eos_token_id", eot >= 0 ? eot : eos, err) ||
                    special_put(w, "tokenizer.ggml.eot_token_id", eot, err) ||
+                   special_put(w, "tokenizer.ggml.eom_token_id", eot >= 0 && eot != eos ? eos : -1, err) ||
                    special_put(w, "tokenizer.ggml.padding_token_id", pad, err) ||
                    special_put(w, "tokenizer.ggml.unknown_token_id", rt_tokenizer_unk(t), err) ||
                    rt_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", rt_tokenizer_adds_bos(t),
@@ -229,7 +293,7 @@ static int tokenizer_put(rt_gguf_writer *w, const rt_export *job, const rt_confi
         (pre && rt_gguf_put_str(w, "tokenizer.ggml.pre", pre, err)) ||
         tokens_put(w, t, cfg->vocab, err) ||
         (bytes ? merges_put(w, t, err) : scores_put(w, t, cfg->vocab, err)) ||
-        specials_put(w, cfg, t, err))
+        specials_put(w, job, cfg, t, err))
         return -1;
     if (!bytes &&
         rt_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", rt_tokenizer_space_prefix(t), err))

@@ -256,13 +256,19 @@ int rt_gguf_writer_push(rt_gguf_writer *w, const void *data, int64_t bytes, rt_e
     return settle(w, err);
 }
 
+int rt_gguf_writer_finish(rt_gguf_writer *w, rt_err *err)
+{
+    if (settle(w, err))
+        return -1;
+    if (!w->begun || w->at != w->n_decl)
+        rt_bug("gguf writer: %s: commit before all declared data were pushed", w->out.path);
+    w->finished = true;
+    return w->summed ? sums_patch(w, err) : rt_out_patch(&w->out, 0, NULL, 0, err);
+}
+
 int rt_gguf_writer_commit(rt_gguf_writer *w, rt_err *err)
 {
-    int rc = settle(w, err);
-    if (!rc && (!w->begun || w->at != w->n_decl))
-        rt_bug("gguf writer: %s: commit before all declared data were pushed", w->out.path);
-    if (!rc && w->summed)
-        rc = sums_patch(w, err);
+    int rc = w->finished ? 0 : rt_gguf_writer_finish(w, err);
     if (!rc)
         rc = rt_out_commit(&w->out, err);
     rt_gguf_writer_abort(w);

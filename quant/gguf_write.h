@@ -16,7 +16,7 @@ typedef struct rt_gguf_writer {
     struct rt_gguf_decl *decl; /* private */
     int64_t n_keys, n_decl, cap_decl;
     int64_t at, at_bytes; /* tensor being pushed, at_bytes of it done */
-    bool begun, summed;
+    bool begun, summed, finished;
     int64_t own_at, sums_at, data_at; /* of the checksums' first digits, of the data */
     int64_t head_bytes;               /* before the padding to data_at */
     rt_hasher hasher;                 /* of the tensor being pushed */
@@ -44,6 +44,8 @@ void rt_gguf_writer_checksums(rt_gguf_writer *w);
 int rt_gguf_writer_begin(rt_gguf_writer *w, rt_err *err);
 int64_t rt_gguf_writer_bytes(const rt_gguf_writer *w); /* after begin: of the whole file */
 int rt_gguf_writer_push(rt_gguf_writer *w, const void *data, int64_t bytes, rt_err *err);
+/* All data are pushed: the checksums are written, and the file can be read at w->out.temp. */
+int rt_gguf_writer_finish(rt_gguf_writer *w, rt_err *err);
 int rt_gguf_writer_commit(rt_gguf_writer *w, rt_err *err); /* frees in all cases */
 void rt_gguf_writer_abort(rt_gguf_writer *w);              /* accepts a zeroed and a committed w */
 

@@ -15,12 +15,13 @@
 #include "core/network/weights.h"
 #include "student/examples.h"
 #include "student/results.h"
+#include "student/windows.h"
 
 typedef struct eval_options {
-    char *model, *reference, *out, *verify, *group, *verdicts, *unmatched;
+    char *model, *reference, *out, *verify, *group, *verdicts, *unmatched, *kld_base, *kld_out;
     rt_strlist data, problems, set, teachers;
     rt_sampling_options sampling;
-    int64_t limit, samples, examples, max_length, batch, cache_tokens, pass_tokens, head_rows;
+    int64_t limit, samples, examples, kld_window, max_length, batch, cache_tokens, pass_tokens, head_rows;
     rt_dev_choice device;
     uint64_t seed;
     bool plan, json, overwrite;
@@ -37,6 +38,13 @@ static const rt_option options[] = {
              RT_OPT_INPUT),
     OPT_STR(O, reference, "reference", NULL, "DIR|GGUF",
             "exact KL(reference || model), same tokenizer, on the archive's tokens", RT_OPT_INPUT),
+    OPT_STR(O, kld_base, "kld-base", NULL, "FILE",
+            "KL from a base file of --kld-out or llama-perplexity --kl-divergence-base, on its own tokens",
+            RT_OPT_INPUT),
+    OPT_STR(O, kld_out, "kld-out", NULL, "FILE",
+            "write such a file: the model's log-probabilities on the archive's texts, put end to end",
+            RT_OPT_OUTPUT),
+    OPT_INT(O, kld_window, "kld-window", "512", 3, 1 << 20, "tokens of a window of --kld-out"),
     OPT_STR(O, out, "out", NULL, "FILE", "write the results there as JSON", RT_OPT_OUTPUT),
     OPT_OVERWRITE(O, overwrite),
     OPT_CHOICE(O, verify, "verify", "auto", RT_VERIFY_KINDS, RT_VERIFY_HELP),
@@ -69,6 +77,8 @@ typedef struct evaluation {
     rt_problems problems;
     int64_t positions; /* of a sequence */
     rt_measured measured;
+    rt_divergence divergence; /* from --reference or --kld-base */
+    rt_kld base;
     rt_examples examples;
     int64_t longest; /* held-out document */
     int64_t bytes; /* of text that the measured tokens stand for */
@@ -185,15 +195,79 @@ static int measure_documents(evaluation *e, rt_err *err)
         ms.watch = rt_examples_note;
         ms.watch_ctx = &e->examples;
     }
+    ms.divergence = e->o->reference ? &e->divergence : NULL;
     int bad = rt_measure_place(&ms, err) || rt_dev_ready(e->dev, err) ||
               rt_measure_run(&ms, c, 0, "held-out", &e->measured, err) || count_bytes(e, c, err);
     e->has_data = !bad;
     e->has_kl = e->measured.totals.soft_rows > 0;
     e->has_reference = e->o->reference != NULL;
+    ms.divergence = NULL; /* what follows was measured already */
     bad = bad || (examples && rt_examples_run(&e->examples, &ms, c, e->has_kl, err));
     rt_measure_free(&ms);
     rt_corpus_close(c);
     return bad || (e->examples.n_ask && answer_examples(e, err)) ? -1 : 0;
+}
+
+/* ---- windows of llama.cpp's base files ---- */
+
+static int32_t window_bos(const evaluation *e)
+{
+    return rt_tokenizer_adds_bos(e->chat.tokenizer) ? rt_tokenizer_bos(e->chat.tokenizer) : -1;
+}
+
+static int plan_windows(rt_windows *w, evaluation *e, int64_t window, rt_err *err)
+{
+    if (window > rt_config_longest(&e->model.cfg, window))
+        return rt_fail(err, "%s: windows of %lld tokens: this model was made for %lld", e->o->model,
+                       (long long)window, (long long)e->model.cfg.max_positions);
+    rt_windows_plan(w, e->dev, &e->model, window, e->o->head_rows, window_bos(e));
+    return 0;
+}
+
+static int compare_windows(evaluation *e, rt_err *err)
+{
+    rt_windows w = { 0 };
+    int bad = plan_windows(&w, e, e->base.window, err) || rt_windows_place(&w, err) ||
+              rt_windows_compare(&w, &e->base, &e->divergence, err);
+    if (w.d)
+        rt_windows_free(&w);
+    return bad ? -1 : 0;
+}
+
+/* All documents' tokens, one after another. */
+static int gather_tokens(const evaluation *e, rt_ids *ids, rt_err *err)
+{
+    const eval_options *o = e->o;
+    rt_corpus *c = NULL;
+    rt_document doc = { 0 };
+    rt_corpus_options co = { .chat = &e->chat, .max_length = INT32_MAX, .limit = o->limit,
+                             .verdicts = (1u << RT_VERDICT_COUNT) - 1 };
+    int bad = rt_corpus_open(&c, (const char *const *)o->data.item, o->data.n, &co, err);
+    for (int64_t i = 0; !bad && i < rt_corpus_count(c); i++) {
+        bad = rt_corpus_get(c, i, &doc, err) || rt_ids_reserve(ids, doc.n, err);
+        for (int64_t k = 0; !bad && k < doc.n; k++)
+            ids->id[ids->n++] = doc.token[k];
+    }
+    rt_document_free(&doc);
+    rt_corpus_close(c);
+    return bad ? -1 : 0;
+}
+
+static int write_windows(evaluation *e, rt_err *err)
+{
+    const eval_options *o = e->o;
+    rt_windows w = { 0 };
+    rt_ids ids = { 0 };
+    int bad = gather_tokens(e, &ids, err);
+    if (!bad && ids.n < o->kld_window)
+        bad = rt_fail(err, "--kld-out: the texts have %lld tokens: not one window of %lld; give more, or a smaller "
+                           "--kld-window", (long long)ids.n, (long long)o->kld_window);
+    bad = bad || plan_windows(&w, e, o->kld_window, err) || rt_windows_place(&w, err) ||
+          rt_windows_write(&w, o->kld_out, ids.id, ids.n / o->kld_window, !o->overwrite, err);
+    if (w.d)
+        rt_windows_free(&w);
+    rt_ids_free(&ids);
+    return bad ? -1 : 0;
 }
 
 /* ---- results ---- */
@@ -218,7 +292,7 @@ static cJSON *calibration(const rt_totals *t)
 static void put_documents(const evaluation *e, cJSON *json)
 {
     const rt_totals *t = &e->measured.totals;
-    double rows = (double)rt_max(t->rows, 1), ce = rt_totals_mean(t, RT_LOSS_CE);
+    double ce = rt_totals_mean(t, RT_LOSS_CE);
     rt_json_put_i64(json, "tokens", t->rows);
     rt_json_put_num(json, "cross_entropy", ce);
     rt_json_put_num(json, "perplexity", exp(ce));
@@ -231,10 +305,6 @@ static void put_documents(const evaluation *e, cJSON *json)
     if (e->has_kl) {
         rt_json_put_num(json, "kl_archive", rt_totals_mean(t, RT_LOSS_KL));
         rt_json_put_num(json, "agreement_archive", rt_totals_mean(t, RT_LOSS_AGREE));
-    }
-    if (e->has_reference) {
-        rt_json_put_num(json, "kl", e->measured.kl / rows);
-        rt_json_put_num(json, "agreement", e->measured.agree / rows);
     }
 }
 
@@ -259,6 +329,11 @@ static cJSON *results(const evaluation *e)
         rt_problems_put(&e->problems, json);
     if (e->has_data)
         put_documents(e, json);
+    if (!e->has_data && e->divergence.n) {
+        rt_json_put_i64(json, "tokens", e->divergence.n);
+        rt_json_put_num(json, "perplexity", exp(e->divergence.nll / (double)e->divergence.n));
+    }
+    rt_divergence_put(&e->divergence, json);
     return json;
 }
 
@@ -327,9 +402,13 @@ static int check_reference(const evaluation *e, const rt_needs *plan, rt_err *er
 static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
 {
     const eval_options *o = e->o;
-    if (!o->data.n && !o->problems.n)
+    if (!o->data.n && !o->problems.n && !o->kld_base)
         return rt_usage(
             err, "give --problems FILE, --archive PATH or both: there is nothing to measure on");
+    if (o->kld_base && o->reference)
+        return rt_usage(err, "--kld-base and --reference are two references: give one of them");
+    if (o->kld_out && !o->data.n)
+        return rt_usage(err, "--kld-out needs --archive PATH: the text to write of");
     if (o->reference && !o->data.n)
         return rt_usage(err, "--reference needs --archive PATH: the text to compare on");
     if (o->samples > 1 && o->sampling.temperature == 0)
@@ -360,8 +439,14 @@ static int open_evaluation(evaluation *e, const rt_needs *plan, rt_err *err)
                        o->group);
     /* the table of positions is for what is measured, and for answers to problems and to held-out prompts */
     positions = rt_max(positions, e->problems.longest) + o->sampling.max_tokens;
+    if (o->kld_base && rt_kld_open(&e->base, o->kld_base, err))
+        return -1;
+    positions = rt_max(positions, rt_max(e->base.window, o->kld_out ? o->kld_window : 0));
     if (open_one(e, &e->model, o->model, positions, plan, err))
         return -1;
+    if (o->kld_base && e->base.vocab != e->model.cfg.vocab)
+        return rt_fail(err, "--kld-base %s: of a vocabulary of %lld, the model has %lld: their tokens cannot be "
+                            "compared", o->kld_base, (long long)e->base.vocab, (long long)e->model.cfg.vocab);
     if (o->reference && (check_reference(e, plan, err) ||
                          open_one(e, &e->reference, o->reference, positions, plan, err)))
         return -1;
@@ -372,6 +457,8 @@ static void close_evaluation(evaluation *e)
 {
     rt_problems_free(&e->problems);
     rt_examples_free(&e->examples);
+    rt_divergence_free(&e->divergence);
+    rt_kld_close(&e->base);
     rt_model_free(e->dev, &e->model);
     rt_model_free(e->dev, &e->reference);
     rt_chat_close(&e->chat);
@@ -382,8 +469,10 @@ static int run_eval(void *values, rt_err *err)
 {
     evaluation e = { .o = values };
     int bad = rt_output_file(e.o->out, RT_OUTPUT_REPORT, e.o->overwrite, err) ||
+              rt_output_file(e.o->kld_out, RT_OUTPUT_KLD, e.o->overwrite, err) ||
               open_evaluation(&e, NULL, err) || (e.problems.n && answer_problems(&e, err)) ||
-              (e.o->data.n && measure_documents(&e, err));
+              (e.o->data.n && measure_documents(&e, err)) ||
+              (e.o->kld_base && compare_windows(&e, err)) || (e.o->kld_out && write_windows(&e, err));
     if (!bad) {
         cJSON *json = results(&e);
         if (e.o->json)
@@ -420,8 +509,8 @@ static int plan_documents(evaluation *e, const rt_needs *plan, rt_needs *need, r
 }
 
 /* Answers come first and are freed before documents, and those before the answers that are shown: only
-   the largest of the three counts, of the host's memory and of the device's. */
-enum { ANSWERS, DOCUMENTS, SHOWN, PARTS };
+   the largest of them counts, of the host's memory and of the device's. */
+enum { ANSWERS, DOCUMENTS, SHOWN, WINDOWS, PARTS };
 
 static int plan_answers(evaluation *e, rt_needs *need, rt_err *err)
 {
@@ -454,6 +543,24 @@ static int plan_own_answers(evaluation *e, rt_needs *need, rt_err *err)
     return bad;
 }
 
+static int plan_kld(evaluation *e, const rt_needs *plan, rt_needs *p, rt_needs *need, rt_err *err)
+{
+    rt_windows w = { 0 };
+    rt_ids ids = { 0 };
+    int64_t window = rt_max(e->base.window, e->o->kld_out ? e->o->kld_window : 0);
+    if (plan_windows(&w, e, window, err))
+        return -1;
+    rt_needs_arenas(need, e->dev, &w.arenas);
+    rt_needs_add(need, RT_NEEDS_MEMORY, "windows", "logits", rt_windows_host_bytes(&w));
+    rt_windows_free(&w);
+    int bad = e->o->kld_out && !rt_needs_find(plan, e->o->data.item[0]) && gather_tokens(e, &ids, err);
+    if (ids.n)
+        rt_needs_add(p, RT_NEEDS_DISK, "kld", "log-probabilities",
+                     rt_kld_bytes(e->o->kld_window, e->model.cfg.vocab, ids.n / e->o->kld_window));
+    rt_ids_free(&ids);
+    return bad ? -1 : 0;
+}
+
 static void add_largest(rt_needs *p, const rt_needs *part)
 {
     int device = 0, host = 0;
@@ -478,7 +585,8 @@ static int plan_eval(void *values, rt_needs *p, rt_err *err)
     int bad = open_evaluation(&e, p, err) ||
               (e.problems.n && plan_answers(&e, &part[ANSWERS], err)) ||
               (e.o->data.n && plan_documents(&e, p, &part[DOCUMENTS], err)) ||
-              (wants_examples(e.o) && plan_own_answers(&e, &part[SHOWN], err));
+              (wants_examples(e.o) && plan_own_answers(&e, &part[SHOWN], err)) ||
+              ((e.o->kld_base || e.o->kld_out) && plan_kld(&e, p, p, &part[WINDOWS], err));
     if (!bad)
         rt_needs_add(p, RT_NEEDS_FILE, "weights", "in their file",
                      rt_model_mapped(&e.model) + rt_model_mapped(&e.reference));

@@ -13,6 +13,7 @@ static void plan_there(void *ctx, rt_arena *a)
     rt_measure *ms = ctx;
     ms->kl = rt_plan_1(a, "reference", RT_F32, ms->batch.shape.head_rows);
     ms->agree = rt_plan_1(a, "reference", RT_F32, ms->batch.shape.head_rows);
+    ms->base = rt_plan_2(a, "reference", RT_F32, ms->batch.shape.head_rows, RT_LOSS_COLUMNS);
 }
 
 static void plan_here(void *ctx, rt_arena *a)
@@ -25,6 +26,7 @@ static void plan_here(void *ctx, rt_arena *a)
         return;
     ms->h_kl = rt_arena_take(a, "reference", bytes);
     ms->h_agree = rt_arena_take(a, "reference", bytes);
+    ms->h_base = rt_arena_take(a, "reference", bytes * RT_LOSS_COLUMNS);
 }
 
 static int forward(rt_measure *ms, const rt_model *m, rt_acts *a, rt_err *err)
@@ -34,14 +36,17 @@ static int forward(rt_measure *ms, const rt_model *m, rt_acts *a, rt_err *err)
     return rt_model_pass(ms->d, m, a, err);
 }
 
-static void compare(rt_measure *ms, const int32_t *index, int64_t n)
+static void compare(rt_measure *ms, const rt_loss_spec *spec, const int32_t *index, int64_t n)
 {
     rt_model_logits(ms->d, ms->reference, &ms->reference_acts, index, n);
-    ms->kl.dim[0] = ms->agree.dim[0] = n;
+    ms->kl.dim[0] = ms->agree.dim[0] = ms->base.dim[0] = n;
     rt_kl_rows(ms->d, &ms->kl, &ms->agree, &ms->reference_acts.logits, &ms->acts->logits, ms->vocab);
+    rt_loss(ms->d, &ms->base, &ms->reference_acts.logits, &ms->batch.targets, spec, ms->vocab, 1.0f, false);
     if (ms->h_kl) { /* else a dry run */
         rt_download(ms->d, ms->h_kl + ms->compared, ms->kl.data, n * 4);
         rt_download(ms->d, ms->h_agree + ms->compared, ms->agree.data, n * 4);
+        rt_download(ms->d, ms->h_base + ms->compared * RT_LOSS_COLUMNS, ms->base.data,
+                    n * RT_LOSS_COLUMNS * 4);
     }
     ms->compared += n;
 }
@@ -61,7 +66,7 @@ static int send_pass(rt_measure *ms, rt_err *err)
         int64_t n = rt_batch_chunk(ms->d, b, first, &index);
         rt_model_logits(ms->d, ms->m, ms->acts, index, n);
         if (ms->reference)
-            compare(ms, index, n);
+            compare(ms, &spec, index, n);
         rt_loss(ms->d, &b->stats, &ms->acts->logits, &b->targets, &spec, ms->vocab, 1.0f, false);
         rt_batch_keep(ms->d, b, first, n);
     }
@@ -126,6 +131,10 @@ static int settle(rt_measure *ms, rt_measured *out, rt_err *err)
     for (int64_t i = 0; i < ms->compared; i++) {
         out->kl += (double)ms->h_kl[i];
         out->agree += (double)ms->h_agree[i];
+        if (ms->divergence)
+            rt_divergence_add(ms->divergence, (double)ms->h_kl[i],
+                              (double)ms->batch.h_stats[i * RT_LOSS_COLUMNS + RT_LOSS_CE],
+                              (double)ms->h_base[i * RT_LOSS_COLUMNS + RT_LOSS_CE], ms->h_agree[i] > 0);
     }
     ms->compared = 0;
     return 0;

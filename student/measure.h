@@ -5,6 +5,7 @@
 #define RT_MEASURE_H
 
 #include "student/batch.h"
+#include "student/divergence.h"
 
 RT_BEGIN
 
@@ -34,7 +35,10 @@ typedef struct rt_measure {
     rt_arenas arenas;
     rt_cost cost;          /* of a pass of batch.shape.rows, all of them learned */
     rt_tensor kl, agree;   /* (M) */
+    rt_tensor base;        /* (M, RT_LOSS_COLUMNS) of the reference */
     float *h_kl, *h_agree; /* (rows), of which `compared` are on their way */
+    float *h_base;         /* (rows, RT_LOSS_COLUMNS) */
+    rt_divergence *divergence; /* the caller's: every token against the reference is added; or NULL */
     int64_t compared;
     rt_document *docs;   /* (documents of a pass) */
     int64_t *index;      /* (documents of a pass) in the corpus */

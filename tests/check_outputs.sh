@@ -78,7 +78,7 @@ cp made/on/the/way/s.gguf keep.gguf
 expect 0 '' "$retort" -q quantize --type Q8_0 --model s --out made/on/the/way/s.gguf
 cmp -s keep.gguf made/on/the/way/old/s.gguf || fail "another GGUF of ours was replaced"
 expect 0 '' $quantize --out made/on/the/way/s.gguf --overwrite
-[ "$(ls -A made/on/the/way | tr '\n' ' ')" = "old s.gguf " ] && cmp -s keep.gguf made/on/the/way/s.gguf || fail "--overwrite of a GGUF"
+[ "$(ls -A made/on/the/way | tr "\n" " ")" = "old s.Modelfile s.gguf s.md " ] && cmp -s keep.gguf made/on/the/way/s.gguf || fail "--overwrite of a GGUF"
 expect 0 '' "$retort" -q eval --model s --problems p.jsonl --max-tokens 4 --out new/e.json
 sed -i '1a\ "note": "mine",' new/e.json && cp new/e.json keep.json
 for i in 1 2; do expect 0 '' "$retort" -q eval --model s --problems p.jsonl --max-tokens $i --out new/e.json; done

@@ -93,7 +93,7 @@ static rt_dev *device(int64_t n, int threads)
     return d;
 }
 
-/* H = U D Uᵀ, its diagonal a hundredth larger; a column that is always 0 counts little. */
+/* H = U D Uᵀ, its diagonal larger the fewer rows there are; a column is always 0. */
 START_TEST(factors)
 {
     static const int64_t sizes[] = { 5, 64, 256, 300, 544 };
@@ -107,9 +107,11 @@ START_TEST(factors)
     for (int64_t i = 0; i < n; i++)
         mean += (double)c.h[i * n + i] / (double)n;
     for (int64_t i = 0; i < n * n; i++)
-        want[i] = (double)c.h[i] * (i % (n + 1) ? 1 : 1.01);
-    want[3 * n + 3] = 1.01e-6 * mean;
-    OK(rt_curvature_factor(&c, d, 0.01, &err));
+        want[i] = (double)c.h[i];
+    double share = (double)n / TEXT, own = 1.01 + fmin(4 * share, 0.99);
+    for (int64_t i = 0; i < n; i++)
+        want[i * n + i] = own * (want[i * n + i] + share * mean);
+    OK(rt_curvature_factor(&c, d, &err));
     for (int64_t a = 0; a < n; a++) {
         ck_assert(c.weight[a] > 0 && c.ut[a * n + a] == 1);
         for (int64_t b = 0; b <= a; b++) {
@@ -134,9 +136,9 @@ START_TEST(no_factor)
     inputs(&c, d, 32);
     c.h[5] = NAN;
     c.h[5 * 32] = NAN;
-    FAILS(rt_curvature_factor(&c, d, 0.01, &err), "no factor");
+    FAILS(rt_curvature_factor(&c, d, &err), "no factor");
     c.h[0] = INFINITY;
-    FAILS(rt_curvature_factor(&c, d, 0.01, &err), "not finite");
+    FAILS(rt_curvature_factor(&c, d, &err), "not finite");
     rt_curvature_free(&c);
     rt_dev_close(d);
 }
@@ -207,7 +209,8 @@ START_TEST(rounds_what_columns_are_to_hold)
     for (int i = 0; i < WIDTH; i++)
         importance[i] = c.h[i * WIDTH + i];
     OK(rt_encode(plain, w, t, ROWS, WIDTH, importance, &err));
-    OK(rt_curvature_factor(&c, d, 0.01, &err));
+    c.rows *= 1000; /* as if they were many, and believed */
+    OK(rt_curvature_factor(&c, d, &err));
     rt_compensation by = { d, team, 2 };
     OK(rt_compensate(&by, block, w, t, ROWS, &c, &err));
     double far = farthest(w, block, t, &c);
@@ -244,7 +247,7 @@ START_TEST(same_bytes_everywhere)
         rt_team *team;
         OK(rt_team_open(&team, 1 + k % 2, &err));
         inputs(&c, d, WIDTH);
-        OK(rt_curvature_factor(&c, d, 0.01, &err));
+        OK(rt_curvature_factor(&c, d, &err));
         rt_compensation by = { d, team, 1 + k % 2 };
         OK(rt_compensate(&by, block, w, t, ROWS, &c, &err));
         if (!first) {

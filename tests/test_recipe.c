@@ -161,7 +161,7 @@ START_TEST(every_option)
 END_TEST
 
 /* What is called free must be so: tests/check_run.sh, check_sample.sh, check_stream.sh,
-   check_train.sh, check_rounds.sh and check_outputs.sh run these and compare bytes. A new one goes there first, then
+   check_train.sh, check_rounds.sh, check_outputs.sh and check_export.sh run these and compare bytes. A new one goes there first, then
    here. */
 START_TEST(free_options)
 {
@@ -183,6 +183,7 @@ START_TEST(free_options)
                                           "eval-batch",
                                           "recompute",
                                           "overwrite",
+                                          "quantize self-test",
                                           "score pass-tokens",
                                           "score head-rows",
                                           "eval pass-tokens",

@@ -119,13 +119,29 @@ static bool is_records(const char *path)
     return text[0] == '{' && strstr(text, "\"index\":") && strstr(text, "\"prompt_id\":");
 }
 
+static bool is_kld(const char *path)
+{
+    char text[4096];
+    read_begin(text, path);
+    return !strncmp(text, "_logits_", 8);
+}
+
+static bool is_note(const char *path)
+{
+    char text[4096];
+    read_begin(text, path);
+    return strstr(text, "ritten by retort ") != NULL;
+}
+
 static const struct {
     const char *what;
     bool (*is)(const char *path);
 } KINDS[RT_OUTPUT_KINDS] = { [RT_OUTPUT_GGUF] = { "a GGUF that retort wrote", is_gguf },
                              [RT_OUTPUT_REPORT] = { "a report of retort eval", is_report },
                              [RT_OUTPUT_NPY] = { "a .npy", is_npy },
-                             [RT_OUTPUT_RECORDS] = { "an export of retort archive", is_records } };
+                             [RT_OUTPUT_RECORDS] = { "an export of retort archive", is_records },
+                             [RT_OUTPUT_KLD] = { "a base file of --kld-out", is_kld },
+                             [RT_OUTPUT_NOTE] = { "a note that retort wrote", is_note } };
 
 static int make_parent(const char *path, rt_err *err)
 {

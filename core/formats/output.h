@@ -25,6 +25,8 @@ typedef enum rt_output_kind {
     RT_OUTPUT_REPORT,  /* of eval: a JSON object with model, parameters and bytes */
     RT_OUTPUT_NPY,     /* has no place for a mark: any .npy */
     RT_OUTPUT_RECORDS, /* of archive export: lines with index and prompt_id */
+    RT_OUTPUT_KLD,     /* has no place for a mark: any base file of llama-perplexity */
+    RT_OUTPUT_NOTE,    /* text for people, a Modelfile or a card, that says it is retort's */
     RT_OUTPUT_KINDS
 } rt_output_kind;
 
