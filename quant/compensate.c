@@ -39,7 +39,11 @@ typedef struct work {
     bench *bench;               /* (threads) */
 } work;
 
-bool rt_compensate_supported(rt_dtype t) { return rt_grid_supported(t); }
+/* Its scales are searched first. */
+bool rt_compensate_supported(rt_dtype t)
+{
+    return rt_grid_supported(t) && rt_encode_scalar.blocks[t];
+}
 
 static float round_f16(float d) { return rt_f16_to_f32(rt_f32_to_f16(d)); }
 

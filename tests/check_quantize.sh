@@ -84,6 +84,21 @@ expect 1 'nowhere' --model nowhere --out b.gguf
 expect 1 'tokenizer.json' --model "$q" --out b.gguf
 expect 1 'no GGUF of model_type deepseek_v3' --model "$models/deepseek_q" --weights-only --out b.gguf
 expect 0 '' --model a.gguf --type F32 --weights-only --out b.gguf
+# every mix, calibrated on a few texts, by every method: the same bytes by any number of threads, and as planned
+for i in 1 2 3 4; do echo "{\"prompt\":\"$i+$i?\",\"response\":\"$((i + i))\"}"; done >texts.jsonl
+types=$("$retort" help quantize | sed -n 's/^ *--type \([^ ]*\).*/\1/p' | tr '|' ' ')
+[ $(wc -w <<<"$types") -gt 9 ] || fail "types of the help: $types"
+for type in $types; do
+    for method in search ggml compensate; do
+        [ $method = ggml ] && case $type in F32 | BF16 | MXFP4 | NVFP4) continue ;; esac
+        expect 0 '' --model "$student" --type "$type" --method $method --archive texts.jsonl --threads 1 --out one.gguf --overwrite
+        expect 0 '' --model "$student" --type "$type" --method $method --archive texts.jsonl --threads 3 --out three.gguf --overwrite
+        cmp one.gguf three.gguf || fail "$type $method depends on threads"
+    done
+done
+expect 2 'needs texts' --model "$student" --method compensate --out b.gguf
+expect 2 'give one' --model "$student" --archive texts.jsonl --importance nowhere --out b.gguf
+expect 1 'nowhere' --model "$student" --archive nowhere --out b.gguf
 rm -f b.gguf
 expect 1 'a.gguf' --model "$q" --weights-only --out a.gguf/b.gguf
 mkdir cut pickle && cp "$models"/qwen3_tied/*.json cut && cp "$models"/qwen3_tied/*.json pickle

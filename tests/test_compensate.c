@@ -25,6 +25,16 @@ static float draw(uint64_t seed, int64_t i)
     return sum;
 }
 
+/* What the mixes of four bits and more are made of; a file may hold any type beside. */
+START_TEST(supported)
+{
+    for (int t = 0; t < RT_DTYPE_COUNT; t++)
+        ck_assert(!rt_compensate_supported((rt_dtype)t) || rt_grid_supported((rt_dtype)t));
+    for (int i = 0; i < RT_COUNT(types); i++)
+        ck_assert(rt_compensate_supported(types[i]));
+}
+END_TEST
+
 START_TEST(grids)
 {
     for (int t = 0; t < RT_COUNT(types); t++) {
@@ -271,7 +281,8 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = { { grids, 1 },
+    const suite_test tests[] = { { supported, 1 },
+                                 { grids, 1 },
                                  { factors, 5 },
                                  { no_factor, 1 },
                                  { rounds_what_columns_are_to_hold, RT_COUNT(types) },
