@@ -233,6 +233,7 @@ void rt_calibration_close(rt_calibration *c)
 int64_t rt_calibration_tokens(const rt_calibration *c) { return c->tokens; }
 int64_t rt_calibration_documents(const rt_calibration *c) { return c->documents; }
 rt_dev *rt_calibration_device(const rt_calibration *c) { return c->d; }
+const rt_params *rt_calibration_list(const rt_calibration *c) { return &c->m.w.params; }
 
 int64_t rt_calibration_bytes(const rt_config *cfg, int64_t tokens, int64_t longest)
 {

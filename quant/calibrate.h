@@ -37,6 +37,7 @@ int64_t rt_calibration_bytes(const rt_config *cfg, int64_t tokens, int64_t longe
 int64_t rt_calibration_tokens(const rt_calibration *c);
 int64_t rt_calibration_documents(const rt_calibration *c);
 rt_dev *rt_calibration_device(const rt_calibration *c);
+const rt_params *rt_calibration_list(const rt_calibration *c); /* the registry */
 
 /* Layers ascend from 0: its weights are there, and its sums; the layer before is left, with the
    weights that are in it now. layer == layers: of the head. */

@@ -1,11 +1,13 @@
 /* calibrated.c: one matrix at a time; see calibrated.h. */
 #include "quant/calibrated.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/base/path.h"
 #include "quant/compensate.h"
 #include "quant/encode.h"
 
@@ -23,6 +25,8 @@ struct rt_calibrated {
     uint8_t *block;
     int64_t block_bytes, back_floats;
     float *back, *importance;
+    rt_importance_entry *seen; /* (n_seen) with names and sums of their own: what is written of them */
+    int64_t n_seen, cap_seen;
 };
 
 int rt_calibrated_open(rt_calibrated **out, const rt_export *job, const rt_config *cfg,
@@ -62,7 +66,47 @@ void rt_calibrated_close(rt_calibrated *c)
     free(c->block);
     free(c->back);
     free(c->importance);
+    for (int64_t i = 0; i < c->n_seen; i++) {
+        free((void *)(uintptr_t)c->seen[i].name);
+        free((void *)(uintptr_t)c->seen[i].sums);
+    }
+    free(c->seen);
     free(c);
+}
+
+/* Sums of the layer entered, before they are damped. */
+static void note_sums(rt_calibrated *c, const rt_params *list)
+{
+    for (int i = 0; i < list->n; i++) {
+        const rt_curvature *curve = rt_calibration_curvature(c->texts, i);
+        if (!curve || !c->job->importance_out)
+            continue;
+        char name[sizeof list->item[i].gguf + 8];
+        float *sums = rt_alloc(curve->n, sizeof *sums, "importance of columns");
+        for (int64_t k = 0; k < curve->n; k++)
+            sums[k] = curve->h[k * curve->n + k];
+        snprintf(name, sizeof name, "%s.weight", list->item[i].gguf);
+        rt_grow(&c->seen, &c->cap_seen, c->n_seen + 1, sizeof *c->seen, "importance of columns");
+        c->seen[c->n_seen++] = (rt_importance_entry){ .name = rt_strdup(name), .matrices = 1,
+                                                      .width = curve->n, .sums = sums };
+    }
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const rt_importance_entry *)a)->name, ((const rt_importance_entry *)b)->name);
+}
+
+int rt_calibrated_write(rt_calibrated *c, rt_err *err)
+{
+    const rt_importance_about about = { .dataset = rt_path_base(c->job->texts->data->item[0]),
+                                        .chunks = rt_calibration_documents(c->texts),
+                                        .chunk_tokens = c->job->texts->longest };
+    float count = (float)rt_calibration_tokens(c->texts);
+    for (int64_t i = 0; i < c->n_seen; i++)
+        c->seen[i].counts = &count;
+    qsort(c->seen, (size_t)c->n_seen, sizeof *c->seen, compare_names);
+    return rt_importance_write(c->job->importance_out, c->seen, c->n_seen, &about, err);
 }
 
 const rt_calibration *rt_calibrated_texts(const rt_calibrated *c) { return c->texts; }
@@ -146,9 +190,11 @@ int rt_calibrated_matrix_of(rt_calibrated *c, const rt_param *p, int i, rt_dtype
 {
     int64_t layer = p->layer < 0 ? c->cfg->layers : p->layer;
     *out = (rt_calibrated_matrix){ 0 };
-    for (; c->layer < layer; c->layer++)
+    for (; c->layer < layer; c->layer++) {
         if (rt_calibration_enter(c->texts, c->layer + 1, err))
             return -1;
+        note_sums(c, rt_calibration_list(c->texts));
+    }
     rt_curvature *curve = rt_calibration_curvature(c->texts, i);
     int bad;
     if (p->layer < 0) {

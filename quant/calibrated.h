@@ -23,6 +23,8 @@ int rt_calibrated_open(rt_calibrated **c, const rt_export *job, const rt_config 
                        rt_team *team, int threads, rt_err *err);
 void rt_calibrated_close(rt_calibrated *c); /* accepts NULL */
 const rt_calibration *rt_calibrated_texts(const rt_calibrated *c);
+/* job->importance_out, once all matrices are made: sums of squares of what each multiplies. */
+int rt_calibrated_write(rt_calibrated *c, rt_err *err);
 /* Of layers and of the head: matrix i of the registry, as t. Layers ascend, the head is last. */
 bool rt_calibrated_takes(const rt_config *cfg, const rt_param *p);
 int rt_calibrated_matrix_of(rt_calibrated *c, const rt_param *p, int i, rt_dtype t,

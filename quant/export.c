@@ -451,7 +451,8 @@ int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err)
     stream s = { .p = &p, .w = &w };
     int rc = plan_open(&p, job, err) || rt_gguf_writer_open(&w, job->out, err) ||
              rt_export_keys(&w, job, &p.cfg, p.tokenizer, p.report.parameters, err) ||
-             tensors_write(&s, err);
+             tensors_write(&s, err) ||
+             (job->importance_out && rt_calibrated_write(s.calibrated, err));
     p.report.file_bytes = w.out.bytes;
     w.out.keep = !job->overwrite;
     rc = rc || rt_gguf_writer_finish(&w, err) || self_test(&p, w.out.temp, err) ||

@@ -53,6 +53,7 @@ typedef struct rt_export {
     const char *name;                /* general.name, NULL = the directory's */
     const rt_importance *importance; /* or NULL */
     const rt_export_texts *texts;    /* to calibrate on, or NULL */
+    const char *importance_out;      /* what the texts said of columns, as llama.cpp's imatrix, or NULL */
     rt_packing packing;              /* of a directory (export_dir.h); else a GGUF */
     int64_t group;                   /* inputs under one scale there */
     bool modelfile, card;            /* beside it: beside.h */

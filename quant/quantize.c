@@ -15,6 +15,7 @@
 
 typedef struct quantize_options {
     char *model, *type, *out, *pre, *name, *importance, *base, *method, *self_test, *test_text, *format, *group;
+    char *importance_out;
     rt_strlist data;
     int64_t threads, tokens, max_length;
     uint64_t seed;
@@ -49,6 +50,9 @@ static const rt_option OPTIONS[] = {
     OPT_STR(O, importance, "importance", NULL, "FILE",
             "mean squared inputs of every column: an imatrix (GGUF or .dat) or a safetensors file",
             RT_OPT_INPUT),
+    OPT_STR(O, importance_out, "importance-out", NULL, "FILE",
+            "write the mean squares over the texts of --archive there: llama.cpp's imatrix, GGUF or .dat",
+            RT_OPT_OUTPUT),
     OPT_BOOL(O, pure, "pure", "false",
              "the base type for every matrix, for weights trained on its grid"),
     OPT_STR(O, pre, "pre", NULL, "NAME", "force tokenizer.ggml.pre, the split pattern's name"),
@@ -178,6 +182,7 @@ static rt_export job_of(const quantize_options *o, const rt_export_texts *texts)
                         .method = method_of(o->method),
                         .texts = o->data.n ? texts : NULL,
                         .encode = strcmp(o->method, "ggml") == 0 ? rt_encode_ggml : rt_encode,
+                        .importance_out = o->importance_out,
                         .pure = o->pure,
                         .weighed = o->importance || o->data.n,
                         .weights_only = o->weights_only,
@@ -239,6 +244,10 @@ static int quantize(void *options, rt_err *err)
         return rt_usage(err, "--out FILE.gguf is missing (or --plan to only see sizes)");
     if (job.method == RT_METHOD_COMPENSATE && !job.texts)
         return rt_usage(err, "--method compensate needs texts to calibrate on: --archive PATH");
+    if (o->importance_out && !job.texts)
+        return rt_usage(err, "--importance-out needs texts: --archive PATH");
+    if (o->importance_out && !o->overwrite && rt_path_exists(o->importance_out))
+        return rt_fail(err, "%s: is there already; --overwrite replaces it", o->importance_out);
     if (job.texts && (o->importance || o->weights_only))
         return rt_usage(err, "--archive and %s: %s", o->importance ? "--importance" : "--weights-only",
                         o->importance ? "both say which columns are busy; give one"

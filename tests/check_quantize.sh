@@ -96,6 +96,16 @@ for type in $types; do
         cmp one.gguf three.gguf || fail "$type $method depends on threads"
     done
 done
+# what the texts say of columns, written for others and read again, is what it was
+for form in gguf dat; do
+    expect 0 '' --model "$student" --type Q4_0 --method ggml --archive texts.jsonl --importance-out i.$form --out one.gguf --overwrite
+    expect 0 '' --model "$student" --type Q4_0 --method ggml --importance i.$form --out three.gguf --overwrite
+    "$retort" -q logits --model one.gguf --tokens "$student/tokens.npy" --out one.npy
+    "$retort" -q logits --model three.gguf --tokens "$student/tokens.npy" --out three.npy
+    cmp one.npy three.npy || fail "importance through .$form"
+done
+expect 1 'is there already' --model "$student" --archive texts.jsonl --importance-out i.dat --out b.gguf
+expect 2 'needs texts' --model "$student" --importance-out j.dat --out b.gguf
 expect 2 'needs texts' --model "$student" --method compensate --out b.gguf
 expect 2 'give one' --model "$student" --archive texts.jsonl --importance nowhere --out b.gguf
 expect 1 'nowhere' --model "$student" --archive nowhere --out b.gguf
