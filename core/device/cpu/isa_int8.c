@@ -214,7 +214,8 @@ FN void dot_part(const int m, const int bits, const enum rt_int8_scales scales, 
 #pragma GCC unroll 8
         for (int g = 0; g < 8; g++) {
             vi u = codes_at(bits, scales, p + 4 * part, g);
-            __builtin_prefetch(p + AHEAD + bits * 8 * g);
+            if (g <= bits) /* line by line; of 8 bits one is left to the hardware */
+                __builtin_prefetch(p + AHEAD + 64 * g);
 #pragma GCC unroll 8
             for (int i = 0; i < m; i++) {
                 if (halves && g == 4) {
