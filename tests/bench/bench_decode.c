@@ -1,10 +1,10 @@
-/* bench_decode.c: one stream of a model of yours, decoded and its prompt read, in rounds that another
-   program can take turns with (decode.sh):
-     bench_decode MODEL exact|int8 THREADS TOKENS PROMPT
-   First a line: megabytes of weights a token reads, and gigabytes a second that THREADS threads read
-   from memory. Then a round for each line on stdin: tokens a second of TOKENS decoded after a
-   prompt of 16, and of a prompt of PROMPT; and both again by processor time instead of the clock,
-   where THREADS is 1 and others use the machine. Prompts are random ids; nothing stops early. */
+/* bench_decode.c: one stream of a model of yours, decoded and its prompt read, in rounds that
+   another program can take turns with (decode.sh): bench_decode MODEL exact|int8 THREADS TOKENS
+   PROMPT First a line: megabytes of weights a token reads, and gigabytes a second that THREADS
+   threads read from memory. Then a round for each line on stdin: tokens a second of TOKENS decoded
+   after a prompt of 16, and of a prompt of PROMPT; and both again by processor time instead of the
+   clock, where THREADS is 1 and others use the machine. Prompts are random ids; nothing stops
+   early. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static moment rate(int64_t tokens, moment from, moment to)
                      (double)tokens / (to.processor - from.processor) };
 }
 
-/* --- memory: what the threads read of more than any cache holds ----------------------------------- */
+/* --- memory: what the threads read of more than any cache holds ------------------------------- */
 
 enum { PIECES = 64, PIECE_WORDS = 1 << 21 }; /* 1 GiB */
 
@@ -80,7 +80,7 @@ static moment memory_rate(int threads, rt_err *err)
     return (moment){ rt_median(clock, 5), rt_median(processor, 5) };
 }
 
-/* --- a round -------------------------------------------------------------------------------------- */
+/* --- a round ---------------------------------------------------------------------------------- */
 
 typedef struct run {
     int64_t vocab, n_prompt, tokens;
@@ -147,7 +147,8 @@ int main(int argc, char **argv)
     int64_t length = rt_max(SHORT + tokens, prompt) + 2;
     rt_dev_choice choice = { .threads = atoi(argv[3]), .precision = argv[2] };
     moment memory = memory_rate(atoi(argv[3]), &err), read, decoded, ignored;
-    if (rt_dev_choose(&d, &choice, false, &err) || rt_model_open(&m, d, argv[1], true, length, &err))
+    if (rt_dev_choose(&d, &choice, false, &err) ||
+        rt_model_open(&m, d, argv[1], true, length, &err))
         goto failed;
     m.cfg.n_eos = 0;
     rt_generate_options o = { .slots = 1,
