@@ -325,6 +325,8 @@ static cJSON *results(const evaluation *e)
     rt_json_put_i64(json, "parameters", e->model.w.params.total);
     rt_json_put_i64(json, "bytes", e->model.file_bytes);
     put_teacher_tokens(e->o->model, json);
+    if (e->o->device.precision)
+        rt_json_put_str(json, "precision", e->o->device.precision);
     if (e->has_answers)
         rt_problems_put(&e->problems, json);
     if (e->has_data)

@@ -36,7 +36,7 @@ choices() {
     "$retort" help "$1" | sed -nE 's/^  (--[a-z0-9-]+) ([^ ]+\|[^ ]+).*/\1 \2/p' |
     while read -r flag words; do
         case $words in *DIR*|*FILE*|*URL*|*PATH*) continue ;; esac
-        [ "$flag" = --precision ] && continue # of a GPU: check_precision.sh
+        [ "$flag" = --precision ] && continue # check_precision.sh, check_int8.sh
         for word in ${words//|/ }; do echo "$flag $word"; done
     done
 }

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
 
 static const char *const NAMES[RT_SIMD_KINDS] = { "scalar", "avx2", "avx512" };
 
@@ -43,11 +46,19 @@ int rt_simd_choose(rt_simd *simd, rt_err *err)
                     want);
 }
 
+#if defined(__x86_64__) || defined(__i386__)
+static bool has_avx_vnni(void) /* not every compiler knows its name */
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
+}
+#endif
+
 bool rt_simd_vnni(rt_simd simd)
 {
 #if defined(__x86_64__) || defined(__i386__)
     return is_here(simd) && (simd == RT_SIMD_AVX512 ? __builtin_cpu_supports("avx512vnni")
-                             : simd == RT_SIMD_AVX2 ? __builtin_cpu_supports("avxvnni")
+                             : simd == RT_SIMD_AVX2 ? has_avx_vnni()
                                                     : false);
 #else
     (void)simd;

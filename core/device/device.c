@@ -92,7 +92,8 @@ static int open_device(rt_dev **out, const char *name, int threads, const char *
     if (!b)
         return refuse_name(name, err);
     if (precision && !is_choice(precision, b->precisions))
-        return rt_usage(err, "--precision %s: device %s has %s: give another --device, or leave it out",
+        return rt_usage(err,
+                        "--precision %s: device %s has %s: give another --device, or leave it out",
                         precision, b->name, b->precisions);
     rt_dev *d = rt_alloc(1, sizeof *d, "a device");
     d->backend = b;

@@ -312,7 +312,7 @@ int rt_model_read(rt_model *m, rt_dev *d, const char *path, rt_err *err)
               (m->mapping && m->mapping->where && rt_spans_upload(&m->mapping->spans, d, err)) ||
               read_all(m, d, s, err);
     m->file_bytes = rt_store_file_bytes(s);
-    if (m->mapping && m->mapping->streamed)
+    if (m->mapping && (m->mapping->streamed || rt_dev_get(d).int8)) /* or packed, most of it */
         rt_store_forget(s);
     rt_store_close(&own);
     if (!m->path)

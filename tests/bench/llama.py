@@ -2,7 +2,7 @@
 """llama.cpp beside retort, for decode.sh. Needs numpy and xllamacpp (PyPI), in whose library the C
 interface of llama.cpp lies; its structs are passed as bytes that are never looked into.
 
-  llama.py speed MODEL.gguf THREADS TOKENS PROMPT ROUNDS   a line a round: tokens/s decoded, and read
+  llama.py speed MODEL.gguf THREADS TOKENS PROMPT ROUNDS   a line a round, as bench_decode prints
   llama.py logits MODEL.gguf TOKENS.npy OUT.npy            logits (T, V) f32, a token at a time
 
 A round is started by a line on stdin, so that two programs can take turns."""
@@ -84,6 +84,11 @@ class Llama:
         return numpy.ctypeslib.as_array(p, (self.vocab,)).copy()
 
 
+def now():
+    """By the clock, and of the process's own time."""
+    return numpy.array([time.monotonic(), time.process_time()])
+
+
 def speed(path, threads, tokens, prompt, rounds):
     llama = Llama(path, threads, prompt + tokens + 8)
     print(llama.lib.llama_print_system_info().decode(), flush=True)
@@ -93,14 +98,15 @@ def speed(path, threads, tokens, prompt, rounds):
             return
         llama.clear()
         llama.feed(ids[:16])
-        begun = time.monotonic()
-        for i in range(tokens):  # greedy, as retort bench chooses
+        begun = now()
+        for i in range(tokens):  # greedy, as bench_decode chooses
             llama.feed([int(llama.logits().argmax()) if i else int(ids[16])])
-        decode = tokens / (time.monotonic() - begun)
+        decode = tokens / (now() - begun)
         llama.clear()
-        begun = time.monotonic()
+        begun = now()
         llama.feed(ids[:prompt])
-        print(f"{decode:.2f} {prompt / (time.monotonic() - begun):.2f}", flush=True)
+        read = prompt / (now() - begun)
+        print(*(f"{x:.2f}" for x in (decode[0], read[0], decode[1], read[1])), flush=True)
 
 
 def main():

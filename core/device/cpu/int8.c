@@ -29,13 +29,16 @@ static const struct form {
 #undef FORM
 };
 
-/* --- which ---------------------------------------------------------------------------------------- */
+/* --- which ------------------------------------------------------------------------------------ */
 
 const struct rt_int8_isa *rt_int8_get(rt_simd most, int i)
 {
     static const struct rt_int8_isa *const all[] = {
 #if defined(__x86_64__) || defined(__i386__)
-        &rt_int8_avx512_vnni, &rt_int8_avx512, &rt_int8_avx2_vnni, &rt_int8_avx2,
+        &rt_int8_avx512_vnni,
+        &rt_int8_avx512,
+        &rt_int8_avx2_vnni,
+        &rt_int8_avx2,
 #endif
         &rt_int8_scalar,
     };
@@ -65,7 +68,7 @@ bool rt_int8_takes(const rt_dev *d, const rt_tensor *w)
     return true;
 }
 
-/* --- packing -------------------------------------------------------------------------------------- */
+/* --- packing ---------------------------------------------------------------------------------- */
 
 static bool is_super(const struct form *f)
 {
@@ -101,7 +104,6 @@ int64_t rt_int8_bytes(const rt_tensor *w)
 static void take_codes(uint8_t code[32], rt_dtype dtype, const uint8_t *p, int b)
 {
     const uint8_t *nibbles = p + 2, *fifth = NULL;
-    int bit = 0;
     switch (dtype) {
     case RT_Q8_0:
         for (int j = 0; j < 32; j++)
@@ -134,14 +136,15 @@ static void take_codes(uint8_t code[32], rt_dtype dtype, const uint8_t *p, int b
     default:
         break;
     }
-    for (int j = 0; j < 32; j++, bit++) {
+    for (int j = 0; j < 32; j++) {
         code[j] = (uint8_t)(nibbles[j % 16] >> (j / 16 * 4) & 15);
         if (fifth)
-            code[j] = (uint8_t)(code[j] | (fifth[bit / 8] >> (bit % 8) & 1) << 4);
+            code[j] = (uint8_t)(code[j] | (fifth[j / 8] >> (j % 8) & 1) << 4);
     }
 }
 
-/* The scales of row `lane` and block b at out; of the first of a super-block those ahead of it, too. */
+/* The scales of row `lane` and block b at out; of the first of a super-block those ahead of it,
+   too. */
 static void put_scales(uint8_t *out, const struct form *f, const uint8_t *p, int lane, int b)
 {
     if (f->scales == RT_INT8_HALVES) {
@@ -159,7 +162,7 @@ static void put_scales(uint8_t *out, const struct form *f, const uint8_t *p, int
     }
     const uint8_t *s = p + 4;
     if (b == 0) {
-        memcpy(out - 64 + 2 * lane, p, 4 / 2);
+        memcpy(out - 64 + 2 * lane, p, 2);
         out[-32 + 2 * lane] = p[2];
         out[-31 + 2 * lane] = p[3] ^ 128;
     }
@@ -235,7 +238,7 @@ void rt_int8_pack(rt_dev *d, void *panels, const rt_tensor *w)
                rt_cpu_threads(d, matrices * job.panels * RT_INT8_PANEL * k));
 }
 
-/* --- a product ------------------------------------------------------------------------------------ */
+/* --- a product -------------------------------------------------------------------------------- */
 
 struct product_job {
     const struct rt_int8_isa *isa;
@@ -244,8 +247,8 @@ struct product_job {
     int kind;
     int64_t k, n, panels, panel_bytes;
     const uint8_t *data;
-    struct rt_int8_block *x;       /* of the rows of the chunk, tile after tile */
-    int64_t row0, rows;            /* the chunk */
+    struct rt_int8_block *x;        /* of the rows of the chunk, tile after tile */
+    int64_t row0, rows;             /* the chunk */
     int64_t panels_unit, rows_unit; /* the last unit may have less */
 };
 
@@ -293,8 +296,8 @@ static void product_unit(void *ctx, int64_t unit, int member)
         for (int64_t row = 0, m; row < j->rows; row += m) {
             m = tile_rows(j->isa, j->rows - row);
             int log = m == 8 ? 3 : m == 4 ? 2 : (int)m - 1;
-            j->isa->dot[j->kind][log](j->data + panel * j->panel_bytes, blocks,
-                                      j->x + row * blocks, tile);
+            j->isa->dot[j->kind][log](j->data + panel * j->panel_bytes, blocks, j->x + row * blocks,
+                                      tile);
             store(j, panel, row, m, tile);
         }
 }

@@ -22,11 +22,11 @@ enum {
 };
 
 enum rt_int8_scales {
-    RT_INT8_ONE,    /* f16 */
-    RT_INT8_TABLE,  /* f16; codes index the table of IQ4_NL */
-    RT_INT8_MIN,    /* f16, and an f16 that is added */
-    RT_INT8_K,      /* ahead of every 8 blocks f16 d and f16 -dmin; then u8 of d, u8 of dmin */
-    RT_INT8_HALVES  /* ahead of every 8 blocks f16 d; then i8 of each half of the block */
+    RT_INT8_ONE,   /* f16 */
+    RT_INT8_TABLE, /* f16; codes index the table of IQ4_NL */
+    RT_INT8_MIN,   /* f16, and an f16 that is added */
+    RT_INT8_K,     /* ahead of every 8 blocks f16 d and f16 -dmin; then u8 of d, u8 of dmin */
+    RT_INT8_HALVES /* ahead of every 8 blocks f16 d; then i8 of each half of the block */
 };
 
 /* name, what stores it, bits of a code, scales, and the code that stands for 0 */
@@ -45,7 +45,7 @@ enum rt_int8_kind {
 #define KIND(name, dtype, bits, scales, zero) RT_INT8_##name,
     RT_INT8_FORMS(KIND)
 #undef KIND
-    RT_INT8_KINDS
+        RT_INT8_KINDS
 };
 
 /* A block of a row of activations. */
@@ -62,8 +62,8 @@ typedef void rt_int8_dot_fn(const uint8_t *panel, int64_t blocks, const struct r
 struct rt_int8_isa {
     const char *name;
     rt_simd simd;
-    bool vnni;    /* and products of bytes in one instruction (processor.h) */
-    int64_t rows; /* most rows of a tile */
+    bool vnni;                       /* and products of bytes in one instruction (processor.h) */
+    int64_t rows;                    /* most rows of a tile */
     rt_int8_dot_fn *const (*dot)[4]; /* [kind][log2 m] */
     /* one row of n columns to out[0], out[step], ... */
     void (*round)(struct rt_int8_block *out, int64_t step, const float *x, int64_t n, int64_t zero,

@@ -13,9 +13,10 @@
 
 #define FN static inline __attribute__((always_inline, unused))
 
-/* --- lanes: as many of a panel's 16 rows as a register has ----------------------------------------
-   vi: 32 bits each, or four bytes; vf: f32 each. dot: += the sum of four products of bytes, u
-   unsigned and below 128 unless `wide`, those at q signed and the same for all lanes. */
+/* --- lanes ---------------------------------------------------------------------------------------
+   As many of a panel's 16 rows as a register has. vi: 32 bits each, or four bytes; vf: f32 each.
+   dot: += the sum of four products of bytes; u is unsigned, and below 128 unless `wide`; those at q
+   are signed and the same for all lanes. */
 
 #if defined(RT_ISA_avx512)
 
@@ -45,8 +46,8 @@ FN vi vi_dot(vi s, vi u, const int8_t *q, bool wide)
     s = _mm512_add_epi32(s, _mm512_madd_epi16(_mm512_maddubs_epi16(low, x), ones));
     if (wide) { /* bit 7 by itself: two products of it with bytes would not fit 16 bits */
         vi high = _mm512_and_si512(_mm512_srli_epi16(u, 7), _mm512_set1_epi8(1));
-        s = _mm512_add_epi32(s, _mm512_madd_epi16(_mm512_maddubs_epi16(high, x),
-                                                  _mm512_set1_epi16(128)));
+        s = _mm512_add_epi32(
+            s, _mm512_madd_epi16(_mm512_maddubs_epi16(high, x), _mm512_set1_epi16(128)));
     }
     return s;
 #endif
@@ -55,8 +56,9 @@ FN vf vf_zero(void) { return _mm512_setzero_ps(); }
 FN vf vf_set1(float x) { return _mm512_set1_ps(x); }
 FN vf vf_of(vi a) { return _mm512_cvtepi32_ps(a); }
 FN vf vf_f16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
-FN vf vf_u8(const uint8_t *p) { return vf_of(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p))); }
-FN vf vf_i8(const uint8_t *p) { return vf_of(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p))); }
+FN __m128i bytes(const uint8_t *p) { return _mm_loadu_si128((const void *)p); }
+FN vf vf_u8(const uint8_t *p) { return vf_of(_mm512_cvtepu8_epi32(bytes(p))); }
+FN vf vf_i8(const uint8_t *p) { return vf_of(_mm512_cvtepi8_epi32(bytes(p))); }
 FN vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 FN vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 FN void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
@@ -74,8 +76,8 @@ FN vi vi_shr(vi a, int n) { return _mm256_srli_epi32(a, n); }
 FN vi vi_shl(vi a, int n) { return _mm256_slli_epi32(a, n); }
 FN vi vi_lookup(const uint8_t table[16], vi a)
 {
-    return _mm256_shuffle_epi8(
-        _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)), a);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)),
+                               a);
 }
 FN vi vi_dot(vi s, vi u, const int8_t *q, bool wide)
 {
@@ -90,8 +92,8 @@ FN vi vi_dot(vi s, vi u, const int8_t *q, bool wide)
     s = _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(low, x), ones));
     if (wide) { /* bit 7 by itself: two products of it with bytes would not fit 16 bits */
         vi high = _mm256_and_si256(_mm256_srli_epi16(u, 7), _mm256_set1_epi8(1));
-        s = _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(high, x),
-                                                  _mm256_set1_epi16(128)));
+        s = _mm256_add_epi32(
+            s, _mm256_madd_epi16(_mm256_maddubs_epi16(high, x), _mm256_set1_epi16(128)));
     }
     return s;
 #endif
@@ -100,8 +102,9 @@ FN vf vf_zero(void) { return _mm256_setzero_ps(); }
 FN vf vf_set1(float x) { return _mm256_set1_ps(x); }
 FN vf vf_of(vi a) { return _mm256_cvtepi32_ps(a); }
 FN vf vf_f16(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
-FN vf vf_u8(const uint8_t *p) { return vf_of(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p))); }
-FN vf vf_i8(const uint8_t *p) { return vf_of(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p))); }
+FN __m128i bytes(const uint8_t *p) { return _mm_loadl_epi64((const void *)p); }
+FN vf vf_u8(const uint8_t *p) { return vf_of(_mm256_cvtepu8_epi32(bytes(p))); }
+FN vf vf_i8(const uint8_t *p) { return vf_of(_mm256_cvtepi8_epi32(bytes(p))); }
 FN vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 FN vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 FN void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
@@ -151,7 +154,7 @@ FN void vf_store(float *p, vf a) { *p = a; }
 
 #endif
 
-/* --- a panel times a tile of rows ----------------------------------------------------------------- */
+/* --- a panel times a tile of rows ------------------------------------------------------------- */
 
 /* What IQ4_NL's codes mean, plus 128. */
 static const uint8_t NUMBERS[16] = { 1,   24,  45,  63,  79,  93,  106, 118,
@@ -177,7 +180,7 @@ FN vi codes_at(const int bits, const enum rt_int8_scales scales, const uint8_t *
     return scales == RT_INT8_TABLE ? vi_lookup(NUMBERS, code) : code;
 }
 
-enum { AHEAD = 2048 /* bytes of the panel, which nobody but a first row waits for */ };
+enum { AHEAD = 2048 /* bytes: of the panel what is asked for before its turn */ };
 
 /* LANES rows of the panel, from row `part` on. */
 FN void dot_part(const int m, const int bits, const enum rt_int8_scales scales, const int part,
@@ -214,7 +217,8 @@ FN void dot_part(const int m, const int bits, const enum rt_int8_scales scales, 
 #pragma GCC unroll 8
         for (int g = 0; g < 8; g++) {
             vi u = codes_at(bits, scales, p + 4 * part, g);
-            __builtin_prefetch(p + AHEAD + bits * 8 * g);
+            if (g <= bits) /* line by line; of 8 bits one is left to the hardware */
+                __builtin_prefetch(p + AHEAD + 64 * g);
 #pragma GCC unroll 8
             for (int i = 0; i < m; i++) {
                 if (halves && g == 4) {
@@ -272,7 +276,7 @@ static rt_int8_dot_fn *const dots[RT_INT8_KINDS][4] = {
     RT_INT8_FORMS(NAMES)
 };
 
-/* --- activations ---------------------------------------------------------------------------------- */
+/* --- activations ------------------------------------------------------------------------------ */
 
 static uint32_t bits_of(float x)
 {
@@ -281,8 +285,8 @@ static uint32_t bits_of(float x)
     return u;
 }
 
-/* One block. Sizes are compared as the whole numbers that their bits are. A multiple of 1/2^0 added
-   to 3 * 2^22 is rounded to a whole number, ties to even, which the low bits then hold. */
+/* One block. Sizes are compared as the whole numbers that their bits are. A small number added to
+   3 * 2^22 is rounded to a whole one, ties to even, whose low byte is that of the sum. */
 FN void round_block(struct rt_int8_block *o, const float *x, int64_t zero, bool halves)
 {
     uint32_t most = 0;
@@ -318,7 +322,7 @@ static void round_row(struct rt_int8_block *out, int64_t step, const float *x, i
         round_block(out, x + k, zero, halves);
 }
 
-/* --- the table ------------------------------------------------------------------------------------ */
+/* --- the table -------------------------------------------------------------------------------- */
 
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
@@ -331,7 +335,7 @@ static void round_row(struct rt_int8_block *out, int64_t step, const float *x, i
 #endif
 
 const struct rt_int8_isa RT_INT8_EXPORT = {
-    .name = TEXT(RT_INT8_EXPORT) + sizeof "rt_int8",
+    .name = &TEXT(RT_INT8_EXPORT)[sizeof "rt_int8"],
     .simd = SIMD,
 #if defined(RT_VNNI)
     .vnni = true,
