@@ -545,7 +545,8 @@ START_TEST(mutations)
             else /* a piece of it elsewhere, which is often JSON still */
                 memmove(body + at, body + from, (size_t)(rt_min(12, n - rt_max(at, from))));
         }
-        char *exact = rt_strndup(body, n); /* sanitizers see its end */
+        char *exact = rt_alloc(n, 1, "a body"); /* sanitizers see its end */
+        memcpy(exact, body, (size_t)n);
         int bad = rt_query_read(&q, &served, i % 3 < 2, exact, n, &r);
         good += !bad;
         ck_assert(bad ? r.status >= 400 && r.err.text[0] : q.ticket->n > 0);
