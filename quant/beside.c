@@ -77,17 +77,22 @@ static int put_test(rt_text *t, const rt_export *job, const rt_export_report *r,
     if (!r->test.rows)
         return rt_text_puts(t, "\nIt was not tested (--self-test off).\n", err);
     if (!r->test.tokens)
-        return rt_text_printf(t, err, "\n%lld rows of its weights were read back when it was written; retort does "
-                                      "not run this format, so its logits were not compared.\n",
-                              (long long)r->test.rows);
-    return rt_text_printf(
-        t, err,
-        "\nMeasured when it was written, on %lld tokens of %s: KL to the source %.5f nats, the same most "
-        "probable token %.1f %% of the time. That tells a whole file from a broken one; for quality, measure "
-        "on your own task: `retort eval`.\n",
-        (long long)r->test.tokens,
-        job->weights_only ? "no text" : job->test_text ? "texts of its user's" : "built-in text", r->test.kl,
-        100 * r->test.top1);
+        return rt_text_printf(
+            t, err,
+            "\n%lld rows of its weights were read back when it was written; retort does "
+            "not run this format, so its logits were not compared.\n",
+            (long long)r->test.rows);
+    return rt_text_printf(t, err,
+                          "\nMeasured when it was written, on %lld tokens of %s: KL to the source "
+                          "%.5f nats, the same most "
+                          "probable token %.1f %% of the time. That tells a whole file from a "
+                          "broken one; for quality, measure "
+                          "on your own task: `retort eval`.\n",
+                          (long long)r->test.tokens,
+                          job->weights_only ? "no text"
+                          : job->test_text  ? "texts of its user's"
+                                            : "built-in text",
+                          r->test.kl, 100 * r->test.top1);
 }
 
 static int put_card(rt_text *t, const rt_export *job, const rt_export_report *r, const char *type,
@@ -97,22 +102,28 @@ static int put_card(rt_text *t, const rt_export *job, const rt_export_report *r,
     char count[32];
     rt_provenance_read(&from, job->dir);
     rt_fmt_count(count, sizeof count, (double)r->parameters);
-    return rt_text_puts(t, "---\npipeline_tag: text-generation\ntags: [quantized, retort]\n", err) ||
+    return rt_text_puts(t, "---\npipeline_tag: text-generation\ntags: [quantized, retort]\n",
+                        err) ||
            (*from.licence && rt_text_printf(t, err, "license: %s\n", from.licence)) ||
            (*from.base && rt_text_printf(t, err, "base_model: %s\n", from.base)) ||
            rt_text_printf(t, err,
-                          "---\n\n# %s, %s\n\nWritten by retort %s from %s (%s, %s parameters): %.4f bits a weight, "
+                          "---\n\n# %s, %s\n\nWritten by retort %s from %s (%s, %s parameters): "
+                          "%.4f bits a weight, "
                           "%lld bytes, context %lld tokens.\n\n",
                           job->name ? job->name : rt_path_base(job->out), type, RT_VERSION,
                           rt_path_base(job->dir), r->cfg.family->architecture, count,
-                          8 * (double)r->tensor_bytes / (double)r->parameters, (long long)r->file_bytes,
-                          (long long)r->cfg.max_positions) ||
+                          8 * (double)r->tensor_bytes / (double)r->parameters,
+                          (long long)r->file_bytes, (long long)r->cfg.max_positions) ||
            put_types(t, r, err) ||
            rt_text_printf(t, err, "\nRelative error of the matrices: %.5f.\n", r->error) ||
-           (r->weighed && rt_text_printf(t, err, "%lld matrices were fitted with the inputs that calibration "
-                                                 "text gives them.\n", (long long)r->weighed)) ||
-           (r->requantized && rt_text_printf(t, err, "%lld matrices of the source were quantized already.\n",
-                                             (long long)r->requantized)) ||
+           (r->weighed &&
+            rt_text_printf(t, err,
+                           "%lld matrices were fitted with the inputs that calibration "
+                           "text gives them.\n",
+                           (long long)r->weighed)) ||
+           (r->requantized &&
+            rt_text_printf(t, err, "%lld matrices of the source were quantized already.\n",
+                           (long long)r->requantized)) ||
            put_test(t, job, r, err) ||
            (*r->test.stop && rt_text_printf(t, err, "\nAnswers end with `%s`.\n", r->test.stop)) ||
            rt_text_puts(t, how, err);

@@ -1,6 +1,6 @@
-/* beside.h: what stands beside an exported model for those who run it: NAME.Modelfile for Ollama, and a card
-   for people, NAME.md (README.md of a directory). Every figure in them was measured by this export. No clock
-   and no path of the machine in either: the same run writes the same bytes.
+/* beside.h: what stands beside an exported model for those who run it: NAME.Modelfile for Ollama,
+   and a card for people, NAME.md (README.md of a directory). Every figure in them was measured by
+   this export. No clock and no path of the machine in either: the same run writes the same bytes.
    Refuses: replacing a file of that name that retort did not write. */
 #ifndef RT_BESIDE_H
 #define RT_BESIDE_H

@@ -31,7 +31,8 @@ static int32_t first_special(const rt_tokenizer *t, const char *text)
     rt_ids ids = { 0 };
     rt_err ignored;
     int32_t found = -1;
-    int bad = rt_tokenizer_encode(t, text, (int64_t)strlen(text), RT_TOKENIZE_SPECIAL, &ids, &ignored);
+    int bad = rt_tokenizer_encode(t, text, (int64_t)strlen(text), RT_TOKENIZE_SPECIAL, &ids,
+                                  &ignored);
     for (int64_t i = 0; !bad && i < ids.n && found < 0; i++)
         if (rt_tokenizer_type(t, ids.id[i]) == RT_TOKEN_CONTROL)
             found = ids.id[i];

@@ -1,6 +1,6 @@
-/* conversation.h: short conversations through a model's chat template, as text, and what can be learned
-   from them: which token ends an answer. Exports ask the template itself: names of tokens mislead.
-   Refuses: token ids of whole conversations (corpora/chat.h). */
+/* conversation.h: short conversations through a model's chat template, as text, and what can be
+   learned from them: which token ends an answer. Exports ask the template itself: names of tokens
+   mislead. Refuses: token ids of whole conversations (corpora/chat.h). */
 #ifndef RT_CONVERSATION_H
 #define RT_CONVERSATION_H
 

@@ -1,5 +1,5 @@
-/* Codes of 4 bits: the words of three layouts against numpy's (tests/golden/make_pack.py), rows read back out of
-   a written directory, and a fit of groups that no plain rounding beats. */
+/* Codes of 4 bits: the words of three layouts against numpy's (tests/golden/make_pack.py), rows
+   read back out of a written directory, and a fit of groups that no plain rounding beats. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,10 @@ static cJSON *golden;
 
 static const char *const FORMATS[] = { "compressed-tensors", "gptq", "awq" };
 
-static int number(const cJSON *list, int i) { return (int)cJSON_GetArrayItem(list, i)->valuedouble; }
+static int number(const cJSON *list, int i)
+{
+    return (int)cJSON_GetArrayItem(list, i)->valuedouble;
+}
 
 static rt_codes golden_codes(bool symmetric)
 {
@@ -60,8 +63,8 @@ START_TEST(as_numpy_packs)
             memcpy(&half, data + 2 * i, 2);
             if (part[k].dtype == RT_I32)
                 memcpy(&word, data + 4 * i, 4);
-            ck_assert_msg((part[k].dtype == RT_F16 ? half : word) == number(list, i), "%s %s %d", FORMATS[_i],
-                          part[k].suffix, i);
+            ck_assert_msg((part[k].dtype == RT_F16 ? half : word) == number(list, i), "%s %s %d",
+                          FORMATS[_i], part[k].suffix, i);
         }
         free(data);
     }
@@ -97,7 +100,8 @@ START_TEST(read_back)
         OK(rt_pack_read_row(p, &st, "a.b", c.group, r, row, c.inputs, &err));
         for (int64_t i = 0; i < c.inputs; i++) {
             int64_t g = r * 2 + i / 32;
-            ck_assert(row[i] == rt_f16_to_f32(c.scale[g]) * (float)(c.code[r * 64 + i] - c.zero[g]));
+            ck_assert(row[i] ==
+                      rt_f16_to_f32(c.scale[g]) * (float)(c.code[r * 64 + i] - c.zero[g]));
         }
     }
     FAILS(rt_pack_read_row(p, &st, "a.c", c.group, 0, row, c.inputs, &err), "a.c");
@@ -107,7 +111,8 @@ START_TEST(read_back)
 }
 END_TEST
 
-static double squares(const float *x, const float *w, int n, const uint8_t *code, double scale, int zero)
+static double squares(const float *x, const float *w, int n, const uint8_t *code, double scale,
+                      int zero)
 {
     double sum = 0;
     for (int i = 0; i < n; i++)
@@ -139,7 +144,8 @@ START_TEST(fits)
         uint8_t code[128], zero;
         uint16_t scale;
         for (int i = 0; i < n; i++) {
-            float a = rt_rng_uniform(5, 1, (uint64_t)(t * 512 + i)), b = rt_rng_uniform(5, 1, (uint64_t)(t * 512 + 256 + i));
+            float a = rt_rng_uniform(5, 1, (uint64_t)(t * 512 + i)),
+                  b = rt_rng_uniform(5, 1, (uint64_t)(t * 512 + 256 + i));
             x[i] = (a - 0.45F) * (b + 0.01F) * (t % 7 ? 0.05F : 900.0F);
             w[i] = t % 5 ? 1 : b;
         }
@@ -183,7 +189,9 @@ END_TEST
 
 int main(void)
 {
-    const suite_test tests[] = { { as_numpy_packs, 3 }, { read_back, 2 }, { fits, 1 }, { corners, 1 } };
+    const suite_test tests[] = {
+        { as_numpy_packs, 3 }, { read_back, 2 }, { fits, 1 }, { corners, 1 }
+    };
     if (rt_json_load(&golden, RT_SOURCE_DIR "/tests/golden/pack.json", &err))
         return fprintf(stderr, "%s\n", err.text), 1;
     int rc = suite_run("pack", NULL, tests, RT_COUNT(tests));

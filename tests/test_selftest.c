@@ -1,4 +1,5 @@
-/* The self-test of an export sees what is broken: a GGUF held against a source that differs from it in one thing. */
+/* The self-test of an export sees what is broken: a GGUF held against a source that differs from it
+ * in one thing. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,7 +21,8 @@ static char *text_of(const char *dir, const char *name, int64_t *bytes)
 /* A copy of the student in dir; in file `name`, `from` becomes `to`. */
 static void copy_student(const char *dir, const char *name, const char *from, const char *to)
 {
-    static const char *const FILES[] = { "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+    static const char *const FILES[] = { "config.json", "generation_config.json",
+                                         "model.safetensors", "tokenizer.json",
                                          "tokenizer_config.json" };
     OK(rt_dir_make(dir, &err));
     for (int i = 0; i < RT_COUNT(FILES); i++) {
@@ -33,7 +35,8 @@ static void copy_student(const char *dir, const char *name, const char *from, co
             char *grown = malloc((size_t)(bytes + more) + 1);
             memcpy(grown, data, (size_t)before);
             memcpy(grown + before, to, strlen(to));
-            memcpy(grown + before + strlen(to), at + strlen(from), (size_t)(bytes - before) - strlen(from) + 1);
+            memcpy(grown + before + strlen(to), at + strlen(from),
+                   (size_t)(bytes - before) - strlen(from) + 1);
             free(data);
             data = grown;
             bytes += more;
@@ -54,8 +57,12 @@ static void write_gguf(const char *mix)
 
 static int test_against(const char *source, rt_selftest_report *r)
 {
-    const rt_selftest t = { .source = source, .written = "s.gguf", .name = "s.gguf", .extent = RT_SELFTEST_FULL,
-                            .error = 0.001, .threads = 1 };
+    const rt_selftest t = { .source = source,
+                            .written = "s.gguf",
+                            .name = "s.gguf",
+                            .extent = RT_SELFTEST_FULL,
+                            .error = 0.001,
+                            .threads = 1 };
     return rt_selftest_run(&t, r, &err);
 }
 
@@ -64,8 +71,10 @@ static const struct {
 } CHANGES[] = {
     { "config.json", "\"rope_theta\": 10000", "\"rope_theta\": 20000", "rotary angles" },
     { "config.json", "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": 1e-05", "norm epsilon" },
-    { "tokenizer_config.json", "message.content + '<|end|>'", "message.content + '<|pad|>'", "would never stop" },
-    { "tokenizer.json", "\"add_prefix_space\": false", "\"add_prefix_space\": true", "not the source's" },
+    { "tokenizer_config.json", "message.content + '<|end|>'", "message.content + '<|pad|>'",
+      "would never stop" },
+    { "tokenizer.json", "\"add_prefix_space\": false", "\"add_prefix_space\": true",
+      "not the source's" },
 };
 
 START_TEST(one_thing_differs)
