@@ -43,18 +43,15 @@ static int put_file(const char *path, const rt_text *text, bool keep, rt_err *er
     return bad ? -1 : 0;
 }
 
-static int write_modelfile(const rt_export *job, rt_err *err)
+static int write_modelfile(const rt_export *job, const rt_chat *chat, rt_err *err)
 {
-    rt_chat chat = { 0 };
     rt_text text = { 0 };
     rt_err why = { 0 };
     char *path = beside(job->out, ".Modelfile");
-    int bad = rt_chat_open(&chat, job->dir, err) ||
-              rt_modelfile_write(&text, &chat, job->dir, rt_path_base(job->out), &why, err);
+    int bad = rt_modelfile_write(&text, chat, job->dir, rt_path_base(job->out), &why, err);
     if (!bad && *why.text)
         rt_warn("%s: without TEMPLATE: %s", path, why.text);
     bad = bad || put_file(path, &text, !job->overwrite, err);
-    rt_chat_close(&chat);
     rt_text_free(&text);
     free(path);
     return bad ? -1 : 0;
@@ -152,9 +149,10 @@ static int write_card(const rt_export *job, const rt_export_report *report, rt_e
     return bad ? -1 : 0;
 }
 
-int rt_beside_write(const rt_export *job, const rt_export_report *report, rt_err *err)
+int rt_beside_write(const rt_export *job, const rt_chat *chat, const rt_export_report *report,
+                    rt_err *err)
 {
-    return (job->modelfile && !job->weights_only && write_modelfile(job, err)) ||
+    return (job->modelfile && !job->weights_only && write_modelfile(job, chat, err)) ||
                    (job->card && write_card(job, report, err))
                ? -1
                : 0;

@@ -12,7 +12,8 @@ RT_BEGIN
 /* Whether they may be written, looked at before any work; job->out is a .gguf. */
 int rt_beside_check(const rt_export *job, rt_err *err);
 /* Both, as job->modelfile and job->card say. */
-int rt_beside_write(const rt_export *job, const rt_export_report *report, rt_err *err);
+int rt_beside_write(const rt_export *job, const rt_chat *chat, const rt_export_report *report,
+                    rt_err *err);
 /* A card alone, at path; type: in words, format: of the whole. */
 int rt_beside_card(const char *path, const rt_export *job, const rt_export_report *report,
                    const char *type, const char *how, bool keep, rt_err *err);

@@ -3,6 +3,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/log.h"
+
+int rt_conversation_open(rt_chat *c, const char *path, bool warn, rt_err *err)
+{
+    rt_err why = { 0 };
+    if (!rt_chat_open(c, path, &why))
+        return 0;
+    *c = (rt_chat){ 0 };
+    if (rt_tokenizer_open(&c->tokenizer, path, err))
+        return -1;
+    if (warn)
+        rt_warn("%s; it is written as it is: what ends an answer, and a Modelfile's TEMPLATE, are not made from it",
+                why.text);
+    return 0;
+}
+
 int rt_conversation_render(const rt_chat *c, const rt_turn *turn, int n, bool generation_prompt,
                            char **text, rt_err *err)
 {

@@ -8,6 +8,10 @@
 
 RT_BEGIN
 
+/* rt_chat_open, but a template that retort cannot read is no error: c has none then, and with `warn` that is
+   said. An export carries it all the same. */
+int rt_conversation_open(rt_chat *c, const char *path, bool warn, rt_err *err);
+
 typedef struct rt_turn {
     const char *role, *content; /* "system", "user", "assistant" */
 } rt_turn;

@@ -133,7 +133,7 @@ static int plan_open(packing *g, const rt_export *job, rt_err *err)
         return 0;
     return rt_store_open(&g->store, job->dir, err) ||
                    rt_store_check(&g->store, &g->cfg, &g->weights.params, err) ||
-                   (!job->weights_only && rt_chat_open(&g->chat, job->dir, err))
+                   (!job->weights_only && rt_conversation_open(&g->chat, job->dir, true, err))
                ? -1
                : 0;
 }

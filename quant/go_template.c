@@ -155,7 +155,7 @@ static int call(run *r, int function, value *v)
     for (int i = 0; i < WANTED[function]; i++)
         if (operand(r, &a[i]))
             return -1;
-    bool x = truth(&a[0], r->n), y = truth(&a[1], r->n);
+    bool x = truth(&a[0], r->n);
     switch (function) {
     case EQ:
     case NE:
@@ -175,7 +175,6 @@ static int call(run *r, int function, value *v)
         return a[0].kind == MESSAGES || a[0].kind == STRING ? 0
                                                             : refuse(r, "len of a number before");
     default:
-        (void)y;
         if (a[0].kind != MESSAGES || a[1].kind != NUMBER || a[1].number < 0 || a[1].number > r->n)
             return refuse(r, "a slice of something else before");
         *v = (value){ MESSAGES, a[1].number, NULL, 0 };

@@ -242,7 +242,9 @@ int rt_modelfile_template(const rt_chat *c, rt_text *out, rt_err *why, rt_err *e
     int bad = 0;
     *why = (rt_err){ 0 };
     if (!c->chat)
-        return rt_fail(why, "the model has no chat template"), 0;
+        return rt_fail(why, rt_tokenizer_chat_template(c->tokenizer)
+                                ? "retort cannot read the chat template"
+                                : "the model has no chat template"), 0;
     if (tells_time(c))
         return rt_fail(why, "it writes the day's date"), 0;
     int lacks = find_turns(c, &a, why);

@@ -95,6 +95,8 @@ static int open_side(test *t, side *s, const char *path, rt_err *err)
     s->path = path;
     if (rt_model_open(&s->model, t->dev, path, true, ROWS, err))
         return -1;
+    if (!runs(t->job))
+        return 0;
     s->logits = rt_alloc(HEAD_ROWS * s->model.cfg.vocab, sizeof *s->logits, "logits");
     plan_side(t, s);
     return 0;
@@ -455,8 +457,8 @@ static int open_all(test *t, rt_err *err)
     t->vocab = t->source.model.cfg.vocab;
     if (job->weights_only)
         return 0;
-    if (rt_chat_open(&t->chat, job->source, err) ||
-        rt_chat_open(&t->written_chat, job->written, err))
+    if (rt_conversation_open(&t->chat, job->source, false, err) ||
+        rt_conversation_open(&t->written_chat, job->written, false, err))
         return -1;
     t->vocab = rt_min(t->vocab, rt_tokenizer_vocab(t->chat.tokenizer));
     return 0;
@@ -503,18 +505,19 @@ int rt_selftest_plan(const rt_selftest *job, rt_needs *needs, rt_err *err)
 {
     test t = { .job = job };
     side *both[] = { &t.source, &t.written };
+    int n = runs(job) ? 2 : 1;
     if (job->extent == RT_SELFTEST_OFF)
         return 0;
     int bad = rt_dev_open(&t.dev, NULL, job->threads, err);
-    for (int i = 0; i < 2 && !bad; i++) { /* the written one is no larger */
+    for (int i = 0; i < n && !bad; i++) { /* the written one is no larger */
         bad = rt_model_plan(&both[i]->model, t.dev, job->source, true, ROWS, err);
-        if (!bad)
+        if (!bad && runs(job))
             plan_side(&t, both[i]);
+        if (!bad)
+            rt_needs_arenas(needs, t.dev, &both[i]->model.arenas);
     }
-    if (!bad) {
+    if (!bad && runs(job)) {
         rt_needs_arenas(needs, t.dev, &t.arenas);
-        rt_needs_arenas(needs, t.dev, &t.source.model.arenas);
-        rt_needs_arenas(needs, t.dev, &t.written.model.arenas);
         rt_needs_add(needs, RT_NEEDS_MEMORY, "self-test", "logits",
                      2 * HEAD_ROWS * t.source.model.cfg.vocab * (int64_t)sizeof(float));
         rt_needs_workspace(needs, t.dev);

@@ -46,6 +46,15 @@ done
 grep -qaF general.license quick.gguf && fail "a licence that nobody stated"
 grep -q '^license: apache-2.0$' said.md && grep -q '^base_model: Owner/Base-1B$' said.md || fail "said.md: $(head -6 said.md)"
 
+# A template that retort cannot read is carried as it is, and said; a base model's end of text is not a chat's.
+mkdir odd && cp "$student"/* odd/ && echo '{% include "other" %}' >odd/chat_template.jinja
+prints 0 '' 'written as it is' quantize --model odd --type F16 --out odd.gguf
+grep -qaF '{% include' odd.gguf && grep -q '^# no TEMPLATE: retort cannot read' odd.Modelfile || fail 'a template was lost'
+mkdir base && cp "$student"/* base/ && sed -i 's/"eos_token": "<|end|>"/"eos_token": "<|pad|>"/' base/tokenizer_config.json
+prints 0 '' 'ends answers with <.end.>, tokenizer_config.json says that <.pad.>' quantize --model base --type F16 --out base.gguf
+grep -q 'stop "<|end|>"' base.Modelfile && grep -q 'stop "<|pad|>"' base.Modelfile || fail "base.Modelfile: $(cat base.Modelfile)"
+expect 0 '' generate --model base.gguf --prompt 'Leo has 12 figs. Leo buys 30. How many now?' --max-tokens 64 --temperature 0
+
 # Directories: retort runs the symmetric one, and its values are those of a GGUF of Q4_0; the others are read.
 wide() { # DIR MODEL_TYPE ARCHITECTURE
     mkdir "$1" && cp "$student"/tokenizer*.json "$1"/
