@@ -43,18 +43,15 @@ static int put_file(const char *path, const rt_text *text, bool keep, rt_err *er
     return bad ? -1 : 0;
 }
 
-static int write_modelfile(const rt_export *job, rt_err *err)
+static int write_modelfile(const rt_export *job, const rt_chat *chat, rt_err *err)
 {
-    rt_chat chat = { 0 };
     rt_text text = { 0 };
     rt_err why = { 0 };
     char *path = beside(job->out, ".Modelfile");
-    int bad = rt_chat_open(&chat, job->dir, err) ||
-              rt_modelfile_write(&text, &chat, job->dir, rt_path_base(job->out), &why, err);
+    int bad = rt_modelfile_write(&text, chat, job->dir, rt_path_base(job->out), &why, err);
     if (!bad && *why.text)
         rt_warn("%s: without TEMPLATE: %s", path, why.text);
     bad = bad || put_file(path, &text, !job->overwrite, err);
-    rt_chat_close(&chat);
     rt_text_free(&text);
     free(path);
     return bad ? -1 : 0;
@@ -77,17 +74,22 @@ static int put_test(rt_text *t, const rt_export *job, const rt_export_report *r,
     if (!r->test.rows)
         return rt_text_puts(t, "\nIt was not tested (--self-test off).\n", err);
     if (!r->test.tokens)
-        return rt_text_printf(t, err, "\n%lld rows of its weights were read back when it was written; retort does "
-                                      "not run this format, so its logits were not compared.\n",
-                              (long long)r->test.rows);
-    return rt_text_printf(
-        t, err,
-        "\nMeasured when it was written, on %lld tokens of %s: KL to the source %.5f nats, the same most "
-        "probable token %.1f %% of the time. That tells a whole file from a broken one; for quality, measure "
-        "on your own task: `retort eval`.\n",
-        (long long)r->test.tokens,
-        job->weights_only ? "no text" : job->test_text ? "texts of its user's" : "built-in text", r->test.kl,
-        100 * r->test.top1);
+        return rt_text_printf(
+            t, err,
+            "\n%lld rows of its weights were read back when it was written; retort does "
+            "not run this format, so its logits were not compared.\n",
+            (long long)r->test.rows);
+    return rt_text_printf(t, err,
+                          "\nMeasured when it was written, on %lld tokens of %s: KL to the source "
+                          "%.5f nats, the same most "
+                          "probable token %.1f %% of the time. That tells a whole file from a "
+                          "broken one; for quality, measure "
+                          "on your own task: `retort eval`.\n",
+                          (long long)r->test.tokens,
+                          job->weights_only ? "no text"
+                          : job->test_text  ? "texts of its user's"
+                                            : "built-in text",
+                          r->test.kl, 100 * r->test.top1);
 }
 
 static int put_card(rt_text *t, const rt_export *job, const rt_export_report *r, const char *type,
@@ -97,22 +99,28 @@ static int put_card(rt_text *t, const rt_export *job, const rt_export_report *r,
     char count[32];
     rt_provenance_read(&from, job->dir);
     rt_fmt_count(count, sizeof count, (double)r->parameters);
-    return rt_text_puts(t, "---\npipeline_tag: text-generation\ntags: [quantized, retort]\n", err) ||
+    return rt_text_puts(t, "---\npipeline_tag: text-generation\ntags: [quantized, retort]\n",
+                        err) ||
            (*from.licence && rt_text_printf(t, err, "license: %s\n", from.licence)) ||
            (*from.base && rt_text_printf(t, err, "base_model: %s\n", from.base)) ||
            rt_text_printf(t, err,
-                          "---\n\n# %s, %s\n\nWritten by retort %s from %s (%s, %s parameters): %.4f bits a weight, "
+                          "---\n\n# %s, %s\n\nWritten by retort %s from %s (%s, %s parameters): "
+                          "%.4f bits a weight, "
                           "%lld bytes, context %lld tokens.\n\n",
                           job->name ? job->name : rt_path_base(job->out), type, RT_VERSION,
                           rt_path_base(job->dir), r->cfg.family->architecture, count,
-                          8 * (double)r->tensor_bytes / (double)r->parameters, (long long)r->file_bytes,
-                          (long long)r->cfg.max_positions) ||
+                          8 * (double)r->tensor_bytes / (double)r->parameters,
+                          (long long)r->file_bytes, (long long)r->cfg.max_positions) ||
            put_types(t, r, err) ||
            rt_text_printf(t, err, "\nRelative error of the matrices: %.5f.\n", r->error) ||
-           (r->weighed && rt_text_printf(t, err, "%lld matrices were fitted with the inputs that calibration "
-                                                 "text gives them.\n", (long long)r->weighed)) ||
-           (r->requantized && rt_text_printf(t, err, "%lld matrices of the source were quantized already.\n",
-                                             (long long)r->requantized)) ||
+           (r->weighed &&
+            rt_text_printf(t, err,
+                           "%lld matrices were fitted with the inputs that calibration "
+                           "text gives them.\n",
+                           (long long)r->weighed)) ||
+           (r->requantized &&
+            rt_text_printf(t, err, "%lld matrices of the source were quantized already.\n",
+                           (long long)r->requantized)) ||
            put_test(t, job, r, err) ||
            (*r->test.stop && rt_text_printf(t, err, "\nAnswers end with `%s`.\n", r->test.stop)) ||
            rt_text_puts(t, how, err);
@@ -141,9 +149,10 @@ static int write_card(const rt_export *job, const rt_export_report *report, rt_e
     return bad ? -1 : 0;
 }
 
-int rt_beside_write(const rt_export *job, const rt_export_report *report, rt_err *err)
+int rt_beside_write(const rt_export *job, const rt_chat *chat, const rt_export_report *report,
+                    rt_err *err)
 {
-    return (job->modelfile && !job->weights_only && write_modelfile(job, err)) ||
+    return (job->modelfile && !job->weights_only && write_modelfile(job, chat, err)) ||
                    (job->card && write_card(job, report, err))
                ? -1
                : 0;

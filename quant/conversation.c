@@ -3,6 +3,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/log.h"
+
+int rt_conversation_open(rt_chat *c, const char *path, bool warn, rt_err *err)
+{
+    rt_err why = { 0 };
+    if (!rt_chat_open(c, path, &why))
+        return 0;
+    *c = (rt_chat){ 0 };
+    if (rt_tokenizer_open(&c->tokenizer, path, err))
+        return -1;
+    if (warn)
+        rt_warn("%s; it is written as it is: what ends an answer, and a Modelfile's TEMPLATE, are not made from it",
+                why.text);
+    return 0;
+}
+
 int rt_conversation_render(const rt_chat *c, const rt_turn *turn, int n, bool generation_prompt,
                            char **text, rt_err *err)
 {
@@ -31,7 +47,8 @@ static int32_t first_special(const rt_tokenizer *t, const char *text)
     rt_ids ids = { 0 };
     rt_err ignored;
     int32_t found = -1;
-    int bad = rt_tokenizer_encode(t, text, (int64_t)strlen(text), RT_TOKENIZE_SPECIAL, &ids, &ignored);
+    int bad = rt_tokenizer_encode(t, text, (int64_t)strlen(text), RT_TOKENIZE_SPECIAL, &ids,
+                                  &ignored);
     for (int64_t i = 0; !bad && i < ids.n && found < 0; i++)
         if (rt_tokenizer_type(t, ids.id[i]) == RT_TOKEN_CONTROL)
             found = ids.id[i];

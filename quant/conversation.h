@@ -1,12 +1,16 @@
-/* conversation.h: short conversations through a model's chat template, as text, and what can be learned
-   from them: which token ends an answer. Exports ask the template itself: names of tokens mislead.
-   Refuses: token ids of whole conversations (corpora/chat.h). */
+/* conversation.h: short conversations through a model's chat template, as text, and what can be
+   learned from them: which token ends an answer. Exports ask the template itself: names of tokens
+   mislead. Refuses: token ids of whole conversations (corpora/chat.h). */
 #ifndef RT_CONVERSATION_H
 #define RT_CONVERSATION_H
 
 #include "corpora/chat.h"
 
 RT_BEGIN
+
+/* rt_chat_open, but a template that retort cannot read is no error: c has none then, and with `warn` that is
+   said. An export carries it all the same. */
+int rt_conversation_open(rt_chat *c, const char *path, bool warn, rt_err *err);
 
 typedef struct rt_turn {
     const char *role, *content; /* "system", "user", "assistant" */

@@ -16,6 +16,7 @@
 #include "core/network/weights.h"
 #include "quant/beside.h"
 #include "quant/calibrated.h"
+#include "quant/conversation.h"
 #include "quant/encode.h"
 
 enum {
@@ -42,7 +43,7 @@ typedef struct plan {
     rt_config cfg;
     rt_weights weights; /* registry only, nothing placed */
     rt_store store;
-    rt_tokenizer *tokenizer;
+    rt_chat chat;
     item *item;
     int n_items;
     int64_t widest; /* elements of a row */
@@ -110,7 +111,7 @@ static int item_fill(plan *p, int index, rt_err *err)
 
 static int vocabulary_check(const plan *p, rt_err *err)
 {
-    int64_t tokens = rt_tokenizer_vocab(p->tokenizer);
+    int64_t tokens = rt_tokenizer_vocab(p->chat.tokenizer);
     if (tokens > p->cfg.vocab)
         return rt_fail(
             err,
@@ -154,7 +155,7 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
     if (!job->later && rt_store_open(&p->store, job->dir, err))
         return -1;
     if (!job->weights_only &&
-        (rt_tokenizer_open(&p->tokenizer, job->later ? job->later->tokenizer : job->dir, err) ||
+        (rt_conversation_open(&p->chat, job->later ? job->later->tokenizer : job->dir, true, err) ||
          vocabulary_check(p, err)))
         return -1;
     rt_weights_init(&p->weights, &p->cfg);
@@ -183,7 +184,7 @@ static void plan_close(plan *p)
     if (p->weights.block)
         rt_weights_free(NULL, &p->weights);
     rt_store_close(&p->store);
-    rt_tokenizer_close(p->tokenizer);
+    rt_chat_close(&p->chat);
     free(p->item);
     free(p->rope);
 }
@@ -450,13 +451,13 @@ int rt_export_gguf(const rt_export *job, rt_export_report *report, rt_err *err)
     rt_gguf_writer w = { 0 };
     stream s = { .p = &p, .w = &w };
     int rc = plan_open(&p, job, err) || rt_gguf_writer_open(&w, job->out, err) ||
-             rt_export_keys(&w, job, &p.cfg, p.tokenizer, p.report.parameters, err) ||
+             rt_export_keys(&w, job, &p.cfg, &p.chat, p.report.parameters, err) ||
              tensors_write(&s, err) ||
              (job->importance_out && rt_calibrated_write(s.calibrated, err));
     p.report.file_bytes = w.out.bytes;
     w.out.keep = !job->overwrite;
     rc = rc || rt_gguf_writer_finish(&w, err) || self_test(&p, w.out.temp, err) ||
-         rt_beside_write(job, &p.report, err) || rt_gguf_writer_commit(&w, err) ? -1 : 0;
+         rt_beside_write(job, &p.chat, &p.report, err) || rt_gguf_writer_commit(&w, err) ? -1 : 0;
     rt_gguf_writer_abort(&w);
     *report = p.report;
     stream_close(&s);
@@ -469,7 +470,7 @@ int rt_export_plan(const rt_export *job, rt_export_report *report, rt_err *err)
     plan p;
     rt_gguf_writer w = { 0 };
     int rc = plan_open(&p, job, err) || rt_gguf_writer_open(&w, NULL, err) ||
-             rt_export_keys(&w, job, &p.cfg, p.tokenizer, p.report.parameters, err);
+             rt_export_keys(&w, job, &p.cfg, &p.chat, p.report.parameters, err);
     if (!rc) {
         declare(&w, &p);
         rc = rt_gguf_writer_begin(&w, err);

@@ -10,7 +10,7 @@
 #include "core/base/option.h"
 #include "core/network/needs.h"
 #include "core/network/weights.h"
-#include "corpora/tokenizer/tokenizer.h"
+#include "corpora/chat.h"
 #include "quant/encode.h"
 #include "quant/gguf_write.h"
 #include "quant/importance.h"
@@ -93,9 +93,9 @@ int rt_export_adapter(const rt_export *job, const char *base, rt_dtype dtype,
 int64_t rt_export_heads(const rt_config *c, const char *gguf);
 int64_t rt_export_row(int64_t rows, int64_t heads, int64_t row);
 
-/* export_keys.c: all metadata. t may be NULL (weights_only). */
+/* export_keys.c: all metadata. chat without tokenizer: weights_only. */
 int rt_export_keys(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
-                   const rt_tokenizer *t, int64_t parameters, rt_err *err);
+                   const rt_chat *chat, int64_t parameters, rt_err *err);
 
 RT_END
 

@@ -1,18 +1,12 @@
 #include "quant/export_dir.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/base/path.h"
 #include "core/base/processor.h"
 #include "core/base/team.h"
 #include "core/formats/output.h"
@@ -21,6 +15,7 @@
 #include "quant/conversation.h"
 #include "quant/encode.h"
 #include "quant/group.h"
+#include "quant/staging.h"
 
 enum { UNIT_ELEMENTS = 1 << 14, PLAIN_ELEMENTS = 1 << 22 };
 #define SHARD_BYTES (5LL << 30)
@@ -41,10 +36,10 @@ typedef struct packing {
     rt_chat chat;
     rt_safetensors_writer w;
     rt_export_report report;
-    char *dir; /* OUT.tmp.PID */
+    const char *dir; /* where it is written, before it gets its name */
     rt_team *team;
     int threads;
-    worker *worker; /* (threads) */
+    worker *worker;          /* (threads) */
     int64_t widest, largest; /* elements of a row, of a matrix */
     rt_codes codes;          /* of the matrix in work */
     void *part;              /* packed */
@@ -74,9 +69,12 @@ static int add_packed(packing *g, const rt_param *p, rt_err *err)
     const int64_t *dim = p->slot->dim;
     rt_pack_part part[RT_PACK_PARTS];
     if (dim[1] % g->job->group || dim[1] % 8 || dim[0] % 8)
-        return rt_fail(err, "%s: %s is (%lld, %lld): groups of %lld do not fill its rows; give a smaller --group, or "
-                            "--format gguf, whose types fall back", g->job->dir, p->name, (long long)dim[0],
-                       (long long)dim[1], (long long)g->job->group);
+        return rt_fail(err,
+                       "%s: %s is (%lld, %lld): groups of %lld do not fill its rows; give a "
+                       "smaller --group, or "
+                       "--format gguf, whose types fall back",
+                       g->job->dir, p->name, (long long)dim[0], (long long)dim[1],
+                       (long long)g->job->group);
     int n = rt_pack_parts(g->job->packing, dim[0], dim[1], g->job->group, part);
     char *base = base_of(p);
     for (int k = 0; k < n; k++) {
@@ -135,7 +133,7 @@ static int plan_open(packing *g, const rt_export *job, rt_err *err)
         return 0;
     return rt_store_open(&g->store, job->dir, err) ||
                    rt_store_check(&g->store, &g->cfg, &g->weights.params, err) ||
-                   (!job->weights_only && rt_chat_open(&g->chat, job->dir, err))
+                   (!job->weights_only && rt_conversation_open(&g->chat, job->dir, true, err))
                ? -1
                : 0;
 }
@@ -173,8 +171,8 @@ static int encode_row(packing *g, worker *me, int64_t row, rt_err *err)
         const float *x = me->x + k * c->group;
         uint8_t *code = c->code + at * c->group;
         if (!(symmetric && c->group == 32) &&
-            rt_group_fit(x, g->importance ? g->importance + k * c->group : NULL, c->group, symmetric, code,
-                         &c->scale[at], &c->zero[at], err))
+            rt_group_fit(x, g->importance ? g->importance + k * c->group : NULL, c->group,
+                         symmetric, code, &c->scale[at], &c->zero[at], err))
             return rt_wrap(err, "group %lld", (long long)k);
         double scale = (double)rt_f16_to_f32(c->scale[at]);
         for (int64_t i = 0; i < c->group; i++) {
@@ -191,7 +189,8 @@ static void encode_unit(void *ctx, int64_t unit, int member)
     packing *g = ctx;
     worker *me = &g->worker[member];
     int64_t rows = rt_max(1, UNIT_ELEMENTS / g->codes.inputs);
-    for (int64_t r = unit * rows; r < rt_min((unit + 1) * rows, g->codes.outputs) && !me->failed; r++)
+    for (int64_t r = unit * rows; r < rt_min((unit + 1) * rows, g->codes.outputs) && !me->failed;
+         r++)
         if (rt_stored_rows(&g->source, me->x, r, 1, &me->err) || encode_row(g, me, r, &me->err)) {
             rt_wrap(&me->err, "%s: %s, row %lld", g->job->dir, g->source.name, (long long)r);
             me->failed = true;
@@ -234,7 +233,8 @@ static int write_plain(packing *g, rt_err *err)
     uint16_t *half = (uint16_t *)(void *)(x + step * cols);
     for (int64_t r = 0; r < g->source.rows; r += step) {
         int64_t n = rt_min(step, g->source.rows - r);
-        if (rt_stored_rows(&g->source, x, r, n, err) || rt_encode(half, x, RT_F16, n, cols, NULL, err) ||
+        if (rt_stored_rows(&g->source, x, r, n, err) ||
+            rt_encode(half, x, RT_F16, n, cols, NULL, err) ||
             rt_safetensors_writer_push(&g->w, half, 2 * n * cols, err))
             return rt_wrap(err, "%s: %s", g->job->dir, g->source.name);
     }
@@ -250,7 +250,8 @@ static int write_weights(packing *g, rt_err *err)
         const rt_param *p = &g->weights.params.item[i];
         if (rt_interrupted())
             return rt_fail(err, "interrupted; nothing was written");
-        if (rt_store_find(&g->store, &g->cfg, p, 0, &g->source, err) || rt_stored_check(&g->source, err) ||
+        if (rt_store_find(&g->store, &g->cfg, p, 0, &g->source, err) ||
+            rt_stored_check(&g->source, err) ||
             (is_packed(p) ? write_packed(g, p, err) : write_plain(g, err)))
             return -1;
         g->report.requantized += rt_dtype_get(g->source.dtype)->block > 1;
@@ -334,100 +335,7 @@ static int write_card(packing *g, const char *format, rt_err *err)
     return bad ? -1 : 0;
 }
 
-/* ---- the directory ---- */
-
-static void remove_dir(const char *dir)
-{
-    char **name;
-    int n;
-    rt_err ignored;
-    if (!rt_dir_list(&name, &n, dir, &ignored)) {
-        for (int i = 0; i < n; i++) {
-            char *path = rt_path_join(dir, name[i]);
-            unlink(path);
-            free(path);
-        }
-        rt_names_free(name, n);
-    }
-    rmdir(dir);
-}
-
-/* OUT.tmp.PID of processes that are gone. */
-static void remove_leftovers(const char *out)
-{
-    char **name, *parent = rt_path_parent(out), *begin = rt_path_join(parent, rt_path_base(out));
-    int n;
-    rt_err ignored;
-    size_t length = strlen(rt_path_base(out));
-    if (!rt_dir_list(&name, &n, parent, &ignored)) {
-        for (int i = 0; i < n; i++) {
-            char *end = NULL;
-            long pid = strncmp(name[i], rt_path_base(out), length) || strncmp(name[i] + length, ".tmp.", 5)
-                           ? 0
-                           : strtol(name[i] + length + 5, &end, 10);
-            if (pid > 0 && !*end && (pid == getpid() || (kill((pid_t)pid, 0) && errno == ESRCH))) {
-                char *path = rt_path_join(parent, name[i]);
-                remove_dir(path);
-                free(path);
-            }
-        }
-        rt_names_free(name, n);
-    }
-    free(parent);
-    free(begin);
-}
-
-/* What stands at out goes to old/NAME beside it, or the first old-N that has none. */
-static int move_old(const char *out, rt_err *err)
-{
-    char *parent = rt_path_parent(out);
-    int rc = 1;
-    for (int i = 1; rc == 1 && i < 10000; i++) {
-        char name[32];
-        snprintf(name, sizeof name, i == 1 ? "old" : "old-%d", i);
-        char *old = rt_path_join(parent, name), *to = rt_path_join(old, rt_path_base(out));
-        if (mkdir(old, 0777) && errno != EEXIST)
-            rc = rt_fail(err, "%s: cannot make directory: %s", old, rt_errno_text(errno));
-        else if (!rt_path_exists(to) && !(rc = rename(out, to) ? rt_fail(err, "%s: cannot be moved to %s: %s", out, to, rt_errno_text(errno)) : 0))
-            rt_info("%s: what stood there was moved to %s", out, to);
-        free(old);
-        free(to);
-    }
-    free(parent);
-    return rc == 1 ? rt_fail(err, "%s: too many old-N beside it; remove some", out) : rc;
-}
-
-static int put_in_place(packing *g, bool replace, rt_err *err)
-{
-    const char *out = g->job->out;
-    char *parent = rt_path_parent(out);
-    int bad = rt_dir_sync(g->dir, err) || (replace && move_old(out, err));
-    if (!bad && rename(g->dir, out))
-        bad = rt_fail(err, "%s: cannot put the finished directory in place: %s", out, rt_errno_text(errno));
-    bad = bad || rt_dir_sync(parent, err);
-    free(parent);
-    return bad;
-}
-
-/* 1: this very work is finished there. */
-static int look_at_out(packing *g, const char *identity, bool *replace, rt_err *err)
-{
-    const char *out = g->job->out;
-    rt_output_state state;
-    char **name;
-    int n = 0;
-    if (rt_output_look(&state, out, "quantize", identity, g->job->overwrite, err))
-        return -1;
-    if (state == RT_OUTPUT_DONE)
-        return 1;
-    *replace = state == RT_OUTPUT_OTHER;
-    if (state != RT_OUTPUT_FREE || !rt_path_exists(out))
-        return 0;
-    if (rt_dir_list(&name, &n, out, err))
-        return -1;
-    rt_names_free(name, n);
-    return n ? rt_fail(err, "%s: is a directory with other files; name another --out", out) : 0;
-}
+/* ---- all ---- */
 
 static int test_written(packing *g, rt_err *err)
 {
@@ -448,7 +356,7 @@ static const char *format_name(rt_packing p)
 
 static int write_all(packing *g, const char *identity, rt_err *err)
 {
-    return take_memory(g, err) || rt_dir_make(g->dir, err) || write_weights(g, err) ||
+    return take_memory(g, err) || write_weights(g, err) ||
                    write_config(g, err) || write_generation(g, err) ||
                    (!g->job->weights_only && rt_chat_save(&g->chat, g->job->dir, g->dir, err)) ||
                    test_written(g, err) ||
@@ -476,44 +384,32 @@ static void packing_close(packing *g)
         rt_weights_free(NULL, &g->weights);
     rt_store_close(&g->store);
     rt_chat_close(&g->chat);
-    free(g->dir);
 }
 
 int rt_export_dir(const rt_export *job, const char *identity, rt_export_report *report, rt_err *err)
 {
-    packing g = { .job = job };
-    char temp[32], *out = rt_strdup(job->out);
-    bool replace = false;
-    for (size_t n = strlen(out); n > 1 && out[n - 1] == '/';)
-        out[--n] = 0;
+    rt_staging place = { 0 };
     rt_export named = *job;
-    named.out = out;
-    g.job = &named;
-    int rc = look_at_out(&g, identity, &replace, err);
-    if (rc == 0) {
-        snprintf(temp, sizeof temp, ".tmp.%ld", (long)getpid());
-        g.dir = rt_alloc((int64_t)(strlen(out) + strlen(temp) + 1), 1, "a path");
-        strcpy(g.dir, out);
-        strcat(g.dir, temp);
-        remove_leftovers(out);
-        rc = plan_open(&g, &named, err) || write_all(&g, identity, err) || put_in_place(&g, replace, err)
+    packing g = { .job = &named };
+    int rc = rt_staging_open(&place, job->out, "quantize", identity, job->overwrite, err);
+    named.out = place.out;
+    g.dir = place.dir;
+    if (rc == 0)
+        rc = plan_open(&g, &named, err) || write_all(&g, identity, err) ||
+                     rt_staging_commit(&place, err)
                  ? -1
                  : 0;
-        if (rc)
-            remove_dir(g.dir);
-    } else if (rc > 0) {
-        rt_info("%s: this is finished there; nothing to do", out);
-    }
+    else if (rc > 0)
+        rt_info("%s: this is finished there; nothing to do", place.out);
     *report = g.report;
     packing_close(&g);
-    free(out);
-    return rc < 0 ? -1 : rc;
+    rt_staging_close(&place);
+    return rc;
 }
 
 int rt_export_dir_plan(const rt_export *job, rt_export_report *report, rt_err *err)
 {
-    packing g = { .job = job };
-    g.dir = rt_strdup("."); /* nothing is written */
+    packing g = { .job = job, .dir = "." }; /* nothing is written */
     int rc = plan_open(&g, job, err);
     *report = g.report;
     packing_close(&g);

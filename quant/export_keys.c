@@ -223,18 +223,6 @@ static int scores_put(rt_gguf_writer *w, const rt_tokenizer *t, int64_t vocab, r
     return rc;
 }
 
-/* The token that ends an answer in the chat template, or -1: generation must stop there, whatever the base
-   model's end of text is. */
-static int turn_end(int64_t *id, const rt_export *job, rt_err *err)
-{
-    rt_chat chat;
-    if (rt_chat_open(&chat, job->later ? job->later->tokenizer : job->dir, err))
-        return -1;
-    *id = rt_conversation_end(&chat);
-    rt_chat_close(&chat);
-    return 0;
-}
-
 static int special_put(rt_gguf_writer *w, const char *key, int64_t id, rt_err *err)
 {
     return id < 0 ? 0 : rt_gguf_put_u32(w, key, (uint32_t)id, err);
@@ -244,11 +232,10 @@ static int special_put(rt_gguf_writer *w, const char *key, int64_t id, rt_err *e
    eos alone, so it is what ends an answer; what ends a text beside it is written as eom, at which those that
    know more than eos stop too. */
 static int specials_put(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
-                        const rt_tokenizer *t, rt_err *err)
+                        const rt_chat *chat, rt_err *err)
 {
-    int64_t eos = rt_tokenizer_eos(t), bos = rt_tokenizer_bos(t), eot = -1;
-    if (turn_end(&eot, job, err))
-        return -1;
+    const rt_tokenizer *t = chat->tokenizer;
+    int64_t eos = rt_tokenizer_eos(t), bos = rt_tokenizer_bos(t), eot = rt_conversation_end(chat);
     if (eos < 0)
         eos = cfg->n_eos > 0 ? cfg->eos[0] : eot;
     if (eos < 0)
@@ -279,8 +266,9 @@ static int specials_put(rt_gguf_writer *w, const rt_export *job, const rt_config
 }
 
 static int tokenizer_put(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
-                         const rt_tokenizer *t, rt_err *err)
+                         const rt_chat *chat, rt_err *err)
 {
+    const rt_tokenizer *t = chat->tokenizer;
     const char *model = rt_tokenizer_model(t);
     bool bytes = !strcmp(model, "gpt2");
     const char *pre = job->pre ? job->pre : rt_tokenizer_pre(t);
@@ -293,7 +281,7 @@ static int tokenizer_put(rt_gguf_writer *w, const rt_export *job, const rt_confi
         (pre && rt_gguf_put_str(w, "tokenizer.ggml.pre", pre, err)) ||
         tokens_put(w, t, cfg->vocab, err) ||
         (bytes ? merges_put(w, t, err) : scores_put(w, t, cfg->vocab, err)) ||
-        specials_put(w, job, cfg, t, err))
+        specials_put(w, job, cfg, chat, err))
         return -1;
     if (!bytes &&
         rt_gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", rt_tokenizer_space_prefix(t), err))
@@ -303,7 +291,7 @@ static int tokenizer_put(rt_gguf_writer *w, const rt_export *job, const rt_confi
 }
 
 int rt_export_keys(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg,
-                   const rt_tokenizer *t, int64_t parameters, rt_err *err)
+                   const rt_chat *chat, int64_t parameters, rt_err *err)
 {
     if (general_put(w, job, cfg, parameters, err))
         return -1;
@@ -312,6 +300,6 @@ int rt_export_keys(rt_gguf_writer *w, const rt_export *job, const rt_config *cfg
             return -1;
     if (rope_put(w, cfg, err))
         return -1;
-    return t ? tokenizer_put(w, job, cfg, t, err)
-             : rt_gguf_put_str(w, "tokenizer.ggml.model", "no_vocab", err);
+    return chat->tokenizer ? tokenizer_put(w, job, cfg, chat, err)
+                           : rt_gguf_put_str(w, "tokenizer.ggml.model", "no_vocab", err);
 }

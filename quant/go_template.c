@@ -39,10 +39,7 @@ static bool truth(const value *v, int n_turns)
                                  : v->kind != NOTHING && v->number != 0;
 }
 
-static value words(const char *text)
-{
-    return (value){ STRING, 0, text, (int64_t)strlen(text) };
-}
+static value words(const char *text) { return (value){ STRING, 0, text, (int64_t)strlen(text) }; }
 
 /* ---- expressions ---- */
 
@@ -158,20 +155,26 @@ static int call(run *r, int function, value *v)
     for (int i = 0; i < WANTED[function]; i++)
         if (operand(r, &a[i]))
             return -1;
-    bool x = truth(&a[0], r->n), y = truth(&a[1], r->n);
+    bool x = truth(&a[0], r->n);
     switch (function) {
     case EQ:
     case NE:
         *v = (value){ BOOLEAN, same(&a[0], &a[1]) == (function == EQ), NULL, 0 };
         return a[0].kind == a[1].kind ? 0 : refuse(r, "different types are compared before");
-    case AND: *v = x ? a[1] : a[0]; return 0;
-    case OR: *v = x ? a[0] : a[1]; return 0;
-    case NOT: *v = (value){ BOOLEAN, !x, NULL, 0 }; return 0;
+    case AND:
+        *v = x ? a[1] : a[0];
+        return 0;
+    case OR:
+        *v = x ? a[0] : a[1];
+        return 0;
+    case NOT:
+        *v = (value){ BOOLEAN, !x, NULL, 0 };
+        return 0;
     case LEN:
         *v = (value){ NUMBER, a[0].kind == MESSAGES ? r->n - a[0].number : a[0].bytes, NULL, 0 };
-        return a[0].kind == MESSAGES || a[0].kind == STRING ? 0 : refuse(r, "len of a number before");
+        return a[0].kind == MESSAGES || a[0].kind == STRING ? 0
+                                                            : refuse(r, "len of a number before");
     default:
-        (void)y;
         if (a[0].kind != MESSAGES || a[1].kind != NUMBER || a[1].number < 0 || a[1].number > r->n)
             return refuse(r, "a slice of something else before");
         *v = (value){ MESSAGES, a[1].number, NULL, 0 };
@@ -202,10 +205,7 @@ typedef enum stop { AT_END, AT_ELSE, AT_ELSE_IF, AT_TEXT_END } stop;
 
 static int block(run *r, bool active, stop *s);
 
-static int close_action(run *r)
-{
-    return take(r, "}}") ? 0 : refuse(r, "not understood");
-}
+static int close_action(run *r) { return take(r, "}}") ? 0 : refuse(r, "not understood"); }
 
 /* After "if": its branches up to the end. */
 static int branches(run *r, bool active)

@@ -24,8 +24,8 @@ static void round_codes(uint8_t *code, const float *x, int64_t n, float scale, i
 }
 
 /* sum w (x - scale q)^2 and the scale that is best for these codes, in chains side by side. */
-static float error_of(const uint8_t *code, const float *x, const float *w, int64_t n, float scale, int zero,
-                      float *refit)
+static float error_of(const uint8_t *code, const float *x, const float *w, int64_t n, float scale,
+                      int zero, float *refit)
 {
     enum { CHAINS = 16 };
     float error[CHAINS] = { 0 }, xq[CHAINS] = { 0 }, qq[CHAINS] = { 0 };
@@ -93,7 +93,8 @@ int rt_group_fit(const float *x, const float *weight, int64_t n, bool symmetric,
         rt_bug("a group of %lld", (long long)n);
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(x[i]) || fabsf(x[i]) > 65504 * 7)
-            return rt_fail(err, "column %lld is %g, which an f16 scale cannot reach", (long long)i, (double)x[i]);
+            return rt_fail(err, "column %lld is %g, which an f16 scale cannot reach", (long long)i,
+                           (double)x[i]);
         w[i] = weight ? weight[i] : 1;
         best.error += w[i] * x[i] * x[i];
     }

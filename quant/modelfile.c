@@ -8,11 +8,11 @@
 
 /* What a template puts around the parts of a conversation; each malloc'd. */
 typedef struct around {
-    char *head;         /* before the first user's turn when nobody is the system */
-    char *system[2];    /* NULL: it has none */
-    bool inside;        /* the system's words lie inside the first user's turn */
+    char *head;      /* before the first user's turn when nobody is the system */
+    char *system[2]; /* NULL: it has none */
+    bool inside;     /* the system's words lie inside the first user's turn */
     char *user[2], *assistant[2];
-    char *generate;     /* the opening of an answer */
+    char *generate; /* the opening of an answer */
 } around;
 
 #define SYSTEM "Sy5temWords"
@@ -23,8 +23,8 @@ static const rt_turn PROBE[] = { { "system", SYSTEM },
 
 static void around_free(around *a)
 {
-    char *all[] = { a->head,         a->system[0],    a->system[1], a->user[0],
-                    a->user[1],      a->assistant[0], a->assistant[1], a->generate };
+    char *all[] = { a->head,    a->system[0],    a->system[1],    a->user[0],
+                    a->user[1], a->assistant[0], a->assistant[1], a->generate };
     for (int i = 0; i < RT_COUNT(all); i++)
         free(all[i]);
 }
@@ -40,7 +40,8 @@ static void drop_bos(const rt_chat *c, char *text)
         memmove(text, text + strlen(mark), strlen(text + strlen(mark)) + 1);
 }
 
-static int render(const rt_chat *c, const rt_turn *turn, int n, bool generate, char **text, rt_err *why)
+static int render(const rt_chat *c, const rt_turn *turn, int n, bool generate, char **text,
+                  rt_err *why)
 {
     if (rt_conversation_render(c, turn, n, generate, text, why))
         return -1;
@@ -65,7 +66,8 @@ static int split(const char *text, const rt_turn *turn, int n, char **piece)
     return 0;
 }
 
-static int pieces(const rt_chat *c, const rt_turn *turn, int n, bool generate, char **piece, rt_err *why)
+static int pieces(const rt_chat *c, const rt_turn *turn, int n, bool generate, char **piece,
+                  rt_err *why)
 {
     char *text;
     if (render(c, turn, n, generate, &text, why))
@@ -81,7 +83,10 @@ static void pieces_free(char **piece, int n)
         free(piece[i]);
 }
 
-static bool begins(const char *text, const char *with) { return !strncmp(text, with, strlen(with)); }
+static bool begins(const char *text, const char *with)
+{
+    return !strncmp(text, with, strlen(with));
+}
 
 static bool ends(const char *text, const char *with)
 {
@@ -97,8 +102,8 @@ static int64_t common(const char *a, const char *b)
     return n;
 }
 
-/* user, assistant, generate, head: from [user, assistant, user], and what ends such turns when nobody is to
-   answer. Where that says nothing, any cut does: users and assistants take turns. */
+/* user, assistant, generate, head: from [user, assistant, user], and what ends such turns when
+   nobody is to answer. Where that says nothing, any cut does: users and assistants take turns. */
 static int find_turns(const rt_chat *c, around *a, rt_err *why)
 {
     char *chat[4] = { NULL }, *asked[2] = { NULL }, *answered[3] = { NULL };
@@ -116,7 +121,8 @@ static int find_turns(const rt_chat *c, around *a, rt_err *why)
     int bad = pieces(c, PROBE + 1, 2, false, answered, why);
     if (!bad) {
         n = begins(chat[2], answered[2]) ? (int64_t)strlen(answered[2]) : 0;
-        while (!ends(chat[0], chat[2] + n)) /* what opens the first user's turn opens the second's */
+        while (
+            !ends(chat[0], chat[2] + n)) /* what opens the first user's turn opens the second's */
             n++;
         a->assistant[1] = rt_strndup(chat[2], n);
         a->user[0] = rt_strdup(chat[2] + n);
@@ -137,7 +143,8 @@ static void find_system(const rt_chat *c, around *a)
         return;
     a->system[0] = rt_strdup(piece[0]);
     a->inside = !ends(piece[1], a->user[0]);
-    a->system[1] = rt_strndup(piece[1], (int64_t)(strlen(piece[1]) - (a->inside ? 0 : strlen(a->user[0]))));
+    a->system[1] = rt_strndup(piece[1],
+                              (int64_t)(strlen(piece[1]) - (a->inside ? 0 : strlen(a->user[0]))));
     pieces_free(piece, 3);
 }
 
@@ -151,12 +158,15 @@ static int write_template(const around *a, rt_text *out, rt_err *err)
                              a->system[0], a->system[1], a->head);
     else
         bad = rt_text_puts(out, a->head, err);
-    bad = bad || rt_text_puts(out, "{{ range $i, $m := .Messages }}"
-                                   "{{ $last := eq (len (slice $.Messages $i)) 1 }}"
-                                   "{{ if eq .Role \"user\" }}", err);
+    bad = bad || rt_text_puts(out,
+                              "{{ range $i, $m := .Messages }}"
+                              "{{ $last := eq (len (slice $.Messages $i)) 1 }}"
+                              "{{ if eq .Role \"user\" }}",
+                              err);
     if (a->system[0] && a->inside)
-        bad = bad || rt_text_printf(out, err, "{{ if and $.System (eq $i 1) }}{{ else }}%s{{ end }}",
-                                    a->user[0]);
+        bad = bad ||
+              rt_text_printf(out, err, "{{ if and $.System (eq $i 1) }}{{ else }}%s{{ end }}",
+                             a->user[0]);
     else
         bad = bad || rt_text_puts(out, a->user[0], err);
     return bad || rt_text_printf(out, err,
@@ -180,7 +190,9 @@ static bool has_marks(const around *a)
 static const rt_turn TALKS[][7] = {
     { { "user", "Hello" } },
     { { "system", "Be brief.\nAlways." }, { "user", "1 + 1 = ?" } },
-    { { "user", "a {{ b }} \"c\"\n\nd" }, { "assistant", "<b>&amp;\n- x\n- y</b>" }, { "user", "\xc3\xa9\xe4\xb8\xad" } },
+    { { "user", "a {{ b }} \"c\"\n\nd" },
+      { "assistant", "<b>&amp;\n- x\n- y</b>" },
+      { "user", "\xc3\xa9\xe4\xb8\xad" } },
     { { "system", "You are S." },
       { "user", "q1" },
       { "assistant", "a1" },
@@ -230,13 +242,19 @@ int rt_modelfile_template(const rt_chat *c, rt_text *out, rt_err *why, rt_err *e
     int bad = 0;
     *why = (rt_err){ 0 };
     if (!c->chat)
-        return rt_fail(why, "the model has no chat template"), 0;
+        return rt_fail(why, rt_tokenizer_chat_template(c->tokenizer)
+                                ? "retort cannot read the chat template"
+                                : "the model has no chat template"), 0;
     if (tells_time(c))
         return rt_fail(why, "it writes the day's date"), 0;
     int lacks = find_turns(c, &a, why);
     if (!lacks) {
         find_system(c, &a);
-        lacks = has_marks(&a) ? rt_fail(why, "it writes {{, }} or \"\"\", which a Modelfile would take for its own") : 0;
+        lacks = has_marks(&a)
+                    ? rt_fail(
+                          why,
+                          "it writes {{, }} or \"\"\", which a Modelfile would take for its own")
+                    : 0;
     }
     if (!lacks) {
         bad = write_template(&a, &go, err);
@@ -250,6 +268,17 @@ int rt_modelfile_template(const rt_chat *c, rt_text *out, rt_err *why, rt_err *e
 }
 
 /* ---- the file ---- */
+
+/* Go's templates have no trim. */
+static bool trims(const rt_chat *c)
+{
+    static const rt_turn PADDED = { "user", "  x \n" };
+    char *text = NULL;
+    rt_err ignored;
+    bool is = !render(c, &PADDED, 1, true, &text, &ignored) && !strstr(text, PADDED.content);
+    free(text);
+    return is;
+}
 
 static int put_stop(rt_text *out, const rt_chat *c, int32_t id, rt_err *err)
 {
@@ -281,19 +310,28 @@ static int put_sampling(rt_text *out, const char *dir, rt_err *err)
     return bad;
 }
 
-int rt_modelfile_write(rt_text *out, const rt_chat *c, const char *dir, const char *gguf, rt_err *why,
-                       rt_err *err)
+int rt_modelfile_write(rt_text *out, const rt_chat *c, const char *dir, const char *gguf,
+                       rt_err *why, rt_err *err)
 {
     rt_text go = { 0 };
     int32_t end = rt_conversation_end(c), eos = rt_tokenizer_eos(c->tokenizer);
     int bad = rt_modelfile_template(c, &go, why, err) ||
-              rt_text_printf(out, err, "# Modelfile written by retort %s: ollama create NAME -f THIS\nFROM ./%s\n",
-                             RT_VERSION, gguf);
+              rt_text_printf(
+                  out, err,
+                  "# Modelfile written by retort %s: ollama create NAME -f THIS\nFROM ./%s\n",
+                  RT_VERSION, gguf);
+    if (!bad && go.bytes && trims(c))
+        bad = rt_text_puts(out,
+                           "# the model's own template takes white space off both ends of a "
+                           "message, this one does "
+                           "not\n",
+                           err);
     if (!bad && go.bytes)
         bad = rt_text_printf(out, err, "TEMPLATE \"\"\"%s\"\"\"\n", go.data);
     else if (!bad)
-        bad = rt_text_printf(out, err, "# no TEMPLATE: %s. Ollama falls back to what it knows of the model's own.\n",
-                             why->text);
+        bad = rt_text_printf(
+            out, err, "# no TEMPLATE: %s. Ollama falls back to what it knows of the model's own.\n",
+            why->text);
     bad = bad || put_stop(out, c, end, err) || (eos != end && put_stop(out, c, eos, err)) ||
           put_sampling(out, dir, err);
     rt_text_free(&go);

@@ -16,7 +16,8 @@ rt_packing rt_pack_named(const char *name)
 
 bool rt_pack_symmetric(rt_packing p) { return p != RT_PACK_AWQ; }
 
-int rt_pack_parts(rt_packing p, int64_t outputs, int64_t inputs, int64_t group, rt_pack_part part[RT_PACK_PARTS])
+int rt_pack_parts(rt_packing p, int64_t outputs, int64_t inputs, int64_t group,
+                  rt_pack_part part[RT_PACK_PARTS])
 {
     int64_t o = outputs, i = inputs, g = inputs / group;
     const rt_pack_part compressed[] = { { "weight_packed", RT_I32, 2, { o, i / 8 } },
@@ -68,7 +69,8 @@ static uint32_t awq_zero(const rt_codes *c, int64_t row, int64_t col, int i)
     return c->zero[(8 * col + ORDER[i]) * (c->inputs / c->group) + row];
 }
 
-static void pack_words(const rt_codes *c, nibble_fn *get, int64_t rows, int64_t cols, uint32_t *word)
+static void pack_words(const rt_codes *c, nibble_fn *get, int64_t rows, int64_t cols,
+                       uint32_t *word)
 {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t k = 0; k < cols; k++) {
@@ -96,7 +98,10 @@ void rt_pack(rt_packing p, int k, const rt_codes *c, void *data)
     if (part[k].dtype == RT_F16)
         pack_scales(c, p != RT_PACK_COMPRESSED, data);
     else if (part[k].rank == 2 && k == 0)
-        pack_words(c, p == RT_PACK_COMPRESSED ? compressed_code : p == RT_PACK_GPTQ ? gptq_code : awq_code,
+        pack_words(c,
+                   p == RT_PACK_COMPRESSED ? compressed_code
+                   : p == RT_PACK_GPTQ     ? gptq_code
+                                           : awq_code,
                    rows, cols, data);
     else if (part[k].rank == 2)
         pack_words(c, p == RT_PACK_GPTQ ? gptq_zero : awq_zero, rows, cols, data);
@@ -109,7 +114,8 @@ void rt_pack(rt_packing p, int k, const rt_codes *c, void *data)
 
 /* ---- reading ---- */
 
-static const rt_st_tensor *find_part(const rt_safetensors *st, const char *base, const rt_pack_part *want, rt_err *err)
+static const rt_st_tensor *find_part(const rt_safetensors *st, const char *base,
+                                     const rt_pack_part *want, rt_err *err)
 {
     char name[192];
     snprintf(name, sizeof name, "%s.%s", base, want->suffix);
@@ -128,8 +134,8 @@ static uint32_t nibble(const rt_st_tensor *t, int64_t word, int i)
     return w >> (4 * i) & 15;
 }
 
-int rt_pack_read_row(rt_packing p, const rt_safetensors *st, const char *base, int64_t group, int64_t row,
-                     float *out, int64_t inputs, rt_err *err)
+int rt_pack_read_row(rt_packing p, const rt_safetensors *st, const char *base, int64_t group,
+                     int64_t row, float *out, int64_t inputs, rt_err *err)
 {
     rt_pack_part part[RT_PACK_PARTS];
     const rt_st_tensor *t[RT_PACK_PARTS];

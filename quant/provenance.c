@@ -75,7 +75,8 @@ static void read_gguf(rt_provenance *p, const char *path)
     take_string(p->licence, sizeof p->licence, &g, "general.license");
     if (!rt_gguf_opt_str(&g, "general.base_model.0.repo_url", &url, &ignored) &&
         url.bytes > (int64_t)strlen(HUB) && !strncmp(url.text, HUB, strlen(HUB)))
-        take_value(p->base, sizeof p->base, url.text + strlen(HUB), (size_t)url.bytes - strlen(HUB));
+        take_value(p->base, sizeof p->base, url.text + strlen(HUB),
+                   (size_t)url.bytes - strlen(HUB));
     if (!*p->base)
         take_string(p->base, sizeof p->base, &g, "general.base_model.0.name");
     rt_gguf_close(&g);

@@ -301,9 +301,10 @@ static int plan_quantize(void *options, rt_needs *p, rt_err *err)
     rt_needs_add(p, RT_NEEDS_MEMORY, "host", "rows of a chunk", r.host_bytes);
     for (int t = 0; t < RT_DTYPE_COUNT; t++)
         if (r.type_tensors[t])
-            rt_needs_add(p, RT_NEEDS_DISK, "gguf", rt_dtype_get((rt_dtype)t)->name,
+            rt_needs_add(p, RT_NEEDS_DISK, job.packing ? "model" : "gguf", rt_dtype_get((rt_dtype)t)->name,
                          r.type_bytes[t]);
-    rt_needs_add(p, RT_NEEDS_DISK, "gguf", "keys, tokenizer, padding",
+    rt_needs_add(p, RT_NEEDS_DISK, job.packing ? "model" : "gguf",
+                 job.packing ? "names of tensors" : "keys, tokenizer, padding",
                  r.file_bytes - r.tensor_bytes);
     rt_selftest test = rt_export_test(&job);
     if (!job.later && !rt_adapter_is(o->model) && rt_selftest_plan(&test, p, err))

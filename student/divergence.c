@@ -21,7 +21,8 @@ void rt_divergence_add(rt_divergence *d, double kl, double nll, double base, boo
     d->same += same;
 }
 
-void rt_divergence_row(rt_divergence *d, const float *reference, const float *logits, int64_t vocab, int32_t next)
+void rt_divergence_row(rt_divergence *d, const float *reference, const float *logits, int64_t vocab,
+                       int32_t next)
 {
     static const float CUT = -16;
     int64_t top = 0, top_reference = 0;
@@ -36,7 +37,8 @@ void rt_divergence_row(rt_divergence *d, const float *reference, const float *lo
     for (int64_t i = 0; i < vocab; i++)
         if (reference[i] > CUT)
             kl += (double)expf(reference[i]) * ((double)reference[i] - (double)logits[i] + log_sum);
-    rt_divergence_add(d, kl, log_sum - (double)logits[next], -(double)reference[next], top == top_reference);
+    rt_divergence_add(d, kl, log_sum - (double)logits[next], -(double)reference[next],
+                      top == top_reference);
 }
 
 /* ---- figures ---- */
@@ -78,8 +80,8 @@ static void put_quantiles(const float *x, int64_t n, const char *prefix, cJSON *
     static const struct {
         const char *name;
         double share;
-    } LIST[] = { { "min", 0 },   { "p01", .01 }, { "p05", .05 }, { "p10", .1 },   { "median", .5 },
-                 { "p90", .9 },  { "p95", .95 }, { "p99", .99 }, { "p999", .999 }, { "max", 1 } };
+    } LIST[] = { { "min", 0 },  { "p01", .01 }, { "p05", .05 }, { "p10", .1 },    { "median", .5 },
+                 { "p90", .9 }, { "p95", .95 }, { "p99", .99 }, { "p999", .999 }, { "max", 1 } };
     float *sorted = rt_alloc(n, sizeof *sorted, "percentiles");
     memcpy(sorted, x, (size_t)n * sizeof *sorted);
     qsort(sorted, (size_t)n, sizeof *sorted, ascending);

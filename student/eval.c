@@ -234,31 +234,12 @@ static int compare_windows(evaluation *e, rt_err *err)
     return bad ? -1 : 0;
 }
 
-/* All documents' tokens, one after another. */
-static int gather_tokens(const evaluation *e, rt_ids *ids, rt_err *err)
-{
-    const eval_options *o = e->o;
-    rt_corpus *c = NULL;
-    rt_document doc = { 0 };
-    rt_corpus_options co = { .chat = &e->chat, .max_length = INT32_MAX, .limit = o->limit,
-                             .verdicts = (1u << RT_VERDICT_COUNT) - 1 };
-    int bad = rt_corpus_open(&c, (const char *const *)o->data.item, o->data.n, &co, err);
-    for (int64_t i = 0; !bad && i < rt_corpus_count(c); i++) {
-        bad = rt_corpus_get(c, i, &doc, err) || rt_ids_reserve(ids, doc.n, err);
-        for (int64_t k = 0; !bad && k < doc.n; k++)
-            ids->id[ids->n++] = doc.token[k];
-    }
-    rt_document_free(&doc);
-    rt_corpus_close(c);
-    return bad ? -1 : 0;
-}
-
 static int write_windows(evaluation *e, rt_err *err)
 {
     const eval_options *o = e->o;
     rt_windows w = { 0 };
     rt_ids ids = { 0 };
-    int bad = gather_tokens(e, &ids, err);
+    int bad = rt_windows_tokens(&ids, &e->chat, &o->data, o->limit, err);
     if (!bad && ids.n < o->kld_window)
         bad = rt_fail(err, "--kld-out: the texts have %lld tokens: not one window of %lld; give more, or a smaller "
                            "--kld-window", (long long)ids.n, (long long)o->kld_window);
@@ -555,7 +536,8 @@ static int plan_kld(evaluation *e, const rt_needs *plan, rt_needs *p, rt_needs *
     rt_needs_arenas(need, e->dev, &w.arenas);
     rt_needs_add(need, RT_NEEDS_MEMORY, "windows", "logits", rt_windows_host_bytes(&w));
     rt_windows_free(&w);
-    int bad = e->o->kld_out && !rt_needs_find(plan, e->o->data.item[0]) && gather_tokens(e, &ids, err);
+    int bad = e->o->kld_out && !rt_needs_find(plan, e->o->data.item[0]) &&
+              rt_windows_tokens(&ids, &e->chat, &e->o->data, e->o->limit, err);
     if (ids.n)
         rt_needs_add(p, RT_NEEDS_DISK, "kld", "log-probabilities",
                      rt_kld_bytes(e->o->kld_window, e->model.cfg.vocab, ids.n / e->o->kld_window));

@@ -130,7 +130,6 @@ static int settle(rt_measure *ms, rt_measured *out, rt_err *err)
     rt_batch_totals(&ms->batch, &out->totals);
     for (int64_t i = 0; i < ms->compared; i++) {
         out->kl += (double)ms->h_kl[i];
-        out->agree += (double)ms->h_agree[i];
         if (ms->divergence)
             rt_divergence_add(ms->divergence, (double)ms->h_kl[i],
                               (double)ms->batch.h_stats[i * RT_LOSS_COLUMNS + RT_LOSS_CE],

@@ -11,7 +11,7 @@ RT_BEGIN
 
 typedef struct rt_measured {
     rt_totals totals;
-    double kl, agree; /* sums over totals.rows against the reference */
+    double kl; /* sum over totals.rows against the reference */
 } rt_measured;
 
 /* What was measured of one document: of its learned tokens, in order. */

@@ -7,8 +7,10 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/network/finite.h"
+#include "corpora/corpus.h"
 
-void rt_windows_plan(rt_windows *w, rt_dev *d, const rt_model *m, int64_t window, int64_t head_rows, int32_t bos)
+void rt_windows_plan(rt_windows *w, rt_dev *d, const rt_model *m, int64_t window, int64_t head_rows,
+                     int32_t bos)
 {
     *w = (rt_windows){ .d = d, .m = m, .window = window, .bos = bos };
     w->head_rows = rt_min(head_rows, rt_kld_rows(window));
@@ -45,6 +47,27 @@ void rt_windows_free(rt_windows *w)
     free(w->id);
     free(w->pos);
     *w = (rt_windows){ 0 };
+}
+
+int rt_windows_tokens(rt_ids *ids, const rt_chat *chat, const rt_strlist *paths, int64_t limit,
+                      rt_err *err)
+{
+    rt_corpus *c = NULL;
+    rt_document doc = { 0 };
+    rt_corpus_options o = { .chat = chat,
+                            .max_length = INT32_MAX,
+                            .limit = limit,
+                            .verdicts = (1u << RT_VERDICT_COUNT) - 1 };
+    int bad = rt_corpus_open(&c, (const char *const *)paths->item, paths->n, &o, err);
+    for (int64_t i = 0; !bad && i < rt_corpus_count(c); i++) {
+        bad = rt_corpus_get(c, i, &doc, err) || rt_ids_reserve(ids, doc.n, err);
+        if (!bad)
+            memcpy(ids->id + ids->n, doc.token, (size_t)doc.n * sizeof *ids->id);
+        ids->n += bad ? 0 : doc.n;
+    }
+    rt_document_free(&doc);
+    rt_corpus_close(c);
+    return bad ? -1 : 0;
 }
 
 /* What is done with one row's logits (V). */
@@ -103,7 +126,8 @@ static int write_row(void *ctx, int64_t window, int64_t row, const float *logits
     return rt_out_write(&o->out, o->row, rt_kld_row_bytes(o->vocab), err);
 }
 
-int rt_windows_write(rt_windows *w, const char *path, const int32_t *token, int64_t windows, bool keep, rt_err *err)
+int rt_windows_write(rt_windows *w, const char *path, const int32_t *token, int64_t windows,
+                     bool keep, rt_err *err)
 {
     writing o = { .vocab = w->m->cfg.vocab };
     rt_progress p;

@@ -109,6 +109,7 @@ for command in $("$retort" help --check-tables | cut -d: -f1); do
         case "$command $flag $word" in
         *" lora4") row="--model $out/student-q4_0.gguf --data data/a.traces --out new/student --steps $steps" ;;
         "train --loss reference") row="$words --reference $teacher" ;;
+        "quantize --format awq") row="$words --group 32" ;; # its 128 do not fill the rows of so small a model
         "train --unmatched"*) row="$words --teacher-tokenizer $teacher" ;;
         "train --verify"*) row="--model $out/student --teacher $teacher --prompts problems.jsonl --loss reverse --rollouts 4
             --rollout-tokens 32 --out new/student --steps $steps" ;;

@@ -49,7 +49,8 @@ START_TEST(as_numpy_writes)
     ck_assert_int_eq(ours.bytes, k.map.bytes);
     ck_assert_int_eq(ours.bytes, rt_kld_bytes(9, 13, 5));
     for (int64_t i = 0, head = 20 + 4 * 45; i < ours.bytes; i++) {
-        bool least = i >= head && (i - head) % bytes >= 4 && (i - head) % bytes < 8; /* a sum of exponentials */
+        bool least = i >= head && (i - head) % bytes >= 4 &&
+                     (i - head) % bytes < 8; /* a sum of exponentials */
         ck_assert_msg(least || ours.data[i] == k.map.data[i], "byte %lld", (long long)i);
         if (least && (i - head) % bytes == 4) {
             float a, b;
@@ -71,7 +72,8 @@ START_TEST(figures)
     rt_divergence d = { 0 };
     OK(rt_kld_open(&k, GOLDEN "kld", &err));
     int64_t rows = rt_kld_rows(k.window);
-    float *other = floats("other", (int)(k.windows * rows * k.vocab)), *reference = malloc(13 * sizeof(float));
+    float *other = floats("other", (int)(k.windows * rows * k.vocab)),
+          *reference = malloc(13 * sizeof(float));
     cJSON *json = rt_json_object();
     const cJSON *want;
     rt_divergence_put(&d, json);
@@ -87,8 +89,10 @@ START_TEST(figures)
     cJSON_ArrayForEach(want, rt_json_find(golden, "figures"))
     {
         const cJSON *got = rt_json_find(json, want->string);
-        ck_assert_msg(got && fabs(got->valuedouble - want->valuedouble) <= 2e-5 * fmax(1e-2, fabs(want->valuedouble)),
-                      "%s: %g, numpy has %g", want->string, got ? got->valuedouble : NAN, want->valuedouble);
+        ck_assert_msg(got && fabs(got->valuedouble - want->valuedouble) <=
+                                 2e-5 * fmax(1e-2, fabs(want->valuedouble)),
+                      "%s: %g, numpy has %g", want->string, got ? got->valuedouble : NAN,
+                      want->valuedouble);
         n++;
     }
     ck_assert_int_eq(n, 20);
@@ -114,9 +118,9 @@ START_TEST(hostile)
     static const struct {
         int at;
         int32_t value;
-    } BAD[] = { { 0, 7 },          { 8, 0 },  { 8, -9 },         { 8, 2 },  { 8, INT32_MAX }, { 12, 0 }, { 12, 15 },
-                { 12, -13 },       { 12, INT32_MAX }, { 16, 0 }, { 16, -5 }, { 16, INT32_MAX },
-                { 20, 13 },        { 20, -1 } };
+    } BAD[] = { { 0, 7 },   { 8, 0 },          { 8, -9 },   { 8, 2 },          { 8, INT32_MAX },
+                { 12, 0 },  { 12, 15 },        { 12, -13 }, { 12, INT32_MAX }, { 16, 0 },
+                { 16, -5 }, { 16, INT32_MAX }, { 20, 13 },  { 20, -1 } };
     for (int i = 0; i < RT_COUNT(BAD); i++) {
         char *bad = malloc((size_t)bytes);
         memcpy(bad, data, (size_t)bytes);

@@ -14,7 +14,8 @@ int64_t rt_kld_row_bytes(int64_t vocab) { return 8 + 2 * rt_align_up(vocab, 2); 
 int64_t rt_kld_bytes(int64_t window, int64_t vocab, int64_t windows)
 {
     int64_t tokens, rows, all;
-    if (!rt_mul_ok(windows, 4 * window, &tokens) || !rt_mul_ok(windows, rt_kld_rows(window), &rows) ||
+    if (!rt_mul_ok(windows, 4 * window, &tokens) ||
+        !rt_mul_ok(windows, rt_kld_rows(window), &rows) ||
         !rt_mul_ok(rows, rt_kld_row_bytes(vocab), &rows) || !rt_add_ok(tokens, rows, &all) ||
         !rt_add_ok(all, HEAD, &all))
         return -1;
@@ -31,19 +32,21 @@ static int32_t i32_at(const uint8_t *p)
 static int check(const rt_kld *k, rt_err *err)
 {
     const char *path = k->map.path;
-    if (k->window < 3 || k->window > WINDOW_MAX || k->vocab < 2 || k->vocab > RT_VOCAB_MAX || k->windows < 1)
-        return rt_fail(err, "%s: %lld windows of %lld tokens and a vocabulary of %lld: not a file of "
-                            "llama-perplexity --kl-divergence-base", path, (long long)k->windows,
-                       (long long)k->window, (long long)k->vocab);
+    if (k->window < 3 || k->window > WINDOW_MAX || k->vocab < 2 || k->vocab > RT_VOCAB_MAX ||
+        k->windows < 1)
+        return rt_fail(err,
+                       "%s: %lld windows of %lld tokens and a vocabulary of %lld: not a file of "
+                       "llama-perplexity --kl-divergence-base",
+                       path, (long long)k->windows, (long long)k->window, (long long)k->vocab);
     int64_t want = rt_kld_bytes(k->window, k->vocab, k->windows);
     if (want != k->map.bytes)
-        return rt_fail(err, "%s: has %lld bytes where its head says %lld: cut short? make it anew", path,
-                       (long long)k->map.bytes, (long long)want);
+        return rt_fail(err, "%s: has %lld bytes where its head says %lld: cut short? make it anew",
+                       path, (long long)k->map.bytes, (long long)want);
     for (int64_t i = 0; i < k->windows * k->window; i++) {
         int32_t id = i32_at(k->map.data + HEAD + 4 * i);
         if (id < 0 || id >= k->vocab)
-            return rt_fail(err, "%s: token %d at %lld: its vocabulary has %lld", path, id, (long long)i,
-                           (long long)k->vocab);
+            return rt_fail(err, "%s: token %d at %lld: its vocabulary has %lld", path, id,
+                           (long long)i, (long long)k->vocab);
     }
     return 0;
 }
@@ -55,7 +58,10 @@ int rt_kld_open(rt_kld *k, const char *path, rt_err *err)
         return -1;
     int bad = k->map.bytes < HEAD || memcmp(k->map.data, MAGIC, sizeof MAGIC);
     if (bad) {
-        rt_fail(err, "%s: does not begin with _logits_: not a file of llama-perplexity --kl-divergence-base", path);
+        rt_fail(
+            err,
+            "%s: does not begin with _logits_: not a file of llama-perplexity --kl-divergence-base",
+            path);
     } else {
         k->window = i32_at(k->map.data + 8);
         k->vocab = i32_at(k->map.data + 12);
@@ -92,10 +98,12 @@ void rt_kld_row(const rt_kld *k, int64_t window, int64_t r, float *out)
     }
 }
 
-int rt_kld_begin(rt_out *out, int64_t window, int64_t vocab, int64_t windows, const int32_t *token, rt_err *err)
+int rt_kld_begin(rt_out *out, int64_t window, int64_t vocab, int64_t windows, const int32_t *token,
+                 rt_err *err)
 {
     const int32_t head[3] = { (int32_t)window, (int32_t)vocab, (int32_t)windows };
-    return rt_out_write(out, MAGIC, sizeof MAGIC, err) || rt_out_write(out, head, sizeof head, err) ||
+    return rt_out_write(out, MAGIC, sizeof MAGIC, err) ||
+                   rt_out_write(out, head, sizeof head, err) ||
                    rt_out_write(out, token, windows * window * (int64_t)sizeof *token, err)
                ? -1
                : 0;

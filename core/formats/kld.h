@@ -1,11 +1,14 @@
-/* kld.h: the base file of llama.cpp's llama-perplexity --kl-divergence-base (tools/perplexity): texts in
-   windows of equal length and, for the second half of each, a model's log-probabilities in 16 bits:
+/* kld.h: the base file of llama.cpp's llama-perplexity --kl-divergence-base (tools/perplexity):
+   texts in windows of equal length and, for the second half of each, a model's log-probabilities in
+   16 bits:
 
      "_logits_"; i32 window, vocab, windows; i32 tokens (windows, window)
-     of each window rows for tokens window/2 .. window - 2, each: f32 scale, f32 least, u16 q (V made even)
+     of each window rows for tokens window/2 .. window - 2, each: f32 scale, f32 least, u16 q (V
+   made even)
 
-   log p = scale q + least; what lies 16 nats below the most probable is cut off there. A model against its
-   own file has a KL of about 1e-6. Refuses: running models (student/windows.h), a file whose size is not what it says. */
+   log p = scale q + least; what lies 16 nats below the most probable is cut off there. A model
+   against its own file has a KL of about 1e-6. Refuses: running models (student/windows.h), a file
+   whose size is not what it says. */
 #ifndef RT_KLD_H
 #define RT_KLD_H
 
@@ -29,7 +32,8 @@ int32_t rt_kld_token(const rt_kld *k, int64_t window, int64_t at);
 void rt_kld_row(const rt_kld *k, int64_t window, int64_t r, float *out);
 
 /* The file up to its rows; token (windows, window). */
-int rt_kld_begin(rt_out *out, int64_t window, int64_t vocab, int64_t windows, const int32_t *token, rt_err *err);
+int rt_kld_begin(rt_out *out, int64_t window, int64_t vocab, int64_t windows, const int32_t *token,
+                 rt_err *err);
 /* One row of rt_kld_row_bytes from logits (vocab). */
 void rt_kld_encode(uint8_t *row, const float *logits, int64_t vocab);
 

@@ -100,7 +100,7 @@ static int next(void *ctx, rt_request *r, rt_err *err)
     u->seed++;
     for (int64_t i = 0; i < u->n_prompt; i++)
         u->prompt[i] = (int32_t)rt_rng_below(u->seed, RT_RNG_DATA, (uint64_t)i, (uint32_t)u->vocab);
-    *r = (rt_request){ 0, u->prompt, u->n_prompt, u->tokens, 0 };
+    *r = (rt_request){ .prompt = u->prompt, .n_prompt = u->n_prompt, .max_new = u->tokens };
     return 1;
 }
 
@@ -110,10 +110,10 @@ static int done(void *ctx, const rt_completion *c, rt_err *err)
     return 0;
 }
 
-static int token(void *ctx, int64_t id, int32_t t, rt_err *err)
+static int token(void *ctx, int64_t id, int32_t t, const rt_soft *soft, rt_err *err)
 {
     run *u = ctx;
-    (void)id, (void)t, (void)err;
+    (void)id, (void)t, (void)soft, (void)err;
     if (!u->read)
         u->first = now();
     u->read = true;
