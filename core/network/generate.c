@@ -442,7 +442,7 @@ static int ends(const rt_generator *g, const sequence *s, const rt_generate_io *
     return n_new == s->max_new;
 }
 
-/* Whether a's row stands before b's: those that are captured first, then equal settings together. */
+/* Whether a's row stands before b's: captured ones first, then equal settings together. */
 static bool stands_before(const sequence *a, const sequence *b)
 {
     if (a->captured != b->captured)

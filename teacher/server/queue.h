@@ -1,8 +1,8 @@
 /* queue.h: where connections and the one generator meet. A connection puts in prompts with their
    settings and takes out tokens as they come; the generator's thread takes prompts, oldest first,
-   and puts in tokens. The places are bounded: what finds none is refused at once. Who leaves takes
-   his sequences with him, waiting or running.
-   Owns the only lock of the server and the thread's loop. Refuses: text, JSON, HTTP. */
+   and puts in tokens. The places are bounded: what finds none is refused at once. A connection that
+   leaves takes its sequences with it, waiting or running.
+   Owns the lock between the two and the generator's loop. Refuses: text, JSON, HTTP. */
 #ifndef RT_SERVER_QUEUE_H
 #define RT_SERVER_QUEUE_H
 
@@ -28,8 +28,7 @@ typedef struct rt_choice {
     struct rt_choice *next; /* waiting */
 } rt_choice;
 
-/* All sequences of a request: one connection's. Filled by it before rt_queue_put, then only read.
- */
+/* All sequences of a request. Its connection fills it before rt_queue_put; then it is only read. */
 typedef struct rt_ticket {
     rt_ids *prompt; /* (n_prompts) */
     int64_t n_prompts, n;
@@ -55,13 +54,13 @@ typedef enum rt_queue_answer { RT_QUEUE_TAKEN, RT_QUEUE_FULL, RT_QUEUE_CLOSED } 
 rt_queue_answer rt_queue_put(rt_queue *q, rt_ticket *t);
 /* Waits for news of any choice of t, for so long at most; false: there were none. */
 bool rt_queue_wait(rt_queue *q, rt_ticket *t, double seconds);
-/* Moves what is new of a choice into ids and soft, which are cleared first; soft may be NULL.
-   Returns whether the choice is done and aborted as they are in *state. */
-typedef struct rt_choice_state {
+typedef struct rt_choice_state { /* as in rt_choice */
     bool done, aborted;
     rt_finish finish;
     int64_t shared;
 } rt_choice_state;
+/* Moves what is new of a choice into ids and soft, whose old contents go; soft may be NULL. Returns
+   its state after that. */
 rt_choice_state rt_queue_take(rt_queue *q, rt_choice *c, rt_ids *ids, rt_soft *soft);
 /* The connection has no more use for t, which is freed once the generator has none either. Also of
    a ticket that was never put. */
