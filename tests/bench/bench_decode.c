@@ -39,7 +39,7 @@ static moment rate(int64_t tokens, moment from, moment to)
 
 /* --- memory: what the threads read of more than any cache holds ------------------------------- */
 
-enum { PIECES = 64, PIECE_WORDS = 1 << 21 }; /* 1 GiB */
+enum { PIECES = 64, PIECE_WORDS = 1 << 21 /* 1 GiB in all */, AHEAD_WORDS = 256 };
 
 typedef struct reading {
     const uint64_t *word;
@@ -52,9 +52,11 @@ static void read_piece(void *ctx, int64_t unit, int member)
     const uint64_t *p = r->word + unit * PIECE_WORDS;
     uint64_t sum[8] = { 0 };
     (void)member;
-    for (int64_t i = 0; i < PIECE_WORDS; i += 8)
+    for (int64_t i = 0; i < PIECE_WORDS; i += 8) {
+        __builtin_prefetch(p + i + AHEAD_WORDS);
         for (int j = 0; j < 8; j++)
             sum[j] += p[i + j];
+    }
     for (int j = 0; j < 8; j++)
         r->sum[unit] += sum[j];
 }

@@ -1,11 +1,11 @@
 #!/bin/bash
 # decode.sh MODEL.gguf [THREADS [TOKENS [PROMPT [ROUNDS]]]]: tokens a second of one stream, decoded and its prompt
 # read, by retort (exact, int8) and by llama.cpp, which take turns for ROUNDS (7) rounds; medians, and medians of
-# the ratios of a round. By the clock; with THREADS 1 (the default) by processor time, so that it may be
-# run on a machine that others use. "of memory": what a decoded token reads, as a share of what the same threads
-# read of a gigabyte, measured before. Needs build/bench_decode, and a python (PYTHON) with numpy and xllamacpp; the line
-# of llama.cpp says for which instructions it was built: RETORT_ISA=avx2 compares like with like.
-# BUILD: another build folder.
+# the ratios of a round. By the clock; with THREADS 1 (the default) by processor time, so that it may be run on a
+# machine that others use. "of memory": what a decoded token reads, as a share of what the same threads read of a
+# gigabyte, measured before (more than 100 %: the model is partly in cache). Needs build/bench_decode, and a python
+# (PYTHON) with numpy and xllamacpp; the line of llama.cpp says for which instructions it was built: RETORT_ISA=avx2
+# compares like with like. BUILD: another build folder.
 set -eu
 model=${1:?usage: decode.sh MODEL.gguf [THREADS [TOKENS [PROMPT [ROUNDS]]]]} threads=${2:-1}
 tokens=${3:-32} prompt=${4:-256} rounds=${5:-7}

@@ -111,7 +111,7 @@ TEAM_FN float decode_iq4_xs(const uint8_t *p, int64_t i)
 
 TEAM_FN float decode_nvfp4(const uint8_t *p, int64_t i)
 {
-    uint32_t mag = p[i / 16] & 127u, code = p[4 + i / 16 * 8 + i % 8] >> (i % 16 / 8 * 4) & 15u;
+    uint32_t mag = p[i / 16] & 127u, code = (uint32_t)p[4 + i / 16 * 8 + i % 8] >> (i % 16 / 8 * 4) & 15u;
     float scale = mag == 127u ? 0.0f : decode_e4m3(mag) * 0.5f;
     return scale * (float)(code & 8u ? -decode_e2m1(code) : decode_e2m1(code));
 }
