@@ -103,6 +103,34 @@ static int check_rows(const float *x, rt_dtype t, rt_dtype like, int64_t rows, i
                                info->name);
 }
 
+/* sum w (x - decoded)^2 of a row. */
+static double row_error(const uint8_t *row, const float *x, const float *w, rt_dtype t, int64_t width,
+                        float *back)
+{
+    double sum = 0;
+    rt_decode_f32(back, row, t, width);
+    for (int64_t i = 0; i < width; i++)
+        sum += (double)w[i] * ((double)x[i] - (double)back[i]) * ((double)x[i] - (double)back[i]);
+    return sum;
+}
+
+/* Q3_K: with importance the search loses to ggml's now and then, by a part in a hundred; the better of
+   both is kept, row by row. */
+static void keep_better(uint8_t *out, const float *x, const float *w, rt_dtype t, int64_t rows,
+                        int64_t width, const float *importance)
+{
+    int64_t bytes = rt_dtype_bytes(t, width);
+    float *back = rt_alloc(width, sizeof *back, "a row as it was stored");
+    uint8_t *other = rt_alloc(bytes, 1, "another choice of a row");
+    for (int64_t r = 0; r < rows; r++, x += width, w += width, out += bytes) {
+        rt_ggml_row(t)(other, x, width, importance);
+        if (row_error(other, x, w, t, width, back) < row_error(out, x, w, t, width, back))
+            memcpy(out, other, (size_t)bytes);
+    }
+    free(back);
+    free(other);
+}
+
 int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width,
               const float *importance, rt_err *err)
 {
@@ -111,8 +139,6 @@ int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width
     if (check_rows(x, t, t, rows, width, importance, &least, err) || rt_simd_choose(&simd, err))
         return -1;
     rt_blocks_fn *blocked = isas[simd]->blocks[t];
-    if (!blocked && rt_ggml_row(t))
-        return rt_encode_ggml(out, x, t, rows, width, importance, err);
     if (!blocked) {
         encode_plain(out, x, t, rows * width);
         return 0;
@@ -124,6 +150,9 @@ int rt_encode(void *out, const float *x, rt_dtype t, int64_t rows, int64_t width
         isas[simd]->weights(w, x + r * width, n, width, importance, least);
         blocked((uint8_t *)out + rt_dtype_bytes(t, r * width), x + r * width, w,
                 n * width / rt_dtype_get(t)->block);
+        if (t == RT_Q3_K && importance)
+            keep_better((uint8_t *)out + rt_dtype_bytes(t, r * width), x + r * width, w, t, n, width,
+                        importance);
     }
     free(w);
     return 0;

@@ -1,286 +1,16 @@
-/* ggml.c: ggml's choices; see ggml.h. Two searches serve most types: codes on both sides of zero
-   under a scale (signed_fit), codes from zero on under a scale and a minimum (affine_fit). */
+/* ggml.c: ggml's choices, a function a type; see ggml.h. The searches are ggml_fit.h. */
 #include "quant/ggml.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
+#include "quant/ggml_fit.h"
 #include "quant/pack.h"
 
-static const float NOTHING = 1e-15f; /* a group whose largest magnitude is below it is all zero */
-
-/* Nearest whole number, ties to even, out of the low bits of v + 1.5 * 2^23. */
-static int nearest(float v)
-{
-    uint32_t bits;
-    v += 12582912.0f;
-    memcpy(&bits, &v, sizeof bits);
-    return (int)(bits & 0x7fffff) - 0x400000;
-}
-
-/* Towards zero; what an int cannot hold is what x86 makes of it. */
-static int truncated(float v)
-{
-    return v >= -2147483648.0f && v < 2147483648.0f ? (int)v : INT32_MIN;
-}
-
-static int clamp(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
+static const rt_ggml_tries WEIGHED = { -0.9f, 0.05f, 36, false }; /* where importance is known */
 
 static float as_f16(float d) { return rt_f16_to_f32(rt_f32_to_f16(d)); }
-
-static float sum_squares(const float *x, int64_t n)
-{
-    float sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += x[i] * x[i];
-    return sum;
-}
-
-/* The element of largest magnitude, the first of equals. */
-static float extreme(const float *x, int n)
-{
-    float top = 0, at = 0;
-    for (int i = 0; i < n; i++)
-        if (fabsf(x[i]) > top) {
-            top = fabsf(x[i]);
-            at = x[i];
-        }
-    return at;
-}
-
-/* importance * sqrt(square + x^2) */
-static void weigh(float *w, const float *x, const float *importance, float square, int n)
-{
-    for (int i = 0; i < n; i++)
-        w[i] = importance[i] * sqrtf(square + x[i] * x[i]);
-}
-
-/* ---- codes -n .. n - 1 under one scale ---- */
-
-typedef struct moments {
-    float xq, qq; /* sum w x q, sum w q^2 */
-} moments;
-
-/* Codes at this inverse scale, each + n; w NULL: x^2. */
-static moments signed_codes(uint8_t *code, const float *x, const float *w, int count, int n,
-                            float inverse)
-{
-    moments m = { 0, 0 };
-    for (int i = 0; i < count; i++) {
-        int q = clamp(nearest(inverse * x[i]), -n, n - 1);
-        float wi = w ? w[i] : x[i] * x[i];
-        m.xq += wi * x[i] * (float)q;
-        m.qq += wi * (float)q * (float)q;
-        code[i] = (uint8_t)(q + n);
-    }
-    return m;
-}
-
-/* The scale; of 19 that put the extreme at -n and 0.1 .. 0.9 beside it. */
-static float signed_fit(uint8_t *code, const float *x, const float *w, int count, int n)
-{
-    uint8_t now[256];
-    float top = extreme(x, count);
-    memset(code, 0, (size_t)count);
-    if (fabsf(top) < NOTHING)
-        return 0;
-    moments m = signed_codes(code, x, w, count, n, (float)-n / top);
-    float scale = m.qq != 0 ? m.xq / m.qq : 0, best = scale * m.xq;
-    for (int step = -9; step <= 9; step++) {
-        if (step == 0)
-            continue;
-        m = signed_codes(now, x, w, count, n, -((float)n + 0.1f * (float)step) / top);
-        if (m.qq > 0 && m.xq * m.xq > best * m.qq) {
-            memcpy(code, now, (size_t)count);
-            scale = m.xq / m.qq;
-            best = scale * m.xq;
-        }
-    }
-    return scale;
-}
-
-/* Q3_K without importance: codes -4 .. 3 by coordinate descent under weights x^2. */
-static float descend_fit(uint8_t *code, const float *x, int count)
-{
-    enum { N = 4, PASSES = 5 };
-    float top = extreme(x, count);
-    memset(code, 0, (size_t)count);
-    if (fabsf(top) < NOTHING)
-        return 0;
-    moments m = signed_codes(code, x, NULL, count, N, (float)-N / top);
-    for (int pass = 0, changed = 1; pass < PASSES && changed; pass++) {
-        changed = 0;
-        for (int i = 0; i < count; i++) {
-            float w = x[i] * x[i], old = (float)(code[i] - N);
-            moments rest = { m.xq - w * x[i] * old, 0 };
-            if (!(rest.xq > 0))
-                continue;
-            rest.qq = m.qq - w * old * old;
-            int q = clamp(nearest(x[i] * rest.qq / rest.xq), -N, N - 1);
-            if (q == code[i] - N)
-                continue;
-            rest.xq += w * x[i] * (float)q;
-            rest.qq += w * (float)q * (float)q;
-            if (rest.qq > 0 && rest.xq * rest.xq * m.qq > m.xq * m.xq * rest.qq) {
-                code[i] = (uint8_t)(q + N);
-                m = rest;
-                changed = 1;
-            }
-        }
-    }
-    return m.qq > 0 ? m.xq / m.qq : 0;
-}
-
-/* ---- codes 0 .. n under a scale and a minimum at or below zero ---- */
-
-/* The candidates: inverse scales (n + from + step * k) / range, k = 0 .. last. */
-typedef struct tries {
-    float from, step;
-    int last;
-    bool absolute; /* errors count by size, not by square */
-} tries;
-
-static float affine_error(const uint8_t *code, const float *x, const float *w, int count,
-                          float scale, float low, bool absolute)
-{
-    float sum = 0;
-    for (int i = 0; i < count; i++) {
-        float e = scale * (float)code[i] + low - x[i];
-        sum += w[i] * (absolute ? fabsf(e) : e * e);
-    }
-    return sum;
-}
-
-static void affine_codes(uint8_t *code, const float *x, int count, int n, float inverse, float low)
-{
-    for (int i = 0; i < count; i++)
-        code[i] = (uint8_t)clamp(nearest(inverse * (x[i] - low)), 0, n);
-}
-
-/* The scale and minimum that fit these codes best; false: none does. */
-static bool affine_solve(const uint8_t *code, const float *x, const float *w, int count, float sum_w,
-                         float sum_x, float *scale, float *low)
-{
-    float l = 0, l2 = 0, xl = 0;
-    for (int i = 0; i < count; i++) {
-        float q = (float)code[i];
-        l += w[i] * q;
-        l2 += w[i] * q * q;
-        xl += w[i] * q * x[i];
-    }
-    float det = sum_w * l2 - l * l;
-    if (!(det > 0))
-        return false;
-    *scale = (sum_w * xl - sum_x * l) / det;
-    *low = (l2 * sum_x - l * xl) / det;
-    if (*low > 0) {
-        *low = 0;
-        *scale = xl / l2;
-    }
-    return true;
-}
-
-/* *minus: what is subtracted, the minimum's negative. */
-static float affine_fit(uint8_t *code, float *minus, const float *x, const float *w, int count,
-                        int n, tries t)
-{
-    uint8_t now[32];
-    float low = x[0], top = x[0], sum_w = w[0], sum_x = sum_w * x[0];
-    for (int i = 1; i < count; i++) {
-        low = x[i] < low ? x[i] : low;
-        top = x[i] > top ? x[i] : top;
-        sum_w += w[i];
-        sum_x += w[i] * x[i];
-    }
-    low = low > 0 ? 0 : low;
-    memset(code, 0, (size_t)count);
-    *minus = -low;
-    if (top <= low)
-        return 0;
-    float inverse = (float)n / (top - low), scale = 1 / inverse;
-    affine_codes(code, x, count, n, inverse, low);
-    float best = affine_error(code, x, w, count, scale, low, t.absolute);
-    for (int k = 0; k <= t.last; k++) {
-        float s, m;
-        inverse = (t.from + t.step * (float)k + (float)n) / (top - low);
-        affine_codes(now, x, count, n, inverse, low);
-        if (!affine_solve(now, x, w, count, sum_w, sum_x, &s, &m))
-            continue;
-        float e = affine_error(now, x, w, count, s, m, t.absolute);
-        if (e < best) { /* the next candidates start at this minimum */
-            memcpy(code, now, (size_t)count);
-            best = e;
-            scale = s;
-            low = m;
-        }
-    }
-    *minus = -low;
-    return scale;
-}
-
-/* ---- levels 0 .. n of the scales (or minima) of a super-block, under one scale ---- */
-
-/* Of 9 inverse scales the one that errs least when rounded. */
-static float levels_inverse(const float *x, const float *w, int count, int n, float top)
-{
-    float best = 0, inverse = (float)n / top;
-    for (int k = 0; k <= 8; k++) { /* the plain one first, whose levels need no bound */
-        int step = k == 0 ? 0 : k <= 4 ? k - 5 : k - 4;
-        float at = step ? (0.1f * (float)step + (float)n) / top : inverse, scale = 1 / at, sum = 0;
-        for (int i = 0; i < count; i++) {
-            int q = nearest(at * x[i]);
-            float e = x[i] - scale * (float)(step == 0 ? (uint8_t)q : q < n ? q : n);
-            sum += w[i] * e * e;
-        }
-        if (step == 0 || sum < best) {
-            best = sum;
-            inverse = at;
-        }
-    }
-    return inverse;
-}
-
-static float levels_fit(uint8_t *level, const float *x, const float *w, int count, int n)
-{
-    enum { PASSES = 5 };
-    float top = 0, xq = 0, qq = 0;
-    for (int i = 0; i < count; i++)
-        top = x[i] > top ? x[i] : top;
-    memset(level, 0, (size_t)count);
-    if (top < NOTHING)
-        return 0;
-    float inverse = levels_inverse(x, w, count, n, top);
-    for (int i = 0; i < count; i++) {
-        int q = nearest(inverse * x[i]);
-        q = q < n ? q : n;
-        level[i] = (uint8_t)q;
-        xq += w[i] * x[i] * (float)q;
-        qq += w[i] * (float)q * (float)q;
-    }
-    for (int pass = 0, changed = 1; pass < PASSES && changed; pass++) {
-        changed = 0;
-        for (int i = 0; i < count; i++) {
-            float old = (float)level[i];
-            float new_xq = xq - w[i] * x[i] * old, new_qq = qq - w[i] * old * old;
-            if (!(new_xq > 0 && new_qq > 0))
-                continue;
-            int q = nearest(x[i] * new_qq / new_xq);
-            q = q < n ? q : n;
-            if (q == level[i])
-                continue;
-            new_xq += w[i] * x[i] * (float)q;
-            new_qq += w[i] * (float)q * (float)q;
-            if (new_xq * new_xq * qq > xq * xq * new_qq) {
-                level[i] = (uint8_t)q;
-                xq = new_xq;
-                qq = new_qq;
-                changed = 1;
-            }
-        }
-    }
-    return qq > 0 ? xq / qq : 0;
-}
 
 /* ---- blocks of 32 with a scale, or a scale and a minimum, of their own ---- */
 
@@ -322,7 +52,7 @@ static void signed_row(uint8_t *p, const float *x, int64_t width, const float *b
     for (int64_t at = 0; at < width; at += BLOCK) {
         if (busy) {
             weigh(w, x + at, busy + at, square, BLOCK);
-            pack_f16(p, signed_fit(c, x + at, w, BLOCK, n));
+            pack_f16(p, rt_ggml_signed_fit(c, x + at, w, BLOCK, n));
         } else {
             pack_f16(p, rounded_signed(c, x + at, n));
         }
@@ -341,7 +71,7 @@ static void affine_row(uint8_t *p, const float *x, int64_t width, const float *b
     for (int64_t at = 0; at < width; at += BLOCK) {
         if (busy) {
             weigh(w, x + at, busy + at, square, BLOCK);
-            pack_f16(p, affine_fit(c, &low, x + at, w, BLOCK, n, (tries){ -0.9f, 0.05f, 36, false }));
+            pack_f16(p, rt_ggml_affine_fit(c, &low, x + at, w, BLOCK, n, WEIGHED));
             low = -low;
         } else {
             pack_f16(p, rounded_affine(c, &low, x + at, n));
@@ -406,7 +136,7 @@ static float levels_of_largest(uint8_t *level, const float *x, int subs, int n)
 /* x (256), busy (256) or NULL: subs sub-blocks with codes 0 .. hi, levels 0 .. n, plain tries
    without importance. */
 static void fit_super(affine_super *s, const float *x, const float *busy, int subs, int hi, int n,
-                      tries plain)
+                      rt_ggml_tries plain)
 {
     float scale[16], low[16], total[16], w[BLOCK];
     int each = SUPER / subs;
@@ -421,11 +151,13 @@ static void fit_super(affine_super *s, const float *x, const float *busy, int su
         total[j] = 0;
         for (int i = 0; i < each; i++)
             total[j] += w[i];
-        scale[j] = affine_fit(s->code + j * each, &low[j], xj, w, each, hi,
-                              busy ? (tries){ -0.9f, 0.05f, 36, false } : plain);
+        scale[j] = rt_ggml_affine_fit(s->code + j * each, &low[j], xj, w, each, hi,
+                                      busy ? WEIGHED : plain);
     }
-    s->d = busy ? levels_fit(s->sc, scale, total, subs, n) : levels_of_largest(s->sc, scale, subs, n);
-    s->dmin = busy ? levels_fit(s->m, low, total, subs, n) : levels_of_largest(s->m, low, subs, n);
+    s->d = busy ? rt_ggml_levels_fit(s->sc, scale, total, subs, n)
+                : levels_of_largest(s->sc, scale, subs, n);
+    s->dmin = busy ? rt_ggml_levels_fit(s->m, low, total, subs, n)
+                   : levels_of_largest(s->m, low, subs, n);
 }
 
 /* The codes again, under the levels as read from the block; a sub-block without a scale keeps its. */
@@ -440,7 +172,8 @@ static void q45_k_row(uint8_t *p, const float *x, int64_t width, const float *bu
 {
     affine_super s;
     int hi = five ? 31 : 15;
-    tries plain = five ? (tries){ -0.5f, 0.1f, 15, false } : (tries){ -1.0f, 0.1f, 20, false };
+    rt_ggml_tries plain = five ? (rt_ggml_tries){ -0.5f, 0.1f, 15, false }
+                               : (rt_ggml_tries){ -1.0f, 0.1f, 20, false };
     for (int64_t at = 0; at < width; at += SUPER, p += five ? 176 : 144) {
         fit_super(&s, x + at, busy ? busy + at : NULL, 8, hi, 63, plain);
         for (int j = 0; j < 8; j++)
@@ -461,7 +194,8 @@ static void q2_k_row(uint8_t *p, const float *x, int64_t width, const float *bus
 {
     affine_super s;
     for (int64_t at = 0; at < width; at += SUPER, p += 84) {
-        fit_super(&s, x + at, busy ? busy + at : NULL, 16, 3, 15, (tries){ -0.5f, 0.1f, 15, true });
+        fit_super(&s, x + at, busy ? busy + at : NULL, 16, 3, 15,
+                  (rt_ggml_tries){ -0.5f, 0.1f, 15, true });
         for (int j = 0; j < 16; j++)
             recode(&s, x + at, j, 16, s.sc[j] & 15, s.m[j] & 15, 3);
         pack_q2_k(p, s.d, s.dmin, s.sc, s.m, s.code);
@@ -482,21 +216,22 @@ static void q6_k_row(uint8_t *p, const float *x, int64_t width, const float *bus
 {
     for (int64_t at = 0; at < width; at += SUPER, p += 210) {
         uint8_t code[SUPER];
-        int8_t level[16];
+        uint8_t level[16];
         float scale[16];
         for (int j = 0; j < 16; j++)
-            scale[j] = signed_fit(code + 16 * j, x + at + 16 * j, busy ? busy + at + 16 * j : NULL,
-                                  16, 32);
+            scale[j] = rt_ggml_signed_fit(code + 16 * j, x + at + 16 * j,
+                                          busy ? busy + at + 16 * j : NULL, 16, 32);
         float top = extreme(scale, 16);
-        if (fabsf(top) < NOTHING) {
+        if (fabsf(top) < RT_GGML_NOTHING) {
             memset(p, 0, 210);
             continue;
         }
         float inverse = -128.0f / top, d = 1 / inverse;
         for (int j = 0; j < 16; j++) {
             int q = nearest(inverse * scale[j]);
-            level[j] = (int8_t)(q < 127 ? q : 127);
-            recode_signed(code + 16 * j, x + at + 16 * j, d, level[j], 32);
+            q = (int8_t)(q < 127 ? q : 127);
+            level[j] = (uint8_t)q;
+            recode_signed(code + 16 * j, x + at + 16 * j, d, q, 32);
         }
         pack_q6_k(p, d, level, code);
     }
@@ -511,18 +246,18 @@ static void q3_k_row(uint8_t *p, const float *x, int64_t width, const float *bus
         for (int j = 0; j < 16; j++) {
             const float *xj = x + at + 16 * j;
             if (!busy) {
-                scale[j] = descend_fit(code + 16 * j, xj, 16);
+                scale[j] = rt_ggml_descend_fit(code + 16 * j, xj, 16);
                 continue;
             }
             weigh(w, xj, busy + at + 16 * j, square, 16);
             total[j] = 0;
             for (int i = 0; i < 16; i++)
                 total[j] += w[i];
-            scale[j] = signed_fit(code + 16 * j, xj, w, 16, 4);
+            scale[j] = rt_ggml_signed_fit(code + 16 * j, xj, w, 16, 4);
         }
         float top = extreme(scale, 16), inverse = top != 0 ? -32.0f / top : 0;
         if (busy)
-            d = signed_fit(level, scale, total, 16, 32);
+            d = rt_ggml_signed_fit(level, scale, total, 16, 32);
         else if (top != 0)
             d = 1 / inverse;
         for (int j = 0; j < 16 && !busy && top != 0; j++)
@@ -554,6 +289,10 @@ static int iq4_code(float v)
     return v - (float)iq4[hi - 1] < (float)iq4[hi] - v ? hi - 1 : hi;
 }
 
+typedef struct moments {
+    float xq, qq; /* sum w x q, sum w q^2 */
+} moments;
+
 static moments iq4_moments(const float *x, const float *w, float inverse)
 {
     moments m = { 0, 0 };
@@ -572,7 +311,7 @@ static float iq4_fit(const float *x, const float *busy, float square)
         weigh(w, x, busy, square, BLOCK);
     for (int i = 0; i < BLOCK && !busy; i++)
         w[i] = x[i] * x[i];
-    if (fabsf(top) < NOTHING)
+    if (fabsf(top) < RT_GGML_NOTHING)
         return 0;
     moments m = iq4_moments(x, w, 1 / (-top / (float)iq4[0]));
     float d = m.qq > 0 ? m.xq / m.qq : 0, best = d * m.xq;

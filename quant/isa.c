@@ -4,9 +4,14 @@
    linker; what leaves is one table. */
 #include "quant/isa.h"
 #include "core/device/cpu/simd.h"
+#include "quant/pack.h"
 #include "quant/isa_fit.h"
 #include "quant/isa_blocks.h"
 #include "quant/isa_super.h"
+#include "quant/isa_affine.h"
+#include "quant/isa_table.h"
+#include "quant/isa_signed.h"
+#include "quant/isa_two.h"
 #include "quant/isa_feedback.h"
 
 enum { ROWS = 8 }; /* whose sums of squares are chains of their own, side by side */
@@ -46,13 +51,12 @@ static void weights(float *w, const float *x, int64_t rows, int64_t width, const
 #define ISA_NAME(isa) ISA_JOIN(rt_encode_, isa)
 
 const struct rt_encode_isa ISA_NAME(RT_ISA) = {
-    .blocks = { [RT_Q8_0] = q8_0_encode,
-                [RT_Q4_0] = q4_0_encode,
-                [RT_Q5_0] = q5_0_encode,
-                [RT_Q5_1] = q5_1_encode,
-                [RT_Q4_K] = q4_k_encode,
-                [RT_Q5_K] = q5_k_encode,
-                [RT_Q6_K] = q6_k_encode },
+    .blocks = { [RT_Q8_0] = q8_0_encode,     [RT_Q4_0] = q4_0_encode,     [RT_Q4_1] = q4_1_encode,
+                [RT_Q5_0] = q5_0_encode,     [RT_Q5_1] = q5_1_encode,     [RT_Q2_K] = q2_k_encode,
+                [RT_Q3_K] = q3_k_encode,     [RT_Q4_K] = q4_k_encode,     [RT_Q5_K] = q5_k_encode,
+                [RT_Q6_K] = q6_k_encode,     [RT_IQ4_NL] = iq4_nl_encode, [RT_IQ4_XS] = iq4_xs_encode,
+                [RT_MXFP4] = mxfp4_encode,   [RT_NVFP4] = nvfp4_encode,   [RT_TQ2_0] = tq2_0_encode,
+                [RT_Q2_0] = q2_0_encode },
     .weights = weights,
     .carry = feedback_carry,
     .round = feedback_round,

@@ -1,34 +1,11 @@
-/* isa_blocks.h: blocks of 32 with a scale, or a scale and an offset, of their own: Q8_0, Q4_0,
-   Q5_0, Q5_1. Layouts: core/base/decode.c. Text of isa.c. */
+/* isa_blocks.h: blocks of 32 with a scale of their own: Q8_0, Q4_0, Q5_0. Text of isa.c. */
 
 enum { BLOCK = 32 };
-
-RT_V16_FN void put_f16(uint8_t *p, float d)
-{
-    uint16_t h = rt_f32_to_f16(d);
-    p[0] = (uint8_t)h;
-    p[1] = (uint8_t)(h >> 8);
-}
 
 RT_V16_FN float round_f16(float d)
 {
     d = d > 65504.0f ? 65504.0f : d < -65504.0f ? -65504.0f : d;
     return rt_f16_to_f32(rt_f32_to_f16(d));
-}
-
-static void put_nibbles(uint8_t *p, const uint8_t *c)
-{
-    for (int j = 0; j < 16; j++)
-        p[j] = (uint8_t)((c[j] & 15) | (c[j + 16] & 15) << 4);
-}
-
-static void put_fifth_bits(uint8_t *p, const uint8_t *c)
-{
-    uint32_t bits = 0;
-    for (int j = 0; j < BLOCK; j++)
-        bits |= (uint32_t)(c[j] >> 4 & 1) << j;
-    for (int j = 0; j < 4; j++)
-        p[j] = (uint8_t)(bits >> (8 * j));
 }
 
 /* One set of values can have several spellings, (d, q) and (d/2, 2q) say. Take the one with the
@@ -91,7 +68,7 @@ static void symmetric_encode(uint8_t *p, const float *x, const float *w, int64_t
         int count = (int)rt_min(LANES, blocks - at);
         fit_blocks(c, d, x + at * BLOCK, w + at * BLOCK, count, codes);
         for (int l = 0; l < count; l++, p += bytes) {
-            put_f16(p, d[l]);
+            pack_f16(p, d[l]);
             put(p + 2, c + l * BLOCK);
         }
     }
@@ -105,8 +82,8 @@ static void put_bytes(uint8_t *p, const uint8_t *c)
 
 static void put_five_bits(uint8_t *p, const uint8_t *c)
 {
-    put_fifth_bits(p, c);
-    put_nibbles(p + 4, c);
+    pack_fifth_bits(p, c);
+    pack_nibbles(p + 4, c);
 }
 
 static void q8_0_encode(uint8_t *p, const float *x, const float *w, int64_t blocks)
@@ -118,37 +95,11 @@ static void q8_0_encode(uint8_t *p, const float *x, const float *w, int64_t bloc
 static void q4_0_encode(uint8_t *p, const float *x, const float *w, int64_t blocks)
 {
     static const symmetric codes = { -8, 7, 6.5f, 10.5f, 0.25f, true, true };
-    symmetric_encode(p, x, w, blocks, &codes, 18, put_nibbles);
+    symmetric_encode(p, x, w, blocks, &codes, 18, pack_nibbles);
 }
 
 static void q5_0_encode(uint8_t *p, const float *x, const float *w, int64_t blocks)
 {
     static const symmetric codes = { -16, 15, 14, 19, 0.25f, false, true };
     symmetric_encode(p, x, w, blocks, &codes, 22, put_five_bits);
-}
-
-static void q5_1_encode(uint8_t *p, const float *x, const float *w, int64_t blocks)
-{
-    for (int64_t at = 0; at < blocks; at += LANES) {
-        uint8_t c[LANES * BLOCK];
-        float d[LANES], m[LANES];
-        lanes b;
-        int count = (int)rt_min(LANES, blocks - at);
-        lanes_load(b.x, x + at * BLOCK, BLOCK, count);
-        lanes_load(b.w, w + at * BLOCK, BLOCK, count);
-        affine_fit f = fit_affine(&b, 31);
-        rt_v16 most = v16_set1(65504.0f);
-        f.d = v16_round_f16(v16_min(f.d, most));
-        f.m = v16_round_f16(v16_min(f.m, most));
-        fit_code_affine(&b, f.d, f.m, 31);
-        v16_store(d, f.d);
-        v16_store(m, f.m);
-        lanes_codes(c, &b, BLOCK, 0);
-        for (int l = 0; l < count; l++, p += 24) {
-            put_f16(p, d[l]);
-            put_f16(p + 2, -m[l]);
-            put_fifth_bits(p + 4, c + l * BLOCK);
-            put_nibbles(p + 8, c + l * BLOCK);
-        }
-    }
 }

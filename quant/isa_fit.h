@@ -15,10 +15,12 @@ typedef struct lanes {
 
 /* Loops over the elements are laid out flat: what a step adds to is known when compiling. Not under
    sanitizers, whose builds it would take minutes, nor where a lane is an element of an array. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(RT_ISA_scalar)
 #define FIT_FLAT _Pragma("GCC unroll 1")
+#define FIT_EIGHT FIT_FLAT
 #else
 #define FIT_FLAT _Pragma("GCC unroll 32")
+#define FIT_EIGHT _Pragma("GCC unroll 8")
 #endif
 
 /* A sum over n elements: C chains of every C-th element, then the chains by halves: (l, l + C/2),
@@ -104,14 +106,14 @@ RT_V16_FN rt_v16 inverse(rt_v16 v)
     return v16_if_lt(v16_zero(), v, v16_div(v16_set1(1), v), v16_zero());
 }
 
-/* sum w (x - (d q - m))^2 */
-RT_V16_FN rt_v16 fit_error(const lanes *b, int n, rt_v16 d, rt_v16 m)
+/* sum w (x - d q)^2 */
+RT_V16_FN rt_v16 fit_error(const lanes *b, int n, rt_v16 d)
 {
     total sum = total_none();
     FIT_FLAT
     for (int t = 0; t < n; t++) {
         int i = element(t, n, 8);
-        rt_v16 e = v16_sub(v16_load(b->x[i]), v16_sub(v16_mul(v16_load(b->q[i]), d), m));
+        rt_v16 e = v16_sub(v16_load(b->x[i]), v16_mul(v16_load(b->q[i]), d));
         total_add(&sum, t, n, 8, v16_mul(v16_mul(v16_load(b->w[i]), e), e));
     }
     return sum.s[3];
@@ -128,29 +130,6 @@ RT_V16_FN rt_v16 fit_whole(const lanes *b, int n)
         total_add(&sum, t, n, 8, v16_mul(v16_mul(v16_load(b->w[i]), v), v));
     }
     return sum.s[3];
-}
-
-/* The error of the best codes 0 .. hi for decoded values d q - m. */
-static rt_v16 fit_error_affine(const lanes *b, rt_v16 d, rt_v16 inv, rt_v16 m, float hi)
-{
-    const rt_v16 lo = v16_zero(), top = v16_set1(hi);
-    total sum = total_none();
-    FIT_FLAT
-    for (int t = 0; t < FIT_MAX; t++) {
-        int i = element(t, FIT_MAX, 8);
-        rt_v16 v = v16_load(b->x[i]), c = code_of(v16_mul(v16_add(v, m), inv), lo, top);
-        rt_v16 e = v16_sub(v, v16_sub(v16_mul(c, d), m));
-        total_add(&sum, t, FIT_MAX, 8, v16_mul(v16_mul(v16_load(b->w[i]), e), e));
-    }
-    return sum.s[3];
-}
-
-/* q = those codes */
-static void fit_code_affine(lanes *b, rt_v16 d, rt_v16 m, float hi)
-{
-    const rt_v16 inv = inverse(d), lo = v16_zero(), top = v16_set1(hi);
-    for (int i = 0; i < FIT_MAX; i++)
-        v16_store(b->q[i], code_of(v16_mul(v16_add(v16_load(b->x[i]), m), inv), lo, top));
 }
 
 /* ---- d q: symmetric codes ---- */
@@ -185,7 +164,7 @@ RT_V16_FN bool try_inverse(symmetric_fit *best, lanes *b, int n, rt_v16 inv, con
     rt_v16 d = v16_if_lt(zero, qq.s[3], v16_div(xq.s[3], qq.s[3]), zero);
     if (s->f16)
         d = v16_round_f16(v16_max(v16_min(d, v16_set1(65504.0f)), v16_set1(-65504.0f)));
-    rt_v16 e = is_finite(inv, fit_error(b, n, d, zero), v16_set1(INFINITY));
+    rt_v16 e = is_finite(inv, fit_error(b, n, d), v16_set1(INFINITY));
     if (!v16_lt_bits(e, best->err))
         return false;
     best->inv = v16_if_lt(e, best->err, inv, best->inv);
@@ -214,103 +193,5 @@ RT_V16_FN symmetric_fit fit_symmetric(lanes *b, int n, const symmetric *s)
     const rt_v16 lo = v16_set1((float)s->lo), hi = v16_set1((float)s->hi);
     for (int i = 0; i < n; i++)
         v16_store(b->q[i], code_of(v16_mul(v16_load(b->x[i]), best.inv), lo, hi));
-    return best;
-}
-
-/* ---- d q - m: codes 0 .. hi, d >= 0, m >= 0; sub-blocks of 32 ---- */
-
-typedef struct affine_fit {
-    rt_v16 d, m, err;
-} affine_fit;
-
-/* What does not depend on the codes. */
-typedef struct affine_sums {
-    rt_v16 w, x; /* sum w, sum w x */
-} affine_sums;
-
-static affine_sums affine_sum(const lanes *b)
-{
-    total w = total_none(), x = total_none();
-    FIT_FLAT
-    for (int t = 0; t < FIT_MAX; t++) {
-        int i = element(t, FIT_MAX, 8);
-        rt_v16 wi = v16_load(b->w[i]);
-        total_add(&w, t, FIT_MAX, 8, wi);
-        total_add(&x, t, FIT_MAX, 8, v16_mul(wi, v16_load(b->x[i])));
-    }
-    return (affine_sums){ w.s[3], x.s[3] };
-}
-
-/* A scale alone or an offset alone, in the lanes where both together are no solution. */
-static void affine_alone(affine_fit *f, rt_v16 bad, rt_v16 w, rt_v16 x, rt_v16 xq, rt_v16 qq)
-{
-    const rt_v16 zero = v16_zero();
-    rt_v16 scaled = v16_if_lt(zero, xq, v16_div(v16_mul(xq, xq), qq), zero);
-    scaled = v16_if_lt(zero, qq, scaled, zero);
-    rt_v16 moved = v16_if_lt(x, zero, v16_div(v16_mul(x, x), w), zero);
-    rt_v16 d = v16_if_lt(moved, scaled, v16_div(xq, qq), zero);
-    rt_v16 m = v16_if_lt(x, zero, v16_div(v16_sub(zero, x), w), zero);
-    m = v16_if_lt(moved, scaled, zero, m);
-    f->d = v16_if_lt(zero, bad, d, f->d);
-    f->m = v16_if_lt(zero, bad, m, f->m);
-}
-
-/* The codes of inv (x + shift), and the d and m that fit them best, taken where that is better than
-   `best`; true if it is somewhere. */
-static bool try_affine(affine_fit *best, lanes *b, const affine_sums *sums, rt_v16 inv,
-                       rt_v16 shift, float hi)
-{
-    const rt_v16 zero = v16_zero(), one = v16_set1(1), top = v16_set1(hi);
-    total tq = total_none(), tqq = total_none(), txq = total_none();
-    FIT_FLAT
-    for (int t = 0; t < FIT_MAX; t++) {
-        int i = element(t, FIT_MAX, 8);
-        rt_v16 v = v16_load(b->x[i]), c = code_of(v16_mul(v16_add(v, shift), inv), zero, top);
-        rt_v16 wc = v16_mul(v16_load(b->w[i]), c);
-        v16_store(b->q[i], c);
-        total_add(&tq, t, FIT_MAX, 8, wc);
-        total_add(&tqq, t, FIT_MAX, 8, v16_mul(wc, c));
-        total_add(&txq, t, FIT_MAX, 8, v16_mul(wc, v));
-    }
-    rt_v16 q = tq.s[3], qq = tqq.s[3], xq = txq.s[3], w = sums->w, x = sums->x;
-    rt_v16 det = v16_sub(v16_mul(w, qq), v16_mul(q, q));
-    affine_fit f = { .d = v16_div(v16_sub(v16_mul(w, xq), v16_mul(q, x)), det),
-                     .m = v16_div(v16_sub(v16_mul(q, xq), v16_mul(qq, x)), det) };
-    rt_v16 bad = v16_if_lt(zero, det, zero, one);
-    bad = v16_if_lt(f.m, zero, one, v16_if_lt(f.d, zero, one, bad));
-    if (v16_lt_bits(zero, bad))
-        affine_alone(&f, bad, w, x, xq, qq);
-    f.err = is_finite(inv, fit_error(b, FIT_MAX, f.d, f.m), v16_set1(INFINITY));
-    if (!v16_lt_bits(f.err, best->err))
-        return false;
-    best->d = v16_if_lt(f.err, best->err, f.d, best->d);
-    best->m = v16_if_lt(f.err, best->err, f.m, best->m);
-    best->err = v16_if_lt(f.err, best->err, f.err, best->err);
-    return true;
-}
-
-/* Search over both ends of the range. */
-static affine_fit fit_affine(lanes *b, float hi)
-{
-    const rt_v16 zero = v16_zero();
-    rt_v16 low = zero, high = zero;
-    for (int i = 0; i < FIT_MAX; i++) {
-        low = v16_min(v16_load(b->x[i]), low);
-        high = v16_max(v16_load(b->x[i]), high);
-    }
-    affine_sums sums = affine_sum(b);
-    affine_fit best = { zero, zero, fit_whole(b, FIT_MAX) };
-    rt_v16 range = v16_sub(high, low), part = v16_set1(0.02f);
-    /* each end of the range moves by -2 .. 8 %: beyond the data, or clipping an outlier */
-    for (int i = -1; i <= 4; i++)
-        for (int j = -1; j <= 4; j++) {
-            rt_v16 l = v16_add(low, v16_mul(v16_mul(range, v16_set1((float)i)), part));
-            rt_v16 h = v16_sub(high, v16_mul(v16_mul(range, v16_set1((float)j)), part));
-            rt_v16 inv = v16_div(v16_set1(hi), v16_sub(h, l));
-            try_affine(&best, b, &sums, inv, v16_sub(zero, l), hi);
-        }
-    for (int pass = 0; pass < 4; pass++)
-        if (!try_affine(&best, b, &sums, v16_div(v16_set1(1), best.d), best.m, hi))
-            break;
     return best;
 }

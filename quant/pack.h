@@ -66,8 +66,8 @@ static inline void pack_q45_k(uint8_t *p, float d, float dmin, const uint8_t *sc
             *p++ = (uint8_t)((c[j + l] & 15) | (c[j + 32 + l] & 15) << 4);
 }
 
-/* low nibbles, high two bits, 16 scales, d */
-static inline void pack_q6_k(uint8_t *p, float d, const int8_t *sc, const uint8_t *c)
+/* low nibbles, high two bits, 16 scales (int8), d */
+static inline void pack_q6_k(uint8_t *p, float d, const uint8_t *sc, const uint8_t *c)
 {
     uint8_t high[256];
     for (int half = 0; half < 2; half++)

@@ -15,7 +15,7 @@
 
 static rt_err err;
 
-static const rt_dtype types[] = { RT_Q8_0, RT_Q6_K, RT_Q5_K, RT_Q5_1, RT_Q5_0, RT_Q4_K, RT_Q4_0 };
+static const rt_dtype types[] = { RT_Q8_0, RT_Q6_K, RT_Q5_K, RT_Q5_1, RT_Q5_0, RT_Q4_K, RT_Q4_1, RT_Q4_0 };
 
 static float draw(uint64_t seed, int64_t i)
 {

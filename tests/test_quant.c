@@ -20,7 +20,11 @@ enum { ROWS = 8, WIDTH = 1024 };
 
 static rt_err err;
 
-static const rt_dtype types[] = { RT_Q8_0, RT_Q6_K, RT_Q5_K, RT_Q5_1, RT_Q5_0, RT_Q4_K, RT_Q4_0 };
+/* Of four bits and more; then those of fewer, whose errors are no small matter. */
+static const rt_dtype types[] = { RT_Q8_0,   RT_Q6_K,   RT_Q5_K,  RT_Q5_1,  RT_Q5_0, RT_Q4_K, RT_Q4_0,
+                                  RT_Q4_1,   RT_IQ4_NL, RT_IQ4_XS, RT_MXFP4, RT_NVFP4,
+                                  RT_Q3_K,   RT_Q2_K,   RT_TQ2_0, RT_Q2_0 };
+enum { LIKE_NEAREST = 7, FINE = 10 }; /* of types: compared to a rounding here; of fine steps everywhere */
 
 /* Kinds of rows: near normal, heavy tails, one outlier a block. Uniform draws only: no libm. */
 static float draw(int kind, int64_t i)
@@ -152,7 +156,7 @@ START_TEST(better_than_nearest)
         importance[i] = (float)(1 + rt_rng_below(13, RT_RNG_DATA, (uint64_t)i, 16));
     for (int kind = 0; kind < 3; kind++) {
         float *x = sample(kind);
-        for (int k = 0; k < RT_COUNT(types); k++)
+        for (int k = 0; k < LIKE_NEAREST; k++)
             for (int busy = 0; busy < 2; busy++) {
                 const float *imp = busy ? importance : NULL;
                 encode(out, x, types[k], imp);
@@ -167,6 +171,36 @@ START_TEST(better_than_nearest)
                     rt_decode_f32(z, out, types[k], (int64_t)ROWS * WIDTH);
                     ck_assert(ours < total_error(x, z, imp));
                 }
+            }
+        free(x);
+    }
+    free(importance);
+    free(y);
+    free(z);
+    free(out);
+}
+END_TEST
+
+/* Every type errs no more than ggml's choice of it. */
+START_TEST(no_worse_than_ggml)
+{
+    float *importance = malloc(WIDTH * sizeof *importance);
+    float *y = malloc((size_t)ROWS * WIDTH * sizeof *y), *z = malloc((size_t)ROWS * WIDTH * 4);
+    uint8_t *out = malloc((size_t)ROWS * WIDTH * 4);
+    for (int i = 0; i < WIDTH; i++)
+        importance[i] = (float)(1 + rt_rng_below(13, RT_RNG_DATA, (uint64_t)i, 16));
+    for (int kind = 0; kind < 3; kind++) {
+        float *x = sample(kind);
+        for (int k = 0; k < RT_COUNT(types); k++)
+            for (int busy = 0; busy < 2; busy++) {
+                const float *imp = busy ? importance : NULL;
+                encode(out, x, types[k], imp);
+                rt_decode_f32(y, out, types[k], (int64_t)ROWS * WIDTH);
+                OK(rt_encode_ggml(out, x, types[k], ROWS, WIDTH, imp, &err));
+                rt_decode_f32(z, out, types[k], (int64_t)ROWS * WIDTH);
+                double ours = total_error(x, y, imp), theirs = total_error(x, z, imp);
+                ck_assert_msg(ours <= theirs, "%s, data %d, importance %d: %g of %g",
+                              rt_dtype_get(types[k])->name, kind, busy, ours, theirs);
             }
         free(x);
     }
@@ -327,7 +361,7 @@ START_TEST(extreme_rows)
 {
     float x[256], y[256];
     uint8_t out[1024];
-    for (int k = 0; k < RT_COUNT(types); k++)
+    for (int k = 0; k < FINE; k++)
         for (int shape = 0; shape < 8; shape++) {
             for (int i = 0; i < 256; i++) {
                 float wave = (float)(i * 37 % 64) / 64 - 0.5f;
@@ -406,10 +440,12 @@ START_TEST(same_bytes_everywhere)
 {
     uint8_t *all = calloc(ROWS, WIDTH * 2), *alone = calloc(ROWS, WIDTH * 2);
     float *x = sample(2);
-    static const uint64_t golden[RT_COUNT(types)] = { 0xd7b9dab39ae9134a, 0xd83711d3e6c2bcae,
-                                                      0x1d4894a6fe9af7b1, 0x9425ccb4a4ed9c5a,
-                                                      0xe1ed3163760746c7, 0x6ac7f38defb43969,
-                                                      0x4b4d8355486a8a12 };
+    static const uint64_t golden[RT_COUNT(types)] = {
+        0xd7b9dab39ae9134a, 0x96e0c7ed39143ace, 0xe3884097c1d05435, 0x268bd2f59638db95,
+        0xe1ed3163760746c7, 0x91e558d265b34c18, 0x4b4d8355486a8a12, 0x5147d69968dc580f,
+        0xa599c9d07bc43180, 0x7d867a28340ddc98, 0xb300e5bce7d34a13, 0x4d4037f142641609,
+        0x7f61fa2dfd92af23, 0x3c1adbc9749117d4, 0xd270b852bd4d0242, 0xb458c035e572b23f
+    };
     int sets = 0;
     rt_simd simd;
     for (int i = 0; i < RT_SIMD_KINDS; i++) {
@@ -621,6 +657,7 @@ END_TEST
 int main(void)
 {
     const suite_test tests[] = { { better_than_nearest, 1 },
+                                 { no_worse_than_ggml, 1 },
                                  { q4_0_is_the_optimum, 1 },
                                  { q4_0_grid_survives, 1 },
                                  { encoding_what_was_decoded_changes_nothing, 1 },
