@@ -72,6 +72,11 @@ static cJSON *gguf_context(const rt_tokenizer *t)
 
 int rt_chat_open(rt_chat *c, const char *path, rt_err *err)
 {
+    return rt_chat_open_any(c, path, NULL, err);
+}
+
+int rt_chat_open_any(rt_chat *c, const char *path, rt_err *unread, rt_err *err)
+{
     memset(c, 0, sizeof *c);
     bool gguf = rt_gguf_is(path);
     int bad = rt_tokenizer_open(&c->tokenizer, path, err);
@@ -86,6 +91,11 @@ int rt_chat_open(rt_chat *c, const char *path, rt_err *err)
             rt_wrap(err, "%s: chat template", path);
         else
             c->template_hash = rt_template_hash(c->chat);
+        if (bad && unread) {
+            *unread = *err;
+            c->chat = NULL;
+            bad = 0;
+        }
     }
     if (bad) {
         rt_chat_close(c);

@@ -25,6 +25,9 @@ typedef struct rt_chat {
 
 /* path: model directory or .gguf */
 int rt_chat_open(rt_chat *c, const char *path, rt_err *err);
+/* The same for who can do without a template: one that retort cannot parse is none, and *unread, zeroed by
+   the caller, says why. */
+int rt_chat_open_any(rt_chat *c, const char *path, rt_err *unread, rt_err *err);
 void rt_chat_close(rt_chat *c); /* accepts a zeroed chat */
 /* The files it was opened from at `from`, into dir; a GGUF's vocabulary becomes files. */
 int rt_chat_save(const rt_chat *c, const char *from, const char *dir, rt_err *err);

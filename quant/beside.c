@@ -97,7 +97,8 @@ static int put_card(rt_text *t, const rt_export *job, const rt_export_report *r,
 {
     rt_provenance from;
     char count[32];
-    rt_provenance_read(&from, job->dir);
+    if (rt_provenance_read(&from, job->dir, err))
+        return -1;
     rt_fmt_count(count, sizeof count, (double)r->parameters);
     return rt_text_puts(t, "---\npipeline_tag: text-generation\ntags: [quantized, retort]\n",
                         err) ||

@@ -8,12 +8,9 @@
 int rt_conversation_open(rt_chat *c, const char *path, bool warn, rt_err *err)
 {
     rt_err why = { 0 };
-    if (!rt_chat_open(c, path, &why))
-        return 0;
-    *c = (rt_chat){ 0 };
-    if (rt_tokenizer_open(&c->tokenizer, path, err))
+    if (rt_chat_open_any(c, path, &why, err))
         return -1;
-    if (warn)
+    if (warn && *why.text)
         rt_warn("%s; it is written as it is: what ends an answer, and a Modelfile's TEMPLATE, are not made from it",
                 why.text);
     return 0;

@@ -99,7 +99,8 @@ static int provenance_put(rt_gguf_writer *w, const char *model, rt_err *err)
 {
     rt_provenance from;
     char url[256];
-    rt_provenance_read(&from, model);
+    if (rt_provenance_read(&from, model, err))
+        return -1;
     const char *slash = strchr(from.base, '/');
     if (*from.licence && rt_gguf_put_str(w, "general.license", from.licence, err))
         return -1;

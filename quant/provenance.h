@@ -12,9 +12,8 @@ typedef struct rt_provenance {
     char licence[64], base[160]; /* "apache-2.0", "Qwen/Qwen3-8B"; "" = not said */
 } rt_provenance;
 
-/* path: of a model, a directory or a GGUF, that need not be there yet. A card that cannot be read
-   says nothing. */
-void rt_provenance_read(rt_provenance *p, const char *path);
+/* path: of a model, a directory or a GGUF, that need not be there yet, nor have a card. */
+int rt_provenance_read(rt_provenance *p, const char *path, rt_err *err);
 
 RT_END
 

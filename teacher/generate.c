@@ -34,7 +34,7 @@ static const rt_option options[] = {
     OPT_BOOL(O, chat, "chat", "false", "or read one message a line from stdin and answer each"),
     OPT_BOOL(O, raw, "raw", "false", "continue the prompt itself, without the chat template"),
     OPT_BOOL(O, hide_reasoning, "hide-reasoning", "false",
-             "show the answer alone, without what the model thinks before it", RT_OPT_FREE),
+             "show the answer alone, without what the model thinks before it"),
     OPT_STR(O, system, "system", NULL, "TEXT", "system message before the conversation"),
     RT_CHAT_OPTION(O, set),
     RT_SAMPLING_OPTIONS(O, sampling, "0.6", "0.95", "1024"),
@@ -291,11 +291,22 @@ static bool is_pasted(const speaker *s)
     return s->person && poll(&p, 1, 20) > 0;
 }
 
+/* Until something was typed. A Ctrl-C that comes between the prompt and the reading would wait there for a
+   line: it is looked for, too. */
+static void wait_typed(const speaker *s)
+{
+    struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+    while (s->person && poll(&p, 1, 100) <= 0)
+        if (rt_interrupt_take())
+            fputs("\n(Ctrl-D ends)\n> ", stderr);
+}
+
 /* The next line without its end: 1, 0 at the end of input, -1. At a terminal Ctrl-C only takes back
    what was typed. */
 static int read_line(speaker *s, rt_text *message, rt_err *err)
 {
     ssize_t n;
+    wait_typed(s);
     while ((n = getline(&s->line, &s->line_cap, stdin)) < 0) {
         if (!s->person || errno != EINTR || !rt_interrupt_take())
             return 0;

@@ -110,6 +110,7 @@ for command in $("$retort" help --check-tables | cut -d: -f1); do
         *" lora4") row="--model $out/student-q4_0.gguf --data data/a.traces --out new/student --steps $steps" ;;
         "train --loss reference") row="$words --reference $teacher" ;;
         "quantize --format awq") row="$words --group 32" ;; # its 128 do not fill the rows of so small a model
+        "quantize --method compensate") row="$words --archive data/a.traces" ;;
         "train --unmatched"*) row="$words --teacher-tokenizer $teacher" ;;
         "train --verify"*) row="--model $out/student --teacher $teacher --prompts problems.jsonl --loss reverse --rollouts 4
             --rollout-tokens 32 --out new/student --steps $steps" ;;
@@ -121,6 +122,8 @@ done
 # each form of the student's start, and of what is evaluated and quantized
 try train --model "$out/student" --data data/a.traces --out new/again --steps $steps
 try train --model "$out/student" --data pairs.jsonl --loss hard --out new/hard --steps $steps --eval-data data/a.traces
+try quantize --model "$out/student" --archive data/a.traces --out new/calibrated.gguf
+try train --model "$out/student" --quantized "$out/student-q4_0.gguf" --data data/a.traces --out new/quantized --steps $steps
 try eval --model "$out/student-q4_0.gguf" --problems problems.jsonl --limit 8
 try score --teacher "$teacher" --data data/a.traces --out new/rescored.traces --limit 8
 try score --teacher "$teacher" --data data/a.traces --out new/listed.traces --student "$out/student" --limit 8

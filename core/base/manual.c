@@ -59,7 +59,7 @@ static void put_command(FILE *f, const rt_command *cmd)
 
 void rt_manual(FILE *f, const rt_command *const *table, int n)
 {
-    fprintf(f, ".\\\" written by: retort help --man\n.TH RETORT 1 \"\" \"retort %s\" \"\"\n",
+    fprintf(f, ".\\\" written by: retort help --man\n.TH RETORT 1 \"\" \"retort %s\" \"\"\n.ad l\n",
             RT_VERSION);
     fputs(
         ".SH NAME\nretort \\- distil large mixture\\-of\\-experts language models into small dense "

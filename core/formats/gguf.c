@@ -25,6 +25,7 @@ static const rt_ggml_type ggml_types[] = {
     { 26, "I32", 1, 4 },        { 27, "I64", 1, 8 },        { 28, "F64", 1, 8 },
     { 29, "IQ1_M", 256, 56 },   { 30, "BF16", 1, 2 },       { 34, "TQ1_0", 256, 54 },
     { 35, "TQ2_0", 256, 66 },   { 39, "MXFP4", 32, 17 },    { 40, "NVFP4", 64, 36 },
+    { 42, "Q2_0", 64, 18 },
 };
 
 /* Value types by id: name and bytes of an element (0 = string or array). */

@@ -236,6 +236,19 @@ static void widen(float *out, const uint8_t *p, rt_dtype dtype, int64_t n)
     rt_decode_f32(out, p, dtype, n);
 }
 
+/* Elements that begin or end inside a block: whole blocks are decoded, and the rest of them is left. */
+static void widen_inside(float *out, const uint8_t *row, rt_dtype dtype, int64_t first, int64_t n)
+{
+    float whole[256];
+    const int64_t block = rt_dtype_get(dtype)->block;
+    for (int64_t at = first, end = first + n; at < end;) {
+        int64_t from = at - at % block, take = rt_min(end, from + block) - at;
+        rt_decode_f32(whole, row + rt_dtype_bytes(dtype, from), dtype, block);
+        memcpy(out + at - first, whole + at % block, (size_t)take * sizeof *out);
+        at += take;
+    }
+}
+
 /* n elements of one row of b, from element `first`, as f32 */
 static void widen_row(float *out, const struct rt_matrix *b, int64_t row, int64_t first, int64_t n)
 {
@@ -244,6 +257,11 @@ static void widen_row(float *out, const struct rt_matrix *b, int64_t row, int64_
         return;
     }
     const uint8_t *p = b->data;
+    const int64_t block = rt_dtype_get(b->dtype)->block;
+    if (!b->interleaved && (first % block || n % block)) {
+        widen_inside(out, p + rt_dtype_bytes(b->dtype, row * b->ld), b->dtype, first, n);
+        return;
+    }
     p += rt_dtype_bytes(b->dtype, row * b->ld + first * (b->interleaved ? 2 : 1));
     if (!b->interleaved) {
         widen(out, p, b->dtype, n);
