@@ -139,7 +139,9 @@ for table; do
         for seed in $seeds; do
             f=$out/$name-$seed.json
             [ -e "$f" ] || continue
-            a=$(field accuracy "$f") k=$(field kl "$f") c=$(field cross_entropy "$f")
+            a=-
+            [ -n "${TEACHER-}" ] || a=$(field accuracy "$f") # else that of a bin of the calibration
+            k=$(field kl "$f") c=$(field cross_entropy "$f")
             echo "${a:--} ${k:--} ${c:--} $(taught "$name")"
         done | awk -v row="$row" '
             { for (i = 1; i <= 4; i++) { if ($i == "-") none[i] = 1; s[i] += $i; if (NR == 1 || $i < lo[i]) lo[i] = $i; if (NR == 1 || $i > hi[i]) hi[i] = $i } }
