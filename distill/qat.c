@@ -166,8 +166,6 @@ int64_t rt_qat_host_bytes(const rt_qat *q)
     return bytes;
 }
 
-int rt_qat_matrices(const rt_qat *q) { return q->n; }
-
 /* ---- onto the grid ---- */
 
 /* ties to even, as the rounding of the device would be */

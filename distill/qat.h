@@ -22,7 +22,6 @@ void rt_qat_close(rt_qat *q); /* accepts NULL */
 /* Plans what passes read, which the list places. */
 void rt_qat_plan(rt_qat *q, rt_arenas *l);
 int64_t rt_qat_host_bytes(const rt_qat *q);
-int rt_qat_matrices(const rt_qat *q);
 /* Weights that lie outside the cell of their code move to its border. */
 int rt_qat_begin(rt_qat *q, rt_err *err);
 /* Between the two, the model's matrices are what their blocks decode to. */

@@ -31,7 +31,7 @@ struct rt_calibration {
     rt_stored embed;
     int32_t *token, *pos; /* (tokens) */
     int32_t *length;      /* (documents) */
-    int64_t tokens, documents, longest, left_out;
+    int64_t tokens, documents, longest;
     text_pass *pass;
     int64_t passes;
     float *state; /* (tokens, C) input of the layer entered */
@@ -235,7 +235,7 @@ int64_t rt_calibration_documents(const rt_calibration *c) { return c->documents;
 rt_dev *rt_calibration_device(const rt_calibration *c) { return c->d; }
 const rt_params *rt_calibration_list(const rt_calibration *c) { return &c->m.w.params; }
 
-int64_t rt_calibration_bytes(const rt_config *cfg, int64_t tokens, int64_t longest)
+int64_t rt_calibration_bytes(const rt_config *cfg, int64_t tokens)
 {
     rt_model m;
     int64_t layer = 0, sums = 0, most = 0;
@@ -252,7 +252,6 @@ int64_t rt_calibration_bytes(const rt_config *cfg, int64_t tokens, int64_t longe
     }
     int64_t n = widest(cfg, list);
     rt_weights_free(NULL, &m.w);
-    (void)longest;
     return most + tokens * cfg->width * (int64_t)sizeof(float) + rt_compensate_bytes(n);
 }
 
@@ -265,13 +264,12 @@ static void see(void *ctx, rt_dev *d, const rt_tensor *x)
         rt_curvature_add(&s->curve, d, x);
 }
 
-static int pass_rows(rt_calibration *c, const text_pass *p)
+static void pass_rows(rt_calibration *c, const text_pass *p)
 {
     int32_t offset[PASS_DOCUMENTS + 1] = { 0 };
     for (int64_t i = 0; i < p->s; i++)
         offset[i + 1] = offset[i] + c->length[p->first + i];
     rt_acts_rows(&c->acts, p->n, p->s, c->token + p->row, c->pos + p->row, offset, NULL);
-    return 0;
 }
 
 /* All texts through `layer`; keep: what it gives is the input of the next. */

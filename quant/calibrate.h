@@ -15,9 +15,8 @@
 RT_BEGIN
 
 typedef struct rt_calibration_options {
-    const char *model;
     const rt_config *cfg;
-    rt_store *store; /* of model; stays open */
+    rt_store *store; /* of the model; stays open */
     const rt_chat *chat;
     const char *const *data; /* paths */
     int n_data;
@@ -33,7 +32,7 @@ typedef struct rt_calibration rt_calibration;
 int rt_calibration_open(rt_calibration **c, const rt_calibration_options *o, rt_err *err);
 void rt_calibration_close(rt_calibration *c); /* accepts NULL */
 /* What open will hold: of texts in flight and of a layer with all its sums; for `tokens`. */
-int64_t rt_calibration_bytes(const rt_config *cfg, int64_t tokens, int64_t longest);
+int64_t rt_calibration_bytes(const rt_config *cfg, int64_t tokens);
 int64_t rt_calibration_tokens(const rt_calibration *c);
 int64_t rt_calibration_documents(const rt_calibration *c);
 rt_dev *rt_calibration_device(const rt_calibration *c);

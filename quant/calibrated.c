@@ -41,8 +41,7 @@ int rt_calibrated_open(rt_calibrated **out, const rt_export *job, const rt_confi
     c->compensate = job->method == RT_METHOD_AUTO || job->method == RT_METHOD_COMPENSATE;
     if (rt_chat_open(&c->chat, job->dir, err))
         return -1;
-    rt_calibration_options o = { .model = job->dir,
-                                 .cfg = cfg,
+    rt_calibration_options o = { .cfg = cfg,
                                  .store = store,
                                  .chat = &c->chat,
                                  .data = (const char *const *)t->data->item,

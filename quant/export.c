@@ -172,7 +172,7 @@ static int plan_open(plan *p, const rt_export *job, rt_err *err)
                             p->threads * ARRAYS * rt_max(UNIT_ELEMENTS, p->widest)) *
                            (int64_t)sizeof(float);
     if (job->texts)
-        p->report.host_bytes += rt_calibration_bytes(&p->cfg, job->texts->tokens, job->texts->longest);
+        p->report.host_bytes += rt_calibration_bytes(&p->cfg, job->texts->tokens);
     if (!job->later && rt_store_check(&p->store, &p->cfg, &p->weights.params, err))
         return -1;
     rope_divisors(p);

@@ -1,9 +1,8 @@
 /* grid.c: where the codes and scales of each block type lie; layouts: core/base/decode.c. */
 #include "quant/grid.h"
 
-#include <string.h>
-
 #include "core/base/err.h"
+#include "quant/pack.h"
 
 /* Bytes of a block at which things begin; -1: it has none. Codes are nibbles, but for Q8_0 and Q6_K. */
 typedef struct layout {
@@ -37,13 +36,6 @@ static const layout *layout_of(rt_dtype t)
 bool rt_grid_supported(rt_dtype t) { return layout_of(t) != NULL; }
 
 static float get_f16(const uint8_t *p) { return rt_f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
-
-static void put_f16(uint8_t *p, float d)
-{
-    uint16_t h = rt_f32_to_f16(d);
-    p[0] = (uint8_t)h;
-    p[1] = (uint8_t)(h >> 8);
-}
 
 /* Sub-block j of the twelve bytes of Q4_K and Q5_K. */
 static void get_six_bits(const uint8_t *s, int j, float *level, float *offset)
@@ -117,9 +109,9 @@ void rt_grid_write(uint8_t *block, const rt_grid *g, const int8_t *code, rt_dtyp
     const layout *l = layout_of(t);
     if (!l)
         rt_bug("grid of %s", rt_dtype_get(t)->name);
-    put_f16(block + l->d, g->d);
+    pack_f16(block + l->d, g->d);
     if (l->m >= 0)
-        put_f16(block + l->m, l->levels >= 0 ? g->dmin : -g->dmin);
+        pack_f16(block + l->m, l->levels >= 0 ? g->dmin : -g->dmin);
     for (int i = 0; i < l->n; i++) {
         int v = code[i] - bias_of(l);
         move_code(block, l, i, &v, true);
